@@ -1,0 +1,317 @@
+"""Weights of three kinds of checkpoint, fitted to FAN.
+
+Three kinds of file are understood: what a run of this project writes ("format": "emotion-fan/1"), what the
+published code and torchvision wrote (ResNet18 names, maybe behind ``module.``, saved by any torch since
+0.2), and FER+ frame classifiers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
+from Code.network.fan import FAN, RELATION_ATTENTION, SCORE_FUSION, SELF_ATTENTION
+
+__all__ = [
+    "CheckpointError",
+    "LoadReport",
+    "load_fan",
+    "load_published",
+    "read_checkpoint",
+    "save_atomically",
+    "to_published",
+]
+
+FORMAT = "emotion-fan/1"
+AFEW_ORDER = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
+FERPLUS_ORDER = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
+FERPLUS_ALL = (*FERPLUS_ORDER, "unknown", "NF")
+PUBLISHED_IMAGE_SIZE = 224
+
+_HEAD = frozenset(
+    f"{layer}.{kind}" for layer in ("alpha.0", "beta.0", "pred_fc1", "pred_fc2") for kind in ("weight", "bias")
+)
+_CLASSIFIER = frozenset({"fc.weight", "fc.bias"})
+
+
+def _weights_in(checkpoint: Mapping[Any, Any]) -> dict[str, Any]:
+    """The weights of a checkpoint or of a bare state dict, by their names without ``module.``."""
+    weights = checkpoint.get("state_dict", checkpoint)
+    if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
+        raise CheckpointError("state_dict must be a dict of names and tensors")
+    plain = {name.removeprefix("module."): value for name, value in weights.items()}
+    if len(plain) < len(weights):
+        twice = sorted(name for name in plain if name in weights and f"module.{name}" in weights)
+        raise CheckpointError(f"weights given twice, with and without `module.`: {', '.join(twice)}")
+    return plain
+
+
+@dataclass
+class LoadReport:
+    """What became of the names in a file and in the network (names without ``module.``).
+
+    Attributes:
+        loaded: In both, and taken over.
+        missing: In the network only: its head, which keeps its initial weights, or batch counters.
+        dropped: In the file only: a classifier or the head of another attention.
+        unexpected: In the file only, and unknown; always empty, since such a file raises instead.
+    """
+
+    loaded: list[str]
+    missing: list[str]
+    dropped: list[str]
+    unexpected: list[str]
+
+    def __str__(self) -> str:
+        head = sorted({name.rsplit(".", 1)[0] for name in self.missing if name in _HEAD})
+        dropped = sorted({name.rsplit(".", 1)[0] for name in self.dropped})
+        counters = sum(name not in _HEAD for name in self.missing)
+        parts = [f"{len(self.loaded)} tensors loaded"]
+        if head:
+            parts.append(f"not in the file, start afresh: {', '.join(head)}")
+        if counters:
+            parts.append(f"not in the file: {counters} batch counters")
+        if dropped:
+            parts.append(f"dropped: {', '.join(dropped)}")
+        return "; ".join(parts)
+
+
+def load_published(fan: FAN, state_dict: Mapping[str, Any]) -> LoadReport:
+    """Copy weights under published names into ``fan``, all that fit or nothing at all.
+
+    Args:
+        fan: Changed in place; its dtype and device stay.
+        state_dict: Names with or without ``module.``; a checkpoint that holds it as ``state_dict`` will do.
+            An ``fc`` of any size and heads that ``fan`` does not have are dropped. Half precision is cast.
+
+    Returns:
+        What was loaded, and what was not.
+
+    Raises:
+        CheckpointError: Naming every key that is missing (only the whole head of ``fan`` and
+            ``num_batches_tracked`` may be), unexpected, misshapen (with both shapes) or not finite;
+            ``fan`` is then as it was.
+    """
+    given = _weights_in(state_dict)
+    own: dict[str, Tensor] = fan.state_dict()
+    head = _HEAD & own.keys()
+    missing = [name for name in own if name not in given]
+    head_may_miss = head.isdisjoint(given)
+    extra = [name for name in given if name not in own]
+    report = LoadReport(
+        loaded=[name for name in own if name in given],
+        missing=missing,
+        dropped=[name for name in extra if name in _CLASSIFIER | _HEAD],
+        unexpected=[name for name in extra if name not in _CLASSIFIER | _HEAD],
+    )
+
+    required = [
+        name for name in missing if not name.endswith("num_batches_tracked") and not (head_may_miss and name in head)
+    ]
+    misshapen, unusable, weights = [], [], {}
+    for name in report.loaded:
+        tensor, target = given[name], own[name]
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_meta:
+            unusable.append(f"{name} (no plain tensor)")
+        elif tensor.shape != target.shape:
+            misshapen.append(f"{name} (file {list(tensor.shape)}, network {list(target.shape)})")
+        elif target.is_floating_point() and not tensor.is_floating_point():
+            unusable.append(f"{name} ({tensor.dtype})")
+        else:
+            weights[name] = tensor.detach().to(target.dtype)
+            if not torch.isfinite(weights[name]).all():
+                unusable.append(f"{name} (not finite)")
+
+    problems = [
+        f"{what}: {', '.join(names)}"
+        for what, names in (
+            ("missing", required),
+            ("unexpected", report.unexpected),
+            ("wrong shape", misshapen),
+            ("unusable", unusable),
+        )
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"these weights do not fit a ResNet18 FAN (at_type {fan.at_type}, {fan.num_classes} classes); "
+            + "; ".join(problems)
+        )
+    fan.load_state_dict(weights, strict=False)  # what may be missing has been settled above
+    return report
+
+
+def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict[str, Any]]:
+    """A network ready to predict, from a run's checkpoint, a published FAN or a FER+ frame classifier.
+
+    Args:
+        path: The file.
+        at_type: Which head of a published FAN to use, since such a file holds all of them; None takes
+            relation-attention where its head is there, else self-attention. Other kinds of file have one.
+
+    Returns:
+        The network, in evaluation mode, on the CPU, and what is known of it: ``kind`` ("run", "published",
+        "frame classifier"), ``path``, ``labels`` (tuple), ``at_type``, ``image_size``, ``epoch``,
+        ``metrics`` (dict), ``dataset``, ``precision`` (the last ones None or empty when the file does not say).
+
+    Raises:
+        CheckpointError: Where ``read_checkpoint`` and ``load_published`` raise it, if a trained head is not
+            in the file, or if what the file says of itself does not fit its weights.
+    """
+    if not Path(path).exists():
+        raise CheckpointError(
+            f"{path}: no such file; a trained FAN is model/<run>/best.pth, written by `python Demo_AFEW_Attention.py`"
+        )
+    checkpoint = read_checkpoint(path)
+    try:
+        if "format" in checkpoint:
+            fan, labels, kind = _from_run(checkpoint, at_type)
+        elif any(name.startswith(("pred_fc1.", "pred_fc2.")) for name in _weights_in(checkpoint)):
+            fan, labels, kind = _from_published(checkpoint, at_type)
+        else:
+            fan, labels, kind = _from_frame_classifier(checkpoint, at_type)
+        size = checkpoint.get("image_size", PUBLISHED_IMAGE_SIZE)
+        if type(size) is not int or not 1 <= size <= 4096:
+            raise CheckpointError(f"image_size {size!r} is no size in pixels")
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    best = _number(checkpoint.get("best_prec1"))
+    metrics = checkpoint.get("metrics", {} if best is None else {"best_prec1": best})
+    return fan.eval(), {
+        "kind": kind,
+        "path": str(path),
+        "labels": labels,
+        "at_type": fan.at_type,
+        "image_size": size,
+        "epoch": _number(checkpoint.get("epoch")),
+        "metrics": metrics if isinstance(metrics, dict) else {},
+        "dataset": checkpoint.get("dataset"),
+        "precision": checkpoint.get("precision"),
+    }
+
+
+_Built = tuple[FAN, tuple[str, ...], str]
+
+
+def _from_run(checkpoint: dict[str, Any], at_type: int | None) -> _Built:
+    if checkpoint["format"] != FORMAT:
+        raise CheckpointError(f"format {checkpoint['format']!r} is not {FORMAT!r}; another version wrote it")
+    absent = [key for key in ("state_dict", "at_type", "labels") if key not in checkpoint]
+    if absent:
+        raise CheckpointError(f"the checkpoint does not say its {', '.join(absent)}")
+    stored = checkpoint["at_type"]
+    if type(stored) is not int or stored not in (SELF_ATTENTION, RELATION_ATTENTION, SCORE_FUSION):
+        raise CheckpointError(f"at_type {stored!r} is not 0, 1 or 2")
+    if at_type not in (None, stored):
+        raise CheckpointError(f"the run was trained with at_type {stored}; it has no head for at_type {at_type}")
+    labels = _labels(checkpoint, None)
+    fan = FAN(stored, len(labels))
+    _load_trained(fan, checkpoint)
+    return fan, labels, "run"
+
+
+def _from_published(checkpoint: dict[str, Any], at_type: int | None) -> _Built:
+    weights = _weights_in(checkpoint)
+    if at_type is None:
+        if "pred_fc2.weight" in weights and "beta.0.weight" in weights:
+            at_type = RELATION_ATTENTION
+        else:
+            at_type = SELF_ATTENTION if "alpha.0.weight" in weights else SCORE_FUSION
+    classifier = "pred_fc2.weight" if at_type == RELATION_ATTENTION else "pred_fc1.weight"
+    num_classes = _num_outputs(weights, classifier)
+    if not num_classes:
+        raise CheckpointError(f"no {classifier} of [classes, features], which at_type {at_type} needs")
+    labels = _labels(checkpoint, num_classes)
+    if not labels:
+        numbers = tuple(str(index) for index in range(num_classes))
+        labels = AFEW_ORDER if num_classes == len(AFEW_ORDER) else numbers
+    fan = FAN(at_type, num_classes)
+    _load_trained(fan, weights)
+    return fan, labels, "published"
+
+
+def _from_frame_classifier(checkpoint: dict[str, Any], at_type: int | None) -> _Built:
+    weights = _weights_in(checkpoint)
+    num_classes = _num_outputs(weights, "fc.weight")
+    if not num_classes:
+        raise CheckpointError("a backbone without a classifier cannot tell expressions; train FAN from it first")
+    labels = _labels(checkpoint, num_classes)
+    if not labels:
+        known = {len(names): names for names in (FERPLUS_ORDER, FERPLUS_ALL)}
+        if num_classes not in known:
+            raise CheckpointError(
+                f"its classifier has {num_classes} outputs and no labels: no emotion classifier "
+                "(of FER+, 8 or 10 outputs), but a backbone; train FAN from it first"
+            )
+        labels = known[num_classes]
+    if at_type not in (None, SCORE_FUSION):
+        raise CheckpointError(f"a frame classifier has no attention; it cannot be used with at_type {at_type}")
+    fan = FAN(SCORE_FUSION, num_classes)
+    renamed = {
+        ("pred_" + name.replace("fc.", "fc1.") if name in _CLASSIFIER else name): weights[name] for name in weights
+    }
+    _load_trained(fan, renamed)
+    return fan, labels, "frame classifier"
+
+
+def _load_trained(fan: FAN, weights: Mapping[str, Any]) -> None:
+    untrained = sorted(_HEAD.intersection(load_published(fan, weights).missing))
+    if untrained:
+        raise CheckpointError(f"no trained head for at_type {fan.at_type}; missing: {', '.join(untrained)}")
+
+
+def _num_outputs(weights: Mapping[str, Any], name: str) -> int:
+    """Outputs of a linear layer; 0 where the file has none."""
+    weight = weights.get(name)
+    return weight.shape[0] if isinstance(weight, Tensor) and weight.dim() == 2 else 0
+
+
+def _labels(checkpoint: Mapping[str, Any], expected: int | None) -> tuple[str, ...]:
+    """The file's names of the classes, checked; empty where it gives none."""
+    labels = checkpoint.get("labels")
+    if labels is None and expected is not None:
+        return ()
+    if not isinstance(labels, (list, tuple)) or not labels or not all(isinstance(name, str) for name in labels):
+        raise CheckpointError(f"labels {labels!r} are not a list of names")
+    if len(set(labels)) < len(labels):
+        raise CheckpointError(f"labels {labels!r} are not distinct")
+    if expected not in (None, len(labels)):
+        raise CheckpointError(f"{len(labels)} labels for a classifier of {expected} outputs")
+    return tuple(labels)
+
+
+def _number(value: object) -> int | float | None:
+    if isinstance(value, Tensor):
+        return value.item() if value.numel() == 1 else None
+    return value if isinstance(value, (int, float)) else None
+
+
+def to_published(fan: FAN, *, half: bool = False) -> dict[str, Tensor]:
+    """The frame classifier FAN(at_type=2) under the names of the published backbone files.
+
+    Args:
+        fan: A FAN with score fusion; it is not changed.
+        half: Store weights as float16 (half the size) instead of float32.
+
+    Returns:
+        Copies on the CPU, every name behind ``module.``, ``pred_fc1`` as ``module.fc``; batch counters int64.
+
+    Raises:
+        ValueError: If ``fan`` has attention, or a weight is not finite in that precision.
+    """
+    if fan.at_type != SCORE_FUSION:
+        raise ValueError(f"only a frame classifier (at_type 2) has a published backbone format, not {fan.at_type}")
+    published: dict[str, Tensor] = {}
+    for name, value in fan.state_dict().items():
+        dtype = (torch.float16 if half else torch.float32) if value.is_floating_point() else value.dtype
+        copy = value.detach().to("cpu", dtype, copy=True).contiguous()
+        if not torch.isfinite(copy).all():
+            raise ValueError(f"{name} is not finite as {dtype}")
+        published["module." + name.replace("pred_fc1.", "fc.")] = copy
+    return published
