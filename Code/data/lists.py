@@ -1,0 +1,181 @@
+"""The names in list files and folders: which clips belong to a split, and their classes.
+
+A line of a list file is `Fear/000633000 Fear`: the clip's folder relative to the dataset's root, then its
+class. The class is what follows the last tab, or, in a line without tabs, the last word; so the folder may
+hold spaces. Byte order marks, CRLF, blank lines and spaces around a line are accepted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import posixpath
+import re
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
+
+_SYSTEM_FOLDERS = frozenset({"__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
+_NUMBER = re.compile(r"([0-9]+)")
+_LINE_END = re.compile(r"\r\n|\r|\n")  # str.splitlines would also split at characters legal in a name
+_AROUND = " \t\v\f\ufeff"  # U+FEFF: byte order mark, also in mid-file where lists were joined
+_LONGEST = 300
+
+
+class ListedClip(NamedTuple):
+    """A clip by name: its path relative to the root, its class index, its line in the list (0: no list)."""
+
+    name: str
+    label: int
+    line: int = 0
+
+
+def read_list(path: str, labels: Sequence[str]) -> tuple[list[ListedClip], list[str]]:
+    """Parses a list file; whether its clips exist is not looked at.
+
+    Args:
+        path: a text file in UTF-8, or in UTF-16 with a byte order mark.
+        labels: the class names, in the order of their indices.
+
+    Returns:
+        The well-formed lines in order, and a line of text for every problem.
+    """
+    try:
+        with open(path, "rb") as file:
+            raw = file.read()
+    except FileNotFoundError:
+        return [], [f"{path}: no such list file; correct the path, or leave it out to scan the folders"]
+    except OSError as error:
+        return [], [f"{path}: the list cannot be read ({error.strerror})"]
+
+    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        bad = 1 + raw[: error.start].count(b"\n")
+        return [], [f"{path}, line {bad}: not UTF-8 text; save the list as UTF-8"]
+
+    clips: list[ListedClip] = []
+    problems: list[str] = []
+    first_seen: dict[str, int] = {}
+    for number, line in enumerate(_LINE_END.split(text), start=1):
+        line = line.strip(_AROUND)
+        if not line:
+            continue
+        try:
+            name, class_name = _parse_line(line, labels)
+            if name in first_seen:
+                raise ValueError(f"{quoted(name)} is already in line {first_seen[name]}; delete one")
+        except ValueError as error:
+            problems.append(f"{path}, line {number}: {error}")
+            continue
+        first_seen[name] = number
+        clips.append(ListedClip(name, labels.index(class_name), number))
+    if not clips and not problems:
+        problems.append(f"{path}: the list is empty; lines are <Class>/<clip> <Class>")
+    return clips, problems
+
+
+def _parse_line(line: str, labels: Sequence[str]) -> tuple[str, str]:
+    """(clip path, class) of a line that is stripped and not empty; ValueError says what is wrong with it."""
+    if "\t" in line:
+        path, _, class_name = line.rpartition("\t")
+        parts = [path.strip(_AROUND), class_name.strip(_AROUND)]
+    else:
+        parts = line.rsplit(maxsplit=1)
+    if len(parts) != 2 or not all(parts):
+        raise ValueError(f"{quoted(line)} is malformed; expected <Class>/<clip> <Class>")
+    path, class_name = parts
+    if "\0" in path:
+        raise ValueError(f"{quoted(line)} is malformed: it holds a NUL character")
+    if class_name not in labels:
+        raise ValueError(unknown_class(class_name, labels))
+
+    # Lists written on Windows have backslashes. The check is on the text alone: a symbolic link inside the
+    # root may well point to another disk, but a list must not choose files outside of it.
+    name = posixpath.normpath(path.replace("\\", "/"))
+    if re.match(r"([A-Za-z]:)?/", name):
+        raise ValueError(f"{quoted(path)} is an absolute path; write it relative to the root")
+    if name == ".." or name.startswith("../"):
+        raise ValueError(f"{quoted(path)} leaves the root; write a path inside it")
+    folder, slash, _ = name.partition("/")
+    if name == "." or (not slash and folder in labels):
+        raise ValueError(f"{quoted(line)} is malformed: it names no clip; expected <Class>/<clip> <Class>")
+    if folder in labels and folder != class_name:
+        raise ValueError(f"{quoted(name)} lies in folder {folder}, but the line says {class_name}")
+    return name, class_name
+
+
+def list_folder(path: str, problems: list[str]) -> tuple[list[str], list[str]]:
+    """Lists one folder, hidden and system files left out.
+
+    Args:
+        path: the folder; links in it are followed, but nothing below it is looked at.
+        problems: receives a line for every entry that cannot be used.
+
+    Returns:
+        Names of its folders and of its image files, each in natural order.
+
+    Raises:
+        OSError: the folder itself cannot be listed.
+    """
+    folders: list[str] = []
+    images: list[str] = []
+    with os.scandir(path) as entries:
+        for entry in entries:
+            name = entry.name
+            if name[0] == "." or name in _SYSTEM_FOLDERS:
+                continue
+            try:
+                if name.lower().endswith(FRAME_SUFFIXES) and entry.is_file():
+                    images.append(sys.intern(name))  # many clips have a 001.jpg: one string serves all
+                elif entry.is_dir():
+                    folders.append(name)
+                elif entry.is_symlink() and not os.path.exists(entry.path):
+                    problems.append(f"{printable(entry.path)}: broken link; repair or delete it")
+            except OSError as error:  # a link to itself, for one
+                problems.append(f"{printable(entry.path)}: cannot be read ({error.strerror})")
+            if not name.isascii() and not _is_unicode(name):
+                problems.append(f"{printable(entry.path)}: the name is not valid UTF-8; rename it")
+    folders.sort(key=natural_key)
+    images.sort(key=lambda image: (natural_key(os.path.splitext(image)[0]), image))
+    return folders, images
+
+
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """Sort key by which `2.jpg` comes before `10.jpg`."""
+    parts: list[str | int] = list(_NUMBER.split(name.casefold()))
+    parts[1::2] = map(int, parts[1::2])  # text and numbers alternate, so like is compared with like
+    return parts, name
+
+
+def _is_unicode(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes of another encoding: no CSV file or log could hold the name
+        return False
+    return True
+
+
+def unknown_class(name: str, labels: Sequence[str]) -> str:
+    """What to say about a class name that is not one of `labels`."""
+    by_lower = {label.lower(): label for label in labels}
+    close = difflib.get_close_matches(name.lower()[:_LONGEST], by_lower, n=1, cutoff=0.5)
+    meant = f"; did you mean {by_lower[close[0]]}?" if close else ";"
+    return f"unknown class {quoted(name)}{meant} known: {', '.join(map(printable, labels))}"
+
+
+def quoted(text: str) -> str:
+    """`text` in double quotes, printable."""
+    return f'"{printable(text)}"'
+
+
+def printable(text: str) -> str:
+    """`text` on one line of bounded length: control characters and undecodable bytes become escapes."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 :]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
