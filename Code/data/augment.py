@@ -1,0 +1,109 @@
+"""From uint8 frames on the device to float frames in [0, 1] that the network sees.
+
+A transform is called with `frames` uint8 [B, T, channels, H, W] and a CPU generator, and returns
+float32 [B, T, 3, S, S]. Random numbers are drawn on the CPU and moved, so that a seed means the
+same on every device. There is no mean/std normalisation: the published checkpoints expect plain [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def to_float(frames: Tensor, size: int | None = None) -> Tensor:
+    """uint8 [..., channels, H, W] -> float32 [..., 3, S, S] in [0, 1]; grey becomes three equal channels."""
+    images = frames.flatten(0, -4).float().div_(255)  # [N, channels, H, W]
+    if size is not None and images.shape[-2:] != (size, size):
+        images = F.interpolate(
+            images, (size, size), mode="bilinear", align_corners=False, antialias=size < images.shape[-1]
+        )
+    images = images.expand(-1, 3, -1, -1)
+    return images.unflatten(0, frames.shape[:-3])
+
+
+class PlainFrames:
+    """Evaluation: no randomness, only the conversion (and a resize where `size` asks for one)."""
+
+    def __init__(self, size: int | None = None) -> None:
+        self.size = size
+
+    def __call__(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return to_float(frames, self.size)
+
+
+class FlippedClips:
+    """FAN training: a horizontal flip with probability 1/2, drawn per clip so that its frames agree."""
+
+    def __call__(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+        flip = torch.rand(len(frames), generator=generator) < 0.5
+        flip = flip.to(frames.device, non_blocking=True)[:, None, None, None, None]
+        return to_float(torch.where(flip, frames.flip(-1), frames))
+
+
+@dataclass
+class FaceAugmentation:
+    """Pretraining on stills: the variation of face crops, in one resampling step.
+
+    One affine map per image holds flip, roll, scale and shift and goes straight from the source's
+    pixels to the network's size; then brightness, contrast and one erased box. All are drawn
+    uniformly in +- the value.
+
+    Attributes:
+        size: side of the result, pixels.
+        roll: degrees.
+        scale: relative size of the crop.
+        shift: fraction of half the image's side.
+        contrast, brightness: of the unit grey range.
+        erase: probability of a box of random grey (occlusion).
+    """
+
+    size: int
+    roll: float = 12.0
+    scale: float = 0.15
+    shift: float = 0.12
+    contrast: float = 0.4
+    brightness: float = 0.2
+    erase: float = 0.5
+
+    def __call__(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+        images = frames.flatten(0, 1).float().div_(255)  # [N, channels, H, W]
+        number, device = len(images), images.device
+
+        def draw(extent: float) -> Tensor:
+            return (torch.rand(number, generator=generator) * 2 - 1) * extent
+
+        angle, zoom = draw(math.radians(self.roll)), 1 + draw(self.scale)
+        mirror = torch.where(torch.rand(number, generator=generator) < 0.5, -1.0, 1.0)
+        cos, sin = angle.cos() * zoom, angle.sin() * zoom
+        theta = torch.stack(
+            [
+                torch.stack([mirror * cos, -sin, draw(self.shift)], dim=1),
+                torch.stack([mirror * sin, cos, draw(self.shift)], dim=1),
+            ],
+            dim=1,
+        ).to(device)  # [N, 2, 3]
+        grid = F.affine_grid(theta, [number, 1, self.size, self.size], align_corners=False)
+        images = F.grid_sample(images, grid, align_corners=False)  # outside is black
+
+        contrast = (1 + draw(self.contrast)).to(device)[:, None, None, None]
+        brightness = draw(self.brightness).to(device)[:, None, None, None]
+        mean = images.mean(dim=(1, 2, 3), keepdim=True)
+        images = ((images - mean) * contrast + mean + brightness).clamp_(0, 1)
+        images = self._erase_box(images, generator)
+        return images.expand(-1, 3, -1, -1).unflatten(0, frames.shape[:2])
+
+    def _erase_box(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        number, size, device = len(images), self.size, images.device
+        centre = torch.rand(2, number, 1, generator=generator) * size
+        half = (0.05 + 0.2 * torch.rand(2, number, 1, generator=generator)) * size
+        hit = torch.rand(number, 1, 1, generator=generator) < self.erase
+        grey = torch.rand(number, 1, 1, 1, generator=generator).to(device)
+        pixels = torch.arange(size) + 0.5
+        rows, columns = ((pixels - centre).abs() < half).unbind(0)  # [N, S] each
+        box = (rows[:, :, None] & columns[:, None, :] & hit).to(device)
+        return torch.where(box[:, None], grey, images)

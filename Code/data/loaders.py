@@ -1,0 +1,188 @@
+"""From a frame table and a store to batches.
+
+Training draws K frames a sample, one from each of K equal segments; evaluation packs all frames of
+all clips, across clip borders, into full batches. Both go through one `DataLoader` dataset whose
+keys are tuples of frame ids, so that an epoch's plan is made in one place, from a seed, and workers
+hold no state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from Code.data.clips import DataError
+from Code.data.store import FrameTable
+
+Batch = dict[str, Tensor]
+
+
+class Store(Protocol):
+    """What a loader needs of a store."""
+
+    def read(self, frame_ids: np.ndarray) -> Tensor:
+        """Frames as uint8 [N, channels, H, W]."""
+        ...
+
+
+def draw_segments(
+    lengths: np.ndarray, num_frames: int, rng: np.random.Generator, samples_per_clip: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Plans an epoch: which frames each training sample takes.
+
+    A clip of L frames is cut into K = `num_frames` equal segments [i L / K, (i + 1) L / K) that do not
+    overlap, and one frame is drawn from each. A clip with fewer than K frames repeats frames in order.
+
+    Args:
+        lengths: int64 [clips], all above zero.
+        num_frames: K.
+        rng: the epoch's generator.
+        samples_per_clip: samples drawn of every clip; None draws as many as the clip has frames, so
+            that an epoch is as many samples as the training set has frames (the published protocol).
+
+    Returns:
+        clips int64 [samples] and frames int64 [samples, K] (index within the clip, ascending), shuffled.
+    """
+    counts = lengths if samples_per_clip is None else np.full_like(lengths, samples_per_clip)
+    clips = rng.permutation(np.repeat(np.arange(len(lengths)), counts))
+    length = lengths[clips][:, None]  # [samples, 1]
+    segment = np.arange(num_frames)[None, :]  # [1, K]
+    start = segment * length // num_frames
+    stop = np.maximum((segment + 1) * length // num_frames, start + 1)
+    frames = start + (rng.random((len(clips), num_frames)) * (stop - start)).astype(np.int64)
+    return clips, np.minimum(frames, length - 1)
+
+
+class _FrameDataset(Dataset):
+    """Key: int64 array of frame ids [..]. Value: the frames, or the error a worker met."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def __getitem__(self, key: np.ndarray) -> Tensor | DataError:
+        try:
+            return self.store.read(key.reshape(-1)).unflatten(0, key.shape)
+        except DataError as error:
+            # Handed over as a value: an exception that crosses the border of a worker process arrives
+            # wrapped in that worker's traceback.
+            return error
+
+
+class _Plan:
+    """A batch sampler whose list of keys can be replaced every epoch."""
+
+    def __init__(self) -> None:
+        self.keys: list[np.ndarray] = []
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self.keys)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def _loader(store: Store, plan: _Plan, workers: int, pin_memory: bool) -> DataLoader:
+    options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 4} if workers else {}
+    return DataLoader(
+        _FrameDataset(store),
+        sampler=plan,  # type: ignore[arg-type]  # keys are whole batches
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        **options,
+    )
+
+
+class TrainingBatches:
+    """Batches of training samples, drawn anew every epoch.
+
+    Args:
+        table, store: the training set.
+        num_frames: K.
+        batch_size: samples a batch. A last batch smaller than this is left out only if the epoch has
+            another one: batch norm needs company, an epoch needs a step.
+        seed: of the plan; the epoch's number is mixed in, so epoch 7 is the same whether or not
+            epochs 1 to 6 ran before it in this process.
+        samples_per_clip: see `draw_segments`.
+    """
+
+    def __init__(
+        self,
+        table: FrameTable,
+        store: Store,
+        *,
+        num_frames: int,
+        batch_size: int,
+        seed: int,
+        samples_per_clip: int | None = None,
+        workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self.table, self.num_frames, self.batch_size = table, num_frames, batch_size
+        self.seed, self.samples_per_clip = seed, samples_per_clip
+        self.plan = _Plan()
+        self.clips: list[np.ndarray] = []
+        self.loader = _loader(store, self.plan, workers, pin_memory)
+        self.set_epoch(1)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draws the plan of an epoch (counted from 1)."""
+        rng = np.random.default_rng([self.seed, epoch])
+        clips, frames = draw_segments(self.table.lengths, self.num_frames, rng, self.samples_per_clip)
+        ids = self.table.offsets[clips][:, None] + frames  # [samples, K]
+        whole = len(ids) // self.batch_size
+        stop = whole * self.batch_size if whole else len(ids)
+        starts = range(0, stop, self.batch_size)
+        self.plan.keys = [ids[start : start + self.batch_size] for start in starts]
+        self.clips = [clips[start : start + self.batch_size] for start in starts]
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yields {frames uint8 [B, K, channels, H, W], lengths int64 [B], labels, clips int64 [B]}."""
+        for clips, frames in zip(self.clips, self.loader, strict=True):
+            yield {
+                "frames": _checked(frames),
+                "lengths": torch.full((len(clips),), self.num_frames),
+                "labels": self.table.targets[torch.from_numpy(clips)],
+                "clips": torch.from_numpy(clips),
+            }
+
+
+class EvaluationBatches:
+    """All frames of all clips, in order, packed into batches of `batch_frames` across clip borders."""
+
+    def __init__(
+        self,
+        table: FrameTable,
+        store: Store,
+        *,
+        batch_frames: int,
+        workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self.table, self.batch_frames = table, batch_frames
+        plan = _Plan()
+        ids = np.arange(table.num_frames)
+        plan.keys = [ids[start : start + batch_frames] for start in range(0, len(ids), batch_frames)]
+        self.loader = _loader(store, plan, workers, pin_memory)
+
+    def __len__(self) -> int:
+        return math.ceil(self.table.num_frames / self.batch_frames)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yields uint8 [N, channels, H, W]."""
+        return map(_checked, self.loader)
+
+
+def _checked(frames: Tensor | DataError) -> Tensor:
+    if isinstance(frames, DataError):
+        raise frames
+    return frames

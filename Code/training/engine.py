@@ -1,0 +1,259 @@
+"""One epoch of training and one evaluation: the only loops over batches in the project."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+
+from Code.data.loaders import EvaluationBatches, TrainingBatches
+from Code.network.fan import FAN
+from Code.training.errors import TrainingDivergedError, UsageError
+
+Transform = Callable[[Tensor, torch.Generator], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
+# Clips are handed to the attention in groups of about this many, so that memory stays bounded.
+CLIPS_PER_GROUP = 64
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how numbers are computed.
+
+    Attributes:
+        device: of the model and of every tensor in a step.
+        precision: "fp32", "bf16" or "fp16"; the backbone's arithmetic. Attention, loss and weights
+            are float32 always.
+    """
+
+    device: torch.device
+    precision: str = "fp32"
+
+    def autocast(self) -> AbstractContextManager:
+        """The context that a forward pass runs in."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, {"bf16": torch.bfloat16, "fp16": torch.float16}[self.precision])
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Loss scaling, active for fp16 only."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+
+def choose_compute(device: str = "auto", precision: str = "auto", *, trained_with: str | None = None) -> Compute:
+    """Turns `--device` and `--precision` into a `Compute`.
+
+    Args:
+        trained_with: a checkpoint's precision, which "auto" then means: the same numbers come out again.
+            fp16 on a CPU is left aside, as no CPU is fast at it.
+
+    Raises:
+        UsageError: one line, if the device or the precision cannot be had here.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        first = str(error).splitlines()[0]
+        raise UsageError(f"--device {device}: not usable here ({first}); use --device auto") from None
+    if chosen.type == "cuda":
+        native_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capabilities = torch.cpu.get_capabilities() if chosen.type == "cpu" else {}
+        native_bf16 = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    if precision == "auto" and trained_with and not (trained_with == "fp16" and chosen.type == "cpu"):
+        precision = trained_with
+    elif precision == "auto":
+        precision = "bf16" if native_bf16 else "fp32"
+    return Compute(chosen, precision)
+
+
+def progress_bar(total: int, label: str, show: bool) -> tqdm:
+    """A bar on a terminal, nothing elsewhere (`show` None lets tqdm look for itself)."""
+    return tqdm(total=total, desc=label, leave=False, disable=None if show else True, dynamic_ncols=True)
+
+
+def train_one_epoch(
+    model: FAN,
+    batches: TrainingBatches,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    scaler: torch.amp.GradScaler,
+    *,
+    compute: Compute,
+    transform: Transform,
+    epoch: int,
+    seed: int,
+    loss_function: Loss = F.cross_entropy,
+    after_step: Callable[[], None] | None = None,
+    print_freq: int = 0,
+    show_progress: bool = True,
+    forward: Callable[..., Any] | None = None,
+) -> dict[str, float]:
+    """Trains for one epoch.
+
+    Every random number of the epoch (plan, augmentation, dropout) derives from (seed, epoch), so an
+    epoch does not depend on what ran before it in the process.
+
+    Args:
+        model: in training mode afterwards.
+        batches: told the epoch here.
+        scheduler: stepped once a step.
+        transform: uint8 frames -> float frames, on the device.
+        loss_function: (logits [B, C], labels [B] or [B, C]) -> scalar.
+        after_step: called after each optimiser step (weight averaging).
+        print_freq: print the running loss every so many steps; 0 never. Each print waits for the device.
+        forward: what to call instead of `model` (a compiled or wrapped version of it).
+
+    Returns:
+        loss (mean over samples), war (of the training samples, dropout active), lr (of the last
+        step), samples, frames, seconds, frames_per_second.
+
+    Raises:
+        TrainingDivergedError: if the epoch's loss is not finite; weights are useless then.
+    """
+    forward = forward or model
+    device = compute.device
+    batches.set_epoch(epoch)
+    torch.manual_seed((seed << 20) + epoch)  # dropout
+    generator = torch.Generator().manual_seed((seed << 20) + epoch)  # augmentation
+    model.train()
+    sums = torch.zeros(2, device=device)  # loss, correct; read once, after the last step
+    samples = frames_seen = 0
+    lr = math.nan
+    start = time.perf_counter()
+    with progress_bar(len(batches), f"epoch {epoch}", show_progress) as bar:
+        for step, batch in enumerate(batches, 1):
+            labels = batch["labels"].to(device, non_blocking=True)
+            frames = transform(batch["frames"].to(device, non_blocking=True), generator)
+            frames = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, frames.shape[:2])
+            with compute.autocast():
+                logits = forward(frames).logits
+            loss = loss_function(logits.float(), labels)
+            optimizer.zero_grad(set_to_none=True)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            lr = optimizer.param_groups[0]["lr"]
+            scheduler.step()
+            if after_step:
+                after_step()
+            with torch.no_grad():
+                truth = labels if labels.ndim == 1 else labels.argmax(dim=1)
+                sums += torch.stack([loss.detach() * len(labels), (logits.argmax(dim=1) == truth).sum()])
+            samples += len(labels)
+            frames_seen += frames.shape[0] * frames.shape[1]
+            bar.update()
+            if print_freq and step % print_freq == 0:
+                tqdm.write(f"  epoch {epoch}, step {step}/{len(batches)}: loss {float(sums[0]) / samples:.4f}")
+    loss_sum, correct = sums.tolist()
+    seconds = time.perf_counter() - start
+    if not math.isfinite(loss_sum):
+        raise TrainingDivergedError(
+            f"epoch {epoch}: the loss is not finite; start again with a smaller --lr, or with --precision fp32"
+        )
+    return {
+        "loss": loss_sum / samples,
+        "war": correct / samples,
+        "lr": lr,
+        "samples": samples,
+        "frames": frames_seen,
+        "seconds": seconds,
+        "frames_per_second": frames_seen / seconds,
+    }
+
+
+@dataclass
+class Evaluation:
+    """What the network says of every clip.
+
+    Attributes:
+        logits: float32 [clips, C].
+        alpha, weights: per clip, float32 [T]; beta: likewise, or None where there is none.
+        frames, seconds: how many frames were seen and how long it took.
+    """
+
+    logits: Tensor
+    alpha: list[np.ndarray] = field(default_factory=list)
+    beta: list[np.ndarray | None] = field(default_factory=list)
+    weights: list[np.ndarray] = field(default_factory=list)
+    frames: int = 0
+    seconds: float = 0.0
+
+
+@torch.inference_mode()
+def evaluate(
+    model: FAN,
+    batches: EvaluationBatches,
+    *,
+    compute: Compute,
+    transform: Transform,
+    show_progress: bool = True,
+) -> Evaluation:
+    """Runs the network over every frame of every clip.
+
+    The backbone sees full batches of frames packed across clip borders; the attention then sees each
+    clip whole. Features, not pixels, are what waits for the end of a clip.
+    """
+    model.eval()
+    generator = torch.Generator().manual_seed(0)
+    start = time.perf_counter()
+    parts: list[Tensor] = []
+    result = Evaluation(logits=torch.empty(0))
+    with progress_bar(len(batches), "evaluate", show_progress) as bar:
+        for features, lengths in _clip_groups(model, batches, compute, transform, generator, bar):
+            out = model.attend(features, lengths)
+            parts.append(out.logits.float().cpu())
+            counts = lengths.tolist()
+            for name in ("alpha", "beta", "weights"):
+                values = getattr(out, name)
+                rows = [None] * len(counts) if values is None else values.float().cpu().numpy()
+                getattr(result, name).extend(
+                    None if row is None else row[:count] for row, count in zip(rows, counts, strict=True)
+                )
+    result.logits = torch.cat(parts)
+    result.frames, result.seconds = batches.table.num_frames, time.perf_counter() - start
+    return result
+
+
+def _clip_groups(
+    model: FAN,
+    batches: EvaluationBatches,
+    compute: Compute,
+    transform: Transform,
+    generator: torch.Generator,
+    bar: tqdm,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields (features [B, T, D] padded, lengths [B]) as soon as a group of clips is complete."""
+    lengths = batches.table.lengths
+    waiting: list[Tensor] = []  # features of clips not yet handed over, in order
+    available = done = 0
+    for images in batches:
+        frames = transform(images.to(compute.device, non_blocking=True)[:, None], generator)[:, 0]
+        with compute.autocast():
+            features = model.encode(frames.contiguous(memory_format=torch.channels_last))
+        waiting.append(features.float())
+        available += len(features)
+        bar.update()
+        while done < len(lengths):
+            group = lengths[done : done + CLIPS_PER_GROUP]
+            if group.sum() > available:
+                break
+            row = torch.cat(waiting)
+            needed = int(group.sum())
+            waiting, available = [row[needed:]], available - needed
+            done += len(group)
+            clips = row[:needed].split(group.tolist())
+            yield pad_sequence(list(clips), batch_first=True), torch.from_numpy(group).to(compute.device)

@@ -1,0 +1,9 @@
+"""Errors whose text is meant for the person at the terminal."""
+
+
+class UsageError(ValueError):
+    """A flag asks for what cannot be done here; the text names the flag and the way out."""
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss became NaN or infinite; the weights are useless from there on."""

@@ -1,0 +1,219 @@
+"""A run's folder: its log, its checkpoints, its results. What a run writes is written here."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from Code.data.clips import Clip
+from Code.network.fan import FAN
+from Code.network.pretrained import save_atomically
+from Code.training.engine import Compute, Evaluation
+from Code.training.errors import UsageError
+from Code.training.protocols import ATTENTIONS
+
+FORMAT = "emotion-fan/1"
+PACKAGES = ("torch", "torchvision", "numpy", "Pillow", "torchmetrics", "scipy")
+
+
+class Run:
+    """One run's folder, `<parent>/<date-time>_<dataset>_<attention>/`.
+
+    Args:
+        folder: created if it is not there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"--output {folder}: cannot be made ({error.strerror}); name a folder to write to"
+            ) from None
+        self._board: SummaryWriter | None = None
+
+    @classmethod
+    def create(cls, parent: Path, dataset: str, at_type: int, suffix: str = "") -> Run:
+        """A new folder under `parent`, named by now; never one that exists."""
+        name = f"{datetime.now():%Y%m%d-%H%M%S}_{dataset}_{ATTENTIONS[at_type]}{suffix}"
+        folder, count = parent / name, 1
+        while folder.exists():
+            count += 1
+            folder = parent / f"{name}-{count}"
+        return cls(folder)
+
+    def write_arguments(self, given: argparse.Namespace, resolved: dict[str, Any], compute: Compute) -> None:
+        """Writes args.json: every argument, as given and as resolved, versions, commit and device.
+
+        Args:
+            given: the command line, which `--resume` takes up again.
+            resolved: what a protocol, a checkpoint or the machine filled in.
+        """
+        plain = {name: str(value) if isinstance(value, Path) else value for name, value in vars(given).items()}
+        filled = {name: str(value) if isinstance(value, Path) else value for name, value in resolved.items()}
+        self._write_json(
+            "args.json",
+            {
+                "command": shlex.join(["python", *sys.argv]),
+                "args": {**plain, **filled},
+                "given": plain,
+                "versions": {"python": platform.python_version(), **_versions()},
+                "git_commit": _git_commit(),
+                "device": describe_device(compute.device),
+                "precision": compute.precision,
+                "threads": torch.get_num_threads(),
+            },
+        )
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Appends an epoch to log.jsonl and to TensorBoard."""
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if self._board is None:
+            self._board = SummaryWriter(str(self.folder))
+        for name, value in line.items():
+            if name != "epoch" and isinstance(value, int | float):
+                self._board.add_scalar(name.replace("_", "/", 1), value, line["epoch"])
+        self._board.flush()
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The lines of log.jsonl; none if there is no log."""
+        path = self.folder / "log.jsonl"
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+    def cut_log(self, epoch: int) -> None:
+        """Drops log lines after `epoch`: a resumed run writes them anew."""
+        lines = [line for line in self.read_log() if line["epoch"] <= epoch]
+        (self.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+    def save(self, name: str, payload: dict[str, Any]) -> None:
+        """Writes a checkpoint file; the previous one stays until the new one is whole."""
+        save_atomically(payload, self.folder / name)
+
+    def write_results(self, labels: Sequence[str], results: dict[str, dict[str, Any]]) -> None:
+        """Writes results.json: metrics under "last" and "best" (or under "best" alone, of an evaluation)."""
+        self._write_json("results.json", {"labels": list(labels), **results})
+
+    def write_predictions(
+        self, labels: Sequence[str], names: Sequence[str], targets: Sequence[int], evaluation: Evaluation
+    ) -> None:
+        """Writes predictions.csv: clip, label, prediction and a probability per class."""
+        probabilities = evaluation.logits.softmax(dim=1)
+        with (self.folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["clip", "label", "prediction", *labels])
+            for name, target, row in zip(names, targets, probabilities, strict=True):
+                writer.writerow([name, labels[target], labels[int(row.argmax())], *(f"{p:.6f}" for p in row.tolist())])
+
+    def write_attention(self, clips: Sequence[Clip], evaluation: Evaluation) -> None:
+        """Writes attention.csv: clip, frame, alpha, beta (empty without relation-attention), weight."""
+        with (self.folder / "attention.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["clip", "frame", "alpha", "beta", "weight"])
+            for clip, alpha, beta, weight in zip(
+                clips, evaluation.alpha, evaluation.beta, evaluation.weights, strict=True
+            ):
+                for index, frame in enumerate(clip.frames):
+                    relation = "" if beta is None else f"{beta[index]:.6f}"
+                    writer.writerow([clip.name, frame, f"{alpha[index]:.6f}", relation, f"{weight[index]:.6f}"])
+
+    def close(self) -> None:
+        """Closes the TensorBoard file."""
+        if self._board is not None:
+            self._board.close()
+
+    def _write_json(self, name: str, content: dict[str, Any]) -> None:
+        (self.folder / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def checkpoint_payload(
+    model: FAN,
+    *,
+    labels: Sequence[str],
+    image_size: int,
+    dataset: str,
+    protocol: dict[str, Any],
+    precision: str,
+    epoch: int,
+    metrics: dict[str, Any],
+    training: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A checkpoint that describes itself, of plain data and tensors only.
+
+    Args:
+        training: what resuming needs (optimiser, schedule, ...); None for a checkpoint to use only.
+    """
+    return {
+        "format": FORMAT,
+        "state_dict": {name: value.detach().cpu() for name, value in model.state_dict().items()},
+        "at_type": model.at_type,
+        "labels": list(labels),
+        "image_size": image_size,
+        "dataset": dataset,
+        "protocol": {k: list(v) if isinstance(v, tuple) else v for k, v in protocol.items()},
+        "precision": precision,
+        "epoch": epoch,
+        "metrics": metrics,
+        "training": training,
+    }
+
+
+def newest_best(parent: Path, dataset: str, at_type: int | None = None) -> Path | None:
+    """The newest best.pth of a dataset (and attention) below `parent`; None if there is none."""
+    attention = "*" if at_type is None else ATTENTIONS[at_type]
+    found = [
+        *parent.glob(f"*_{dataset}_{attention}/best.pth"),
+        *parent.glob(f"*_{dataset}_{attention}-*/best.pth"),
+    ]
+    return max(found, key=lambda path: (path.parent.name, path.stat().st_mtime), default=None)
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in words: its type and the name the hardware gives itself."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return (
+            f"cpu ({capabilities.get('cpu_name', platform.processor())}, {capabilities.get('num_logical_cores')} cores)"
+        )
+    return device.type
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def _git_commit() -> str | None:
+    """Commit of this checkout, with "+changes" where files differ; None outside a git checkout."""
+    root = Path(__file__).parents[2]
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    return f"{commit}+changes" if commit and git("status", "--porcelain", "-uno") else commit

@@ -1,0 +1,110 @@
+"""What both training scripts need before the first epoch: which weights to start from, how big frames are."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from Code.data.clips import DataError
+from Code.network.fan import FAN
+from Code.network.pretrained import CheckpointError, load_published, read_checkpoint
+from Code.training.errors import TrainingDivergedError, UsageError
+
+FERPLUS_FILE = Path("pretrain_model/Resnet18_FER+_pytorch.pth.tar")
+SHIPPED_FILE = Path("pretrain_model/Resnet18_FER+_open.pth.tar")
+PUBLISHED_SIZE = 224
+
+
+def starting_file(pretrained: str | None) -> Path | None:
+    """Turns `--pretrained` into a file: a path, None for "none".
+
+    By default a `Resnet18_FER+_pytorch.pth.tar` that the user put into (or made in) `pretrain_model/`
+    takes precedence over the file that comes with the project.
+    """
+    if pretrained is None:
+        return FERPLUS_FILE if FERPLUS_FILE.exists() or not SHIPPED_FILE.exists() else SHIPPED_FILE
+    return None if pretrained.lower() == "none" else Path(pretrained)
+
+
+def start_from(model: FAN, path: Path | None, fallback_size: int) -> tuple[int, str]:
+    """Loads the starting weights and says what was done.
+
+    Args:
+        model: its backbone (and head, if the file holds one) is overwritten.
+        path: None leaves the random weights.
+        fallback_size: input side for random weights, pixels.
+
+    Returns:
+        (input side in pixels that the weights were trained at, a line for people).
+
+    Raises:
+        CheckpointError: one line, if the file is missing or does not fit.
+    """
+    if path is None:
+        return fallback_size, "starting from random weights (--pretrained none)"
+    checkpoint = read_checkpoint(path)
+    report = load_published(model, checkpoint.get("state_dict", checkpoint))
+    size = int(checkpoint.get("image_size", PUBLISHED_SIZE))
+    return size, f"starting from {path} ({report}; trained at {size} x {size} pixels)"
+
+
+def seeded_model(at_type: int, num_classes: int, seed: int, *, dropout: float | None = None) -> FAN:
+    """A FAN whose random weights depend on the seed alone."""
+    torch.manual_seed(seed)
+    return FAN(at_type, num_classes, dropout=dropout)
+
+
+def run_script(main: Callable[[], int]) -> int:
+    """Runs a script's main: wrong input becomes a message on stderr and exit status 2, never a traceback."""
+    try:
+        return main()
+    except (DataError, CheckpointError, UsageError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except TrainingDivergedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; what was saved stays in the run's folder", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `... --help | head`
+        return 0
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Shows defaults where a flag has one that says something, and leaves the examples as they are."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help
+        if text and action.default not in (None, False, argparse.SUPPRESS) and "default" not in text:
+            text += " (default: %(default)s)"
+        return text
+
+
+# What may differ between the two halves of a resumed run: the machine, not the experiment.
+MACHINE_FLAGS = {"resume", "device", "workers", "compile", "output", "print_freq", "evaluate", "checkpoint"}
+
+
+def restore_arguments(args: argparse.Namespace) -> None:
+    """`--resume RUN`: takes over, in place, every flag the run was started with, except those of the machine.
+
+    Raises:
+        UsageError: if RUN is not a run's folder.
+    """
+    path = args.resume / "args.json"
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))["given"]
+        items = given.items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError(
+            f"--resume {args.resume}: {path.name} is missing there or unreadable; name a run's folder, model/<date-time>_..."
+        ) from None
+    for name, value in items:
+        if name in vars(args) and name not in MACHINE_FLAGS:
+            as_path = isinstance(getattr(args, name), Path) and value is not None
+            setattr(args, name, Path(value) if as_path else value)

@@ -1,0 +1,278 @@
+"""Trains the backbone that FAN starts from: ResNet18 on FER+, written in the published format.
+
+examples:
+  make the backbone from random weights           python Pretrain_FERPlus.py --data-root Data/FERPlus
+  on a laptop, at a smaller input                 python Pretrain_FERPlus.py --image-size 64 --epochs 16
+  start from MS-Celeb-1M weights                  python Pretrain_FERPlus.py --pretrained pretrain_model/Resnet18_MS1M_pytorch.pth.tar
+  measure a file on the private test              python Pretrain_FERPlus.py -e --checkpoint pretrain_model/Resnet18_FER+_open.pth.tar
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from Code.data.augment import FaceAugmentation, PlainFrames
+from Code.data.ferplus import FERPLUS_LABELS, LABEL_MODES, FERPlusSplit, read_ferplus, targets_of
+from Code.data.loaders import EvaluationBatches, TrainingBatches
+from Code.data.store import ArrayStore, FrameTable
+from Code.network.fan import SCORE_FUSION
+from Code.network.pretrained import load_fan, save_atomically, to_published
+from Code.training.engine import Compute, choose_compute
+from Code.training.errors import UsageError
+from Code.training.runs import Run
+from Code.training.setup import (
+    FERPLUS_FILE,
+    PUBLISHED_SIZE,
+    HelpFormatter,
+    restore_arguments,
+    run_script,
+    seeded_model,
+    start_from,
+)
+from Code.training.trainer import (
+    Judged,
+    Training,
+    averaged,
+    conclude,
+    judge,
+    load_weights,
+    one_cycle,
+    per_step,
+    run_training,
+    summary,
+)
+
+MS1M_FILE = Path("pretrain_model/Resnet18_MS1M_pytorch.pth.tar")
+DATASET = "ferplus"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    usage, _, examples = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(description=usage, epilog=examples, formatter_class=HelpFormatter)
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data-root",
+        type=Path,
+        default=Path("Data/FERPlus"),
+        metavar="DIR",
+        help="holds fer2013new.csv and either fer2013.csv or the folders FER2013Train, FER2013Valid, FER2013Test",
+    )
+    data.add_argument(
+        "--label-mode",
+        choices=LABEL_MODES,
+        default="crossentropy",
+        help="how ten votes become a target (FER+ paper)",
+    )
+    start = parser.add_argument_group("network")
+    start.add_argument(
+        "--pretrained",
+        metavar="PATH|none",
+        help=f"weights to start from: ImageNet, MS-Celeb-1M or FER+ (default: {MS1M_FILE} if it is there, else none)",
+    )
+    start.add_argument("--image-size", type=int, default=PUBLISHED_SIZE, metavar="PIXELS", help="input side")
+    start.add_argument(
+        "--small-size",
+        type=int,
+        default=0,
+        metavar="PIXELS",
+        help="input side of the first --small-epochs; 0: none",
+    )
+    start.add_argument("--small-epochs", type=int, default=0, metavar="N", help="epochs at --small-size")
+    recipe = parser.add_argument_group("training")
+    recipe.add_argument("--epochs", type=int, default=40, metavar="N", help="passes over the training images")
+    recipe.add_argument("--batch-size", type=int, default=128, metavar="N", help="images a step")
+    recipe.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw", help="one-cycle schedule for both")
+    recipe.add_argument("--lr", "--learning-rate", type=float, default=2e-3, metavar="RATE", help="highest rate")
+    recipe.add_argument("--weight-decay", "--wd", type=float, default=0.05, metavar="W", help="of weights, not biases")
+    recipe.add_argument("--dropout", type=float, default=0.2, metavar="P", help="before the classifier")
+    recipe.add_argument(
+        "--average", type=float, default=0.998, metavar="DECAY", help="exponential weight averaging; 0: none"
+    )
+    recipe.add_argument("--no-augmentation", action="store_true", help="flips only (to measure what the rest brings)")
+    recipe.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, order and augmentation")
+    run = parser.add_argument_group("run")
+    run.add_argument("-e", "--evaluate", action="store_true", help="measure --checkpoint on the private test")
+    run.add_argument("--checkpoint", type=Path, metavar="PATH", help=f"for -e (default: {FERPLUS_FILE})")
+    run.add_argument("--export", type=Path, default=FERPLUS_FILE, metavar="PATH", help="file to write at the end")
+    run.add_argument("--half", action="store_true", help="write half precision (22 MB instead of 45)")
+    run.add_argument("--output", type=Path, default=Path("model"), metavar="DIR", help="where the run's folder goes")
+    run.add_argument("--resume", type=Path, metavar="RUN", help="continue a run's folder after its last whole epoch")
+    run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    run.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="of the backbone")
+    run.add_argument(
+        "--print-freq", "-p", type=int, default=0, metavar="N", help="print the loss every N steps; 0: never"
+    )
+    return parser
+
+
+def table_of(split: FERPlusSplit, mode: str) -> tuple[FrameTable, ArrayStore]:
+    """The images that a label mode keeps: one-frame clips, with class indices (majority) or class shares."""
+    targets, kept = targets_of(split.votes, mode)
+    names = [name for name, keep in zip(split.names, kept, strict=True) if keep]
+    shares = torch.from_numpy(targets[kept])
+    table = FrameTable(
+        lengths=np.ones(len(names), dtype=np.int64),
+        targets=shares.argmax(dim=1) if mode == "majority" else shares,
+        names=names,
+        labels=FERPLUS_LABELS,
+        listed=len(names),
+        skipped=[],
+    )
+    return table, ArrayStore(split.images[kept])
+
+
+def multitarget_loss(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """-log of the most probable of an image's labels (FER+ paper, multi-label learning): any of them will do."""
+    allowed = logits.log_softmax(dim=1).masked_fill(shares <= 0, -torch.inf)
+    return -allowed.amax(dim=1).mean()
+
+
+def plurality_table(split: FERPlusSplit) -> tuple[FrameTable, ArrayStore]:
+    """Every image whose most voted label is an emotion, majority or not: the other way to count the test."""
+    kept = (split.votes.argmax(axis=1) < len(FERPLUS_LABELS)) & (split.votes.sum(axis=1) > 0)
+    names = [name for name, keep in zip(split.names, kept, strict=True) if keep]
+    targets = torch.from_numpy(split.votes[kept, : len(FERPLUS_LABELS)].argmax(axis=1))
+    table = FrameTable(np.ones(len(names), dtype=np.int64), targets, names, FERPLUS_LABELS, len(names), [])
+    return table, ArrayStore(split.images[kept])
+
+
+def judged_images(table_and_store: tuple[FrameTable, ArrayStore], size: int) -> Judged:
+    """A split to evaluate at an input side."""
+    return Judged(EvaluationBatches(*table_and_store, batch_frames=256), PlainFrames(size))
+
+
+def report_test(model: torch.nn.Module, splits: dict[str, FERPlusSplit], size: int, compute: Compute) -> None:
+    """Prints the private test as the field reports it, and with images of no majority included."""
+    test = splits["PrivateTest"]
+    metrics, _ = judge(model, judged_images(table_of(test, "majority"), size), compute)  # type: ignore[arg-type]
+    print(f"private test, majority label, 8 classes: {summary(metrics)}")
+    for label, recall in zip(FERPLUS_LABELS, metrics["per_class_recall"], strict=True):
+        print(f"  recall {label:<10} " + ("-" if recall is None else f"{100 * recall:5.1f} %"))
+    print("  confusion (rows true): " + " ".join(str(row) for row in metrics["confusion"]))
+    metrics, _ = judge(model, judged_images(plurality_table(test), size), compute)  # type: ignore[arg-type]
+    print(f"private test, most voted label, no majority needed: {summary(metrics)}")
+
+
+def evaluate_file(args: argparse.Namespace, compute: Compute) -> int:
+    """`-e`: a file of the published format on the private test."""
+    fan, info = load_fan(args.checkpoint or FERPLUS_FILE)
+    if tuple(info["labels"]) != FERPLUS_LABELS:
+        raise UsageError(f"--checkpoint {info['path']}: its labels are {', '.join(info['labels'])}, not those of FER+")
+    size = info["image_size"]
+    print(f"{info['path']}: {info['kind']}, {size} x {size} pixels")
+    fan.to(compute.device, memory_format=torch.channels_last)
+    report_test(fan, read_ferplus(args.data_root), size, compute)
+    return 0
+
+
+def train(args: argparse.Namespace, compute: Compute) -> int:
+    """Trains, measures and writes the file."""
+    splits = read_ferplus(args.data_root)
+    table, store = table_of(splits["Training"], args.label_mode)
+    print(f"FER+: {len(table)} training images by label mode {args.label_mode}, of {len(splits['Training'].names)}")
+    shares = table.targets
+
+    model = seeded_model(SCORE_FUSION, len(FERPLUS_LABELS), args.seed, dropout=args.dropout)
+    pretrained = args.pretrained or (str(MS1M_FILE) if MS1M_FILE.exists() else "none")
+    _, message = start_from(model, None if pretrained.lower() == "none" else Path(pretrained), args.image_size)
+    print(message)
+    model.to(compute.device, memory_format=torch.channels_last)
+
+    batches = TrainingBatches(table, store, num_frames=1, batch_size=args.batch_size, seed=args.seed)
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": args.weight_decay},
+        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if args.optimizer == "sgd":
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, lr=args.lr, momentum=0.9, nesterov=True)
+    else:
+        optimizer = torch.optim.AdamW(groups, lr=args.lr)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, per_step(one_cycle(args.epochs), len(batches)))
+
+    def transform(epoch: int) -> FaceAugmentation:
+        size = args.small_size if args.small_size and epoch <= args.small_epochs else args.image_size
+        if args.no_augmentation:
+            return FaceAugmentation(size, roll=0, scale=0, shift=0, contrast=0, brightness=0, erase=0)
+        return FaceAugmentation(size)
+
+    def draw_labels(epoch: int) -> None:
+        """Probability mode: an image's label is drawn from its shares, anew every epoch."""
+        generator = torch.Generator().manual_seed((args.seed << 20) + epoch)
+        table.targets = torch.multinomial(shares, 1, generator=generator)[:, 0]
+
+    def size_of(epoch: int) -> int:
+        return transform(epoch).size
+
+    valid = judged_images(table_of(splits["PublicTest"], "majority"), args.image_size)
+    training = Training(
+        model=model,
+        train=batches,
+        val=valid,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        compute=compute,
+        transform=transform,
+        epochs=args.epochs,
+        seed=args.seed,
+        labels=FERPLUS_LABELS,
+        image_size=args.image_size,
+        dataset=DATASET,
+        protocol={"label_mode": args.label_mode},
+        loss_function=multitarget_loss if args.label_mode == "multitarget" else F.cross_entropy,
+        average=averaged(model, args.average) if args.average else None,
+        before_epoch=draw_labels if args.label_mode == "probability" else None,
+        print_freq=args.print_freq,
+        val_transform=lambda epoch: PlainFrames(size_of(epoch)),
+    )
+    run = Run(args.resume) if args.resume else Run.create(args.output, DATASET, SCORE_FUSION)
+    if args.resume:
+        training.resume(run.folder / "last.pth")
+        run.cut_log(training.first_epoch - 1)
+    else:
+        run.write_arguments(args, {}, compute)
+    run_training(training, run)
+
+    test = judged_images(table_of(splits["PrivateTest"], "majority"), args.image_size)
+    conclude(run, model, test, compute)
+    # The last epoch is what is exported: the schedule has run out there, and no split chose it.
+    checkpoint = load_weights(model, run.folder / "last.pth")
+    save_atomically(published_file(model, args, checkpoint["epoch"], checkpoint["metrics"]), args.export)
+    print(f"wrote {args.export}; everything else is in {run.folder}")
+    fan, _ = load_fan(args.export)
+    report_test(fan.to(compute.device, memory_format=torch.channels_last), splits, args.image_size, compute)
+    run.close()
+    return 0
+
+
+def published_file(model: torch.nn.Module, args: argparse.Namespace, epoch: int, metrics: dict) -> dict:
+    """The published format (`state_dict` behind `module.`, `fc` of 8), and what the file is besides."""
+    return {
+        "state_dict": to_published(model, half=args.half),  # type: ignore[arg-type]
+        "arch": "resnet18",
+        "epoch": epoch,
+        "best_prec1": 100 * metrics["accuracy"],
+        "labels": list(FERPLUS_LABELS),
+        "image_size": args.image_size,
+        "dataset": DATASET,
+        "recipe": {name: str(value) for name, value in vars(args).items() if value is not None},
+    }
+
+
+def main() -> int:
+    """Entry point; returns the exit status."""
+    args = build_parser().parse_args()
+    if args.resume:
+        restore_arguments(args)
+    compute = choose_compute(args.device, args.precision)
+    return evaluate_file(args, compute) if args.evaluate else train(args, compute)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))
