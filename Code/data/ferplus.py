@@ -8,7 +8,9 @@ Images come from FER2013, as `fer2013.csv` or as the PNG folders that the FER+ t
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,12 +127,21 @@ def read_ferplus(root: Path, workers: int = 2) -> dict[str, FERPlusSplit]:
     return {usage: _from_folder(folder, rows[usage], workers) for usage, folder in folders.items()}
 
 
+@contextmanager
+def _csv_rows(path: Path) -> Iterator[csv.DictReader]:
+    """Opens a CSV file with a header; contents that are no such text become a DataError."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            yield csv.DictReader(file)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file ({error}); download it again") from None
+
+
 def _read_votes(path: Path) -> dict[str, list[tuple[int, str, list[float]]]]:
     """(row number of the image in fer2013.csv, file name or "", votes) of every line, by Usage."""
     rows: dict[str, list[tuple[int, str, list[float]]]] = {usage: [] for usage in SPLITS}
     problems = []
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
+    with _csv_rows(path) as reader:
         absent = {"Usage", "Image name", *VOTE_COLUMNS} - set(reader.fieldnames or ())
         if absent:
             raise DataError([f"{path}, line 1: columns missing: {', '.join(sorted(absent))}"])
@@ -139,8 +150,10 @@ def _read_votes(path: Path) -> dict[str, list[tuple[int, str, list[float]]]]:
                 votes = [float(row[column]) for column in VOTE_COLUMNS]
                 if not all(0 <= vote <= 10 for vote in votes):
                     raise ValueError("votes must be 0 to 10")
+                if row["Usage"] not in rows:
+                    raise ValueError(f"Usage {row['Usage']!r} is none of {', '.join(rows)}")
                 rows[row["Usage"]].append((number, (row["Image name"] or "").strip(), votes))
-            except (KeyError, TypeError, ValueError) as error:
+            except (TypeError, ValueError) as error:
                 problems.append(f"{path}, line {number + 2}: malformed ({error})")
     if problems:
         raise DataError(problems)
@@ -180,13 +193,12 @@ def _from_pixels(path: Path, rows: dict[str, list[tuple[int, str, list[float]]]]
     names: dict[str, list[str]] = {usage: [] for usage in SPLITS}
     problems = []
     number = -1
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
+    with _csv_rows(path) as reader:
         if not {"pixels", "Usage"} <= set(reader.fieldnames or ()):
             raise DataError([f"{path}, line 1: columns emotion, pixels, Usage expected"])
         for number, row in enumerate(reader):
             usage, name, vote = by_number.get(number, (None, "", []))
-            if usage != row["Usage"]:
+            if usage is None or usage != row["Usage"]:
                 problems.append(f"{path}, line {number + 2}: Usage {row['Usage']!r}, fer2013new.csv says {usage!r}")
                 continue
             if not name:

@@ -36,8 +36,9 @@ def draw_segments(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Plans an epoch: which frames each training sample takes.
 
-    A clip of L frames is cut into K = `num_frames` equal segments [i L / K, (i + 1) L / K) that do not
-    overlap, and one frame is drawn from each. A clip with fewer than K frames repeats frames in order.
+    A clip of L frames is cut into K = `num_frames` equal segments [i L / K, (i + 1) L / K), bounds rounded
+    down, that do not overlap, and one frame is drawn from each. A clip with fewer than K frames repeats
+    frames in order.
 
     Args:
         lengths: int64 [clips], all above zero.
@@ -184,5 +185,6 @@ class EvaluationBatches:
 
 def _checked(frames: Tensor | DataError) -> Tensor:
     if isinstance(frames, DataError):
-        raise frames
+        # A copy: raising the local itself makes a cycle of error and frame, which keeps the workers alive.
+        raise DataError.joined([frames])
     return frames

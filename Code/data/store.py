@@ -136,11 +136,15 @@ def read_image(path: str, size: int | None = None) -> np.ndarray:
     try:
         with Image.open(path) as image:
             image.draft("RGB", (size, size) if size else None)
-            rgb = image.convert("RGB")
+            if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion cuts off at 255
+                rgb = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+            else:
+                rgb = image.convert("RGB")
             if size and rgb.size != (size, size):
                 rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
             return np.asarray(rgb)
     except UnidentifiedImageError:
         raise DataError([f"{path}: not an image; delete the file or write the frame again"]) from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError([f"{path}: cannot be decoded ({error}); write the frame again"]) from None
+        reason = getattr(error, "strerror", None) or error
+        raise DataError([f"{path}: cannot be decoded ({reason}); write the frame again"]) from None

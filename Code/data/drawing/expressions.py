@@ -1,0 +1,105 @@
+"""What a synthetic face does: expressions as strengths of facial action units.
+
+The numbers follow the Facial Action Coding System (Ekman and Friesen, 1978): each unit is one muscle's
+visible effect, and each of the seven expressions is a set of units. An expression has a few variants (a smile
+with and without teeth, anger shouted or pressed together), because real ones have.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+UNITS: dict[str, str] = {
+    "au1": "inner brow raised",
+    "au2": "outer brow raised",
+    "au4": "brows lowered and drawn together",
+    "au5": "upper lid raised",
+    "au6": "cheeks raised",
+    "au7": "lids tightened",
+    "au9": "nose wrinkled",
+    "au10": "upper lip raised",
+    "au12": "lip corners pulled up",
+    "au15": "lip corners pulled down",
+    "au16": "lower lip pulled down",
+    "au17": "chin raised",
+    "au20": "lips stretched sideways",
+    "au22": "lips funnelled, mouth round",
+    "au23": "lips tightened",
+    "au25": "lips parted",
+    "au26": "jaw dropped",
+    "au43": "eyes closed",
+}
+
+Units = dict[str, float]
+
+# At the apex. Values above 1 are a unit at its strongest.
+EXPRESSIONS: dict[str, tuple[Units, ...]] = {
+    "Happy": (
+        {"au6": 0.9, "au12": 1.0, "au25": 0.9, "au10": 0.15},
+        {"au6": 1.0, "au12": 1.1, "au25": 1.0, "au26": 0.45, "au10": 0.2},
+        {"au6": 0.8, "au12": 1.1, "au25": 0.6},
+    ),
+    "Angry": (
+        {"au4": 1.3, "au5": 0.5, "au7": 0.7, "au23": 1.0, "au17": 0.4, "au15": 0.35, "au9": 0.4},
+        {
+            "au4": 1.3,
+            "au5": 0.6,
+            "au7": 0.5,
+            "au23": 0.3,
+            "au10": 0.5,
+            "au25": 1.0,
+            "au16": 0.7,
+            "au26": 0.35,
+            "au9": 0.3,
+        },
+        {"au4": 1.3, "au5": 0.6, "au7": 0.6, "au10": 0.5, "au25": 1.0, "au16": 0.6, "au26": 0.9, "au9": 0.4},
+    ),
+    "Disgust": (
+        {"au9": 1.2, "au10": 1.2, "au4": 0.6, "au7": 0.7, "au6": 0.5, "au15": 0.45, "au17": 0.5, "au16": 0.3},
+        {
+            "au9": 1.2,
+            "au10": 1.1,
+            "au4": 0.6,
+            "au7": 0.8,
+            "au6": 0.6,
+            "au15": 0.3,
+            "au16": 0.5,
+            "au25": 0.7,
+            "au26": 0.2,
+        },
+    ),
+    "Fear": (
+        {"au1": 1.3, "au2": 0.3, "au4": 0.5, "au5": 1.3, "au20": 1.2, "au25": 1.1, "au26": 0.5, "au16": 0.7},
+        {"au1": 1.3, "au2": 0.4, "au4": 0.4, "au5": 1.3, "au20": 1.1, "au25": 1.1, "au26": 0.75, "au16": 0.5},
+    ),
+    "Sad": (
+        {"au1": 1.1, "au4": 0.7, "au15": 1.1, "au17": 0.7, "au43": 0.25},
+        {"au1": 1.2, "au4": 0.6, "au15": 0.9, "au17": 0.4, "au43": 0.4},
+    ),
+    "Neutral": ({},),
+    "Surprise": (
+        {"au1": 1.1, "au2": 1.2, "au5": 1.0, "au25": 1.0, "au26": 1.1, "au22": 0.9},
+        {"au1": 1.0, "au2": 1.2, "au5": 1.1, "au25": 1.0, "au26": 0.8, "au22": 1.0},
+    ),
+}
+
+
+def draw_apex(expression: str, rng: np.random.Generator) -> Units:
+    """One person's way to show `expression`: a variant, each unit up to 15 % weaker or stronger."""
+    variants = EXPRESSIONS[expression]
+    chosen = variants[int(rng.integers(len(variants)))]
+    return {unit: strength * rng.uniform(0.85, 1.15) for unit, strength in chosen.items()}
+
+
+def at_intensity(apex: Units, intensity: float) -> Units:
+    """The units of an expression shown at `intensity` in [0, 1] of its apex."""
+    return {unit: strength * intensity for unit, strength in apex.items()}
+
+
+def add_units(*parts: Units) -> Units:
+    """Sum of unit strengths, each held within [-0.5, 1.4]."""
+    total = dict.fromkeys(UNITS, 0.0)
+    for part in parts:
+        for unit, strength in part.items():
+            total[unit] = min(max(total[unit] + strength, -0.5), 1.4)
+    return total
