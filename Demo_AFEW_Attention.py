@@ -19,6 +19,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from Code.data.augment import FlippedClips, PlainFrames
@@ -34,11 +35,14 @@ from Code.training.protocols import ATTENTIONS, PROTOCOLS, Protocol
 from Code.training.runs import Run, newest_best
 from Code.training.setup import (
     HelpFormatter,
+    positive,
+    rate,
     restore_arguments,
     run_script,
     seeded_model,
     start_from,
     starting_file,
+    whole,
 )
 from Code.training.trainer import (
     Intensities,
@@ -71,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--attention",
         type=int,
         choices=sorted(ATTENTIONS),
-        help="0 self-attention, 1 self + relation-attention, 2 none: score fusion (default: 1; with -e the checkpoint's)",
+        help="0 self-attention, 1 self + relation, 2 none: score fusion (default: 1; with -e the checkpoint's)",
     )
     what.add_argument("-e", "--evaluate", action="store_true", help="evaluate a trained network, train nothing")
     what.add_argument(
@@ -101,9 +105,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="weights to start from (default: see pretrain_model/README.md)",
     )
     recipe.add_argument("--epochs", type=positive, metavar="N", help="(afew: 180)")
-    recipe.add_argument("--lr", "--learning-rate", type=float, metavar="RATE", help="of SGD (afew: 4e-6)")
-    recipe.add_argument("--momentum", type=float, metavar="M", help="of SGD (0.9)")
-    recipe.add_argument("--weight-decay", "--wd", type=float, metavar="W", help="of SGD (1e-4)")
+    recipe.add_argument("--lr", "--learning-rate", type=rate, metavar="RATE", help="of SGD (afew: 4e-6)")
+    recipe.add_argument("--momentum", type=rate, metavar="M", help="of SGD (0.9)")
+    recipe.add_argument("--weight-decay", "--wd", type=rate, metavar="W", help="of SGD (1e-4)")
     recipe.add_argument("--batch-size", type=positive, metavar="N", help="samples a step (afew: 48)")
     recipe.add_argument("--frames", type=positive, metavar="K", help="frames a training sample, one a segment (3)")
     recipe.add_argument(
@@ -115,7 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     recipe.add_argument(
         "--image-size", type=positive, metavar="PIXELS", help="input side (what the weights were made at)"
     )
-    recipe.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, sampling, flips and dropout")
+    recipe.add_argument("--seed", type=whole, default=0, metavar="N", help="of weights, sampling, flips and dropout")
 
     machine = parser.add_argument_group("machine and output")
     machine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
@@ -126,23 +130,16 @@ def build_parser() -> argparse.ArgumentParser:
         help="of the backbone; auto: bf16 where the hardware has it, else fp32",
     )
     machine.add_argument(
-        "--workers", type=int, metavar="N", help="processes that decode frames (default: by the cores)"
+        "--workers", type=whole, metavar="N", help="processes that decode frames (default: by the cores)"
     )
     machine.add_argument(
         "--compile", action="store_true", help="torch.compile for training (slow start, faster steps on GPUs)"
     )
     machine.add_argument("--output", type=Path, default=Path("model"), metavar="DIR", help="where runs' folders go")
     machine.add_argument(
-        "--print-freq", "-p", type=int, default=0, metavar="N", help="print the loss every N steps; 0: never"
+        "--print-freq", "-p", type=whole, default=0, metavar="N", help="print the loss every N steps; 0: never"
     )
     return parser
-
-
-def positive(text: str) -> int:
-    """An argparse type: a whole number above zero."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
-    return int(text)
 
 
 def resolve_protocol(args: argparse.Namespace) -> Protocol:
@@ -213,13 +210,16 @@ def intensities_of(args: argparse.Namespace, val: ClipSet) -> Intensities | None
     if args.dataset != "sample" or not path.is_file():
         return None
     truth = read_intensity(path)
-    return {clip.name: [truth[clip.name, frame][0] for frame in clip.frames] for clip in val.clips}  # type: ignore[misc]
+    absent = [clip.name for clip in val.clips if any((clip.name, frame) not in truth for frame in clip.frames)]
+    if absent:
+        raise DataError([f"{path}: lacks frames of {len(absent)} clips, {absent[0]} for one; draw the sample again"])
+    return {clip.name: np.array([truth[clip.name, frame][0] for frame in clip.frames]) for clip in val.clips}
 
 
 def workers_of(args: argparse.Namespace, compute: Compute) -> int:
     """Decoding processes: a few beside a GPU; beside a CPU that computes, one, and none where cores are scarce."""
     if args.workers is not None:
-        return max(0, args.workers)
+        return int(args.workers)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(16, cores) if compute.device.type == "cuda" else min(4, cores // 4)
 
@@ -255,9 +255,8 @@ def evaluate_checkpoint(args: argparse.Namespace) -> int:
         raise UsageError(
             f"--checkpoint {path}: its classes are {', '.join(info['labels'])}; the data's {', '.join(val.labels)}"
         )
-    print(
-        f"evaluating {path} ({ATTENTIONS[fan.at_type]}) on {compute.device}, {compute.precision}\nval:   {describe(val)}"
-    )
+    print(f"evaluating {path} ({ATTENTIONS[fan.at_type]}) on {compute.device}, {compute.precision}")
+    print(f"val:   {describe(val)}")
     fan.to(compute.device, memory_format=torch.channels_last)
     judged = judged_clips(args, val, args.image_size or info["image_size"], compute)
     metrics, evaluation = judge(fan, judged, compute)
@@ -327,7 +326,7 @@ def train(args: argparse.Namespace) -> int:
         training.resume(run.folder / "last.pth")
         run.cut_log(training.first_epoch - 1)
     else:
-        run.write_arguments({**vars(args), "at_type": at_type, "image_size": size, **protocol.as_dict()}, compute)
+        run.write_arguments(args, {"at_type": at_type, "image_size": size, **protocol.as_dict()}, compute)
     run_training(training, run)
     results = conclude(run, model, judged, compute)
     run.close()

@@ -3,8 +3,10 @@
 examples:
   make the backbone from random weights           python Pretrain_FERPlus.py --data-root Data/FERPlus
   on a laptop, at a smaller input                 python Pretrain_FERPlus.py --image-size 64 --epochs 16
-  start from MS-Celeb-1M weights                  python Pretrain_FERPlus.py --pretrained pretrain_model/Resnet18_MS1M_pytorch.pth.tar
-  measure a file on the private test              python Pretrain_FERPlus.py -e --checkpoint pretrain_model/Resnet18_FER+_open.pth.tar
+  start from MS-Celeb-1M weights                  python Pretrain_FERPlus.py
+                                                     --pretrained pretrain_model/Resnet18_MS1M_pytorch.pth.tar
+  measure a file on the private test              python Pretrain_FERPlus.py -e
+                                                     --checkpoint pretrain_model/Resnet18_FER+_open.pth.tar
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from Code.data.augment import FaceAugmentation, PlainFrames
+from Code.data.clips import DataError
 from Code.data.ferplus import FERPLUS_LABELS, LABEL_MODES, FERPlusSplit, read_ferplus, targets_of
 from Code.data.loaders import EvaluationBatches, TrainingBatches
 from Code.data.store import ArrayStore, FrameTable
@@ -30,10 +33,14 @@ from Code.training.setup import (
     FERPLUS_FILE,
     PUBLISHED_SIZE,
     HelpFormatter,
+    positive,
+    rate,
     restore_arguments,
     run_script,
     seeded_model,
+    share,
     start_from,
+    whole,
 )
 from Code.training.trainer import (
     Judged,
@@ -76,27 +83,27 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PATH|none",
         help=f"weights to start from: ImageNet, MS-Celeb-1M or FER+ (default: {MS1M_FILE} if it is there, else none)",
     )
-    start.add_argument("--image-size", type=int, default=PUBLISHED_SIZE, metavar="PIXELS", help="input side")
+    start.add_argument("--image-size", type=positive, default=PUBLISHED_SIZE, metavar="PIXELS", help="input side")
     start.add_argument(
         "--small-size",
-        type=int,
+        type=whole,
         default=0,
         metavar="PIXELS",
         help="input side of the first --small-epochs; 0: none",
     )
-    start.add_argument("--small-epochs", type=int, default=0, metavar="N", help="epochs at --small-size")
+    start.add_argument("--small-epochs", type=whole, default=0, metavar="N", help="epochs at --small-size")
     recipe = parser.add_argument_group("training")
-    recipe.add_argument("--epochs", type=int, default=40, metavar="N", help="passes over the training images")
-    recipe.add_argument("--batch-size", type=int, default=128, metavar="N", help="images a step")
+    recipe.add_argument("--epochs", type=positive, default=40, metavar="N", help="passes over the training images")
+    recipe.add_argument("--batch-size", type=positive, default=128, metavar="N", help="images a step")
     recipe.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw", help="one-cycle schedule for both")
-    recipe.add_argument("--lr", "--learning-rate", type=float, default=2e-3, metavar="RATE", help="highest rate")
-    recipe.add_argument("--weight-decay", "--wd", type=float, default=0.05, metavar="W", help="of weights, not biases")
-    recipe.add_argument("--dropout", type=float, default=0.2, metavar="P", help="before the classifier")
+    recipe.add_argument("--lr", "--learning-rate", type=rate, default=2e-3, metavar="RATE", help="highest rate")
+    recipe.add_argument("--weight-decay", "--wd", type=rate, default=0.05, metavar="W", help="of weights, not biases")
+    recipe.add_argument("--dropout", type=share, default=0.2, metavar="P", help="before the classifier")
     recipe.add_argument(
-        "--average", type=float, default=0.998, metavar="DECAY", help="exponential weight averaging; 0: none"
+        "--average", type=share, default=0.998, metavar="DECAY", help="exponential weight averaging; 0: none"
     )
     recipe.add_argument("--no-augmentation", action="store_true", help="flips only (to measure what the rest brings)")
-    recipe.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, order and augmentation")
+    recipe.add_argument("--seed", type=whole, default=0, metavar="N", help="of weights, order and augmentation")
     run = parser.add_argument_group("run")
     run.add_argument("-e", "--evaluate", action="store_true", help="measure --checkpoint on the private test")
     run.add_argument("--checkpoint", type=Path, metavar="PATH", help=f"for -e (default: {FERPLUS_FILE})")
@@ -107,7 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     run.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="of the backbone")
     run.add_argument(
-        "--print-freq", "-p", type=int, default=0, metavar="N", help="print the loss every N steps; 0: never"
+        "--print-freq", "-p", type=whole, default=0, metavar="N", help="print the loss every N steps; 0: never"
     )
     return parser
 
@@ -115,6 +122,8 @@ def build_parser() -> argparse.ArgumentParser:
 def table_of(split: FERPlusSplit, mode: str) -> tuple[FrameTable, ArrayStore]:
     """The images that a label mode keeps: one-frame clips, with class indices (majority) or class shares."""
     targets, kept = targets_of(split.votes, mode)
+    if not kept.any():
+        raise DataError(f"fer2013new.csv: label mode {mode} keeps none of {len(kept)} images of a split")
     names = [name for name, keep in zip(split.names, kept, strict=True) if keep]
     shares = torch.from_numpy(targets[kept])
     table = FrameTable(

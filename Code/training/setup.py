@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +49,10 @@ def start_from(model: FAN, path: Path | None, fallback_size: int) -> tuple[int, 
     if path is None:
         return fallback_size, "starting from random weights (--pretrained none)"
     checkpoint = read_checkpoint(path)
-    report = load_published(model, checkpoint.get("state_dict", checkpoint))
+    try:
+        report = load_published(model, checkpoint)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     size = int(checkpoint.get("image_size", PUBLISHED_SIZE))
     return size, f"starting from {path} ({report}; trained at {size} x {size} pixels)"
 
@@ -76,6 +80,39 @@ def run_script(main: Callable[[], int]) -> int:
         return 0
 
 
+def positive(text: str) -> int:
+    """An argparse type: a whole number above zero."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
+    return int(text)
+
+
+def whole(text: str) -> int:
+    """An argparse type: a whole number from zero, small enough to be a seed."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^32 - 1")
+    return int(text)
+
+
+def rate(text: str) -> float:
+    """An argparse type: a finite number that is not negative."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from zero up")
+    return value
+
+
+def share(text: str) -> float:
+    """An argparse type: a number from zero to below one."""
+    value = rate(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not below one")
+    return value
+
+
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Shows defaults where a flag has one that says something, and leaves the examples as they are."""
 
@@ -94,7 +131,7 @@ def restore_arguments(args: argparse.Namespace) -> None:
     """`--resume RUN`: takes over, in place, every flag the run was started with, except those of the machine.
 
     Raises:
-        UsageError: if RUN is not a run's folder.
+        UsageError: if RUN is not a run's folder, or its first epoch was not completed.
     """
     path = args.resume / "args.json"
     try:
@@ -102,8 +139,11 @@ def restore_arguments(args: argparse.Namespace) -> None:
         items = given.items()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UsageError(
-            f"--resume {args.resume}: {path.name} is missing there or unreadable; name a run's folder, model/<date-time>_..."
+            f"--resume {args.resume}: {path.name} is missing there or unreadable; "
+            "name a run's folder, model/<date-time>_..."
         ) from None
+    if not (args.resume / "last.pth").is_file():
+        raise UsageError(f"--resume {args.resume}: no last.pth, its first epoch was never completed; start it again")
     for name, value in items:
         if name in vars(args) and name not in MACHINE_FLAGS:
             as_path = isinstance(getattr(args, name), Path) and value is not None

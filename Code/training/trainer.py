@@ -150,6 +150,10 @@ class Training:
         for name in ("seed", "epochs"):
             if state[name] != getattr(self, name):
                 raise CheckpointError(f"{path}: was trained with --{name} {state[name]}; resume with the same")
+        if list(self.labels) != checkpoint["labels"]:
+            raise CheckpointError(
+                f"{path}: its classes are {', '.join(checkpoint['labels'])}; the data's {', '.join(self.labels)}"
+            )
         self.judged_model.load_state_dict(checkpoint["state_dict"])
         if self.average is not None:
             self.model.load_state_dict(state["model"])
@@ -190,7 +194,7 @@ def run_training(training: Training, run: Run) -> dict[str, Any]:
         )
         if training.val_transform:
             training.val.transform = training.val_transform(epoch)
-        metrics, _ = judge(training.judged_model, training.val, training.compute)
+        metrics, evaluation = judge(training.judged_model, training.val, training.compute)
         line = {
             "epoch": epoch,
             "lr": trained["lr"],
@@ -201,6 +205,7 @@ def run_training(training: Training, run: Run) -> dict[str, Any]:
             "val_uar": metrics["uar"],
             "seconds": time.perf_counter() - start,
             "frames_per_second": trained["frames_per_second"],
+            "val_frames_per_second": evaluation.frames / evaluation.seconds,
         }
         if metrics.get("attention_correlation") is not None:
             line["val_attention_correlation"] = metrics["attention_correlation"]
