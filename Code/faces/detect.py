@@ -1,0 +1,96 @@
+"""Faces and their five landmarks in a picture, and which of them is the main person's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from Code.faces.video import require
+
+# A detection that overlaps the face of the frame before by more than this belongs to the same person.
+SAME_PERSON_IOU = 0.3
+# MTCNN's smallest face in pixels; below it the image pyramid is empty and the detector raises.
+MIN_FACE = 20
+# Nor is the main person smaller than this share of the picture; it spares large pictures most of the search.
+MIN_FACE_SHARE = 1 / 24
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """The F faces of one picture, in its pixels (pixel centres at whole numbers).
+
+    Attributes:
+        boxes: float64 [F, 4], left, top, right, bottom.
+        landmarks: float64 [F, 5, 2], x and y of the eye on the left of the picture, the one on the
+            right, nose tip, mouth corner on the left, mouth corner on the right.
+        scores: float64 [F], the detector's confidence.
+    """
+
+    boxes: np.ndarray
+    landmarks: np.ndarray
+    scores: np.ndarray
+
+
+class Detector:
+    """MTCNN (Zhang et al. 2016, arXiv 1604.02878) as facenet-pytorch ships it, weights included.
+
+    Raises:
+        MissingExtraError: if facenet-pytorch is not installed.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        facenet = require("facenet_pytorch", "facenet-pytorch", "face detection")
+        self._mtcnn = facenet.MTCNN(keep_all=True, min_face_size=MIN_FACE, device=torch.device(device))
+
+    def __call__(self, images: np.ndarray) -> list[Faces]:
+        """Detects in N pictures of one size.
+
+        Args:
+            images: uint8 [N, H, W, 3], RGB.
+        """
+        if min(images.shape[1:3]) < MIN_FACE:
+            return [_faces([], [], []) for _ in images]
+        self._mtcnn.min_face_size = max(MIN_FACE, min(images.shape[1:3]) * MIN_FACE_SHARE)
+        found = self._mtcnn.detect(images, landmarks=True)
+        # Without a face the detector says None, and [None] for the scores.
+        return [
+            _faces([], [], []) if box is None else _faces(box, points, score)
+            for box, score, points in zip(*found, strict=True)
+        ]
+
+
+def _faces(boxes: object, landmarks: object, scores: object) -> Faces:
+    return Faces(
+        np.asarray(boxes, dtype=np.float64).reshape(-1, 4),
+        np.asarray(landmarks, dtype=np.float64).reshape(-1, 5, 2),
+        np.asarray(scores, dtype=np.float64).reshape(-1),
+    )
+
+
+def main_person(faces: Faces, previous: np.ndarray | None) -> int | None:
+    """Index of the main person's face: the largest near its last box, else the largest of all.
+
+    Args:
+        faces: what was found in this frame.
+        previous: float [4], the box chosen last, or None.
+
+    Returns:
+        None if there is no face.
+    """
+    if not len(faces.boxes):
+        return None
+    size = (faces.boxes[:, 2] - faces.boxes[:, 0]) * (faces.boxes[:, 3] - faces.boxes[:, 1])
+    if previous is not None:
+        near = overlap(faces.boxes, previous) > SAME_PERSON_IOU
+        if near.any():
+            size = np.where(near, size, -np.inf)
+    return int(size.argmax())
+
+
+def overlap(boxes: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Intersection over union [F] of boxes [F, 4] with one box [4]."""
+    sides = np.minimum(boxes[:, 2:], other[2:]) - np.maximum(boxes[:, :2], other[:2])  # [F, 2]
+    shared = sides.clip(min=0).prod(axis=1)
+    return shared / ((boxes[:, 2:] - boxes[:, :2]).prod(axis=1) + (other[2:] - other[:2]).prod() - shared)
