@@ -26,7 +26,7 @@ from Code.data.augment import FlippedClips, PlainFrames
 from Code.data.clips import ClipSet, DataError, describe, quick_check, read_afew, read_folders
 from Code.data.loaders import EvaluationBatches, TrainingBatches
 from Code.data.sample import draw_sample, read_intensity
-from Code.data.store import FileStore, FrameTable
+from Code.data.store import FileStore, FrameTable, broken_images
 from Code.network.pretrained import load_fan, read_checkpoint
 from Code.results.report import write_report
 from Code.training.engine import Compute, choose_compute
@@ -58,6 +58,7 @@ from Code.training.trainer import (
 )
 
 BATCH_FRAMES = 128  # frames the backbone sees at once in evaluation
+CHECKED_FRAMES = 200_000  # up to here every frame's header is looked at first, about 10 s
 SAMPLE_ROOT = Path("Data/Sample")
 
 
@@ -65,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line. Flags that a protocol sets have no default here."""
     usage, _, examples = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
-        description=usage + " Defaults that depend on the dataset come from its protocol; a flag overrides.",
+        description=usage + "\nDefaults that depend on the dataset come from its protocol; a flag overrides.",
         epilog=examples,
         formatter_class=HelpFormatter,
     )
@@ -143,7 +144,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def resolve_protocol(args: argparse.Namespace) -> Protocol:
-    """The dataset's protocol with the flags that were given on top."""
+    """The dataset's protocol with the flags that were given on top, and the lists that will be read."""
     flags = {
         "train_root": args.train_root,
         "val_root": args.val_root,
@@ -155,7 +156,12 @@ def resolve_protocol(args: argparse.Namespace) -> Protocol:
         "batch_size": args.batch_size,
         "samples_per_clip": args.samples_per_clip,
     }
-    return replace(PROTOCOLS[args.dataset], **{name: value for name, value in flags.items() if value is not None})
+    protocol = replace(PROTOCOLS[args.dataset], **{name: value for name, value in flags.items() if value is not None})
+    return replace(
+        protocol,
+        train_list=list_file(args.train_list, protocol.train_list, args.train_root is not None),
+        val_list=list_file(args.val_list, protocol.val_list, args.val_root is not None),
+    )
 
 
 def list_file(given: str | None, default: str | None, root_given: bool) -> str | None:
@@ -169,12 +175,10 @@ def read_split(args: argparse.Namespace, protocol: Protocol, split: str, labels:
     """Reads "train" or "val" of the dataset that the flags name."""
     root = getattr(protocol, f"{split}_root")
     if args.dataset == "folders":
+        if (getattr(args, f"{split}_list") or "none").lower() != "none":
+            raise UsageError(f"--{split}-list: --dataset folders reads whole folders; leave it away, or use --dataset afew")
         return read_folders(root, labels=labels, skip_empty=args.skip_empty)
-    lists = list_file(
-        getattr(args, f"{split}_list"),
-        getattr(protocol, f"{split}_list"),
-        getattr(args, f"{split}_root") is not None,
-    )
+    lists = getattr(protocol, f"{split}_list")
     return read_afew(root, lists, labels=labels or protocol.labels, skip_empty=args.skip_empty)
 
 
@@ -193,9 +197,19 @@ def read_both(args: argparse.Namespace, protocol: Protocol) -> tuple[ClipSet, Cl
         raise DataError.joined(errors)
     assert train is not None
     print(f"train: {describe(train)}\nval:   {describe(val)}")
+    refuse_broken_images(train, val)
     for warning in quick_check(train, val, frames=protocol.num_frames):
         print(f"warning: {warning}", file=sys.stderr)
     return train, val
+
+
+def refuse_broken_images(*sets: ClipSet) -> None:
+    """All files that are no images in one error, before hours of training; very large sets would wait too long."""
+    if sum(len(clip) for clips in sets for clip in clips.clips) > CHECKED_FRAMES:
+        return
+    problems = [problem for clips in sets for problem in broken_images(clips, show_progress=True)]
+    if problems:
+        raise DataError(problems)
 
 
 def prepare_sample(args: argparse.Namespace) -> None:
@@ -272,18 +286,20 @@ def train(args: argparse.Namespace) -> int:
     """Trains, evaluates after every epoch, and writes the run's folder."""
     at_type = 1 if args.at_type is None else args.at_type
     compute = choose_compute(args.device, args.precision)
-    protocol = resolve_protocol(args)
     prepare_sample(args)
+    protocol = resolve_protocol(args)
     train_clips, val_clips = read_both(args, protocol)
     labels = train_clips.labels
 
     model = seeded_model(at_type, len(labels), args.seed)
+    start = starting_file(args.pretrained)
     if args.resume:
         made_at = read_checkpoint(args.resume / "last.pth")["image_size"]
         message = f"resuming {args.resume}"
     else:
-        made_at, message = start_from(model, starting_file(args.pretrained), protocol.image_size)
+        made_at, message = start_from(model, start, protocol.image_size)
     size = args.image_size or made_at
+    protocol = replace(protocol, image_size=size)
     print(f"{message}\n{ATTENTIONS[at_type]} on {compute.device}, {compute.precision}, frames of {size} x {size}")
     model.to(compute.device, memory_format=torch.channels_last)
 
@@ -326,7 +342,8 @@ def train(args: argparse.Namespace) -> int:
         training.resume(run.folder / "last.pth")
         run.cut_log(training.first_epoch - 1)
     else:
-        run.write_arguments(args, {"at_type": at_type, "image_size": size, **protocol.as_dict()}, compute)
+        resolved = {**protocol.as_dict(), "at_type": at_type, "pretrained": str(start or "none"), "workers": workers}
+        run.write_arguments(args, resolved, compute)
     run_training(training, run)
     results = conclude(run, model, judged, compute)
     run.close()
@@ -342,7 +359,7 @@ def main() -> int:
     parser = build_parser()
     args = parser.parse_args()
     if args.resume:
-        restore_arguments(args)
+        restore_arguments(args, parser)
     return evaluate_checkpoint(args) if args.evaluate else train(args)
 
 

@@ -26,6 +26,7 @@ from Code.data.loaders import EvaluationBatches, TrainingBatches
 from Code.data.store import ArrayStore, FrameTable
 from Code.network.fan import SCORE_FUSION
 from Code.network.pretrained import load_fan, save_atomically, to_published
+from Code.results.report import write_report
 from Code.training.engine import Compute, choose_compute
 from Code.training.errors import UsageError
 from Code.training.runs import Run
@@ -257,6 +258,7 @@ def train(args: argparse.Namespace, compute: Compute) -> int:
     fan, _ = load_fan(args.export)
     report_test(fan.to(compute.device, memory_format=torch.channels_last), splits, args.image_size, compute)
     run.close()
+    print(f"look at: {write_report(run.folder)}")
     return 0
 
 
@@ -276,9 +278,10 @@ def published_file(model: torch.nn.Module, args: argparse.Namespace, epoch: int,
 
 def main() -> int:
     """Entry point; returns the exit status."""
-    args = build_parser().parse_args()
+    parser = build_parser()
+    args = parser.parse_args()
     if args.resume:
-        restore_arguments(args)
+        restore_arguments(args, parser)
     compute = choose_compute(args.device, args.precision)
     return evaluate_file(args, compute) if args.evaluate else train(args, compute)
 

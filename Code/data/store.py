@@ -7,13 +7,16 @@ are decoded on demand (AFEW and its like) and an array that is already in memory
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+from tqdm import tqdm
 
 from Code.data.clips import ClipSet, DataError
 
@@ -148,3 +151,42 @@ def read_image(path: str, size: int | None = None) -> np.ndarray:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError([f"{path}: cannot be decoded ({reason}); write the frame again"]) from None
+
+
+def broken_images(clips: ClipSet, show_progress: bool = False) -> list[str]:
+    """Opens every frame's header, so that files that are no images are all named before a training starts.
+
+    Pixels are not decoded (that would take minutes): a file that breaks off in its middle is found when
+    it is read.
+
+    Returns:
+        A line per file that cannot be opened as an image.
+    """
+    paths = (path for clip in clips.clips for path in clip.paths)
+    total = sum(len(clip) for clip in clips.clips)
+    with (
+        ThreadPoolExecutor(8) as pool,  # waiting for disks, mostly
+        tqdm(total=total, desc="looking at frames", leave=False, disable=None if show_progress else True) as bar,
+    ):
+        problems = []
+        for chunk in batched(paths, 4096):
+            problems += [problem for problem in pool.map(_header_problem, chunk) if problem]
+            bar.update(len(chunk))
+    return problems
+
+
+def _header_problem(path: str) -> str | None:
+    try:
+        with Image.open(path):
+            return None
+    except UnidentifiedImageError:
+        return f"{path}: not an image; delete the file or write the frame again"
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return f"{path}: cannot be opened ({getattr(error, 'strerror', None) or error}); write the frame again"
+
+
+def batched(items: Iterable[str], size: int) -> Iterator[tuple[str, ...]]:
+    """Tuples of up to `size` items (itertools.batched comes with Python 3.12)."""
+    iterator = iter(items)
+    while chunk := tuple(islice(iterator, size)):
+        yield chunk

@@ -64,8 +64,8 @@ def choose_compute(device: str = "auto", precision: str = "auto", *, trained_wit
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.zeros(1, device=chosen).tolist()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         first = str(error).splitlines()[0]
         raise UsageError(f"--device {device}: not usable here ({first}); use --device auto") from None
     if chosen.type == "cuda":

@@ -127,11 +127,12 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 MACHINE_FLAGS = {"resume", "device", "workers", "compile", "output", "print_freq", "evaluate", "checkpoint"}
 
 
-def restore_arguments(args: argparse.Namespace) -> None:
+def restore_arguments(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """`--resume RUN`: takes over, in place, every flag the run was started with, except those of the machine.
 
     Raises:
-        UsageError: if RUN is not a run's folder, or its first epoch was not completed.
+        UsageError: if RUN is not a run's folder, its first epoch was not completed, or the command line
+            asks for something else than the run was started with.
     """
     path = args.resume / "args.json"
     try:
@@ -145,6 +146,13 @@ def restore_arguments(args: argparse.Namespace) -> None:
     if not (args.resume / "last.pth").is_file():
         raise UsageError(f"--resume {args.resume}: no last.pth, its first epoch was never completed; start it again")
     for name, value in items:
-        if name in vars(args) and name not in MACHINE_FLAGS:
-            as_path = isinstance(getattr(args, name), Path) and value is not None
-            setattr(args, name, Path(value) if as_path else value)
+        if name not in vars(args) or name in MACHINE_FLAGS:
+            continue
+        asked, default = getattr(args, name), parser.get_default(name)
+        started_with = Path(value) if isinstance(default, Path) and value is not None else value
+        if asked not in (default, started_with):
+            raise UsageError(
+                f"--resume {args.resume}: the run was started with {name} {value}, not {asked}; "
+                "leave that flag away, or start a new run"
+            )
+        setattr(args, name, started_with)

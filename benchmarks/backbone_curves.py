@@ -1,0 +1,50 @@
+"""What the shipped backbone brings: FAN on the generated sample, from it and from random weights.
+
+    python benchmarks/backbone_curves.py --figure docs/backbone.png
+
+Two trainings of the public command that differ in --pretrained alone; the figure shows validation accuracy
+over epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+
+def log_of(name: str, flags: list[str], output: Path) -> list[dict]:
+    """Trains once and returns the log's lines."""
+    folder = output / name
+    command = [sys.executable, "Demo_AFEW_Attention.py", "--dataset", "sample", "--at_type", "1"]
+    subprocess.run([*command, "--output", str(folder), *flags], cwd=ROOT, check=True)
+    newest = max(folder.glob("*/log.jsonl"), key=lambda path: path.stat().st_mtime)
+    return [json.loads(line) for line in newest.read_text().splitlines()]
+
+
+def main() -> int:
+    from Code.results.figures import compare_curves
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--figure", type=Path, required=True)
+    parser.add_argument("--output", type=Path, default=ROOT / "model" / "backbone_curves")
+    parser.add_argument("--extra", nargs=argparse.REMAINDER, default=[], help="flags handed to both trainings")
+    args = parser.parse_args()
+    size = ["--image-size", "80"]  # random weights have no size of their own: the shipped backbone's
+    output = args.output.resolve()
+    runs = {
+        "from the FER+ backbone": log_of("backbone", [*size, *args.extra], output),
+        "from random weights": log_of("random", [*size, "--pretrained", "none", *args.extra], output),
+    }
+    compare_curves(runs, "val_war").savefig(args.figure, dpi=110)
+    print(f"wrote {args.figure}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

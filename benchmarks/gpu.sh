@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Every check and measurement that the project owes on a GPU, in one call:
+#   bash benchmarks/gpu.sh OUTPUT_FOLDER [FER+ data folder]
+# Takes the python that is active (torch with CUDA). Each part says what it is; a part that fails does not
+# stop the others, and the exit status counts the failures.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+out=${1:?usage: bash benchmarks/gpu.sh OUTPUT_FOLDER [FER+ data folder]}
+ferplus=${2:-Data/FERPlus}
+mkdir -p "$out"
+failures=0
+
+part() {
+  local name=$1; shift
+  echo "== $name: $*"
+  local start=$SECONDS
+  if "$@" 2>&1 | tee "$out/$name.log"; then echo "== $name: done in $((SECONDS - start)) s"
+  else echo "== $name: FAILED after $((SECONDS - start)) s"; failures=$((failures + 1)); fi
+}
+
+python -c 'import torch; assert torch.cuda.is_available(), "no CUDA device"; print(torch.__version__, torch.cuda.get_device_name())' || exit 1
+part gpu_tests python -m pytest -m gpu tests
+part sample python benchmarks/sample_table.py --output "$out/sample_table"
+part full_protocol python benchmarks/full_protocol.py --json "$out/full_protocol.json"
+if [ -e "$ferplus/fer2013new.csv" ]; then
+  for size in 112 224; do
+    part "ferplus_$size" python Pretrain_FERPlus.py --data-root "$ferplus" --image-size "$size" --epochs 40 --half \
+      --export "$out/Resnet18_FER+_$size.pth.tar" --output "$out/runs"
+  done
+else
+  echo "== FER+ pretraining left out: no $ferplus/fer2013new.csv (see Data/README.md)"
+fi
+exit "$failures"
