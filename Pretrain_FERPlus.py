@@ -32,6 +32,7 @@ from Code.training.errors import UsageError
 from Code.training.runs import Run
 from Code.training.setup import (
     FERPLUS_FILE,
+    MACHINE_FLAGS,
     PUBLISHED_SIZE,
     HelpFormatter,
     positive,
@@ -272,7 +273,11 @@ def published_file(model: torch.nn.Module, args: argparse.Namespace, epoch: int,
         "labels": list(FERPLUS_LABELS),
         "image_size": args.image_size,
         "dataset": DATASET,
-        "recipe": {name: str(value) for name, value in vars(args).items() if value is not None},
+        "recipe": {
+            name: str(value)
+            for name, value in vars(args).items()
+            if value is not None and name not in {*MACHINE_FLAGS, "data_root", "export"}
+        },
     }
 
 
