@@ -176,7 +176,9 @@ def read_split(args: argparse.Namespace, protocol: Protocol, split: str, labels:
     root = getattr(protocol, f"{split}_root")
     if args.dataset == "folders":
         if (getattr(args, f"{split}_list") or "none").lower() != "none":
-            raise UsageError(f"--{split}-list: --dataset folders reads whole folders; leave it away, or use --dataset afew")
+            raise UsageError(
+                f"--{split}-list: --dataset folders reads whole folders; leave it away, or use --dataset afew"
+            )
         return read_folders(root, labels=labels, skip_empty=args.skip_empty)
     lists = getattr(protocol, f"{split}_list")
     return read_afew(root, lists, labels=labels or protocol.labels, skip_empty=args.skip_empty)

@@ -219,6 +219,7 @@ def test_run_comes_back(tmp_path: Path, at_type: int) -> None:
         "labels": ["calm", "glad", "sad"],
         "image_size": 64,
         "dataset": "folders",
+        "precision": "bf16",
         "protocol": {"lr": 0.01, "milestones": (10, 20)},
         "epoch": 4,
         "metrics": {"accuracy": 0.75},
@@ -235,6 +236,7 @@ def test_run_comes_back(tmp_path: Path, at_type: int) -> None:
         "epoch": 4,
         "metrics": {"accuracy": 0.75},
         "dataset": "folders",
+        "precision": "bf16",
     }
     assert not loaded.training
     frames = torch.rand(1, 2, 3, 32, 32)

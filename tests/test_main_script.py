@@ -1,0 +1,284 @@
+"""Demo_AFEW_Attention.py from the command line: runs, evaluations, resuming, and what it says about mistakes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+import Demo_AFEW_Attention as script
+from Code.data.clips import AFEW_LABELS
+from Code.network.fan import FAN
+from Code.network.pretrained import save_atomically, to_published
+from Code.training import trainer
+
+SCRIPT = Path(script.__file__).resolve()
+TIMES = ("seconds", "frames_per_second", "val_frames_per_second")
+SMALL = ("--image-size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu", "--precision", "fp32")
+
+
+def sample_flags(sample: Path) -> tuple[object, ...]:
+    lists = ("--train-list", sample / "list_train.txt", "--val-list", sample / "list_eval.txt")
+    return ("--dataset", "sample", "--train-root", sample / "Train", "--val-root", sample / "Val", *lists)
+
+
+def tiny(sample: Path) -> tuple[object, ...]:
+    return (*sample_flags(sample), *SMALL, "--pretrained", "none", "--lr", 0.01)
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def log_of(folder: Path, without: tuple[str, ...] = ()) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in without} for line in lines]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def only_run(cwd: Path) -> Path:
+    (folder,) = (cwd / "model").iterdir()
+    return folder
+
+
+@dataclass
+class Trained:
+    """A run of two epochs."""
+
+    cwd: Path
+    folder: Path
+    out: str
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, call, sample) -> Trained:
+    cwd = tmp_path_factory.mktemp("trained")
+    outcome = call(script, *tiny(sample), "--at_type", 1, "--epochs", 2, cwd=cwd)
+    assert outcome.status == 0, outcome.err
+    return Trained(cwd, only_run(cwd), outcome.out)
+
+
+# A run
+
+
+def test_log_has_a_line_per_epoch_and_so_has_the_screen(trained):
+    lines = log_of(trained.folder)
+    assert [line["epoch"] for line in lines] == [1, 2]
+    for name in (
+        "lr",
+        "train_loss",
+        "train_war",
+        "val_loss",
+        "val_war",
+        "val_uar",
+        "val_attention_correlation",
+        *TIMES,
+    ):
+        assert all(isinstance(line[name], float) for line in lines), name
+    # Three steps an epoch: decays after 2 / 3 and 4 / 3 of the two epochs, that is before step 3 and step 5.
+    assert [line["lr"] for line in lines] == pytest.approx([0.01 * 0.2, 0.01 * 0.04])
+    printed = re.findall(
+        r"^epoch (\d)/2 .*train loss ([\d.]+) WAR .*val loss .* UAR .* s, \d+ frames/s$", trained.out, re.M
+    )
+    assert printed == [(str(line["epoch"]), f"{line['train_loss']:.4f}") for line in lines]
+
+
+def test_run_folder_is_complete(trained):
+    expected = {"args.json", "log.jsonl", "last.pth", "best.pth", "results.json", "predictions.csv", "attention.csv"}
+    present = {path.name for path in trained.folder.iterdir()}
+    assert expected | {"report.html"} <= present and any(name.startswith("events.out.tfevents") for name in present)
+    assert len(present) == 9
+    assert re.fullmatch(r"\d{8}-\d{6}_sample_relation-attention", trained.folder.name)
+
+
+def test_arguments_are_kept_as_they_were_resolved(trained, sample):
+    about = read_json(trained.folder / "args.json")
+    expected = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4, "num_frames": 3, "batch_size": 8, "epochs": 2,
+                "at_type": 1, "image_size": 32, "seed": 0, "pretrained": "none", "workers": 0,
+                "train_root": str(sample / "Train"), "val_list": str(sample / "list_eval.txt")}  # fmt: skip
+    assert {name: about["args"][name] for name in expected} == expected
+    assert about["versions"]["torch"] and about["device"].startswith("cpu") and "git_commit" in about
+    assert about["precision"] == "fp32"
+
+
+def test_results_have_every_key_and_agree_with_the_log(trained):
+    results, log = read_json(trained.folder / "results.json"), log_of(trained.folder)
+    assert results["labels"] == list(AFEW_LABELS)
+    keys = {"accuracy", "uar", "per_class_recall", "confusion", "num_clips", "num_clips_listed", "num_skipped",
+            "accuracy_interval", "accuracy_listed", "loss", "epoch", "attention_correlation"}  # fmt: skip
+    for which in ("last", "best"):
+        metrics = results[which]
+        assert set(metrics) == keys
+        line = log[metrics["epoch"] - 1]
+        assert (metrics["accuracy"], metrics["uar"], metrics["loss"]) == (
+            line["val_war"],
+            line["val_uar"],
+            line["val_loss"],
+        )
+        assert metrics["attention_correlation"] == line["val_attention_correlation"]
+        assert metrics["num_clips"] == metrics["num_clips_listed"] == 7 and metrics["num_skipped"] == 0
+    assert results["last"]["epoch"] == 2
+    assert results["best"]["accuracy"] == max(line["val_war"] for line in log)
+
+
+def test_predictions_give_the_accuracy_of_the_best_epoch(trained):
+    rows, best = rows_of(trained.folder / "predictions.csv"), read_json(trained.folder / "results.json")["best"]
+    assert len(rows) == 7 and list(rows[0]) == ["clip", "label", "prediction", *AFEW_LABELS]
+    for row in rows:
+        chances = {label: float(row[label]) for label in AFEW_LABELS}
+        assert sum(chances.values()) == pytest.approx(1, abs=1e-5)
+        assert chances[row["prediction"]] == max(chances.values())
+        assert row["clip"].startswith(row["label"] + "/")
+    assert sum(row["label"] == row["prediction"] for row in rows) / 7 == best["accuracy"]
+
+
+def test_attention_has_every_frame_of_every_clip(trained, sample):
+    rows = rows_of(trained.folder / "attention.csv")
+    files = sorted(path.relative_to(sample / "Val").as_posix() for path in (sample / "Val").glob("*/*/*.jpg"))
+    assert sorted(f"{row['clip']}/{row['frame']}" for row in rows) == files
+    sums: dict[str, float] = {}
+    for row in rows:
+        assert 0 < float(row["alpha"]) < 1 and 0 < float(row["beta"]) < 1
+        sums[row["clip"]] = sums.get(row["clip"], 0) + float(row["weight"])
+    assert list(sums.values()) == pytest.approx([1] * 7, abs=1e-4)
+
+
+def test_checkpoints_describe_themselves(trained):
+    for name in ("best.pth", "last.pth"):
+        checkpoint = torch.load(trained.folder / name, weights_only=True)
+        assert checkpoint["format"] == "emotion-fan/1" and checkpoint["at_type"] == 1
+        assert checkpoint["labels"] == list(AFEW_LABELS) and checkpoint["image_size"] == 32
+        assert checkpoint["dataset"] == "sample" and checkpoint["protocol"]["num_frames"] == 3
+        assert checkpoint["metrics"]["num_clips"] == 7 and checkpoint["precision"] == "fp32"
+        assert set(checkpoint["state_dict"]) == set(FAN(1, 7).state_dict())
+        assert (checkpoint["training"] is None) == (name == "best.pth")
+
+
+# Evaluation
+
+
+@pytest.mark.parametrize(("flags", "which"), [(("--at_type", 1), "best"), (("--checkpoint", "last.pth"), "last")])
+def test_evaluation_gives_exactly_the_numbers_of_the_training(trained, call, sample, tmp_path, flags, which):
+    shutil.copytree(trained.folder, tmp_path / "model" / trained.folder.name)
+    if flags[0] == "--checkpoint":
+        flags = ("--checkpoint", trained.folder / flags[1])
+    machine = ("--workers", 0, "--device", "cpu")  # size and precision are the checkpoint's
+    outcome = call(script, *sample_flags(sample), *machine, "-e", *flags, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    (folder,) = (tmp_path / "model").glob("*_evaluation")
+    assert read_json(folder / "results.json")["best"] == read_json(trained.folder / "results.json")[which]
+    if which == "best":
+        for name in ("predictions.csv", "attention.csv"):
+            assert (folder / name).read_bytes() == (trained.folder / name).read_bytes()
+    summary = next(line for line in outcome.out.splitlines() if line.startswith("accuracy (WAR)"))
+    assert f"({'best on these clips' if which == 'best' else 'last'}): {summary}" in trained.out
+    assert (folder / "report.html").is_file() and not (folder / "best.pth").exists()
+
+
+@pytest.mark.slow
+def test_evaluation_in_a_process_of_its_own_gives_the_same(trained, sample, tmp_path):
+    flags = [
+        *sample_flags(sample),
+        "--workers",
+        2,
+        "--device",
+        "cpu",
+        "-e",
+        "--checkpoint",
+        trained.folder / "best.pth",
+    ]
+    done = subprocess.run([sys.executable, SCRIPT, *map(str, flags)], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+    best = read_json(trained.folder / "results.json")["best"]
+    assert read_json(only_run(tmp_path) / "results.json")["best"]["confusion"] == best["confusion"]
+
+
+# Resuming
+
+
+def test_resumed_run_ends_where_an_uninterrupted_one_does(trained, call, sample, tmp_path, same_weights, monkeypatch):
+    judge, calls = trainer.judge, []
+
+    def stopped_in_the_second_epoch(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return judge(*args, **kwargs)
+
+    monkeypatch.setattr(trainer, "judge", stopped_in_the_second_epoch)
+    outcome = call(script, *tiny(sample), "--epochs", 2, cwd=tmp_path)
+    assert outcome.status == 130 and "Traceback" not in outcome.err
+    monkeypatch.undo()
+    folder = only_run(tmp_path)
+    assert log_of(folder, TIMES) == log_of(trained.folder, TIMES)[:1]  # the same seed, the same numbers
+
+    # The machine's flags may change: here, frames are decoded in other processes.
+    outcome = call(script, "--resume", f"model/{folder.name}", "--workers", 2, "--device", "cpu", cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert only_run(tmp_path) == folder
+    assert log_of(folder, TIMES) == log_of(trained.folder, TIMES)
+    for name in ("last.pth", "best.pth"):
+        one, other = (torch.load(path / name, weights_only=True) for path in (folder, trained.folder))
+        assert same_weights(one["state_dict"], other["state_dict"]) and one["metrics"] == other["metrics"]
+    assert read_json(folder / "results.json") == read_json(trained.folder / "results.json")
+    assert (folder / "attention.csv").read_bytes() == (trained.folder / "attention.csv").read_bytes()
+
+
+# Other trainings
+
+
+@pytest.mark.parametrize(
+    ("at_type", "flags"), [(0, ("--seed", 1)), (2, ("--frames", 2, "--samples-per-clip", 1, "-p", 1))]
+)
+def test_other_attentions_train(call, sample, tmp_path, at_type, flags):
+    outcome = call(script, *tiny(sample), "--attention", at_type, "--epochs", 1, *flags, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    folder = only_run(tmp_path)
+    assert folder.name.endswith({0: "self-attention", 2: "score-fusion"}[at_type])
+    assert all(row["beta"] == "" for row in rows_of(folder / "attention.csv"))
+    correlation = read_json(folder / "results.json")["best"]["attention_correlation"]
+    assert (correlation == 0) == (at_type == 2)
+    assert ("step 1/1: loss" in outcome.out) == (at_type == 2)
+
+
+def test_own_folders_from_the_shipped_backbone_with_an_empty_clip_left_out(call, sample, tmp_path):
+    for split in ("Train", "Val"):
+        shutil.copytree(sample / split, tmp_path / "Data" / split)
+        (tmp_path / "Data" / split / "Sad" / "empty").mkdir()
+    backbone = tmp_path / "pretrain_model" / "Resnet18_FER+_open.pth.tar"
+    save_atomically({"state_dict": to_published(FAN(2, 8), half=True), "image_size": 24}, backbone)
+    flags = ("--dataset", "folders", "--epochs", 1, "--samples-per-clip", 1, "--workers", 0, "--device", "cpu")
+
+    outcome = call(script, *flags, cwd=tmp_path)
+    assert outcome.status == 2
+    assert "Data/Train/Sad/empty: no frames" in outcome.err and "Data/Val/Sad/empty: no frames" in outcome.err
+    assert "--skip-empty" in outcome.err
+
+    outcome = call(script, *flags, "--skip-empty", cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert "Resnet18_FER+_open.pth.tar" in outcome.out and "frames of 24 x 24" in outcome.out
+    results = read_json(only_run(tmp_path) / "results.json")
+    assert results["labels"] == sorted(AFEW_LABELS)
+    best = results["best"]
+    assert (best["num_clips"], best["num_clips_listed"], best["num_skipped"]) == (7, 8, 1)
+    assert best["accuracy_listed"] == best["accuracy"] * 7 / 8
+    assert "1 of 8 listed left out" in outcome.out
+
+
+def test_loss_that_is_not_finite_stops_the_run(call, sample, tmp_path):
+    outcome = call(script, *tiny(sample)[:-1], 1e30, "--epochs", 1, cwd=tmp_path)
+    assert outcome.status == 1
+    assert "epoch 1: the loss is not finite" in outcome.err and "Traceback" not in outcome.err
+    assert not (only_run(tmp_path) / "last.pth").exists()
