@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -106,6 +106,7 @@ def test_rules_of_the_paper(rule, mode):
     assert targets[0] == pytest.approx(row(expected, FERPLUS_LABELS), abs=1e-6)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 10), min_size=10, max_size=10), min_size=1, max_size=20))
 def test_kept_images_have_shares_that_sum_to_one_and_follow_the_votes(votes):
     array = np.array(votes, dtype=np.float32)

@@ -33,6 +33,7 @@ def numbered_store(total: int) -> ArrayStore:
 # Which frames an epoch takes
 
 
+@settings(deadline=None)
 @given(clip_lengths, st.integers(1, 8), st.integers(0, 2**32))
 def test_one_frame_of_each_segment_and_short_clips_repeat_in_order(lengths, k, seed):
     clips, frames = draw_segments(np.array(lengths), k, np.random.default_rng(seed))
@@ -47,6 +48,7 @@ def test_one_frame_of_each_segment_and_short_clips_repeat_in_order(lengths, k, s
             assert (np.diff(row) > 0).all()
 
 
+@settings(deadline=None)
 @given(clip_lengths, st.integers(1, 5), st.one_of(st.none(), st.integers(1, 6)))
 def test_samples_of_a_clip_are_its_frames_or_as_many_as_asked(lengths, k, samples_per_clip):
     clips, _ = draw_segments(np.array(lengths), k, np.random.default_rng(0), samples_per_clip)
