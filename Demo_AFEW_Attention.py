@@ -8,6 +8,7 @@ examples:
   train on your own <Class>/<clip>/<frame> folders python Demo_AFEW_Attention.py --dataset folders
                                                      --train-root faces/train --val-root faces/val
   go on with a run that was stopped                python Demo_AFEW_Attention.py --resume model/RUN
+  train on the four GPUs of a machine              torchrun --nproc_per_node 4 Demo_AFEW_Attention.py --at_type 1
   start from random weights                        python Demo_AFEW_Attention.py --pretrained none
 """
 
@@ -17,7 +18,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from Code.data.stores import CACHES
 from Code.results.report import write_report
+from Code.training.distributed import processes
 from Code.training.protocols import ATTENTIONS, PROTOCOLS
 from Code.training.session import evaluate_checkpoint, train
 from Code.training.setup import HelpFormatter, positive, rate, restore_arguments, run_script, whole
@@ -95,6 +98,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--workers", type=whole, metavar="N", help="processes that decode frames (default: by the cores)"
     )
     machine.add_argument(
+        "--cache",
+        choices=CACHES,
+        default="auto",
+        help="frames: none decoded when needed; disk decoded once, into a file; device in the GPU's memory",
+    )
+    machine.add_argument(
+        "--cache-dir", type=Path, default=Path("Data/Cache"), metavar="DIR", help="where --cache disk keeps its files"
+    )
+    machine.add_argument(
         "--compile", action="store_true", help="torch.compile for training (slow start, faster steps on GPUs)"
     )
     machine.add_argument("--output", type=Path, default=Path("model"), metavar="DIR", help="where runs' folders go")
@@ -110,8 +122,10 @@ def main() -> int:
     args = parser.parse_args()
     if args.resume:
         restore_arguments(args, parser)
-    folder = evaluate_checkpoint(args) if args.evaluate else train(args)
-    print(f"look at: {write_report(folder)}")
+    with processes(args.device) as world:
+        folder = evaluate_checkpoint(args) if args.evaluate else train(args)
+        if world.is_main:
+            print(f"look at: {write_report(folder)}")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 from Code.data.clips import ClipSet, DataError, describe, quick_check, read_afew, read_folders
 from Code.data.sample import draw_sample, read_intensity
 from Code.data.store import broken_images
+from Code.training.distributed import local_main_first, world
 from Code.training.errors import UsageError
 from Code.training.protocols import PROTOCOLS, Protocol
 from Code.training.trainer import Intensities
@@ -79,14 +81,17 @@ def read_both(args: argparse.Namespace, protocol: Protocol) -> tuple[ClipSet, Cl
         raise DataError.joined(errors)
     assert train is not None
     print(f"train: {describe(train)}\nval:   {describe(val)}")
-    refuse_broken_images(train, val)
-    for warning in quick_check(train, val, frames=protocol.num_frames):
-        print(f"warning: {warning}", file=sys.stderr)
+    if world().is_main:
+        for warning in quick_check(train, val, frames=protocol.num_frames):
+            print(f"warning: {warning}", file=sys.stderr)
     return train, val
 
 
-def refuse_broken_images(*sets: ClipSet) -> None:
-    """All files that are no images in one error, before hours of training; very large sets would wait too long."""
+def refuse_broken_images(sets: Sequence[ClipSet]) -> None:
+    """All files that are no images in one error, before hours of training; very large sets would wait too long.
+
+    For frames that are decoded on demand: a cache decodes them all before the first step.
+    """
     if sum(len(clip) for clips in sets for clip in clips.clips) > CHECKED_FRAMES:
         return
     problems = [problem for clips in sets for problem in broken_images(clips, show_progress=True)]
@@ -97,7 +102,8 @@ def refuse_broken_images(*sets: ClipSet) -> None:
 def prepare_sample(args: argparse.Namespace) -> None:
     """Draws the generated sample where the command asks for it and it is not there yet."""
     if args.dataset == "sample" and args.train_root is None and args.val_root is None:
-        draw_sample(SAMPLE_ROOT, workers=os.cpu_count() or 1, progress=sys.stderr.isatty())
+        with local_main_first():
+            draw_sample(SAMPLE_ROOT, workers=os.cpu_count() or 1, progress=sys.stderr.isatty())
 
 
 def intensities_of(args: argparse.Namespace, val: ClipSet) -> Intensities | None:

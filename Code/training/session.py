@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from Code.data.augment import FlippedClips, PlainFrames
 from Code.data.clips import ClipSet, describe
-from Code.data.loaders import EvaluationBatches, TrainingBatches
-from Code.data.store import FileStore, FrameTable
+from Code.data.loaders import EvaluationBatches, Store, TrainingBatches
+from Code.data.store import FrameTable
+from Code.data.stores import choose_cache, open_stores
 from Code.network.pretrained import load_fan, read_checkpoint
+from Code.training import distributed
 from Code.training.engine import Compute, choose_compute
 from Code.training.errors import UsageError
-from Code.training.inputs import intensities_of, prepare_sample, read_both, read_split, resolve_protocol
+from Code.training.inputs import (
+    intensities_of,
+    prepare_sample,
+    read_both,
+    read_split,
+    refuse_broken_images,
+    resolve_protocol,
+)
 from Code.training.protocols import ATTENTIONS
 from Code.training.runs import Run, newest_best
 from Code.training.setup import seeded_model, start_from, starting_file
@@ -32,26 +44,68 @@ from Code.training.trainer import (
     write_outcome,
 )
 
-BATCH_FRAMES = 128  # frames the backbone sees at once in evaluation
+BATCH_FRAMES = {"cpu": 128, "cuda": 512}  # frames the backbone sees at once in evaluation
 
 
-def workers_of(args: argparse.Namespace, compute: Compute) -> int:
-    """Decoding processes: a few beside a GPU; beside a CPU that computes, one, and none where cores are scarce."""
-    if args.workers is not None:
-        return int(args.workers)
+@dataclass(frozen=True)
+class Frames:
+    """Where a run's frames come from.
+
+    Attributes:
+        cache: "none", "disk" or "device".
+        stores: one per split.
+        loading: what the splits' batches are made with: workers, pinned memory, this process's share.
+    """
+
+    cache: str
+    stores: list[Store]
+    loading: dict[str, Any]
+
+
+def open_frames(args: argparse.Namespace, splits: Sequence[ClipSet], size: int, compute: Compute) -> Frames:
+    """Opens the store that `--cache` names, or that suits the machine, and fills it where that is needed."""
+    world, device = distributed.world(), compute.device
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(16, cores) if compute.device.type == "cuda" else min(4, cores // 4)
+    num_frames = sum(len(clip) for clips in splits for clip in clips.clips)
+    choice = distributed.from_main(lambda: choose_cache(args.cache, num_frames, size, device, args.cache_dir))
+    print(f"cache: {choice.mode} ({choice.reason})")
+    on_disk = choice.mode == "disk"
+    if choice.mode == "none":
+        refuse_broken_images(splits)
+    # One process of a machine fills the file, with all cores; into their own memory all do at once.
+    with distributed.local_main_first() if on_disk else nullcontext():
+        stores = open_stores(
+            splits,
+            size,
+            choice,
+            folder=args.cache_dir,
+            device=device,
+            workers=cores if on_disk else cores // world.local_size,
+            say=print,
+            show_progress=world.local_rank == 0,
+        )
+    cores = max(1, cores // world.local_size)
+    if choice.mode == "device":
+        workers = 0
+    elif args.workers is not None:
+        workers = int(args.workers)
+    elif device.type == "cuda":
+        workers = min(16, cores)
+    else:  # the cores compute; frames of a cache are only copied
+        workers = 0 if on_disk else min(4, cores // 4)
+    loading = {
+        "workers": workers,
+        "pin_memory": device.type == "cuda" and choice.mode != "device",
+        "rank": world.rank,
+        "world_size": world.size,
+    }
+    return Frames(choice.mode, stores, loading)
 
 
-def judged_clips(args: argparse.Namespace, clips: ClipSet, size: int, compute: Compute) -> Judged:
+def judged_clips(args: argparse.Namespace, clips: ClipSet, store: Store, frames: Frames, compute: Compute) -> Judged:
     """A clip set to evaluate."""
-    batches = EvaluationBatches(
-        FrameTable.of(clips),
-        FileStore(clips, size),
-        batch_frames=BATCH_FRAMES,
-        workers=workers_of(args, compute),
-        pin_memory=compute.device.type == "cuda",
-    )
+    batch_frames = BATCH_FRAMES.get(compute.device.type, BATCH_FRAMES["cpu"])
+    batches = EvaluationBatches(FrameTable.of(clips), store, batch_frames=batch_frames, **frames.loading)
     return Judged(batches, PlainFrames(), clips=clips.clips, intensities=intensities_of(args, clips))
 
 
@@ -81,10 +135,11 @@ def evaluate_checkpoint(args: argparse.Namespace) -> Path:
     print(f"evaluating {path} ({ATTENTIONS[fan.at_type]}) on {compute.device}, {compute.precision}")
     print(f"val:   {describe(val)}")
     fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
-    judged = judged_clips(args, val, args.image_size or info["image_size"], compute)
+    frames = open_frames(args, [val], args.image_size or info["image_size"], compute)
+    judged = judged_clips(args, val, frames.stores[0], frames, compute)
     metrics, evaluation = judge(fan, judged, compute)
     run = Run.create(args.output, args.dataset, fan.at_type, suffix="_evaluation")
-    run.write_arguments(args, {"checkpoint": path, "at_type": fan.at_type}, compute)
+    run.write_arguments(args, {"checkpoint": path, "at_type": fan.at_type, "cache": frames.cache}, compute)
     write_outcome(run, judged, {"best": {"epoch": info.get("epoch"), **metrics}}, evaluation)
     run.close()
     print(summary(metrics))
@@ -112,22 +167,26 @@ def train(args: argparse.Namespace) -> Path:
     print(f"{message}\n{ATTENTIONS[at_type]} on {compute.device}, {compute.precision}, frames of {size} x {size}")
     model.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
 
-    workers, pin = workers_of(args, compute), compute.device.type == "cuda"
+    frames = open_frames(args, [train_clips, val_clips], size, compute)
     batches = TrainingBatches(
         FrameTable.of(train_clips),
-        FileStore(train_clips, size),
+        frames.stores[0],
         num_frames=protocol.num_frames,
         batch_size=protocol.batch_size,
         seed=args.seed,
         samples_per_clip=protocol.samples_per_clip,
-        workers=workers,
-        pin_memory=pin,
+        **frames.loading,
     )
+    forward = distributed.wrapped(model)
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=protocol.lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay
+        model.parameters(),
+        lr=protocol.lr,
+        momentum=protocol.momentum,
+        weight_decay=protocol.weight_decay,
+        fused=compute.device.type == "cuda",  # which keeps fp16's loss scaling from waiting for the GPU each step
     )
     schedule = per_step(decay_at_thirds(protocol.epochs, protocol.decay), len(batches))
-    judged = judged_clips(args, val_clips, size, compute)
+    judged = judged_clips(args, val_clips, frames.stores[1], frames, compute)
     flips = FlippedClips()
     training = Training(
         model=model,
@@ -143,7 +202,7 @@ def train(args: argparse.Namespace) -> Path:
         image_size=size,
         dataset=args.dataset,
         protocol=protocol.as_dict(),
-        forward=torch.compile(model) if args.compile else None,
+        forward=torch.compile(forward) if args.compile else forward,
         print_freq=args.print_freq,
     )
     run = Run(args.resume) if args.resume else Run.create(args.output, args.dataset, at_type)
@@ -151,8 +210,9 @@ def train(args: argparse.Namespace) -> Path:
         training.resume(run.folder / "last.pth")
         run.cut_log(training.first_epoch - 1)
     else:
-        resolved = {**protocol.as_dict(), "at_type": at_type, "pretrained": str(start or "none"), "workers": workers}
-        run.write_arguments(args, resolved, compute)
+        resolved = {"at_type": at_type, "pretrained": str(start or "none"), "cache": frames.cache}
+        resolved["workers"] = frames.loading["workers"]
+        run.write_arguments(args, {**protocol.as_dict(), **resolved}, compute)
     run_training(training, run)
     results = conclude(run, model, judged, compute)
     run.close()
