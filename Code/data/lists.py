@@ -12,7 +12,7 @@ import os
 import posixpath
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
@@ -25,11 +25,57 @@ _LONGEST = 300
 
 
 class ListedClip(NamedTuple):
-    """A clip by name: its path relative to the root, its class index, its line in the list (0: no list)."""
+    """A clip by name.
+
+    Attributes:
+        name: its path relative to the root.
+        label: its class index.
+        line: where it stands in the list; 0 without a list.
+        person, fold: as in `Clip`.
+        folder: where its frames lie, if not in `<root>/<name>`.
+        frames: how many frames the list says it has; None where it does not say.
+    """
 
     name: str
     label: int
     line: int = 0
+    person: str = ""
+    fold: int = 0
+    folder: str = ""
+    frames: int | None = None
+
+
+class ListError(ValueError):
+    """A list file that cannot be read at all; the text is one line that names it."""
+
+
+def read_text(path: str) -> str:
+    """A list file's text: UTF-8, or UTF-16 with a byte order mark.
+
+    Raises:
+        ListError: there is no such file, or it is no such text.
+    """
+    try:
+        with open(path, "rb") as file:
+            raw = file.read()
+    except FileNotFoundError:
+        raise ListError(f"{path}: no such list file; correct the path, or leave it out to scan the folders") from None
+    except OSError as error:
+        raise ListError(f"{path}: the list cannot be read ({error.strerror})") from None
+    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        bad = 1 + raw[: error.start].count(b"\n")
+        raise ListError(f"{path}, line {bad}: not UTF-8 text; save the list as UTF-8") from None
+
+
+def text_lines(text: str) -> Iterator[tuple[int, str]]:
+    """(number from 1, line) of the lines that hold something, stripped; any line ends."""
+    for number, line in enumerate(_LINE_END.split(text), start=1):
+        line = line.strip(_AROUND)
+        if line:
+            yield number, line
 
 
 def read_list(path: str, labels: Sequence[str]) -> tuple[list[ListedClip], list[str]]:
@@ -43,27 +89,14 @@ def read_list(path: str, labels: Sequence[str]) -> tuple[list[ListedClip], list[
         The well-formed lines in order, and a line of text for every problem.
     """
     try:
-        with open(path, "rb") as file:
-            raw = file.read()
-    except FileNotFoundError:
-        return [], [f"{path}: no such list file; correct the path, or leave it out to scan the folders"]
-    except OSError as error:
-        return [], [f"{path}: the list cannot be read ({error.strerror})"]
-
-    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
-    try:
-        text = raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        bad = 1 + raw[: error.start].count(b"\n")
-        return [], [f"{path}, line {bad}: not UTF-8 text; save the list as UTF-8"]
+        text = read_text(path)
+    except ListError as error:
+        return [], [str(error)]
 
     clips: list[ListedClip] = []
     problems: list[str] = []
     first_seen: dict[str, int] = {}
-    for number, line in enumerate(_LINE_END.split(text), start=1):
-        line = line.strip(_AROUND)
-        if not line:
-            continue
+    for number, line in text_lines(text):
         try:
             name, class_name = _parse_line(line, labels)
             if name in first_seen:
@@ -93,19 +126,40 @@ def _parse_line(line: str, labels: Sequence[str]) -> tuple[str, str]:
     if class_name not in labels:
         raise ValueError(unknown_class(class_name, labels))
 
-    # Lists written on Windows have backslashes. The check is on the text alone: a symbolic link inside the
-    # root may well point to another disk, but a list must not choose files outside of it.
-    name = posixpath.normpath(path.replace("\\", "/"))
-    if re.match(r"([A-Za-z]:)?/", name):
-        raise ValueError(f"{quoted(path)} is an absolute path; write it relative to the root")
-    if name == ".." or name.startswith("../"):
-        raise ValueError(f"{quoted(path)} leaves the root; write a path inside it")
+    name = relative_name(path)
     folder, slash, _ = name.partition("/")
     if name == "." or (not slash and folder in labels):
         raise ValueError(f"{quoted(line)} is malformed: it names no clip; expected <Class>/<clip> <Class>")
     if folder in labels and folder != class_name:
         raise ValueError(f"{quoted(name)} lies in folder {folder}, but the line says {class_name}")
     return name, class_name
+
+
+def relative_name(path: str) -> str:
+    """A clip's path in a list as its name: forward slashes, nothing superfluous.
+
+    Lists written on Windows have backslashes. The check is on the text alone: a symbolic link inside the root
+    may well point to another disk, but a list must not choose files outside of it.
+
+    Raises:
+        ValueError: the path is absolute or leaves the root.
+    """
+    name = slashed(path)
+    if is_absolute(name):
+        raise ValueError(f"{quoted(path)} is an absolute path; write it relative to the root")
+    if name == ".." or name.startswith("../"):
+        raise ValueError(f"{quoted(path)} leaves the root; write a path inside it")
+    return name
+
+
+def slashed(path: str) -> str:
+    """A path with forward slashes and without `.`, `..` and doubled slashes where they mean nothing."""
+    return re.sub("^//", "/", posixpath.normpath(path.replace("\\", "/")))
+
+
+def is_absolute(name: str) -> bool:
+    """Whether a path with forward slashes is absolute, on any system."""
+    return re.match(r"([A-Za-z]:)?/", name) is not None
 
 
 def list_folder(path: str, problems: list[str]) -> tuple[list[str], list[str]]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from Code.data.clips import ClipSet, DataError, describe, quick_check, read_afew, read_folders
+from Code.data.afew import read_afew, read_folders
+from Code.data.clips import ClipSet, DataError, describe, quick_check
 from Code.data.sample import draw_sample, read_intensity
 from Code.data.store import broken_images
 from Code.training.errors import UsageError
