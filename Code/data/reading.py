@@ -117,6 +117,9 @@ def read_clips(
         report.advise_layout(root, labels or AFEW_LABELS)
     if report.problems:
         raise report.error()
-    notes = [f"{list_file}: {other_count} clips hold another number of frames than it says"] if other_count else []
+    notes = []
+    if other_count:
+        who = "1 clip holds" if other_count == 1 else f"{other_count} clips hold"
+        notes.append(f"{list_file}: {who} another number of frames than it says")
     skipped = [clip.name for clip in left_out]
     return ClipSet(clips, tuple(labels), len(listed), skipped, root, left_out, notes)
