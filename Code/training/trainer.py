@@ -232,21 +232,33 @@ def load_weights(model: FAN, path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def conclude(run: Run, model: FAN, judged: Judged, compute: Compute) -> dict[str, dict[str, Any]]:
-    """Evaluates `last.pth` and `best.pth` as `-e` would, and writes results and per-clip files (of the best)."""
+def conclude(
+    run: Run, model: FAN, judged: Judged, compute: Compute, about: dict[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Evaluates `last.pth` and `best.pth` as `-e` would, and writes results and per-clip files (of the best).
+
+    Args:
+        about: what results.json says beside the metrics.
+    """
     results: dict[str, dict[str, Any]] = {}
     for which in ("last", "best"):
         checkpoint = load_weights(model, run.folder / f"{which}.pth")
         metrics, evaluation = judge(model, judged, compute)
         results[which] = {"epoch": checkpoint["epoch"], **metrics}
-    write_outcome(run, judged, results, evaluation)
+    write_outcome(run, judged, results, evaluation, about)
     return results
 
 
-def write_outcome(run: Run, judged: Judged, results: dict[str, dict[str, Any]], evaluation: Evaluation) -> None:
+def write_outcome(
+    run: Run,
+    judged: Judged,
+    results: dict[str, dict[str, Any]],
+    evaluation: Evaluation,
+    about: dict[str, Any] | None = None,
+) -> None:
     """results.json, predictions.csv and, where frames have names, attention.csv."""
     table = judged.table
-    run.write_results(table.labels, results)
+    run.write_results(table.labels, results, about)
     run.write_predictions(table.labels, table.names, table.targets.tolist(), evaluation)
     if judged.clips is not None:
         run.write_attention(judged.clips, evaluation)
@@ -274,9 +286,9 @@ def per_step(schedule: Callable[[float], float], steps_per_epoch: int) -> Callab
     return lambda step: schedule(step / steps_per_epoch)
 
 
-def decay_at_thirds(epochs: int, factor: float) -> Callable[[float], float]:
-    """x factor after one and after two thirds of the epochs (AFEW: 60 and 120 of 180)."""
-    return lambda done: factor ** sum(done >= epochs * third / 3 for third in (1, 2))
+def decay_after(epochs: Sequence[float], factor: float) -> Callable[[float], float]:
+    """x factor after each of these numbers of epochs (AFEW: 60 and 120 of 180)."""
+    return lambda done: factor ** sum(done >= at for at in epochs)
 
 
 def one_cycle(epochs: float, warm_up: float = 0.2, first: float = 0.1, last: float = 0.001) -> Callable[[float], float]:
