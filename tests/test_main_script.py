@@ -183,7 +183,7 @@ def test_evaluation_gives_exactly_the_numbers_of_the_training(trained, call, sam
         for name in ("predictions.csv", "attention.csv"):
             assert (folder / name).read_bytes() == (trained.folder / name).read_bytes()
     summary = next(line for line in outcome.out.splitlines() if line.startswith("accuracy (WAR)"))
-    assert f"({'best on these clips' if which == 'best' else 'last'}): {summary}" in trained.out
+    assert f"({'best on the evaluated split' if which == 'best' else 'last'}): {summary}" in trained.out
     assert (folder / "report.html").is_file() and not (folder / "best.pth").exists()
 
 

@@ -28,6 +28,7 @@ from Code.training.errors import UsageError
 from Code.training.protocols import ATTENTIONS
 
 FORMAT = "emotion-fan/1"
+FINISHED = "finished.json"
 PACKAGES = ("torch", "torchvision", "numpy", "Pillow", "torchmetrics", "scipy")
 P = ParamSpec("P")
 
@@ -128,9 +129,37 @@ class Run:
         save_atomically(payload, self.folder / name)
 
     @main_only
-    def write_results(self, labels: Sequence[str], results: dict[str, dict[str, Any]]) -> None:
-        """Writes results.json: metrics under "last" and "best" (or under "best" alone, of an evaluation)."""
-        self._write_json("results.json", {"labels": list(labels), **results})
+    def write_results(
+        self, labels: Sequence[str], results: dict[str, dict[str, Any]], about: dict[str, Any] | None = None
+    ) -> None:
+        """Writes results.json: metrics under "last" and "best" (or under "best" alone, of an evaluation).
+
+        Args:
+            about: said beside them: which fold, how the best epoch was chosen.
+        """
+        self._write_json("results.json", {"labels": list(labels), **(about or {}), **results})
+
+    @main_only
+    def write_summary(self, summary: dict[str, Any], table: str) -> None:
+        """Writes summary.json and summary.md of several runs."""
+        self._write_json("summary.json", summary)
+        (self.folder / "summary.md").write_text(table, encoding="utf-8")
+
+    @main_only
+    def write_rows(self, name: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Writes a CSV file."""
+        with (self.folder / name).open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([header, *rows])
+
+    @main_only
+    def mark_finished(self) -> None:
+        """Notes that everything of this run is written: a fold or seed that is not done again."""
+        self._write_json(FINISHED, {"finished": datetime.now().isoformat(timespec="seconds")})
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether `mark_finished` was reached."""
+        return (self.folder / FINISHED).is_file()
 
     @main_only
     def write_predictions(
@@ -198,14 +227,26 @@ def checkpoint_payload(
     }
 
 
-def newest_best(parent: Path, dataset: str, at_type: int | None = None) -> Path | None:
-    """The newest best.pth of a dataset (and attention) below `parent`; None if there is none."""
+def newest_best(parent: Path, dataset: str, at_type: int | None = None, fold: int | None = None) -> Path | None:
+    """The newest best.pth of a dataset (and attention) below `parent`; None if there is none.
+
+    Args:
+        fold: of this fold. Without it, networks of single folds are not looked at.
+    """
     attention = "*" if at_type is None else ATTENTIONS[at_type]
-    found = [
-        *parent.glob(f"*_{dataset}_{attention}/best.pth"),
-        *parent.glob(f"*_{dataset}_{attention}-*/best.pth"),
-    ]
-    return max(found, key=lambda path: (path.parent.name, path.stat().st_mtime), default=None)
+    name = f"*_{dataset}_{attention}"
+    if fold is None:
+        words = ATTENTIONS.values() if at_type is None else [ATTENTIONS[at_type]]
+        patterns = [f"*_{dataset}_{word}{end}" for word in words for end in ("", "-[0-9]*")]
+    else:
+        patterns = [f"{name}{fold_suffix(fold)}", f"{name}{fold_suffix(fold)}-[0-9]*", f"{name}_folds*/fold-{fold:02d}"]
+    found = [path for pattern in patterns for path in parent.glob(f"{pattern}/best.pth")]
+    return max(found, key=lambda path: (path.relative_to(parent).parts[0], path.stat().st_mtime), default=None)
+
+
+def fold_suffix(fold: int | None) -> str:
+    """The end of a folder's name that says it holds one fold's results only."""
+    return "" if fold is None else f"_fold-{fold}"
 
 
 def describe_device(device: torch.device) -> str:
