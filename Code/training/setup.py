@@ -15,6 +15,7 @@ import torch
 from Code.data.clips import DataError
 from Code.network.fan import FAN
 from Code.network.pretrained import CheckpointError, load_published, read_checkpoint
+from Code.results.run_files import ReportError
 from Code.training.errors import TrainingDivergedError, UsageError
 
 FERPLUS_FILE = Path("pretrain_model/Resnet18_FER+_pytorch.pth.tar")
@@ -73,7 +74,7 @@ def run_script(main: Callable[[], int]) -> int:
     except (DataError, CheckpointError, UsageError) as error:
         print(f"{process}error: {error}", file=sys.stderr)
         return 2
-    except TrainingDivergedError as error:
+    except (TrainingDivergedError, ReportError) as error:
         print(f"{process}error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -134,6 +135,7 @@ MACHINE_FLAGS = {
     "compile",
     "device",
     "evaluate",
+    "figures",
     "output",
     "print_freq",
     "resume",
