@@ -23,6 +23,7 @@ from pathlib import Path
 
 from Code.data.stores import CACHES
 from Code.results.report import write_report
+from Code.results.run_figures import write_figures
 from Code.training.distributed import processes
 from Code.training.folds import is_series, train_all
 from Code.training.inputs import settle_folds, write_folds
@@ -168,6 +169,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     machine.add_argument("--output", type=Path, default=Path("model"), metavar="DIR", help="where runs' folders go")
     machine.add_argument(
+        "--figures",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="attention figures of the N most and least certain clips, right and wrong, into the run's folder",
+    )
+    machine.add_argument(
         "--print-freq", "-p", type=whole, default=0, metavar="N", help="print the loss every N steps; 0: never"
     )
     return parser
@@ -192,7 +200,9 @@ def main() -> int:
                 return 0
             folder = train(args)
         if world.is_main:
-            print(f"look at: {write_report(folder)}")
+            if args.figures:
+                print(f"figures: {write_figures(folder, args.figures)}")
+            print(f"look at: {write_report(folder, progress=True)}")
     return 0
 
 

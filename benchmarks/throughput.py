@@ -7,8 +7,8 @@
 All variants take the same JPEG files, and turns: round after round each one is measured once, so that a machine
 that slows down slows all. (a) decodes with Pillow in DataLoader workers, computes in float32 and NCHW, stacks a
 sample's K frames on a fifth axis [B, 3, H, W, K] and passes each slice through the backbone by itself. (b) is the
-project's own engine. (c) is the backbone on data already in place: the ceiling. Medians over the rounds and their range;
-a JSON file beside the table holds every measurement.
+project's own engine. (c) is the backbone on data already in place: the ceiling. Medians over the rounds and their
+range; a JSON file beside the table holds every measurement.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ class Bench:
         return variant
 
     def parts(self, compute: Compute) -> dict[str, float]:
-        """Milliseconds per frame of decoding on one core, of the copy from the cache to floats on the device, of the step."""
+        """Milliseconds per frame: decoding on one core; the copy from the cache to floats on the device; the step."""
         number = min(96, self.table.num_frames)
         ids = np.arange(number)
         decode = 1000 / self.timed(number, lambda: self.store.read(ids))
@@ -327,7 +327,7 @@ def main() -> int:
                 workers = 0 if cache == "device" or not on_gpu else min(16, cores)
                 variants.append(bench.project(cache, compute, workers))
             if args.compile:
-                variants.append(bench.project(args.caches[-1], compute, 0 if on_gpu else 0, compiled=True))
+                variants.append(bench.project(args.caches[-1], compute, 0, compiled=True))
         variants += [bench.ceiling(compute) for compute in (*computes.values(), choose_compute(args.device, "fp32"))][
             : len(computes) + ("fp32" not in computes)
         ]

@@ -6,23 +6,26 @@ import argparse
 import csv
 import functools
 import json
+import os
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ParamSpec
 
+import numpy as np
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from Code.data.clips import Clip
 from Code.network.fan import FAN
 from Code.network.pretrained import save_atomically
 from Code.training import distributed
+from Code.training.board import Board
 from Code.training.engine import Compute, Evaluation
 from Code.training.errors import UsageError
 from Code.training.protocols import ATTENTIONS
@@ -59,7 +62,7 @@ class Run:
             raise UsageError(
                 f"--output {folder}: cannot be made ({error.strerror}); name a folder to write to"
             ) from None
-        self._board: SummaryWriter | None = None
+        self.board = Board(folder)
 
     @classmethod
     def create(cls, parent: Path, dataset: str, at_type: int, suffix: str = "") -> Run:
@@ -105,12 +108,29 @@ class Run:
         """Appends an epoch to log.jsonl and to TensorBoard."""
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        if self._board is None:
-            self._board = SummaryWriter(str(self.folder))
-        for name, value in line.items():
-            if name != "epoch" and isinstance(value, int | float):
-                self._board.add_scalar(name.replace("_", "/", 1), value, line["epoch"])
-        self._board.flush()
+        self.board.scalars(line)
+
+    @main_only
+    def log_figures(
+        self,
+        epoch: int,
+        labels: Sequence[str],
+        confusion: Sequence[Sequence[int]],
+        clips: Sequence[Clip] | None,
+        evaluation: Evaluation,
+        intensities: Mapping[str, np.ndarray] | None,
+    ) -> None:
+        """Puts the confusion matrix and, where frames have files, a few clips' attention into TensorBoard."""
+        self.board.confusion(epoch, labels, confusion)
+        if clips is not None:
+            self.board.attention(epoch, labels, clips, evaluation, intensities)
+
+    @main_only
+    def log_outcome(self, metrics: dict[str, Any]) -> None:
+        """Puts the run's arguments and what it reached into TensorBoard's table of runs."""
+        path = self.folder / "args.json"
+        if path.exists():
+            self.board.hyperparameters(json.loads(path.read_text(encoding="utf-8"))["args"], metrics)
 
     def read_log(self) -> list[dict[str, Any]]:
         """The lines of log.jsonl; none if there is no log."""
@@ -167,29 +187,42 @@ class Run:
     ) -> None:
         """Writes predictions.csv: clip, label, prediction and a probability per class."""
         probabilities = evaluation.logits.softmax(dim=1)
-        with (self.folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["clip", "label", "prediction", *labels])
+        with self._table("predictions.csv", ["clip", "label", "prediction", *labels]) as writer:
             for name, target, row in zip(names, targets, probabilities, strict=True):
                 writer.writerow([name, labels[target], labels[int(row.argmax())], *(f"{p:.6f}" for p in row.tolist())])
 
     @main_only
-    def write_attention(self, clips: Sequence[Clip], evaluation: Evaluation) -> None:
-        """Writes attention.csv: clip, frame, alpha, beta (empty without relation-attention), weight."""
-        with (self.folder / "attention.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["clip", "frame", "alpha", "beta", "weight"])
+    def write_attention(
+        self, clips: Sequence[Clip], evaluation: Evaluation, intensities: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        """Writes attention.csv and clips.csv.
+
+        attention.csv: clip, frame, alpha, beta (empty without relation-attention), weight and, where it is known,
+        the true intensity. clips.csv: clip and the folder that holds its frames, for pictures of them.
+        """
+        extra = ["intensity"] if intensities is not None else []
+        with self._table("attention.csv", ["clip", "frame", "alpha", "beta", "weight", *extra]) as writer:
             for clip, alpha, beta, weight in zip(
                 clips, evaluation.alpha, evaluation.beta, evaluation.weights, strict=True
             ):
                 for index, frame in enumerate(clip.frames):
                     relation = "" if beta is None else f"{beta[index]:.6f}"
-                    writer.writerow([clip.name, frame, f"{alpha[index]:.6f}", relation, f"{weight[index]:.6f}"])
+                    row = [clip.name, frame, f"{alpha[index]:.6f}", relation, f"{weight[index]:.6f}"]
+                    writer.writerow(row if intensities is None else [*row, f"{intensities[clip.name][index]:.4f}"])
+        with self._table("clips.csv", ["clip", "folder"]) as writer:
+            writer.writerows([clip.name, os.path.abspath(clip.folder)] for clip in clips)
+
+    @contextmanager
+    def _table(self, name: str, header: Sequence[str]) -> Iterator[Any]:
+        """A CSV file's writer. Names of files that are no UTF-8 are kept as they are."""
+        with (self.folder / name).open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.writer(file)
+            writer.writerow(header)
+            yield writer
 
     def close(self) -> None:
         """Closes the TensorBoard file."""
-        if self._board is not None:
-            self._board.close()
+        self.board.close()
 
     def _write_json(self, name: str, content: dict[str, Any]) -> None:
         (self.folder / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -16,6 +16,7 @@ from Code.data.clips import DataError
 from Code.network.fan import FAN
 from Code.network.heads import classifier_by_name
 from Code.network.pretrained import CheckpointError, load_published, read_checkpoint
+from Code.results.run_files import ReportError
 from Code.training.errors import TrainingDivergedError, UsageError
 
 FERPLUS_FILE = Path("pretrain_model/Resnet18_FER+_pytorch.pth.tar")
@@ -86,7 +87,7 @@ def run_script(main: Callable[[], int]) -> int:
     except (DataError, CheckpointError, UsageError) as error:
         print(f"{process}error: {error}", file=sys.stderr)
         return 2
-    except TrainingDivergedError as error:
+    except (TrainingDivergedError, ReportError) as error:
         print(f"{process}error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -165,6 +166,7 @@ MACHINE_FLAGS = {
     "compile",
     "device",
     "evaluate",
+    "figures",
     "output",
     "print_freq",
     "resume",

@@ -20,6 +20,7 @@ from Code.data.store import FrameTable
 from Code.network.fan import FAN
 from Code.network.pretrained import CheckpointError, read_checkpoint
 from Code.training import distributed
+from Code.training.board import is_shown
 from Code.training.engine import Compute, Evaluation, Loss, Transform, evaluate, train_one_epoch
 from Code.training.metrics import attention_correlation, classification_metrics
 from Code.training.runs import Run, checkpoint_payload
@@ -223,6 +224,10 @@ def run_training(training: Training, run: Run) -> dict[str, Any]:
             training.best = {"epoch": epoch, "accuracy": metrics["accuracy"]}
             run.save("best.pth", training.payload(epoch, metrics, resumable=False))
         run.log(line)
+        if is_shown(epoch, training.epochs):
+            run.log_figures(
+                epoch, training.labels, metrics["confusion"], training.val.clips, evaluation, training.val.intensities
+            )
         run.save("last.pth", training.payload(epoch, metrics, resumable=True))
         print(
             f"epoch {epoch:{width}}/{training.epochs}  lr {line['lr']:.1e}  "
@@ -257,6 +262,7 @@ def conclude(
         metrics, evaluation = judge(model, judged, compute)
         results[which] = {"epoch": checkpoint["epoch"], **metrics}
     write_outcome(run, judged, results, evaluation, about)
+    run.log_outcome(results["last"])
     return results
 
 
@@ -267,12 +273,12 @@ def write_outcome(
     evaluation: Evaluation,
     about: dict[str, Any] | None = None,
 ) -> None:
-    """results.json, predictions.csv and, where frames have names, attention.csv."""
+    """results.json, predictions.csv and, where frames have names, attention.csv and clips.csv."""
     table = judged.table
     run.write_results(table.labels, results, about)
     run.write_predictions(table.labels, table.names, table.targets.tolist(), evaluation)
     if judged.clips is not None:
-        run.write_attention(judged.clips, evaluation)
+        run.write_attention(judged.clips, evaluation, judged.intensities)
 
 
 def summary(metrics: dict[str, Any]) -> str:
