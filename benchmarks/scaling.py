@@ -54,7 +54,7 @@ def peak_memory() -> float:
 def measure(root: Path) -> dict[str, float]:
     """Everything about one tree, in this process."""
     from Code.data.augment import FlippedClips
-    from Code.data.clips import read_folders
+    from Code.data.afew import read_folders
     from Code.data.loaders import TrainingBatches
     from Code.data.store import FileStore, FrameTable
     from Code.network.fan import FAN
