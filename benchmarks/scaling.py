@@ -53,8 +53,8 @@ def peak_memory() -> float:
 
 def measure(root: Path) -> dict[str, float]:
     """Everything about one tree, in this process."""
-    from Code.data.augment import FlippedClips
     from Code.data.afew import read_folders
+    from Code.data.augment import FlippedClips
     from Code.data.loaders import TrainingBatches
     from Code.data.store import FileStore, FrameTable
     from Code.network.fan import FAN

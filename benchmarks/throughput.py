@@ -34,8 +34,8 @@ from torch.utils.data import DataLoader, Dataset
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from Code.data.augment import FlippedClips, PlainFrames  # noqa: E402
 from Code.data.afew import read_folders  # noqa: E402
+from Code.data.augment import FlippedClips, PlainFrames  # noqa: E402
 from Code.data.clips import ClipSet  # noqa: E402
 from Code.data.loaders import EvaluationBatches, TrainingBatches, draw_segments  # noqa: E402
 from Code.data.sample import SampleSpec, draw_sample  # noqa: E402
