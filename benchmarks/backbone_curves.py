@@ -35,7 +35,8 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=ROOT / "model" / "backbone_curves")
     parser.add_argument("--extra", nargs=argparse.REMAINDER, default=[], help="flags handed to both trainings")
     args = parser.parse_args()
-    size = ["--image-size", "80"]  # random weights have no size of their own: the shipped backbone's
+    # Both train the whole network, as random weights must; they have no size of their own: the shipped backbone's.
+    size = ["--image-size", "80", "--no-freeze-backbone", "--epochs", "6", "--lr", "4e-2", "--samples-per-clip", "2"]
     output = args.output.resolve()
     runs = {
         "from the FER+ backbone": log_of("backbone", [*size, *args.extra], output),

@@ -158,7 +158,8 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
     Returns:
         The network, in evaluation mode, on the CPU, and what is known of it: ``kind`` ("run", "published",
         "frame classifier"), ``path``, ``labels`` (tuple), ``at_type``, ``image_size``, ``epoch``,
-        ``metrics`` (dict), ``dataset``, ``protocol``, ``precision`` (the last ones None or empty when the file does not say).
+        ``metrics`` (dict), ``dataset``, ``protocol``, ``precision`` (the last ones None or empty when the file does not
+        say).
 
     Raises:
         CheckpointError: Where ``read_checkpoint`` and ``load_published`` raise it, if a trained head is not

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from Code.data.clips import Clip
+from Code.network.checkpoints import DamagedCheckpointError, read_checkpoint, save_checkpoint
 from Code.network.fan import FAN
-from Code.network.pretrained import save_atomically
 from Code.training import distributed
 from Code.training.board import Board
 from Code.training.engine import Compute, Evaluation
@@ -32,6 +32,7 @@ from Code.training.protocols import ATTENTIONS
 
 FORMAT = "emotion-fan/1"
 FINISHED = "finished.json"
+LAST, PREVIOUS = "last.pth", "previous.pth"
 PACKAGES = ("torch", "torchvision", "numpy", "Pillow", "torchmetrics", "scipy")
 P = ParamSpec("P")
 
@@ -45,6 +46,25 @@ def main_only(method: Callable[P, None]) -> Callable[P, None]:
             method(*args, **kwargs)
 
     return guarded
+
+
+def newest_whole(folder: Path) -> Path:
+    """The checkpoint that `--resume` goes on from: last.pth, or previous.pth where that is damaged, and says so.
+
+    Raises:
+        CheckpointError: if neither can be read; about last.pth.
+    """
+    last, previous = folder / LAST, folder / PREVIOUS
+    try:
+        read_checkpoint(last)
+    except DamagedCheckpointError as error:
+        if not previous.is_file():
+            raise
+        read_checkpoint(previous)
+        if distributed.world().is_main:
+            print(f"warning: {error}; going on from {previous}, the checkpoint before it", file=sys.stderr)
+        return previous
+    return last
 
 
 class Run:
@@ -145,8 +165,9 @@ class Run:
 
     @main_only
     def save(self, name: str, payload: dict[str, Any]) -> None:
-        """Writes a checkpoint file; the previous one stays until the new one is whole."""
-        save_atomically(payload, self.folder / name)
+        """Writes a checkpoint file with a checksum; what a new last.pth replaces stays as previous.pth."""
+        previous = self.folder / PREVIOUS if name == LAST else None
+        save_checkpoint(payload, self.folder / name, previous=previous)
 
     @main_only
     def write_results(

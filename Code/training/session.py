@@ -37,7 +37,7 @@ from Code.training.inputs import (
     take_up_data,
 )
 from Code.training.protocols import ATTENTIONS, Protocol
-from Code.training.runs import Run, fold_suffix, newest_best
+from Code.training.runs import Run, fold_suffix, newest_best, newest_whole
 from Code.training.setup import seeded_model, start_from, starting_file
 from Code.training.trainer import (
     Judged,
@@ -225,7 +225,8 @@ def train(args: argparse.Namespace, into: Path | None = None, *, check_images: b
     model = seeded_model(at_type, len(labels), args.seed)
     start = starting_file(args.pretrained)
     if resumed:
-        made_at = read_checkpoint(resumed / "last.pth")["image_size"]
+        checkpoint = newest_whole(resumed)
+        made_at = read_checkpoint(checkpoint)["image_size"]
         message = f"resuming {resumed}"
     else:
         made_at, message = start_from(model, start, protocol.image_size, labels, label_map(args))
@@ -286,7 +287,7 @@ def train(args: argparse.Namespace, into: Path | None = None, *, check_images: b
     else:
         run = Run.create(args.output, args.dataset, at_type, suffix=fold_suffix(protocol.fold))
     if resumed:
-        training.resume(run.folder / "last.pth")
+        training.resume(checkpoint)
         run.cut_log(training.first_epoch - 1)
     else:
         resolved = {"at_type": at_type, "pretrained": str(start or "none"), "cache": frames.cache}
