@@ -21,6 +21,8 @@ part() {
 python -c 'import torch; assert torch.cuda.is_available(), "no CUDA device"; print(torch.__version__, torch.cuda.get_device_name())' || exit 1
 part gpu_tests python -m pytest -m gpu tests
 part sample python benchmarks/sample_table.py --output "$out/sample_table"
+part throughput python benchmarks/throughput.py --json "$out/throughput.json"
+part scaling python benchmarks/scaling.py --json "$out/scaling.json"
 part full_protocol python benchmarks/full_protocol.py --json "$out/full_protocol.json"
 if [ -e "$ferplus/fer2013new.csv" ]; then
   for size in 112 224; do
