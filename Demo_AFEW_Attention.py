@@ -7,6 +7,7 @@ examples:
   evaluate a checkpoint                            python Demo_AFEW_Attention.py -e --checkpoint model/RUN/best.pth
   train on your own <Class>/<clip>/<frame> folders python Demo_AFEW_Attention.py --dataset folders
                                                      --train-root faces/train --val-root faces/val
+  examine the data, every image of it              python Demo_AFEW_Attention.py --check
   go on with a run that was stopped                python Demo_AFEW_Attention.py --resume model/RUN
   train on the four GPUs of a machine              torchrun --nproc_per_node 4 Demo_AFEW_Attention.py --at_type 1
   CK+ in ten person-independent folds              python Demo_AFEW_Attention.py --dataset ckplus --fold all
@@ -25,11 +26,13 @@ from Code.data.stores import CACHES
 from Code.results.report import write_report
 from Code.results.run_figures import write_figures
 from Code.training.distributed import processes
+from Code.training.doctor import check_data
+from Code.training.errors import UsageError
 from Code.training.folds import is_series, train_all
 from Code.training.inputs import settle_folds, write_folds
 from Code.training.protocols import ATTENTIONS, PROTOCOLS
 from Code.training.session import evaluate_checkpoint, train
-from Code.training.setup import HelpFormatter, fold, pair, positive, rate, restore_arguments, run_script, whole
+from Code.training.setup import HelpFormatter, fold, pair, positive, rate, restore_arguments, run_script, side, whole
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -55,6 +58,10 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="for -e (default: the newest best.pth of dataset and attention)",
     )
+    what.add_argument(
+        "--check", action="store_true", help="examine lists, folders and every image, train nothing; status 0, 1, 2"
+    )
+    what.add_argument("--json", action="store_true", help="for --check: the report as JSON")
     what.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run's folder after its last whole epoch")
 
     data = parser.add_argument_group("data")
@@ -139,9 +146,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="an epoch's samples of a clip (afew: one per frame)",
     )
-    recipe.add_argument(
-        "--image-size", type=positive, metavar="PIXELS", help="input side (what the weights were made at)"
-    )
+    recipe.add_argument("--image-size", type=side, metavar="PIXELS", help="input side (what the weights were made at)")
     recipe.add_argument("--seed", type=whole, default=0, metavar="N", help="of weights, sampling, flips and dropout")
 
     machine = parser.add_argument_group("machine and output")
@@ -187,6 +192,10 @@ def main() -> int:
     args = parser.parse_args()
     if args.resume:
         restore_arguments(args, parser)
+    if args.json and not args.check:
+        raise UsageError("--json: only goes with --check")
+    if args.check:
+        return check_data(args)
     with processes(args.device) as world:
         if args.evaluate:
             folder = evaluate_checkpoint(args)

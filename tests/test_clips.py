@@ -8,6 +8,7 @@ import random
 import shutil
 import tempfile
 import time
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from Code.data.afew import read_afew, read_folders
-from Code.data.clips import AFEW_LABELS, ClipSet, DataError, describe, quick_check
+from Code.data.clips import AFEW_LABELS, ClipSet, DataError, describe
 from Code.data.lists import natural_key
 
 
@@ -144,6 +145,14 @@ def test_spaces_and_other_alphabets_in_names(tmp_path, name, separator):
     assert names(read_afew(tmp_path / "Train", listed)) == names(read_afew(tmp_path / "Train")) == [name]
 
 
+@pytest.mark.parametrize(("listed_as", "lies_as"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_as_macos_writes_them(tmp_path, listed_as, lies_as):
+    make_clip(tmp_path / "Train", unicodedata.normalize(lies_as, "Fear/Zo\u00eb"))
+    name = unicodedata.normalize(listed_as, "Fear/Zo\u00eb")
+    (clip,) = read_afew(tmp_path / "Train", make_list(tmp_path / "Train", f"{name} Fear\n")).clips
+    assert clip.name == name and len(os.listdir(clip.folder)) == 3
+
+
 def test_after_a_tab_even_a_class_may_hold_spaces(tmp_path):
     make_clip(tmp_path / "Train", "very happy/clip 1")
     listed = make_list(tmp_path / "Train", "very happy/clip 1\tvery happy\n")
@@ -252,6 +261,11 @@ def test_each_bad_line_is_named(root, line, said):
     (problem,) = problems_of(read_afew, root, listed)
     assert problem.startswith(f"{listed}, line 3: ") and said in problem
     assert problem.isprintable() and len(problem) < 700
+
+
+def test_list_without_end_is_refused(root):
+    (problem,) = problems_of(read_afew, root, "/dev/zero")
+    assert problem == "/dev/zero: larger than 64 MiB, no list of clips; correct the path"
 
 
 def test_all_problems_at_once(root):
@@ -401,26 +415,6 @@ def test_describe(root):
     make_clip(root, "Sad/long", 1200)
     text = describe(read_afew(root, skip_empty=True))
     assert text == "4 clips, 1 209 frames, 7 classes, 1 without frames left out"
-
-
-def test_quick_check(root, tmp_path):
-    val = tmp_path / "Val"
-    make_clip(val, "Sad/1")
-    make_clip(val, "Fear/000633000", 1)
-    train_set, val_set = read_afew(root), read_afew(val)
-    warnings = quick_check(train_set, val_set, frames=3)
-    assert warnings[0] == "1 clip in both training and validation, by name: Fear/000633000"
-    assert warnings[1] == "1 clip shorter than the 3 frames to be sampled: Fear/000633680"
-    assert warnings[2:] == [
-        "class Angry has no training clips",
-        "class Disgust has no training clips",
-        "class Sad has no training clips, but 1 for validation",
-        "class Neutral has no training clips",
-        "class Surprise has no training clips",
-    ]
-    folders = tmp_path / "own"
-    make_clip(folders, "a/1")
-    assert quick_check(read_folders(folders), ClipSet([], ("a",), 0, [], "")) == []
 
 
 # Any text at all

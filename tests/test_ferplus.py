@@ -159,7 +159,7 @@ def test_everything_that_is_missing_is_named(tmp_path, make_ferplus):
     gone = [root / "FER2013Train/fer0000003.png", root / "FER2013Train/fer0000020.png"]
     for path in gone:
         path.unlink()
-    assert problems_of(root) == [f"{path}: missing" for path in gone]
+    assert problems_of(root) == [f"{path}: no such file; write it again" for path in gone]
 
 
 def test_broken_and_odd_sized_images_are_named(tmp_path, make_ferplus):
@@ -167,7 +167,7 @@ def test_broken_and_odd_sized_images_are_named(tmp_path, make_ferplus):
     (root / "FER2013Train/fer0000000.png").write_bytes(b"nothing")
     Image.new("L", (50, 48)).save(root / "FER2013Train/fer0000002.png")
     first, second = problems_of(root)
-    assert first.startswith(f"{root}/FER2013Train/fer0000000.png: cannot be decoded")
+    assert first.startswith(f"{root}/FER2013Train/fer0000000.png: not an image")
     assert second == f"{root}/FER2013Train/fer0000002.png: 50 x 48 pixels, FER2013 has 48 x 48"
 
 

@@ -109,6 +109,9 @@ def test_device_that_is_not_there(call, tmp_path, device):
         (("--seed", "-1"), "--seed"),
         (("--workers", "-1"), "--workers"),
         (("--image-size", "big"), "--image-size"),
+        (("--image-size", "4097"), "--image-size"),
+        (("--epochs", "9" * 5000), "--epochs"),
+        (("--frames", "1000000000"), "--frames"),
         (("--at_type", "3"), "--at_type"),
         (("--dataset", "nosuch"), "--dataset"),
         (("--precision", "int8"), "--precision"),
@@ -117,6 +120,13 @@ def test_device_that_is_not_there(call, tmp_path, device):
 )
 def test_values_that_make_no_sense_name_their_flag(call, tmp_path, flags, fragment):
     refused(call(script, *flags, cwd=tmp_path), fragment, lines=None)
+
+
+def test_numbers_that_no_memory_holds(call, data):
+    flags = ("--pretrained", "none", "--image-size", 32, "--device", "cpu", "--samples-per-clip", 999_999_999)
+    outcome = call(script, *flags, "--frames", 99_999, cwd=data)
+    assert outcome.status == 1 and "Traceback" not in outcome.err
+    assert "error: not enough memory" in outcome.err and "--samples-per-clip" in outcome.err
 
 
 def test_run_that_cannot_be_resumed(call, tmp_path):

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from Code.data.clips import Clip, ClipSet, DataError
+from Code.data.images import read_image
 from Code.data.loaders import EvaluationBatches, TrainingBatches, draw_segments
-from Code.data.store import ArrayStore, FileStore, FrameTable, broken_images, read_image
+from Code.data.store import ArrayStore, FileStore, FrameTable
 
 clip_lengths = st.lists(st.integers(1, 30), min_size=1, max_size=8)
 
@@ -225,15 +226,6 @@ def test_file_store_reads_frames_in_the_order_asked(clip_set):
     frames = FileStore(clip_set, 4).read(np.array([4, 0, 3, 3]))
     assert frames.shape == (4, 3, 4, 4) and frames.dtype == torch.uint8
     assert frames[:, 0, 0, 0].tolist() == [160, 0, 120, 120]
-
-
-def test_files_that_are_no_images_are_all_found_by_their_headers(clip_set):
-    assert broken_images(clip_set) == []
-    bad = [clip_set.clips[0].path(1), clip_set.clips[1].path(0), clip_set.clips[1].path(1)]
-    Path(bad[0]).write_bytes(b"")
-    Path(bad[1]).write_text("<html>")
-    Path(bad[2]).unlink()
-    assert [line.split(": ")[0] for line in broken_images(clip_set)] == bad
 
 
 @pytest.mark.parametrize("workers", [0, 2])

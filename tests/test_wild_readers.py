@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from Code.data.clips import AFEW_LABELS, DataError, quick_check
+from Code.data.check import check
+from Code.data.clips import AFEW_LABELS, DataError
 from Code.data.dfew import DFEW_LABELS, DFEW_TEST_LIST, DFEW_TRAIN_LIST, read_dfew
 from Code.data.ferv39k import FERV39K_LABELS, FERV39K_TEST_LIST, FERV39K_TRAIN_LIST, read_ferv39k
+from Code.data.findings import Split
 from Code.data.sharedlist import is_shared_list, read_shared_list
 from tests.trees import stub_clip, stub_dfew, stub_ferv39k
 
@@ -42,7 +44,8 @@ def test_dfew_folds_cover_every_clip_once_and_train_on_the_others(dfew):
         train = read_dfew(dfew, dfew / DFEW_TRAIN_LIST.format(fold=fold))
         val = read_dfew(dfew, dfew / DFEW_TEST_LIST.format(fold=fold))
         assert len(train.clips) == 16 and len(val.clips) == 4
-        assert not [warning for warning in quick_check(train, val) if "both" in warning]
+        report = check({"train": Split(train), "val": Split(val)}, headers=False)
+        assert not [finding.line() for finding in report.found("warning") if "both" in finding.name]
         tested += [clip.name for clip in val.clips]
     assert sorted(tested) == [f"{number:05d}" for number in range(1, 21)]
 

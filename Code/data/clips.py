@@ -7,13 +7,13 @@ The readers, one module per dataset, are `afew` (and `folders`), `ckplus`, `dfew
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from Code.data.lists import printable
-
 AFEW_LABELS = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
+
+NO_FRAMES = "no frames"
+NO_FOLDER = "no such folder"
 
 _SHOWN_PROBLEMS = 20
 
@@ -25,7 +25,12 @@ class DataError(ValueError):
         problems: one line or several; each names the file (and line) or folder and what is wrong with it.
         where: what was being read, for the headline above several problems.
         advice: what to do about them, printed once, below.
+
+    Attributes:
+        readable: the clips that could be read nonetheless, for whoever reports on data instead of using it.
     """
+
+    readable: ClipSet | None = None
 
     def __init__(self, problems: str | Sequence[str], where: str = "", advice: Sequence[str] = ()) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
@@ -136,34 +141,3 @@ def describe(clip_set: ClipSet) -> str:
 
 def _count(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}".replace(",", " ")
-
-
-def quick_check(train: ClipSet, val: ClipSet, frames: int = 3) -> list[str]:
-    """What is suspicious about a pair of splits though it can be used, a line each.
-
-    Args:
-        train: the training clips.
-        val: the validation clips, with the same labels.
-        frames: frames sampled per clip (K); shorter training clips repeat frames.
-    """
-    warnings = []
-
-    def warn(clips: Sequence[str], text: str) -> None:
-        if clips:
-            names = ", ".join(map(printable, clips[:3])) + (", ..." if len(clips) > 3 else "")
-            warnings.append(f"{_count(len(clips), 'clip', 'clips')} {text}: {names}")
-
-    val_names = {clip.name for clip in val.clips}
-    warn([c.name for c in train.clips if c.name in val_names], "in both training and validation, by name")
-    warn([c.name for c in train.clips if len(c) < frames], f"shorter than the {frames} frames to be sampled")
-    both = {clip.person for clip in train.clips} & {clip.person for clip in val.clips} - {""}
-    if both:
-        some = ", ".join(map(printable, sorted(both)[:3])) + (", ..." if len(both) > 3 else "")
-        warnings.append(f"{_count(len(both), 'person', 'persons')} in both training and validation: {some}")
-    seen = Counter(clip.label for clip in train.clips)
-    tested = Counter(clip.label for clip in val.clips)
-    for label, name in enumerate(train.labels):
-        if not seen[label]:
-            tail = f", but {tested[label]} for validation" if tested[label] else ""
-            warnings.append(f"class {printable(name)} has no training clips{tail}")
-    return warnings

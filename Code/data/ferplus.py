@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from Code.data.clips import DataError
+from Code.data.images import open_image
 
 FERPLUS_LABELS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 VOTE_COLUMNS = (*FERPLUS_LABELS, "unknown", "NF")
@@ -168,14 +168,12 @@ def _from_folder(folder: Path, rows: list[tuple[int, str, list[float]]], workers
     def decode(index: int) -> str | None:
         path = folder / rows[index][1]
         try:
-            with Image.open(path) as image:
+            with open_image(str(path)) as image:
                 if image.size != (SIDE, SIDE):
                     return f"{path}: {image.size[0]} x {image.size[1]} pixels, FER2013 has {SIDE} x {SIDE}"
                 images[index, 0] = np.asarray(image.convert("L"))
-        except FileNotFoundError:
-            return f"{path}: missing"
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-            return f"{path}: cannot be decoded ({error})"
+        except DataError as error:
+            return str(error)
         return None
 
     with ThreadPoolExecutor(max(1, workers)) as pool:

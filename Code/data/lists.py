@@ -22,6 +22,7 @@ _NUMBER = re.compile(r"([0-9]+)")
 _LINE_END = re.compile(r"\r\n|\r|\n")  # str.splitlines would also split at characters legal in a name
 _AROUND = " \t\v\f\ufeff"  # U+FEFF: byte order mark, also in mid-file where lists were joined
 _LONGEST = 300
+_MOST_BYTES = 1 << 26  # a line for each of a million clips
 OR_SCAN = "correct the path, or leave it out to scan the folders"
 
 
@@ -61,11 +62,13 @@ def read_text(path: str, if_missing: str = "correct the path") -> str:
     """
     try:
         with open(path, "rb") as file:
-            raw = file.read()
+            raw = file.read(_MOST_BYTES + 1)  # of a pipe as well, but not of /dev/zero for ever
     except FileNotFoundError:
         raise ListError(f"{path}: no such list file; {if_missing}") from None
     except OSError as error:
         raise ListError(f"{path}: the list cannot be read ({error.strerror})") from None
+    if len(raw) > _MOST_BYTES:
+        raise ListError(f"{path}: larger than {_MOST_BYTES >> 20} MiB, no list of clips; correct the path")
     encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
     try:
         return raw.decode(encoding)

@@ -7,10 +7,11 @@ cannot trap them. They gather every problem before they raise.
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from Code.data.clips import AFEW_LABELS, Clip, ClipSet, DataError
+from Code.data.clips import AFEW_LABELS, NO_FOLDER, NO_FRAMES, Clip, ClipSet, DataError
 from Code.data.lists import FRAME_SUFFIXES, ListedClip, list_folder, printable
 
 GUIDE = (
@@ -36,7 +37,7 @@ class Report:
     def add_folder(self, path: str, error: OSError, listed_in: str = "") -> None:
         """A folder that cannot be listed."""
         if isinstance(error, FileNotFoundError):
-            what = "no such folder"
+            what = NO_FOLDER
         elif isinstance(error, NotADirectoryError):
             what = "a file, where a folder is expected"
         else:
@@ -49,9 +50,11 @@ class Report:
         usual = f"Frames belong in <root>/<Class>/<clip>/<frame>.jpg, for example {printable(example)}."
         self.advice += [self.layout or usual, *GUIDE]
 
-    def error(self) -> DataError:
-        """What was gathered, to be raised."""
-        return DataError(self.problems, self.where, self.advice)
+    def error(self, readable: ClipSet | None = None) -> DataError:
+        """What was gathered, to be raised; with the clips that can be read all the same."""
+        error = DataError(self.problems, self.where, self.advice)
+        error.readable = readable
+        return error
 
 
 def require_root(root: str, report: Report, labels: Sequence[str]) -> None:
@@ -89,7 +92,7 @@ def read_clips(
     left_out: list[Clip] = []
     missing = other_count = 0
     for item in listed:
-        folder = item.folder or os.path.join(root, *item.name.split("/"))
+        folder = item.folder or folder_of(root, item.name)
         listed_in = f"{list_file}, line {item.line}: " if item.line and list_file else ""
         try:
             deeper, images = list_folder(folder, report.problems)
@@ -105,7 +108,7 @@ def read_clips(
         left_out.append(clip)
         if not skip_empty:
             hint = ", only folders: is the root one level too high?" if deeper else ""
-            report.problems.append(f"{listed_in}{printable(folder)}: no frames{hint}")
+            report.problems.append(f"{listed_in}{printable(folder)}: {NO_FRAMES}{hint}")
     if left_out and not skip_empty:
         report.advice.append(f"Frames are files ending in {' '.join(FRAME_SUFFIXES)}.")
         report.advice.append("--skip-empty leaves out clips without frames, and counts them.")
@@ -115,11 +118,23 @@ def read_clips(
         found = f"all {len(left_out)} clips are without frames" if left_out else "no clips"
         report.problems.append(f"{printable(root)}: {found}")
         report.advise_layout(root, labels or AFEW_LABELS)
-    if report.problems:
-        raise report.error()
     notes = []
     if other_count:
         who = "1 clip holds" if other_count == 1 else f"{other_count} clips hold"
         notes.append(f"{list_file}: {who} another number of frames than it says")
     skipped = [clip.name for clip in left_out]
-    return ClipSet(clips, tuple(labels), len(listed), skipped, root, left_out, notes)
+    clip_set = ClipSet(clips, tuple(labels), len(listed), skipped, root, left_out, notes)
+    if report.problems:
+        raise report.error(clip_set)
+    return clip_set
+
+
+def folder_of(root: str, name: str) -> str:
+    """Where a clip lies. macOS writes an accented letter as two characters, lists mostly have it as one."""
+    folder = os.path.join(root, *name.split("/"))
+    if not name.isascii() and not os.path.exists(folder):
+        for form in ("NFC", "NFD"):
+            other = os.path.join(root, *unicodedata.normalize(form, name).split("/"))
+            if os.path.isdir(other):
+                return other
+    return folder

@@ -8,18 +8,15 @@ Code.data.stores chooses among them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from tqdm import tqdm
 
 from Code.data.clips import ClipSet, DataError
+from Code.data.images import read_image
 
 Say = Callable[[str], None]  # takes a line for people
 
@@ -124,72 +121,3 @@ class ArrayStore:
     def read(self, frame_ids: np.ndarray) -> Tensor:
         """Frames as uint8 [N, 1 or 3, H, W], where the store's own are."""
         return self.frames[torch.from_numpy(frame_ids).to(self.frames.device, non_blocking=True)]
-
-
-def read_image(path: str, size: int | None = None) -> np.ndarray:
-    """Decodes one image file.
-
-    Args:
-        path: a file in any format that Pillow reads.
-        size: side in pixels to resize to (bilinear, antialiased), or None to leave the size alone.
-
-    Returns:
-        uint8 [H, W, 3], RGB.
-
-    Raises:
-        DataError: one line naming the file, if it cannot be decoded.
-    """
-    try:
-        with Image.open(path) as image:
-            image.draft("RGB", (size, size) if size else None)
-            if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion cuts off at 255
-                rgb = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
-            else:
-                rgb = image.convert("RGB")
-            if size and rgb.size != (size, size):
-                rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
-            return np.asarray(rgb)
-    except UnidentifiedImageError:
-        raise DataError([f"{path}: not an image; delete the file or write the frame again"]) from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError([f"{path}: cannot be decoded ({reason}); write the frame again"]) from None
-
-
-def broken_images(clips: ClipSet, show_progress: bool = False) -> list[str]:
-    """Opens every frame's header, so that files that are no images are all named before a training starts.
-
-    Pixels are not decoded (that would take minutes): a file that breaks off in its middle is found when
-    it is read.
-
-    Returns:
-        A line per file that cannot be opened as an image.
-    """
-    paths = (path for clip in clips.clips for path in clip.paths)
-    total = sum(len(clip) for clip in clips.clips)
-    with (
-        ThreadPoolExecutor(8) as pool,  # waiting for disks, mostly
-        tqdm(total=total, desc="looking at frames", leave=False, disable=None if show_progress else True) as bar,
-    ):
-        problems = []
-        for chunk in batched(paths, 4096):
-            problems += [problem for problem in pool.map(_header_problem, chunk) if problem]
-            bar.update(len(chunk))
-    return problems
-
-
-def _header_problem(path: str) -> str | None:
-    try:
-        with Image.open(path):
-            return None
-    except UnidentifiedImageError:
-        return f"{path}: not an image; delete the file or write the frame again"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return f"{path}: cannot be opened ({getattr(error, 'strerror', None) or error}); write the frame again"
-
-
-def batched(items: Iterable[str], size: int) -> Iterator[tuple[str, ...]]:
-    """Tuples of up to `size` items (itertools.batched comes with Python 3.12)."""
-    iterator = iter(items)
-    while chunk := tuple(islice(iterator, size)):
-        yield chunk

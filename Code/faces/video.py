@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from Code.data.clips import DataError
+from Code.data.images import read_image
 from Code.data.lists import FRAME_SUFFIXES, list_folder
 
 # Bounds of a batch: 32 frames of 500 x 500, fewer of larger ones (4K comes one by one). The detector
@@ -70,12 +70,12 @@ def read_frames(path: str | Path) -> tuple[int | None, Iterator[Frame]]:
     path = Path(path)
     if path.is_dir():
         files = image_files(path)
-        return len(files), (Frame(file.name, math.nan, read_picture(file)) for file in files)
+        return len(files), (Frame(file.name, math.nan, read_image(str(file))) for file in files)
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder")
     # A single GIF is more likely a short video than a picture.
     if path.suffix.lower() in FRAME_SUFFIXES and path.suffix.lower() != ".gif":
-        return 1, (Frame(file.name, math.nan, read_picture(file)) for file in [path])
+        return 1, (Frame(file.name, math.nan, read_image(str(file))) for file in [path])
     return _open_video(path)
 
 
@@ -96,19 +96,6 @@ def image_files(folder: Path) -> list[Path]:
         inside = f"; give one of its {len(folders)} folders instead" if folders else ""
         raise DataError(f"{folder}: no images in this folder ({', '.join(FRAME_SUFFIXES)}){inside}")
     return [folder / name for name in images]
-
-
-def read_picture(path: Path) -> np.ndarray:
-    """An image as uint8 [H, W, 3] RGB, turned upright as its EXIF orientation says.
-
-    Raises:
-        DataError: one line naming the file, if it cannot be decoded.
-    """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as an image ({error})") from error
 
 
 def _open_video(path: Path) -> tuple[int | None, Iterator[Frame]]:

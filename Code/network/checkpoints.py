@@ -15,11 +15,18 @@ from typing import IO, Any
 import numpy as np
 import torch
 
+_LONGEST = 2000  # characters of an error; a forged file may hold names of any length
 CHECKSUM = "checksum"
 
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, unreadable, unsafe, or of another network; one line for people."""
+
+    def __init__(self, text: str) -> None:
+        if len(text) > _LONGEST:
+            text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+        # What a file says of itself must not steer the terminal.
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
 
 
 class DamagedCheckpointError(CheckpointError):

@@ -33,6 +33,7 @@ AFEW_ORDER = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 FERPLUS_ORDER = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 FERPLUS_ALL = (*FERPLUS_ORDER, "unknown", "NF")
 PUBLISHED_IMAGE_SIZE = 224
+MAX_SIDE = 4096  # pixels
 
 _HEAD = frozenset(
     f"{layer}.{kind}" for layer in ("alpha.0", "beta.0", "pred_fc1", "pred_fc2") for kind in ("weight", "bias")
@@ -178,7 +179,7 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
         else:
             fan, labels, kind = _from_frame_classifier(checkpoint, at_type)
         size = checkpoint.get("image_size", PUBLISHED_IMAGE_SIZE)
-        if type(size) is not int or not 1 <= size <= 4096:
+        if type(size) is not int or not 1 <= size <= MAX_SIDE:
             raise CheckpointError(f"image_size {size!r} is no size in pixels")
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from Code.data.clips import ClipSet, DataError, describe, quick_check
+from Code.data.clips import ClipSet, DataError, describe
 from Code.data.foldfile import write_fold_file
 from Code.data.folds import persons_in_two_folds
 from Code.data.sample import draw_sample, read_intensity
-from Code.data.store import broken_images
 from Code.training.datasets import (
     DATA_FLAGS,
     at_fold,
@@ -27,12 +26,12 @@ from Code.training.datasets import (
     read_split,
     read_whole,
 )
-from Code.training.distributed import local_main_first, world
+from Code.training.distributed import local_main_first
 from Code.training.errors import UsageError
+from Code.training.look_over import look_over
 from Code.training.protocols import PROTOCOLS, Protocol
 from Code.training.trainer import Intensities
 
-CHECKED_FRAMES = 200_000  # up to here every frame's header is looked at first, about 10 s
 SAMPLE_ROOT = Path("Data/Sample")
 
 
@@ -169,8 +168,14 @@ def _check_fold(fold: int, count: int) -> None:
         raise UsageError(f"--fold {fold}: there are {count} folds; name one from 1 to {count}, or all")
 
 
-def read_both(args: argparse.Namespace, protocol: Protocol) -> tuple[ClipSet, ClipSet, Protocol]:
-    """Training and validation set and what is to be said of them; the protocol, which then knows k."""
+def read_both(
+    args: argparse.Namespace, protocol: Protocol, check_images: bool = True
+) -> tuple[ClipSet, ClipSet, Protocol]:
+    """Training and validation set and what is to be said of them; the protocol, which then knows k.
+
+    Raises:
+        DataError: the problems of both in one error, or, with `check_images`, all files that are no images.
+    """
     train, val, count = read_pair(args, protocol)
     if count is not None:
         protocol = replace(protocol, num_folds=count)
@@ -179,9 +184,7 @@ def read_both(args: argparse.Namespace, protocol: Protocol) -> tuple[ClipSet, Cl
     say_labels(train.labels)
     for note in dict.fromkeys([*train.notes, *val.notes]):
         print(f"note:  {note}")
-    if world().is_main:
-        for warning in quick_check(train, val, frames=protocol.num_frames):
-            print(f"warning: {warning}", file=sys.stderr)
+    look_over(train, val, protocol, check_images)
     return train, val, protocol
 
 
@@ -228,18 +231,6 @@ def label_map(args: argparse.Namespace) -> dict[str, str]:
 def say_labels(labels: Sequence[str]) -> None:
     """Prints the order of the classes."""
     print(f"classes: {', '.join(f'{index} {name}' for index, name in enumerate(labels))}")
-
-
-def refuse_broken_images(sets: Sequence[ClipSet]) -> None:
-    """All files that are no images in one error, before hours of training; very large sets would wait too long.
-
-    For frames that are decoded on demand: a cache decodes them all before the first step.
-    """
-    if sum(len(clip) for clips in sets for clip in clips.clips) > CHECKED_FRAMES:
-        return
-    problems = [problem for clips in sets for problem in broken_images(clips, show_progress=True)]
-    if problems:
-        raise DataError(problems)
 
 
 def prepare_sample(args: argparse.Namespace) -> None:

@@ -31,11 +31,11 @@ from Code.training.inputs import (
     prepare_sample,
     read_both,
     read_evaluated,
-    refuse_broken_images,
     resolve_protocol,
     say_labels,
     take_up_data,
 )
+from Code.training.look_over import refuse_broken_images
 from Code.training.protocols import ATTENTIONS, Protocol
 from Code.training.runs import Run, fold_suffix, newest_best, newest_whole
 from Code.training.setup import seeded_model, start_from, starting_file
@@ -72,9 +72,7 @@ class Frames:
     features: bool = False
 
 
-def open_frames(
-    args: argparse.Namespace, splits: Sequence[ClipSet], size: int, compute: Compute, *, check_images: bool = True
-) -> Frames:
+def open_frames(args: argparse.Namespace, splits: Sequence[ClipSet], size: int, compute: Compute) -> Frames:
     """Opens the store that `--cache` names, or that suits the machine, and fills it where that is needed."""
     world, device = distributed.world(), compute.device
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -82,8 +80,6 @@ def open_frames(
     choice = distributed.from_main(lambda: choose_cache(args.cache, num_frames, size, device, args.cache_dir))
     print(f"cache: {choice.mode} ({choice.reason})")
     on_disk = choice.mode == "disk"
-    if choice.mode == "none" and check_images:
-        refuse_broken_images(splits)
     # One process of a machine fills the file, with all cores; into their own memory all do at once.
     with distributed.local_main_first() if on_disk else nullcontext():
         stores = open_stores(
@@ -178,6 +174,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> Path:
     say_labels(val.labels)
     for note in val.notes:
         print(f"note:  {note}")
+    refuse_broken_images(val)
     fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
     frames = open_frames(args, [val], args.image_size or info["image_size"], compute)
     judged = judged_clips(args, val, frames.stores[0], frames, compute)
@@ -215,7 +212,7 @@ def train(args: argparse.Namespace, into: Path | None = None, *, check_images: b
     compute = choose_compute(args.device, args.precision)
     prepare_sample(args)
     protocol = resolve_protocol(args)
-    train_clips, val_clips, protocol = read_both(args, protocol)
+    train_clips, val_clips, protocol = read_both(args, protocol, check_images)
     labels = train_clips.labels
     held_out = None
     if protocol.select_on == "heldout":
@@ -236,7 +233,7 @@ def train(args: argparse.Namespace, into: Path | None = None, *, check_images: b
     model.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
 
     judged_sets = [val_clips] if held_out is None else [val_clips, held_out]
-    frames = open_frames(args, [train_clips, *judged_sets], size, compute, check_images=check_images)
+    frames = open_frames(args, [train_clips, *judged_sets], size, compute)
     learner: torch.nn.Module = model
     parameters = list(model.parameters())
     transform: Transform = FlippedClips()

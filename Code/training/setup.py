@@ -15,7 +15,7 @@ import torch
 from Code.data.clips import DataError
 from Code.network.fan import FAN
 from Code.network.heads import classifier_by_name
-from Code.network.pretrained import CheckpointError, load_published, read_checkpoint
+from Code.network.pretrained import MAX_SIDE, CheckpointError, load_published, read_checkpoint
 from Code.results.run_files import ReportError
 from Code.training.errors import TrainingDivergedError, UsageError
 
@@ -87,6 +87,10 @@ def run_script(main: Callable[[], int]) -> int:
     except (DataError, CheckpointError, UsageError) as error:
         print(f"{process}error: {error}", file=sys.stderr)
         return 2
+    except MemoryError as error:
+        text = f"error: not enough memory ({error}); try smaller --batch-size, --samples-per-clip or --frames"
+        print(text, file=sys.stderr)
+        return 1
     except (TrainingDivergedError, ReportError) as error:
         print(f"{process}error: {error}", file=sys.stderr)
         return 1
@@ -98,9 +102,16 @@ def run_script(main: Callable[[], int]) -> int:
 
 
 def positive(text: str) -> int:
-    """An argparse type: a whole number above zero."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
+    """An argparse type: a whole number above zero, of at most nine digits."""
+    if not text.isdecimal() or len(text) > 9 or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 999999999")
+    return int(text)
+
+
+def side(text: str) -> int:
+    """An argparse type: pixels, as many as a checkpoint may name."""
+    if positive(text) > MAX_SIDE:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than {MAX_SIDE} pixels")
     return int(text)
 
 

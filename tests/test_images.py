@@ -1,0 +1,167 @@
+"""Image files of every kind, whole and spoiled: the right pixels, or one line that names the file."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from Code.data.images import MAX_BYTES, MAX_PIXELS, ImageError, examine, look_at, read_image
+
+READERS = (read_image, look_at, examine)
+
+
+def corners() -> Image.Image:
+    """8 x 16 pixels, another colour in each quarter: no turn and no mirror leaves it as it is."""
+    pixels = np.zeros((16, 8, 3), np.uint8)
+    pixels[:8, :4], pixels[:8, 4:], pixels[8:, :4] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    return Image.fromarray(pixels)
+
+
+def error_of(read, path: Path) -> ImageError:
+    with pytest.raises(ImageError) as caught:
+        read(str(path))
+    return caught.value
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("orientation", range(9))
+def test_exif_orientation_is_applied_to_the_pixels(tmp_path, suffix, orientation):
+    exif, path = Image.Exif(), tmp_path / f"frame.{suffix}"
+    exif[0x0112] = orientation
+    corners().save(path, exif=exif, quality=100)
+    with Image.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    assert np.array_equal(read_image(str(path)), expected)
+    height, width, _ = expected.shape
+    for look in (look_at, examine):
+        facts = look(str(path))
+        assert (facts.width, facts.height, facts.rotated) == (width, height, 2 <= orientation <= 8)
+    assert (height, width) == ((8, 16) if orientation >= 5 else (16, 8))
+
+
+def test_rotated_frame_is_upright_after_resizing(tmp_path):
+    exif, path = Image.Exif(), tmp_path / "frame.jpg"
+    exif[0x0112] = 6
+    corners().resize((64, 128), Image.Resampling.NEAREST).save(path, exif=exif, quality=100)
+    pixels = read_image(str(path), 16)
+    assert pixels.shape == (16, 16, 3)
+    upright = {"top left": pixels[2, 2], "top right": pixels[2, 13], "bottom right": pixels[13, 13]}
+    assert {corner: int(colour.argmax()) for corner, colour in upright.items()} == {
+        "top left": 2, "top right": 0, "bottom right": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0" + b"\xff" * 40])
+def test_damaged_exif_spoils_no_pixels(tmp_path, exif):
+    corners().save(tmp_path / "plain.jpg")
+    corners().save(tmp_path / "frame.jpg", exif=exif)
+    assert np.array_equal(read_image(str(tmp_path / "frame.jpg")), read_image(str(tmp_path / "plain.jpg")))
+    assert not look_at(str(tmp_path / "frame.jpg")).rotated
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
+def test_of_an_animation_the_first_frame_is_read(tmp_path, suffix):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
+    path = tmp_path / f"frame.{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    assert read_image(str(path))[4, 4].argmax() == 0
+    assert look_at(str(path)).animated and examine(str(path)).animated
+    frames[0].save(path)
+    assert not look_at(str(path)).animated
+
+
+@pytest.mark.parametrize(
+    ("mode", "transparent"),
+    [("RGB", False), ("L", False), ("P", False), ("1", False), ("RGBA", True), ("LA", True), ("I;16", False)],
+)
+def test_mode_and_transparency_are_told(tmp_path, mode, transparent):
+    path = str(tmp_path / "frame.png")
+    corners().convert("L" if mode == "I;16" else mode).convert(mode).save(path)
+    for look in (look_at, examine):
+        assert look(path).mode == mode and look(path).transparent is transparent
+    corners().convert("P").save(path, transparency=0)
+    assert look_at(path).transparent and examine(path).transparent
+    assert read_image(path).shape == (16, 8, 3)
+
+
+def test_digest_tells_contents_not_names(tmp_path):
+    for name, colour in (("a", "red"), ("b", "red"), ("c", "blue")):
+        Image.new("RGB", (8, 8), colour).save(tmp_path / f"{name}.jpg")
+    a, b, c = (examine(str(tmp_path / f"{name}.jpg")).digest for name in "abc")
+    assert a == b != c and len(a) == 8
+    assert look_at(str(tmp_path / "a.jpg")).digest == b""
+
+
+def png(width: int, height: int) -> bytes:
+    """A black PNG file that says it has this size."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("width", "height"), [(60_000, 60_000), (MAX_PIXELS + 1, 1), (9500, 9500)])
+@pytest.mark.parametrize("read", READERS)
+def test_decompression_bombs_are_refused_by_name(tmp_path, read, width, height):
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png(width, height))
+    error = error_of(read, path)
+    assert error.kind == "too large"
+    assert str(error) == f"{path}: refused as a decompression bomb: more than 89 million pixels"
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    with open(tmp_path / "huge.jpg", "wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    kinds = {name: error_of(read, tmp_path / f"{name}.jpg").kind for name in ("pipe", "folder", "zero", "loop", "huge")}
+    assert kinds == dict.fromkeys(("pipe", "folder", "zero", "loop"), "unreadable") | {"huge": "too large"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "spoil"),
+    [
+        ("missing", lambda path, whole: path.unlink()),
+        ("empty file", lambda path, whole: path.write_bytes(b"")),
+        ("not an image", lambda path, whole: path.write_bytes(b"<html>404</html>")),
+        ("not an image", lambda path, whole: path.write_bytes(np.random.default_rng(0).bytes(2000))),
+        ("truncated", lambda path, whole: path.write_bytes(whole[: len(whole) // 2])),
+        ("truncated", lambda path, whole: path.write_bytes(whole[:-2])),
+        # What a power cut leaves of a file whose length was written before its bytes.
+        ("truncated", lambda path, whole: path.write_bytes(whole[: len(whole) // 2].ljust(len(whole), b"\0"))),
+    ],
+    ids=["missing", "empty", "text", "random", "half", "end", "zeros"],
+)
+@pytest.mark.parametrize("read", [read_image, examine])
+def test_each_fault_has_its_name(tmp_path, read, kind, spoil):
+    path = tmp_path / "a name with\nspaces and \u6050.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    spoil(path, path.read_bytes())
+    error = error_of(read, path)
+    assert error.kind == kind
+    assert str(error).startswith(str(path).replace("\n", "\\n") + ": ") and "\n" not in str(error)
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.kind, str(again)) == (error.kind, str(error))
+
+
+def test_files_that_would_start_another_program_are_no_images(tmp_path):
+    path, mark = tmp_path / "frame.jpg", tmp_path / "mark"
+    path.write_text(f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n({mark}) (w) file closefile\nshowpage\n%%EOF\n")
+    with Image.open(path) as image:
+        assert image.format == "EPS"  # Pillow itself would hand it to Ghostscript
+    for read in READERS:
+        assert error_of(read, path).kind == "not an image"
+    assert not mark.exists()
