@@ -11,44 +11,13 @@ from Code.data.clips import DataError
 from Code.data.lists import FRAME_SUFFIXES, natural_key, printable
 
 # What counts as a video inside a tree; a file that is named itself may be called anything.
-VIDEO_SUFFIXES = frozenset(
-    [
-        ".3g2",
-        ".3gp",
-        ".asf",
-        ".avi",
-        ".divx",
-        ".dv",
-        ".f4v",
-        ".flv",
-        ".m1v",
-        ".m2ts",
-        ".m2v",
-        ".m4v",
-        ".mjpeg",
-        ".mjpg",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpe",
-        ".mpeg",
-        ".mpg",
-        ".mpv",
-        ".mts",
-        ".mxf",
-        ".nut",
-        ".ogg",
-        ".ogm",
-        ".ogv",
-        ".qt",
-        ".rm",
-        ".rmvb",
-        ".ts",
-        ".vob",
-        ".webm",
-        ".wmv",
-        ".y4m",
-    ]
+VIDEO_SUFFIXES = tuple(
+    f".{name}"
+    for name in (
+        *("3g2", "3gp", "asf", "avi", "divx", "dv", "f4v", "flv", "m1v", "m2ts", "m2v", "m4v", "mjpeg", "mjpg"),
+        *("mkv", "mov", "mp4", "mpe", "mpeg", "mpg", "mpv", "mts", "mxf", "nut", "ogg", "ogm", "ogv", "qt"),
+        *("rm", "rmvb", "ts", "vob", "webm", "wmv", "y4m"),
+    )
 )
 
 
@@ -101,7 +70,7 @@ def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
         folders[:] = sorted((name for name in folders if name[0] != "."), key=natural_key)
         relative = Path(folder).relative_to(root)
         visible = [name for name in files if name[0] != "."]
-        videos = [name for name in visible if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES]
+        videos = [name for name in visible if name.lower().endswith(VIDEO_SUFFIXES)]
         images = [name for name in visible if name.lower().endswith(FRAME_SUFFIXES)]
         for name in videos:
             stem, suffix = os.path.splitext(name)

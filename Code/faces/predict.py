@@ -79,6 +79,27 @@ class Prediction:
         """Indices of the frames that count most, heaviest first; of equal ones the earlier first."""
         return [int(index) for index in np.argsort(-self.weights, kind="stable")[:count]]
 
+    def box_at(self, number: int) -> np.ndarray | None:
+        """The box, float64 [4], of whoever the answer is about in a frame, by its number in the source.
+
+        That is the main person, or in their absence the main person of a window; None: nobody, or a frame
+        that was not looked at.
+        """
+        found = self._found
+        position = int(np.searchsorted(found.analysis.numbers, number))
+        if position == len(found.analysis.numbers) or found.analysis.numbers[position] != number:
+            return None
+        for track in (found.main, *found.paths):
+            path = found.paths[track]
+            place = int(np.searchsorted(path.positions, position))
+            if place < len(path) and path.positions[place] == position:
+                return path.boxes[place]
+        return None
+
+    def looked_at(self, number: int) -> bool:
+        """Whether a frame, by its number in the source, was looked at: of a thinned video not all are."""
+        return bool(np.isin(number, self._found.analysis.numbers))
+
     def crops(self, indices: Sequence[int] | None = None) -> np.ndarray:
         """The faces as they were cut out, read once more, since a long video's would not fit into memory.
 

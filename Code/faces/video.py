@@ -143,7 +143,7 @@ class Source:
                     continue
                 last_slot = slot
             if wanted is None or number in wanted:
-                yield Frame(f"{number:07d}", number, time, _upright(decoded, self._pixel_aspect))
+                yield Frame(f"{number:07d}", number, time, upright(decoded, self._pixel_aspect))
 
     def _read_images(self, wanted: Collection[int] | None) -> Iterator[Frame]:
         readable = 0
@@ -220,7 +220,7 @@ def _opened(path: Path, threads: int) -> Iterator[Any]:
         yield container
 
 
-def _upright(decoded: Any, pixel_aspect: float) -> np.ndarray:
+def upright(decoded: Any, pixel_aspect: float = 1.0) -> np.ndarray:
     """Ffmpeg's frame as uint8 [H, W, 3] RGB, with square pixels, turned as the file says.
 
     Older television formats store 720 x 576 pixels that are not square; faces must not be squeezed.
