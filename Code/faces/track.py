@@ -25,8 +25,10 @@ GAP_FRAMES = 10
 # Landmarks are averaged over this many neighbours on each side, unless they lie further apart in time.
 NEIGHBOURS = 2
 NEIGHBOUR_SECONDS = 0.2
-# Tracks shorter than this are false alarms, unless the clip is as short; so are those nobody is sure of.
+# Tracks shorter than this are false alarms, unless the clip has less than SHORT_CLIP frames for each of these
+# frames; so are those the detector is not sure of.
 SHORTEST_TRACK = 3
+SHORT_CLIP = 5
 LEAST_CONFIDENCE = 0.9
 
 _ROW = 15  # box 4, landmarks 10, score 1
@@ -226,7 +228,7 @@ def _average(values: np.ndarray, positions: np.ndarray, clock: np.ndarray) -> np
 
 def credible(tracks: Sequence[Track], num_frames: int) -> list[int]:
     """Indices of the tracks that are no false alarm."""
-    shortest = min(SHORTEST_TRACK, num_frames)
+    shortest = min(SHORTEST_TRACK, max(1, num_frames // SHORT_CLIP))
     return [
         index
         for index, track in enumerate(tracks)
