@@ -8,7 +8,6 @@ hold no state.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -111,6 +110,11 @@ class TrainingBatches:
         seed: of the plan; the epoch's number is mixed in, so epoch 7 is the same whether or not
             epochs 1 to 6 ran before it in this process.
         samples_per_clip: see `draw_segments`.
+        rank, world_size: of several processes that draw the same plan and take their share of every batch.
+
+    Attributes:
+        shares: per batch, this process's samples relative to an even split. Losses that are weighted by it
+            average over processes to the mean over the whole batch.
     """
 
     def __init__(
@@ -124,24 +128,37 @@ class TrainingBatches:
         samples_per_clip: int | None = None,
         workers: int = 0,
         pin_memory: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.table, self.num_frames, self.batch_size = table, num_frames, batch_size
         self.seed, self.samples_per_clip = seed, samples_per_clip
+        self.rank, self.world_size = rank, world_size
         self.plan = _Plan()
         self.clips: list[np.ndarray] = []
+        self.shares: list[float] = []
         self.loader = _loader(store, self.plan, workers, pin_memory)
         self.set_epoch(1)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draws the plan of an epoch (counted from 1)."""
+        """Draws the plan of an epoch (counted from 1).
+
+        Raises:
+            DataError: if a batch has fewer samples than there are processes.
+        """
         rng = np.random.default_rng([self.seed, epoch])
         clips, frames = draw_segments(self.table.lengths, self.num_frames, rng, self.samples_per_clip)
         ids = self.table.offsets[clips][:, None] + frames  # [samples, K]
         whole = len(ids) // self.batch_size
         stop = whole * self.batch_size if whole else len(ids)
         starts = range(0, stop, self.batch_size)
-        self.plan.keys = [ids[start : start + self.batch_size] for start in starts]
-        self.clips = [clips[start : start + self.batch_size] for start in starts]
+        size = min(self.batch_size, stop)  # of every batch
+        first, last = self.rank * size // self.world_size, (self.rank + 1) * size // self.world_size
+        if size < self.world_size:
+            raise DataError(f"batches of {size} samples for {self.world_size} processes; start fewer processes")
+        self.plan.keys = [ids[start + first : start + last] for start in starts]
+        self.clips = [clips[start + first : start + last] for start in starts]
+        self.shares = [(last - first) * self.world_size / size] * len(starts)
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -158,7 +175,14 @@ class TrainingBatches:
 
 
 class EvaluationBatches:
-    """All frames of all clips, in order, packed into batches of `batch_frames` across clip borders."""
+    """All frames of all clips, in order, packed into batches of `batch_frames` across clip borders.
+
+    Of several processes each takes every `world_size`-th of the same batches, the batches of one, so that the
+    backbone sees the same whatever their number. Batch r of every process together are round r.
+
+    Attributes:
+        rounds: per round, the frames of every process's batch; 0 where batches have run out.
+    """
 
     def __init__(
         self,
@@ -168,15 +192,21 @@ class EvaluationBatches:
         batch_frames: int,
         workers: int = 0,
         pin_memory: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.table, self.batch_frames = table, batch_frames
-        plan = _Plan()
         ids = np.arange(table.num_frames)
-        plan.keys = [ids[start : start + batch_frames] for start in range(0, len(ids), batch_frames)]
+        keys = [ids[start : start + batch_frames] for start in range(0, len(ids), batch_frames)]
+        keys += [ids[:0]] * (-len(keys) % world_size)
+        lengths = [len(key) for key in keys]
+        self.rounds = [lengths[start : start + world_size] for start in range(0, len(keys), world_size)]
+        plan = _Plan()
+        plan.keys = keys[rank::world_size]
         self.loader = _loader(store, plan, workers, pin_memory)
 
     def __len__(self) -> int:
-        return math.ceil(self.table.num_frames / self.batch_frames)
+        return len(self.rounds)
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yields uint8 [N, channels, H, W]."""

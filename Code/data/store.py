@@ -1,13 +1,14 @@
 """Where pixels come from.
 
 A store answers one question, `read(frame_ids) -> uint8 [N, channels, H, W]`, for the frames of a
-`FrameTable`, which lays all frames of all clips out in one row. Two stores exist: image files that
-are decoded on demand (AFEW and its like) and an array that is already in memory (FER+).
+`FrameTable`, which lays all frames of all clips out in one row. Here are two: image files that are decoded on
+demand, and frames that are in memory already. Code.data.cache has a third, one file of decoded frames;
+Code.data.stores chooses among them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +20,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from Code.data.clips import ClipSet, DataError
+
+Say = Callable[[str], None]  # takes a line for people
 
 
 @dataclass
@@ -108,19 +111,19 @@ class FileStore:
 
 
 class ArrayStore:
-    """Frames that are in memory already.
+    """Frames that are in memory already, the host's or a GPU's.
 
     Args:
         frames: uint8 [N, 1 or 3, H, W], row i being frame i. Grey frames stay one channel wide until
             they are on the device.
     """
 
-    def __init__(self, frames: np.ndarray) -> None:
-        self.frames = torch.from_numpy(frames)
+    def __init__(self, frames: np.ndarray | Tensor) -> None:
+        self.frames = torch.from_numpy(frames) if isinstance(frames, np.ndarray) else frames
 
     def read(self, frame_ids: np.ndarray) -> Tensor:
-        """Frames as uint8 [N, 1 or 3, H, W]."""
-        return self.frames[torch.from_numpy(frame_ids)]
+        """Frames as uint8 [N, 1 or 3, H, W], where the store's own are."""
+        return self.frames[torch.from_numpy(frame_ids).to(self.frames.device, non_blocking=True)]
 
 
 def read_image(path: str, size: int | None = None) -> np.ndarray:

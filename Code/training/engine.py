@@ -17,7 +17,9 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from Code.data.loaders import EvaluationBatches, TrainingBatches
-from Code.network.fan import FAN
+from Code.network.backbone import FEATURE_SIZE
+from Code.network.fan import FAN, FANOutput
+from Code.training import distributed
 from Code.training.errors import TrainingDivergedError, UsageError
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]
@@ -60,6 +62,9 @@ def choose_compute(device: str = "auto", precision: str = "auto", *, trained_wit
     Raises:
         UsageError: one line, if the device or the precision cannot be had here.
     """
+    world = distributed.world()
+    if world.size > 1:
+        device = distributed.device_of_process(device, world.local_rank)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -81,8 +86,9 @@ def choose_compute(device: str = "auto", precision: str = "auto", *, trained_wit
 
 
 def progress_bar(total: int, label: str, show: bool) -> tqdm:
-    """A bar on a terminal, nothing elsewhere (`show` None lets tqdm look for itself)."""
-    return tqdm(total=total, desc=label, leave=False, disable=None if show else True, dynamic_ncols=True)
+    """A bar on a terminal, nothing elsewhere nor in other processes than the main one."""
+    hidden = None if show and distributed.world().is_main else True  # None: tqdm looks whether it is a terminal
+    return tqdm(total=total, desc=label, leave=False, disable=hidden, dynamic_ncols=True)
 
 
 def train_one_epoch(
@@ -104,8 +110,8 @@ def train_one_epoch(
 ) -> dict[str, float]:
     """Trains for one epoch.
 
-    Every random number of the epoch (plan, augmentation, dropout) derives from (seed, epoch), so an
-    epoch does not depend on what ran before it in the process.
+    Every random number of the epoch (plan, augmentation, dropout) derives from (seed, epoch) and the
+    process's rank, so an epoch does not depend on what ran before it in the process.
 
     Args:
         model: in training mode afterwards.
@@ -118,8 +124,8 @@ def train_one_epoch(
         forward: what to call instead of `model` (a compiled or wrapped version of it).
 
     Returns:
-        loss (mean over samples), war (of the training samples, dropout active), lr (of the last
-        step), samples, frames, seconds, frames_per_second.
+        Over all processes: loss (mean over samples), war (of the training samples, dropout active), lr (of
+        the last step), samples, frames, seconds, frames_per_second.
 
     Raises:
         TrainingDivergedError: if the epoch's loss is not finite; weights are useless then.
@@ -127,8 +133,9 @@ def train_one_epoch(
     forward = forward or model
     device = compute.device
     batches.set_epoch(epoch)
-    torch.manual_seed((seed << 20) + epoch)  # dropout
-    generator = torch.Generator().manual_seed((seed << 20) + epoch)  # augmentation
+    random_state = (distributed.world().rank << 52) + (seed << 20) + epoch
+    torch.manual_seed(random_state)  # dropout
+    generator = torch.Generator().manual_seed(random_state)  # augmentation
     model.train()
     sums = torch.zeros(2, device=device)  # loss, correct; read once, after the last step
     samples = frames_seen = 0
@@ -143,7 +150,8 @@ def train_one_epoch(
                 logits = forward(frames).logits
             loss = loss_function(logits.float(), labels)
             optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()
+            share = batches.shares[step - 1]
+            scaler.scale(loss if share == 1 else loss * share).backward()
             scaler.step(optimizer)
             scaler.update()
             lr = optimizer.param_groups[0]["lr"]
@@ -158,7 +166,8 @@ def train_one_epoch(
             bar.update()
             if print_freq and step % print_freq == 0:
                 tqdm.write(f"  epoch {epoch}, step {step}/{len(batches)}: loss {float(sums[0]) / samples:.4f}")
-    loss_sum, correct = sums.tolist()
+    loss_sum, correct = distributed.total(sums).tolist()
+    samples, frames_seen = distributed.total(torch.tensor([samples, frames_seen], device=device)).tolist()
     seconds = time.perf_counter() - start
     if not math.isfinite(loss_sum):
         raise TrainingDivergedError(
@@ -205,25 +214,24 @@ def evaluate(
     """Runs the network over every frame of every clip.
 
     The backbone sees full batches of frames packed across clip borders; the attention then sees each
-    clip whole. Features, not pixels, are what waits for the end of a clip.
+    clip whole. Features, not pixels, are what waits for the end of a clip. Several processes share the
+    backbone's batches; all of them return the whole result.
     """
     model.eval()
     generator = torch.Generator().manual_seed(0)
     start = time.perf_counter()
-    parts: list[Tensor] = []
-    result = Evaluation(logits=torch.empty(0))
+    outputs: list[tuple[FANOutput, list[int]]] = []  # stay on the device to the end: copying waits for it
     with progress_bar(len(batches), "evaluate", show_progress) as bar:
         for features, lengths in _clip_groups(model, batches, compute, transform, generator, bar):
-            out = model.attend(features, lengths)
-            parts.append(out.logits.float().cpu())
-            counts = lengths.tolist()
-            for name in ("alpha", "beta", "weights"):
-                values = getattr(out, name)
-                rows = [None] * len(counts) if values is None else values.float().cpu().numpy()
-                getattr(result, name).extend(
-                    None if row is None else row[:count] for row, count in zip(rows, counts, strict=True)
-                )
-    result.logits = torch.cat(parts)
+            outputs.append((model.attend(features, lengths), lengths.tolist()))
+    result = Evaluation(logits=torch.cat([out.logits for out, _ in outputs]).float().cpu())
+    for out, counts in outputs:
+        for name in ("alpha", "beta", "weights"):
+            values = getattr(out, name)
+            rows = [None] * len(counts) if values is None else values.float().cpu().numpy()
+            getattr(result, name).extend(
+                None if row is None else row[:count] for row, count in zip(rows, counts, strict=True)
+            )
     result.frames, result.seconds = batches.table.num_frames, time.perf_counter() - start
     return result
 
@@ -240,12 +248,15 @@ def _clip_groups(
     lengths = batches.table.lengths
     waiting: list[Tensor] = []  # features of clips not yet handed over, in order
     available = done = 0
-    for images in batches:
-        frames = transform(images.to(compute.device, non_blocking=True)[:, None], generator)[:, 0]
-        with compute.autocast():
-            features = model.encode(frames.contiguous(memory_format=torch.channels_last))
-        waiting.append(features.float())
-        available += len(features)
+    for counts, images in zip(batches.rounds, batches, strict=True):
+        if len(images):
+            frames = transform(images.to(compute.device, non_blocking=True)[:, None], generator)[:, 0]
+            with compute.autocast():
+                features = model.encode(frames.contiguous(memory_format=torch.channels_last)).float()
+        else:  # the last round has no batch for this process
+            features = torch.empty(0, FEATURE_SIZE, device=compute.device)
+        waiting.append(distributed.gather_rows(features, counts))
+        available += sum(counts)
         bar.update()
         while done < len(lengths):
             group = lengths[done : done + CLIPS_PER_GROUP]
@@ -256,4 +267,4 @@ def _clip_groups(
             waiting, available = [row[needed:]], available - needed
             done += len(group)
             clips = row[:needed].split(group.tolist())
-            yield pad_sequence(list(clips), batch_first=True), torch.from_numpy(group).to(compute.device)
+            yield pad_sequence(list(clips), batch_first=True), torch.from_numpy(group)

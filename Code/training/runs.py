@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import json
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -21,16 +22,29 @@ from torch.utils.tensorboard import SummaryWriter
 from Code.data.clips import Clip
 from Code.network.fan import FAN
 from Code.network.pretrained import save_atomically
+from Code.training import distributed
 from Code.training.engine import Compute, Evaluation
 from Code.training.errors import UsageError
 from Code.training.protocols import ATTENTIONS
 
 FORMAT = "emotion-fan/1"
 PACKAGES = ("torch", "torchvision", "numpy", "Pillow", "torchmetrics", "scipy")
+P = ParamSpec("P")
+
+
+def main_only(method: Callable[P, None]) -> Callable[P, None]:
+    """Of several processes only the main one does it: no two write the same file."""
+
+    @functools.wraps(method)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        if distributed.world().is_main:
+            method(*args, **kwargs)
+
+    return guarded
 
 
 class Run:
-    """One run's folder, `<parent>/<date-time>_<dataset>_<attention>/`.
+    """One run's folder, `<parent>/<date-time>_<dataset>_<attention>/`; several processes share one.
 
     Args:
         folder: created if it is not there.
@@ -49,13 +63,18 @@ class Run:
     @classmethod
     def create(cls, parent: Path, dataset: str, at_type: int, suffix: str = "") -> Run:
         """A new folder under `parent`, named by now; never one that exists."""
-        name = f"{datetime.now():%Y%m%d-%H%M%S}_{dataset}_{ATTENTIONS[at_type]}{suffix}"
-        folder, count = parent / name, 1
-        while folder.exists():
-            count += 1
-            folder = parent / f"{name}-{count}"
-        return cls(folder)
 
+        def new_folder() -> Path:
+            name = f"{datetime.now():%Y%m%d-%H%M%S}_{dataset}_{ATTENTIONS[at_type]}{suffix}"
+            folder, count = parent / name, 1
+            while folder.exists():
+                count += 1
+                folder = parent / f"{name}-{count}"
+            return folder
+
+        return cls(distributed.from_main(new_folder))
+
+    @main_only
     def write_arguments(self, given: argparse.Namespace, resolved: dict[str, Any], compute: Compute) -> None:
         """Writes args.json: every argument, as given and as resolved, versions, commit and device.
 
@@ -76,9 +95,11 @@ class Run:
                 "device": describe_device(compute.device),
                 "precision": compute.precision,
                 "threads": torch.get_num_threads(),
+                "processes": distributed.world().size,
             },
         )
 
+    @main_only
     def log(self, line: dict[str, Any]) -> None:
         """Appends an epoch to log.jsonl and to TensorBoard."""
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
@@ -95,19 +116,23 @@ class Run:
         path = self.folder / "log.jsonl"
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
+    @main_only
     def cut_log(self, epoch: int) -> None:
         """Drops log lines after `epoch`: a resumed run writes them anew."""
         lines = [line for line in self.read_log() if line["epoch"] <= epoch]
         (self.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
+    @main_only
     def save(self, name: str, payload: dict[str, Any]) -> None:
         """Writes a checkpoint file; the previous one stays until the new one is whole."""
         save_atomically(payload, self.folder / name)
 
+    @main_only
     def write_results(self, labels: Sequence[str], results: dict[str, dict[str, Any]]) -> None:
         """Writes results.json: metrics under "last" and "best" (or under "best" alone, of an evaluation)."""
         self._write_json("results.json", {"labels": list(labels), **results})
 
+    @main_only
     def write_predictions(
         self, labels: Sequence[str], names: Sequence[str], targets: Sequence[int], evaluation: Evaluation
     ) -> None:
@@ -119,6 +144,7 @@ class Run:
             for name, target, row in zip(names, targets, probabilities, strict=True):
                 writer.writerow([name, labels[target], labels[int(row.argmax())], *(f"{p:.6f}" for p in row.tolist())])
 
+    @main_only
     def write_attention(self, clips: Sequence[Clip], evaluation: Evaluation) -> None:
         """Writes attention.csv: clip, frame, alpha, beta (empty without relation-attention), weight."""
         with (self.folder / "attention.csv").open("w", newline="", encoding="utf-8") as file:

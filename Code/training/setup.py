@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -65,13 +66,15 @@ def seeded_model(at_type: int, num_classes: int, seed: int, *, dropout: float | 
 
 def run_script(main: Callable[[], int]) -> int:
     """Runs a script's main: wrong input becomes a message on stderr and exit status 2, never a traceback."""
+    rank = int(os.environ.get("RANK", 0))  # given by torchrun
+    process = f"process {rank}: " if rank else ""
     try:
         return main()
     except (DataError, CheckpointError, UsageError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{process}error: {error}", file=sys.stderr)
         return 2
     except TrainingDivergedError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{process}error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped; what was saved stays in the run's folder", file=sys.stderr)
@@ -124,7 +127,18 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 # What may differ between the two halves of a resumed run: the machine, not the experiment.
-MACHINE_FLAGS = {"resume", "device", "workers", "compile", "output", "print_freq", "evaluate", "checkpoint"}
+MACHINE_FLAGS = {
+    "cache",
+    "cache_dir",
+    "checkpoint",
+    "compile",
+    "device",
+    "evaluate",
+    "output",
+    "print_freq",
+    "resume",
+    "workers",
+}
 
 
 def restore_arguments(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ from Code.data.loaders import EvaluationBatches, TrainingBatches
 from Code.data.store import FrameTable
 from Code.network.fan import FAN
 from Code.network.pretrained import CheckpointError, read_checkpoint
+from Code.training import distributed
 from Code.training.engine import Compute, Evaluation, Loss, Transform, evaluate, train_one_epoch
 from Code.training.metrics import attention_correlation, classification_metrics
 from Code.training.runs import Run, checkpoint_payload
@@ -192,6 +193,8 @@ def run_training(training: Training, run: Run) -> dict[str, Any]:
             print_freq=training.print_freq,
             forward=training.forward,
         )
+        distributed.share_buffers(training.model)
+        distributed.share_buffers(training.judged_model)
         if training.val_transform:
             training.val.transform = training.val_transform(epoch)
         metrics, evaluation = judge(training.judged_model, training.val, training.compute)
@@ -235,6 +238,7 @@ def load_weights(model: FAN, path: Path) -> dict[str, Any]:
 def conclude(run: Run, model: FAN, judged: Judged, compute: Compute) -> dict[str, dict[str, Any]]:
     """Evaluates `last.pth` and `best.pth` as `-e` would, and writes results and per-clip files (of the best)."""
     results: dict[str, dict[str, Any]] = {}
+    distributed.barrier()  # the main process has written both
     for which in ("last", "best"):
         checkpoint = load_weights(model, run.folder / f"{which}.pth")
         metrics, evaluation = judge(model, judged, compute)

@@ -1,0 +1,297 @@
+"""All frames of a split, decoded once, in one file that later runs map into memory.
+
+A cache file is 4096 bytes of JSON (what it holds, of which frames, at which times), the CRC-32 of every
+frame, and, from the next multiple of 4096 on, the frames: uint8 [N, S, S, 3], in the clips' order. It is
+written under another name and renamed when it is whole and on the disk, under a lock that other builders
+of the same file wait at; so a name without `.partial` is a cache that was complete once. What happened to it since
+is seen when it is opened (frames that changed, a file cut short, a header that is none) or, frame by
+frame, when a process first reads a frame.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from Code.data.clips import Clip, ClipSet, DataError
+from Code.data.parallel import Progress, read_in_chunks
+from Code.data.store import FileStore, Say
+
+FORMAT = "emotion-fan frames/1"
+HEADER_BYTES = PAGE = 4096
+
+logger = logging.getLogger(__name__)
+
+
+class CacheError(DataError):
+    """A cache that cannot be built or read here; one line, with the way out."""
+
+
+class CacheFile:
+    """The decoded frames of a clip set at one size.
+
+    Args:
+        clips: whose frames.
+        image_size: side in pixels.
+        folder: where cache files lie; made when one is built.
+    """
+
+    def __init__(self, clips: ClipSet, image_size: int, folder: Path) -> None:
+        self.source = FileStore(clips, image_size)
+        self.num_frames = int(self.source.offsets[-1])
+        self.shape = (self.num_frames, image_size, image_size, 3)
+        self.frame_bytes = image_size * image_size * 3
+        paths, stamps = _identify(clips.clips)
+        label = re.sub(r"[^\w-]+", "_", Path(clips.root).name) or "frames"
+        self.path = folder / f"{label}_{image_size}px_{paths[:12]}.frames"
+        self.partial = self.path.with_suffix(".partial")
+        start = HEADER_BYTES + 4 * self.num_frames
+        self.pixels_at = -(-start // PAGE) * PAGE
+        self.size = self.pixels_at + self.num_frames * self.frame_bytes
+        # Another Pillow may decode a JPEG to slightly other pixels.
+        self.about = {
+            "format": FORMAT,
+            "image_size": image_size,
+            "frames": self.num_frames,
+            "paths": paths,
+            "stamps": stamps,
+            "decoder": f"Pillow {PIL.__version__}",
+        }
+
+    def fault(self) -> str | None:
+        """Why the file on the disk cannot be used, in words; None if it can."""
+        try:
+            with self.path.open("rb") as file:
+                header = file.read(HEADER_BYTES).rstrip(b"\0")
+                if os.fstat(file.fileno()).st_size != self.size:
+                    return "it is cut short or of another length"
+                found = json.loads(header)
+                table = file.read(4 * self.num_frames)
+        except FileNotFoundError:
+            return "there is none yet"
+        except OSError as error:
+            return f"it cannot be read ({error.strerror})"
+        except ValueError:
+            return "its header is damaged"
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            return "its header is damaged"
+        if found.get("checksums") != zlib.crc32(table):
+            return "its checksums are damaged"
+        if any(found.get(name) != value for name, value in self.about.items()):
+            other = "the decoder" if found.get("decoder") != self.about["decoder"] else "frames"
+            return f"{other} changed since"
+        return None
+
+    def open(self, workers: int, say: Say, show_progress: bool = True) -> DiskStore:
+        """Maps the file, after building it where that is needed.
+
+        Args:
+            workers: processes that decode; 0 decodes in this one.
+            say: told in a line what is done.
+
+        Raises:
+            DataError: naming every frame that cannot be decoded.
+            CacheError: if the file cannot be written; nothing is left of it then.
+        """
+        fault = self.fault()
+        if fault is not None:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(f"{self.path}.lock")
+                try:
+                    lock.acquire(timeout=0)
+                except Timeout:
+                    say(f"cache: another run is building {self.path}; waiting for it")
+                    lock.acquire()
+            except (OSError, NotImplementedError) as error:
+                raise self._error(error) from None
+            try:
+                fault = self.fault()  # the builder that was waited for may have done it
+                if fault is not None:
+                    again = "" if fault.startswith("there is none") else f"; built anew, since {fault}"
+                    say(f"cache: decoding {self.num_frames} frames once into {self.path}{again}")
+                    self._build(workers, say, show_progress)
+            finally:
+                lock.release()
+        return DiskStore(self)
+
+    def _build(self, workers: int, say: Say, show_progress: bool) -> None:
+        try:
+            self.partial.unlink(missing_ok=True)  # of a builder that was killed: this one holds the lock
+            with self.partial.open("xb") as file:
+                _reserve(file.fileno(), self.size)
+            checksums = self._decode_all(workers, say, show_progress)
+            with self.partial.open("r+b") as file:
+                header = json.dumps({**self.about, "checksums": zlib.crc32(checksums.tobytes())})
+                file.write(header.encode().ljust(HEADER_BYTES, b"\0"))
+                file.write(checksums.tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(self.partial, self.path)
+            _sync_folder(self.path.parent)
+        except OSError as error:
+            raise self._error(error) from None
+        finally:
+            self.partial.unlink(missing_ok=True)
+
+    def _decode_all(self, workers: int, say: Say, show_progress: bool) -> np.ndarray:
+        """Decodes every frame into the partial file; the frames' CRC-32, uint32 [N]."""
+        checksums = np.zeros(self.num_frames, dtype="<u4")
+        problems: list[str] = []
+        rows = _DecodedRows(self.source, self.partial, self.pixels_at)
+        with Progress(self.num_frames, "decoding frames", say, show_progress) as progress:
+            for ids, outcome in read_in_chunks(rows, self.num_frames, workers):
+                if isinstance(outcome, DataError):
+                    problems += outcome.problems
+                elif isinstance(outcome, OSError):
+                    raise outcome
+                else:
+                    checksums[ids] = outcome
+                progress.update(len(ids))
+        if problems:
+            raise DataError(problems)
+        return checksums
+
+    def _error(self, error: Exception) -> CacheError:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return CacheError(
+            f"--cache disk: {self.path} cannot be written ({reason}); it needs {in_words(self.size)}: free some room, "
+            "name another folder with --cache-dir, or take --cache none"
+        )
+
+
+class DiskStore:
+    """The frames of a cache file, mapped into memory: the system keeps of them what memory has room for.
+
+    A frame whose CRC-32 is wrong when this process first reads it is decoded anew from its own file, and
+    put right in the cache.
+    """
+
+    def __init__(self, cache: CacheFile) -> None:
+        self.cache = cache
+        try:
+            self.checksums = np.fromfile(cache.path, dtype="<u4", count=cache.num_frames, offset=HEADER_BYTES)
+            self.pixels = np.memmap(cache.path, np.uint8, mode="r", offset=cache.pixels_at, shape=cache.shape)
+        except (OSError, ValueError) as error:
+            raise cache._error(error) from None
+        self.checked = np.zeros(cache.num_frames, dtype=bool)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Workers that do not fork map the file themselves instead of receiving its pixels.
+        return {"cache": self.cache}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["cache"])  # type: ignore[misc]
+
+    def read(self, frame_ids: np.ndarray) -> Tensor:
+        """Frames as uint8 [N, 3, S, S], RGB.
+
+        Raises:
+            DataError: if a damaged frame's own file cannot be decoded any more.
+        """
+        rows = self.pixels[frame_ids]  # a copy, [N, S, S, 3]
+        for row in np.flatnonzero(~self.checked[frame_ids]):
+            frame_id = int(frame_ids[row])
+            if zlib.crc32(rows[row]) != self.checksums[frame_id]:
+                rows[row] = self._mend(frame_id)
+            self.checked[frame_id] = True
+        return torch.from_numpy(rows).permute(0, 3, 1, 2)
+
+    def _mend(self, frame_id: int) -> np.ndarray:
+        """Decodes a damaged frame, uint8 [S, S, 3], and writes it to its place where that is possible."""
+        cache = self.cache
+        pixels = cache.source.read(np.array([frame_id]))[0].permute(1, 2, 0).contiguous().numpy()
+        outcome = "put right"
+        try:
+            with cache.path.open("r+b") as file:
+                _write_all(file.fileno(), pixels, cache.pixels_at + frame_id * cache.frame_bytes)
+        except OSError as error:
+            outcome = f"the cache stays as it is ({error.strerror})"
+        logger.warning("%s: frame %d was damaged; decoded anew, %s", cache.path, frame_id, outcome)
+        return pixels
+
+
+class _DecodedRows(Dataset):
+    """Key: frame ids in a row. Decodes them into the file; value: their CRC-32, or the error."""
+
+    def __init__(self, source: FileStore, path: Path, pixels_at: int) -> None:
+        self.source, self.path, self.pixels_at = source, path, pixels_at
+
+    def __getitem__(self, ids: np.ndarray) -> list[int] | DataError | OSError:
+        try:
+            pixels = self.source.read(ids).permute(0, 2, 3, 1).contiguous().numpy()  # [N, S, S, 3]
+            descriptor = os.open(self.path, os.O_WRONLY)
+            try:
+                # Not through the mapping: there a full disk would kill the process.
+                _write_all(descriptor, pixels, self.pixels_at + int(ids[0]) * pixels[0].nbytes)
+            finally:
+                os.close(descriptor)
+            return [zlib.crc32(frame) for frame in pixels]
+        except (DataError, OSError) as error:
+            return error  # as a value: see Code.data.loaders
+
+
+def _identify(clips: Sequence[Clip]) -> tuple[str, str]:
+    """Digests of all frames' absolute paths, and of their sizes and times."""
+    paths, stamps = hashlib.sha256(), hashlib.sha256()
+    with ThreadPoolExecutor(8) as pool:  # waiting for file servers, mostly
+        for clip, stamp in zip(clips, pool.map(_stamp, clips), strict=True):
+            paths.update(os.fsencode("\0".join([os.path.abspath(clip.folder), *clip.frames]) + "\0\0"))
+            stamps.update(stamp)
+    return paths.hexdigest(), stamps.hexdigest()
+
+
+def _stamp(clip: Clip) -> bytes:
+    """Size and time of a clip's frames, int64 [T, 2]; -1 for a file that cannot be looked at."""
+    found = np.full((len(clip), 2), -1, dtype="<i8")
+    for index, path in enumerate(clip.paths):
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue  # reported when it is decoded
+        found[index] = status.st_size, status.st_mtime_ns
+    return found.tobytes()
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Takes room for the whole file now: a full disk is met before the work, not in its middle."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.ftruncate(descriptor, size)
+
+
+def _write_all(descriptor: int, pixels: np.ndarray, offset: int) -> None:
+    view = memoryview(pixels.reshape(-1))  # type: ignore[arg-type]
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def in_words(size: float) -> str:
+    """Bytes as people say them: 830 MiB, 6.4 GiB."""
+    mebibytes = size / 2**20
+    return f"{mebibytes / 1024:.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:.3g} MiB"
