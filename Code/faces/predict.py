@@ -111,8 +111,11 @@ class Prediction:
         """
         wanted = range(len(self.frames)) if indices is None else indices
         found = self._found
-        images = dict(found.images([found.main], wanted))
-        return np.stack([images[found.main, index] for index in wanted])
+        images: dict[int, np.ndarray] = {}
+        for (_, index), image in found.images([found.main], wanted):
+            picture = Image.fromarray(image)  # aligned frames may have any size; 224 to 224 is a copy
+            images[index] = np.asarray(picture.resize((FACE_SIZE, FACE_SIZE), Image.Resampling.BILINEAR))
+        return np.stack([images[index] for index in wanted])
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,11 @@ class _Found:
     def images(
         self, tracks: Iterable[int], places: Iterable[int] | None = None
     ) -> Iterable[tuple[tuple[int, int], np.ndarray]]:
-        """((track, place in its path), uint8 [224, 224, 3]) in the order of the frames; `places` of one track."""
+        """((track, place in its path), uint8 [H, W, 3]) in the order of the frames; `places` of one track.
+
+        Faces that are cut out are of 224 x 224; aligned frames come as they are, since each resizing changes
+        the answer and training knows a single one, from the file to the network's size.
+        """
         paths = {track: self.paths[track] for track in tracks}
         kept = None if places is None else np.fromiter(places, dtype=np.int64)
         if self.aligned:
@@ -138,9 +145,7 @@ class _Found:
             if kept is not None:
                 wanted = {int(numbers[place]): int(place) for place in kept}
             for frame in self.source.frames(wanted=wanted):
-                picture = Image.fromarray(frame.image)
-                picture = picture.resize((FACE_SIZE, FACE_SIZE), Image.Resampling.BILINEAR)
-                yield (self.main, wanted[frame.number]), np.asarray(picture)
+                yield (self.main, wanted[frame.number]), frame.image
             return
         if kept is not None:
             paths = {track: path.only(kept) for track, path in paths.items()}

@@ -54,7 +54,7 @@ def test_drawn_landmarks_land_on_the_template(scale: float, degrees: float, eyes
     spot = max(2.5 * scale, 1.0)
     for px, py in points:
         image += 250 * np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * spot**2))
-    crop = align_face(np.repeat(image.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2), points, eyes)
+    crop = align_face(np.repeat(image.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2), points, eyes=eyes)
     assert crop.shape == (FACE_SIZE, FACE_SIZE, 3)
     assert crop.dtype == np.uint8
     for tx, ty in eyes:

@@ -33,7 +33,8 @@ def test_batches_hold_one_size_and_stay_small() -> None:
 
     sizes = [[frame.image.shape[:2] for frame in batch] for batch in batches(frames((4, 5), (4, 5), (5, 4)))]
     assert sizes == [[(4, 5), (4, 5)], [(5, 4)]]
-    assert [len(batch) for batch in batches(frames(*[(2, 2)] * 70))] == [BATCH_FRAMES, BATCH_FRAMES, 6]
+    many = [(2, 2)] * (2 * BATCH_FRAMES + 6)
+    assert [len(batch) for batch in batches(frames(*many))] == [BATCH_FRAMES, BATCH_FRAMES, 6]
     side = math.isqrt(BATCH_PIXELS // 2)
     assert [len(batch) for batch in batches(frames(*[(side, side)] * 5))] == [2, 2, 1]
     assert [len(batch) for batch in batches(frames(*[(side * 2, side)] * 2))] == [1, 1]
