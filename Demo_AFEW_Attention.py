@@ -9,6 +9,9 @@ examples:
                                                      --train-root faces/train --val-root faces/val
   go on with a run that was stopped                python Demo_AFEW_Attention.py --resume model/RUN
   train on the four GPUs of a machine              torchrun --nproc_per_node 4 Demo_AFEW_Attention.py --at_type 1
+  CK+ in ten person-independent folds              python Demo_AFEW_Attention.py --dataset ckplus --fold all
+  DFEW in its five folds, three seeds              python Demo_AFEW_Attention.py --dataset dfew --fold all --seeds 0 1 2
+  your own clips named by a list                   python Demo_AFEW_Attention.py --dataset list --train-list own.csv
   start from random weights                        python Demo_AFEW_Attention.py --pretrained none
 """
 
@@ -20,10 +23,13 @@ from pathlib import Path
 
 from Code.data.stores import CACHES
 from Code.results.report import write_report
+from Code.results.run_figures import write_figures
 from Code.training.distributed import processes
+from Code.training.folds import is_series, train_all
+from Code.training.inputs import settle_folds, write_folds
 from Code.training.protocols import ATTENTIONS, PROTOCOLS
 from Code.training.session import evaluate_checkpoint, train
-from Code.training.setup import HelpFormatter, positive, rate, restore_arguments, run_script, whole
+from Code.training.setup import HelpFormatter, fold, pair, positive, rate, restore_arguments, run_script, whole
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -52,15 +58,62 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run's folder after its last whole epoch")
 
     data = parser.add_argument_group("data")
-    data.add_argument("--dataset", choices=sorted(PROTOCOLS), default="afew", help="which protocol and reader")
-    data.add_argument("--train-root", metavar="DIR", help="holds <Class>/<clip>/<frame> (default: Data/Train)")
-    data.add_argument("--val-root", metavar="DIR", help="likewise (default: Data/Val)")
+    data.add_argument(
+        "--dataset",
+        choices=sorted(PROTOCOLS),
+        help="which protocol and reader (default: afew), but with -e the checkpoint's",
+    )
+    data.add_argument(
+        "--train-root",
+        metavar="DIR",
+        help="holds <Class>/<clip>/<frame> (default: Data/Train); a dataset's own tree (Data/CKPlus, Data/DFEW, ...)",
+    )
+    data.add_argument("--val-root", metavar="DIR", help="likewise (default: Data/Val, or the same tree)")
     data.add_argument(
         "--train-list",
         metavar="FILE",
         help="lines `Class/clip Class`; `none`: scan the folders (default: Data/list_train.txt if it is there)",
     )
     data.add_argument("--val-list", metavar="FILE", help="likewise (default: Data/list_eval.txt if it is there)")
+    data.add_argument(
+        "--root-map",
+        action="append",
+        type=pair,
+        metavar="OLD=NEW",
+        help="where the folders of a list that was written on another machine are on this one; may be repeated",
+    )
+    data.add_argument("--labels", nargs="+", metavar="NAME", help="order of the classes of --dataset folders or list")
+    data.add_argument(
+        "--map-labels",
+        nargs="+",
+        type=pair,
+        metavar="DATA=CHECKPOINT",
+        help="classes whose names differ between data and checkpoint; NAME=none leaves the data's class out",
+    )
+    data.add_argument("--eval-split", choices=("val", "test"), help="of a list with both (default: val)")
+
+    folds = parser.add_argument_group("folds and seeds")
+    folds.add_argument(
+        "--fold",
+        type=fold,
+        metavar="N|all",
+        help="train and evaluate one fold, or every one and pool them (default: all where the dataset has folds)",
+    )
+    folds.add_argument("--folds", type=positive, metavar="K", help="how many (ckplus: 10, dfew: 5, others: 5)")
+    folds.add_argument("--fold-file", metavar="FILE", help="read the folds from a file as CK+'s was published")
+    folds.add_argument("--write-folds", type=Path, metavar="FILE", help="write that file and stop")
+    folds.add_argument(
+        "--person-pattern",
+        metavar="REGEX",
+        help="finds the person in a clip's name: its first group, or all",
+    )
+    folds.add_argument("--seeds", type=whole, nargs="+", metavar="N", help="repeat with each: mean, deviation, range")
+    folds.add_argument(
+        "--select-on",
+        choices=("val", "heldout"),
+        default="val",
+        help="which clips choose the best epoch: those evaluated, as papers do, or a tenth of training's persons",
+    )
     data.add_argument("--skip-empty", action="store_true", help="leave out clips without frames, and count them")
 
     recipe = parser.add_argument_group("training")
@@ -68,6 +121,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--pretrained",
         metavar="PATH|none",
         help="weights to start from (default: see pretrain_model/README.md)",
+    )
+    recipe.add_argument(
+        "--freeze-backbone",
+        action=argparse.BooleanOptionalAction,
+        help="the head alone learns, on features computed once: minutes on a CPU (sample: yes, others: no)",
     )
     recipe.add_argument("--epochs", type=positive, metavar="N", help="(afew: 180)")
     recipe.add_argument("--lr", "--learning-rate", type=rate, metavar="RATE", help="of SGD (afew: 4e-6)")
@@ -111,6 +169,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     machine.add_argument("--output", type=Path, default=Path("model"), metavar="DIR", help="where runs' folders go")
     machine.add_argument(
+        "--figures",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="attention figures of the N most and least certain clips, right and wrong, into the run's folder",
+    )
+    machine.add_argument(
         "--print-freq", "-p", type=whole, default=0, metavar="N", help="print the loss every N steps; 0: never"
     )
     return parser
@@ -123,9 +188,21 @@ def main() -> int:
     if args.resume:
         restore_arguments(args, parser)
     with processes(args.device) as world:
-        folder = evaluate_checkpoint(args) if args.evaluate else train(args)
+        if args.evaluate:
+            folder = evaluate_checkpoint(args)
+        else:
+            settle_folds(args)
+            if args.write_folds:
+                print(write_folds(args))
+                return 0
+            if is_series(args):
+                print(f"look at: {train_all(args, after_run=write_report) / 'summary.md'}")
+                return 0
+            folder = train(args)
         if world.is_main:
-            print(f"look at: {write_report(folder)}")
+            if args.figures:
+                print(f"figures: {write_figures(folder, args.figures)}")
+            print(f"look at: {write_report(folder, progress=True)}")
     return 0
 
 

@@ -29,7 +29,7 @@ from Code.network.pretrained import load_fan, save_atomically, to_published
 from Code.results.report import write_report
 from Code.training.engine import Compute, choose_compute
 from Code.training.errors import UsageError
-from Code.training.runs import Run
+from Code.training.runs import Run, newest_whole
 from Code.training.setup import (
     FERPLUS_FILE,
     MACHINE_FLAGS,
@@ -244,7 +244,7 @@ def train(args: argparse.Namespace, compute: Compute) -> int:
     )
     run = Run(args.resume) if args.resume else Run.create(args.output, DATASET, SCORE_FUSION)
     if args.resume:
-        training.resume(run.folder / "last.pth")
+        training.resume(newest_whole(run.folder))
         run.cut_log(training.first_epoch - 1)
     else:
         run.write_arguments(args, {}, compute)

@@ -28,14 +28,15 @@ def log_of(name: str, flags: list[str], output: Path) -> list[dict]:
 
 
 def main() -> int:
-    from Code.results.figures import compare_curves
+    from Code.results.curves import compare_curves
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--figure", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=ROOT / "model" / "backbone_curves")
     parser.add_argument("--extra", nargs=argparse.REMAINDER, default=[], help="flags handed to both trainings")
     args = parser.parse_args()
-    size = ["--image-size", "80"]  # random weights have no size of their own: the shipped backbone's
+    # Both train the whole network, as random weights must; they have no size of their own: the shipped backbone's.
+    size = ["--image-size", "80", "--no-freeze-backbone", "--epochs", "6", "--lr", "4e-2", "--samples-per-clip", "2"]
     output = args.output.resolve()
     runs = {
         "from the FER+ backbone": log_of("backbone", [*size, *args.extra], output),

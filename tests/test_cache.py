@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 
 from Code.data import stores
+from Code.data.afew import read_folders
 from Code.data.cache import HEADER_BYTES, CacheError, CacheFile, in_words
-from Code.data.clips import Clip, ClipSet, DataError, read_folders
+from Code.data.clips import Clip, ClipSet, DataError
 from Code.data.parallel import CHUNK_FRAMES
 from Code.data.store import FileStore
 from Code.data.stores import choose_cache, open_stores
@@ -180,7 +181,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from Code.data.cache import CacheFile
-from Code.data.clips import read_folders
+from Code.data.afew import read_folders
 from Code.training.setup import run_script
 
 def main():

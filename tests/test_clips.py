@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from Code.data.clips import AFEW_LABELS, ClipSet, DataError, describe, quick_check, read_afew, read_folders
+from Code.data.afew import read_afew, read_folders
+from Code.data.clips import AFEW_LABELS, ClipSet, DataError, describe, quick_check
 from Code.data.lists import natural_key
 
 

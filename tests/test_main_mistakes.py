@@ -52,14 +52,25 @@ def test_help_shows_every_flag_its_default_and_an_example_per_use(call, tmp_path
     assert outcome.status == 0 and outcome.err == ""
     flags = """--at_type --attention --epochs --lr --learning-rate --momentum --weight-decay --wd --print-freq -p -e
         --evaluate --dataset --train-root --val-root --train-list --val-list --pretrained --checkpoint --resume --output
-        --batch-size --frames --image-size --samples-per-clip --workers --seed --device --precision --compile"""
+        --batch-size --frames --image-size --samples-per-clip --workers --seed --device --precision --compile
+        --fold --folds --fold-file --write-folds --person-pattern --seeds --select-on
+        --root-map --labels --map-labels --eval-split"""
     assert [flag for flag in flags.split() if flag not in outcome.out] == []
     text = " ".join(outcome.out.split())
     for default in ("(default: afew)", "(default: auto)", "(default: model)", "(default: Data/Train)", "(afew: 4e-6)"):
         assert default in text
     for dataset in PROTOCOLS:
         assert dataset in text
-    for use in ("--dataset sample", "-e", "--checkpoint", "--dataset folders", "--resume", "--pretrained none"):
+    for use in (
+        "--dataset sample",
+        "-e",
+        "--checkpoint",
+        "--dataset folders",
+        "--resume",
+        "--fold all",
+        "--dataset list",
+        "--pretrained none",
+    ):
         assert f"{use}" in outcome.out.partition("examples:")[2]
     assert max(map(len, outcome.out.splitlines())) <= 120
 

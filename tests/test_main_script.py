@@ -96,10 +96,19 @@ def test_log_has_a_line_per_epoch_and_so_has_the_screen(trained):
 
 
 def test_run_folder_is_complete(trained):
-    expected = {"args.json", "log.jsonl", "last.pth", "best.pth", "results.json", "predictions.csv", "attention.csv"}
+    expected = {
+        "args.json",
+        "log.jsonl",
+        "last.pth",
+        "best.pth",
+        "results.json",
+        "predictions.csv",
+        "attention.csv",
+        "clips.csv",
+    }
     present = {path.name for path in trained.folder.iterdir()}
     assert expected | {"report.html"} <= present and any(name.startswith("events.out.tfevents") for name in present)
-    assert len(present) == 9
+    assert len(present) == 10
     assert re.fullmatch(r"\d{8}-\d{6}_sample_relation-attention", trained.folder.name)
 
 
@@ -183,7 +192,7 @@ def test_evaluation_gives_exactly_the_numbers_of_the_training(trained, call, sam
         for name in ("predictions.csv", "attention.csv"):
             assert (folder / name).read_bytes() == (trained.folder / name).read_bytes()
     summary = next(line for line in outcome.out.splitlines() if line.startswith("accuracy (WAR)"))
-    assert f"({'best on these clips' if which == 'best' else 'last'}): {summary}" in trained.out
+    assert f"({'best on the evaluated split' if which == 'best' else 'last'}): {summary}" in trained.out
     assert (folder / "report.html").is_file() and not (folder / "best.pth").exists()
 
 
@@ -282,3 +291,13 @@ def test_loss_that_is_not_finite_stops_the_run(call, sample, tmp_path):
     assert outcome.status == 1
     assert "epoch 1: the loss is not finite" in outcome.err and "Traceback" not in outcome.err
     assert not (only_run(tmp_path) / "last.pth").exists()
+
+
+def test_tensorboard_has_scalars_confusion_attention_and_hyperparameters(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained.folder)).Reload()
+    assert {"train/loss", "val/war", "val/uar", "lr", "hparam/accuracy"} <= set(events.Tags()["scalars"])
+    pictures = events.Tags()["images"]
+    assert "val/confusion" in pictures and sum(tag.startswith("attention/") for tag in pictures) == 4
+    assert "_hparams_/experiment" in events.summary_metadata

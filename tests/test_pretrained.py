@@ -235,6 +235,7 @@ def test_run_comes_back(tmp_path: Path, at_type: int) -> None:
         "image_size": 64,
         "epoch": 4,
         "metrics": {"accuracy": 0.75},
+        "protocol": {"lr": 0.01, "milestones": (10, 20)},
         "dataset": "folders",
         "precision": "bf16",
     }

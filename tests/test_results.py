@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
-from Code.results import figures, report
-from Code.results.figures import attention_figure, choose_frames, figure_bytes
-from Code.results.report import ReportError, bars_path, write_report
+from Code.results import curves, method, report
+from Code.results.figures import attention_figure, choose_frames
+from Code.results.gallery import bars_path
+from Code.results.report import ReportError, write_report
+from Code.results.style import figure_bytes
 
 LABELS = ["Happy", "Angry", "Sad"]
 ALERT = "<script>alert(1)</script>"
@@ -183,8 +185,8 @@ def test_names_are_text_and_not_mathtext() -> None:
     drawn = [
         attention_figure(clip(2), [0.1, 0.2], [0.4, 0.6], title=odd, label=0, prediction=1, labels=[odd, "b"],
                          probabilities=[0.5, 0.5]),
-        figures.confusion_figure([[1, 2], [0, 0]], [odd, "b"]),
-        figures.compare_curves({odd: LOG}, "val_war"),
+        curves.confusion_figure([[1, 2], [0, 0]], [odd, "b"]),
+        curves.compare_curves({odd: LOG}, "val_war"),
     ]  # fmt: skip
     for figure in drawn:
         assert figure_bytes(figure, "png")[:4] == b"\x89PNG"
@@ -209,40 +211,40 @@ def test_sizes_that_do_not_fit_are_named(changes: dict[str, Any], message: str) 
 
 
 def test_confusion_figure_has_counts_and_rates() -> None:
-    figure = figures.confusion_figure(result()["confusion"], LABELS)
+    figure = curves.confusion_figure(result()["confusion"], LABELS)
     (axes,) = figure.axes
     assert {text.get_text() for text in axes.texts} == {"2\n100 %", "1\n50 %"}
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["Happy (2)", "Angry (2)", "Sad (0)"]
     with pytest.raises(ValueError, match="3 labels"):
-        figures.confusion_figure([[1]], LABELS)
+        curves.confusion_figure([[1]], LABELS)
 
 
 def test_curves_have_the_values_of_the_log_and_gaps_where_it_has_none() -> None:
     lines = [*LOG, {"epoch": 4, "train_loss": None}]
-    loss, war, uar, rate = figures.curves_figure(lines).axes
+    loss, war, uar, rate = curves.curves_figure(lines).axes
     assert [line.get_label() for line in loss.lines] == ["training", "validation"]
     drawn = np.asarray(war.lines[1].get_ydata(), dtype=float)
     assert drawn[:3] == pytest.approx([25, 50, 75]) and np.isnan(drawn[3])
     assert len(uar.lines) == len(rate.lines) == 1
     with pytest.raises(ValueError, match="no line"):
-        figures.curves_figure([])
+        curves.curves_figure([])
 
 
 def test_runs_are_compared_by_line_and_dash() -> None:
-    (axes,) = figures.compare_curves({"self": LOG, "relation": LOG[:2]}, "val_uar").axes
+    (axes,) = curves.compare_curves({"self": LOG, "relation": LOG[:2]}, "val_uar").axes
     assert [len(np.asarray(line.get_xdata())) for line in axes.lines] == [3, 2]
     assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 2
     with pytest.raises(ValueError, match="'nothing'"):
-        figures.compare_curves({"self": LOG}, "nothing")
+        curves.compare_curves({"self": LOG}, "nothing")
 
 
 def test_the_same_figure_gives_the_same_bytes() -> None:
-    assert figure_bytes(figures.curves_figure(LOG)) == figure_bytes(figures.curves_figure(LOG))
+    assert figure_bytes(curves.curves_figure(LOG)) == figure_bytes(curves.curves_figure(LOG))
 
 
 def test_method_figure_is_a_white_card_as_svg_and_png(tmp_path: Path) -> None:
     path = tmp_path / "docs" / "method.svg"
-    assert figures.main(["--method", str(path)]) == 0
+    assert method.main([str(path)]) == 0
     root = ElementTree.parse(path).getroot()
     points = [float(root.attrib[side].removesuffix("pt")) for side in ("width", "height")]
     assert points[0] == 648 and 300 < points[1] < 400  # 9 in: 900 px at 100 dpi
@@ -250,7 +252,7 @@ def test_method_figure_is_a_white_card_as_svg_and_png(tmp_path: Path) -> None:
     corner, inside = picture.getpixel((0, 0)), picture.getpixel((picture.width // 2, 40))
     assert corner[3] == 0 and inside == (255, 255, 255, 255)
     with pytest.raises(SystemExit, match="2"):
-        figures.main(["--method", str(tmp_path / "method.jpg")])
+        method.main([str(tmp_path / "method.jpg")])
 
 
 def test_report_holds_the_run(reported: Path) -> None:
@@ -267,32 +269,36 @@ def test_report_holds_the_run(reported: Path) -> None:
     assert re.search(r"Sad 0 0 - 0\.0", page.text)  # no clip of the class: no recall
 
 
-def test_wrong_clips_come_first_the_surest_on_top_and_right_ones_the_least_sure_on_top(
-    tmp_path: Path,
-) -> None:
+def test_the_most_certain_clip_comes_first(tmp_path: Path) -> None:
     said = [("r1", "Angry", 0.9), ("w1", "Sad", 0.6), ("r2", "Angry", 0.5), ("w2", "Happy", 0.95)]
     rows = [[name, "Angry", guess, *(sure * (guess == label) for label in LABELS)] for name, guess, sure in said]
     write_csv(tmp_path / "predictions.csv", [["clip", "label", "prediction", *LABELS], *rows])
     text = Page(write_report(tmp_path)).text
-    order = ("Wrong, the", "w2 Angry Happy 95 %", "w1 Angry Sad 60 %", "Right, the", "r2 Angry", "r1 Angry")
+    order = (
+        "w2 true Angry, predicted Happy (wrong), 95 %", "r1 true Angry, predicted Angry (right), 90 %",
+        "w1 true Angry, predicted Sad (wrong), 60 %", "r2 true Angry, predicted Angry (right), 50 %",
+    )  # fmt: skip
     places = [text.index(part) for part in order]
     assert places == sorted(places)
 
 
 def test_bars_are_the_weights_of_the_file(reported: Path) -> None:
     page = Page(reported)
-    paths = [value for name, value in page.attributes if name == "d"]
-    assert len(paths) == 2 * len(CLIPS)
-    assert [re.findall(r"v-(\d+)", path) for path in paths[:2]] == [["10", "35", "60"], ["33", "67", "100"]]
+    heights = [value for name, value in page.attributes if name == "style" and value.startswith("--a")]
+    assert len(heights) == 3 * len(CLIPS)
+    assert heights[:3] == ["--a:10;--w:33", "--a:35;--w:67", "--a:60;--w:100"]
     assert bars_path([0, 2.0, -1, 0.5]) == "M1 100v-100h.85v100zM3 100v-50h.85v50z"
 
 
 def test_names_show_as_text(reported: Path) -> None:
     page = Page(reported)
     assert page.text.count(ALERT) == 3  # the clip, the argument and the command
-    assert "script" not in page.tags and "b" not in page.tags
-    assert "<script" not in reported.read_text(encoding="utf-8")
-    assert any(name == "title" and f"highest weight at 2{ALERT}.jpg" in value for name, value in page.attributes)
+    assert page.tags.count("script") == 1 and "onclick" not in reported.read_text(encoding="utf-8")
+    assert reported.read_text(encoding="utf-8").count("<script") == 1
+    assert any(
+        name == "title" and value.startswith(f"2{ALERT}.jpg, frame 3, highest: alpha 0.600")
+        for name, value in page.attributes
+    )
 
 
 def test_report_refers_to_nothing_outside(reported: Path) -> None:
@@ -330,7 +336,7 @@ def test_classes_may_have_the_names_of_columns(run: Path) -> None:
     results = {"labels": names, "best": result()}
     (run / "results.json").write_text(json.dumps(results))
     write_csv(run / "predictions.csv", [[*names, *names], ["Happy/a", "label", "clip", 0.62, 0.21, 0.17]])
-    assert "label clip 62 % (true: 21 %)" in Page(write_report(run)).text
+    assert "true label, predicted clip (wrong), 62 %" in Page(write_report(run)).text
 
 
 @pytest.mark.parametrize(
@@ -371,5 +377,5 @@ def test_inlined_curves_are_an_image_without_references(reported: Path) -> None:
 def test_figures_leave_pyplot_alone() -> None:
     from matplotlib import pyplot
 
-    assert isinstance(figures.curves_figure(LOG), Figure)
+    assert isinstance(curves.curves_figure(LOG), Figure)
     assert pyplot.get_fignums() == []

@@ -22,7 +22,7 @@ from Code.training.engine import Compute, choose_compute, evaluate, train_one_ep
 from Code.training.errors import TrainingDivergedError, UsageError
 from Code.training.protocols import PROTOCOLS
 from Code.training.runs import Run, newest_best
-from Code.training.trainer import averaged, decay_at_thirds, one_cycle, per_step
+from Code.training.trainer import averaged, decay_after, one_cycle, per_step
 
 CPU = Compute(torch.device("cpu"))
 LENGTHS = [1, 5, 2, 9, 1, 1, 3]
@@ -176,7 +176,7 @@ def test_afew_decays_after_60_and_120_of_180_epochs():
     protocol = PROTOCOLS["afew"]
     assert (protocol.epochs, protocol.lr, protocol.batch_size, protocol.num_frames) == (180, 4e-6, 48, 3)
     assert (protocol.momentum, protocol.weight_decay, protocol.samples_per_clip) == (0.9, 1e-4, None)
-    factors = rates(decay_at_thirds(protocol.epochs, protocol.decay), 180, 7)
+    factors = rates(decay_after(protocol.decay_at, protocol.decay), 180, 7)
     assert factors[: 60 * 7] == [1.0] * 420
     assert factors[60 * 7 : 120 * 7] == [0.2] * 420
     assert factors[120 * 7 :] == pytest.approx([0.04] * 420)

@@ -1,25 +1,17 @@
 """What a dataset holds: clips, each a folder of frame files with a class.
 
-Readers look at names only, never at pixels, and scan a fixed depth, `<root>/<Class>/<clip>/<frame>`, so
-that a symbolic link that leads back up cannot trap them. They gather every problem before they raise.
+The readers, one module per dataset, are `afew` (and `folders`), `ckplus`, `dfew`, `ferv39k`, `sharedlist` and
+`plainlist`; what they have in common is in `reading`. They look at names only, never at pixels.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
-from Code.data.lists import (
-    FRAME_SUFFIXES,
-    ListedClip,
-    list_folder,
-    printable,
-    quoted,
-    read_list,
-    unknown_class,
-)
+from Code.data.lists import printable
 
 AFEW_LABELS = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 
@@ -70,12 +62,16 @@ class Clip:
         folder: where its frames lie.
         frames: file names in that folder, in natural order.
         label: class index.
+        person: who is seen, where the dataset says so, else "".
+        fold: the fold (from 1) in which a list has the clip evaluated, else 0.
     """
 
     name: str
     folder: str
     frames: tuple[str, ...]
     label: int
+    person: str = ""
+    fold: int = 0
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -100,6 +96,8 @@ class ClipSet:
         listed: how many clips the list or the folders name, those left out included.
         skipped: names of those left out because they hold no frames.
         root: the folder that everything lies in.
+        left_out: the clips behind `skipped`, without frames; folds must not depend on what is left out.
+        notes: what a person should know of the reading, a line each.
     """
 
     clips: list[Clip]
@@ -107,57 +105,27 @@ class ClipSet:
     listed: int
     skipped: list[str]
     root: str
+    left_out: list[Clip] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
-
-def read_afew(
-    root: str | os.PathLike[str],
-    list_file: str | os.PathLike[str] | None = None,
-    *,
-    labels: Sequence[str] = AFEW_LABELS,
-    skip_empty: bool = False,
-) -> ClipSet:
-    """Reads one split of AFEW, or of anything laid out and listed like it.
-
-    Args:
-        root: holds `<Class>/<clip>/<frame>`.
-        list_file: lines `<Class>/<clip> <Class>`; only the clips listed are read. None: all folders are.
-        labels: the class names, in the order of their indices.
-        skip_empty: leave out clips that have no frames instead of raising.
-
-    Raises:
-        DataError: everything that is wrong with the list and the folders.
-    """
-    root = os.fspath(root)
-    if list_file is None:
-        return _scan(root, labels, skip_empty)
-    list_file = os.fspath(list_file)
-    report = _Report(f"{root} (listed in {list_file})")
-    listed, report.problems = read_list(list_file, labels)
-    _require_root(root, report, labels)
-    return _read_clips(root, listed, labels, skip_empty, report, list_file)
-
-
-def read_folders(
-    root: str | os.PathLike[str], *, labels: Sequence[str] | None = None, skip_empty: bool = False
-) -> ClipSet:
-    """Reads any `<Class>/<clip>/<frame>` tree.
-
-    Args:
-        root: holds a folder per class.
-        labels: the training set's class names, for a set to be tested against them: a folder of another
-            name is then an error, a missing one is not. None: the sorted folder names are the classes.
-        skip_empty: leave out clips that have no frames instead of raising.
-
-    Raises:
-        DataError: everything that is wrong with the folders.
-    """
-    return _scan(os.fspath(root), labels, skip_empty)
+    def subset(self, keep: Callable[[Clip], bool]) -> ClipSet:
+        """The clips, those left out included, for which `keep` holds, in their order."""
+        clips, left_out = [c for c in self.clips if keep(c)], [c for c in self.left_out if keep(c)]
+        return replace(
+            self,
+            clips=clips,
+            left_out=left_out,
+            skipped=[clip.name for clip in left_out],
+            listed=len(clips) + len(left_out),
+        )
 
 
 def describe(clip_set: ClipSet) -> str:
-    """One line: `771 clips, 46 080 frames, 7 classes, 2 without frames left out`."""
+    """One line: `771 clips, 46 080 frames, 7 classes, 2 without frames left out`; persons where they are known."""
+    persons = {clip.person for clip in clip_set.clips} - {""}
     parts = [
         _count(len(clip_set.clips), "clip", "clips"),
+        *([_count(len(persons), "person", "persons")] if persons else []),
         _count(sum(map(len, clip_set.clips)), "frame", "frames"),
         _count(len(clip_set.labels), "class", "classes"),
     ]
@@ -188,6 +156,10 @@ def quick_check(train: ClipSet, val: ClipSet, frames: int = 3) -> list[str]:
     val_names = {clip.name for clip in val.clips}
     warn([c.name for c in train.clips if c.name in val_names], "in both training and validation, by name")
     warn([c.name for c in train.clips if len(c) < frames], f"shorter than the {frames} frames to be sampled")
+    both = {clip.person for clip in train.clips} & {clip.person for clip in val.clips} - {""}
+    if both:
+        some = ", ".join(map(printable, sorted(both)[:3])) + (", ..." if len(both) > 3 else "")
+        warnings.append(f"{_count(len(both), 'person', 'persons')} in both training and validation: {some}")
     seen = Counter(clip.label for clip in train.clips)
     tested = Counter(clip.label for clip in val.clips)
     for label, name in enumerate(train.labels):
@@ -195,116 +167,3 @@ def quick_check(train: ClipSet, val: ClipSet, frames: int = 3) -> list[str]:
             tail = f", but {tested[label]} for validation" if tested[label] else ""
             warnings.append(f"class {printable(name)} has no training clips{tail}")
     return warnings
-
-
-@dataclass
-class _Report:
-    """What is wrong with one split, gathered while it is read."""
-
-    where: str
-    problems: list[str] = field(default_factory=list)
-    advice: list[str] = field(default_factory=list)
-
-    def add_folder(self, path: str, error: OSError, listed_in: str = "") -> None:
-        """A folder that cannot be listed."""
-        if isinstance(error, FileNotFoundError):
-            what = "no such folder"
-        elif isinstance(error, NotADirectoryError):
-            what = "a file, where a folder is expected"
-        else:
-            what = f"the folder cannot be read ({error.strerror})"
-        self.problems.append(f"{listed_in}{printable(path)}: {what}")
-
-    def advise_layout(self, root: str, labels: Sequence[str]) -> None:
-        """Gets somebody further who has no data in place."""
-        example = os.path.join(root, labels[0], "000149120", "001.jpg")
-        self.advice += [
-            f"Frames belong in <root>/<Class>/<clip>/<frame>.jpg, for example {printable(example)}.",
-            "Data/README.md says how to get a dataset and where to put it.",
-            "No data at hand? --dataset sample draws its own and needs none.",
-        ]
-
-    def error(self) -> DataError:
-        return DataError(self.problems, self.where, self.advice)
-
-
-def _require_root(root: str, report: _Report, labels: Sequence[str]) -> None:
-    """Ends the reading if there is no root: all clips would be missing, which is not worth a line each."""
-    try:
-        os.scandir(root).close()
-    except OSError as error:
-        report.add_folder(root, error)
-        if isinstance(error, FileNotFoundError):
-            report.advise_layout(root, labels)
-        raise report.error() from None
-
-
-def _scan(root: str, labels: Sequence[str] | None, skip_empty: bool) -> ClipSet:
-    """Reads all of `<root>/<Class>/<clip>/`."""
-    report = _Report(root)
-    _require_root(root, report, labels or AFEW_LABELS)
-    folders = sorted(list_folder(root, report.problems)[0])
-    if labels is None:
-        labels = folders
-    for name in folders:
-        if name not in labels:
-            report.problems.append(f"{printable(os.path.join(root, name))}: {unknown_class(name, labels)}")
-    listed = []
-    for label, name in enumerate(labels):
-        if name not in folders:
-            continue
-        folder = os.path.join(root, name)
-        try:
-            clips, images = list_folder(folder, report.problems)
-        except OSError as error:
-            report.add_folder(folder, error)
-            continue
-        listed += [ListedClip(f"{name}/{clip}", label) for clip in clips]
-        if images:
-            report.problems.append(
-                f"{printable(folder)}: {len(images)} images outside of any clip folder, for example "
-                f"{quoted(images[0])}; put them into {printable(name)}/<clip>/"
-            )
-    return _read_clips(root, listed, labels, skip_empty, report)
-
-
-def _read_clips(
-    root: str,
-    listed: list[ListedClip],
-    labels: Sequence[str],
-    skip_empty: bool,
-    report: _Report,
-    list_file: str = "",
-) -> ClipSet:
-    """Looks up the frames of each clip; raises whatever the report then holds."""
-    clips = []
-    skipped = []
-    missing = 0
-    for name, label, line in listed:
-        folder = os.path.join(root, *name.split("/"))
-        listed_in = f"{list_file}, line {line}: " if line else ""
-        try:
-            deeper, images = list_folder(folder, report.problems)
-        except OSError as error:
-            missing += isinstance(error, FileNotFoundError)
-            report.add_folder(folder, error, listed_in)
-            continue
-        if images:
-            clips.append(Clip(name, folder, tuple(images), label))
-            continue
-        skipped.append(name)
-        if not skip_empty:
-            hint = ", only folders: is the root one level too high?" if deeper else ""
-            report.problems.append(f"{listed_in}{printable(folder)}: no frames{hint}")
-    if skipped and not skip_empty:
-        report.advice.append(f"Frames are files ending in {' '.join(FRAME_SUFFIXES)}.")
-        report.advice.append("--skip-empty leaves out clips without frames, and counts them.")
-    if missing == len(listed) > 1:
-        report.advice.append(f"Not one listed clip is in {printable(root)}: is it the folder for this list?")
-    if not clips and not report.problems:
-        found = f"all {len(skipped)} clips are without frames" if skipped else "no clips"
-        report.problems.append(f"{printable(root)}: {found}")
-        report.advise_layout(root, labels or AFEW_LABELS)
-    if report.problems:
-        raise report.error()
-    return ClipSet(clips, tuple(labels), len(listed), skipped, root)

@@ -12,7 +12,7 @@ import os
 import posixpath
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
@@ -22,50 +22,92 @@ _NUMBER = re.compile(r"([0-9]+)")
 _LINE_END = re.compile(r"\r\n|\r|\n")  # str.splitlines would also split at characters legal in a name
 _AROUND = " \t\v\f\ufeff"  # U+FEFF: byte order mark, also in mid-file where lists were joined
 _LONGEST = 300
+OR_SCAN = "correct the path, or leave it out to scan the folders"
 
 
 class ListedClip(NamedTuple):
-    """A clip by name: its path relative to the root, its class index, its line in the list (0: no list)."""
+    """A clip by name.
+
+    Attributes:
+        name: its path relative to the root.
+        label: its class index.
+        line: where it stands in the list; 0 without a list.
+        person, fold: as in `Clip`.
+        folder: where its frames lie, if not in `<root>/<name>`.
+        frames: how many frames the list says it has; None where it does not say.
+    """
 
     name: str
     label: int
     line: int = 0
+    person: str = ""
+    fold: int = 0
+    folder: str = ""
+    frames: int | None = None
 
 
-def read_list(path: str, labels: Sequence[str]) -> tuple[list[ListedClip], list[str]]:
-    """Parses a list file; whether its clips exist is not looked at.
+class ListError(ValueError):
+    """A list file that cannot be read at all; the text is one line that names it."""
+
+
+def read_text(path: str, if_missing: str = "correct the path") -> str:
+    """A list file's text: UTF-8, or UTF-16 with a byte order mark.
 
     Args:
-        path: a text file in UTF-8, or in UTF-16 with a byte order mark.
-        labels: the class names, in the order of their indices.
+        if_missing: what to advise where there is no such file.
 
-    Returns:
-        The well-formed lines in order, and a line of text for every problem.
+    Raises:
+        ListError: there is no such file, or it is no such text.
     """
     try:
         with open(path, "rb") as file:
             raw = file.read()
     except FileNotFoundError:
-        return [], [f"{path}: no such list file; correct the path, or leave it out to scan the folders"]
+        raise ListError(f"{path}: no such list file; {if_missing}") from None
     except OSError as error:
-        return [], [f"{path}: the list cannot be read ({error.strerror})"]
-
+        raise ListError(f"{path}: the list cannot be read ({error.strerror})") from None
     encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
     try:
-        text = raw.decode(encoding)
+        return raw.decode(encoding)
     except UnicodeDecodeError as error:
         bad = 1 + raw[: error.start].count(b"\n")
-        return [], [f"{path}, line {bad}: not UTF-8 text; save the list as UTF-8"]
+        raise ListError(f"{path}, line {bad}: not UTF-8 text; save the list as UTF-8") from None
+
+
+def text_lines(text: str, *, keep_tabs: bool = False) -> Iterator[tuple[int, str]]:
+    """(number from 1, line) of the lines that hold something, stripped; any line ends."""
+    around = _AROUND.replace("\t", "") if keep_tabs else _AROUND
+    for number, line in enumerate(_LINE_END.split(text), start=1):
+        line = line.strip(around)
+        if line:
+            yield number, line
+
+
+def read_list(
+    path: str, labels: Sequence[str], form: str = "<Class>/<clip> <Class>", if_missing: str = OR_SCAN
+) -> tuple[list[ListedClip], list[str]]:
+    """Parses a list file; whether its clips exist is not looked at.
+
+    Args:
+        path: a text file in UTF-8, or in UTF-16 with a byte order mark.
+        labels: the class names, in the order of their indices.
+        form: what a line looks like, for messages.
+        if_missing: what to advise where there is no such file.
+
+    Returns:
+        The well-formed lines in order, and a line of text for every problem.
+    """
+    try:
+        text = read_text(path, if_missing)
+    except ListError as error:
+        return [], [str(error)]
 
     clips: list[ListedClip] = []
     problems: list[str] = []
     first_seen: dict[str, int] = {}
-    for number, line in enumerate(_LINE_END.split(text), start=1):
-        line = line.strip(_AROUND)
-        if not line:
-            continue
+    for number, line in text_lines(text):
         try:
-            name, class_name = _parse_line(line, labels)
+            name, class_name = _parse_line(line, labels, form)
             if name in first_seen:
                 raise ValueError(f"{quoted(name)} is already in line {first_seen[name]}; delete one")
         except ValueError as error:
@@ -74,11 +116,11 @@ def read_list(path: str, labels: Sequence[str]) -> tuple[list[ListedClip], list[
         first_seen[name] = number
         clips.append(ListedClip(name, labels.index(class_name), number))
     if not clips and not problems:
-        problems.append(f"{path}: the list is empty; lines are <Class>/<clip> <Class>")
+        problems.append(f"{path}: the list is empty; lines are {form}")
     return clips, problems
 
 
-def _parse_line(line: str, labels: Sequence[str]) -> tuple[str, str]:
+def _parse_line(line: str, labels: Sequence[str], form: str) -> tuple[str, str]:
     """(clip path, class) of a line that is stripped and not empty; ValueError says what is wrong with it."""
     if "\t" in line:
         path, _, class_name = line.rpartition("\t")
@@ -86,26 +128,48 @@ def _parse_line(line: str, labels: Sequence[str]) -> tuple[str, str]:
     else:
         parts = line.rsplit(maxsplit=1)
     if len(parts) != 2 or not all(parts):
-        raise ValueError(f"{quoted(line)} is malformed; expected <Class>/<clip> <Class>")
+        raise ValueError(f"{quoted(line)} is malformed; expected {form}")
     path, class_name = parts
-    if "\0" in path:
-        raise ValueError(f"{quoted(line)} is malformed: it holds a NUL character")
     if class_name not in labels:
         raise ValueError(unknown_class(class_name, labels))
 
-    # Lists written on Windows have backslashes. The check is on the text alone: a symbolic link inside the
-    # root may well point to another disk, but a list must not choose files outside of it.
-    name = posixpath.normpath(path.replace("\\", "/"))
-    if re.match(r"([A-Za-z]:)?/", name):
+    name = relative_name(path)
+    *folders, clip = name.split("/")
+    if name == "." or (not folders and clip in labels):
+        raise ValueError(f"{quoted(line)} is malformed: it names no clip; expected {form}")
+    classes = [folder for folder in folders if folder in labels]
+    if classes and classes[-1] != class_name:
+        raise ValueError(f"{quoted(name)} lies in folder {classes[-1]}, but the line says {class_name}")
+    return name, class_name
+
+
+def relative_name(path: str) -> str:
+    """A clip's path in a list as its name: forward slashes, nothing superfluous.
+
+    Lists written on Windows have backslashes. The check is on the text alone: a symbolic link inside the root
+    may well point to another disk, but a list must not choose files outside of it.
+
+    Raises:
+        ValueError: the path is absolute, leaves the root, or is none.
+    """
+    if "\0" in path:
+        raise ValueError(f"{quoted(path)} is malformed: it holds a NUL character")
+    name = slashed(path)
+    if is_absolute(name):
         raise ValueError(f"{quoted(path)} is an absolute path; write it relative to the root")
     if name == ".." or name.startswith("../"):
         raise ValueError(f"{quoted(path)} leaves the root; write a path inside it")
-    folder, slash, _ = name.partition("/")
-    if name == "." or (not slash and folder in labels):
-        raise ValueError(f"{quoted(line)} is malformed: it names no clip; expected <Class>/<clip> <Class>")
-    if folder in labels and folder != class_name:
-        raise ValueError(f"{quoted(name)} lies in folder {folder}, but the line says {class_name}")
-    return name, class_name
+    return name
+
+
+def slashed(path: str) -> str:
+    """A path with forward slashes and without `.`, `..` and doubled slashes where they mean nothing."""
+    return re.sub("^//", "/", posixpath.normpath(path.replace("\\", "/")))
+
+
+def is_absolute(name: str) -> bool:
+    """Whether a path with forward slashes is absolute, on any system."""
+    return re.match(r"([A-Za-z]:)?/", name) is not None
 
 
 def list_folder(path: str, problems: list[str]) -> tuple[list[str], list[str]]:

@@ -1,19 +1,29 @@
-"""Checkpoint files: read as data only, written so that a crash leaves no half file."""
+"""Checkpoint files: read as data only, checked for damage, written so that a crash leaves no half file."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
+import struct
 import warnings
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
 
+CHECKSUM = "checksum"
+
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, unreadable, unsafe, or of another network; one line for people."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint whose bytes are not those that were written (or are no checkpoint at all)."""
 
 
 class _NumpyNumberType:
@@ -52,9 +62,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Both of torch's formats are read (zip, and the pickle stream of torch before 1.6), with tensors from any
     device. Beside tensors and plain Python values only numpy numbers are accepted, and become Python numbers.
+    Bits that changed since the file was written are found: by the zip's own CRC-32, which torch itself does not
+    look at, and by the checksum that `save_checkpoint` put in.
 
     Raises:
-        CheckpointError: If the file is missing, empty, damaged, no checkpoint, or wants to execute code.
+        DamagedCheckpointError: If the file is empty, truncated, changed, or no checkpoint, or wants to execute code.
+        CheckpointError: If it is missing or cannot be read.
     """
     path = Path(path)
     if not path.exists():
@@ -65,7 +78,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         )
     try:
         if path.stat().st_size == 0:
-            raise CheckpointError(f"{path}: the file is empty; copy or download it again")
+            raise DamagedCheckpointError(f"{path}: the file is empty; copy or download it again")
+        _check_zip(path)
         with torch.serialization.safe_globals(_NUMPY_NUMBERS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the reader about a damaged file; the one error below says it
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -74,10 +88,34 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # a damaged or foreign file can provoke anything in the reader
-        raise CheckpointError(f"{path}: {_why_unreadable(error)}") from error
+        raise DamagedCheckpointError(f"{path}: {_why_unreadable(error)}") from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path}: holds a {type(checkpoint).__name__}, not a dict of weights")
+    if CHECKSUM in checkpoint and checkpoint[CHECKSUM] != _digest_or_none(checkpoint):
+        raise DamagedCheckpointError(f"{path}: damaged, its contents do not match the checksum written with them")
     return checkpoint
+
+
+def _check_zip(path: Path) -> None:
+    """Compares every record of a zip checkpoint with its CRC-32; files of torch before 1.6 are no zips.
+
+    Raises:
+        DamagedCheckpointError: If one differs, or is compressed: torch never does that, and a record of a few
+            bytes could then unpack to more than the memory holds.
+        zipfile.BadZipFile, OSError, ...: If the zip is broken.
+    """
+    with open(path, "rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return
+    with zipfile.ZipFile(path) as archive:
+        packed = [record.filename for record in archive.infolist() if record.compress_type != zipfile.ZIP_STORED]
+        if packed:
+            raise DamagedCheckpointError(f"{path}: not a checkpoint, its record {packed[0][:80]!r} is compressed")
+        broken = archive.testzip()
+    if broken is not None:
+        raise DamagedCheckpointError(
+            f"{path}: damaged, record {broken[:80]!r} does not match its CRC-32; copy or download it again"
+        )
 
 
 def _why_unreadable(error: Exception) -> str:
@@ -90,10 +128,74 @@ def _why_unreadable(error: Exception) -> str:
     return f"not a checkpoint, or damaged ({type(error).__name__}: {reason}); copy or download it again"
 
 
-def save_atomically(payload: object, path: str | Path) -> None:
+def content_digest(value: object) -> str:
+    """SHA-256 (hex) over plain values and tensors: types, shapes, order of keys, and every bit.
+
+    The entry "checksum" of the outermost dict is left out, as it holds this digest.
+
+    Raises:
+        TypeError: If there is anything else in it.
+    """
+    digest = hashlib.sha256()
+    if isinstance(value, Mapping):
+        value = {name: item for name, item in value.items() if name != CHECKSUM}
+    _digest_into(digest, value)
+    return digest.hexdigest()
+
+
+def _digest_into(digest: Any, value: object) -> None:
+    if isinstance(value, torch.Tensor):
+        digest.update(f"tensor {value.dtype} {tuple(value.shape)};".encode())
+        # [...] -> uint8 [bytes]; the layout in memory is not part of the content
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    elif isinstance(value, Mapping):
+        digest.update(f"dict {len(value)};".encode())
+        for name, item in value.items():
+            _digest_into(digest, name)
+            _digest_into(digest, item)
+    elif isinstance(value, list | tuple):
+        digest.update(f"{'list' if isinstance(value, list) else 'tuple'} {len(value)};".encode())
+        for item in value:
+            _digest_into(digest, item)
+    elif isinstance(value, str):
+        data = value.encode("utf-8", "surrogatepass")
+        digest.update(b"str %d;" % len(data) + data)
+    elif value is None or isinstance(value, bool | int):
+        digest.update(f"{value};".encode())
+    elif isinstance(value, float):  # numpy.float64 too
+        digest.update(b"float" + struct.pack("<d", value))
+    else:
+        raise TypeError(f"a {type(value).__name__} has no place in a checkpoint")
+
+
+def _digest_or_none(checkpoint: dict[str, Any]) -> str | None:
+    try:
+        return content_digest(checkpoint)
+    except (TypeError, RuntimeError, RecursionError):  # foreign types or sparse tensors behind a forged checksum
+        return None
+
+
+def save_checkpoint(payload: Mapping[str, Any], path: str | Path, *, previous: str | Path | None = None) -> None:
+    """`save_atomically` with a checksum of the contents inside, under "checksum".
+
+    Args:
+        previous: where the file that was at `path` goes, once the new one is safely on the disk. At every
+            instant, whatever fails, a whole file is at `path` (if there was one before).
+
+    Raises:
+        OSError: If the disk refuses; `path` and `previous` are then as they were.
+        TypeError: If the payload holds more than plain values and tensors.
+    """
+    save_atomically({**payload, CHECKSUM: content_digest(payload)}, path, previous=previous)
+
+
+def save_atomically(payload: object, path: str | Path, *, previous: str | Path | None = None) -> None:
     """``torch.save`` that never leaves half a file under ``path``, not even after a power cut.
 
     The folder is made if missing. A failed attempt leaves what was at ``path`` before, and no temporary.
+
+    Args:
+        previous: see `save_checkpoint`.
 
     Raises:
         OSError: If the disk refuses.
@@ -103,9 +205,11 @@ def save_atomically(payload: object, path: str | Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            torch.save(payload, file)
+            _write(payload, file)
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            keep_as(path, Path(previous))
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -116,3 +220,34 @@ def save_atomically(payload: object, path: str | Path) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _write(payload: object, file: IO[bytes]) -> None:
+    try:
+        torch.save(payload, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):  # a full disk, behind torch's own "unexpected pos"
+            raise error.__context__ from None
+        raise
+
+
+def keep_as(path: Path, previous: Path) -> None:
+    """Gives a file a second name (in place of what had it), while it keeps its first.
+
+    Raises:
+        OSError: If the disk refuses; what had the second name still has it.
+    """
+    second = previous.with_name(f".{previous.name}.{os.getpid()}.tmp")
+    try:
+        second.unlink(missing_ok=True)
+        try:
+            os.link(path, second)
+        except OSError:  # a file system without hard links
+            with open(path, "rb") as source, open(second, "wb") as target:
+                shutil.copyfileobj(source, target)
+                target.flush()
+                os.fsync(target.fileno())
+        os.replace(second, previous)
+    except BaseException:
+        second.unlink(missing_ok=True)
+        raise

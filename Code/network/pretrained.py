@@ -40,7 +40,7 @@ _HEAD = frozenset(
 _CLASSIFIER = frozenset({"fc.weight", "fc.bias"})
 
 
-def _weights_in(checkpoint: Mapping[Any, Any]) -> dict[str, Any]:
+def plain_weights(checkpoint: Mapping[Any, Any]) -> dict[str, Any]:
     """The weights of a checkpoint or of a bare state dict, by their names without ``module.``."""
     weights = checkpoint.get("state_dict", checkpoint)
     if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
@@ -98,7 +98,7 @@ def load_published(fan: FAN, state_dict: Mapping[str, Any]) -> LoadReport:
             ``num_batches_tracked`` may be), unexpected, misshapen (with both shapes) or not finite;
             ``fan`` is then as it was.
     """
-    given = _weights_in(state_dict)
+    given = plain_weights(state_dict)
     own: dict[str, Tensor] = fan.state_dict()
     head = _HEAD & own.keys()
     missing = [name for name in own if name not in given]
@@ -158,7 +158,8 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
     Returns:
         The network, in evaluation mode, on the CPU, and what is known of it: ``kind`` ("run", "published",
         "frame classifier"), ``path``, ``labels`` (tuple), ``at_type``, ``image_size``, ``epoch``,
-        ``metrics`` (dict), ``dataset``, ``precision`` (the last ones None or empty when the file does not say).
+        ``metrics`` (dict), ``dataset``, ``protocol``, ``precision`` (the last ones None or empty when the file does not
+        say).
 
     Raises:
         CheckpointError: Where ``read_checkpoint`` and ``load_published`` raise it, if a trained head is not
@@ -172,7 +173,7 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
     try:
         if "format" in checkpoint:
             fan, labels, kind = _from_run(checkpoint, at_type)
-        elif any(name.startswith(("pred_fc1.", "pred_fc2.")) for name in _weights_in(checkpoint)):
+        elif any(name.startswith(("pred_fc1.", "pred_fc2.")) for name in plain_weights(checkpoint)):
             fan, labels, kind = _from_published(checkpoint, at_type)
         else:
             fan, labels, kind = _from_frame_classifier(checkpoint, at_type)
@@ -192,6 +193,7 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
         "epoch": _number(checkpoint.get("epoch")),
         "metrics": metrics if isinstance(metrics, dict) else {},
         "dataset": checkpoint.get("dataset"),
+        "protocol": checkpoint.get("protocol"),
         "precision": checkpoint.get("precision"),
     }
 
@@ -217,7 +219,7 @@ def _from_run(checkpoint: dict[str, Any], at_type: int | None) -> _Built:
 
 
 def _from_published(checkpoint: dict[str, Any], at_type: int | None) -> _Built:
-    weights = _weights_in(checkpoint)
+    weights = plain_weights(checkpoint)
     if at_type is None:
         if "pred_fc2.weight" in weights and "beta.0.weight" in weights:
             at_type = RELATION_ATTENTION
@@ -237,7 +239,7 @@ def _from_published(checkpoint: dict[str, Any], at_type: int | None) -> _Built:
 
 
 def _from_frame_classifier(checkpoint: dict[str, Any], at_type: int | None) -> _Built:
-    weights = _weights_in(checkpoint)
+    weights = plain_weights(checkpoint)
     num_classes = _num_outputs(weights, "fc.weight")
     if not num_classes:
         raise CheckpointError("a backbone without a classifier cannot tell expressions; train FAN from it first")

@@ -1,152 +1,110 @@
-"""The report of a run: one page that holds everything, needs no network and no script, and opens from disk.
+"""The report of a run: one page that holds everything, needs no network, and opens from disk.
 
     python -m Code.results.report model/<run>
+    python -m Code.results.report --compare model/<run> model/<run> ...
 
-It is made of the files of the run's folder alone and can be made again at any time. Whatever is missing there
-(an evaluation has no log, a backbone's training no attention) is left out of the page.
+It is made of the files of the run's folder, and of the frames where they still lie, and can be made again at any
+time. Whatever is missing there (an evaluation has no log, a backbone's training no attention) is left out of the
+page. With JavaScript off it shows everything but the filters.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
-import csv
-import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
-from matplotlib.figure import Figure
+from tqdm import tqdm
 
-from Code.results.figures import curves_figure, figure_bytes
+from Code.results.compare import compare_runs
+from Code.results.curves import curves_figure
+from Code.results.gallery import Gallery
+from Code.results.page import inline, write_page
+from Code.results.run_files import ReportError, RunFiles, read_run
 
-TEMPLATES = Path(__file__).parent / "templates"
-FILES = ("args.json", "log.jsonl", "results.json", "predictions.csv", "attention.csv")
-
-
-class ReportError(ValueError):
-    """A run's folder that no report can be made of; the text names the file and line."""
+__all__ = ["ReportError", "main", "write_report"]
 
 
-@dataclass
-class FrameWeights:
-    """What the network made of one clip's frames: names, alpha and weight, each [T]."""
-
-    frames: list[str] = field(default_factory=list)
-    alpha: list[float] = field(default_factory=list)
-    weight: list[float] = field(default_factory=list)
-
-    @property
-    def shares(self) -> list[float]:
-        """Weights as a share of the clip's highest one."""
-        highest = max(self.weight)
-        return [value / highest if highest > 0 else 0.0 for value in self.weight]
-
-    @property
-    def peak(self) -> str:
-        """The highest weighted frame's name."""
-        return self.frames[max(range(len(self.frames)), key=self.weight.__getitem__)]
-
-
-@dataclass
-class ClipRow:
-    """One clip of the list: what it is, what the network says and how surely (probabilities in [0, 1])."""
-
-    name: str
-    label: str
-    prediction: str
-    certainty: float
-    of_label: float
-    weights: FrameWeights | None
-
-    @property
-    def right(self) -> bool:
-        return self.label == self.prediction
-
-
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: Path, frames_root: Path | None = None, *, progress: bool = False) -> Path:
     """Writes `report.html` of a run into its folder.
 
     Args:
-        run_dir: a run's folder, with any of `FILES` in it.
+        run_dir: a run's folder, with any of `run_files.FILES` in it.
+        frames_root: where the clips' frames are now, `<frames_root>/<clip>/<frame>`; by default where they were
+            when the clips were evaluated.
+        progress: show a bar on stderr if that is a terminal.
 
     Returns:
         The path of the report.
 
     Raises:
-        ReportError: no such folder, none of these files in it, or one of them unreadable.
+        ReportError: no such folder, none of these files in it, one of them unreadable, or the page cannot be written.
     """
-    run_dir = Path(run_dir)
-    if not run_dir.is_dir():
-        raise ReportError(f"{run_dir}: no such folder; name a run's folder, for example model/<date-time>_...")
-    missing = [name for name in FILES if not (run_dir / name).is_file()]
-    if len(missing) == len(FILES):
-        raise ReportError(f"{run_dir}: not a run's folder, it has none of {', '.join(FILES)}")
-
-    log = _read_log(run_dir / "log.jsonl")
-    results = _read_json(run_dir / "results.json")
-    clips = _read_clips(run_dir)
+    run = read_run(run_dir)
+    if frames_root is not None and not frames_root.is_dir():
+        raise ReportError(f"--frames {frames_root}: no such folder; name the one that holds <clip>/<frame>")
+    gallery = Gallery(run, frames_root)
+    lengths = [len(clip.weights.frames) for clip in run.clips if clip.weights is not None]
+    bar = tqdm(gallery.cards(), "report", len(run.clips), leave=False, disable=None if progress else True)
     try:
-        page = _environment().get_template("report.html.j2").render(
-            name=run_dir.resolve().name,
-            missing=missing,
-            about=_read_json(run_dir / "args.json"),
-            log=log,
-            curves=_inline(curves_figure(log)) if log else None,
-            results=[(which, results[which]) for which in ("best", "last") if which in results],
-            classes=_class_rows(results),
-            labels=results.get("labels", []),
-            clips=clips,
-            wrong=sum(not clip.right for clip in clips),
+        return write_page(
+            run.folder / "report.html",
+            "report.html.j2",
+            name=run.name,
+            missing=run.missing,
+            about=run.about,
+            log=run.log,
+            curves=inline(curves_figure(run.log)) if run.log else None,
+            results=[(which, run.results[which]) for which in ("best", "last") if which in run.results],
+            classes=_class_rows(run),
+            labels=run.labels,
+            clips=run.clips,
+            wrong=sum(not clip.right for clip in run.clips),
+            attended=bool(lengths),
+            attended_longer=max(lengths, default=0) > gallery.most,
+            intensity=any(clip.weights is not None and clip.weights.intensity for clip in run.clips),
+            # Cells lead to clips only where the matrix is the one of these clips.
+            shown_of_clips=_is_of_these_clips(run),
+            scattered=_without_pictures(gallery),
+            gallery=gallery,
+            cards=bar,
+            side=gallery.side,
         )  # fmt: skip
-    except (KeyError, UndefinedError) as error:
-        raise ReportError(
-            f"{run_dir}: results.json or log.jsonl lacks {error}; was it written by this project?"
-        ) from error
-    path = run_dir / "report.html"
-    path.write_text(page, encoding="utf-8")
-    return path
+    except KeyError as error:
+        raise ReportError(f"{run_dir}: results.json lacks {error}; was it written by this project?") from error
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda share, digits=1: "-" if share is None else f"{100 * share:.{digits}f}"
-    environment.filters["plain"] = lambda value: (
-        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    )
-    environment.filters["bars"] = bars_path
-    return environment
+def _without_pictures(gallery: Gallery) -> str:
+    """Why clips have no pictures, as a sentence; empty where all can have them."""
+    clips = [clip.name for clip in gallery.run.clips if clip.weights is not None]
+    folders = [gallery.folder(name) for name in clips]
+    lost = [str(folder) for folder in folders if folder is not None and not folder.is_dir()]
+    if not clips or (None not in folders and not lost):
+        return ""
+    if lost:
+        why = f"The frames of {len(lost)} of {len(clips)} clips are not where they were, {lost[0]} for one"
+    else:
+        why = "This run does not say where its frames are"
+    return f"{why}: pictures need `python -m Code.results.report RUN --frames FOLDER`, which holds <clip>/<frame>."
 
 
-def bars_path(values: Sequence[float]) -> str:
-    """Bars as the data of one SVG path, for a viewBox of `0 0 T 100`; values outside [0, 1] are cut off.
-
-    One path per clip instead of an element per frame keeps the page of a large dataset small enough to open.
-    """
-    heights = ((at, round(100 * min(max(value, 0.0), 1.0))) for at, value in enumerate(values))
-    return "".join(f"M{at} 100v-{height}h.85v{height}z" for at, height in heights if height)
-
-
-def _inline(figure: Figure) -> str:
-    """A figure as a data URI: nothing to fetch, and nothing in it can reach the page around it."""
-    return "data:image/svg+xml;base64," + base64.b64encode(figure_bytes(figure, "svg")).decode("ascii")
+def _is_of_these_clips(run: RunFiles) -> bool:
+    shown = run.results.get("best", run.results.get("last"))
+    if shown is None:
+        return False
+    counts = Counter((clip.label, clip.prediction) for clip in run.clips)
+    return [[counts[true, said] for said in run.labels] for true in run.labels] == shown["confusion"]
 
 
-def _class_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
+def _class_rows(run: RunFiles) -> list[dict[str, Any]]:
     """Per class of the shown result: counts, recall, precision and what it is mistaken for most."""
-    shown = results.get("best", results.get("last"))
+    shown = run.results.get("best", run.results.get("last"))
     if shown is None:
         return []
-    labels, confusion = results["labels"], shown["confusion"]
+    labels, confusion = run.results["labels"], shown["confusion"]
     rows = []
     for index, (label, counts) in enumerate(zip(labels, confusion, strict=True)):
         predicted = sum(row[index] for row in confusion)
@@ -166,86 +124,31 @@ def _class_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ReportError(f"{path}: is not JSON ({error}); run the evaluation again to write it anew") from error
-    if not isinstance(content, dict):
-        raise ReportError(f"{path}: holds a {type(content).__name__}, expected an object")
-    return content
-
-
-def _read_log(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            lines.append(json.loads(text))
-        except ValueError as error:
-            raise ReportError(f"{path}:{number}: is not JSON ({error}); remove the line") from error
-    return lines
-
-
-def _read_table(path: Path, header: Sequence[str]) -> Iterator[list[str]]:
-    """The header of a CSV file, which has to start with `header`, then its rows, each as wide."""
-    if not path.is_file():
-        return
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.reader(file)
-        columns = next(rows, [])
-        if columns[: len(header)] != list(header):
-            raise ReportError(f"{path}:1: the columns are {','.join(columns)!r}, expected {','.join(header)!r}")
-        yield columns
-        for row in rows:
-            if len(row) != len(columns):
-                raise ReportError(f"{path}:{rows.line_num}: {len(row)} values, expected {len(columns)}")
-            yield row
-
-
-def _read_clips(run_dir: Path) -> list[ClipRow]:
-    """The clips of predictions.csv: wrong ones from the surest, then right ones from the least sure."""
-    weights: dict[str, FrameWeights] = {}
-    path = run_dir / "attention.csv"
-    table = _read_table(path, ("clip", "frame", "alpha", "beta", "weight"))
-    next(table, None)
-    for clip, frame, alpha, _, weight in table:
-        of_clip = weights.setdefault(clip, FrameWeights())
-        of_clip.frames.append(frame)
-        of_clip.alpha.append(_number(alpha, path, clip))
-        of_clip.weight.append(_number(weight, path, clip))
-
-    path = run_dir / "predictions.csv"
-    table = _read_table(path, ("clip", "label", "prediction"))
-    # By position, not by name: a class may well be called "label".
-    classes = next(table, [])[3:]
-    clips = []
-    for name, label, prediction, *values in table:
-        unknown = {label, prediction} - set(classes)
-        if unknown:
-            raise ReportError(f"{path}: clip {name!r}: no column for class {unknown.pop()!r}")
-        probabilities = dict(zip(classes, (_number(value, path, name) for value in values), strict=True))
-        sure, of_label = probabilities[prediction], probabilities[label]
-        clips.append(ClipRow(name, label, prediction, sure, of_label, weights.get(name)))
-    return sorted(clips, key=lambda clip: (clip.right, clip.certainty if clip.right else -clip.certainty, clip.name))
-
-
-def _number(text: str, path: Path, clip: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ReportError(f"{path}: clip {clip!r}: {text!r} is not a number") from None
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write report.html of a run anew, from the files in the run's folder."""
+    """Write report.html of a run anew, from the files in the run's folder; or compare several runs on one page."""
     parser = argparse.ArgumentParser(prog="python -m Code.results.report", description=main.__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run, for example model/<date-time>_...")
+    parser.add_argument("run", type=Path, nargs="?", metavar="RUN", help="a run's folder, model/<date-time>_...")
+    parser.add_argument(
+        "--compare", type=Path, nargs="+", metavar="RUN", help="two runs or more of the same clips, side by side"
+    )
+    parser.add_argument(
+        "--frames", type=Path, metavar="DIR", help="holds <clip>/<frame> (default: where they were at the evaluation)"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="of --compare (default: comparison.html beside the first run)"
+    )
+    args = parser.parse_args(argv)
+    if (args.run is None) == (args.compare is None):
+        parser.error("name one RUN, or several after --compare")
+    if args.output and not args.compare:
+        parser.error("--output belongs to --compare; a run's report goes into its folder")
     try:
-        print(write_report(parser.parse_args(argv).run))
+        if args.compare:
+            output = args.output or args.compare[0].resolve().parent / "comparison.html"
+            page, table = compare_runs(args.compare, output, args.frames, progress=True)
+            print(f"{table}\n{page}")
+        else:
+            print(write_report(args.run, args.frames, progress=True))
     except ReportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

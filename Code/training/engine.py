@@ -117,7 +117,8 @@ def train_one_epoch(
         model: in training mode afterwards.
         batches: told the epoch here.
         scheduler: stepped once a step.
-        transform: uint8 frames -> float frames, on the device.
+        transform: uint8 frames -> float frames [B, K, 3, H, W], on the device; or features [B, K, D], for a
+            `forward` that takes them.
         loss_function: (logits [B, C], labels [B] or [B, C]) -> scalar.
         after_step: called after each optimiser step (weight averaging).
         print_freq: print the running loss every so many steps; 0 never. Each print waits for the device.
@@ -145,7 +146,9 @@ def train_one_epoch(
         for step, batch in enumerate(batches, 1):
             labels = batch["labels"].to(device, non_blocking=True)
             frames = transform(batch["frames"].to(device, non_blocking=True), generator)
-            frames = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, frames.shape[:2])
+            if frames.ndim == 5:  # pixels; features come as they are
+                packed = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+                frames = packed.unflatten(0, frames.shape[:2])
             with compute.autocast():
                 logits = forward(frames).logits
             loss = loss_function(logits.float(), labels)
@@ -210,19 +213,23 @@ def evaluate(
     compute: Compute,
     transform: Transform,
     show_progress: bool = True,
+    from_features: bool = False,
 ) -> Evaluation:
     """Runs the network over every frame of every clip.
 
     The backbone sees full batches of frames packed across clip borders; the attention then sees each
     clip whole. Features, not pixels, are what waits for the end of a clip. Several processes share the
     backbone's batches; all of them return the whole result.
+
+    Args:
+        from_features: batches and transform give features [N, 1, D] instead of frames.
     """
     model.eval()
     generator = torch.Generator().manual_seed(0)
     start = time.perf_counter()
     outputs: list[tuple[FANOutput, list[int]]] = []  # stay on the device to the end: copying waits for it
     with progress_bar(len(batches), "evaluate", show_progress) as bar:
-        for features, lengths in _clip_groups(model, batches, compute, transform, generator, bar):
+        for features, lengths in _clip_groups(model, batches, compute, transform, generator, bar, from_features):
             outputs.append((model.attend(features, lengths), lengths.tolist()))
     result = Evaluation(logits=torch.cat([out.logits for out, _ in outputs]).float().cpu())
     for out, counts in outputs:
@@ -243,21 +250,15 @@ def _clip_groups(
     transform: Transform,
     generator: torch.Generator,
     bar: tqdm,
+    from_features: bool,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields (features [B, T, D] padded, lengths [B]) as soon as a group of clips is complete."""
     lengths = batches.table.lengths
     waiting: list[Tensor] = []  # features of clips not yet handed over, in order
     available = done = 0
-    for counts, images in zip(batches.rounds, batches, strict=True):
-        if len(images):
-            frames = transform(images.to(compute.device, non_blocking=True)[:, None], generator)[:, 0]
-            with compute.autocast():
-                features = model.encode(frames.contiguous(memory_format=torch.channels_last)).float()
-        else:  # the last round has no batch for this process
-            features = torch.empty(0, FEATURE_SIZE, device=compute.device)
-        waiting.append(distributed.gather_rows(features, counts))
-        available += sum(counts)
-        bar.update()
+    for features in _features(model, batches, compute, transform, generator, bar, from_features):
+        waiting.append(features)
+        available += len(features)
         while done < len(lengths):
             group = lengths[done : done + CLIPS_PER_GROUP]
             if group.sum() > available:
@@ -268,3 +269,43 @@ def _clip_groups(
             done += len(group)
             clips = row[:needed].split(group.tolist())
             yield pad_sequence(list(clips), batch_first=True), torch.from_numpy(group)
+
+
+def _features(
+    model: FAN,
+    batches: EvaluationBatches,
+    compute: Compute,
+    transform: Transform,
+    generator: torch.Generator,
+    bar: tqdm,
+    from_features: bool = False,
+) -> Iterator[Tensor]:
+    """Yields the features [N, D] of the frames in their order, all processes' batches of a round at a time."""
+    for counts, images in zip(batches.rounds, batches, strict=True):
+        if len(images):
+            frames = transform(images.to(compute.device, non_blocking=True)[:, None], generator)[:, 0]
+            if from_features:
+                features = frames
+            else:
+                with compute.autocast():
+                    features = model.encode(frames.contiguous(memory_format=torch.channels_last)).float()
+        else:  # the last round has no batch for this process
+            features = torch.empty(0, FEATURE_SIZE, device=compute.device)
+        yield distributed.gather_rows(features, counts)
+        bar.update()
+
+
+@torch.inference_mode()
+def encode_all(
+    model: FAN, batches: EvaluationBatches, *, compute: Compute, transform: Transform, show_progress: bool = True
+) -> Tensor:
+    """The backbone's features of every frame, in evaluation mode.
+
+    Returns:
+        float32 [N, D] on the CPU, in the order of the table's frames.
+    """
+    model.eval()
+    generator = torch.Generator().manual_seed(0)
+    with progress_bar(len(batches), "features", show_progress) as bar:
+        parts = [part.cpu() for part in _features(model, batches, compute, transform, generator, bar)]
+    return torch.cat(parts)

@@ -31,6 +31,12 @@ def classification_metrics(
     num_classes, num_clips = probabilities.shape[1], len(labels)
     num_listed = num_clips + num_skipped if num_listed is None else num_listed
     confusion = multiclass_confusion_matrix(probabilities.argmax(dim=1), labels, num_classes)
+    return confusion_metrics(confusion, num_listed=num_listed, num_skipped=num_skipped)
+
+
+def confusion_metrics(confusion: Tensor, *, num_listed: int, num_skipped: int = 0) -> dict[str, Any]:
+    """The metrics of `classification_metrics` from counts: int64 [C, C], rows true, columns predicted."""
+    num_clips = int(confusion.sum())
     support = confusion.sum(dim=1)
     correct = int(confusion.diagonal().sum())
     recalls = [

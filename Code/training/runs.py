@@ -6,28 +6,33 @@ import argparse
 import csv
 import functools
 import json
+import os
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ParamSpec
 
+import numpy as np
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from Code.data.clips import Clip
+from Code.network.checkpoints import DamagedCheckpointError, read_checkpoint, save_checkpoint
 from Code.network.fan import FAN
-from Code.network.pretrained import save_atomically
 from Code.training import distributed
+from Code.training.board import Board
 from Code.training.engine import Compute, Evaluation
 from Code.training.errors import UsageError
 from Code.training.protocols import ATTENTIONS
 
 FORMAT = "emotion-fan/1"
+FINISHED = "finished.json"
+LAST, PREVIOUS = "last.pth", "previous.pth"
 PACKAGES = ("torch", "torchvision", "numpy", "Pillow", "torchmetrics", "scipy")
 P = ParamSpec("P")
 
@@ -41,6 +46,25 @@ def main_only(method: Callable[P, None]) -> Callable[P, None]:
             method(*args, **kwargs)
 
     return guarded
+
+
+def newest_whole(folder: Path) -> Path:
+    """The checkpoint that `--resume` goes on from: last.pth, or previous.pth where that is damaged, and says so.
+
+    Raises:
+        CheckpointError: if neither can be read; about last.pth.
+    """
+    last, previous = folder / LAST, folder / PREVIOUS
+    try:
+        read_checkpoint(last)
+    except DamagedCheckpointError as error:
+        if not previous.is_file():
+            raise
+        read_checkpoint(previous)
+        if distributed.world().is_main:
+            print(f"warning: {error}; going on from {previous}, the checkpoint before it", file=sys.stderr)
+        return previous
+    return last
 
 
 class Run:
@@ -58,7 +82,7 @@ class Run:
             raise UsageError(
                 f"--output {folder}: cannot be made ({error.strerror}); name a folder to write to"
             ) from None
-        self._board: SummaryWriter | None = None
+        self.board = Board(folder)
 
     @classmethod
     def create(cls, parent: Path, dataset: str, at_type: int, suffix: str = "") -> Run:
@@ -104,12 +128,29 @@ class Run:
         """Appends an epoch to log.jsonl and to TensorBoard."""
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        if self._board is None:
-            self._board = SummaryWriter(str(self.folder))
-        for name, value in line.items():
-            if name != "epoch" and isinstance(value, int | float):
-                self._board.add_scalar(name.replace("_", "/", 1), value, line["epoch"])
-        self._board.flush()
+        self.board.scalars(line)
+
+    @main_only
+    def log_figures(
+        self,
+        epoch: int,
+        labels: Sequence[str],
+        confusion: Sequence[Sequence[int]],
+        clips: Sequence[Clip] | None,
+        evaluation: Evaluation,
+        intensities: Mapping[str, np.ndarray] | None,
+    ) -> None:
+        """Puts the confusion matrix and, where frames have files, a few clips' attention into TensorBoard."""
+        self.board.confusion(epoch, labels, confusion)
+        if clips is not None:
+            self.board.attention(epoch, labels, clips, evaluation, intensities)
+
+    @main_only
+    def log_outcome(self, metrics: dict[str, Any]) -> None:
+        """Puts the run's arguments and what it reached into TensorBoard's table of runs."""
+        path = self.folder / "args.json"
+        if path.exists():
+            self.board.hyperparameters(json.loads(path.read_text(encoding="utf-8"))["args"], metrics)
 
     def read_log(self) -> list[dict[str, Any]]:
         """The lines of log.jsonl; none if there is no log."""
@@ -124,13 +165,42 @@ class Run:
 
     @main_only
     def save(self, name: str, payload: dict[str, Any]) -> None:
-        """Writes a checkpoint file; the previous one stays until the new one is whole."""
-        save_atomically(payload, self.folder / name)
+        """Writes a checkpoint file with a checksum; what a new last.pth replaces stays as previous.pth."""
+        previous = self.folder / PREVIOUS if name == LAST else None
+        save_checkpoint(payload, self.folder / name, previous=previous)
 
     @main_only
-    def write_results(self, labels: Sequence[str], results: dict[str, dict[str, Any]]) -> None:
-        """Writes results.json: metrics under "last" and "best" (or under "best" alone, of an evaluation)."""
-        self._write_json("results.json", {"labels": list(labels), **results})
+    def write_results(
+        self, labels: Sequence[str], results: dict[str, dict[str, Any]], about: dict[str, Any] | None = None
+    ) -> None:
+        """Writes results.json: metrics under "last" and "best" (or under "best" alone, of an evaluation).
+
+        Args:
+            about: said beside them: which fold, how the best epoch was chosen.
+        """
+        self._write_json("results.json", {"labels": list(labels), **(about or {}), **results})
+
+    @main_only
+    def write_summary(self, summary: dict[str, Any], table: str) -> None:
+        """Writes summary.json and summary.md of several runs."""
+        self._write_json("summary.json", summary)
+        (self.folder / "summary.md").write_text(table, encoding="utf-8")
+
+    @main_only
+    def write_rows(self, name: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Writes a CSV file."""
+        with (self.folder / name).open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([header, *rows])
+
+    @main_only
+    def mark_finished(self) -> None:
+        """Notes that everything of this run is written: a fold or seed that is not done again."""
+        self._write_json(FINISHED, {"finished": datetime.now().isoformat(timespec="seconds")})
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether `mark_finished` was reached."""
+        return (self.folder / FINISHED).is_file()
 
     @main_only
     def write_predictions(
@@ -138,29 +208,42 @@ class Run:
     ) -> None:
         """Writes predictions.csv: clip, label, prediction and a probability per class."""
         probabilities = evaluation.logits.softmax(dim=1)
-        with (self.folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["clip", "label", "prediction", *labels])
+        with self._table("predictions.csv", ["clip", "label", "prediction", *labels]) as writer:
             for name, target, row in zip(names, targets, probabilities, strict=True):
                 writer.writerow([name, labels[target], labels[int(row.argmax())], *(f"{p:.6f}" for p in row.tolist())])
 
     @main_only
-    def write_attention(self, clips: Sequence[Clip], evaluation: Evaluation) -> None:
-        """Writes attention.csv: clip, frame, alpha, beta (empty without relation-attention), weight."""
-        with (self.folder / "attention.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["clip", "frame", "alpha", "beta", "weight"])
+    def write_attention(
+        self, clips: Sequence[Clip], evaluation: Evaluation, intensities: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        """Writes attention.csv and clips.csv.
+
+        attention.csv: clip, frame, alpha, beta (empty without relation-attention), weight and, where it is known,
+        the true intensity. clips.csv: clip and the folder that holds its frames, for pictures of them.
+        """
+        extra = ["intensity"] if intensities is not None else []
+        with self._table("attention.csv", ["clip", "frame", "alpha", "beta", "weight", *extra]) as writer:
             for clip, alpha, beta, weight in zip(
                 clips, evaluation.alpha, evaluation.beta, evaluation.weights, strict=True
             ):
                 for index, frame in enumerate(clip.frames):
                     relation = "" if beta is None else f"{beta[index]:.6f}"
-                    writer.writerow([clip.name, frame, f"{alpha[index]:.6f}", relation, f"{weight[index]:.6f}"])
+                    row = [clip.name, frame, f"{alpha[index]:.6f}", relation, f"{weight[index]:.6f}"]
+                    writer.writerow(row if intensities is None else [*row, f"{intensities[clip.name][index]:.4f}"])
+        with self._table("clips.csv", ["clip", "folder"]) as writer:
+            writer.writerows([clip.name, os.path.abspath(clip.folder)] for clip in clips)
+
+    @contextmanager
+    def _table(self, name: str, header: Sequence[str]) -> Iterator[Any]:
+        """A CSV file's writer. Names of files that are no UTF-8 are kept as they are."""
+        with (self.folder / name).open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.writer(file)
+            writer.writerow(header)
+            yield writer
 
     def close(self) -> None:
         """Closes the TensorBoard file."""
-        if self._board is not None:
-            self._board.close()
+        self.board.close()
 
     def _write_json(self, name: str, content: dict[str, Any]) -> None:
         (self.folder / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -198,14 +281,26 @@ def checkpoint_payload(
     }
 
 
-def newest_best(parent: Path, dataset: str, at_type: int | None = None) -> Path | None:
-    """The newest best.pth of a dataset (and attention) below `parent`; None if there is none."""
+def newest_best(parent: Path, dataset: str, at_type: int | None = None, fold: int | None = None) -> Path | None:
+    """The newest best.pth of a dataset (and attention) below `parent`; None if there is none.
+
+    Args:
+        fold: of this fold. Without it, networks of single folds are not looked at.
+    """
     attention = "*" if at_type is None else ATTENTIONS[at_type]
-    found = [
-        *parent.glob(f"*_{dataset}_{attention}/best.pth"),
-        *parent.glob(f"*_{dataset}_{attention}-*/best.pth"),
-    ]
-    return max(found, key=lambda path: (path.parent.name, path.stat().st_mtime), default=None)
+    name = f"*_{dataset}_{attention}"
+    if fold is None:
+        words = ATTENTIONS.values() if at_type is None else [ATTENTIONS[at_type]]
+        patterns = [f"*_{dataset}_{word}{end}" for word in words for end in ("", "-[0-9]*")]
+    else:
+        patterns = [f"{name}{fold_suffix(fold)}", f"{name}{fold_suffix(fold)}-[0-9]*", f"{name}_folds*/fold-{fold:02d}"]
+    found = [path for pattern in patterns for path in parent.glob(f"{pattern}/best.pth")]
+    return max(found, key=lambda path: (path.relative_to(parent).parts[0], path.stat().st_mtime), default=None)
+
+
+def fold_suffix(fold: int | None) -> str:
+    """The end of a folder's name that says it holds one fold's results only."""
+    return "" if fold is None else f"_fold-{fold}"
 
 
 def describe_device(device: torch.device) -> str:

@@ -7,14 +7,16 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from Code.data.clips import DataError
 from Code.network.fan import FAN
+from Code.network.heads import classifier_by_name
 from Code.network.pretrained import CheckpointError, load_published, read_checkpoint
+from Code.results.run_files import ReportError
 from Code.training.errors import TrainingDivergedError, UsageError
 
 FERPLUS_FILE = Path("pretrain_model/Resnet18_FER+_pytorch.pth.tar")
@@ -33,13 +35,21 @@ def starting_file(pretrained: str | None) -> Path | None:
     return None if pretrained.lower() == "none" else Path(pretrained)
 
 
-def start_from(model: FAN, path: Path | None, fallback_size: int) -> tuple[int, str]:
+def start_from(
+    model: FAN,
+    path: Path | None,
+    fallback_size: int,
+    labels: Sequence[str] = (),
+    mapping: Mapping[str, str] | None = None,
+) -> tuple[int, str]:
     """Loads the starting weights and says what was done.
 
     Args:
         model: its backbone (and head, if the file holds one) is overwritten.
         path: None leaves the random weights.
         fallback_size: input side for random weights, pixels.
+        labels: the model's class names; a file that names its own hands its classifier over by name.
+        mapping: class name of the model -> class name of the file, where they differ.
 
     Returns:
         (input side in pixels that the weights were trained at, a line for people).
@@ -51,11 +61,15 @@ def start_from(model: FAN, path: Path | None, fallback_size: int) -> tuple[int, 
         return fallback_size, "starting from random weights (--pretrained none)"
     checkpoint = read_checkpoint(path)
     try:
-        report = load_published(model, checkpoint)
+        weights, classifier = (
+            classifier_by_name(model, checkpoint, labels, mapping or {}) if labels else (checkpoint, "")
+        )
+        report = load_published(model, weights)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     size = int(checkpoint.get("image_size", PUBLISHED_SIZE))
-    return size, f"starting from {path} ({report}; trained at {size} x {size} pixels)"
+    also = f"; {classifier}" if classifier else ""
+    return size, f"starting from {path} ({report}{also}; trained at {size} x {size} pixels)"
 
 
 def seeded_model(at_type: int, num_classes: int, seed: int, *, dropout: float | None = None) -> FAN:
@@ -73,7 +87,7 @@ def run_script(main: Callable[[], int]) -> int:
     except (DataError, CheckpointError, UsageError) as error:
         print(f"{process}error: {error}", file=sys.stderr)
         return 2
-    except TrainingDivergedError as error:
+    except (TrainingDivergedError, ReportError) as error:
         print(f"{process}error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -95,6 +109,24 @@ def whole(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^32 - 1")
     return int(text)
+
+
+def fold(text: str) -> int | str:
+    """An argparse type: a fold's number, from 1, or "all"."""
+    if text == "all":
+        return text
+    try:
+        return positive(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a fold's number nor all") from None
+
+
+def pair(text: str) -> str:
+    """An argparse type: OLD=NEW."""
+    old, _, new = text.partition("=")
+    if not old or not new:
+        raise argparse.ArgumentTypeError(f"{text!r} is not OLD=NEW")
+    return text
 
 
 def rate(text: str) -> float:
@@ -134,6 +166,7 @@ MACHINE_FLAGS = {
     "compile",
     "device",
     "evaluate",
+    "figures",
     "output",
     "print_freq",
     "resume",
@@ -157,7 +190,8 @@ def restore_arguments(args: argparse.Namespace, parser: argparse.ArgumentParser)
             f"--resume {args.resume}: {path.name} is missing there or unreadable; "
             "name a run's folder, model/<date-time>_..."
         ) from None
-    if not (args.resume / "last.pth").is_file():
+    series = given.get("fold") == "all" or bool(given.get("seeds"))  # its runs have their own last.pth
+    if not series and not (args.resume / "last.pth").is_file():
         raise UsageError(f"--resume {args.resume}: no last.pth, its first epoch was never completed; start it again")
     for name, value in items:
         if name not in vars(args) or name in MACHINE_FLAGS:

@@ -20,6 +20,7 @@ from Code.data.store import FrameTable
 from Code.network.fan import FAN
 from Code.network.pretrained import CheckpointError, read_checkpoint
 from Code.training import distributed
+from Code.training.board import is_shown
 from Code.training.engine import Compute, Evaluation, Loss, Transform, evaluate, train_one_epoch
 from Code.training.metrics import attention_correlation, classification_metrics
 from Code.training.runs import Run, checkpoint_payload
@@ -36,12 +37,14 @@ class Judged:
         transform: uint8 -> float.
         clips: to name frames in attention.csv; None leaves that file out.
         intensities: true importance of every frame, per clip name, where a dataset knows it.
+        from_features: the batches hold features of a fixed backbone instead of frames.
     """
 
     batches: EvaluationBatches
     transform: Transform
     clips: Sequence[Clip] | None = None
     intensities: Intensities | None = None
+    from_features: bool = False
 
     @property
     def table(self) -> FrameTable:
@@ -55,7 +58,12 @@ def judge(
     """Evaluates and measures: metrics as `classification_metrics` gives them, plus `loss`, and
     `attention_correlation` where true intensities are known."""
     evaluation = evaluate(
-        model, judged.batches, compute=compute, transform=judged.transform, show_progress=show_progress
+        model,
+        judged.batches,
+        compute=compute,
+        transform=judged.transform,
+        show_progress=show_progress,
+        from_features=judged.from_features,
     )
     table = judged.table
     metrics = classification_metrics(
@@ -216,6 +224,10 @@ def run_training(training: Training, run: Run) -> dict[str, Any]:
             training.best = {"epoch": epoch, "accuracy": metrics["accuracy"]}
             run.save("best.pth", training.payload(epoch, metrics, resumable=False))
         run.log(line)
+        if is_shown(epoch, training.epochs):
+            run.log_figures(
+                epoch, training.labels, metrics["confusion"], training.val.clips, evaluation, training.val.intensities
+            )
         run.save("last.pth", training.payload(epoch, metrics, resumable=True))
         print(
             f"epoch {epoch:{width}}/{training.epochs}  lr {line['lr']:.1e}  "
@@ -235,25 +247,38 @@ def load_weights(model: FAN, path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def conclude(run: Run, model: FAN, judged: Judged, compute: Compute) -> dict[str, dict[str, Any]]:
-    """Evaluates `last.pth` and `best.pth` as `-e` would, and writes results and per-clip files (of the best)."""
+def conclude(
+    run: Run, model: FAN, judged: Judged, compute: Compute, about: dict[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Evaluates `last.pth` and `best.pth` as `-e` would, and writes results and per-clip files (of the best).
+
+    Args:
+        about: what results.json says beside the metrics.
+    """
     results: dict[str, dict[str, Any]] = {}
     distributed.barrier()  # the main process has written both
     for which in ("last", "best"):
         checkpoint = load_weights(model, run.folder / f"{which}.pth")
         metrics, evaluation = judge(model, judged, compute)
         results[which] = {"epoch": checkpoint["epoch"], **metrics}
-    write_outcome(run, judged, results, evaluation)
+    write_outcome(run, judged, results, evaluation, about)
+    run.log_outcome(results["last"])
     return results
 
 
-def write_outcome(run: Run, judged: Judged, results: dict[str, dict[str, Any]], evaluation: Evaluation) -> None:
-    """results.json, predictions.csv and, where frames have names, attention.csv."""
+def write_outcome(
+    run: Run,
+    judged: Judged,
+    results: dict[str, dict[str, Any]],
+    evaluation: Evaluation,
+    about: dict[str, Any] | None = None,
+) -> None:
+    """results.json, predictions.csv and, where frames have names, attention.csv and clips.csv."""
     table = judged.table
-    run.write_results(table.labels, results)
+    run.write_results(table.labels, results, about)
     run.write_predictions(table.labels, table.names, table.targets.tolist(), evaluation)
     if judged.clips is not None:
-        run.write_attention(judged.clips, evaluation)
+        run.write_attention(judged.clips, evaluation, judged.intensities)
 
 
 def summary(metrics: dict[str, Any]) -> str:
@@ -278,9 +303,9 @@ def per_step(schedule: Callable[[float], float], steps_per_epoch: int) -> Callab
     return lambda step: schedule(step / steps_per_epoch)
 
 
-def decay_at_thirds(epochs: int, factor: float) -> Callable[[float], float]:
-    """x factor after one and after two thirds of the epochs (AFEW: 60 and 120 of 180)."""
-    return lambda done: factor ** sum(done >= epochs * third / 3 for third in (1, 2))
+def decay_after(epochs: Sequence[float], factor: float) -> Callable[[float], float]:
+    """x factor after each of these numbers of epochs (AFEW: 60 and 120 of 180)."""
+    return lambda done: factor ** sum(done >= at for at in epochs)
 
 
 def one_cycle(epochs: float, warm_up: float = 0.2, first: float = 0.1, last: float = 0.001) -> Callable[[float], float]:

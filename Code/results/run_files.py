@@ -1,0 +1,203 @@
+"""A run's folder, read back: what it was asked, how it trained, what it says of every clip."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FILES = ("args.json", "log.jsonl", "results.json", "predictions.csv", "attention.csv")
+ATTENTION_COLUMNS = ("clip", "frame", "alpha", "beta", "weight")
+
+
+class ReportError(ValueError):
+    """A run's folder that no report can be made of; the text names the file and line."""
+
+
+@dataclass
+class FrameWeights:
+    """What the network made of one clip's frames: names, alpha, weight and true intensity, each [T].
+
+    `intensity` is empty where nobody knows it.
+    """
+
+    frames: list[str] = field(default_factory=list)
+    alpha: list[float] = field(default_factory=list)
+    weight: list[float] = field(default_factory=list)
+    intensity: list[float] = field(default_factory=list)
+
+    @property
+    def shares(self) -> list[float]:
+        """Weights as a share of the clip's highest one."""
+        highest = max(self.weight)
+        return [value / highest if highest > 0 else 0.0 for value in self.weight]
+
+    @property
+    def peak(self) -> str:
+        """The highest weighted frame's name."""
+        return self.frames[max(range(len(self.frames)), key=self.weight.__getitem__)]
+
+
+@dataclass
+class ClipRow:
+    """One clip of the list: what it is, what the network says and how surely (probabilities in [0, 1], [C])."""
+
+    name: str
+    label: str
+    prediction: str
+    probabilities: tuple[float, ...]
+    certainty: float
+    of_label: float
+    weights: FrameWeights | None
+
+    @property
+    def right(self) -> bool:
+        return self.label == self.prediction
+
+
+@dataclass
+class RunFiles:
+    """Everything a run's folder says. What is not there is empty, and named in `missing`.
+
+    Attributes:
+        about: args.json.
+        log: the lines of log.jsonl.
+        results: results.json, metrics under "last" and "best".
+        labels: the class names.
+        clips: the lines of predictions.csv with their frames' weights, the most certain first.
+        folders: clip -> the folder that held its frames when it was evaluated.
+    """
+
+    folder: Path
+    about: dict[str, Any]
+    log: list[dict[str, Any]]
+    results: dict[str, Any]
+    labels: list[str]
+    clips: list[ClipRow]
+    folders: dict[str, Path]
+    missing: list[str]
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+
+def read_run(folder: Path) -> RunFiles:
+    """Reads a run's folder.
+
+    Args:
+        folder: of a run, with any of `FILES` in it.
+
+    Raises:
+        ReportError: no such folder, none of these files in it, or one of them unreadable.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ReportError(f"{folder}: no such folder; name a run's folder, for example model/<date-time>_...")
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if len(missing) == len(FILES):
+        raise ReportError(f"{folder}: not a run's folder, it has none of {', '.join(FILES)}")
+    results = _read_json(folder / "results.json")
+    classes, clips = _read_clips(folder)
+    return RunFiles(
+        folder=folder,
+        about=_read_json(folder / "args.json"),
+        log=_read_log(folder / "log.jsonl"),
+        results=results,
+        labels=list(results.get("labels", classes)),
+        clips=clips,
+        folders={name: Path(where) for name, where in list(_read_table(folder / "clips.csv", ("clip", "folder")))[1:]},
+        missing=missing,
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ReportError(f"{path}: is not JSON ({error}); run the evaluation again to write it anew") from error
+    if not isinstance(content, dict):
+        raise ReportError(f"{path}: holds a {type(content).__name__}, expected an object")
+    return content
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    lines = []
+    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            line = json.loads(text)
+        except ValueError as error:
+            raise ReportError(f"{path}:{number}: is not JSON ({error}); remove the line") from error
+        if not isinstance(line, dict) or "epoch" not in line:
+            raise ReportError(f"{path}:{number}: is not an object with an epoch; remove the line")
+        lines.append(line)
+    return lines
+
+
+def _read_table(path: Path, header: Sequence[str]) -> Iterator[list[str]]:
+    """The header of a CSV file, which has to start with `header`, then its rows, each as wide."""
+    if not path.is_file():
+        return
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = csv.reader(file)
+        columns = next(rows, [])
+        if columns[: len(header)] != list(header):
+            raise ReportError(f"{path}:1: the columns are {','.join(columns)!r}, expected {','.join(header)!r}")
+        yield columns
+        for row in rows:
+            if len(row) != len(columns):
+                raise ReportError(f"{path}:{rows.line_num}: {len(row)} values, expected {len(columns)}")
+            yield row
+
+
+def _read_clips(folder: Path) -> tuple[list[str], list[ClipRow]]:
+    """Class names and clips of predictions.csv, the most certain first; of equal ones by name."""
+    weights = _read_weights(folder / "attention.csv")
+    path = folder / "predictions.csv"
+    table = _read_table(path, ("clip", "label", "prediction"))
+    # By position, not by name: a class may well be called "label".
+    classes = next(table, [])[3:]
+    clips = []
+    for name, label, prediction, *values in table:
+        unknown = {label, prediction} - set(classes)
+        if unknown:
+            raise ReportError(f"{path}: clip {name!r}: no column for class {unknown.pop()!r}")
+        shares = tuple(_number(value, path, name) for value in values)
+        sure, of_label = shares[classes.index(prediction)], shares[classes.index(label)]
+        clips.append(ClipRow(name, label, prediction, shares, sure, of_label, weights.get(name)))
+    return classes, sorted(clips, key=lambda clip: (-clip.certainty, clip.name))
+
+
+def _read_weights(path: Path) -> dict[str, FrameWeights]:
+    weights: dict[str, FrameWeights] = {}
+    table = _read_table(path, ATTENTION_COLUMNS)
+    extra = next(table, [])[len(ATTENTION_COLUMNS) :]
+    for clip, frame, alpha, _, weight, *more in table:
+        of_clip = weights.setdefault(clip, FrameWeights())
+        of_clip.frames.append(frame)
+        of_clip.alpha.append(_number(alpha, path, clip))
+        of_clip.weight.append(_number(weight, path, clip))
+        truth = more[extra.index("intensity")] if "intensity" in extra else ""
+        if truth:
+            of_clip.intensity.append(_number(truth, path, clip))
+    for clip, of_clip in weights.items():
+        if len(of_clip.intensity) not in (0, len(of_clip.frames)):
+            raise ReportError(f"{path}: clip {clip!r}: some of its frames have an intensity and some have none")
+    return weights
+
+
+def _number(text: str, path: Path, clip: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ReportError(f"{path}: clip {clip!r}: {text!r} is not a number") from None
+    if value != value or abs(value) == float("inf"):
+        raise ReportError(f"{path}: clip {clip!r}: {text!r} is not a finite number")
+    return value

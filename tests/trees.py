@@ -1,0 +1,94 @@
+"""Stub trees in the official layouts of the datasets: the files' names and labels are real, images are empty."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CKPLUS_FOLD_SIZES = (33, 39, 40, 35, 30, 37, 29, 29, 33, 22)
+CKPLUS_CLASS_SIZES = {1: 45, 2: 18, 3: 59, 4: 25, 5: 69, 6: 28, 7: 83}  # by CK+'s own numbers
+SUBJECTS = [f"S{number:03d}" for number in (*range(5, 111), *range(130, 138), 501, 502, 895, 999)]
+
+
+def stub_clip(folder: Path, frames: int | list[str] = 3, *, first: int = 1, digits: int = 3) -> Path:
+    """A clip's folder with empty files."""
+    folder.mkdir(parents=True)
+    names = [f"{first + i:0{digits}d}.jpg" for i in range(frames)] if isinstance(frames, int) else frames
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+def ckplus_sequences() -> list[tuple[str, int]]:
+    """327 (sequence, CK+'s emotion number) of 118 subjects, with the real numbers per class and per fold.
+
+    The rule that makes folds is not used here: subject i is given as many sequences as fold (i mod 10) needs.
+    """
+    per_fold = [[subject for i, subject in enumerate(SUBJECTS) if i % 10 == fold] for fold in range(10)]
+    counts = dict.fromkeys(SUBJECTS, 1)
+    for size, subjects in zip(CKPLUS_FOLD_SIZES, per_fold, strict=True):
+        for extra in range(size - len(subjects)):
+            counts[subjects[extra % len(subjects)]] += 1
+    emotions = [number for number, count in CKPLUS_CLASS_SIZES.items() for _ in range(count)]
+    emotions = [emotions[i * 200 % 327] for i in range(327)]  # 200 and 327 share no factor: every one once
+    sequences = [f"{subject}/{number:03d}" for subject in SUBJECTS for number in range(1, counts[subject] + 1)]
+    return list(zip(sequences, emotions, strict=True))
+
+
+def stub_ckplus(root: Path, sequences: list[tuple[str, int]] | None = None, unlabelled: int = 266) -> Path:
+    """`cohn-kanade-images` and `Emotion` as distributed, some sequences without a label: half of those have an
+    empty folder in `Emotion`, the others none; a few are of subjects without any label."""
+    sequences = ckplus_sequences() if sequences is None else sequences
+    subjects = sorted({name.split("/")[0] for name, _ in sequences})
+
+    def frames(name: str) -> list[str]:
+        return [f"{name.replace('/', '_')}_{number:08d}.png" for number in (1, 2, 11)]
+
+    for name, emotion in sequences:
+        stub_clip(root / "cohn-kanade-images" / name, frames(name))
+        folder = root / "Emotion" / name
+        folder.mkdir(parents=True)
+        (folder / f"{name.replace('/', '_')}_00000011_emotion.txt").write_text(f"   {emotion:.7e}\n")
+    for index in range(unlabelled):
+        subject = f"S{700 + index}" if index < 5 else subjects[index % len(subjects)]
+        name = f"{subject}/{100 + index // len(subjects)}"
+        stub_clip(root / "cohn-kanade-images" / name, frames(name))
+        if index % 2:
+            (root / "Emotion" / name).mkdir(parents=True)
+    (root / "cohn-kanade-images" / ".DS_Store").touch()
+    (root / "cohn-kanade-images" / subjects[0] / ".DS_Store").touch()
+    return root
+
+
+def stub_dfew(root: Path, clips: int = 20, *, numbers_as_written: bool = False) -> Path:
+    """20 clips, the test clips of fold k being those whose number mod 5 is k - 1; labels 1 to 7 in turn.
+
+    Args:
+        numbers_as_written: ids without zeros in front, as a spreadsheet writes the file anew.
+    """
+    for number in range(1, clips + 1):
+        stub_clip(root / "Clip/clip_224x224" / f"{number:05d}", 2)
+    for fold in range(1, 6):
+        for split in ("train", "test"):
+            lines = ["video_name,label"]
+            for number in range(1, clips + 1):
+                if (number % 5 == fold - 1) == (split == "test"):
+                    name = str(number) if numbers_as_written else f"{number:05d}"
+                    lines.append(f"{name},{1 + (number - 1) % 7}")
+            folder = root / "EmoLabel_DataSplit" / f"{split}(single-labeled)"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"set_{fold}.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def stub_ferv39k(root: Path) -> Path:
+    """Four training and two test clips of two scenes."""
+    for split, names in {
+        "train": ["Action/Happy/0267", "Action/Angry/0001", "Crime/Fear/0001", "Crime/Sad/0400"],
+        "test": ["Action/Happy/0268", "Crime/Fear/0002"],
+    }.items():
+        for name in names:
+            stub_clip(root / "2_ClipsforFaceCrop" / name, 2, first=0)
+        path = root / "4_setups/All_scenes" / f"{split}_All.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{name} {name.split('/')[1]}\n" for name in names))
+    return root
