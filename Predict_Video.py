@@ -3,10 +3,14 @@
 examples:
   a video                           python Predict_Video.py clip.mp4
   many, as a table                  python Predict_Video.py clips/*.mp4 --csv answers.csv
+  the answer drawn on the video     python Predict_Video.py clip.mp4 --annotate answer.mp4
+  a long video as a curve           python Predict_Video.py talk.mp4 --window 4 --stride 1
   frames that are face crops        python Predict_Video.py --aligned Data/Val/Happy/000149120
-  with a network of one's own       python Predict_Video.py clip.mp4 --checkpoint model/RUN/best.pth
+  with a network of one's own       python Predict_Video.py clip.mp4 --checkpoint model/RUN
+  a camera, until Ctrl-C            python Predict_Video.py --camera 0
 
-Videos, and pictures that are not face crops, need `pip install -r requirements-faces.txt`.
+Figures and curves go to the folder `predictions`. Videos, and pictures that are not face crops, need
+`pip install -r requirements-faces.txt`.
 exit status: 0 all answered, 1 an input shows no face, 2 an input, a flag or an installation is wrong
 """
 
@@ -17,6 +21,7 @@ import csv
 import json
 import math
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,44 +29,115 @@ import numpy as np
 
 from Code.data.clips import DataError
 from Code.faces import MissingExtraError, NoFaceError, Prediction, Predictor
+from Code.faces.choice import trained_for
+from Code.faces.live import camera_frames, watch
+from Code.faces.progress import Progress
+from Code.faces.render import VideoWriter, annotate, attention_picture, curve_picture, draw_answer
+from Code.faces.video import Source
+from Code.faces.windows import Curve
 from Code.network.fan import SCORE_FUSION
+from Code.results.figures import figure_bytes
 from Code.training.engine import choose_compute
 from Code.training.errors import UsageError
 from Code.training.protocols import ATTENTIONS
 from Code.training.setup import HelpFormatter, run_script
 
 SHOWN_FRAMES = 3
+# What the running expression on a video looks at where no --window is given, seconds.
+RUNNING_WINDOW, RUNNING_STRIDE = 2.0, 0.2
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     usage, _, examples = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(description=usage, epilog=examples, formatter_class=HelpFormatter)
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="a video, an image, or a folder of frames")
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="a video, an image, or a folder of frames")
     parser.add_argument(
         "--checkpoint",
         metavar="PATH",
-        help="a run's best.pth, a published FAN or a FER+ classifier (default: the newest best.pth in "
-        "model/, else the FER+ classifier in pretrain_model/)",
+        help="a run (folder or file), a published FAN or a FER+ classifier (default: the newest run in model/ that "
+        "was not trained on the generated sample, else what pretrain_model/ holds, else the newest run)",
     )
     parser.add_argument(
         "--image-size", type=pixels, metavar="PIXELS", help="input side (default: what the checkpoint says)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--aligned", action="store_true", help="frames are face crops already: detect nothing")
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write every answer with its frames")
-    parser.add_argument("--csv", type=output_file, metavar="FILE", help="write a line per answer")
+    parser.add_argument("--fps", type=above_zero, metavar="N", help="look at N frames a second at most (default: all)")
+    parser.add_argument("--window", type=above_zero, metavar="SECONDS", help="also an answer per window: a curve")
+    parser.add_argument(
+        "--stride", type=above_zero, metavar="SECONDS", help="from one window to the next (default: half a window)"
+    )
+    written = parser.add_argument_group("what is written")
+    written.add_argument(
+        "--output", type=Path, default=Path("predictions"), metavar="FOLDER", help="for figures and curves"
+    )
+    written.add_argument("--no-figure", action="store_true", help="draw no figures")
+    written.add_argument("--json", type=output_file, metavar="FILE", help="write every answer with its frames")
+    written.add_argument("--csv", type=output_file, metavar="FILE", help="write a line per answer")
+    written.add_argument(
+        "--annotate",
+        type=output_file,
+        metavar="FILE",
+        help="write the video (one input) with face box, running expression and frame weight",
+    )
+    parser.add_argument("--camera", metavar="N", help="answer live: a camera's number, a device, or an address")
     return parser
+
+
+def pixels(text: str) -> int:
+    """An input side; ResNet18 makes a single feature of 32 pixels."""
+    if not text.isdecimal() or not 32 <= int(text) <= 4096:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels from 32 to 4096")
+    return int(text)
+
+
+def above_zero(text: str) -> float:
+    """Seconds, or frames a second."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above zero")
+    return value
+
+
+def output_file(text: str) -> Path:
+    """A file to write at the end; what would fail then, fails before the work."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        wrong = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise argparse.ArgumentTypeError(f"{text}: {wrong}; name a file in a folder that exists")
+    return path
+
+
+def check_flags(args: argparse.Namespace) -> None:
+    """What argparse cannot see."""
+    if bool(args.inputs) == bool(args.camera):
+        raise UsageError("name a video, an image or a folder of frames, or --camera N, not both")
+    if args.stride and not args.window:
+        raise UsageError("--stride needs --window, the length of a window in seconds")
+    if args.annotate and len(args.inputs) > 1:
+        raise UsageError(f"--annotate writes one video, but there are {len(args.inputs)} inputs; name one")
+    if args.annotate and any(_same_file(args.annotate, path) for path in args.inputs):
+        raise UsageError(f"--annotate {args.annotate}: would overwrite the input; name another file")
+    if args.camera and (args.json or args.csv or args.aligned or args.stride or args.fps):
+        raise UsageError("--camera goes with --checkpoint, --window and --annotate only")
+    if args.output.exists() and not args.output.is_dir():
+        raise UsageError(f"--output {args.output}: is a file; name a folder")
+
+
+def _same_file(first: Path, second: str) -> bool:
+    return first.exists() and Path(second).exists() and first.samefile(second)
 
 
 def describe(predictor: Predictor) -> str:
     """Which network answers, and what it was trained for."""
     info = predictor.info
     kind = "FAN" if info["kind"] == "published" else info["kind"]
-    dataset = info["dataset"] or ("FER+" if predictor.knows_fer2013 else None)
     return (
-        f"checkpoint: {info['path']} ({kind}, {ATTENTIONS[predictor.fan.at_type]}, "
-        f"{f'trained on {dataset}' if dataset else 'it does not say what it was trained on'}, "
+        f"checkpoint: {info['path']} ({kind}, {ATTENTIONS[predictor.fan.at_type]}, {trained_for(info)}, "
         f"{predictor.image_size} x {predictor.image_size} pixels)\n"
         f"labels: {', '.join(info['labels'])}"
     )
@@ -72,15 +148,16 @@ def report(prediction: Prediction, at_type: int) -> str:
     faces = len(prediction.frames)
     frames = f"{prediction.num_frames} frame" + ("" if prediction.num_frames == 1 else "s")
     searched = "" if np.isnan(prediction.boxes).all() else f", {faces} with a face"
-    lines = [f"{prediction.path}: {prediction.expression} ({frames}{searched})"]
+    others = f", the main one of {prediction.num_people} persons or shots" if prediction.num_people > 1 else ""
+    lines = [f"{prediction.path}: {prediction.expression} ({frames}{searched}{others})"]
     lines += [f"  {label:<12} {share:.3f}" for label, share in prediction.probabilities.items()]
     if at_type == SCORE_FUSION:
         lines.append(f"  every frame counts the same (score fusion): {1 / faces:.4f}")
     else:
         shown = []
         for index in prediction.most_weighted(SHOWN_FRAMES):
-            time, weight = prediction.times[index], prediction.weights[index]
-            name = prediction.frames[index] if math.isnan(time) else f"{time:.2f} s"
+            seconds, weight = prediction.times[index], prediction.weights[index]
+            name = prediction.frames[index] if math.isnan(seconds) else f"{seconds:.2f} s"
             shown.append(f"{name} ({weight:.4f})")
         lines.append(f"  most weighted: {', '.join(shown)}")
     return "\n".join(lines)
@@ -90,21 +167,38 @@ def as_record(prediction: Prediction, checkpoint: str) -> dict[str, Any]:
     """One answer as plain values; what is not there (the time of an image, a box) is None."""
 
     def plain(array: Any) -> list[Any]:
-        return [None if math.isnan(value) else value for value in array.tolist()]
+        values = array.tolist()
+        return [None if isinstance(value, float) and math.isnan(value) else value for value in values]
 
-    return {
+    record = {
         "input": prediction.path,
         "checkpoint": checkpoint,
         "expression": prediction.expression,
         "probabilities": prediction.probabilities,
         "num_frames": prediction.num_frames,
         "num_faces": len(prediction.frames),
+        "num_people": prediction.num_people,
         "frames": list(prediction.frames),
         "times": plain(prediction.times),
         "alpha": plain(prediction.alpha),
+        "beta": None if prediction.beta is None else plain(prediction.beta),
         "weights": plain(prediction.weights),
         "boxes": [plain(box) for box in prediction.boxes],
+        "landmarks": [[plain(point) for point in points] for points in prediction.landmarks],
+        "filled": plain(prediction.filled),
+        "problems": list(prediction.problems),
     }
+    if prediction.curve is not None:
+        curve = prediction.curve
+        record["curve"] = {
+            "labels": list(curve.labels),
+            "starts": plain(curve.starts),
+            "ends": plain(curve.ends),
+            "faces": plain(curve.faces),
+            "expressions": curve.expressions,
+            "probabilities": [plain(row) for row in curve.probabilities],
+        }
+    return record
 
 
 def write_csv(path: Path, predictions: list[Prediction], labels: tuple[str, ...]) -> None:
@@ -117,34 +211,67 @@ def write_csv(path: Path, predictions: list[Prediction], labels: tuple[str, ...]
             writer.writerow([p.path, p.expression, p.num_frames, len(p.frames), *shares])
 
 
-def pixels(text: str) -> int:
-    """An input side; ResNet18 makes a single feature of 32 pixels."""
-    if not text.isdecimal() or not 32 <= int(text) <= 4096:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels from 32 to 4096")
-    return int(text)
+def write_curve(path: Path, curve: Curve) -> None:
+    """A line per window: when, the expression, faces it rests on, a probability per label."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["start", "end", "expression", "faces", *curve.labels])
+        rows = zip(curve.starts, curve.ends, curve.expressions, curve.faces, curve.probabilities, strict=True)
+        for start, end, expression, faces, shares in rows:
+            cells = ["" if np.isnan(share) else f"{share:.6f}" for share in shares]
+            writer.writerow([f"{start:.3f}", f"{end:.3f}", expression, faces, *cells])
 
 
-def output_file(text: str) -> Path:
-    """A file to write at the end; what would fail then, fails before the work."""
-    path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        wrong = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-        raise argparse.ArgumentTypeError(f"{text}: {wrong}; name a file in a folder that exists")
-    return path
+def free_name(taken: set[str], path: str) -> str:
+    """What an input's pictures are called: its name, numbered where two inputs share it."""
+    name = stem = Path(path).resolve().stem
+    count = 1
+    while name in taken:
+        count += 1
+        name = f"{stem}-{count}"
+    taken.add(name)
+    return name
 
 
-def main() -> int:
+def write_pictures(prediction: Prediction, args: argparse.Namespace, name: str) -> None:
+    """The attention figure, the curve and the annotated video of one answer; says where they are."""
+    written = []
+    curve = prediction.curve if args.window else None
+    if not args.no_figure or curve is not None:
+        args.output.mkdir(parents=True, exist_ok=True)
+    if not args.no_figure:
+        written.append(args.output / f"{name}.png")
+        written[-1].write_bytes(figure_bytes(attention_picture(prediction), "png"))
+    if curve is not None:
+        written.append(args.output / f"{name}_curve.csv")
+        write_curve(written[-1], curve)
+        if not args.no_figure:
+            written.append(args.output / f"{name}_curve.png")
+            written[-1].write_bytes(figure_bytes(curve_picture(curve, Path(prediction.path).name), "png"))
+    if args.annotate:
+        with Progress(f"{name}: drawing", Source(prediction.path).total) as bar:
+            annotate(prediction, args.annotate, bar)
+        written.append(args.annotate)
+    if written:
+        print(f"  written: {', '.join(map(str, written))}", flush=True)
+
+
+def answer(predictor: Predictor, args: argparse.Namespace) -> tuple[list[Prediction], int]:
     """Answers every input; one that is broken or shows no face is named, and the others go on."""
-    args = build_parser().parse_args()
-    device = choose_compute(args.device, "fp32").device
-    predictor = Predictor(args.checkpoint, device, image_size=args.image_size)
-    print(describe(predictor), flush=True)
-    if predictor.info["dataset"] == "sample":
-        print("note: it was trained on drawn faces; what it says about real ones means little", file=sys.stderr)
-    predictions, status = [], 0
+    predictions: list[Prediction] = []
+    status, names = 0, set[str]()
     for path in args.inputs:
         try:
-            prediction = predictor(path, aligned=args.aligned, progress=True)
+            window, stride = args.window, args.stride
+            if args.annotate and not window and Source(path).is_video:
+                window, stride = RUNNING_WINDOW, RUNNING_STRIDE
+            prediction = predictor(
+                path, aligned=args.aligned, window=window, stride=stride, fps=args.fps, progress=True
+            )
+            print(report(prediction, predictor.fan.at_type), flush=True)
+            for problem in prediction.problems:
+                print(f"damaged: {problem}", file=sys.stderr)
+            write_pictures(prediction, args, free_name(names, path))
         except MissingExtraError as error:
             raise UsageError(str(error)) from error
         except NoFaceError as error:
@@ -155,8 +282,54 @@ def main() -> int:
             status = 2
         else:
             predictions.append(prediction)
-            print(report(prediction, predictor.fan.at_type), flush=True)
+    return predictions, status
+
+
+def live(predictor: Predictor, args: argparse.Namespace) -> int:
+    """Prints the running expression of a camera until it ends or Ctrl-C; 1 if nobody ever showed a face."""
+    writer: VideoWriter | None = None
+    told, faces, started = -1.0, 0, time.monotonic()
+    on_terminal = sys.stdout.isatty()
     try:
+        for frames, said in enumerate(
+            watch(predictor, camera_frames(args.camera), args.window or RUNNING_WINDOW), start=1
+        ):
+            faces += said.box is not None
+            line = f"{said.expression} {100 * said.share:.0f} %" if said.expression else "no face"
+            if on_terminal or said.frame.time - told >= 1:
+                told = said.frame.time
+                speed = frames / max(time.monotonic() - started, 1e-9)
+                text = f"{said.frame.time:8.2f} s  {line:<24} {speed:5.1f} frames/s"
+                print(f"\r{text}" if on_terminal else text, end="" if on_terminal else "\n", flush=True)
+            if args.annotate:
+                picture = draw_answer(said.frame.image, said.box, line, said.weight)
+                writer = writer or VideoWriter(args.annotate, picture.size)
+                writer.add(picture, said.frame.time)
+    except MissingExtraError as error:
+        raise UsageError(str(error)) from error
+    except KeyboardInterrupt:
+        print()
+    finally:
+        if writer is not None:
+            writer.close()
+    if not faces:
+        print(f"--camera {args.camera}: no face", file=sys.stderr)
+    return 0 if faces else 1
+
+
+def main() -> int:
+    """Loads a network, says which, answers."""
+    args = build_parser().parse_args()
+    check_flags(args)
+    device = choose_compute(args.device, "fp32").device
+    predictor = Predictor(args.checkpoint, device, image_size=args.image_size)
+    print(describe(predictor), flush=True)
+    if predictor.info["dataset"] == "sample":
+        print("note: it was trained on drawn faces; what it says about real ones means little", file=sys.stderr)
+    if args.camera:
+        return live(predictor, args)
+    try:
+        predictions, status = answer(predictor, args)
         if args.csv:
             write_csv(args.csv, predictions, predictor.info["labels"])
         if args.json:

@@ -1,4 +1,4 @@
-"""From five landmarks to an upright face of a fixed size: one similarity, warped backwards."""
+"""From landmarks to an upright face of a fixed size: one similarity, warped backwards."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ from PIL import Image
 FACE_SIZE = 224
 Eyes = tuple[tuple[float, float], tuple[float, float]]
 
-# Shape of a frontal face in units of its eye distance, from the middle between the eyes: median of the
-# landmarks that MTCNN puts on the 384 most frontal of 1191 faces of the FER2013 test images.
-FACE_SHAPE = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.577], [-0.406, 1.048], [0.406, 1.048]])
-
 # Where the eyes go in a crop of 224 pixels.
 # The paper's crop: where dlib's chip of 224 pixels with a padding of 25 % puts them.
 PAPER_EYES: Eyes = ((71.3, 70.4), (149.8, 70.4))
@@ -19,11 +15,10 @@ PAPER_EYES: Eyes = ((71.3, 70.4), (149.8, 70.4))
 # made symmetric.
 FER2013_EYES: Eyes = ((70.0, 87.0), (153.0, 87.0))
 
-
-def template(eyes: Eyes = PAPER_EYES) -> np.ndarray:
-    """Where the five landmarks go in a crop of 224 pixels: float64 [5, 2], pixel centres at whole numbers."""
-    left, right = np.array(eyes)
-    return FACE_SHAPE * np.hypot(*(right - left)) + (left + right) / 2
+# Sides of the paper's crop in heights of MTCNN's box: of a frontal face, and what no frontal face goes below.
+# A head that turns away brings its eyes together; their distance would then make the crop too small.
+SIDE = 0.97
+SMALLEST_SIDE = 0.85
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -33,7 +28,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     a = sum conj(z - mean z) (w - mean w) / sum |z - mean z|^2.
 
     Args:
-        source: float [P, 2].
+        source: float [P, 2]; two points are met exactly.
         target: float [P, 2].
 
     Returns:
@@ -53,21 +48,59 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
-def align_face(image: np.ndarray, landmarks: np.ndarray, eyes: Eyes = PAPER_EYES) -> np.ndarray:
-    """Cuts a face out so that its landmarks lie where `template(eyes)` wants them.
+def face_similarity(landmarks: np.ndarray, box: np.ndarray | None = None, eyes: Eyes = PAPER_EYES) -> np.ndarray:
+    """The similarity from a picture to the crop: both eyes go where `eyes` says.
+
+    Of a face in profile (the eyes' distance asks for a crop below SMALLEST_SIDE of the box's height) the
+    crop is SIDE of the box's height, centred on the box, upright along the line from eyes to mouth.
+
+    Args:
+        landmarks: float [5, 2], in pixels of the picture (`Faces.landmarks`).
+        box: float [4], the detector's box; None takes every face for frontal.
+        eyes: PAPER_EYES or FER2013_EYES.
+
+    Returns:
+        float64 [2, 3].
+
+    Raises:
+        ValueError: if the eyes coincide and there is no box.
+    """
+    target = np.array(eyes)
+    if box is None:
+        return similarity(landmarks[:2], target)
+    # The sides are the paper's crop's; other crops keep their proportion to it.
+    (paper_left, _), (paper_right, _) = PAPER_EYES
+    apart = np.hypot(*(landmarks[1] - landmarks[0]))
+    height = box[3] - box[1]
+    if apart * FACE_SIZE / (paper_right - paper_left) >= SMALLEST_SIDE * height:
+        return similarity(landmarks[:2], target)
+    down = landmarks[3:].mean(axis=0) - landmarks[:2].mean(axis=0)
+    length = np.hypot(*down)
+    down = down / length if length else np.array([0.0, 1.0])
+    centre = (box[:2] + box[2:]) / 2
+    # What the paper's crop has in its middle, in this crop.
+    ratio = (target[1, 0] - target[0, 0]) / (paper_right - paper_left)
+    middle = target.mean(axis=0) + ratio * (np.array([FACE_SIZE / 2, FACE_SIZE / 2]) - np.mean(PAPER_EYES, axis=0))
+    scale = ratio * FACE_SIZE / (SIDE * height)
+    return similarity(np.stack([centre, centre + down]), np.stack([middle, middle + np.array([0, scale])]))
+
+
+def align_face(
+    image: np.ndarray, landmarks: np.ndarray, box: np.ndarray | None = None, eyes: Eyes = PAPER_EYES
+) -> np.ndarray:
+    """Cuts a face out by `face_similarity`.
 
     Faces much larger than the crop are shrunk first, with antialiasing; what lies outside the picture
     is black.
 
     Args:
         image: uint8 [H, W, 3], RGB.
-        landmarks: float [5, 2], in pixels of the image (`Faces.landmarks`).
-        eyes: PAPER_EYES or FER2013_EYES.
+        landmarks, box, eyes: see `face_similarity`.
 
     Returns:
         uint8 [224, 224, 3].
     """
-    matrix = similarity(landmarks, template(eyes))
+    matrix = face_similarity(landmarks, box, eyes)
     backward = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))  # crop -> image
     height, width, _ = image.shape
     # Only the part under the crop is worth shrinking; 4 pixels more feed the bicubic kernel at its rim.

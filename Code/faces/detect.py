@@ -1,4 +1,4 @@
-"""Faces and their five landmarks in a picture, and which of them is the main person's."""
+"""Faces and their five landmarks in a picture."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import torch
 
 from Code.faces.video import require
 
-# A detection that overlaps the face of the frame before by more than this belongs to the same person.
-SAME_PERSON_IOU = 0.3
 # MTCNN's smallest face in pixels; below it the image pyramid is empty and the detector raises.
 MIN_FACE = 20
-# Nor is the main person smaller than this share of the picture; it spares large pictures most of the search.
+# Nor is a person of interest smaller than this share of the picture; it spares large pictures most of the search.
 MIN_FACE_SHARE = 1 / 24
 
 
@@ -36,11 +34,16 @@ class Faces:
 class Detector:
     """MTCNN (Zhang et al. 2016, arXiv 1604.02878) as facenet-pytorch ships it, weights included.
 
+    Args:
+        device: where it runs.
+        min_face: smallest face in pixels, at least 20; None: 1/24 of a picture's shorter side, at least 20.
+
     Raises:
         MissingExtraError: if facenet-pytorch is not installed.
     """
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
+    def __init__(self, device: torch.device | str = "cpu", min_face: int | None = None) -> None:
+        self.min_face = min_face
         facenet = require("facenet_pytorch", "facenet-pytorch", "face detection")
         self._mtcnn = facenet.MTCNN(keep_all=True, min_face_size=MIN_FACE, device=torch.device(device))
 
@@ -52,7 +55,7 @@ class Detector:
         """
         if min(images.shape[1:3]) < MIN_FACE:
             return [_faces([], [], []) for _ in images]
-        self._mtcnn.min_face_size = max(MIN_FACE, min(images.shape[1:3]) * MIN_FACE_SHARE)
+        self._mtcnn.min_face_size = max(MIN_FACE, self.min_face or min(images.shape[1:3]) * MIN_FACE_SHARE)
         found = self._mtcnn.detect(images, landmarks=True)
         # Without a face the detector says None, and [None] for the scores.
         return [
@@ -67,26 +70,6 @@ def _faces(boxes: object, landmarks: object, scores: object) -> Faces:
         np.asarray(landmarks, dtype=np.float64).reshape(-1, 5, 2),
         np.asarray(scores, dtype=np.float64).reshape(-1),
     )
-
-
-def main_person(faces: Faces, previous: np.ndarray | None) -> int | None:
-    """Index of the main person's face: the largest near its last box, else the largest of all.
-
-    Args:
-        faces: what was found in this frame.
-        previous: float [4], the box chosen last, or None.
-
-    Returns:
-        None if there is no face.
-    """
-    if not len(faces.boxes):
-        return None
-    size = (faces.boxes[:, 2] - faces.boxes[:, 0]) * (faces.boxes[:, 3] - faces.boxes[:, 1])
-    if previous is not None:
-        near = overlap(faces.boxes, previous) > SAME_PERSON_IOU
-        if near.any():
-            size = np.where(near, size, -np.inf)
-    return int(size.argmax())
 
 
 def overlap(boxes: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
-from Code.faces.align import FER2013_EYES, PAPER_EYES, align_face
-from Code.faces.detect import Detector, main_person
-from Code.faces.video import Frame, batches, read_frames
-from Code.network.pretrained import CheckpointError, load_fan
+from Code.faces.align import FACE_SIZE, FER2013_EYES, PAPER_EYES, Eyes
+from Code.faces.choice import default_checkpoint, find_checkpoint, knows_fer2013
+from Code.faces.detect import Detector
+from Code.faces.extract import Analysis, analyse, cut_out
+from Code.faces.progress import Progress
+from Code.faces.track import Path as FacePath
+from Code.faces.track import follow
+from Code.faces.video import Source
+from Code.faces.windows import Curve, windows
+from Code.network.fan import FANOutput
+from Code.network.pretrained import load_fan
 
-PROJECT = Path(__file__).resolve().parents[2]
-# A file that the user put there comes before the one that ships with the project.
-BACKBONES = ("Resnet18_FER+_pytorch.pth.tar", "Resnet18_FER+_open.pth.tar")
+ENCODED_AT_ONCE = 32
 
 
 class NoFaceError(RuntimeError):
@@ -28,66 +32,133 @@ class NoFaceError(RuntimeError):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says about one input, of which T frames show a face.
+    """What the network says about one input, of which T frames show the main person's face.
 
     Attributes:
         path: the input.
         expression: the most probable label.
         probabilities: label -> probability (softmax of the clip's logits), most probable first.
-        num_frames: frames of the input, those without a face included.
+        logits: float32 [C], in the order of the network's labels.
+        num_frames: frames of the input that were looked at, those without a face included.
+        num_people: people (tracks) in it, the main person included; 1 for aligned frames.
         frames: T names: file names, or frame numbers of a video, from 0000000.
+        numbers: int64 [T], their numbers in the source.
         times: float64 [T], seconds since the first frame of the video; NaN for files.
         alpha: float32 [T], self-attention; 1 / T for score fusion.
+        beta: float32 [T], relation-attention; None where the network has none.
         weights: float32 [T], what each frame counts; sums to 1.
+        features: float32 [T, 512], of the backbone.
         boxes: float64 [T, 4], face in the picture: left, top, right, bottom; NaN where none was searched.
+        landmarks: float64 [T, 5, 2], eyes, nose, mouth corners; NaN likewise.
+        filled: bool [T], the frames in which the face was missed and its place is between two others.
+        curve: an answer per window of time, if one was asked for.
+        problems: what could not be read, a line each; the answer rests on the rest.
     """
 
     path: str
     expression: str
     probabilities: dict[str, float]
+    logits: np.ndarray
     num_frames: int
+    num_people: int
     frames: tuple[str, ...]
+    numbers: np.ndarray
     times: np.ndarray
     alpha: np.ndarray
+    beta: np.ndarray | None
     weights: np.ndarray
+    features: np.ndarray
     boxes: np.ndarray
+    landmarks: np.ndarray
+    filled: np.ndarray
+    curve: Curve | None
+    problems: tuple[str, ...]
+    _found: _Found = field(repr=False)
 
     def most_weighted(self, count: int = 3) -> list[int]:
         """Indices of the frames that count most, heaviest first; of equal ones the earlier first."""
         return [int(index) for index in np.argsort(-self.weights, kind="stable")[:count]]
 
+    def box_at(self, number: int) -> np.ndarray | None:
+        """The box, float64 [4], of whoever the answer is about in a frame, by its number in the source.
 
-def default_checkpoint(root: Path = PROJECT) -> Path:
-    """The newest run's best.pth below root/model, else a FER+ classifier of root/pretrain_model.
+        That is the main person, or in their absence the main person of a window; None: nobody, or a frame
+        that was not looked at.
+        """
+        found = self._found
+        position = int(np.searchsorted(found.analysis.numbers, number))
+        if position == len(found.analysis.numbers) or found.analysis.numbers[position] != number:
+            return None
+        for track in (found.main, *found.paths):
+            path = found.paths[track]
+            place = int(np.searchsorted(path.positions, position))
+            if place < len(path) and path.positions[place] == position:
+                return path.boxes[place]
+        return None
 
-    Raises:
-        CheckpointError: if there is none; how to make one.
-    """
-    runs = list(root.glob("model/*/best.pth"))
-    if runs:
-        # Folders begin with date and time, which a copy keeps, unlike the time of the file.
-        return max(runs, key=lambda path: (path.parent.name, path.stat().st_mtime))
-    for name in BACKBONES:
-        if (root / "pretrain_model" / name).exists():
-            return root / "pretrain_model" / name
-    raise CheckpointError(
-        f"no checkpoint in {root / 'model'} or {root / 'pretrain_model'}: train one with "
-        "`python Demo_AFEW_Attention.py`, or name one with --checkpoint"
-    )
+    def looked_at(self, number: int) -> bool:
+        """Whether a frame, by its number in the source, was looked at: of a thinned video not all are."""
+        return bool(np.isin(number, self._found.analysis.numbers))
+
+    def crops(self, indices: Sequence[int] | None = None) -> np.ndarray:
+        """The faces as they were cut out, read once more, since a long video's would not fit into memory.
+
+        Args:
+            indices: which of the T frames; None: all.
+
+        Returns:
+            uint8 [len(indices), 224, 224, 3].
+        """
+        wanted = range(len(self.frames)) if indices is None else indices
+        found = self._found
+        images: dict[int, np.ndarray] = {}
+        for (_, index), image in found.images([found.main], wanted):
+            picture = Image.fromarray(image)  # aligned frames may have any size; 224 to 224 is a copy
+            images[index] = np.asarray(picture.resize((FACE_SIZE, FACE_SIZE), Image.Resampling.BILINEAR))
+        return np.stack([images[index] for index in wanted])
 
 
-class _Face(NamedTuple):
-    frame: Frame
-    box: np.ndarray  # float64 [4], NaN where none was searched
-    crop: np.ndarray  # uint8 [H, W, 3]
+@dataclass(frozen=True)
+class _Found:
+    """Faces of one input, which can be read again: paths of some people, by track."""
+
+    source: Source
+    analysis: Analysis
+    paths: dict[int, FacePath]
+    main: int
+    aligned: bool
+    eyes: Eyes
+
+    def images(
+        self, tracks: Iterable[int], places: Iterable[int] | None = None
+    ) -> Iterable[tuple[tuple[int, int], np.ndarray]]:
+        """((track, place in its path), uint8 [H, W, 3]) in the order of the frames; `places` of one track.
+
+        Faces that are cut out are of 224 x 224; aligned frames come as they are, since each resizing changes
+        the answer and training knows a single one, from the file to the network's size.
+        """
+        paths = {track: self.paths[track] for track in tracks}
+        kept = None if places is None else np.fromiter(places, dtype=np.int64)
+        if self.aligned:
+            numbers = self.analysis.numbers
+            wanted = {int(number): place for place, number in enumerate(numbers)}
+            if kept is not None:
+                wanted = {int(numbers[place]): int(place) for place in kept}
+            for frame in self.source.frames(wanted=wanted):
+                yield (self.main, wanted[frame.number]), frame.image
+            return
+        if kept is not None:
+            paths = {track: path.only(kept) for track, path in paths.items()}
+        for track, place, image in cut_out(self.source, self.analysis, paths, self.eyes):
+            yield (track, place if kept is None else int(kept[place])), image
 
 
 class Predictor:
     """A trained network that is called with a path.
 
     Args:
-        checkpoint: a run's checkpoint, a published FAN or a FER+ frame classifier; None takes
-            `default_checkpoint()`.
+        checkpoint: a run (its folder or its checkpoint), a published FAN or a FER+ frame classifier;
+            None takes `default_checkpoint()`.
         device: "auto" (CUDA if there is one), or a torch device.
         image_size: input side in pixels; None takes what the checkpoint says.
 
@@ -108,83 +179,104 @@ class Predictor:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
-        fan, self.info = load_fan(default_checkpoint() if checkpoint is None else checkpoint)
+        fan, self.info = load_fan(default_checkpoint() if checkpoint is None else find_checkpoint(checkpoint))
         self.fan = fan.to(self.device)
         self.image_size = image_size or self.info["image_size"]
-        # A FER+ classifier knows FER2013's own crop, in grey; FAN knows the paper's, in colour. Files of the
-        # published format need not say what they were trained on: then it is FER+.
-        dataset, kind = self.info["dataset"], self.info["kind"]
-        self.knows_fer2013 = dataset == "ferplus" or (kind == "frame classifier" and dataset is None)
+        # A FER+ classifier knows FER2013's own crop, in grey; FAN knows the paper's, in colour.
+        self.knows_fer2013 = knows_fer2013(self.info)
+        self.eyes: Eyes = FER2013_EYES if self.knows_fer2013 else PAPER_EYES
         self._detector: Detector | None = None
 
-    def __call__(self, path: str | Path, *, aligned: bool = False, progress: bool = False) -> Prediction:
-        """Reads an input once, frame by frame; memory grows by 2 KB per face, not by its pixels.
+    @property
+    def detector(self) -> Detector:
+        """Made when it is first needed: aligned frames do without facenet-pytorch."""
+        if self._detector is None:
+            self._detector = Detector(self.device)
+        return self._detector
+
+    def __call__(
+        self,
+        path: str | Path,
+        *,
+        aligned: bool = False,
+        window: float | None = None,
+        stride: float | None = None,
+        fps: float | None = None,
+        progress: bool = False,
+    ) -> Prediction:
+        """Reads an input twice, frame by frame; memory grows by 3 KB per face, not by its pixels.
 
         Args:
             path: a video, an image or a folder of the frames of one clip.
             aligned: every frame is a face crop already: nothing is detected.
-            progress: show a bar on stderr if that is a terminal.
+            window: also answer for each window of so many seconds (`Prediction.curve`).
+            stride: seconds from one window to the next; None: half a window.
+            fps: look at most at this many frames a second of a video.
+            progress: show on stderr how far it is.
 
         Raises:
-            DataError: if the input is missing, broken or empty.
+            DataError: if the input is missing, broken or empty, or if windows of images are asked for.
             NoFaceError: if no frame shows a face.
             MissingExtraError: if PyAV (videos) or facenet-pytorch (detection) is needed and not installed.
         """
-        total, frames = read_frames(path)
-        num_frames, last_box = 0, None
-        names: list[str] = []
-        times: list[float] = []
-        boxes: list[np.ndarray] = []
-        features: list[Tensor] = []
-        hidden = None if progress else True  # None: tqdm looks whether stderr is a terminal
-        with tqdm(frames, Path(path).name, total, leave=False, unit="frame", disable=hidden) as bar:
-            for batch in batches(bar):
-                num_frames += len(batch)
-                faces = self._as_they_are(batch) if aligned else self._find(batch, last_box)
-                if faces:
-                    last_box = faces[-1].box
-                    features.append(self._encode([face.crop for face in faces]))
-                    names += [face.frame.name for face in faces]
-                    times += [face.frame.time for face in faces]
-                    boxes += [face.box for face in faces]
-        if not names:
-            plural = "" if num_frames == 1 else "s"
-            raise NoFaceError(f"{path}: no face in {num_frames} frame{plural}")
+        source = Source(path)
+        name = Path(path).name
+        if aligned:
+            analysis = _as_it_is(source, fps)
+            main: int | None = 0
+        else:
+            detector = self.detector
+            with Progress(f"{name}: finding faces", source.total, show=progress) as bar:
+                analysis = analyse(source, detector, fps=fps, progress=bar)
+            main = analysis.main()
+        if main is None:
+            plural = "" if len(analysis.names) == 1 else "s"
+            raise NoFaceError(f"{path}: no face in {len(analysis.names)} frame{plural}")
 
-        with torch.inference_mode():
-            output = self.fan.attend(torch.cat(features).unsqueeze(0))  # [T, 512] -> [1, T, 512]
-            probabilities = output.logits[0].softmax(dim=0).tolist()
-        ranked = sorted(zip(self.info["labels"], probabilities, strict=True), key=lambda pair: -pair[1])
+        spans = None if window is None else windows(analysis.times, window, stride)
+        people = [] if spans is None else self._main_of_windows(analysis, *spans, aligned=aligned)
+        wanted = sorted({main, *(track for track in people if track is not None)})
+        paths = {
+            track: _whole(analysis) if aligned else follow(analysis.tracks[track], analysis.times) for track in wanted
+        }
+        found = _Found(source, analysis, paths, main, aligned, self.eyes)
+        total = sum(map(len, paths.values()))
+        with Progress(f"{name}: reading faces", total, show=progress) as bar:
+            features = self._encode_all(found, wanted, bar)
+
+        output = self.attend(features[main])
+        shares = output.logits[0].softmax(dim=0).tolist()
+        ranked = sorted(zip(self.info["labels"], shares, strict=True), key=lambda pair: -pair[1])
+        where = paths[main]
         return Prediction(
             path=str(path),
             expression=ranked[0][0],
             probabilities=dict(ranked),
-            num_frames=num_frames,
-            frames=tuple(names),
-            times=np.array(times),
+            logits=output.logits[0].cpu().numpy(),
+            num_frames=len(analysis.names),
+            num_people=len(analysis.people),
+            frames=tuple(analysis.names[position] for position in where.positions),
+            numbers=analysis.numbers[where.positions],
+            times=analysis.times[where.positions],
             alpha=output.alpha[0].cpu().numpy(),
+            beta=None if output.beta is None else output.beta[0].cpu().numpy(),
             weights=output.weights[0].cpu().numpy(),
-            boxes=np.stack(boxes),
+            features=features[main].cpu().numpy(),
+            boxes=where.boxes,
+            landmarks=where.landmarks,
+            filled=where.filled,
+            curve=None if spans is None else self._curve(analysis, paths, features, people, *spans),
+            problems=analysis.problems,
+            _found=found,
         )
 
-    def _as_they_are(self, batch: list[Frame]) -> list[_Face]:
-        return [_Face(frame, np.full(4, np.nan), frame.image) for frame in batch]
-
-    def _find(self, batch: list[Frame], last_box: np.ndarray | None) -> list[_Face]:
-        """The main person, cut out as the network knows faces, for the frames that show one."""
-        if self._detector is None:
-            self._detector = Detector(self.device)
-        eyes = FER2013_EYES if self.knows_fer2013 else PAPER_EYES
-        found = []
-        for frame, faces in zip(batch, self._detector(np.stack([f.image for f in batch])), strict=True):
-            chosen = main_person(faces, last_box)
-            if chosen is not None:
-                last_box = faces.boxes[chosen]
-                found.append(_Face(frame, last_box, align_face(frame.image, faces.landmarks[chosen], eyes)))
-        return found
+    @torch.inference_mode()
+    def attend(self, features: Tensor) -> FANOutput:
+        """The network's answer to one clip of features, float [T, 512]; B is 1."""
+        return self.fan.attend(features.unsqueeze(0))
 
     @torch.inference_mode()
-    def _encode(self, crops: list[np.ndarray]) -> Tensor:
+    def encode(self, crops: Sequence[np.ndarray]) -> Tensor:
         """Features [N, 512] of N crops, uint8 [H, W, 3], resized as training resizes them."""
         resized = []
         for crop in crops:
@@ -195,3 +287,70 @@ class Predictor:
             resized.append(np.asarray(image.resize(size, Image.Resampling.BILINEAR)))
         images = torch.from_numpy(np.stack(resized)).to(self.device)  # [N, S, S, 3]
         return self.fan.encode(images.permute(0, 3, 1, 2).float() / 255)
+
+    def _encode_all(self, found: _Found, tracks: Sequence[int], progress: Callable[[int], object]) -> dict[int, Tensor]:
+        """Features [T, 512] of each track, a batch of faces at a time."""
+        parts: dict[int, list[Tensor]] = {track: [] for track in tracks}
+        waiting: list[tuple[int, np.ndarray]] = []
+
+        def flush() -> None:
+            for (track, _), feature in zip(waiting, self.encode([image for _, image in waiting]), strict=True):
+                parts[track].append(feature)
+            progress(len(waiting))
+            waiting.clear()
+
+        # Places of one track come in order, so appending keeps it.
+        for (track, _), image in found.images(tracks):
+            waiting.append((track, image))
+            if len(waiting) == ENCODED_AT_ONCE:
+                flush()
+        if waiting:
+            flush()
+        return {track: torch.stack(features) for track, features in parts.items()}
+
+    @staticmethod
+    def _main_of_windows(
+        analysis: Analysis, starts: np.ndarray, ends: np.ndarray, *, aligned: bool
+    ) -> list[int | None]:
+        """Whose face each window is about."""
+        if aligned:
+            return [0] * len(starts)
+        first, last = np.searchsorted(analysis.times, starts), np.searchsorted(analysis.times, ends)
+        return [analysis.main(int(start), int(stop)) for start, stop in zip(first, last, strict=True)]
+
+    def _curve(
+        self,
+        analysis: Analysis,
+        paths: dict[int, FacePath],
+        features: dict[int, Tensor],
+        people: Sequence[int | None],
+        starts: np.ndarray,
+        ends: np.ndarray,
+    ) -> Curve:
+        labels = self.info["labels"]
+        shares, faces = np.full((len(starts), len(labels)), np.nan), np.zeros(len(starts), dtype=np.int64)
+        for index, track in enumerate(people):
+            if track is None:
+                continue
+            times = analysis.times[paths[track].positions]
+            first, last = np.searchsorted(times, (starts[index], ends[index]))
+            if first < last:
+                output = self.attend(features[track][int(first) : int(last)])
+                shares[index], faces[index] = output.logits[0].softmax(dim=0).cpu().numpy(), last - first
+        tracks = np.array([-1 if track is None else track for track in people], dtype=np.int64)
+        return Curve(labels, starts, ends, shares, faces, tracks)
+
+
+def _as_it_is(source: Source, fps: float | None) -> Analysis:
+    """All frames, with nothing searched in them."""
+    read = [(frame.name, frame.number, frame.time) for frame in source.frames(fps=fps)]
+    names, numbers, times = zip(*read, strict=True)
+    return Analysis(names, np.array(numbers), np.array(times, dtype=np.float64), (), [], [0], tuple(source.problems))
+
+
+def _whole(analysis: Analysis) -> FacePath:
+    """Everything as one person's path, places unknown."""
+    count = len(analysis.names)
+    boxes, landmarks = np.full((count, 4), np.nan), np.full((count, 5, 2), np.nan)
+    scores, filled = np.full(count, np.nan), np.zeros(count, dtype=bool)
+    return FacePath(np.arange(count), boxes, landmarks, scores, filled, boxes, landmarks)

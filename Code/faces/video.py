@@ -1,10 +1,12 @@
-"""Frames of a video, an image or a folder of images, one at a time, with their time in seconds."""
+"""Frames of a video, an image or a folder of images, one at a time, with their number and time."""
 
 from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,10 +18,14 @@ from Code.data.clips import DataError
 from Code.data.images import read_image
 from Code.data.lists import FRAME_SUFFIXES, list_folder
 
-# Bounds of a batch: 32 frames of 500 x 500, fewer of larger ones (4K comes one by one). The detector
+# Bounds of a batch: 16 frames of 720 x 576, fewer of larger ones (4K comes one by one). The detector
 # works on float copies of a whole batch, 12 bytes a pixel and more.
 BATCH_PIXELS = 8_000_000
-BATCH_FRAMES = 32
+BATCH_FRAMES = 16
+# A container that promises more than this many seconds beyond its last readable frame was cut off.
+MISSING_SECONDS = 1.0
+MISSING_SHARE = 0.1
+_TRAILING_NUMBER = re.compile(r"([0-9]{1,9})$")
 
 
 class MissingExtraError(RuntimeError):
@@ -46,37 +52,182 @@ class Frame:
 
     Attributes:
         name: file name, or the number of the frame in its video, from 0000000.
-        time: seconds since the first frame of the video; NaN for files.
-        image: uint8 [H, W, 3], RGB, upright.
+        number: of the frame in its source: from 0 in a video; of images the number that their names end
+            in, or their place in the folder, from 0, if the names do not number them.
+        time: seconds since the first frame of the video; NaN for images.
+        image: uint8 [H, W, 3], RGB, upright, with square pixels.
     """
 
     name: str
+    number: int
     time: float
     image: np.ndarray
 
 
-def read_frames(path: str | Path) -> tuple[int | None, Iterator[Frame]]:
-    """Opens an input: an image by its suffix, a folder of images (natural order), anything else as a video.
+class Source:
+    """An input that can be read any number of times: a video, an image, or a folder of images.
 
-    Returns:
-        The number of frames, None where the container does not tell, and the frames, decoded as they
-        are asked for.
+    Args:
+        path: an image by its suffix, a folder of images (natural order), anything else is a video.
+        threads: of the video decoder; 0 lets ffmpeg choose, 1 is for worker processes.
+
+    Attributes:
+        path: as given.
+        is_video: whether frames have times.
+        total: number of frames, an estimate where the container only tells a duration; None: unknown.
+        fps: average frames per second of a video; None where unknown.
+        size: (width, height) of a video's pictures; None for images.
+        problems: what the last reading found wrong with an input of which other frames could be read.
 
     Raises:
-        DataError: one line naming the input: missing, no images in the folder, not readable as a
-            video. The iterator raises it for what shows up later: a broken image or stream.
+        DataError: one line naming the input: missing, no images in the folder, not readable as a video.
         MissingExtraError: if a video is to be read without PyAV.
     """
-    path = Path(path)
-    if path.is_dir():
-        files = image_files(path)
-        return len(files), (Frame(file.name, math.nan, read_image(str(file))) for file in files)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file or folder")
-    # A single GIF is more likely a short video than a picture.
-    if path.suffix.lower() in FRAME_SUFFIXES and path.suffix.lower() != ".gif":
-        return 1, (Frame(file.name, math.nan, read_image(str(file))) for file in [path])
-    return _open_video(path)
+
+    def __init__(self, path: str | Path, *, threads: int = 0) -> None:
+        self.path = Path(path)
+        self.problems: list[str] = []
+        self.fps: float | None = None
+        self.size: tuple[int, int] | None = None
+        self._threads = threads
+        self._pixel_aspect = 1.0
+        self._files: list[Path] = []
+        # A single GIF is more likely a short video than a picture.
+        is_image = self.path.suffix.lower() in FRAME_SUFFIXES and self.path.suffix.lower() != ".gif"
+        self.is_video = False
+        if self.path.is_dir():
+            self._files = image_files(self.path)
+        elif not self.path.is_file():
+            raise DataError(f"{path}: no such file or folder")
+        elif not self.path.stat().st_size:
+            raise DataError(f"{path}: an empty file")
+        elif is_image:
+            self._files = [self.path]
+        else:
+            self.is_video = True
+        self.total: int | None = len(self._files)
+        if self.is_video:
+            with _opened(self.path, self._threads) as container:
+                stream = container.streams.video[0]
+                rate = stream.average_rate or stream.guessed_rate
+                self.fps = float(rate) if rate else None
+                self.size = (stream.codec_context.width, stream.codec_context.height)
+                self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
+                self.total = stream.frames or None
+                if self.total is None and container.duration and self.fps:
+                    self.total = max(1, round(container.duration / 1e6 * self.fps))
+
+    def frames(self, *, fps: float | None = None, wanted: Collection[int] | None = None) -> Iterator[Frame]:
+        """Reads from the start, a frame at a time; what is not asked for is not converted.
+
+        Args:
+            fps: thins out a video to at most this many frames a second; images, which have no time, stay.
+            wanted: only frames with these numbers.
+
+        Raises:
+            DataError: while reading, if not one frame can be decoded. What is wrong with single frames
+                is told by `problems` afterwards.
+        """
+        self.problems = []
+        if not self.is_video:
+            yield from self._read_images(wanted)
+            return
+        last_slot, end = -1, max(wanted, default=-1) if wanted is not None else math.inf
+        for number, time, decoded in self._decode(complete=wanted is None):
+            if number > end:
+                return
+            if fps is not None and not math.isnan(time):
+                slot = math.floor(time * fps + 1e-6)
+                if slot <= last_slot:
+                    continue
+                last_slot = slot
+            if wanted is None or number in wanted:
+                yield Frame(f"{number:07d}", number, time, upright(decoded, self._pixel_aspect))
+
+    def _read_images(self, wanted: Collection[int] | None) -> Iterator[Frame]:
+        readable = 0
+        for number, file in zip(frame_numbers(self._files), self._files, strict=True):
+            if wanted is not None and number not in wanted:
+                continue
+            try:
+                image = read_image(str(file))
+            except DataError as error:
+                self.problems += error.problems
+                continue
+            readable += 1
+            yield Frame(file.name, number, math.nan, image)
+        if not readable and self.problems:
+            raise DataError(self.problems)
+
+    def _decode(self, *, complete: bool) -> Iterator[tuple[int, float, Any]]:
+        """Number, time and ffmpeg's own frame; broken packets are counted and passed over."""
+        av = require("av", "PyAV", "reading a video")
+        number, start, time, bad, stopped = 0, math.nan, math.nan, 0, ""
+        with _opened(self.path, self._threads) as container:
+            packets = container.demux(container.streams.video[0])
+            promised = container.duration / 1e6 if container.duration else 0.0
+            while True:
+                try:
+                    packet = next(packets, None)
+                    decoded = [] if packet is None else packet.decode()
+                except av.error.InvalidDataError:
+                    bad += 1
+                    if bad > 100 + number:  # nothing but noise follows
+                        break
+                    continue
+                except av.error.FFmpegError as error:
+                    stopped = str(error.strerror)
+                    break
+                if packet is None:
+                    break
+                for frame in decoded:
+                    time = number / (self.fps or math.nan) if frame.time is None else frame.time
+                    start = time if number == 0 else start
+                    yield number, time - start, frame
+                    number += 1
+        if not number:
+            raise DataError(f"{self.path}: no frame can be decoded; broken, or not a video")
+        if bad:
+            self.problems.append(f"{self.path}: {bad} parts of the stream cannot be decoded")
+        if stopped:
+            self.problems.append(f"{self.path}: breaks off after {number} frames ({stopped})")
+        elif complete and time - start < promised * (1 - MISSING_SHARE) - MISSING_SECONDS:
+            self.problems.append(
+                f"{self.path}: breaks off after {time - start:.1f} s, its header promises {promised:.1f} s"
+            )
+
+
+@contextmanager
+def _opened(path: Path, threads: int) -> Iterator[Any]:
+    av = require("av", "PyAV", "reading a video")
+    try:
+        container = av.open(str(path), metadata_errors="replace")
+    except (av.error.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read as a video ({reason}); broken or not a video") from error
+    with container:
+        if not container.streams.video:
+            raise DataError(f"{path}: no video stream in it; broken or not a video")
+        stream = container.streams.video[0]
+        try:
+            if threads:
+                stream.codec_context.thread_count = threads
+            else:
+                stream.thread_type = "AUTO"
+        except AttributeError:  # a stream whose codec nobody knows has no context
+            raise DataError(f"{path}: its video codec is not known to ffmpeg") from None
+        yield container
+
+
+def upright(decoded: Any, pixel_aspect: float = 1.0) -> np.ndarray:
+    """Ffmpeg's frame as uint8 [H, W, 3] RGB, with square pixels, turned as the file says.
+
+    Older television formats store 720 x 576 pixels that are not square; faces must not be squeezed.
+    """
+    width = max(1, round(decoded.width * pixel_aspect))
+    image = decoded.to_ndarray(format="rgb24", width=width, height=decoded.height)
+    # A phone held upright stores its picture lying, and how to turn it (counterclockwise).
+    return np.ascontiguousarray(np.rot90(image, round(decoded.rotation / 90)))
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -98,44 +249,23 @@ def image_files(folder: Path) -> list[Path]:
     return [folder / name for name in images]
 
 
-def _open_video(path: Path) -> tuple[int | None, Iterator[Frame]]:
-    av = require("av", "PyAV", "reading a video")
-    try:
-        container = av.open(str(path))
-    except av.error.FFmpegError as error:
-        raise DataError(f"{path}: cannot be read as a video ({error.strerror}); broken or not a video") from error
-    if not container.streams.video:
-        container.close()
-        raise DataError(f"{path}: no video stream in it; broken or not a video")
-    container.streams.video[0].thread_type = "AUTO"
-    return container.streams.video[0].frames or None, _decode(path, container, av.error.FFmpegError)
+def frame_numbers(files: list[Path]) -> list[int]:
+    """What number each image's name ends in; their places from 0 if that does not tell them apart."""
+    found = [_TRAILING_NUMBER.search(file.stem) for file in files]
+    numbers = [int(match[1]) for match in found if match]
+    if len(files) == 1 or len(set(numbers)) < len(files) or max(numbers) >= 10_000_000:
+        return list(range(len(files)))
+    return numbers
 
 
-def _decode(path: Path, container: Any, ffmpeg_error: type[Exception]) -> Iterator[Frame]:
-    index, start = 0, None
-    with container:
-        try:
-            for decoded in container.decode(video=0):
-                image = decoded.to_ndarray(format="rgb24")
-                # A phone held upright stores its picture lying, and how to turn it (counterclockwise).
-                image = np.rot90(image, round(decoded.rotation / 90))
-                time = math.nan if decoded.time is None else decoded.time
-                start = time if start is None else start
-                yield Frame(f"{index:07d}", time - start, np.ascontiguousarray(image))
-                index += 1
-        except ffmpeg_error as error:
-            raise DataError(f"{path}: broken after {index} frames ({error})") from error
-    if not index:
-        raise DataError(f"{path}: holds no frames")
-
-
-def batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
-    """Runs of frames of one size, within BATCH_FRAMES and BATCH_PIXELS."""
+def batches(frames: Iterator[Frame], room: int = BATCH_FRAMES) -> Iterator[list[Frame]]:
+    """Runs of frames of one size, within `room` frames and BATCH_PIXELS."""
     batch: list[Frame] = []
     for frame in frames:
         height, width, _ = frame.image.shape
-        room = min(BATCH_FRAMES, BATCH_PIXELS // (height * width))
-        if batch and (frame.image.shape != batch[0].image.shape or len(batch) >= room):
+        if batch and (
+            frame.image.shape != batch[0].image.shape or len(batch) >= min(room, BATCH_PIXELS // (height * width))
+        ):
             yield batch
             batch = []
         batch.append(frame)

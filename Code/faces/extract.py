@@ -1,0 +1,116 @@
+"""Who is where in an input, and their faces, cut out: two readings, so that memory does not grow with pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from Code.faces.align import PAPER_EYES, Eyes, align_face
+from Code.faces.detect import Detector
+from Code.faces.track import CutFinder, Path, Track, Tracker, credible, main_track
+from Code.faces.video import Source, batches
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What was found in P processed frames.
+
+    Attributes:
+        names: P names, see `Frame`.
+        numbers: int64 [P], numbers in the source.
+        times: float64 [P], seconds; NaN for images.
+        cuts: positions at which a new shot begins.
+        tracks: everybody, false alarms included.
+        people: indices of the tracks that are no false alarm.
+        problems: what could not be read, a line each.
+    """
+
+    names: tuple[str, ...]
+    numbers: np.ndarray
+    times: np.ndarray
+    cuts: tuple[int, ...]
+    tracks: list[Track]
+    people: list[int]
+    problems: tuple[str, ...]
+
+    def main(self, start: int = 0, stop: int | None = None) -> int | None:
+        """Index of the main person's track over positions [start, stop); None if there is nobody."""
+        return main_track(self.tracks, self.people, start, stop)
+
+
+def analyse(
+    source: Source,
+    detector: Detector,
+    *,
+    fps: float | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Analysis:
+    """The first reading: detects, finds cuts, tracks.
+
+    Args:
+        source: read once, a batch at a time.
+        detector: finds the faces.
+        fps: at most this many frames a second.
+        progress: told how far it is, in frames of the source since the last call.
+
+    Raises:
+        DataError: if nothing of the source can be read.
+    """
+    names: list[str] = []
+    numbers: list[int] = []
+    times: list[float] = []
+    cuts: list[int] = []
+    tracker, is_cut = Tracker(), CutFinder()
+    done = 0
+    for batch in batches(source.frames(fps=fps)):
+        for frame, faces in zip(batch, detector(np.stack([frame.image for frame in batch])), strict=True):
+            position, cut = len(names), is_cut(frame.image)
+            if cut:
+                cuts.append(position)
+            tracker.update(position, frame.time, faces, cut)
+            names.append(frame.name)
+            numbers.append(frame.number)
+            times.append(frame.time)
+        if progress is not None:
+            reached = numbers[-1] + 1 if source.is_video else len(names)
+            progress(reached - done)
+            done = reached
+    return Analysis(
+        names=tuple(names),
+        numbers=np.array(numbers, dtype=np.int64),
+        times=np.array(times, dtype=np.float64),
+        cuts=tuple(cuts),
+        tracks=tracker.tracks,
+        people=credible(tracker.tracks, len(names)),
+        problems=tuple(source.problems),
+    )
+
+
+class Cutout(NamedTuple):
+    """One face: whose (key of the paths), which of their T frames, uint8 [224, 224, 3]."""
+
+    track: int
+    place: int
+    image: np.ndarray
+
+
+def cut_out(source: Source, analysis: Analysis, paths: Mapping[int, Path], eyes: Eyes = PAPER_EYES) -> Iterator[Cutout]:
+    """The second reading: the faces of some people, in the order of the frames.
+
+    Args:
+        source: what `analysis` is of.
+        paths: by index of their tracks.
+        eyes: where the eyes go.
+    """
+    asked: dict[int, list[tuple[int, int]]] = {}
+    for track, path in paths.items():
+        for place, position in enumerate(path.positions):
+            asked.setdefault(int(analysis.numbers[position]), []).append((track, place))
+    for frame in source.frames(wanted=asked):
+        for track, place in asked[frame.number]:
+            path = paths[track]
+            image = align_face(frame.image, path.smooth_landmarks[place], path.smooth_boxes[place], eyes)
+            yield Cutout(track, place, image)

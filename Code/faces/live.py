@@ -1,0 +1,184 @@
+"""A camera's pictures, as they come, and a running answer."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, stack
+
+from Code.data.clips import DataError
+from Code.faces.align import align_face
+from Code.faces.predict import Predictor
+from Code.faces.track import NEIGHBOURS, CutFinder, Tracker
+from Code.faces.video import Frame, require, upright
+
+
+@dataclass(frozen=True)
+class LiveAnswer:
+    """What the network says about the last seconds.
+
+    Attributes:
+        frame: the newest picture.
+        expression: the most probable label; empty while nobody shows a face.
+        share: its probability.
+        weight: what the newest frame counts, as a share of the heaviest one of the window; None: no face in it.
+        box: float64 [4], the main person's face in the newest picture; None: not there.
+        faces: frames that the answer rests on.
+    """
+
+    frame: Frame
+    expression: str
+    share: float
+    weight: float | None
+    box: np.ndarray | None
+    faces: int
+
+
+@dataclass(frozen=True)
+class _Seen:
+    time: float
+    track: int
+    area: float
+    landmarks: np.ndarray
+    box: np.ndarray
+
+
+def open_camera(which: str) -> tuple[Any, bool]:
+    """A camera by its number, or whatever else ffmpeg opens: a device, a stream's address, a file.
+
+    Returns:
+        PyAV's container, and whether pictures come at their own pace, so that late ones are worthless.
+
+    Raises:
+        DataError: if it cannot be opened.
+        MissingExtraError: without PyAV.
+    """
+    av = require("av", "PyAV", "reading a camera")
+    name, kind = which, None
+    if which.isdecimal():
+        if sys.platform == "win32":
+            raise DataError(f'--camera {which}: Windows knows cameras by name; give "video=NAME"')
+        name, kind = (which, "avfoundation") if sys.platform == "darwin" else (f"/dev/video{which}", "v4l2")
+    elif which.startswith("video="):
+        kind = "dshow"
+    try:
+        container = av.open(name, format=kind)
+    except (av.error.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"--camera {which}: {name} cannot be opened ({reason}); is there a camera?") from None
+    if not container.streams.video:
+        container.close()
+        raise DataError(f"--camera {which}: no video comes from {name}")
+    return container, not Path(name).is_file()
+
+
+def camera_frames(which: str) -> Iterator[Frame]:
+    """Frames of a camera, RGB, upright, with seconds since the first; of a live one always the newest.
+
+    Raises:
+        DataError: if it cannot be opened, or sends nothing that can be decoded.
+    """
+    container, at_its_own_pace = open_camera(which)
+    av = require("av", "PyAV", "reading a camera")
+    with container:
+        decoded = container.decode(video=0)
+        start, number = math.nan, 0
+        try:
+            for picture in _newest(decoded) if at_its_own_pace else decoded:
+                time = number / 25 if picture.time is None else picture.time
+                start = time if number == 0 else start
+                yield Frame(f"{number:07d}", number, time - start, upright(picture))
+                number += 1
+        except av.error.FFmpegError as error:
+            raise DataError(f"--camera {which}: stopped sending after {number} frames ({error.strerror})") from None
+
+
+def _newest(decoded: Iterator[Any]) -> Iterator[Any]:
+    """Reads in a thread of its own and hands out the latest picture only: a queue would lag further and further."""
+    ready = threading.Condition()
+    latest: list[Any] = []
+    ended: list[Exception | None] = []  # why nothing more comes
+
+    def read() -> None:
+        try:
+            for picture in decoded:
+                with ready:
+                    latest[:] = [picture]
+                    ready.notify()
+                    if ended:
+                        return
+        except Exception as error:  # told to whoever waits
+            ended.append(error)
+        with ready:
+            ended.append(None)
+            ready.notify()
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        while True:
+            with ready:
+                ready.wait_for(lambda: latest or ended)
+                if not latest:
+                    if isinstance(ended[0], Exception):
+                        raise ended[0]
+                    return
+                picture = latest.pop()
+            yield picture
+    finally:
+        ended.append(None)
+
+
+def watch(predictor: Predictor, frames: Iterator[Frame], window: float) -> Iterator[LiveAnswer]:
+    """Answers after every frame, from the main person's faces of the last `window` seconds.
+
+    Args:
+        predictor: detects and encodes.
+        frames: with times.
+        window: seconds.
+    """
+    tracker, is_cut = Tracker(), CutFinder()
+    seen: deque[_Seen] = deque()
+    features: deque[tuple[float, int, Tensor]] = deque()
+    labels = predictor.info["labels"]
+    for position, frame in enumerate(frames):
+        faces = predictor.detector(frame.image[None])[0]
+        tracks = tracker.update(position, frame.time, faces, is_cut(frame.image))
+        while seen and seen[0].time <= frame.time - window:
+            seen.popleft()
+        while features and features[0][0] <= frame.time - window:
+            features.popleft()
+        for index, track in enumerate(tracks):
+            box = faces.boxes[index]
+            area = float((box[2:] - box[:2]).clip(min=0).prod())
+            seen.append(_Seen(frame.time, track, area, faces.landmarks[index], box))
+        sizes: dict[int, float] = {}
+        for face in seen:
+            sizes[face.track] = sizes.get(face.track, 0.0) + face.area
+        main = max(sizes, key=lambda track: sizes[track], default=None)
+        here = main is not None and main in tracks
+        box = None
+        if here:
+            # Only the past is known: the mean of the last frames lags by one, and does not tremble.
+            last = [face for face in seen if face.track == main][-(NEIGHBOURS + 1) :]
+            landmarks = np.mean([face.landmarks for face in last], axis=0)
+            smooth = np.mean([face.box for face in last], axis=0)
+            crop = align_face(frame.image, landmarks, smooth, predictor.eyes)
+            features.append((frame.time, main or 0, predictor.encode([crop])[0]))
+            box = last[-1].box
+        mine = [feature for _, track, feature in features if track == main]
+        if not mine:
+            yield LiveAnswer(frame, "", math.nan, None, box, 0)
+            continue
+        output = predictor.attend(stack(mine))
+        shares = output.logits[0].softmax(dim=0)
+        best = int(shares.argmax())
+        weight = float(output.weights[0, -1] / output.weights[0].max()) if here else None
+        yield LiveAnswer(frame, labels[best], float(shares[best]), weight, box, len(mine))

@@ -1,0 +1,240 @@
+"""Videos or raw frames to folders of aligned faces: one clip after another, or several at a time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from Code.data.clips import DataError
+from Code.faces.detect import Detector
+from Code.faces.extract import analyse, cut_out
+from Code.faces.jobs import Job
+from Code.faces.records import (
+    STATE,
+    Record,
+    check_settings,
+    csv_rows,
+    is_done,
+    load_record,
+    save_record,
+)
+from Code.faces.track import follow
+from Code.faces.video import Source
+
+QUALITY = 95
+POLL_SECONDS = 0.2
+
+
+class WorkerError(RuntimeError):
+    """A worker process was killed from outside; what was finished stays."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How clips are prepared; the same for all of an output folder.
+
+    Attributes:
+        faces: "main": the main person of each clip; "all": a folder per person.
+        fps: at most this many frames a second; None: all.
+        min_face: smallest face in pixels; None: see `Detector`.
+    """
+
+    faces: str = "main"
+    fps: float | None = None
+    min_face: int | None = None
+
+
+def prepare_clip(
+    job: Job,
+    output: Path,
+    settings: Settings,
+    detector: Detector,
+    *,
+    threads: int = 0,
+    progress: Callable[[int], object] | None = None,
+) -> Record:
+    """Prepares one clip; its folder appears under `output` when it is whole, its record before that.
+
+    Args:
+        job: what to read.
+        output: folder of all clips.
+        settings: how.
+        detector: finds the faces.
+        threads: of the video decoder; 0 lets ffmpeg choose.
+        progress: told how many frames were looked at since the last call.
+    """
+    record = Record(job.name, job.fingerprint())
+    workshop = output / STATE / "partial" / f"{os.getpid()}"
+    shutil.rmtree(workshop, ignore_errors=True)
+    before = load_record(output, job.name)
+    try:
+        source = Source(job.path, threads=threads)
+        analysis = analyse(source, detector, fps=settings.fps, progress=progress)
+    except DataError as error:
+        record.error = "; ".join(error.problems)
+        _discard(output, before, workshop)
+        save_record(output, record, "")
+        return record
+    main = analysis.main()
+    chosen = [] if main is None else [main]
+    if settings.faces == "all":
+        chosen = analysis.people
+    paths = {track: follow(analysis.tracks[track], analysis.times) for track in chosen}
+    names = {
+        track: job.name if settings.faces == "main" else f"{job.name}_{count:02d}"
+        for count, track in enumerate(chosen, start=1)
+    }
+    for track in chosen:
+        (workshop / names[track]).mkdir(parents=True)
+    for track, place, image in cut_out(source, analysis, paths):
+        number = analysis.numbers[paths[track].positions[place]]
+        Image.fromarray(image).save(workshop / names[track] / f"{number:07d}.jpg", quality=QUALITY)
+
+    record.folders = {names[track]: len(paths[track]) for track in chosen}
+    record.frames, record.people, record.cuts = len(analysis.names), len(analysis.people), len(analysis.cuts)
+    shown = {int(position) for path in paths.values() for position in path.positions}
+    record.faces, record.filled = len(shown), int(sum(path.filled.sum() for path in paths.values()))
+    record.problems = list(analysis.problems)
+    # The record first: a folder that is there without one would not be known for ours. A record without its
+    # folders means that the clip is not done.
+    _discard(output, before, workshop)
+    save_record(output, record, csv_rows([(names[t], t, paths[t]) for t in chosen], job.name, analysis))
+    for name in record.folders:
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        (workshop / name).replace(output / name)
+    shutil.rmtree(workshop, ignore_errors=True)
+    return record
+
+
+def _discard(output: Path, before: Record | None, workshop: Path) -> None:
+    """Moves what an earlier attempt of ours left out of the way, in one step each, then deletes it."""
+    for count, name in enumerate(before.folders if before else ()):
+        if (output / name).exists():
+            away = workshop / f".old-{count}"
+            away.parent.mkdir(parents=True, exist_ok=True)
+            (output / name).replace(away)
+            shutil.rmtree(away)
+
+
+def plan(jobs: Sequence[Job], output: Path, settings: Settings) -> tuple[list[Job], list[Record]]:
+    """Looks at what an earlier call has done.
+
+    Returns:
+        What is left to do, and the records of what is done.
+
+    Raises:
+        DataError: if the folder was begun otherwise, or holds folders that are not ours.
+    """
+    try:
+        (output / STATE).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{output}: cannot be made ({error.strerror}); name a folder to write to") from None
+    check_settings(output, asdict(settings))
+    shutil.rmtree(output / STATE / "partial", ignore_errors=True)
+    left, done, foreign = [], [], []
+    for job in jobs:
+        record = load_record(output, job.name)
+        if record is not None and is_done(output, record, job.fingerprint()):
+            done.append(record)
+        else:
+            left.append(job)
+            if record is None and (output / job.name).exists() and not _leads_to_clips(output / job.name):
+                foreign.append(f"{output / job.name}: is there already, and was not made here; move it away")
+    if foreign:
+        raise DataError(foreign, str(output))
+    return left, done
+
+
+def _leads_to_clips(folder: Path) -> bool:
+    """Whether a folder is only the way to other clips (a clip `S005` beside clips `S005/001`)."""
+    return folder.is_dir() and all(entry.is_dir() for entry in os.scandir(folder))
+
+
+def prepare_all(
+    jobs: Sequence[Job],
+    output: Path,
+    settings: Settings,
+    *,
+    workers: int,
+    device: torch.device,
+    progress: Callable[[int], object],
+) -> Iterator[Record]:
+    """Prepares clips, in this process or in several, and yields their records as they are finished.
+
+    One worker process has one torch thread: two processes with two threads each fight for two cores and come
+    to a halt. Alone, this process keeps all of its threads.
+
+    Raises:
+        WorkerError: if a worker was killed.
+    """
+    if workers == 1:
+        detector = Detector(device, settings.min_face)
+        for job in jobs:
+            yield prepare_clip(job, output, settings, detector, progress=progress)
+        return
+    # Spawned, not forked: a forked process inherits torch's threads and a GPU it cannot use.
+    context = multiprocessing.get_context("spawn")
+    counter = context.Value("q", 0)
+    pool = ProcessPoolExecutor(
+        workers, context, _start_worker, (str(device), settings, str(output), counter, os.getpid())
+    )
+    told = 0
+    try:
+        waiting: set[Future[Record]] = {pool.submit(_work, job) for job in jobs}
+        while waiting:
+            finished, waiting = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
+            now = counter.value
+            progress(now - told)
+            told = now
+            for future in finished:
+                yield future.result()
+    except BrokenProcessPool:
+        raise WorkerError(
+            "a worker process was killed, perhaps for want of memory; start the same command again to go on, "
+            "with fewer --workers"
+        ) from None
+    finally:
+        # Also when the caller stops early: what is not begun is not begun any more, what is begun ends at once.
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_worker: dict[str, Any] = {}
+
+
+def _start_worker(device: str, settings: Settings, output: str, counter: Any, parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everybody; the parent ends its workers
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    torch.set_num_threads(1)
+    _worker.update(settings=settings, output=Path(output), counter=counter)
+    _worker["detector"] = Detector(device, settings.min_face)
+
+
+def _end_with(parent: int) -> None:
+    """Ends this worker when the process that started it is gone, however that ended."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _count(frames: int) -> None:
+    with _worker["counter"].get_lock():
+        _worker["counter"].value += frames
+
+
+def _work(job: Job) -> Record:
+    return prepare_clip(job, _worker["output"], _worker["settings"], _worker["detector"], threads=1, progress=_count)

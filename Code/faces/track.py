@@ -1,0 +1,243 @@
+"""The same person through a clip: cuts, tracks, short gaps, landmarks without jitter, the main person."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from PIL import Image
+
+from Code.faces.detect import Faces, overlap
+
+# A detection that overlaps the face of the frame before by more than this belongs to the same person.
+SAME_PERSON_IOU = 0.3
+# Images have no time; they are taken for a video of this rate.
+ASSUMED_FPS = 25.0
+# A face that is away for longer is somebody new; one away for a shorter time than GAP was only missed.
+LOST_SECONDS = 2.0
+GAP_SECONDS = 0.4
+GAP_FRAMES = 10
+# Landmarks are averaged over this many neighbours on each side, unless they lie further apart in time.
+NEIGHBOURS = 2
+NEIGHBOUR_SECONDS = 0.2
+# Tracks shorter than this are false alarms, unless the clip has less than SHORT_CLIP frames for each of these
+# frames; so are those the detector is not sure of.
+SHORTEST_TRACK = 3
+SHORT_CLIP = 5
+LEAST_CONFIDENCE = 0.9
+
+_ROW = 15  # box 4, landmarks 10, score 1
+
+
+class CutFinder:
+    """Tells where one camera shot ends and another begins: grey thumbnails that differ far more than usual."""
+
+    SIDE = 32
+    LEAST = 18.0  # grey levels; below this a change of shot is not worth the name
+    RATIO = 4.0  # times the usual difference between neighbours
+    MEMORY = 8  # neighbours that "usual" is taken from
+
+    def __init__(self) -> None:
+        self._last: np.ndarray | None = None
+        self._usual: deque[float] = deque(maxlen=self.MEMORY)
+
+    def __call__(self, image: np.ndarray) -> bool:
+        """Whether a shot begins with this frame, uint8 [H, W, 3]; never with the first one."""
+        step = max(1, min(image.shape[:2]) // (4 * self.SIDE))  # enough pixels for a mean; all of them cost time
+        small = Image.fromarray(np.ascontiguousarray(image[::step, ::step])).convert("L")
+        thumbnail = np.asarray(small.resize((self.SIDE, self.SIDE), Image.Resampling.BOX), dtype=np.float32)
+        last, self._last = self._last, thumbnail
+        if last is None:
+            return False
+        difference = float(np.abs(thumbnail - last).mean())
+        usual = max(1.0, float(np.median(self._usual))) if self._usual else 1.0
+        if difference > max(self.LEAST, self.RATIO * usual):
+            self._usual.clear()
+            return True
+        self._usual.append(difference)
+        return False
+
+
+@dataclass
+class Track:
+    """One person in consecutive frames of one shot, as detected.
+
+    Attributes:
+        positions: which of the processed frames show them, ascending, not always without gaps.
+        rows: 15 numbers per position: box, landmarks, score; flat, since there are many.
+    """
+
+    positions: array[int] = field(default_factory=lambda: array("q"))
+    rows: array[float] = field(default_factory=lambda: array("d"))
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def add(self, position: int, faces: Faces, index: int) -> None:
+        """Takes one detection over."""
+        self.positions.append(position)
+        self.rows.extend(faces.boxes[index])
+        self.rows.extend(faces.landmarks[index].ravel())
+        self.rows.append(faces.scores[index])
+
+    @property
+    def table(self) -> np.ndarray:
+        """float64 [len, 15]: box, landmarks, score."""
+        return np.array(self.rows).reshape(-1, _ROW)
+
+    @property
+    def last_box(self) -> np.ndarray:
+        """float64 [4]."""
+        return np.array(self.rows[-_ROW : -_ROW + 4])
+
+    def weight(self, start: int = 0, stop: int | None = None) -> float:
+        """Size x time: the sum of the face's areas over the frames at positions [start, stop), pixels."""
+        # Views, not copies: a long video asks this for every window. They must not outlive the call, since an
+        # array cannot grow while somebody looks at it.
+        at = np.frombuffer(self.positions, dtype=np.int64)
+        first = int(np.searchsorted(at, start))
+        last = len(at) if stop is None else int(np.searchsorted(at, stop))
+        table = np.frombuffer(self.rows).reshape(-1, _ROW)[first:last]
+        return float((table[:, 2:4] - table[:, :2]).clip(min=0).prod(axis=1).sum())
+
+
+class Tracker:
+    """Joins detections to tracks, frame by frame.
+
+    Attributes:
+        tracks: all of them, in the order of their beginnings.
+    """
+
+    def __init__(self) -> None:
+        self.tracks: list[Track] = []
+        self._alive: list[tuple[int, float]] = []  # index of a track, and when it was last seen, seconds
+
+    def update(self, position: int, time: float, faces: Faces, cut: bool) -> list[int]:
+        """Adds a frame.
+
+        Args:
+            position: of the frame among those processed.
+            time: seconds; NaN takes the position for it, at ASSUMED_FPS.
+            faces: what was found in it.
+            cut: a shot begins with it, so nobody is who they were.
+
+        Returns:
+            For each face the index of its track.
+        """
+        time = position / ASSUMED_FPS if math.isnan(time) else time
+        alive = [] if cut else [(track, seen) for track, seen in self._alive if time - seen <= LOST_SECONDS]
+        # The best pairs first; both sides of a pair are then taken.
+        shared = np.array([overlap(faces.boxes, self.tracks[track].last_box) for track, _ in alive])
+        shared = shared.reshape(len(alive), len(faces.boxes))
+        pairs = sorted(zip(*np.nonzero(shared > SAME_PERSON_IOU), strict=True), key=lambda pair: -shared[pair])
+        of_face: dict[int, int] = {}
+        for row, face in pairs:
+            if face not in of_face and alive[row][0] not in of_face.values():
+                of_face[int(face)] = alive[row][0]
+        for face in range(len(faces.boxes)):
+            if face not in of_face:
+                of_face[face] = len(self.tracks)
+                self.tracks.append(Track())
+            self.tracks[of_face[face]].add(position, faces, face)
+        seen_now = set(of_face.values())
+        self._alive = [entry for entry in alive if entry[0] not in seen_now] + [(track, time) for track in seen_now]
+        return [of_face[face] for face in range(len(faces.boxes))]
+
+
+@dataclass(frozen=True)
+class Path:
+    """One person's way through a clip, ready to be cut out: T frames, short gaps filled.
+
+    Attributes:
+        positions: int64 [T], which of the processed frames, ascending.
+        boxes: float64 [T, 4], as detected, or between two detections.
+        landmarks: float64 [T, 5, 2], likewise.
+        scores: float64 [T], the detector's confidence; NaN where filled.
+        filled: bool [T], the frames in which the face was missed.
+        smooth_boxes, smooth_landmarks: averaged over neighbouring frames; what alignment uses.
+    """
+
+    positions: np.ndarray
+    boxes: np.ndarray
+    landmarks: np.ndarray
+    scores: np.ndarray
+    filled: np.ndarray
+    smooth_boxes: np.ndarray
+    smooth_landmarks: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def only(self, places: np.ndarray) -> Path:
+        """The path at some of its T places, int64 [t]."""
+        return Path(**{name: values[places] for name, values in vars(self).items()})
+
+
+def follow(track: Track, times: Sequence[float] | np.ndarray) -> Path:
+    """Fills a track's short gaps and takes the jitter out of its landmarks.
+
+    Args:
+        track: at least one detection.
+        times: seconds of all processed frames; NaN: at ASSUMED_FPS.
+    """
+    clock = np.asarray(times, dtype=np.float64)
+    clock = np.where(np.isnan(clock), np.arange(len(clock)) / ASSUMED_FPS, clock)
+    seen, table = np.array(track.positions), track.table
+    positions = [seen[:1]]
+    for before, after in pairwise(seen):
+        short = after - before <= GAP_FRAMES and clock[after] - clock[before] <= GAP_SECONDS + 1e-6
+        positions.append(np.arange(before + 1, after + 1) if short else np.array([after]))
+    at = np.concatenate(positions)
+    filled = ~np.isin(at, seen)
+    values = np.stack([np.interp(clock[at], clock[seen], column) for column in table[:, :14].T], axis=1)  # [T, 14]
+    scores = np.full(len(at), np.nan)
+    scores[~filled] = table[:, 14]
+    smooth = _average(values, at, clock[at])
+    return Path(
+        positions=at,
+        boxes=values[:, :4],
+        landmarks=values[:, 4:].reshape(-1, 5, 2),
+        scores=scores,
+        filled=filled,
+        smooth_boxes=smooth[:, :4],
+        smooth_landmarks=smooth[:, 4:].reshape(-1, 5, 2),
+    )
+
+
+def _average(values: np.ndarray, positions: np.ndarray, clock: np.ndarray) -> np.ndarray:
+    """Mean [T, V] over up to NEIGHBOURS rows on each side, as many before as after, so that nothing lags."""
+    count = len(values)
+    total, weight = values.copy(), np.ones((count, 1))
+    valid = np.ones(count, dtype=bool)
+    for reach in range(1, NEIGHBOURS + 1):
+        before, after = np.arange(count) - reach, np.arange(count) + reach
+        inside = (before >= 0) & (after < count)
+        low, high = before.clip(min=0), after.clip(max=count - 1)
+        # Neighbours of the clip, not only of the track, and near in time: not of a thinned video.
+        near = (positions[high] - positions[low] == 2 * reach) & (clock[high] - clock[low] <= 2 * NEIGHBOUR_SECONDS)
+        valid &= inside & near
+        total[valid] += values[low[valid]] + values[high[valid]]
+        weight[valid] += 2
+    return total / weight
+
+
+def credible(tracks: Sequence[Track], num_frames: int) -> list[int]:
+    """Indices of the tracks that are no false alarm."""
+    shortest = min(SHORTEST_TRACK, max(1, num_frames // SHORT_CLIP))
+    return [
+        index
+        for index, track in enumerate(tracks)
+        if len(track) >= shortest and track.table[:, 14].mean() >= LEAST_CONFIDENCE
+    ]
+
+
+def main_track(tracks: Sequence[Track], among: Sequence[int], start: int = 0, stop: int | None = None) -> int | None:
+    """The main person's track: the largest size x time over positions [start, stop); None if nobody is there."""
+    weights = {index: tracks[index].weight(start, stop) for index in among}
+    best = max(weights, key=lambda index: weights[index], default=None)
+    return best if best is not None and weights[best] > 0 else None

@@ -1,0 +1,146 @@
+"""What the tests of faces share: tiny networks, crops, videos of drawn people, and a way to call the scripts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import Predict_Video
+import Prepare_Faces
+from Code.data.sample_clip import SampleSpec, draw_clip
+from Code.network.fan import FAN
+from Code.network.pretrained import save_atomically, to_published
+from Code.training.setup import run_script
+
+AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
+SIZE = 40  # input side of the tiny networks
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, FAN]]:
+    """Random networks: a FER+ frame classifier in the published format, and a run's FAN."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    torch.manual_seed(0)
+    classifier, fan = FAN(2, 8).eval(), FAN(1, 7).eval()
+    classifier.pred_fc1.weight.data *= 20  # else all probabilities are nearly equal
+    fan.alpha[0].weight.data *= 20
+    fan.pred_fc2.weight.data *= 20
+    save_atomically({"state_dict": to_published(classifier), "image_size": SIZE}, folder / "ferplus.pth.tar")
+    run = {"format": "emotion-fan/1", "state_dict": fan.state_dict(), "at_type": 1, "labels": list(AFEW)}
+    save_atomically({**run, "image_size": SIZE, "dataset": "afew", "epoch": 3}, folder / "best.pth")
+    return {"classifier": (folder / "ferplus.pth.tar", classifier), "fan": (folder / "best.pth", fan)}
+
+
+@pytest.fixture
+def crops(tmp_path: Path) -> Path:
+    """Five coloured pictures of 50 x 50, smooth so that resizing keeps them apart."""
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    coarse = np.random.default_rng(1).integers(0, 256, (5, 4, 4, 3), dtype=np.uint8)
+    for number, pixels in enumerate(coarse):
+        Image.fromarray(pixels).resize((50, 50), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def predict(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+    """Runs Predict_Video.py in this process, in a folder of its own; returns its exit status."""
+
+    def call(*args: Any) -> int:
+        flags = ("--device", "cpu", "--output", tmp_path / "predictions")
+        return run_main(Predict_Video.main, monkeypatch, "Predict_Video.py", *flags, *args)
+
+    return call
+
+
+@pytest.fixture
+def prepare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs Prepare_Faces.py in this process, with one worker unless told otherwise; returns its exit status."""
+
+    def call(*args: Any) -> int:
+        workers = () if "--workers" in args else ("--workers", 1)
+        return run_main(Prepare_Faces.main, monkeypatch, "Prepare_Faces.py", "--device", "cpu", *workers, *args)
+
+    return call
+
+
+def run_main(main: Callable[[], int], monkeypatch: pytest.MonkeyPatch, *argv: Any) -> int:
+    monkeypatch.setattr(sys, "argv", [str(part) for part in argv])
+    try:
+        return run_script(main)
+    except SystemExit as stop:
+        assert isinstance(stop.code, int)
+        return stop.code
+
+
+@pytest.fixture(scope="session")
+def person() -> Callable[..., Image.Image]:
+    """A person of the generated sample, 224 x 224: the detector takes all of them for real, so the tests can."""
+    drawn: dict[tuple[int, str], list[Image.Image]] = {}
+
+    def draw(number: int = 0, expression: str = "Neutral", frame: int = 0) -> Image.Image:
+        if (number, expression) not in drawn:
+            spec = SampleSpec(frames=(4, 4), distractors=(0.0, 0.0), noise=(0.0, 0.0), size=224)
+            drawn[number, expression] = [image for image, _ in draw_clip(expression, 0, 0, number, spec)]
+        return drawn[number, expression][frame]
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def write_video() -> Callable[..., Path]:
+    """Encodes pictures as a video: container by suffix, codec by name, times in seconds where they are uneven."""
+    av = pytest.importorskip("av", reason="videos need PyAV")
+
+    def write(
+        path: Path,
+        pictures: list[Image.Image],
+        *,
+        codec: str = "mpeg4",
+        fps: int = 10,
+        times: list[float] | None = None,
+        rotation: int = 0,
+        aspect: Fraction | None = None,
+    ) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream(codec, rate=fps)
+            stream.width, stream.height = pictures[0].size
+            stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+            stream.bit_rate = 4_000_000
+            if aspect:
+                stream.codec_context.sample_aspect_ratio = aspect
+            if times:
+                stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
+            if rotation:
+                stream.set_display_rotation(rotation)
+            for index, picture in enumerate(pictures):
+                frame = av.VideoFrame.from_ndarray(np.asarray(picture.convert("RGB")), format="rgb24")
+                if times:
+                    frame.pts, frame.time_base = round(times[index] * 1000), Fraction(1, 1000)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def scene_of(person: Callable[..., Image.Image]) -> Callable[..., Image.Image]:
+    """A grey room with people in it: (number, left, top, side) each."""
+
+    def draw(*people: tuple[int, int, int, int], size: tuple[int, int] = (192, 144), grey: int = 90) -> Image.Image:
+        room = Image.new("RGB", size, (grey, grey, grey))
+        for number, left, top, side in people:
+            room.paste(person(number).resize((side, side)), (left, top))
+        return room
+
+    return draw
