@@ -5,8 +5,9 @@
     python benchmarks/full_protocol.py --clips 14 --train-frames 300 --val-frames 150       # quick, for a CPU
 
 Draws clips of 224 x 224 JPEG frames, repeats them under other names up to the number asked for, and trains and
-evaluates with the public command at the paper's settings (K = 3, batches of 48 samples, one sample per frame). Epochs after the
-first, which warms up, are scaled to 46 000 samples of 3 frames and 23 000 evaluation frames an epoch, 180 epochs.
+evaluates with the public command at the paper's settings (K = 3, batches of 48 samples, one sample per frame).
+Epochs after the first, which warms up, are scaled to 46 000 samples of 3 frames and 23 000 evaluation frames an
+epoch, 180 epochs.
 """
 
 from __future__ import annotations

@@ -77,7 +77,9 @@ def main() -> int:
         f"\nGenerated sample, {len(args.seeds)} seeds: mean (range); {threads} CPU threads a training; "
         f"{platform.machine()}, {runs[0]['versions']}\n"
     )
-    print("| attention | `--at_type` | accuracy (WAR) % | UAR % | rank correlation with true intensity | training s |")
+    print(
+        "| attention | `--at_type` | accuracy (WAR) % | UAR % | rank correlation with true intensity | whole command s |"
+    )
     print("|---|---|---|---|---|---|")
     for at_type in args.at_types:
         mine = [run for run in runs if run["at_type"] == at_type]
@@ -88,7 +90,7 @@ def main() -> int:
 
         print(
             f"| {NAMES[at_type]} | {at_type} | {column('accuracy', 100, 1)} | {column('uar', 100, 1)} | "
-            f"{column('correlation', 1, 2)} | {column('training_seconds', 1, 0)} |"
+            f"{column('correlation', 1, 2)} | {column('process_seconds', 1, 0)} |"
         )
     (args.output / "table.json").write_text(json.dumps(runs, indent=1) + "\n")
     return 0
