@@ -77,9 +77,7 @@ def main() -> int:
         f"\nGenerated sample, {len(args.seeds)} seeds: mean (range); {threads} CPU threads a training; "
         f"{platform.machine()}, {runs[0]['versions']}\n"
     )
-    print(
-        "| attention | `--at_type` | accuracy (WAR) % | UAR % | rank correlation with true intensity | whole command s |"
-    )
+    print("| attention | `--at_type` | accuracy (WAR) % | UAR % | rank correlation with true intensity | command s |")
     print("|---|---|---|---|---|---|")
     for at_type in args.at_types:
         mine = [run for run in runs if run["at_type"] == at_type]
