@@ -36,7 +36,7 @@ from Code.faces.render import VideoWriter, annotate, attention_picture, curve_pi
 from Code.faces.video import Source
 from Code.faces.windows import Curve
 from Code.network.fan import SCORE_FUSION
-from Code.results.figures import figure_bytes
+from Code.results.style import figure_bytes
 from Code.training.engine import choose_compute
 from Code.training.errors import UsageError
 from Code.training.protocols import ATTENTIONS
