@@ -149,7 +149,7 @@ def test_what_can_be_read_of_a_damaged_video_is_read_and_the_damage_is_told(
 def test_one_broken_image_of_a_folder_is_told_and_all_broken_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(b"no image")
     source = Source(tmp_path)
-    with pytest.raises(DataError, match=r"1\.png: cannot be read"):
+    with pytest.raises(DataError, match=r"1\.png: not an image"):
         list(source.frames())
     Image.new("RGB", (8, 8)).save(tmp_path / "2.png")
     source = Source(tmp_path)
