@@ -334,3 +334,16 @@ def test_quick_part_warns_before_a_training(call, sample, tmp_path):
     assert done.status == 0
     (line,) = [line for line in done.err.splitlines() if "grey" in line]
     assert line.startswith("warning: grey frames among coloured ones: 1 in train")
+
+
+def test_script_checks_all_folds_each_image_once(call, sample, tmp_path):
+    shutil.copytree(sample, tmp_path / "Data/Sample")
+    roots = ("--train-root", "Data/Sample/Train", "--val-root", "Data/Sample/Val")
+    lists = ("--train-list", "Data/Sample/list_train.txt", "--val-list", "Data/Sample/list_eval.txt")
+    done = call(script, "--dataset", "sample", *roots, *lists, "--fold", "all", "--check", "--json", cwd=tmp_path)
+    report = json.loads(done.out)
+    assert report["frames"] == len(list((tmp_path / "Data/Sample").glob("*/*/*/*.jpg")))
+    counts = {check["name"]: check["found"] for check in report["checks"]}
+    assert counts["persons in both splits"] == counts["clips in both splits"] == 0 and done.status < 2
+    truncate(sorted((tmp_path / "Data/Sample/Val").glob("*/*/*.jpg"))[0])
+    assert call(script, "--dataset", "sample", *roots, *lists, "--fold", 2, "--check", cwd=tmp_path).status == 2
