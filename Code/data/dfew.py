@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 
 from Code.data.clips import ClipSet
-from Code.data.lists import ListedClip, ListError, printable, quoted, read_text, text_lines
+from Code.data.lists import ListedClip, ListError, collect, printable, quoted, read_text, text_lines
 from Code.data.reading import Report, read_clips, require_root
 
 # In the order of the file's numbers, which begin with 1.
@@ -71,26 +71,14 @@ def _read_csv(path: str, labels: Sequence[str]) -> tuple[list[ListedClip], list[
     number, header = lines[0]
     if [word.strip(' "').lower() for word in header.split(",")] != ["video_name", "label"]:
         return [], [f"{path}, line {number}: {quoted(header)} is not DFEW's header video_name,label"]
-    clips: list[ListedClip] = []
-    problems: list[str] = []
-    first_seen: dict[str, int] = {}
-    for number, line in lines[1:]:
-        try:
-            name, label = _parse(line)
-            if name in first_seen:
-                raise ValueError(f"{quoted(name)} is already in line {first_seen[name]}; delete one")
-        except ValueError as error:
-            problems.append(f"{path}, line {number}: {error}")
-            continue
-        first_seen[name] = number
-        clips.append(ListedClip(name, labels.index(DFEW_LABELS[label - 1]), number))
+    clips, problems = collect(path, lines[1:], lambda line, number: _parse(line, number, labels))
     if not clips and not problems:
         problems.append(f"{path}: the list is empty below its header")
     return clips, problems
 
 
-def _parse(line: str) -> tuple[str, int]:
-    """(name of five digits, label from 1) of a line."""
+def _parse(line: str, line_number: int, labels: Sequence[str]) -> ListedClip:
+    """The clip of a line: a name of five digits, a label from 1."""
     try:
         row = next(csv.reader([line], strict=True))
     except csv.Error:
@@ -104,4 +92,4 @@ def _parse(line: str) -> tuple[str, int]:
         raise ValueError(f"{quoted(name)} is no clip's number")
     if not re.fullmatch(r"[1-7](?:\.0)?", label):
         raise ValueError(f"label {quoted(label)} is not a number from 1 ({DFEW_LABELS[0]}) to 7 ({DFEW_LABELS[-1]})")
-    return printable(number[1]).zfill(5), int(label[0])
+    return ListedClip(printable(number[1]).zfill(5), labels.index(DFEW_LABELS[int(label[0]) - 1]), line_number)

@@ -12,7 +12,7 @@ import os
 import posixpath
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
@@ -104,22 +104,43 @@ def read_list(
         text = read_text(path, if_missing)
     except ListError as error:
         return [], [str(error)]
+    clips, problems = collect(path, text_lines(text), lambda line, number: _listed(line, number, labels, form))
+    if not clips and not problems:
+        problems.append(f"{path}: the list is empty; lines are {form}")
+    return clips, problems
 
+
+def _listed(line: str, number: int, labels: Sequence[str], form: str) -> ListedClip:
+    name, class_name = _parse_line(line, labels, form)
+    return ListedClip(name, labels.index(class_name), number)
+
+
+def collect(
+    path: str, lines: Iterable[tuple[int, str]], parse: Callable[[str, int], ListedClip]
+) -> tuple[list[ListedClip], list[str]]:
+    """Parses the lines of a list that name one clip each, and goes on behind a bad one.
+
+    Args:
+        path: of the list, for messages.
+        lines: (line number, text).
+        parse: (text, line number) -> clip; raises ValueError with what is wrong.
+
+    Returns:
+        The well-formed lines in order, each name once, and a line of text for every problem.
+    """
     clips: list[ListedClip] = []
     problems: list[str] = []
     first_seen: dict[str, int] = {}
-    for number, line in text_lines(text):
+    for number, line in lines:
         try:
-            name, class_name = _parse_line(line, labels, form)
-            if name in first_seen:
-                raise ValueError(f"{quoted(name)} is already in line {first_seen[name]}; delete one")
+            clip = parse(line, number)
+            if clip.name in first_seen:
+                raise ValueError(f"{quoted(clip.name)} is already in line {first_seen[clip.name]}; delete one")
         except ValueError as error:
             problems.append(f"{path}, line {number}: {error}")
             continue
-        first_seen[name] = number
-        clips.append(ListedClip(name, labels.index(class_name), number))
-    if not clips and not problems:
-        problems.append(f"{path}: the list is empty; lines are {form}")
+        first_seen[clip.name] = number
+        clips.append(clip)
     return clips, problems
 
 

@@ -12,7 +12,17 @@ import re
 from collections.abc import Sequence
 
 from Code.data.clips import ClipSet
-from Code.data.lists import ListedClip, ListError, is_absolute, printable, quoted, read_text, slashed, text_lines
+from Code.data.lists import (
+    ListedClip,
+    ListError,
+    collect,
+    is_absolute,
+    printable,
+    quoted,
+    read_text,
+    slashed,
+    text_lines,
+)
 from Code.data.reading import Report, read_clips, require_root
 
 # What the indices mean in all of these lists, whatever the dataset's own order is.
@@ -97,39 +107,31 @@ def _parse_all(
     path: str, labels: Sequence[str], meaning: Sequence[str], roots: _Roots, problems: list[str]
 ) -> tuple[list[ListedClip], list[str]]:
     """The well-formed lines, and the absolute paths for which no root is known."""
-    listed: list[ListedClip] = []
     foreign: list[str] = []
-    first_seen: dict[str, int] = {}
+
+    def parse(line: str, number: int) -> ListedClip:
+        match = _LINE.fullmatch(line)
+        if not match or "\0" in line:
+            raise ValueError(f"{quoted(line)} is malformed; expected <clip folder> <frames> <label index>")
+        index = int(match[3])
+        if index >= len(meaning):
+            known = ", ".join(f"{i} {name}" for i, name in enumerate(meaning))
+            raise ValueError(f"label {index} is unknown; known: {known}")
+        if meaning[index] not in labels:
+            raise ValueError(f"label {index} is {meaning[index]}, which is no class of this dataset")
+        place = roots.locate(match[1])
+        if place is None:
+            if is_absolute(slashed(match[1])):
+                foreign.append(slashed(match[1]))
+            raise ValueError(f"{quoted(match[1])} lies in no folder known here; say where with --root-map OLD=NEW")
+        name, folder = place
+        return ListedClip(name, labels.index(meaning[index]), number, folder=folder, frames=int(match[2]))
+
     try:
-        text = read_text(path)
+        listed, wrong = collect(path, text_lines(read_text(path)), parse)
     except ListError as error:
-        problems.append(str(error))
-        return [], []
-    for number, line in text_lines(text):
-        try:
-            match = _LINE.fullmatch(line)
-            if not match or "\0" in line:
-                raise ValueError(f"{quoted(line)} is malformed; expected <clip folder> <frames> <label index>")
-            index = int(match[3])
-            if index >= len(meaning):
-                known = ", ".join(f"{i} {name}" for i, name in enumerate(meaning))
-                raise ValueError(f"label {index} is unknown; known: {known}")
-            if meaning[index] not in labels:
-                raise ValueError(f"label {index} is {meaning[index]}, which is no class of this dataset")
-            place = roots.locate(match[1])
-            if place is None:
-                if is_absolute(slashed(match[1])):
-                    foreign.append(slashed(match[1]))
-                raise ValueError(f"{quoted(match[1])} lies in no folder known here; say where with --root-map OLD=NEW")
-            name, folder = place
-            if name in first_seen:
-                raise ValueError(f"{quoted(name)} is already in line {first_seen[name]}; delete one")
-        except ValueError as error:
-            problems.append(f"{path}, line {number}: {error}")
-            continue
-        first_seen[name] = number
-        label = labels.index(meaning[index])
-        listed.append(ListedClip(name, label, number, folder=folder, frames=int(match[2])))
-    if not listed and not problems:
-        problems.append(f"{path}: the list is empty; lines are <clip folder> <frames> <label index>")
+        listed, wrong = [], [str(error)]
+    if not listed and not wrong:
+        wrong = [f"{path}: the list is empty; lines are <clip folder> <frames> <label index>"]
+    problems += wrong
     return listed, foreign
