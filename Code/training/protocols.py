@@ -67,6 +67,27 @@ class Protocol:
         return replace(self, epochs=epochs, decay_at=tuple(epochs * at / self.epochs for at in self.decay_at))
 
 
+# The five folds are the dataset's own. Settings are those that its users share: Former-DFER (Zhao and Liu,
+# ACM MM 2021; main_DFEW.py of github.com/zengqunzhao/Former-DFER) takes 16 frames of a clip, one sample a
+# clip and epoch, SGD at 0.01 with momentum 0.9 and weight decay 1e-4, x 0.1 every 40 of 100 epochs, batches of 32.
+_DFEW = Protocol(
+    dataset="dfew",
+    labels=DFEW_LABELS,
+    train_root="Data/DFEW",
+    val_root="Data/DFEW",
+    train_list=DFEW_TRAIN_LIST,
+    val_list=DFEW_TEST_LIST,
+    one_root=True,
+    num_folds=DFEW_FOLDS,
+    num_frames=16,
+    epochs=100,
+    lr=1e-2,
+    batch_size=32,
+    decay=0.1,
+    decay_at=(40, 80),
+    samples_per_clip=1,
+)
+
 PROTOCOLS = {
     # Paper and first release: learning rate 4e-6, x 0.2 after 60 and 120 of 180 epochs, batches of 48.
     "afew": Protocol(
@@ -90,42 +111,17 @@ PROTOCOLS = {
         lr=0.1,
         decay_at=(30,),
     ),
-    # The five folds are the dataset's own. Settings are those that its users share: Former-DFER (Zhao and Liu,
-    # ACM MM 2021; main_DFEW.py of github.com/zengqunzhao/Former-DFER) takes 16 frames of a clip, one sample a
-    # clip and epoch, SGD at 0.01 with momentum 0.9 and weight decay 1e-4, x 0.1 every 40 of 100 epochs, batches of 32.
-    "dfew": Protocol(
-        dataset="dfew",
-        labels=DFEW_LABELS,
-        train_root="Data/DFEW",
-        val_root="Data/DFEW",
-        train_list=DFEW_TRAIN_LIST,
-        val_list=DFEW_TEST_LIST,
-        one_root=True,
-        num_folds=DFEW_FOLDS,
-        num_frames=16,
-        epochs=100,
-        lr=1e-2,
-        batch_size=32,
-        decay=0.1,
-        decay_at=(40, 80),
-        samples_per_clip=1,
-    ),
+    "dfew": _DFEW,
     # The split of all scenes is the dataset's own; settings as for DFEW (main_FERV39K.py of the same project).
-    "ferv39k": Protocol(
+    "ferv39k": replace(
+        _DFEW,
         dataset="ferv39k",
         labels=FERV39K_LABELS,
         train_root="Data/FERV39k",
         val_root="Data/FERV39k",
         train_list=FERV39K_TRAIN_LIST,
         val_list=FERV39K_TEST_LIST,
-        one_root=True,
-        num_frames=16,
-        epochs=100,
-        lr=1e-2,
-        batch_size=32,
-        decay=0.1,
-        decay_at=(40, 80),
-        samples_per_clip=1,
+        num_folds=None,
     ),
     # One's own clips: few epochs from a face network at a rate that moves the whole network.
     "folders": Protocol(
