@@ -25,6 +25,7 @@ from pathlib import Path
 from Code.data.stores import CACHES
 from Code.results.report import write_report
 from Code.results.run_figures import write_figures
+from Code.training.allocator import keep_freed_memory
 from Code.training.distributed import processes
 from Code.training.doctor import check_data
 from Code.training.errors import UsageError
@@ -196,6 +197,7 @@ def main() -> int:
         raise UsageError("--json: only goes with --check")
     if args.check:
         return check_data(args)
+    keep_freed_memory()
     with processes(args.device) as world:
         if args.evaluate:
             folder = evaluate_checkpoint(args)

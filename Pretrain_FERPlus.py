@@ -27,6 +27,7 @@ from Code.data.store import ArrayStore, FrameTable
 from Code.network.fan import SCORE_FUSION
 from Code.network.pretrained import load_fan, save_atomically, to_published
 from Code.results.report import write_report
+from Code.training.allocator import keep_freed_memory
 from Code.training.engine import Compute, choose_compute
 from Code.training.errors import UsageError
 from Code.training.runs import Run, newest_whole
@@ -287,6 +288,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.resume:
         restore_arguments(args, parser)
+    keep_freed_memory()
     compute = choose_compute(args.device, args.precision)
     return evaluate_file(args, compute) if args.evaluate else train(args, compute)
 

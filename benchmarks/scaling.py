@@ -4,7 +4,7 @@
 
 Makes stub trees `<Class>/<clip>/<frame>.jpg` in which all frames are links to a few real JPEGs (FERV39k has about
 1 000 000 frames), and measures each size in a process of its own, as its peak memory counts: reading the folders,
-drawing an epoch's plan, and training steps whose frames are decoded on demand.
+drawing an epoch's plan, and training steps whose frames are decoded on demand, a few of each size in turn.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import json
 import os
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-CLASSES, FRAMES_PER_CLIP = 7, 25
+CLASSES, FRAMES_PER_CLIP, STEPS_PER_TURN = 7, 25, 4
 
 
 def make_tree(root: Path, frames: int) -> None:
@@ -51,8 +51,8 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def measure(root: Path) -> dict[str, float]:
-    """Everything about one tree, in this process."""
+def serve(root: Path) -> None:
+    """In a child: indexes a tree, says what that took, and does a turn of training steps for every line it is sent."""
     from Code.data.afew import read_folders
     from Code.data.augment import FlippedClips
     from Code.data.loaders import TrainingBatches
@@ -67,55 +67,93 @@ def measure(root: Path) -> dict[str, float]:
     start = time.perf_counter()
     batches = TrainingBatches(table, store, num_frames=3, batch_size=48, seed=0)
     planned = time.perf_counter() - start
-    model, flips, generator = FAN(1, CLASSES), FlippedClips(), torch.Generator()
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    seconds = []
-    iterator = iter(batches)
-    for _ in range(12):
-        start = time.perf_counter()
-        batch = next(iterator)
-        loss = torch.nn.functional.cross_entropy(model(flips(batch["frames"], generator)).logits, batch["labels"])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        seconds.append(time.perf_counter() - start)
-    return {
+    about = {
         "frames": table.num_frames,
         "index_seconds": indexed,
         "plan_seconds": planned,
-        "step_milliseconds": 1000 * statistics.median(seconds[2:]),
         "peak_memory_gib": peak_memory(),
         "before_data_gib": before,
     }
+    print(json.dumps(about), flush=True)
+    model, flips, generator = FAN(1, CLASSES), FlippedClips(), torch.Generator()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    iterator = iter(batches)
+    for _ in sys.stdin:
+        seconds = []
+        for _ in range(STEPS_PER_TURN):
+            start = time.perf_counter()
+            batch = next(iterator)
+            loss = torch.nn.functional.cross_entropy(model(flips(batch["frames"], generator)).logits, batch["labels"])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            seconds.append(1000 * (time.perf_counter() - start))
+        print(json.dumps({"milliseconds": seconds, "peak_memory_gib": peak_memory()}), flush=True)
+
+
+class Child:
+    """A data set's size, in a process of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--serve", str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.row = self._answer()
+        self.milliseconds: list[float] = []
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"error: the child ended with status {self.process.wait()}; its message is above")
+        return json.loads(line)
+
+    def turn(self, *, counts: bool) -> None:
+        """Some steps, while the other children wait."""
+        assert self.process.stdin
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        answer = self._answer()
+        self.row["peak_memory_gib"] = answer["peak_memory_gib"]
+        if counts:
+            self.milliseconds += answer["milliseconds"]
+
+    def close(self) -> dict[str, Any]:
+        """Ends the process; the table's row."""
+        self.process.communicate()
+        low, middle, high = np.percentile(self.milliseconds, [25, 50, 75])
+        return self.row | {"step_milliseconds": middle, "quartiles": [low, high]}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
+    parser.add_argument("--turns", type=int, default=8, help=f"of {STEPS_PER_TURN} steps for each size, alternating")
     parser.add_argument("--json", type=Path, default=Path("model/scaling.json"))
-    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.measure:
-        print(json.dumps(measure(args.measure)))
+    if args.serve:
+        serve(args.serve)
         return 0
-    rows = []
     with tempfile.TemporaryDirectory() as folder:
+        children = []
         for frames in args.frames:
             root = Path(folder) / str(frames)
             make_tree(root, frames)
-            command = [sys.executable, __file__, "--measure", str(root)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            rows.append(json.loads(done.stdout))
-            shutil.rmtree(root)
-            print(f"# {rows[-1]}", file=sys.stderr, flush=True)
-    print("| frames | index s | plan of an epoch s | training step ms | peak memory GiB | of it before any data |")
+            children.append(Child(root))
+            print(f"# {children[-1].row}", file=sys.stderr, flush=True)
+        for turn in range(args.turns + 1):  # the first warms up
+            for child in children:
+                child.turn(counts=turn > 0)
+        rows = [child.close() for child in children]
+    print("| frames | index s | plan of an epoch s | step ms (quartiles) | peak memory GiB | of it before any data |")
     print("|---|---|---|---|---|---|")
     for row in rows:
+        low, high = row["quartiles"]
         print(
             f"| {row['frames']:,} | {row['index_seconds']:.2f} | {row['plan_seconds']:.2f} | "
-            f"{row['step_milliseconds']:.0f} | {row['peak_memory_gib']:.2f} | {row['before_data_gib']:.2f} |".replace(
-                ",", " "
-            )
+            f"{row['step_milliseconds']:.0f} ({low:.0f} - {high:.0f}) | {row['peak_memory_gib']:.2f} | "
+            f"{row['before_data_gib']:.2f} |".replace(",", " ")
         )
     args.json.parent.mkdir(parents=True, exist_ok=True)
     args.json.write_text(json.dumps(rows, indent=1) + "\n")

@@ -1,0 +1,220 @@
+"""What throughput.py compares: (b) the project's engine, (c) the backbone alone, (d) the machine's matrix product."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from straightforward import BATCH, InItsOwnProcess, K
+from torch import nn
+
+from Code.data.augment import FlippedClips, PlainFrames
+from Code.data.clips import ClipSet
+from Code.data.loaders import EvaluationBatches, TrainingBatches
+from Code.data.store import FileStore, FrameTable
+from Code.data.stores import CacheChoice, open_stores
+from Code.network.fan import FAN
+from Code.training.engine import Compute, evaluate, train_one_epoch
+from Code.training.session import BATCH_FRAMES
+
+
+class Variant(NamedTuple):
+    """One row of the table: frames/s of one measurement, by kind of work."""
+
+    name: str
+    group: str  # "a" to "d"
+    precision: str
+    measure: dict[str, Callable[[], float]]
+
+
+class Bench:
+    """The files, the work of an epoch, and all ways to do it."""
+
+    def __init__(self, clips: ClipSet, size: int, device: torch.device, steps: int, folder: Path) -> None:
+        self.clips, self.size, self.device, self.folder = clips, size, device, folder
+        self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.store, table = FileStore(clips, size), FrameTable.of(clips)
+        # A training of `steps` batches; evaluation of all frames.
+        self.table = table
+        self.samples_per_clip = -(-steps * BATCH // len(table))
+        self.steps = steps
+        self.straightforward: InItsOwnProcess | None = None
+
+    def sync(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def timed(self, frames: int, work: Callable[[], object]) -> float:
+        self.sync()
+        start = time.perf_counter()
+        work()
+        self.sync()
+        return frames / (time.perf_counter() - start)
+
+    def model(self, memory_format: torch.memory_format) -> FAN:
+        torch.manual_seed(0)
+        return FAN(1, 7).to(self.device, memory_format=memory_format)
+
+    # (a)
+
+    def plain(self, workers: int) -> Variant:
+        if self.straightforward is None:
+            self.straightforward = InItsOwnProcess(Path(self.clips.root), self.size, self.device, self.steps)
+        measured = self.straightforward.frames_per_second
+        return Variant(
+            f"straightforward, {workers} workers",
+            "a",
+            "fp32",
+            {kind: partial(measured, kind, workers) for kind in ("train", "evaluate")},
+        )
+
+    def variant(self, name: str, group: str, precision: str, train: Callable, judge: Callable) -> Variant:
+        return Variant(
+            name,
+            group,
+            precision,
+            {
+                "train": lambda: self.timed(self.steps * BATCH * K, train),
+                "evaluate": lambda: self.timed(self.table.num_frames, judge),
+            },
+        )
+
+    # (b)
+
+    def project(self, cache: str, compute: Compute, workers: int, compiled: bool = False) -> Variant:
+        (store,) = open_stores(
+            [self.clips], self.size, CacheChoice(cache, ""), folder=self.folder, device=self.device,
+            workers=self.cores, say=lambda line: None, show_progress=False,
+        )  # fmt: skip
+        model = self.model(torch.channels_last)
+        forward: nn.Module = torch.compile(model) if compiled else model  # type: ignore[assignment]
+        on_gpu = self.device.type == "cuda"
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9, weight_decay=1e-4, fused=on_gpu)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+        loading = {"workers": workers, "pin_memory": on_gpu and cache != "device"}
+        training = TrainingBatches(
+            self.table, store, num_frames=K, batch_size=BATCH, seed=0, samples_per_clip=self.samples_per_clip, **loading
+        )
+        whole_epoch = training.set_epoch
+
+        def set_epoch(epoch: int) -> None:  # the same number of steps as the others
+            whole_epoch(epoch)
+            training.plan.keys, training.clips = training.plan.keys[: self.steps], training.clips[: self.steps]
+
+        training.set_epoch = set_epoch  # type: ignore[method-assign]
+        frames = EvaluationBatches(self.table, store, batch_frames=BATCH_FRAMES[self.device.type], **loading)
+        scaler, flips, plain = compute.scaler(), FlippedClips(), PlainFrames()
+
+        def train() -> None:
+            train_one_epoch(
+                model, training, optimizer, scheduler, scaler, compute=compute, transform=flips, epoch=1, seed=0,
+                forward=forward, show_progress=False,
+            )  # fmt: skip
+
+        def judge() -> None:
+            evaluate(model, frames, compute=compute, transform=plain, show_progress=False)
+
+        name = f"--cache {cache} --precision {compute.precision}" + (" --compile" if compiled else "")
+        return self.variant(name, "b", compute.precision, train, judge)
+
+    # (c)
+
+    def ceiling(self, compute: Compute) -> Variant:
+        model = self.model(torch.channels_last)
+        images = torch.rand(BATCH * K, 3, self.size, self.size, device=self.device)
+        images = images.contiguous(memory_format=torch.channels_last)
+        many = BATCH_FRAMES[self.device.type]
+        packed = torch.rand(many, 3, self.size, self.size, device=self.device)
+        packed = packed.contiguous(memory_format=torch.channels_last)
+        batches = max(1, self.table.num_frames // many)
+
+        def train() -> None:
+            model.train()
+            for _ in range(self.steps):
+                with compute.autocast():
+                    features = model.encode(images)
+                model.zero_grad(set_to_none=True)
+                features.float().sum().backward()
+
+        @torch.inference_mode()
+        def judge() -> None:
+            model.eval()
+            for _ in range(batches):
+                with compute.autocast():
+                    model.encode(packed)
+
+        variant = self.variant(f"backbone alone, {compute.precision}", "c", compute.precision, train, judge)
+        variant.measure["evaluate"] = lambda: self.timed(batches * many, judge)
+        return variant
+
+    # (d)
+
+    def limit(self, compute: Compute) -> Variant:
+        kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[compute.precision]
+        side = 8192 if self.device.type == "cuda" else 2048
+        left, right = (torch.randn(side, side, device=self.device).to(kind) for _ in range(2))
+        operations = operations_per_frame(self.size)
+        products = 20
+
+        def per_second(per_frame: float) -> float:
+            self.sync()
+            start = time.perf_counter()
+            for _ in range(products):
+                left @ right
+            self.sync()
+            return products * 2 * side**3 / (time.perf_counter() - start) / per_frame
+
+        return Variant(
+            f"matrix products, {compute.precision}",
+            "d",
+            compute.precision,
+            {name: partial(per_second, per_frame) for name, per_frame in operations.items()},
+        )
+
+    def parts(self, compute: Compute) -> dict[str, float]:
+        """Milliseconds per frame: decoding on one core; the copy from the cache to floats on the device; the step."""
+        number = min(96, self.table.num_frames)
+        ids = np.arange(number)
+        decode = 1000 / self.timed(number, lambda: self.store.read(ids))
+        (cached,) = open_stores(
+            [self.clips], self.size, CacheChoice("disk", ""), folder=self.folder, device=self.device,
+            workers=self.cores, say=lambda line: None, show_progress=False,
+        )  # fmt: skip
+        plain = PlainFrames()
+        cached.read(ids)
+
+        def copy() -> None:
+            plain(cached.read(ids).to(self.device, non_blocking=True)[:, None])
+
+        copy()
+        copied = 1000 / self.timed(number, copy)
+        ceiling = self.ceiling(compute).measure
+        return {
+            "decode": decode,
+            "copy": copied,
+            "train compute": 1000 / ceiling["train"](),
+            "evaluation compute": 1000 / ceiling["evaluate"](),
+        }
+
+
+def operations_per_frame(size: int) -> dict[str, float]:
+    """Floating-point operations of the backbone's convolutions; a training step needs each thrice, less the first
+    layer's gradient with respect to the image."""
+    counts: list[float] = []
+
+    def count(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+        counts.append(2.0 * output.numel() * module.weight[0].numel())  # type: ignore[union-attr, operator]
+
+    model = FAN(1, 7).eval()
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(count)
+    with torch.inference_mode():
+        model.encode(torch.zeros(1, 3, size, size))
+    return {"train": 3 * sum(counts) - counts[0], "evaluate": sum(counts)}
