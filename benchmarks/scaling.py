@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def serve(root: Path) -> None:
     print(json.dumps(about), flush=True)
     model, flips, generator = FAN(1, CLASSES), FlippedClips(), torch.Generator()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    iterator = iter(batches)
+    iterator = (batch for _ in count() for batch in batches)  # the smallest set's epoch is short
     for _ in sys.stdin:
         seconds = []
         for _ in range(STEPS_PER_TURN):

@@ -27,6 +27,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+from straightforward import BATCH  # noqa: E402
 from variants import Bench, Variant  # noqa: E402
 
 from Code.data.afew import read_folders  # noqa: E402
@@ -37,18 +38,23 @@ from Code.training.runs import describe_device  # noqa: E402
 
 
 def cold_epochs(bench: Bench, compute: Compute, rounds: int) -> dict[str, list[float]]:
-    """Seconds from nothing to the end of a first epoch and its evaluation, without a cache and with a cold one."""
+    """Seconds from nothing to the end of a first epoch and its evaluation, without a cache and with a cold one.
+
+    The epoch is the protocol's: as many samples as there are frames. The order is turned round after round.
+    """
     seconds: dict[str, list[float]] = {"none": [], "disk": []}
-    for number in range(rounds + 1):  # the very first warms up
-        for cache in seconds:
+    bench.steps = -(-bench.table.num_frames // BATCH)
+    bench.samples_per_clip = -(-bench.steps * BATCH // len(bench.table))
+    for number in range(rounds):
+        for cache in list(seconds)[:: 1 if number % 2 == 0 else -1]:
             for file in bench.folder.glob("*.frames"):
                 file.unlink()
             start = time.perf_counter()
             variant = bench.project(cache, compute, workers=0)
             variant.measure["train"]()
             variant.measure["evaluate"]()
-            if number:
-                seconds[cache].append(time.perf_counter() - start)
+            seconds[cache].append(time.perf_counter() - start)
+            print(f"# first epoch, --cache {cache}: {seconds[cache][-1]:.2f} s", file=sys.stderr, flush=True)
     return seconds
 
 
@@ -88,6 +94,7 @@ def main() -> int:
     parser.add_argument("--precisions", nargs="+", default=["auto"], choices=("auto", "fp32", "bf16", "fp16"))
     parser.add_argument("--caches", nargs="+", default=["none", "disk", "device"])
     parser.add_argument("--compile", action="store_true", help="measure --compile, too")
+    parser.add_argument("--only-first-epoch", action="store_true", help="measure only what a cold cache costs")
     parser.add_argument("--no-warm-up", action="store_true", help="the first round then holds what starting costs")
     parser.add_argument("--json", type=Path, default=Path("model/throughput.json"))
     args = parser.parse_args()
@@ -98,11 +105,17 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         spec = SampleSpec(num_train_clips=args.clips, num_val_clips=7, size=args.image_size)
         sample = draw_sample(Path(folder) / "Sample", workers=os.cpu_count() or 1, spec=spec)
-        bench = Bench(read_folders(sample / "Train"), args.image_size, device, args.steps, Path(folder) / "Cache")
+        clips, caches = read_folders(sample / "Train"), Path(folder) / "Cache"
         first = next(iter(computes.values()))
-        on_gpu, cores = device.type == "cuda", bench.cores
-        cold = cold_epochs(bench, first, args.rounds)
-        parts = bench.parts(first)
+        on_gpu = device.type == "cuda"
+        cold = cold_epochs(Bench(clips, args.image_size, device, args.steps, caches), first, args.rounds)
+        said = {name: f"{statistics.median(v):.1f} s ({min(v):.1f} - {max(v):.1f})" for name, v in cold.items()}
+        first_epoch = f"a first epoch and evaluation: {said['none']} without a cache, {said['disk']} with a cold one"
+        if args.only_first_epoch:
+            print(first_epoch)
+            return 0
+        bench = Bench(clips, args.image_size, device, args.steps, caches)
+        parts, cores = bench.parts(first), bench.cores
         variants = [bench.plain(workers) for workers in dict.fromkeys((cores, 8))]
         for compute in computes.values():
             for cache in args.caches:
@@ -130,8 +143,7 @@ def main() -> int:
         f"\n{hardware}; {torch.get_num_threads()} threads, {cores} cores; {args.image_size} x {args.image_size} frames"
     )
     print(f"\n{text}\n\nms per frame: " + ", ".join(f"{name} {value:.3f}" for name, value in parts.items()))
-    said = {name: f"{statistics.median(v):.1f} s ({min(v):.1f} - {max(v):.1f})" for name, v in cold.items()}
-    print(f"first epoch and evaluation: {said['none']} without a cache, {said['disk']} with a cold one")
+    print(first_epoch)
     args.json.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "hardware": hardware,
