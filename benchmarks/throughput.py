@@ -42,8 +42,9 @@ from Code.data.sample import SampleSpec, draw_sample  # noqa: E402
 from Code.data.store import FileStore, FrameTable  # noqa: E402
 from Code.data.stores import CacheChoice, open_stores  # noqa: E402
 from Code.network.fan import FAN  # noqa: E402
-from Code.training.engine import Compute, choose_compute, evaluate, train_one_epoch  # noqa: E402
-from Code.training.runs import describe_device  # noqa: E402
+from Code.training.compute import Compute, choose_compute  # noqa: E402
+from Code.training.engine import evaluate, train_one_epoch  # noqa: E402
+from Code.training.environment import describe_device  # noqa: E402
 from Code.training.session import BATCH_FRAMES  # noqa: E402
 
 K, BATCH, PLAIN_BATCH_FRAMES = 3, 48, 64
