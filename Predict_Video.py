@@ -37,7 +37,7 @@ from Code.faces.video import Source
 from Code.faces.windows import Curve
 from Code.network.fan import SCORE_FUSION
 from Code.results.style import figure_bytes
-from Code.training.engine import choose_compute
+from Code.training.compute import choose_compute
 from Code.training.errors import UsageError
 from Code.training.protocols import ATTENTIONS
 from Code.training.setup import HelpFormatter, run_script

@@ -27,7 +27,7 @@ from Code.faces.prepare import Settings, WorkerError, plan, prepare_all
 from Code.faces.progress import Progress
 from Code.faces.records import Record, Summary, write_report
 from Code.faces.video import MissingExtraError, Source, require
-from Code.training.engine import choose_compute
+from Code.training.compute import choose_compute
 from Code.training.errors import UsageError
 from Code.training.setup import HelpFormatter, positive, run_script
 

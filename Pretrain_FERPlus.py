@@ -28,9 +28,12 @@ from Code.network.fan import SCORE_FUSION
 from Code.network.pretrained import load_fan, save_atomically, to_published
 from Code.results.report import write_report
 from Code.training.allocator import keep_freed_memory
-from Code.training.engine import Compute, choose_compute
+from Code.training.compute import Compute, choose_compute
 from Code.training.errors import UsageError
-from Code.training.runs import Run, newest_whole
+from Code.training.judging import Judged, judge, summary
+from Code.training.run_folders import newest_whole
+from Code.training.runs import Run
+from Code.training.schedules import averaged, one_cycle, per_step
 from Code.training.setup import (
     FERPLUS_FILE,
     MACHINE_FLAGS,
@@ -46,16 +49,10 @@ from Code.training.setup import (
     whole,
 )
 from Code.training.trainer import (
-    Judged,
     Training,
-    averaged,
     conclude,
-    judge,
     load_weights,
-    one_cycle,
-    per_step,
     run_training,
-    summary,
 )
 
 MS1M_FILE = Path("pretrain_model/Resnet18_MS1M_pytorch.pth.tar")

@@ -25,7 +25,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from Code.training.engine import choose_compute  # noqa: E402
+from Code.training.compute import choose_compute  # noqa: E402
 
 
 def main_script(*arguments: object) -> None:

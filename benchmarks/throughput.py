@@ -33,8 +33,8 @@ from variants import Bench, Variant  # noqa: E402
 from Code.data.afew import read_folders  # noqa: E402
 from Code.data.sample import SampleSpec, draw_sample  # noqa: E402
 from Code.training.allocator import keep_freed_memory  # noqa: E402
-from Code.training.engine import Compute, choose_compute  # noqa: E402
-from Code.training.runs import describe_device  # noqa: E402
+from Code.training.compute import Compute, choose_compute  # noqa: E402
+from Code.training.environment import describe_device  # noqa: E402
 
 
 def cold_epochs(bench: Bench, compute: Compute, rounds: int) -> dict[str, list[float]]:

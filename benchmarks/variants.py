@@ -20,8 +20,9 @@ from Code.data.loaders import EvaluationBatches, TrainingBatches
 from Code.data.store import FileStore, FrameTable
 from Code.data.stores import CacheChoice, open_stores
 from Code.network.fan import FAN
-from Code.training.engine import Compute, evaluate, train_one_epoch
-from Code.training.session import BATCH_FRAMES
+from Code.training.compute import Compute
+from Code.training.engine import evaluate, train_one_epoch
+from Code.training.frames import BATCH_FRAMES
 
 
 class Variant(NamedTuple):

@@ -17,7 +17,7 @@ from Code.network.checkpoints import (
     save_atomically,
     save_checkpoint,
 )
-from Code.training.runs import newest_whole
+from Code.training.run_folders import newest_whole
 
 FORMATS = pytest.mark.parametrize("zipped", [False, True], ids=["legacy", "zip"])
 

@@ -22,7 +22,8 @@ from Code.data.loaders import EvaluationBatches, TrainingBatches
 from Code.data.store import ArrayStore, FrameTable
 from Code.network.fan import FAN
 from Code.network.pretrained import save_atomically
-from Code.training import distributed, session
+from Code.training import distributed
+from Code.training import frames as run_frames
 from Code.training.errors import UsageError
 from Code.training.runs import checkpoint_payload
 
@@ -169,7 +170,7 @@ def checkpoint(tmp_path_factory, sample) -> Path:
 
 
 def test_metrics_are_equal_for_one_two_and_three_processes(sample, checkpoint, tmp_path, call, monkeypatch):
-    monkeypatch.setitem(session.BATCH_FRAMES, "cpu", 10)
+    monkeypatch.setitem(run_frames.BATCH_FRAMES, "cpu", 10)
 
     def outcome(world: distributed.World) -> tuple[int, str]:
         flags = ("-e", "--checkpoint", checkpoint, "--dataset", "folders", "--device", "cpu", "--workers", 0)

@@ -11,7 +11,7 @@ import Demo_AFEW_Attention as script
 from Code.network.checkpoints import read_checkpoint, save_atomically
 from Code.network.fan import FAN
 from Code.network.pretrained import to_published
-from Code.training.engine import Compute
+from Code.training.compute import Compute
 from Code.training.features import DrawnView, FeatureStore, FirstView
 
 HEAD = ("alpha", "beta", "pred_fc1", "pred_fc2")

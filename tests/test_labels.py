@@ -17,8 +17,8 @@ from Code.network.fan import FAN
 from Code.network.pretrained import save_atomically
 from Code.training.protocols import PROTOCOLS
 from Code.training.runs import checkpoint_payload
+from Code.training.schedules import decay_after
 from Code.training.setup import start_from
-from Code.training.trainer import decay_after
 from tests.trees import stub_ckplus, stub_clip, stub_dfew
 
 OTHER_ORDER = tuple(reversed(AFEW_LABELS))

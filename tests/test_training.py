@@ -18,11 +18,13 @@ from Code.data.store import ArrayStore, FrameTable
 from Code.network.fan import FAN
 from Code.network.pretrained import CheckpointError, save_atomically, to_published
 from Code.training import engine, setup
-from Code.training.engine import Compute, choose_compute, evaluate, train_one_epoch
+from Code.training.compute import Compute, choose_compute
+from Code.training.engine import evaluate, train_one_epoch
 from Code.training.errors import TrainingDivergedError, UsageError
 from Code.training.protocols import PROTOCOLS
-from Code.training.runs import Run, newest_best
-from Code.training.trainer import averaged, decay_after, one_cycle, per_step
+from Code.training.run_folders import newest_best
+from Code.training.runs import Run
+from Code.training.schedules import averaged, decay_after, one_cycle, per_step
 
 CPU = Compute(torch.device("cpu"))
 LENGTHS = [1, 5, 2, 9, 1, 1, 3]

@@ -16,7 +16,8 @@ from Code.data.augment import to_float
 from Code.data.loaders import EvaluationBatches, Store
 from Code.data.store import FrameTable
 from Code.network.fan import FAN, FANOutput
-from Code.training.engine import Compute, Transform, encode_all
+from Code.training.compute import Compute
+from Code.training.engine import Transform, encode_all
 
 
 class FeatureStore:

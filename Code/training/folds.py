@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from Code.training.compute import choose_compute
 from Code.training.datasets import count_folds
-from Code.training.engine import choose_compute
 from Code.training.inputs import prepare_sample, resolve_protocol
 from Code.training.protocols import ATTENTIONS
 from Code.training.runs import Run

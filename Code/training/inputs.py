@@ -28,9 +28,9 @@ from Code.training.datasets import (
 )
 from Code.training.distributed import local_main_first
 from Code.training.errors import UsageError
+from Code.training.judging import Intensities
 from Code.training.look_over import look_over
 from Code.training.protocols import PROTOCOLS, Protocol
-from Code.training.trainer import Intensities
 
 SAMPLE_ROOT = Path("Data/Sample")
 

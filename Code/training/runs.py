@@ -9,12 +9,10 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -22,18 +20,19 @@ import numpy as np
 import torch
 
 from Code.data.clips import Clip
-from Code.network.checkpoints import DamagedCheckpointError, read_checkpoint, save_checkpoint
+from Code.network.checkpoints import save_checkpoint
 from Code.network.fan import FAN
 from Code.training import distributed
 from Code.training.board import Board
-from Code.training.engine import Compute, Evaluation
+from Code.training.compute import Compute
+from Code.training.engine import Evaluation
+from Code.training.environment import describe_device, git_commit, versions
 from Code.training.errors import UsageError
 from Code.training.protocols import ATTENTIONS
 
 FORMAT = "emotion-fan/1"
 FINISHED = "finished.json"
 LAST, PREVIOUS = "last.pth", "previous.pth"
-PACKAGES = ("torch", "torchvision", "numpy", "Pillow", "torchmetrics", "scipy")
 P = ParamSpec("P")
 
 
@@ -46,25 +45,6 @@ def main_only(method: Callable[P, None]) -> Callable[P, None]:
             method(*args, **kwargs)
 
     return guarded
-
-
-def newest_whole(folder: Path) -> Path:
-    """The checkpoint that `--resume` goes on from: last.pth, or previous.pth where that is damaged, and says so.
-
-    Raises:
-        CheckpointError: if neither can be read; about last.pth.
-    """
-    last, previous = folder / LAST, folder / PREVIOUS
-    try:
-        read_checkpoint(last)
-    except DamagedCheckpointError as error:
-        if not previous.is_file():
-            raise
-        read_checkpoint(previous)
-        if distributed.world().is_main:
-            print(f"warning: {error}; going on from {previous}, the checkpoint before it", file=sys.stderr)
-        return previous
-    return last
 
 
 class Run:
@@ -114,8 +94,8 @@ class Run:
                 "command": shlex.join(["python", *sys.argv]),
                 "args": {**plain, **filled},
                 "given": plain,
-                "versions": {"python": platform.python_version(), **_versions()},
-                "git_commit": _git_commit(),
+                "versions": {"python": platform.python_version(), **versions()},
+                "git_commit": git_commit(),
                 "device": describe_device(compute.device),
                 "precision": compute.precision,
                 "threads": torch.get_num_threads(),
@@ -279,62 +259,3 @@ def checkpoint_payload(
         "metrics": metrics,
         "training": training,
     }
-
-
-def newest_best(parent: Path, dataset: str, at_type: int | None = None, fold: int | None = None) -> Path | None:
-    """The newest best.pth of a dataset (and attention) below `parent`; None if there is none.
-
-    Args:
-        fold: of this fold. Without it, networks of single folds are not looked at.
-    """
-    attention = "*" if at_type is None else ATTENTIONS[at_type]
-    name = f"*_{dataset}_{attention}"
-    if fold is None:
-        words = ATTENTIONS.values() if at_type is None else [ATTENTIONS[at_type]]
-        patterns = [f"*_{dataset}_{word}{end}" for word in words for end in ("", "-[0-9]*")]
-    else:
-        patterns = [f"{name}{fold_suffix(fold)}", f"{name}{fold_suffix(fold)}-[0-9]*", f"{name}_folds*/fold-{fold:02d}"]
-    found = [path for pattern in patterns for path in parent.glob(f"{pattern}/best.pth")]
-    return max(found, key=lambda path: (path.relative_to(parent).parts[0], path.stat().st_mtime), default=None)
-
-
-def fold_suffix(fold: int | None) -> str:
-    """The end of a folder's name that says it holds one fold's results only."""
-    return "" if fold is None else f"_fold-{fold}"
-
-
-def describe_device(device: torch.device) -> str:
-    """The device in words: its type and the name the hardware gives itself."""
-    if device.type == "cuda":
-        return f"cuda ({torch.cuda.get_device_name(device)})"
-    if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return (
-            f"cpu ({capabilities.get('cpu_name', platform.processor())}, {capabilities.get('num_logical_cores')} cores)"
-        )
-    return device.type
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
-
-
-def _git_commit() -> str | None:
-    """Commit of this checkout, with "+changes" where files differ; None outside a git checkout."""
-    root = Path(__file__).parents[2]
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    return f"{commit}+changes" if commit and git("status", "--porcelain", "-uno") else commit

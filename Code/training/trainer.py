@@ -8,75 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from Code.data.clips import Clip
-from Code.data.loaders import EvaluationBatches, TrainingBatches
-from Code.data.store import FrameTable
+from Code.data.loaders import TrainingBatches
 from Code.network.fan import FAN
 from Code.network.pretrained import CheckpointError, read_checkpoint
 from Code.training import distributed
 from Code.training.board import is_shown
-from Code.training.engine import Compute, Evaluation, Loss, Transform, evaluate, train_one_epoch
-from Code.training.metrics import attention_correlation, classification_metrics
+from Code.training.compute import Compute
+from Code.training.engine import Evaluation, Loss, Transform, train_one_epoch
+from Code.training.judging import Judged, judge
 from Code.training.runs import Run, checkpoint_payload
-
-Intensities = dict[str, np.ndarray]
-
-
-@dataclass
-class Judged:
-    """A set of clips to evaluate on.
-
-    Attributes:
-        batches: their frames.
-        transform: uint8 -> float.
-        clips: to name frames in attention.csv; None leaves that file out.
-        intensities: true importance of every frame, per clip name, where a dataset knows it.
-        from_features: the batches hold features of a fixed backbone instead of frames.
-    """
-
-    batches: EvaluationBatches
-    transform: Transform
-    clips: Sequence[Clip] | None = None
-    intensities: Intensities | None = None
-    from_features: bool = False
-
-    @property
-    def table(self) -> FrameTable:
-        """The clips' table."""
-        return self.batches.table
-
-
-def judge(
-    model: FAN, judged: Judged, compute: Compute, show_progress: bool = True
-) -> tuple[dict[str, Any], Evaluation]:
-    """Evaluates and measures: metrics as `classification_metrics` gives them, plus `loss`, and
-    `attention_correlation` where true intensities are known."""
-    evaluation = evaluate(
-        model,
-        judged.batches,
-        compute=compute,
-        transform=judged.transform,
-        show_progress=show_progress,
-        from_features=judged.from_features,
-    )
-    table = judged.table
-    metrics = classification_metrics(
-        evaluation.logits.softmax(dim=1),
-        table.targets,
-        num_listed=table.listed,
-        num_skipped=len(table.skipped),
-    )
-    metrics["loss"] = float(F.cross_entropy(evaluation.logits, table.targets))
-    if judged.intensities is not None:
-        weights = dict(zip(table.names, evaluation.weights, strict=True))
-        metrics["attention_correlation"] = attention_correlation(weights, judged.intensities)
-    return metrics, evaluation
 
 
 @dataclass
@@ -279,60 +223,3 @@ def write_outcome(
     run.write_predictions(table.labels, table.names, table.targets.tolist(), evaluation)
     if judged.clips is not None:
         run.write_attention(judged.clips, evaluation, judged.intensities)
-
-
-def summary(metrics: dict[str, Any]) -> str:
-    """Accuracy with its interval, UAR and counts in one line."""
-    low, high = metrics["accuracy_interval"]
-    text = (
-        f"accuracy (WAR) {100 * metrics['accuracy']:.2f} % [{100 * low:.1f}, {100 * high:.1f}], "
-        f"UAR {100 * metrics['uar']:.2f} %, {metrics['num_clips']} clips"
-    )
-    if metrics["num_skipped"]:
-        text += (
-            f" ({metrics['num_skipped']} of {metrics['num_clips_listed']} listed left out: no frames; "
-            f"{100 * metrics['accuracy_listed']:.2f} % over listed)"
-        )
-    if metrics.get("attention_correlation") is not None:
-        text += f", rank correlation of weights with true intensity {metrics['attention_correlation']:.3f}"
-    return text
-
-
-def per_step(schedule: Callable[[float], float], steps_per_epoch: int) -> Callable[[int], float]:
-    """A LambdaLR function from one of the epoch: schedule(epochs done, fractional) -> factor."""
-    return lambda step: schedule(step / steps_per_epoch)
-
-
-def decay_after(epochs: Sequence[float], factor: float) -> Callable[[float], float]:
-    """x factor after each of these numbers of epochs (AFEW: 60 and 120 of 180)."""
-    return lambda done: factor ** sum(done >= at for at in epochs)
-
-
-def one_cycle(epochs: float, warm_up: float = 0.2, first: float = 0.1, last: float = 0.001) -> Callable[[float], float]:
-    """Cosine up from `first` over the `warm_up` share of the epochs, then cosine down to `last`."""
-
-    def factor(done: float) -> float:
-        share = min(done / epochs, 1.0)
-        if share < warm_up:
-            begin, end, position = first, 1.0, share / warm_up
-        else:
-            begin, end, position = 1.0, last, (share - warm_up) / (1 - warm_up)
-        return end + (begin - end) * (1 + float(np.cos(np.pi * position))) / 2
-
-    return factor
-
-
-def averaged(model: FAN, decay: float) -> AveragedModel:
-    """An exponential moving average of weights and batch-norm statistics, quick at first: decay
-    min(decay, (1 + n) / (10 + n)) after n steps."""
-
-    def update(averages: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
-        steps = int(steps)
-        weight = 1 - min(decay, (1 + steps) / (10 + steps))
-        for average, value in zip(averages, current, strict=True):
-            if average.is_floating_point():
-                average.lerp_(value.to(average.dtype), weight)
-            else:
-                average.copy_(value)  # batch counters
-
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
