@@ -20,7 +20,7 @@ from PIL import Image
 
 from Code.data.clips import DataError
 from Code.faces.detect import Detector
-from Code.faces.extract import analyse, cut_out
+from Code.faces.extract import BriefSource, analyse, cut_out
 from Code.faces.jobs import Job
 from Code.faces.records import (
     STATE,
@@ -32,7 +32,6 @@ from Code.faces.records import (
     save_record,
 )
 from Code.faces.track import follow
-from Code.faces.video import Source
 
 QUALITY = 95
 POLL_SECONDS = 0.2
@@ -81,7 +80,7 @@ def prepare_clip(
     shutil.rmtree(workshop, ignore_errors=True)
     before = load_record(output, job.name)
     try:
-        source = Source(job.path, threads=threads)
+        source = BriefSource(job.path, threads=threads)
         analysis = analyse(source, detector, fps=settings.fps, progress=progress)
     except DataError as error:
         record.error = "; ".join(error.problems)

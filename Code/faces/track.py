@@ -48,7 +48,7 @@ class CutFinder:
 
     def __call__(self, image: np.ndarray) -> bool:
         """Whether a shot begins with this frame, uint8 [H, W, 3]; never with the first one."""
-        step = max(1, min(image.shape[:2]) // (4 * self.SIDE))  # enough pixels for a mean; all of them cost time
+        step = max(1, min(image.shape[:2]) // (2 * self.SIDE))  # enough pixels for a mean; all of them cost time
         small = Image.fromarray(np.ascontiguousarray(image[::step, ::step])).convert("L")
         thumbnail = np.asarray(small.resize((self.SIDE, self.SIDE), Image.Resampling.BOX), dtype=np.float32)
         last, self._last = self._last, thumbnail

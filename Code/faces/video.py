@@ -18,10 +18,7 @@ from Code.data.clips import DataError
 from Code.data.images import read_image
 from Code.data.lists import FRAME_SUFFIXES, list_folder
 
-# Bounds of a batch: 16 frames of 720 x 576, fewer of larger ones (4K comes one by one). The detector
-# works on float copies of a whole batch, 12 bytes a pixel and more.
-BATCH_PIXELS = 8_000_000
-BATCH_FRAMES = 16
+BATCH_FRAMES = 16  # at most, however small they are
 # A container that promises more than this many seconds beyond its last readable frame was cut off.
 MISSING_SECONDS = 1.0
 MISSING_SHARE = 0.1
@@ -258,14 +255,13 @@ def frame_numbers(files: list[Path]) -> list[int]:
     return numbers
 
 
-def batches(frames: Iterator[Frame], room: int = BATCH_FRAMES) -> Iterator[list[Frame]]:
-    """Runs of frames of one size, within `room` frames and BATCH_PIXELS."""
+def batches(frames: Iterator[Frame], pixels: int) -> Iterator[list[Frame]]:
+    """Runs of frames of one size, within BATCH_FRAMES and so many pixels (a frame larger than that comes alone)."""
     batch: list[Frame] = []
     for frame in frames:
         height, width, _ = frame.image.shape
-        if batch and (
-            frame.image.shape != batch[0].image.shape or len(batch) >= min(room, BATCH_PIXELS // (height * width))
-        ):
+        room = min(BATCH_FRAMES, pixels // (height * width))
+        if batch and (frame.image.shape != batch[0].image.shape or len(batch) >= room):
             yield batch
             batch = []
         batch.append(frame)
