@@ -32,6 +32,7 @@ from Code.faces.records import (
     save_record,
 )
 from Code.faces.track import follow
+from Code.training.allocator import keep_freed_memory
 
 QUALITY = 95
 POLL_SECONDS = 0.2
@@ -219,6 +220,7 @@ def _start_worker(device: str, settings: Settings, output: str, counter: Any, pa
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everybody; the parent ends its workers
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
+    keep_freed_memory()
     _worker.update(settings=settings, output=Path(output), counter=counter)
     _worker["detector"] = Detector(device, settings.min_face)
 

@@ -17,6 +17,7 @@ import numpy as np
 from Code.data.clips import DataError
 from Code.data.images import read_image
 from Code.data.lists import FRAME_SUFFIXES, list_folder
+from Code.training.errors import UsageError
 
 BATCH_FRAMES = 16  # at most, however small they are
 # A container that promises more than this many seconds beyond its last readable frame was cut off.
@@ -25,7 +26,7 @@ MISSING_SHARE = 0.1
 _TRAILING_NUMBER = re.compile(r"([0-9]{1,9})$")
 
 
-class MissingExtraError(RuntimeError):
+class MissingExtraError(UsageError):
     """A package that only the face tools need is not installed."""
 
 
