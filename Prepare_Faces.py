@@ -3,7 +3,7 @@
 examples:
   one video                          python Prepare_Faces.py clip.mp4 faces
   AFEW's <Class>/<clip>.avi          python Prepare_Faces.py AFEW/Train Data/Train
-  CK+'s raw frames S005/001/*.png    python Prepare_Faces.py cohn-kanade-images Data/CKPlus
+  CK+'s raw frames S005/001/*.png    python Prepare_Faces.py Data/CKPlus/cohn-kanade-images Data/CKPlus/faces
   five frames a second, everybody    python Prepare_Faces.py talks faces --fps 5 --faces all
 
 The output is the same tree: a folder of 224 x 224 JPEG faces, numbered by source frame, per clip; faces.csv with
