@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from Code.faces.ahead import ahead
 from Code.faces.align import PAPER_EYES, Eyes, align_face
 from Code.faces.detect import Detector
 from Code.faces.track import CutFinder, Path, Track, Tracker, credible, main_track
@@ -76,6 +77,7 @@ def analyse(
     detector: Detector,
     *,
     fps: float | None = None,
+    overlap: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> Analysis:
     """The first reading: detects, finds cuts, tracks.
@@ -84,6 +86,7 @@ def analyse(
         source: read once, a batch at a time.
         detector: finds the faces.
         fps: at most this many frames a second.
+        overlap: decode in a thread meanwhile; for a process that has the machine to itself.
         progress: told how far it is, in frames of the source since the last call.
 
     Raises:
@@ -95,7 +98,8 @@ def analyse(
     cuts: list[int] = []
     tracker, is_cut = Tracker(), CutFinder()
     done = 0
-    for batch in batches(source.frames(fps=fps), detector.pixels_at_once):
+    read = batches(source.frames(fps=fps), detector.pixels_at_once)
+    for batch in ahead(read, room=2) if overlap else read:
         for frame, faces in zip(batch, detector(np.stack([frame.image for frame in batch])), strict=True):
             position, cut = len(names), is_cut(frame.image)
             if cut:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from Code.faces.ahead import ahead
 from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes
 from Code.faces.choice import default_checkpoint, find_checkpoint, knows_fer2013
 from Code.faces.detect import Detector
@@ -105,7 +106,7 @@ class Predictor:
         else:
             detector = self.detector
             with Progress(f"{name}: finding faces", source.total, show=progress) as bar:
-                analysis = analyse(source, detector, fps=fps, progress=bar)
+                analysis = analyse(source, detector, fps=fps, overlap=True, progress=bar)
             main = analysis.main()
         if main is None:
             plural = "" if len(analysis.names) == 1 else "s"
@@ -179,7 +180,7 @@ class Predictor:
             progress(len(waiting))
             waiting.clear()
 
-        for face in found.images(tracks):
+        for face in ahead(iter(found.images(tracks)), room=ENCODED_AT_ONCE):
             waiting.append(face)
             if len(waiting) == ENCODED_AT_ONCE:
                 flush()

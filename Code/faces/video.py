@@ -130,6 +130,7 @@ class Source:
         if not self.is_video:
             yield from self._read_images(wanted)
             return
+        upright = Upright()
         last_slot, end = -1, max(wanted, default=-1) if wanted is not None else math.inf
         for number, time, decoded in self._decode(complete=wanted is None):
             if number > end:
@@ -217,15 +218,22 @@ def _opened(path: Path, threads: int) -> Iterator[Any]:
         yield container
 
 
-def upright(decoded: Any, pixel_aspect: float = 1.0) -> np.ndarray:
-    """Ffmpeg's frame as uint8 [H, W, 3] RGB, with square pixels, turned as the file says.
+class Upright:
+    """Turns ffmpeg's frames into pictures; one for all frames of a reading, since preparing takes time."""
 
-    Older television formats store 720 x 576 pixels that are not square; faces must not be squeezed.
-    """
-    width = max(1, round(decoded.width * pixel_aspect))
-    image = decoded.to_ndarray(format="rgb24", width=width, height=decoded.height)
-    # A phone held upright stores its picture lying, and how to turn it (counterclockwise).
-    return np.ascontiguousarray(np.rot90(image, round(decoded.rotation / 90)))
+    def __init__(self) -> None:
+        self._scaler = require("av.video.reformatter", "PyAV", "reading a video").VideoReformatter()
+
+    def __call__(self, decoded: Any, pixel_aspect: float = 1.0) -> np.ndarray:
+        """Ffmpeg's frame as uint8 [H, W, 3] RGB, with square pixels, turned as the file says.
+
+        Older television formats store 720 x 576 pixels that are not square; faces must not be squeezed.
+        """
+        width = max(1, round(decoded.width * pixel_aspect))
+        # By default every call starts a thread per core, which takes several times as long as its work.
+        scaled = self._scaler.reformat(decoded, width, decoded.height, "rgb24", threads=1)
+        # A phone held upright stores its picture lying, and how to turn it (counterclockwise).
+        return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), round(decoded.rotation / 90)))
 
 
 def image_files(folder: Path) -> list[Path]:
