@@ -211,7 +211,9 @@ def main() -> int:
             write_csv(args.csv, predictions, predictor.info["labels"])
         if args.json:
             records = [as_record(prediction, predictor.info["path"]) for prediction in predictions]
-            args.json.write_text(json.dumps(records, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            with args.json.open("w", encoding="utf-8") as file:  # piece by piece: an hour of video has much to tell
+                json.dump(records, file, indent=1, allow_nan=False)
+                file.write("\n")
     return status
 
 

@@ -15,6 +15,7 @@ from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes
 from Code.faces.choice import default_checkpoint, find_checkpoint, knows_fer2013
 from Code.faces.detect import Detector
 from Code.faces.extract import Analysis, analyse
+from Code.faces.long import FRAMES_AT_ONCE, attend_in_parts
 from Code.faces.prediction import Found, Prediction
 from Code.faces.progress import Progress
 from Code.faces.track import Path as FacePath
@@ -152,6 +153,8 @@ class Predictor:
     @torch.inference_mode()
     def attend(self, features: Tensor) -> FANOutput:
         """The network's answer to one clip of features, float [T, 512]; B is 1."""
+        if len(features) > FRAMES_AT_ONCE:
+            return attend_in_parts(self.fan, features)
         return self.fan.attend(features.unsqueeze(0))
 
     @torch.inference_mode()
