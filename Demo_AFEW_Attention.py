@@ -22,6 +22,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from Code.commandline import add_device, script_parser
 from Code.data.stores import CACHES
 from Code.results.report import write_report
 from Code.results.run_figures import write_figures
@@ -33,17 +34,13 @@ from Code.training.folds import is_series, train_all
 from Code.training.inputs import settle_folds, write_folds
 from Code.training.protocols import ATTENTIONS, PROTOCOLS
 from Code.training.session import evaluate_checkpoint, train
-from Code.training.setup import HelpFormatter, fold, pair, positive, rate, restore_arguments, run_script, side, whole
+from Code.training.setup import fold, pair, positive, rate, restore_arguments, run_script, side, whole
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line. Flags that a protocol sets have no default here."""
-    usage, _, examples = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=usage + "\nDefaults that depend on the dataset come from its protocol; a flag overrides.",
-        epilog=examples,
-        formatter_class=HelpFormatter,
-    )
+    note = "\nDefaults that depend on the dataset come from its protocol; a flag overrides."
+    parser = script_parser(__doc__, note)
     what = parser.add_argument_group("what to do")
     what.add_argument(
         "--at_type",
@@ -151,7 +148,7 @@ def build_parser() -> argparse.ArgumentParser:
     recipe.add_argument("--seed", type=whole, default=0, metavar="N", help="of weights, sampling, flips and dropout")
 
     machine = parser.add_argument_group("machine and output")
-    machine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    add_device(machine)
     machine.add_argument(
         "--precision",
         choices=("auto", "fp32", "bf16", "fp16"),

@@ -17,40 +17,32 @@ exit status: 0 all answered, 1 an input shows no face, 2 an input, a flag or an 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import math
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from Code.commandline import above_zero, add_device, script_parser, writing
 from Code.data.clips import DataError
-from Code.faces import MissingExtraError, NoFaceError, Prediction, Predictor
-from Code.faces.choice import trained_for
+from Code.faces import NoFaceError, Prediction, Predictor
+from Code.faces.answers import as_record, describe, free_name, report, write_csv, write_curve
 from Code.faces.live import camera_frames, watch
 from Code.faces.progress import Progress
 from Code.faces.render import VideoWriter, annotate, attention_picture, curve_picture, draw_answer
 from Code.faces.video import Source
-from Code.faces.windows import Curve
-from Code.network.fan import SCORE_FUSION
 from Code.results.style import figure_bytes
+from Code.training.allocator import keep_freed_memory
 from Code.training.compute import choose_compute
 from Code.training.errors import UsageError
-from Code.training.protocols import ATTENTIONS
-from Code.training.setup import HelpFormatter, run_script
+from Code.training.setup import run_script
 
-SHOWN_FRAMES = 3
 # What the running expression on a video looks at where no --window is given, seconds.
 RUNNING_WINDOW, RUNNING_STRIDE = 2.0, 0.2
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    usage, _, examples = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(description=usage, epilog=examples, formatter_class=HelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help="a video, an image, or a folder of frames")
     parser.add_argument(
         "--checkpoint",
@@ -61,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--image-size", type=pixels, metavar="PIXELS", help="input side (default: what the checkpoint says)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    add_device(parser)
     parser.add_argument("--aligned", action="store_true", help="frames are face crops already: detect nothing")
     parser.add_argument("--fps", type=above_zero, metavar="N", help="look at N frames a second at most (default: all)")
     parser.add_argument("--window", type=above_zero, metavar="SECONDS", help="also an answer per window: a curve")
@@ -92,17 +84,6 @@ def pixels(text: str) -> int:
     return int(text)
 
 
-def above_zero(text: str) -> float:
-    """Seconds, or frames a second."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above zero")
-    return value
-
-
 def output_file(text: str) -> Path:
     """A file to write at the end; what would fail then, fails before the work."""
     path = Path(text)
@@ -130,107 +111,6 @@ def check_flags(args: argparse.Namespace) -> None:
 
 def _same_file(first: Path, second: str) -> bool:
     return first.exists() and Path(second).exists() and first.samefile(second)
-
-
-def describe(predictor: Predictor) -> str:
-    """Which network answers, and what it was trained for."""
-    info = predictor.info
-    kind = "FAN" if info["kind"] == "published" else info["kind"]
-    return (
-        f"checkpoint: {info['path']} ({kind}, {ATTENTIONS[predictor.fan.at_type]}, {trained_for(info)}, "
-        f"{predictor.image_size} x {predictor.image_size} pixels)\n"
-        f"labels: {', '.join(info['labels'])}"
-    )
-
-
-def report(prediction: Prediction, at_type: int) -> str:
-    """One answer in words."""
-    faces = len(prediction.frames)
-    frames = f"{prediction.num_frames} frame" + ("" if prediction.num_frames == 1 else "s")
-    searched = "" if np.isnan(prediction.boxes).all() else f", {faces} with a face"
-    others = f", the main one of {prediction.num_people} persons or shots" if prediction.num_people > 1 else ""
-    lines = [f"{prediction.path}: {prediction.expression} ({frames}{searched}{others})"]
-    lines += [f"  {label:<12} {share:.3f}" for label, share in prediction.probabilities.items()]
-    if at_type == SCORE_FUSION:
-        lines.append(f"  every frame counts the same (score fusion): {1 / faces:.4f}")
-    else:
-        shown = []
-        for index in prediction.most_weighted(SHOWN_FRAMES):
-            seconds, weight = prediction.times[index], prediction.weights[index]
-            name = prediction.frames[index] if math.isnan(seconds) else f"{seconds:.2f} s"
-            shown.append(f"{name} ({weight:.4f})")
-        lines.append(f"  most weighted: {', '.join(shown)}")
-    return "\n".join(lines)
-
-
-def as_record(prediction: Prediction, checkpoint: str) -> dict[str, Any]:
-    """One answer as plain values; what is not there (the time of an image, a box) is None."""
-
-    def plain(array: Any) -> list[Any]:
-        values = array.tolist()
-        return [None if isinstance(value, float) and math.isnan(value) else value for value in values]
-
-    record = {
-        "input": prediction.path,
-        "checkpoint": checkpoint,
-        "expression": prediction.expression,
-        "probabilities": prediction.probabilities,
-        "num_frames": prediction.num_frames,
-        "num_faces": len(prediction.frames),
-        "num_people": prediction.num_people,
-        "frames": list(prediction.frames),
-        "times": plain(prediction.times),
-        "alpha": plain(prediction.alpha),
-        "beta": None if prediction.beta is None else plain(prediction.beta),
-        "weights": plain(prediction.weights),
-        "boxes": [plain(box) for box in prediction.boxes],
-        "landmarks": [[plain(point) for point in points] for points in prediction.landmarks],
-        "filled": plain(prediction.filled),
-        "problems": list(prediction.problems),
-    }
-    if prediction.curve is not None:
-        curve = prediction.curve
-        record["curve"] = {
-            "labels": list(curve.labels),
-            "starts": plain(curve.starts),
-            "ends": plain(curve.ends),
-            "faces": plain(curve.faces),
-            "expressions": curve.expressions,
-            "probabilities": [plain(row) for row in curve.probabilities],
-        }
-    return record
-
-
-def write_csv(path: Path, predictions: list[Prediction], labels: tuple[str, ...]) -> None:
-    """A line per answer: input, expression, counts, a probability per label in the network's order."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["input", "expression", "num_frames", "num_faces", *labels])
-        for p in predictions:
-            shares = [f"{p.probabilities[label]:.6f}" for label in labels]
-            writer.writerow([p.path, p.expression, p.num_frames, len(p.frames), *shares])
-
-
-def write_curve(path: Path, curve: Curve) -> None:
-    """A line per window: when, the expression, faces it rests on, a probability per label."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["start", "end", "expression", "faces", *curve.labels])
-        rows = zip(curve.starts, curve.ends, curve.expressions, curve.faces, curve.probabilities, strict=True)
-        for start, end, expression, faces, shares in rows:
-            cells = ["" if np.isnan(share) else f"{share:.6f}" for share in shares]
-            writer.writerow([f"{start:.3f}", f"{end:.3f}", expression, faces, *cells])
-
-
-def free_name(taken: set[str], path: str) -> str:
-    """What an input's pictures are called: its name, numbered where two inputs share it."""
-    name = stem = Path(path).resolve().stem
-    count = 1
-    while name in taken:
-        count += 1
-        name = f"{stem}-{count}"
-    taken.add(name)
-    return name
 
 
 def write_pictures(prediction: Prediction, args: argparse.Namespace, name: str) -> None:
@@ -272,8 +152,6 @@ def answer(predictor: Predictor, args: argparse.Namespace) -> tuple[list[Predict
             for problem in prediction.problems:
                 print(f"damaged: {problem}", file=sys.stderr)
             write_pictures(prediction, args, free_name(names, path))
-        except MissingExtraError as error:
-            raise UsageError(str(error)) from error
         except NoFaceError as error:
             print(error, file=sys.stderr)
             status = max(status, 1)
@@ -305,8 +183,6 @@ def live(predictor: Predictor, args: argparse.Namespace) -> int:
                 picture = draw_answer(said.frame.image, said.box, line, said.weight)
                 writer = writer or VideoWriter(args.annotate, picture.size)
                 writer.add(picture, said.frame.time)
-    except MissingExtraError as error:
-        raise UsageError(str(error)) from error
     except KeyboardInterrupt:
         print()
     finally:
@@ -321,6 +197,7 @@ def main() -> int:
     """Loads a network, says which, answers."""
     args = build_parser().parse_args()
     check_flags(args)
+    keep_freed_memory()
     device = choose_compute(args.device, "fp32").device
     predictor = Predictor(args.checkpoint, device, image_size=args.image_size)
     print(describe(predictor), flush=True)
@@ -328,15 +205,15 @@ def main() -> int:
         print("note: it was trained on drawn faces; what it says about real ones means little", file=sys.stderr)
     if args.camera:
         return live(predictor, args)
-    try:
+    with writing(args.output):
         predictions, status = answer(predictor, args)
         if args.csv:
             write_csv(args.csv, predictions, predictor.info["labels"])
         if args.json:
             records = [as_record(prediction, predictor.info["path"]) for prediction in predictions]
-            args.json.write_text(json.dumps(records, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{error.filename}: cannot be written ({error.strerror})") from error
+            with args.json.open("w", encoding="utf-8") as file:  # piece by piece: an hour of video has much to tell
+                json.dump(records, file, indent=1, allow_nan=False)
+                file.write("\n")
     return status
 
 

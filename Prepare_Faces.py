@@ -3,7 +3,7 @@
 examples:
   one video                          python Prepare_Faces.py clip.mp4 faces
   AFEW's <Class>/<clip>.avi          python Prepare_Faces.py AFEW/Train Data/Train
-  CK+'s raw frames S005/001/*.png    python Prepare_Faces.py cohn-kanade-images Data/CKPlus
+  CK+'s raw frames S005/001/*.png    python Prepare_Faces.py Data/CKPlus/cohn-kanade-images Data/CKPlus/faces
   five frames a second, everybody    python Prepare_Faces.py talks faces --fps 5 --faces all
 
 The output is the same tree: a folder of 224 x 224 JPEG faces, numbered by source frame, per clip; faces.csv with
@@ -20,27 +20,27 @@ import sys
 import time
 from pathlib import Path
 
+from Code.commandline import above_zero, add_device, script_parser, writing
 from Code.data.clips import DataError
 from Code.faces.detect import MIN_FACE
 from Code.faces.jobs import Job, find_jobs
 from Code.faces.prepare import Settings, WorkerError, plan, prepare_all
 from Code.faces.progress import Progress
 from Code.faces.records import Record, Summary, write_report
-from Code.faces.video import MissingExtraError, Source, require
+from Code.faces.video import Source, require
+from Code.training.allocator import keep_freed_memory
 from Code.training.compute import choose_compute
-from Code.training.errors import UsageError
-from Code.training.setup import HelpFormatter, positive, run_script
+from Code.training.setup import positive, run_script
 
 SHOWN = 10
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    usage, _, examples = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(description=usage, epilog=examples, formatter_class=HelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("input", metavar="INPUT", type=Path, help="a video, or a folder of videos or of raw frames")
     parser.add_argument("output", metavar="OUTPUT", type=Path, help="folder for the faces; made if it is not there")
-    parser.add_argument("--fps", type=frames_per_second, metavar="N", help="at most N frames a second (default: all)")
+    parser.add_argument("--fps", type=above_zero, metavar="N", help="at most N frames a second (default: all)")
     parser.add_argument(
         "--faces",
         choices=("main", "all"),
@@ -59,19 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="processes, each on one core (default: a core each, as many as there are clips; 1 on a GPU)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    add_device(parser)
     return parser
-
-
-def frames_per_second(text: str) -> float:
-    """An argparse type: a rate above zero."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of frames a second above zero")
-    return value
 
 
 def face_size(text: str) -> int:
@@ -127,46 +116,49 @@ def describe(summary: Summary, output: Path) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Prepares what is not prepared yet, then reports on all of it."""
-    args = build_parser().parse_args()
+def prepare(args: argparse.Namespace) -> int:
+    """Prepares what is not prepared yet, then reports on all of it; returns the exit status."""
     device = choose_compute(args.device, "fp32").device
-    try:
-        require("facenet_pytorch", "facenet-pytorch", "face detection")
-        check_places(args.input, args.output)
-        jobs, remarks = find_jobs(args.input)
-        for remark in remarks:
-            print(f"note: {remark}", file=sys.stderr)
-        settings = Settings(args.faces, args.fps, args.min_face)
-        left, done = plan(jobs, args.output, settings)
-        if done:
-            print(f"{len(done)} of {len(jobs)} clips are there already", flush=True)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(args.workers or (1 if device.type == "cuda" else cores), max(1, len(left)))
-        records = {record.clip: record for record in done}
-        start = time.monotonic()
-        with Progress(f"{len(left)} clips", count_frames(left), show=bool(left)) as progress:
-            for record in prepare_all(left, args.output, settings, workers=workers, device=device, progress=progress):
-                records[record.clip] = record
-                tell(record, progress)
-            frames = progress.done
-        seconds = time.monotonic() - start
-        summary = Summary([records[job.name] for job in jobs])
-        write_report(args.output, summary)
-    except (MissingExtraError, WorkerError) as error:
-        if isinstance(error, MissingExtraError):
-            raise UsageError(str(error)) from error
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        raise UsageError(f"{error.filename or args.output}: cannot be written ({error.strerror})") from error
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on where it was", file=sys.stderr)
-        return 130
+    require("facenet_pytorch", "facenet-pytorch", "face detection")
+    check_places(args.input, args.output)
+    jobs, remarks = find_jobs(args.input)
+    for remark in remarks:
+        print(f"note: {remark}", file=sys.stderr)
+    settings = Settings(args.faces, args.fps, args.min_face)
+    left, done = plan(jobs, args.output, settings)
+    if done:
+        print(f"{len(done)} of {len(jobs)} clips are there already", flush=True)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(args.workers or (1 if device.type == "cuda" else cores), max(1, len(left)))
+    records = {record.clip: record for record in done}
+    start = time.monotonic()
+    with Progress(f"{len(left)} clips", count_frames(left), show=bool(left)) as progress:
+        for record in prepare_all(left, args.output, settings, workers=workers, device=device, progress=progress):
+            records[record.clip] = record
+            tell(record, progress)
+        frames = progress.done
+    seconds = time.monotonic() - start
+    summary = Summary([records[job.name] for job in jobs])
+    write_report(args.output, summary)
     if left:
         print(f"{frames} frames in {seconds:.1f} s: {frames / seconds:.1f} frames/s with {workers} worker(s)")
     print(describe(summary, args.output))
     return 1 if summary.broken or summary.without_face else 0
+
+
+def main() -> int:
+    """Entry point; returns the exit status."""
+    args = build_parser().parse_args()
+    keep_freed_memory()
+    try:
+        with writing(args.output):
+            return prepare(args)
+    except WorkerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on where it was", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

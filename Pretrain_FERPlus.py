@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from Code.commandline import add_device, script_parser
 from Code.data.augment import FaceAugmentation, PlainFrames
 from Code.data.clips import DataError
 from Code.data.ferplus import FERPLUS_LABELS, LABEL_MODES, FERPlusSplit, read_ferplus, targets_of
@@ -38,7 +39,6 @@ from Code.training.setup import (
     FERPLUS_FILE,
     MACHINE_FLAGS,
     PUBLISHED_SIZE,
-    HelpFormatter,
     positive,
     rate,
     restore_arguments,
@@ -61,8 +61,7 @@ DATASET = "ferplus"
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    usage, _, examples = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(description=usage, epilog=examples, formatter_class=HelpFormatter)
+    parser = script_parser(__doc__)
     data = parser.add_argument_group("data")
     data.add_argument(
         "--data-root",
@@ -111,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--half", action="store_true", help="write half precision (22 MB instead of 45)")
     run.add_argument("--output", type=Path, default=Path("model"), metavar="DIR", help="where the run's folder goes")
     run.add_argument("--resume", type=Path, metavar="RUN", help="continue a run's folder after its last whole epoch")
-    run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    add_device(run)
     run.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="of the backbone")
     run.add_argument(
         "--print-freq", "-p", type=whole, default=0, metavar="N", help="print the loss every N steps; 0: never"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from PIL import Image
 
 FACE_SIZE = 224
@@ -111,18 +112,22 @@ def align_face(
     left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
     if left >= right or top >= bottom:
         return np.zeros((FACE_SIZE, FACE_SIZE, 3), dtype=np.uint8)
-    part = Image.fromarray(image[top:bottom, left:right])
+    part = image[top:bottom, left:right]
     scale = np.hypot(matrix[0, 0], matrix[1, 0])  # crop pixels per image pixel
-    shrunk = tuple(max(1, round(length * min(1.0, scale))) for length in part.size)
-    part = part.resize(shrunk, Image.Resampling.BICUBIC)
+    if scale < 1:
+        shrunk = tuple(max(1, round(length * scale)) for length in (right - left, bottom - top))
+        part = np.asarray(Image.fromarray(part).resize(shrunk, Image.Resampling.BICUBIC))
 
-    # Pillow puts pixel centres at halves: crop + 0.5 -> crop -> image -> part -> shrunk part.
-    def shift(x: float, y: float) -> np.ndarray:
-        return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]])
-
-    resize = np.diag([shrunk[0] / (right - left), shrunk[1] / (bottom - top), 1.0])
-    to_part = resize @ shift(0.5 - left, 0.5 - top) @ backward @ shift(-0.5, -0.5)
-    crop = part.transform(
-        (FACE_SIZE, FACE_SIZE), Image.Transform.AFFINE, tuple(to_part[:2].ravel()), Image.Resampling.BICUBIC
-    )
-    return np.asarray(crop)
+    # Pixel centres are at halves where sizes change: crop -> image -> part -> shrunk part, whose sides are 2 long
+    # and have 0 in the middle for grid_sample.
+    across, down = 2 / (right - left), 2 / (bottom - top)
+    shift = np.array([across * (0.5 - left) - 1, down * (0.5 - top) - 1])
+    to_part = np.diag([across, down]) @ backward[:2] + np.outer(shift, [0, 0, 1])
+    at = torch.arange(FACE_SIZE, dtype=torch.float32)
+    grid = torch.empty(1, FACE_SIZE, FACE_SIZE, 2)
+    for axis in (0, 1):
+        torch.add(at * to_part[axis, 0], (at * to_part[axis, 1] + to_part[axis, 2])[:, None], out=grid[0, :, :, axis])
+    pixels = torch.from_numpy(np.ascontiguousarray(part.transpose(2, 0, 1)))[None].float()  # [1, 3, rows, columns]
+    crop = torch.nn.functional.grid_sample(pixels, grid, mode="bicubic", padding_mode="zeros", align_corners=False)
+    pixels = crop[0].permute(1, 2, 0).round_().clamp_(0, 255)
+    return pixels.to(torch.uint8, memory_format=torch.contiguous_format).numpy()

@@ -8,7 +8,9 @@ from typing import Any
 from Code.network.pretrained import CheckpointError, load_fan
 
 PROJECT = Path(__file__).resolve().parents[2]
-SHIPPED = "Resnet18_FER+_open.pth.tar"
+SHIPPED = ("Resnet18_FER+_open.pth.tar", "FAN_FER+_composed.pth")
+# Datasets whose faces are FER2013's: that crop, in grey.
+_OF_FER2013 = ("ferplus", "composed")
 _SUFFIXES = (".pth", ".pt", ".tar")
 
 
@@ -32,7 +34,7 @@ def default_checkpoint(root: Path = PROJECT) -> Path:
 
     A network that was trained on the generated sample knows drawn faces only. It comes last: behind
     whatever knows real ones. Of pretrain_model, a FAN comes before a frame classifier, and a file that the
-    user put there before the one that ships with the project; backbones that know no expressions are passed over.
+    user put there before one that ships with the project; backbones that know no expressions are passed over.
 
     Raises:
         CheckpointError: if there is none; how to make one.
@@ -50,7 +52,7 @@ def default_checkpoint(root: Path = PROJECT) -> Path:
             kind = load_fan(path)[1]["kind"]
         except CheckpointError:  # a backbone, say; naming it with --checkpoint tells why
             continue
-        usable.append((kind == "frame classifier", path.name == SHIPPED, path.name, path))
+        usable.append((kind == "frame classifier", path.name in SHIPPED, path.name, path))
     if usable:
         return min(usable)[-1]
     if runs:
@@ -67,14 +69,15 @@ def knows_fer2013(info: dict[str, Any]) -> bool:
     Files of the published format need not say what they were trained on: a frame classifier is then FER+'s.
     """
     dataset: str | None = info["dataset"]
-    return dataset == "ferplus" or (info["kind"] == "frame classifier" and dataset is None)
+    return dataset in _OF_FER2013 or (info["kind"] == "frame classifier" and dataset is None)
 
 
 def trained_for(info: dict[str, Any]) -> str:
     """What a network of `load_fan` was trained for, in words."""
-    dataset = "ferplus" if knows_fer2013(info) else info["dataset"]
+    dataset = info["dataset"] or ("ferplus" if knows_fer2013(info) else None)
     known = {
         "ferplus": "single grey pictures of faces (FER+)",
+        "composed": "clips composed of single grey pictures of faces (FER+)",
         "sample": "the generated sample's drawn faces, not real ones",
         "afew": "clips of films (AFEW)",
         "ckplus": "posed sequences from neutral to the apex (CK+)",

@@ -18,7 +18,7 @@ from Code.data.clips import DataError
 from Code.faces.align import align_face
 from Code.faces.predict import Predictor
 from Code.faces.track import NEIGHBOURS, CutFinder, Tracker
-from Code.faces.video import Frame, require, upright
+from Code.faces.video import Frame, Upright, require
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ def camera_frames(which: str) -> Iterator[Frame]:
     """
     container, at_its_own_pace = open_camera(which)
     av = require("av", "PyAV", "reading a camera")
+    upright = Upright()
     with container:
         decoded = container.decode(video=0)
         start, number = math.nan, 0

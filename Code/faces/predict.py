@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +10,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from Code.faces.align import FACE_SIZE, FER2013_EYES, PAPER_EYES, Eyes
+from Code.faces.ahead import ahead
+from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes
 from Code.faces.choice import default_checkpoint, find_checkpoint, knows_fer2013
 from Code.faces.detect import Detector
-from Code.faces.extract import Analysis, analyse, cut_out
+from Code.faces.extract import Analysis, analyse
+from Code.faces.long import FRAMES_AT_ONCE, attend_in_parts
+from Code.faces.prediction import Found, Prediction
 from Code.faces.progress import Progress
 from Code.faces.track import Path as FacePath
 from Code.faces.track import follow
 from Code.faces.video import Source
 from Code.faces.windows import Curve, windows
+from Code.network.backbone import FEATURE_SIZE
 from Code.network.fan import FANOutput
 from Code.network.pretrained import load_fan
 
@@ -28,129 +31,6 @@ ENCODED_AT_ONCE = 32
 
 class NoFaceError(RuntimeError):
     """No frame of an input shows a face."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the network says about one input, of which T frames show the main person's face.
-
-    Attributes:
-        path: the input.
-        expression: the most probable label.
-        probabilities: label -> probability (softmax of the clip's logits), most probable first.
-        logits: float32 [C], in the order of the network's labels.
-        num_frames: frames of the input that were looked at, those without a face included.
-        num_people: people (tracks) in it, the main person included; 1 for aligned frames.
-        frames: T names: file names, or frame numbers of a video, from 0000000.
-        numbers: int64 [T], their numbers in the source.
-        times: float64 [T], seconds since the first frame of the video; NaN for files.
-        alpha: float32 [T], self-attention; 1 / T for score fusion.
-        beta: float32 [T], relation-attention; None where the network has none.
-        weights: float32 [T], what each frame counts; sums to 1.
-        features: float32 [T, 512], of the backbone.
-        boxes: float64 [T, 4], face in the picture: left, top, right, bottom; NaN where none was searched.
-        landmarks: float64 [T, 5, 2], eyes, nose, mouth corners; NaN likewise.
-        filled: bool [T], the frames in which the face was missed and its place is between two others.
-        curve: an answer per window of time, if one was asked for.
-        problems: what could not be read, a line each; the answer rests on the rest.
-    """
-
-    path: str
-    expression: str
-    probabilities: dict[str, float]
-    logits: np.ndarray
-    num_frames: int
-    num_people: int
-    frames: tuple[str, ...]
-    numbers: np.ndarray
-    times: np.ndarray
-    alpha: np.ndarray
-    beta: np.ndarray | None
-    weights: np.ndarray
-    features: np.ndarray
-    boxes: np.ndarray
-    landmarks: np.ndarray
-    filled: np.ndarray
-    curve: Curve | None
-    problems: tuple[str, ...]
-    _found: _Found = field(repr=False)
-
-    def most_weighted(self, count: int = 3) -> list[int]:
-        """Indices of the frames that count most, heaviest first; of equal ones the earlier first."""
-        return [int(index) for index in np.argsort(-self.weights, kind="stable")[:count]]
-
-    def box_at(self, number: int) -> np.ndarray | None:
-        """The box, float64 [4], of whoever the answer is about in a frame, by its number in the source.
-
-        That is the main person, or in their absence the main person of a window; None: nobody, or a frame
-        that was not looked at.
-        """
-        found = self._found
-        position = int(np.searchsorted(found.analysis.numbers, number))
-        if position == len(found.analysis.numbers) or found.analysis.numbers[position] != number:
-            return None
-        for track in (found.main, *found.paths):
-            path = found.paths[track]
-            place = int(np.searchsorted(path.positions, position))
-            if place < len(path) and path.positions[place] == position:
-                return path.boxes[place]
-        return None
-
-    def looked_at(self, number: int) -> bool:
-        """Whether a frame, by its number in the source, was looked at: of a thinned video not all are."""
-        return bool(np.isin(number, self._found.analysis.numbers))
-
-    def crops(self, indices: Sequence[int] | None = None) -> np.ndarray:
-        """The faces as they were cut out, read once more, since a long video's would not fit into memory.
-
-        Args:
-            indices: which of the T frames; None: all.
-
-        Returns:
-            uint8 [len(indices), 224, 224, 3].
-        """
-        wanted = range(len(self.frames)) if indices is None else indices
-        found = self._found
-        images: dict[int, np.ndarray] = {}
-        for (_, index), image in found.images([found.main], wanted):
-            picture = Image.fromarray(image)  # aligned frames may have any size; 224 to 224 is a copy
-            images[index] = np.asarray(picture.resize((FACE_SIZE, FACE_SIZE), Image.Resampling.BILINEAR))
-        return np.stack([images[index] for index in wanted])
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Faces of one input, which can be read again: paths of some people, by track."""
-
-    source: Source
-    analysis: Analysis
-    paths: dict[int, FacePath]
-    main: int
-    aligned: bool
-    eyes: Eyes
-
-    def images(
-        self, tracks: Iterable[int], places: Iterable[int] | None = None
-    ) -> Iterable[tuple[tuple[int, int], np.ndarray]]:
-        """((track, place in its path), uint8 [H, W, 3]) in the order of the frames; `places` of one track.
-
-        Faces that are cut out are of 224 x 224; aligned frames come as they are, since each resizing changes
-        the answer and training knows a single one, from the file to the network's size.
-        """
-        paths = {track: self.paths[track] for track in tracks}
-        kept = None if places is None else np.fromiter(places, dtype=np.int64)
-        if self.aligned:
-            numbers = self.analysis.numbers
-            wanted = {int(number): place for place, number in enumerate(numbers)}
-            if kept is not None:
-                wanted = {int(numbers[place]): int(place) for place in kept}
-            for frame in self.source.frames(wanted=wanted):
-                yield (self.main, wanted[frame.number]), frame.image
-            return
-        if kept is not None:
-            paths = {track: path.only(kept) for track, path in paths.items()}
-        for track, place, image in cut_out(self.source, self.analysis, paths, self.eyes):
-            yield (track, place if kept is None else int(kept[place])), image
 
 
 class Predictor:
@@ -227,7 +107,7 @@ class Predictor:
         else:
             detector = self.detector
             with Progress(f"{name}: finding faces", source.total, show=progress) as bar:
-                analysis = analyse(source, detector, fps=fps, progress=bar)
+                analysis = analyse(source, detector, fps=fps, overlap=True, progress=bar)
             main = analysis.main()
         if main is None:
             plural = "" if len(analysis.names) == 1 else "s"
@@ -239,7 +119,7 @@ class Predictor:
         paths = {
             track: _whole(analysis) if aligned else follow(analysis.tracks[track], analysis.times) for track in wanted
         }
-        found = _Found(source, analysis, paths, main, aligned, self.eyes)
+        found = Found(source, analysis, paths, main, aligned, self.eyes)
         total = sum(map(len, paths.values()))
         with Progress(f"{name}: reading faces", total, show=progress) as bar:
             features = self._encode_all(found, wanted, bar)
@@ -273,6 +153,8 @@ class Predictor:
     @torch.inference_mode()
     def attend(self, features: Tensor) -> FANOutput:
         """The network's answer to one clip of features, float [T, 512]; B is 1."""
+        if len(features) > FRAMES_AT_ONCE:
+            return attend_in_parts(self.fan, features)
         return self.fan.attend(features.unsqueeze(0))
 
     @torch.inference_mode()
@@ -288,25 +170,26 @@ class Predictor:
         images = torch.from_numpy(np.stack(resized)).to(self.device)  # [N, S, S, 3]
         return self.fan.encode(images.permute(0, 3, 1, 2).float() / 255)
 
-    def _encode_all(self, found: _Found, tracks: Sequence[int], progress: Callable[[int], object]) -> dict[int, Tensor]:
+    def _encode_all(self, found: Found, tracks: Sequence[int], progress: Callable[[int], object]) -> dict[int, Tensor]:
         """Features [T, 512] of each track, a batch of faces at a time."""
-        parts: dict[int, list[Tensor]] = {track: [] for track in tracks}
-        waiting: list[tuple[int, np.ndarray]] = []
+        # Filled in place: a list of an hour's features and their stack would take twice their memory.
+        features = {track: torch.empty(len(found.paths[track]), FEATURE_SIZE, device=self.device) for track in tracks}
+        waiting: list[tuple[tuple[int, int], np.ndarray]] = []
 
         def flush() -> None:
-            for (track, _), feature in zip(waiting, self.encode([image for _, image in waiting]), strict=True):
-                parts[track].append(feature)
+            encoded = self.encode([image for _, image in waiting])
+            for ((track, place), _), feature in zip(waiting, encoded, strict=True):
+                features[track][place] = feature
             progress(len(waiting))
             waiting.clear()
 
-        # Places of one track come in order, so appending keeps it.
-        for (track, _), image in found.images(tracks):
-            waiting.append((track, image))
+        for face in ahead(iter(found.images(tracks)), room=ENCODED_AT_ONCE):
+            waiting.append(face)
             if len(waiting) == ENCODED_AT_ONCE:
                 flush()
         if waiting:
             flush()
-        return {track: torch.stack(features) for track, features in parts.items()}
+        return features
 
     @staticmethod
     def _main_of_windows(

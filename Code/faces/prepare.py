@@ -19,8 +19,9 @@ import torch
 from PIL import Image
 
 from Code.data.clips import DataError
+from Code.faces.ahead import ahead
 from Code.faces.detect import Detector
-from Code.faces.extract import analyse, cut_out
+from Code.faces.extract import BriefSource, analyse, cut_out
 from Code.faces.jobs import Job
 from Code.faces.records import (
     STATE,
@@ -32,7 +33,7 @@ from Code.faces.records import (
     save_record,
 )
 from Code.faces.track import follow
-from Code.faces.video import Source
+from Code.training.allocator import keep_freed_memory
 
 QUALITY = 95
 POLL_SECONDS = 0.2
@@ -63,7 +64,7 @@ def prepare_clip(
     settings: Settings,
     detector: Detector,
     *,
-    threads: int = 0,
+    alone: bool = True,
     progress: Callable[[int], object] | None = None,
 ) -> Record:
     """Prepares one clip; its folder appears under `output` when it is whole, its record before that.
@@ -73,7 +74,7 @@ def prepare_clip(
         output: folder of all clips.
         settings: how.
         detector: finds the faces.
-        threads: of the video decoder; 0 lets ffmpeg choose.
+        alone: this process has the machine to itself: it decodes, warps and writes while it detects.
         progress: told how many frames were looked at since the last call.
     """
     record = Record(job.name, job.fingerprint())
@@ -81,8 +82,8 @@ def prepare_clip(
     shutil.rmtree(workshop, ignore_errors=True)
     before = load_record(output, job.name)
     try:
-        source = Source(job.path, threads=threads)
-        analysis = analyse(source, detector, fps=settings.fps, progress=progress)
+        source = BriefSource(job.path, threads=0 if alone else 1)
+        analysis = analyse(source, detector, fps=settings.fps, overlap=alone, progress=progress)
     except DataError as error:
         record.error = "; ".join(error.problems)
         _discard(output, before, workshop)
@@ -99,7 +100,8 @@ def prepare_clip(
     }
     for track in chosen:
         (workshop / names[track]).mkdir(parents=True)
-    for track, place, image in cut_out(source, analysis, paths):
+    cutouts = cut_out(source, analysis, paths)
+    for track, place, image in ahead(cutouts, room=8) if alone else cutouts:
         number = analysis.numbers[paths[track].positions[place]]
         Image.fromarray(image).save(workshop / names[track] / f"{number:07d}.jpg", quality=QUALITY)
 
@@ -220,6 +222,7 @@ def _start_worker(device: str, settings: Settings, output: str, counter: Any, pa
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everybody; the parent ends its workers
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
+    keep_freed_memory()
     _worker.update(settings=settings, output=Path(output), counter=counter)
     _worker["detector"] = Detector(device, settings.min_face)
 
@@ -237,4 +240,4 @@ def _count(frames: int) -> None:
 
 
 def _work(job: Job) -> Record:
-    return prepare_clip(job, _worker["output"], _worker["settings"], _worker["detector"], threads=1, progress=_count)
+    return prepare_clip(job, _worker["output"], _worker["settings"], _worker["detector"], alone=False, progress=_count)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from Code.data.clips import DataError
-from Code.faces.predict import Prediction
+from Code.faces.prediction import Prediction
 from Code.faces.track import ASSUMED_FPS
 from Code.faces.video import Source, require
 from Code.faces.windows import Curve

@@ -25,6 +25,9 @@ GAP_FRAMES = 10
 # Landmarks are averaged over this many neighbours on each side, unless they lie further apart in time.
 NEIGHBOURS = 2
 NEIGHBOUR_SECONDS = 0.2
+# The mean must stay this near to what was detected, in heights of the face, but no less than so many pixels: further
+# off, the face moved (a hand-held camera, a nod) and did not tremble. From twice that on there is no averaging.
+STEADY, STEADY_PIXELS = 0.0075, 0.5
 # Tracks shorter than this are false alarms, unless the clip has less than SHORT_CLIP frames for each of these
 # frames; so are those the detector is not sure of.
 SHORTEST_TRACK = 3
@@ -48,7 +51,7 @@ class CutFinder:
 
     def __call__(self, image: np.ndarray) -> bool:
         """Whether a shot begins with this frame, uint8 [H, W, 3]; never with the first one."""
-        step = max(1, min(image.shape[:2]) // (4 * self.SIDE))  # enough pixels for a mean; all of them cost time
+        step = max(1, min(image.shape[:2]) // (2 * self.SIDE))  # enough pixels for a mean; all of them cost time
         small = Image.fromarray(np.ascontiguousarray(image[::step, ::step])).convert("L")
         thumbnail = np.asarray(small.resize((self.SIDE, self.SIDE), Image.Resampling.BOX), dtype=np.float32)
         last, self._last = self._last, thumbnail
@@ -159,7 +162,7 @@ class Path:
         landmarks: float64 [T, 5, 2], likewise.
         scores: float64 [T], the detector's confidence; NaN where filled.
         filled: bool [T], the frames in which the face was missed.
-        smooth_boxes, smooth_landmarks: averaged over neighbouring frames; what alignment uses.
+        smooth_boxes, smooth_landmarks: averaged over neighbouring frames while the face is still; for alignment.
     """
 
     positions: np.ndarray
@@ -197,7 +200,7 @@ def follow(track: Track, times: Sequence[float] | np.ndarray) -> Path:
     values = np.stack([np.interp(clock[at], clock[seen], column) for column in table[:, :14].T], axis=1)  # [T, 14]
     scores = np.full(len(at), np.nan)
     scores[~filled] = table[:, 14]
-    smooth = _average(values, at, clock[at])
+    smooth = _steady(values, _average(values, at, clock[at]))
     return Path(
         positions=at,
         boxes=values[:, :4],
@@ -224,6 +227,14 @@ def _average(values: np.ndarray, positions: np.ndarray, clock: np.ndarray) -> np
         total[valid] += values[low[valid]] + values[high[valid]]
         weight[valid] += 2
     return total / weight
+
+
+def _steady(values: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Box and landmarks [T, 14]: the mean where the face trembles, what was detected where it moves."""
+    away = np.hypot(*(mean - values)[:, 4:].reshape(-1, 5, 2).mean(axis=1).T)  # [T]
+    limit = np.maximum(STEADY * (values[:, 3] - values[:, 1]), STEADY_PIXELS)
+    share = (2 - away / limit).clip(0, 1)
+    return values + share[:, None] * (mean - values)
 
 
 def credible(tracks: Sequence[Track], num_frames: int) -> list[int]:

@@ -17,18 +17,16 @@ import numpy as np
 from Code.data.clips import DataError
 from Code.data.images import read_image
 from Code.data.lists import FRAME_SUFFIXES, list_folder
+from Code.training.errors import UsageError
 
-# Bounds of a batch: 16 frames of 720 x 576, fewer of larger ones (4K comes one by one). The detector
-# works on float copies of a whole batch, 12 bytes a pixel and more.
-BATCH_PIXELS = 8_000_000
-BATCH_FRAMES = 16
+BATCH_FRAMES = 16  # at most, however small they are
 # A container that promises more than this many seconds beyond its last readable frame was cut off.
 MISSING_SECONDS = 1.0
 MISSING_SHARE = 0.1
 _TRAILING_NUMBER = re.compile(r"([0-9]{1,9})$")
 
 
-class MissingExtraError(RuntimeError):
+class MissingExtraError(UsageError):
     """A package that only the face tools need is not installed."""
 
 
@@ -132,6 +130,7 @@ class Source:
         if not self.is_video:
             yield from self._read_images(wanted)
             return
+        upright = Upright()
         last_slot, end = -1, max(wanted, default=-1) if wanted is not None else math.inf
         for number, time, decoded in self._decode(complete=wanted is None):
             if number > end:
@@ -219,15 +218,22 @@ def _opened(path: Path, threads: int) -> Iterator[Any]:
         yield container
 
 
-def upright(decoded: Any, pixel_aspect: float = 1.0) -> np.ndarray:
-    """Ffmpeg's frame as uint8 [H, W, 3] RGB, with square pixels, turned as the file says.
+class Upright:
+    """Turns ffmpeg's frames into pictures; one for all frames of a reading, since preparing takes time."""
 
-    Older television formats store 720 x 576 pixels that are not square; faces must not be squeezed.
-    """
-    width = max(1, round(decoded.width * pixel_aspect))
-    image = decoded.to_ndarray(format="rgb24", width=width, height=decoded.height)
-    # A phone held upright stores its picture lying, and how to turn it (counterclockwise).
-    return np.ascontiguousarray(np.rot90(image, round(decoded.rotation / 90)))
+    def __init__(self) -> None:
+        self._scaler = require("av.video.reformatter", "PyAV", "reading a video").VideoReformatter()
+
+    def __call__(self, decoded: Any, pixel_aspect: float = 1.0) -> np.ndarray:
+        """Ffmpeg's frame as uint8 [H, W, 3] RGB, with square pixels, turned as the file says.
+
+        Older television formats store 720 x 576 pixels that are not square; faces must not be squeezed.
+        """
+        width = max(1, round(decoded.width * pixel_aspect))
+        # By default every call starts a thread per core, which takes several times as long as its work.
+        scaled = self._scaler.reformat(decoded, width, decoded.height, "rgb24", threads=1)
+        # A phone held upright stores its picture lying, and how to turn it (counterclockwise).
+        return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), round(decoded.rotation / 90)))
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -258,14 +264,13 @@ def frame_numbers(files: list[Path]) -> list[int]:
     return numbers
 
 
-def batches(frames: Iterator[Frame], room: int = BATCH_FRAMES) -> Iterator[list[Frame]]:
-    """Runs of frames of one size, within `room` frames and BATCH_PIXELS."""
+def batches(frames: Iterator[Frame], pixels: int) -> Iterator[list[Frame]]:
+    """Runs of frames of one size, within BATCH_FRAMES and so many pixels (a frame larger than that comes alone)."""
     batch: list[Frame] = []
     for frame in frames:
         height, width, _ = frame.image.shape
-        if batch and (
-            frame.image.shape != batch[0].image.shape or len(batch) >= min(room, BATCH_PIXELS // (height * width))
-        ):
+        room = min(BATCH_FRAMES, pixels // (height * width))
+        if batch and (frame.image.shape != batch[0].image.shape or len(batch) >= room):
             yield batch
             batch = []
         batch.append(frame)

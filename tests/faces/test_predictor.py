@@ -14,7 +14,7 @@ from Code import Predictor
 from Code.data.clips import DataError
 from Code.data.store import read_image
 from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes, align_face
-from Code.faces.choice import default_checkpoint, find_checkpoint
+from Code.faces.choice import default_checkpoint, find_checkpoint, trained_for
 from Code.faces.detect import Detector
 from Code.faces.windows import windows
 from Code.network.fan import FAN
@@ -157,7 +157,7 @@ def test_windows_cover_all_times_once_per_stride() -> None:
 
 
 def test_default_checkpoint_knows_real_faces_if_it_can(tmp_path: Path) -> None:
-    """Worst first: a run on drawn faces, the shipped classifier, the user's, a published FAN, runs."""
+    """Worst first: a run on drawn faces, classifiers (shipped, the user's), FANs (shipped, the user's), runs."""
     with pytest.raises(CheckpointError, match="--checkpoint"):
         default_checkpoint(tmp_path)
     (tmp_path / "pretrain_model").mkdir()
@@ -167,11 +167,14 @@ def test_default_checkpoint_knows_real_faces_if_it_can(tmp_path: Path) -> None:
     (tmp_path / "pretrain_model" / "README.md").write_text("about")
     classifier = {"state_dict": to_published(FAN(2, 8))}
     published = {"state_dict": {f"module.{name}": value for name, value in FAN(1, 7).state_dict().items()}}
+    composed = {"format": "emotion-fan/1", "dataset": "composed", "at_type": 1, "labels": list(FERPLUS)}
+    composed |= {"state_dict": FAN(1, 8).state_dict(), "image_size": SIZE}
     wanted = [
         ("model/2026-01-01_000000_sample_score-fusion/best.pth", None),
         ("model/2026-03-01_000000_sample_score-fusion/best.pth", None),
         ("pretrain_model/Resnet18_FER+_open.pth.tar", classifier),
         ("pretrain_model/Resnet18_FER+_pytorch.pth.tar", classifier),
+        ("pretrain_model/FAN_FER+_composed.pth", composed),
         ("pretrain_model/Z_afew.pth.tar", published),
         ("model/2026-01-02_030405_afew_self-attention/best.pth", None),
         ("model/2026-02-01_000000_folders_relation-attention/best.pth", None),
@@ -184,6 +187,31 @@ def test_default_checkpoint_knows_real_faces_if_it_can(tmp_path: Path) -> None:
         else:
             save_atomically(content, path)
         assert default_checkpoint(tmp_path) == path
+
+
+def test_a_fan_of_fer2013s_faces_answers_by_default_and_sees_them_as_it_learned_them(
+    scene: Path, tmp_path: Path
+) -> None:
+    """A FAN that was trained on clips composed of FER+ pictures, beside the classifier it grew from."""
+    folder = tmp_path / "pretrain_model"
+    folder.mkdir()
+    torch.manual_seed(0)
+    fan = FAN(1, 8).eval()
+    save_atomically({"state_dict": to_published(FAN(2, 8)), "image_size": SIZE}, folder / "Resnet18_FER+_open.pth.tar")
+    about = {"format": "emotion-fan/1", "dataset": "composed", "at_type": 1, "labels": list(FERPLUS)}
+    save_atomically({**about, "state_dict": fan.state_dict(), "image_size": SIZE}, folder / "FAN_FER+_composed.pth")
+    predictor = Predictor(default_checkpoint(tmp_path), "cpu")
+    assert (predictor.info["kind"], predictor.info["labels"], predictor.fan.at_type) == ("run", FERPLUS, 1)
+    assert trained_for(predictor.info) == "trained for clips composed of single grey pictures of faces (FER+)"
+    assert predictor.eyes == FER2013_EYES
+    answer = predictor(scene)
+    (tmp_path / "crops").mkdir()
+    for number, crop in enumerate(answer.crops()):
+        Image.fromarray(crop).save(tmp_path / "crops" / f"{number}.png")
+    with torch.inference_mode():
+        expected = fan(as_clip(tmp_path / "crops", grey=True))
+    np.testing.assert_allclose(answer.weights, expected.weights[0], atol=1e-5)
+    np.testing.assert_allclose(answer.logits, expected.logits[0], atol=1e-4)
 
 
 def test_a_checkpoint_may_be_a_runs_folder(tmp_path: Path) -> None:

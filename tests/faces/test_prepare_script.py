@@ -7,6 +7,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import Prepare_Faces
 from Code.data.store import read_image
 from Code.faces import prepare as prepare_module
 from Code.faces.align import PAPER_EYES, Eyes
@@ -148,6 +154,38 @@ def test_interrupted_in_the_middle_of_a_clip_it_goes_on_where_it_was(
     assert no_half_work(output)
 
 
+@pytest.mark.slow
+def test_killed_at_any_time_it_never_leaves_a_half_written_clip_and_goes_on(
+    tmp_path: Path, prepare: Call, write_video: Write, scene_of: Draw
+) -> None:
+    """SIGKILL for the whole process group, again and again, until a call comes through."""
+    videos, output, whole = tmp_path / "my videos", tmp_path / "my faces", tmp_path / "whole"
+    for clip in range(4):
+        write_video(videos / f"{clip}.mp4", [scene_of((clip % 3, 20 + n % 9, 10, 120)) for n in range(60)])
+    assert prepare(videos, whole, "--workers", 2) == 0
+    script = Path(Prepare_Faces.__file__)
+    command = [sys.executable, str(script), str(videos), str(output), "--workers", "2", "--device", "cpu"]
+    killed = 0
+    for _ in range(20):
+        partial = output / ".prepared" / "partial"
+        with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL) as call:
+            # A little later each time: while the workers start, detect, and write.
+            while call.poll() is None and not (killed < 4 and list(partial.rglob(f"*{9 * killed + 5:07d}.jpg"))):
+                time.sleep(0.002)
+            if call.poll() is None:
+                os.killpg(call.pid, signal.SIGKILL)
+                killed += 1
+        for clip in range(4):
+            assert not (output / str(clip)).exists() or len(names(output / str(clip))) == 60
+        if call.returncode == 0:
+            break
+    assert killed >= 1
+    assert call.returncode == 0
+    for name in [*names(whole), "faces.csv", "summary.json"]:
+        assert (output / name).read_bytes() == (whole / name).read_bytes()
+    assert no_half_work(output)
+
+
 def test_a_clip_that_lost_frames_or_changed_is_prepared_anew(
     tree: Path, tmp_path: Path, prepare: Call, write_video: Write, scene_of: Draw
 ) -> None:
@@ -193,6 +231,18 @@ def test_all_faces_are_a_folder_per_person_and_the_main_one_is_the_larger(
     assert prepare(clip, tmp_path / "all", "--faces", "all") == 0
     assert sorted({name.split("/")[0] for name in names(tmp_path / "all")}) == ["two_01", "two_02"]
     assert len(names(tmp_path / "all")) == 12
+
+
+def test_two_people_in_the_same_place_are_told_apart_by_the_cut_between_them(
+    tmp_path: Path, prepare: Call, write_video: Write, scene_of: Draw
+) -> None:
+    shots = [scene_of((0, 30, 10, 120), grey=60)] * 5 + [scene_of((1, 34, 12, 118), grey=170)] * 7
+    clip = write_video(tmp_path / "two shots.mp4", shots)
+    assert prepare(clip, tmp_path / "all", "--faces", "all") == 0
+    every = [f"two shots_01/{n:07d}.jpg" for n in range(5)] + [f"two shots_02/{n:07d}.jpg" for n in range(5, 12)]
+    assert names(tmp_path / "all") == every
+    assert prepare(clip, tmp_path / "main") == 0
+    assert names(tmp_path / "main") == [f"two shots/{number:07d}.jpg" for number in range(5, 12)]
 
 
 def test_what_must_not_be_mixed_or_overwritten_is_refused_in_one_line(

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from Code.data.clips import DataError
-from Code.faces.video import BATCH_FRAMES, BATCH_PIXELS, Frame, Source, batches, frame_numbers
+from Code.faces import extract
+from Code.faces.video import BATCH_FRAMES, Frame, Source, batches, frame_numbers
 
 
 def levels_as_pictures(levels: list[int], size: tuple[int, int] = (64, 48)) -> list[Image.Image]:
@@ -31,13 +32,12 @@ def test_batches_hold_one_size_and_stay_small() -> None:
         for number, shape in enumerate(shapes):
             yield Frame(str(number), number, math.nan, np.zeros((*shape, 3), dtype=np.uint8))
 
-    sizes = [[frame.image.shape[:2] for frame in batch] for batch in batches(frames((4, 5), (4, 5), (5, 4)))]
+    sizes = [[frame.image.shape[:2] for frame in batch] for batch in batches(frames((4, 5), (4, 5), (5, 4)), 9999)]
     assert sizes == [[(4, 5), (4, 5)], [(5, 4)]]
     many = [(2, 2)] * (2 * BATCH_FRAMES + 6)
-    assert [len(batch) for batch in batches(frames(*many))] == [BATCH_FRAMES, BATCH_FRAMES, 6]
-    side = math.isqrt(BATCH_PIXELS // 2)
-    assert [len(batch) for batch in batches(frames(*[(side, side)] * 5))] == [2, 2, 1]
-    assert [len(batch) for batch in batches(frames(*[(side * 2, side)] * 2))] == [1, 1]
+    assert [len(batch) for batch in batches(frames(*many), 9999)] == [BATCH_FRAMES, BATCH_FRAMES, 6]
+    assert [len(batch) for batch in batches(frames(*[(5, 10)] * 5), 100)] == [2, 2, 1]
+    assert [len(batch) for batch in batches(frames(*[(10, 11)] * 2), 100)] == [1, 1]
 
 
 def test_folder_is_read_in_natural_order_and_pictures_upright(tmp_path: Path) -> None:
@@ -109,6 +109,23 @@ def test_uneven_times_are_kept_and_thinned_by_time(write_video: Callable[..., Pa
     thinned = list(source.frames(fps=2))
     assert [frame.number for frame in thinned] == [0, 3, 5]  # keeps the numbers of the source
     assert [frame.number for frame in source.frames(wanted=[1, 6])] == [1, 6]
+
+
+@pytest.mark.parametrize("room", [3 * 48 * 64 * 6, 3 * 48 * 64 * 6 - 1])
+def test_a_short_video_is_decoded_once_a_long_one_twice(
+    write_video: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    path = write_video(tmp_path / "clip.mkv", levels_as_pictures([0, 40, 80, 120, 160, 200]), codec="ffv1")
+    monkeypatch.setattr(extract, "KEPT_BYTES", room)
+    source = extract.BriefSource(path)
+    first = list(source.frames())
+    path.write_bytes(b"no longer a video")
+    if room < sum(frame.image.nbytes for frame in first):
+        with pytest.raises(DataError, match="broken"):
+            list(source.frames(wanted=[1, 4]))
+    else:
+        assert [frame.number for frame in source.frames(wanted=[1, 4])] == [1, 4]
+        assert next(source.frames(wanted=[4])).image is first[4].image
 
 
 def test_frames_are_numbered_by_their_names_where_these_tell_them_apart() -> None:
