@@ -29,7 +29,7 @@ from Code.faces.jobs import Job, find_jobs
 from Code.network.pretrained import CheckpointError, load_fan, read_checkpoint
 from Code.training.errors import UsageError
 from Code.training.protocols import ATTENTIONS
-from Code.training.setup import HelpFormatter, run_script, starting_file, whole
+from Code.training.setup import FERPLUS_FILE, SHIPPED_FILE, HelpFormatter, run_script, whole
 from Code.training.steps import PROJECT, StepError, Steps, fingerprint
 
 SHIPPED_FAN = PROJECT / "pretrain_model" / "FAN_FER+_composed.pth"
@@ -103,10 +103,8 @@ def start_of(given: Path | None) -> tuple[Path, int, str]:
     """Which weights to start from, the attention that their head is for, and a line that says so."""
     if given is not None and str(given).lower() == "none":
         raise UsageError("--pretrained none: few clips teach no network from random weights; leave it away")
-    path = find_checkpoint(given) if given else SHIPPED_FAN if SHIPPED_FAN.is_file() else starting_file(None)
-    assert path is not None
-    if not given and path != SHIPPED_FAN:
-        path = PROJECT / path
+    usual = (SHIPPED_FAN, PROJECT / FERPLUS_FILE, PROJECT / SHIPPED_FILE)
+    path = find_checkpoint(given) if given else next((path for path in usual if path.is_file()), usual[-1])
     read_checkpoint(path)
     try:
         _, info = load_fan(path)

@@ -137,14 +137,16 @@ def run_python(command: Sequence[str]) -> int:
     process = subprocess.Popen([sys.executable, *command], env=environment)
 
     def terminated(number: int, frame: FrameType | None) -> None:
-        process.terminate()
-        process.wait()
         raise SystemExit(128 + number)
 
     before = signal.signal(signal.SIGTERM, terminated)
     try:
         status = process.wait()
     except KeyboardInterrupt:  # the terminal sent it to the child, too, which may be saving
+        process.wait()
+        raise
+    except SystemExit:
+        process.terminate()
         process.wait()
         raise
     finally:
