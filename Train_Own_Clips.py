@@ -30,7 +30,7 @@ from Code.network.pretrained import CheckpointError, load_fan, read_checkpoint
 from Code.training.errors import UsageError
 from Code.training.protocols import ATTENTIONS
 from Code.training.setup import FERPLUS_FILE, SHIPPED_FILE, HelpFormatter, run_script, whole
-from Code.training.steps import PROJECT, StepError, Steps, fingerprint
+from Code.training.steps import PROJECT, StepError, Steps, fingerprint, script
 
 SHIPPED_FAN = PROJECT / "pretrain_model" / "FAN_FER+_composed.pth"
 # A head on a fixed backbone: 48 epochs, as on the generated sample, of at least 400 samples.
@@ -105,6 +105,8 @@ def start_of(given: Path | None) -> tuple[Path, int, str]:
         raise UsageError("--pretrained none: few clips teach no network from random weights; leave it away")
     usual = (SHIPPED_FAN, PROJECT / FERPLUS_FILE, PROJECT / SHIPPED_FILE)
     path = find_checkpoint(given) if given else next((path for path in usual if path.is_file()), usual[-1])
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
     read_checkpoint(path)
     try:
         _, info = load_fan(path)
@@ -171,7 +173,7 @@ def recipe(args: argparse.Namespace) -> None:
     summary, machine = faces / "summary.json", ["--device", args.device]
     fps = ["--fps", f"{args.fps:g}"] if args.fps else []
 
-    command = [str(PROJECT / "Prepare_Faces.py"), str(args.videos), str(faces), *fps, *machine]
+    command = [script("Prepare_Faces.py"), str(args.videos), str(faces), *fps, *machine]
     before = summary.stat().st_mtime_ns if summary.is_file() else 0
     steps.run(
         "faces",
@@ -190,7 +192,7 @@ def recipe(args: argparse.Namespace) -> None:
     steps.run("split", command, fingerprint([faces / "faces.csv"]), there=clips.is_file)
 
     train, val = rows_of(clips, "train"), rows_of(clips, "val")
-    command = [str(PROJECT / "Demo_AFEW_Attention.py"), "--dataset", "list", "--train-root", str(faces)]
+    command = [script("Demo_AFEW_Attention.py"), "--dataset", "list", "--train-root", str(faces)]
     command += ["--train-list", str(clips), "--at_type", str(at_type), "--pretrained", str(start), "--freeze-backbone"]
     command += ["--epochs", str(EPOCHS), "--batch-size", str(BATCH)]
     command += ["--samples-per-clip", str(max(FEWEST, math.ceil(SAMPLES / len(train)))), "--cache", "none"]
@@ -205,7 +207,7 @@ def recipe(args: argparse.Namespace) -> None:
         raise UsageError(f"{models}: no run with results; do the flags behind -- ask for a training?")
 
     if args.predict:
-        command = [str(PROJECT / "Predict_Video.py"), *(jobs[name].path for name in spread(val, args.predict))]
+        command = [script("Predict_Video.py"), *(jobs[name].path for name in spread(val, args.predict))]
         command += [
             "--checkpoint",
             str(run),

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from Code.training import steps as steps_module
-from Code.training.steps import PROJECT, StepError, Steps, fingerprint, show
+from Code.training.steps import PROJECT, StepError, Steps, fingerprint, script, show
 
 COUNT = "import sys; open(sys.argv[1], 'a').write(sys.argv[2]); sys.exit(int(sys.argv[3]))"
 
@@ -63,8 +63,9 @@ def test_a_failure_stops_and_is_done_again(tmp_path: Path) -> None:
 
 def test_commands_are_shown_as_they_can_be_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(PROJECT)
-    assert show([str(PROJECT / "Prepare_Faces.py"), "my videos"]) == "python Prepare_Faces.py 'my videos'"
+    assert show([script("Prepare_Faces.py"), "my videos"]) == "python Prepare_Faces.py 'my videos'"
     monkeypatch.chdir(tmp_path)
+    assert show([script("Prepare_Faces.py"), "videos"]) == f"python {PROJECT}/Prepare_Faces.py videos"
     shown = show(["-m", "Code.data.split", "faces"])
     assert shown == f"PYTHONPATH={PROJECT} python -m Code.data.split faces"
 

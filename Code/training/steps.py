@@ -120,11 +120,16 @@ def _same(known: dict[str, Any], command: Sequence[str], inputs: str) -> bool:
     return bool(known["command"] == list(command) and known["inputs"] == inputs)
 
 
+def script(name: str) -> str:
+    """A script of this project, as the path that leads to it from here."""
+    return name if Path.cwd() == PROJECT else str(PROJECT / name)
+
+
 def show(command: Sequence[str]) -> str:
     """A command as one types it in a shell, here."""
-    before = "" if Path.cwd() == PROJECT else f"PYTHONPATH={shlex.quote(str(PROJECT))} "
-    script = os.path.relpath(command[0]) if command[0].startswith(str(PROJECT)) else command[0]
-    return before + shlex.join(["python", script, *command[1:]])
+    elsewhere = command[0] == "-m" and Path.cwd() != PROJECT
+    before = f"PYTHONPATH={shlex.quote(str(PROJECT))} " if elsewhere else ""
+    return before + shlex.join(["python", *command])
 
 
 def run_python(command: Sequence[str]) -> int:
