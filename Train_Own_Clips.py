@@ -19,13 +19,16 @@ import argparse
 import csv
 import math
 import sys
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
 from Code.data.clips import DataError
+from Code.data.plainlist import parse_plain_list
 from Code.data.split import SHARE, between
 from Code.faces.choice import find_checkpoint
 from Code.faces.jobs import Job, find_jobs
+from Code.network.fan import SCORE_FUSION
 from Code.network.pretrained import CheckpointError, load_fan, read_checkpoint
 from Code.training.errors import UsageError
 from Code.training.protocols import ATTENTIONS
@@ -112,7 +115,7 @@ def start_of(given: Path | None) -> tuple[Path, int, str]:
         _, info = load_fan(path)
     except CheckpointError:  # a face network that tells no expressions, say
         return path, 1, f"start: {path} (a backbone; the attention is learnt from your clips alone)"
-    if info["kind"] == "frame classifier":
+    if info["at_type"] == SCORE_FUSION:
         return path, 1, f"start: {path} (a frame classifier's backbone; the attention is learnt from your clips alone)"
     return (
         path,
@@ -122,9 +125,11 @@ def start_of(given: Path | None) -> tuple[Path, int, str]:
 
 
 def rows_of(path: Path, split: str) -> list[str]:
-    """The clips of a split in the list that the second step wrote."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [row["path"] for row in csv.DictReader(file) if row["split"] == split]
+    """The clips of a split in the list that the second step wrote, and that people may have changed."""
+    content, problems = parse_plain_list(str(path))
+    if problems:
+        raise DataError(problems, str(path))
+    return [clip.name for clip, said in zip(content.clips, content.splits, strict=True) if said == split]
 
 
 def finished_run(models: Path) -> Path | None:
@@ -153,79 +158,114 @@ def compare(answers: Path, jobs: dict[str, Job]) -> str:
     with answers.open(encoding="utf-8", newline="") as file:
         said = [(of_path[row["input"]], row["expression"]) for row in csv.DictReader(file)]
     wrong = [f"{name} is called {answer}" for name, answer in said if name.split("/")[0] != answer]
-    return f"held-out videos named right: {len(said) - len(wrong)} of {len(said)}" + "".join(
-        f"\n  {line}" for line in wrong
-    )
+    return "\n  ".join([f"held-out videos named right: {len(said) - len(wrong)} of {len(said)}", *wrong])
 
 
-def recipe(args: argparse.Namespace) -> None:
-    """All steps, in their order."""
-    jobs = videos_by_name(args.videos)
-    start, at_type, line = start_of(args.pretrained)
-    print(line, flush=True)
-    output = args.output
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        steps = Steps(output / "steps.json")
-    except OSError as error:
-        raise UsageError(f"--output {output}: cannot be made ({error.strerror})") from error
-    faces, clips, models, answers = output / "faces", output / "clips.csv", output / "model", output / "answers.csv"
-    summary, machine = faces / "summary.json", ["--device", args.device]
-    fps = ["--fps", f"{args.fps:g}"] if args.fps else []
+@dataclass(frozen=True)
+class Recipe:
+    """The steps of one call, in their order; each reads what those before it wrote.
 
-    command = [script("Prepare_Faces.py"), str(args.videos), str(faces), *fps, *machine]
-    before = summary.stat().st_mtime_ns if summary.is_file() else 0
-    steps.run(
-        "faces",
-        command,
-        fingerprint(job.path for job in jobs.values()),
-        there=lambda: all(path.is_file() for path in (summary, faces / "faces.csv")),
-        # 1: some videos show no face, and the others are there
-        passes=lambda status: (
-            status == 0 or (status == 1 and summary.is_file() and summary.stat().st_mtime_ns > before)
-        ),
-    )
+    Attributes:
+        args: the command line.
+        jobs: the videos by their clips' names.
+        steps: runs them.
+    """
 
-    persons = ["--person-pattern", args.person_pattern] if args.person_pattern else []
-    command = ["-m", "Code.data.split", str(faces), "--output", str(clips), "--share", f"{args.share:g}"]
-    command += ["--seed", str(args.seed), *persons]
-    steps.run("split", command, fingerprint([faces / "faces.csv"]), there=clips.is_file)
+    args: argparse.Namespace
+    jobs: dict[str, Job]
+    steps: Steps
 
-    train, val = rows_of(clips, "train"), rows_of(clips, "val")
-    command = [script("Demo_AFEW_Attention.py"), "--dataset", "list", "--train-root", str(faces)]
-    command += ["--train-list", str(clips), "--at_type", str(at_type), "--pretrained", str(start), "--freeze-backbone"]
-    command += ["--epochs", str(EPOCHS), "--batch-size", str(BATCH)]
-    command += ["--samples-per-clip", str(max(FEWEST, math.ceil(SAMPLES / len(train)))), "--cache", "none"]
-    command += ["--seed", str(args.seed), "--output", str(models), *machine, *args.training]
-    inputs, half = fingerprint([faces / "faces.csv", clips, start]), half_run(models)
-    resume = None
-    if half is not None and steps.begun("training", command, inputs):
-        resume = [command[0], "--resume", str(half), "--cache", "none", *machine]
-    steps.run("training", command, inputs, there=lambda: finished_run(models) is not None, instead=resume)
-    run = finished_run(models)
-    if run is None:
-        raise UsageError(f"{models}: no run with results; do the flags behind -- ask for a training?")
+    @property
+    def faces(self) -> Path:
+        return self.args.output / "faces"
 
-    if args.predict:
-        command = [script("Predict_Video.py"), *(jobs[name].path for name in spread(val, args.predict))]
-        command += [
-            "--checkpoint",
-            str(run),
-            *fps,
-            "--csv",
-            str(answers),
-            "--output",
-            str(output / "pictures"),
-            *machine,
-        ]
-        steps.run(
+    @property
+    def clips(self) -> Path:
+        return self.args.output / "clips.csv"
+
+    @property
+    def fps(self) -> list[str]:
+        """Faces are trained on and predicted from at the same rate."""
+        return ["--fps", f"{self.args.fps:g}"] if self.args.fps else []
+
+    def prepare(self) -> None:
+        """Videos -> OUTPUT/faces/<Class>/<clip>/<frame>.jpg."""
+        written = [self.faces / name for name in ("summary.json", "faces.csv")]
+        before = written[0].stat().st_mtime_ns if written[0].is_file() else 0
+        command = [script("Prepare_Faces.py"), str(self.args.videos), str(self.faces), *self.fps]
+
+        def passes(status: int) -> bool:
+            # 1 and a new summary: some videos show no face, the others are there.
+            return status == 0 or (status == 1 and written[0].is_file() and written[0].stat().st_mtime_ns > before)
+
+        self.steps.run(
+            "faces",
+            [*command, "--device", self.args.device],
+            fingerprint(job.path for job in self.jobs.values()),
+            there=lambda: all(path.is_file() for path in written),
+            passes=passes,
+        )
+
+    def split(self) -> None:
+        """Faces -> OUTPUT/clips.csv."""
+        args = self.args
+        command = ["-m", "Code.data.split", str(self.faces), "--output", str(self.clips), "--share", f"{args.share:g}"]
+        command += ["--seed", str(args.seed)]
+        command += ["--person-pattern", args.person_pattern] if args.person_pattern else []
+        self.steps.run("split", command, fingerprint([self.faces / "faces.csv"]), there=self.clips.is_file)
+
+    def train(self, start: Path, at_type: int) -> Path:
+        """The clips that are not held out -> a run's folder below OUTPUT/model."""
+        args, models = self.args, self.args.output / "model"
+        samples = max(FEWEST, math.ceil(SAMPLES / max(1, len(rows_of(self.clips, "train")))))
+        command = [script("Demo_AFEW_Attention.py"), "--dataset", "list"]
+        command += ["--train-root", str(self.faces), "--train-list", str(self.clips), "--pretrained", str(start)]
+        command += ["--at_type", str(at_type), "--freeze-backbone", "--epochs", str(EPOCHS), "--batch-size", str(BATCH)]
+        command += ["--samples-per-clip", str(samples), "--seed", str(args.seed), "--cache", "none"]
+        command += ["--output", str(models), "--device", args.device, *args.training]
+        inputs, half = fingerprint([self.faces / "faces.csv", self.clips, start]), half_run(models)
+        resume = None
+        if half is not None and self.steps.begun("training", command, inputs):
+            resume = [command[0], "--resume", str(half), "--cache", "none", "--device", args.device]
+        self.steps.run("training", command, inputs, there=lambda: finished_run(models) is not None, instead=resume)
+        run = finished_run(models)
+        if run is None:
+            raise UsageError(f"{models}: no run with results; do the flags behind -- ask for a training?")
+        return run
+
+    def predict(self, run: Path) -> None:
+        """Some of the held-out videos -> OUTPUT/answers.csv and OUTPUT/pictures."""
+        answers, pictures = self.args.output / "answers.csv", self.args.output / "pictures"
+        names = spread([name for name in rows_of(self.clips, "val") if name in self.jobs], self.args.predict)
+        if not names:
+            return
+        command = [script("Predict_Video.py"), *(self.jobs[name].path for name in names), "--checkpoint", str(run)]
+        command += [*self.fps, "--csv", str(answers), "--output", str(pictures), "--device", self.args.device]
+        self.steps.run(
             "prediction",
             command,
             fingerprint([run / "results.json", run / "best.pth"]),
             there=answers.is_file,
             passes=lambda status: status in (0, 1) and answers.is_file(),
         )
-        print(compare(answers, jobs))
+        print(compare(answers, self.jobs))
+
+
+def follow(args: argparse.Namespace) -> None:
+    """Checks the videos, then goes through the recipe."""
+    jobs = videos_by_name(args.videos)
+    start, at_type, line = start_of(args.pretrained)
+    print(line, flush=True)
+    try:
+        args.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output {args.output}: cannot be made ({error.strerror})") from error
+    steps = Steps(args.output / "steps.json")
+    recipe = Recipe(args, jobs, steps)
+    recipe.prepare()
+    recipe.split()
+    run = recipe.train(start, at_type)
+    recipe.predict(run)
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in steps.seconds.items())
     print(f"network: {run / 'best.pth'}")
     print(f"report:  {run / 'report.html'}")
@@ -239,10 +279,12 @@ def main() -> int:
     args = build_parser().parse_args(words[:at])
     args.training = words[at + 1 :]
     try:
-        recipe(args)
+        follow(args)
     except StepError as error:
         print(error, file=sys.stderr)
         return error.status
+    except OSError as error:
+        raise UsageError(f"{error.filename or args.output}: cannot be written ({error.strerror})") from error
     return 0
 
 
