@@ -88,6 +88,7 @@ def test_held_out_videos_are_taken_from_all_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a dozen processes, each of which imports torch
 def test_the_whole_recipe_and_what_is_done_again(
     tmp_path: Path, write_video: Callable[..., Path], person: Draw
 ) -> None:
@@ -108,7 +109,7 @@ def test_the_whole_recipe_and_what_is_done_again(
     def recipe(*flags: str) -> subprocess.CompletedProcess[str]:
         base = [sys.executable, script.__file__, "videos", "--output", "own", "--device", "cpu"]
         command = [*base, "--pretrained", "fan.pth", "--person-pattern", "/([^_.]+)", *flags, "--", "--epochs", "2"]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400)
 
     first = recipe()
     assert first.returncode == 0, first.stdout + first.stderr
