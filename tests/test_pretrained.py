@@ -102,8 +102,7 @@ def test_torchvision_weights_without_counters() -> None:
     report = load_published(fan, weights)
     assert_holds(fan, weights)
     assert str(report) == (
-        "100 tensors loaded; not in the file, start afresh: alpha.0, beta.0, pred_fc2; "
-        "not in the file: 20 batch counters; dropped: fc"
+        "100 tensors loaded; start afresh: alpha.0, beta.0, pred_fc2; not in the file: 20 batch counters; dropped: fc"
     )
 
 

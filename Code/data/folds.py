@@ -181,7 +181,8 @@ def hold_out(train: ClipSet, seed: int, share: float = 0.1) -> tuple[ClipSet, Cl
             of_class = [clip.name for clip in train.clips if clip.label == label]
             take = max(1, round(share * len(of_class))) if len(of_class) > 1 else 0
             names |= {of_class[index] for index in rng.permutation(len(of_class))[:take]}
-        how = "a tenth of each class's clips; who is seen is not known, so persons may be on both sides"
+        part = "a tenth" if share == 0.1 else f"{100 * share:.0f} %"
+        how = f"{part} of each class's clips; who is seen is not known, so persons may be on both sides"
     kept = train.subset(lambda clip: clip.name not in names)
     held = train.subset(lambda clip: clip.name in names)
     if not kept.clips or not held.clips:

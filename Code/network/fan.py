@@ -119,25 +119,32 @@ class FAN(Backbone):
             raise ValueError(f"features must be [B, T, {FEATURE_SIZE}], not {list(features.shape)}")
         mask = frame_mask(lengths, features.shape[0], features.shape[1], features.device)  # [B, T]
         with torch.autocast(features.device.type, enabled=False):
-            features = features.to(self._classifier.weight.dtype).masked_fill(~mask.unsqueeze(-1), 0.0)
-            if self.at_type == SCORE_FUSION:
-                return self._fuse_scores(features, mask)
-            alpha_logits = self.alpha(self.dropout(features)).squeeze(-1)  # [B, T, 1] -> [B, T]
-            alpha = torch.sigmoid(alpha_logits).masked_fill(~mask, 0.0)
-            weights = normalise(logsigmoid(alpha_logits), mask)
-            global_feature = weighted_mean(features, weights)  # [B, 512]
-            if self.at_type == SELF_ATTENTION:
-                logits = self.pred_fc1(self.dropout(global_feature))
-                return FANOutput(logits, alpha, None, weights, global_feature)
+            return self.attend_masked(features, mask)
 
-            context = global_feature.unsqueeze(1).expand_as(features)  # [B, 512] -> [B, T, 512]
-            pairs = torch.cat([features, context], dim=2)  # [f_i : f'], [B, T, 1024]
-            beta_logits = self.beta(self.dropout(pairs)).squeeze(-1)  # [B, T]
-            beta = torch.sigmoid(beta_logits).masked_fill(~mask, 0.0)
-            weights = normalise(logsigmoid(alpha_logits) + logsigmoid(beta_logits), mask)
-            clip_features = weighted_mean(pairs, weights)  # [B, 1024]
-            logits = self.pred_fc2(self.dropout2(clip_features))
-            return FANOutput(logits, alpha, beta, weights, clip_features)
+    def attend_masked(self, features: Tensor, mask: Tensor) -> FANOutput:
+        """``attend`` without its checks: features float [B, T, 512], mask bool [B, T], a frame per clip at least.
+
+        It branches on no value, so that it can be traced into a graph (ONNX).
+        """
+        features = features.to(self._classifier.weight.dtype).masked_fill(~mask.unsqueeze(-1), 0.0)
+        if self.at_type == SCORE_FUSION:
+            return self._fuse_scores(features, mask)
+        alpha_logits = self.alpha(self.dropout(features)).squeeze(-1)  # [B, T, 1] -> [B, T]
+        alpha = torch.sigmoid(alpha_logits).masked_fill(~mask, 0.0)
+        weights = normalise(logsigmoid(alpha_logits), mask)
+        global_feature = weighted_mean(features, weights)  # [B, 512]
+        if self.at_type == SELF_ATTENTION:
+            logits = self.pred_fc1(self.dropout(global_feature))
+            return FANOutput(logits, alpha, None, weights, global_feature)
+
+        context = global_feature.unsqueeze(1).expand_as(features)  # [B, 512] -> [B, T, 512]
+        pairs = torch.cat([features, context], dim=2)  # [f_i : f'], [B, T, 1024]
+        beta_logits = self.beta(self.dropout(pairs)).squeeze(-1)  # [B, T]
+        beta = torch.sigmoid(beta_logits).masked_fill(~mask, 0.0)
+        weights = normalise(logsigmoid(alpha_logits) + logsigmoid(beta_logits), mask)
+        clip_features = weighted_mean(pairs, weights)  # [B, 1024]
+        logits = self.pred_fc2(self.dropout2(clip_features))
+        return FANOutput(logits, alpha, beta, weights, clip_features)
 
     @property
     def _classifier(self) -> nn.Linear:

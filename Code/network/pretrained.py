@@ -1,4 +1,4 @@
-"""Weights of three kinds of checkpoint, fitted to FAN.
+"""From three kinds of checkpoint to a network that is ready to predict.
 
 Three kinds of file are understood: what a run of this project writes ("format": "emotion-fan/1"), what the
 published code and torchvision wrote (ResNet18 names, maybe behind ``module.``, saved by any torch since
@@ -8,21 +8,21 @@ published code and torchvision wrote (ResNet18 names, maybe behind ``module.``, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from Code.network.fan import FAN, RELATION_ATTENTION, SCORE_FUSION, SELF_ATTENTION
+from Code.network.weights import CLASSIFIER, HEAD, LoadReport, load_published, plain_weights, to_published
 
 __all__ = [
     "CheckpointError",
     "LoadReport",
     "load_fan",
     "load_published",
+    "plain_weights",
     "read_checkpoint",
     "save_atomically",
     "to_published",
@@ -34,118 +34,6 @@ FERPLUS_ORDER = ("neutral", "happiness", "surprise", "sadness", "anger", "disgus
 FERPLUS_ALL = (*FERPLUS_ORDER, "unknown", "NF")
 PUBLISHED_IMAGE_SIZE = 224
 MAX_SIDE = 4096  # pixels
-
-_HEAD = frozenset(
-    f"{layer}.{kind}" for layer in ("alpha.0", "beta.0", "pred_fc1", "pred_fc2") for kind in ("weight", "bias")
-)
-_CLASSIFIER = frozenset({"fc.weight", "fc.bias"})
-
-
-def plain_weights(checkpoint: Mapping[Any, Any]) -> dict[str, Any]:
-    """The weights of a checkpoint or of a bare state dict, by their names without ``module.``."""
-    weights = checkpoint.get("state_dict", checkpoint)
-    if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
-        raise CheckpointError("state_dict must be a dict of names and tensors")
-    plain = {name.removeprefix("module."): value for name, value in weights.items()}
-    if len(plain) < len(weights):
-        twice = sorted(name for name in plain if name in weights and f"module.{name}" in weights)
-        raise CheckpointError(f"weights given twice, with and without `module.`: {', '.join(twice)}")
-    return plain
-
-
-@dataclass
-class LoadReport:
-    """What became of the names in a file and in the network (names without ``module.``).
-
-    Attributes:
-        loaded: In both, and taken over.
-        missing: In the network only: its head, which keeps its initial weights, or batch counters.
-        dropped: In the file only: a classifier or the head of another attention.
-        unexpected: In the file only, and unknown; always empty, since such a file raises instead.
-    """
-
-    loaded: list[str]
-    missing: list[str]
-    dropped: list[str]
-    unexpected: list[str]
-
-    def __str__(self) -> str:
-        head = sorted({name.rsplit(".", 1)[0] for name in self.missing if name in _HEAD})
-        dropped = sorted({name.rsplit(".", 1)[0] for name in self.dropped})
-        counters = sum(name not in _HEAD for name in self.missing)
-        parts = [f"{len(self.loaded)} tensors loaded"]
-        if head:
-            parts.append(f"not in the file, start afresh: {', '.join(head)}")
-        if counters:
-            parts.append(f"not in the file: {counters} batch counters")
-        if dropped:
-            parts.append(f"dropped: {', '.join(dropped)}")
-        return "; ".join(parts)
-
-
-def load_published(fan: FAN, state_dict: Mapping[str, Any]) -> LoadReport:
-    """Copy weights under published names into ``fan``, all that fit or nothing at all.
-
-    Args:
-        fan: Changed in place; its dtype and device stay.
-        state_dict: Names with or without ``module.``; a checkpoint that holds it as ``state_dict`` will do.
-            An ``fc`` of any size and heads that ``fan`` does not have are dropped. Half precision is cast.
-
-    Returns:
-        What was loaded, and what was not.
-
-    Raises:
-        CheckpointError: Naming every key that is missing (only the whole head of ``fan`` and
-            ``num_batches_tracked`` may be), unexpected, misshapen (with both shapes) or not finite;
-            ``fan`` is then as it was.
-    """
-    given = plain_weights(state_dict)
-    own: dict[str, Tensor] = fan.state_dict()
-    head = _HEAD & own.keys()
-    missing = [name for name in own if name not in given]
-    head_may_miss = head.isdisjoint(given)
-    extra = [name for name in given if name not in own]
-    report = LoadReport(
-        loaded=[name for name in own if name in given],
-        missing=missing,
-        dropped=[name for name in extra if name in _CLASSIFIER | _HEAD],
-        unexpected=[name for name in extra if name not in _CLASSIFIER | _HEAD],
-    )
-
-    required = [
-        name for name in missing if not name.endswith("num_batches_tracked") and not (head_may_miss and name in head)
-    ]
-    misshapen, unusable, weights = [], [], {}
-    for name in report.loaded:
-        tensor, target = given[name], own[name]
-        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_meta:
-            unusable.append(f"{name} (no plain tensor)")
-        elif tensor.shape != target.shape:
-            misshapen.append(f"{name} (file {list(tensor.shape)}, network {list(target.shape)})")
-        elif target.is_floating_point() and not tensor.is_floating_point():
-            unusable.append(f"{name} ({tensor.dtype})")
-        else:
-            weights[name] = tensor.detach().to(target.dtype)
-            if not torch.isfinite(weights[name]).all():
-                unusable.append(f"{name} (not finite)")
-
-    problems = [
-        f"{what}: {', '.join(names)}"
-        for what, names in (
-            ("missing", required),
-            ("unexpected", report.unexpected),
-            ("wrong shape", misshapen),
-            ("unusable", unusable),
-        )
-        if names
-    ]
-    if problems:
-        raise CheckpointError(
-            f"these weights do not fit a ResNet18 FAN (at_type {fan.at_type}, {fan.num_classes} classes); "
-            + "; ".join(problems)
-        )
-    fan.load_state_dict(weights, strict=False)  # what may be missing has been settled above
-    return report
 
 
 def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict[str, Any]]:
@@ -213,7 +101,7 @@ def _from_run(checkpoint: dict[str, Any], at_type: int | None) -> _Built:
         raise CheckpointError(f"at_type {stored!r} is not 0, 1 or 2")
     if at_type not in (None, stored):
         raise CheckpointError(f"the run was trained with at_type {stored}; it has no head for at_type {at_type}")
-    labels = _labels(checkpoint, None)
+    labels = stored_labels(checkpoint, None)
     fan = FAN(stored, len(labels))
     _load_trained(fan, checkpoint)
     return fan, labels, "run"
@@ -230,7 +118,7 @@ def _from_published(checkpoint: dict[str, Any], at_type: int | None) -> _Built:
     num_classes = _num_outputs(weights, classifier)
     if not num_classes:
         raise CheckpointError(f"no {classifier} of [classes, features], which at_type {at_type} needs")
-    labels = _labels(checkpoint, num_classes)
+    labels = stored_labels(checkpoint, num_classes)
     if not labels:
         numbers = tuple(str(index) for index in range(num_classes))
         labels = AFEW_ORDER if num_classes == len(AFEW_ORDER) else numbers
@@ -244,7 +132,7 @@ def _from_frame_classifier(checkpoint: dict[str, Any], at_type: int | None) -> _
     num_classes = _num_outputs(weights, "fc.weight")
     if not num_classes:
         raise CheckpointError("a backbone without a classifier cannot tell expressions; train FAN from it first")
-    labels = _labels(checkpoint, num_classes)
+    labels = stored_labels(checkpoint, num_classes)
     if not labels:
         known = {len(names): names for names in (FERPLUS_ORDER, FERPLUS_ALL)}
         if num_classes not in known:
@@ -257,14 +145,14 @@ def _from_frame_classifier(checkpoint: dict[str, Any], at_type: int | None) -> _
         raise CheckpointError(f"a frame classifier has no attention; it cannot be used with at_type {at_type}")
     fan = FAN(SCORE_FUSION, num_classes)
     renamed = {
-        ("pred_" + name.replace("fc.", "fc1.") if name in _CLASSIFIER else name): weights[name] for name in weights
+        ("pred_" + name.replace("fc.", "fc1.") if name in CLASSIFIER else name): weights[name] for name in weights
     }
     _load_trained(fan, renamed)
     return fan, labels, "frame classifier"
 
 
 def _load_trained(fan: FAN, weights: Mapping[str, Any]) -> None:
-    untrained = sorted(_HEAD.intersection(load_published(fan, weights).missing))
+    untrained = sorted(HEAD.intersection(load_published(fan, weights).missing))
     if untrained:
         raise CheckpointError(f"no trained head for at_type {fan.at_type}; missing: {', '.join(untrained)}")
 
@@ -275,7 +163,7 @@ def _num_outputs(weights: Mapping[str, Any], name: str) -> int:
     return weight.shape[0] if isinstance(weight, Tensor) and weight.dim() == 2 else 0
 
 
-def _labels(checkpoint: Mapping[str, Any], expected: int | None) -> tuple[str, ...]:
+def stored_labels(checkpoint: Mapping[str, Any], expected: int | None) -> tuple[str, ...]:
     """The file's names of the classes, checked; empty where it gives none."""
     labels = checkpoint.get("labels")
     if labels is None and expected is not None:
@@ -293,28 +181,3 @@ def _number(value: object) -> int | float | None:
     if isinstance(value, Tensor):
         return value.item() if value.numel() == 1 else None
     return value if isinstance(value, (int, float)) else None
-
-
-def to_published(fan: FAN, *, half: bool = False) -> dict[str, Tensor]:
-    """The frame classifier FAN(at_type=2) under the names of the published backbone files.
-
-    Args:
-        fan: A FAN with score fusion; it is not changed.
-        half: Store weights as float16 (half the size) instead of float32.
-
-    Returns:
-        Copies on the CPU, every name behind ``module.``, ``pred_fc1`` as ``module.fc``; batch counters int64.
-
-    Raises:
-        ValueError: If ``fan`` has attention, or a weight is not finite in that precision.
-    """
-    if fan.at_type != SCORE_FUSION:
-        raise ValueError(f"only a frame classifier (at_type 2) has a published backbone format, not {fan.at_type}")
-    published: dict[str, Tensor] = {}
-    for name, value in fan.state_dict().items():
-        dtype = (torch.float16 if half else torch.float32) if value.is_floating_point() else value.dtype
-        copy = value.detach().to("cpu", dtype, copy=True).contiguous()
-        if not torch.isfinite(copy).all():
-            raise ValueError(f"{name} is not finite as {dtype}")
-        published["module." + name.replace("pred_fc1.", "fc.")] = copy
-    return published

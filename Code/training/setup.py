@@ -14,7 +14,7 @@ import torch
 
 from Code.data.clips import DataError
 from Code.network.fan import FAN
-from Code.network.heads import classifier_by_name
+from Code.network.heads import fitted_head
 from Code.network.pretrained import MAX_SIDE, CheckpointError, load_published, read_checkpoint
 from Code.results.run_files import ReportError
 from Code.training.errors import TrainingDivergedError, UsageError
@@ -48,7 +48,7 @@ def start_from(
         model: its backbone (and head, if the file holds one) is overwritten.
         path: None leaves the random weights.
         fallback_size: input side for random weights, pixels.
-        labels: the model's class names; a file that names its own hands its classifier over by name.
+        labels: the model's class names; a FAN hands its attention over, and its classifier by name.
         mapping: class name of the model -> class name of the file, where they differ.
 
     Returns:
@@ -61,10 +61,10 @@ def start_from(
         return fallback_size, "starting from random weights (--pretrained none)"
     checkpoint = read_checkpoint(path)
     try:
-        weights, classifier = (
-            classifier_by_name(model, checkpoint, labels, mapping or {}) if labels else (checkpoint, "")
+        weights, fresh, classifier = (
+            fitted_head(model, checkpoint, labels, mapping or {}) if labels else (checkpoint, set[str](), "")
         )
-        report = load_published(model, weights)
+        report = load_published(model, weights, fresh=fresh)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     size = int(checkpoint.get("image_size", PUBLISHED_SIZE))

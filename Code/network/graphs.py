@@ -1,0 +1,56 @@
+"""FAN as modules of plain tensors, for programs that trace a network into a graph (ONNX).
+
+They look at no value, so lengths are not checked: one above K counts as K, one of 0 gives NaN.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from Code.network.backbone import FEATURE_SIZE
+from Code.network.fan import FAN
+
+
+class FeaturesGraph(nn.Module):
+    """images float [N, 3, H, W] in [0, 1] -> features float [N, 512]."""
+
+    def __init__(self, fan: FAN) -> None:
+        super().__init__()
+        self.fan = fan
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fan.encode(images)
+
+
+class HeadGraph(nn.Module):
+    """features float [B, K, 512], lengths int64 [B] -> logits [B, C], weights [B, K].
+
+    What lies behind a clip's length, NaN included, has no influence.
+    """
+
+    def __init__(self, fan: FAN) -> None:
+        super().__init__()
+        self.fan = fan
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        mask = torch.arange(features.shape[1], device=features.device) < lengths.unsqueeze(1)  # [K] < [B, 1]
+        output = self.fan.attend_masked(features, mask)
+        return output.logits, output.weights
+
+
+class WholeGraph(nn.Module):
+    """images float [B, K, 3, H, W] in [0, 1], lengths int64 [B] -> logits [B, C], weights [B, K].
+
+    The backbone computes padding too: a graph cannot pack frames as ``FAN.forward`` does.
+    """
+
+    def __init__(self, fan: FAN) -> None:
+        super().__init__()
+        self.features, self.head = FeaturesGraph(fan), HeadGraph(fan)
+
+    def forward(self, images: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        num_clips, num_frames = images.shape[:2]
+        features = self.features(images.flatten(0, 1))  # [B, K, 3, H, W] -> [B * K, 512]
+        logits, weights = self.head(features.reshape(num_clips, num_frames, FEATURE_SIZE), lengths)
+        return logits, weights

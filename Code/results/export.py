@@ -1,0 +1,269 @@
+"""A trained network as an ONNX file, which runs without torch: in other languages, in browsers, on phones.
+
+    python -m Code.results.export --checkpoint model/RUN/best.pth --output fan.onnx
+    python -m Code.results.export --checkpoint model/RUN --part features --output features.onnx
+    python -m Code.results.export --checkpoint model/RUN --part head --output head.onnx
+
+    all       images [B, K, 3, S, S], lengths [B]   -> logits [B, C], weights [B, K]
+    features  images [N, 3, S, S]                   -> features [N, 512]
+    head      features [B, K, 512], lengths [B]     -> logits [B, C], weights [B, K]
+
+B, K and N are free; S is the image size. Images are float32 in [0, 1], lengths int64 from 1 to K: the frames of
+each clip; what lies behind them has no influence. `all` computes padding too: for clips of very different lengths
+`features` and `head` are cheaper, and features can be kept. What a program must know is in the file's metadata_props:
+labels, image_size, color_mode, mean, std, at_type, ... (docs/onnx_example.py reads them).
+
+Before it is kept, the file is compared with torch on ragged clips. Needs `pip install -r requirements-onnx.txt`.
+exit status: 0 written, 2 wrong input, or the file's answers differ from torch's (it is then removed)
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from Code.faces.choice import default_checkpoint, find_checkpoint, knows_fer2013
+from Code.network.backbone import FEATURE_SIZE
+from Code.network.fan import FAN
+from Code.network.graphs import FeaturesGraph, HeadGraph, WholeGraph
+from Code.network.pretrained import MAX_SIDE, CheckpointError, load_fan
+
+OPSET = 18  # what torch's exporter writes without conversion
+TOLERANCE = 1e-4
+ATTENTION = {0: "self-attention", 1: "relation-attention", 2: "score fusion"}
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+# Clips, and frames of the longest, of what the file is compared on; each batch also has a clip of one frame.
+CHECKED = ((1, 1), (2, 1), (1, 4), (5, 3), (3, 6))
+
+
+class ExportError(RuntimeError):
+    """A file that cannot be made, written, or trusted; one line for people."""
+
+
+def export(fan: FAN, info: dict[str, Any], output: Path, part: str = "all", *, image_size: int | None = None) -> float:
+    """Writes a network, or a part of it, as an ONNX file and compares it with torch before the file is kept.
+
+    Args:
+        fan: in evaluation mode, on the CPU.
+        info: what `load_fan` says of it.
+        output: the file; what was there stays until the new one has proved right.
+        part: "all", "features" or "head", as described above.
+        image_size: S in pixels; None: what the checkpoint says.
+
+    Returns:
+        The largest difference from torch's outputs.
+
+    Raises:
+        ExportError: a package of requirements-onnx.txt is missing, the file cannot be written, or its outputs
+            differ from torch's by more than `TOLERANCE`.
+    """
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ExportError(f"the export needs {', '.join(missing)}: pip install -r requirements-onnx.txt")
+    size = image_size or info["image_size"]
+    model = _traced(fan, part, size)
+    temporary = output.with_name(f".{output.stem}.{os.getpid()}.onnx")
+    try:
+        try:
+            _write(model, temporary, {})
+            difference = largest_difference(fan, temporary, part, size)
+            if not difference <= TOLERANCE:  # NaN too
+                raise ExportError(
+                    f"{output}: not written, its answers differ from torch's by {difference:.1e}, "
+                    f"more than {TOLERANCE:.0e}; try other versions of torch and onnxruntime"
+                )
+            _write(model, temporary, about(fan, info, part, size, difference))
+            os.replace(temporary, output)
+        except OSError as error:
+            raise ExportError(f"--output {output}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return difference
+
+
+def _traced(fan: FAN, part: str, size: int) -> Any:
+    """The graph, as an onnx.ModelProto.
+
+    An example is traced, with every free size at 2 or more: torch takes a 1 for a constant.
+    """
+    clips, frames = torch.export.Dim("clips"), torch.export.Dim("frames")
+    lengths = torch.tensor([3, 2])
+    model: nn.Module
+    example: tuple[Tensor, ...]
+    sizes: dict[str, dict[int, Any]]
+    if part == "features":
+        model, example, sizes = FeaturesGraph(fan), (torch.rand(2, 3, size, size),), {"images": {0: frames}}
+    elif part == "head":
+        model, example = HeadGraph(fan), (torch.rand(2, 3, FEATURE_SIZE), lengths)
+        sizes = {"features": {0: clips, 1: frames}, "lengths": {0: clips}}
+    else:
+        model, example = WholeGraph(fan), (torch.rand(2, 3, 3, size, size), lengths)
+        sizes = {"images": {0: clips, 1: frames}, "lengths": {0: clips}}
+    with _quiet():
+        program = torch.onnx.export(
+            model.eval(),
+            example,
+            input_names=list(sizes),
+            output_names=["features"] if part == "features" else ["logits", "weights"],
+            dynamic_shapes=sizes,
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    # What the exporter notes beside every node and value: lines of its own source, and paths of this machine.
+    for entry in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):
+        del entry.metadata_props[:]
+    del proto.graph.metadata_props[:], proto.functions[:]
+    proto.graph.name, proto.producer_name = "emotion-fan", "Emotion-FAN"
+    return proto
+
+
+def _write(model: Any, path: Path, metadata: dict[str, str]) -> None:
+    import onnx
+
+    onnx.helper.set_model_props(model, metadata)
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+
+
+def about(fan: FAN, info: dict[str, Any], part: str, size: int, difference: float) -> dict[str, str]:
+    """What the file says of itself, in its metadata_props; lists and numbers as JSON."""
+    source = Path(info["path"])
+    return {
+        "format": "emotion-fan-onnx/1",
+        "part": part,
+        "labels": json.dumps(list(info["labels"])),
+        "image_size": str(size),
+        "color_mode": "L" if knows_fer2013(info) else "RGB",  # Pillow's names; grey goes into all three channels
+        "input_range": "[0, 1]",
+        "mean": "[0.0, 0.0, 0.0]",
+        "std": "[1.0, 1.0, 1.0]",
+        "at_type": str(fan.at_type),
+        "attention": ATTENTION[fan.at_type],
+        "opset": str(OPSET),
+        "checkpoint": str(source.name if source.parent.name in ("", "pretrain_model") else "/".join(source.parts[-2:])),
+        "checkpoint_kind": info["kind"],
+        "dataset": str(info["dataset"] or ""),
+        "epoch": "" if info["epoch"] is None else str(info["epoch"]),
+        "torch": torch.__version__,
+        "largest_difference": f"{difference:.2e}",
+    }
+
+
+@torch.inference_mode()
+def largest_difference(fan: FAN, path: Path, part: str, size: int) -> float:
+    """How far onnxruntime's outputs are from those of `fan` itself, on random ragged clips; NaN if one is NaN."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    generator = torch.Generator().manual_seed(0)
+    worst = [0.0]
+    for clips, frames in CHECKED:
+        lengths = torch.randint(1, frames + 1, (clips,), generator=generator)
+        lengths[0], lengths[-1] = frames, 1 if clips > 1 else frames
+        images = _pictures(clips * frames, size, generator)
+        if part == "features":
+            given, expected = {"images": images}, [fan.encode(images)]
+        else:
+            padding = torch.arange(frames) >= lengths.unsqueeze(1)  # [B, K]
+            whole = images.unflatten(0, (clips, frames))
+            features = fan.encode(images).unflatten(0, (clips, frames)).masked_fill(padding.unsqueeze(-1), torch.nan)
+            output = fan(whole, lengths)
+            expected = [output.logits, output.weights]
+            given = {"images": whole} if part == "all" else {"features": features}
+            given["lengths"] = lengths
+        found = session.run(None, {name: value.numpy() for name, value in given.items()})
+        worst += [float(np.abs(a - b.numpy()).max()) for a, b in zip(found, expected, strict=True)]
+    return float(np.max(worst))
+
+
+def _pictures(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Random images [count, 3, size, size] in [0, 1]: coarse blots with fine noise, some darker than others."""
+    coarse = torch.rand(count, 3, 6, 6, generator=generator)
+    blots = nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
+    light = torch.rand(count, 1, 1, 1, generator=generator)
+    return (blots * light + 0.2 * torch.rand(count, 3, size, size, generator=generator)).clamp(0, 1)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the exporter's remarks, on its own insides, from the terminal."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m Code.results.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        help="a run (folder or file), a published FAN or a FER+ classifier (default: as Predict_Video.py)",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="its name ends in .onnx")
+    parser.add_argument("--part", choices=("all", "features", "head"), default="all", help="(default: all)")
+    parser.add_argument(
+        "--at_type", type=int, choices=sorted(ATTENTION), help="which head of a published FAN, which has them all"
+    )
+    parser.add_argument("--image-size", type=int, metavar="S", help="pixels (default: what the checkpoint says)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exports a checkpoint; returns the exit status."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.output.suffix != ".onnx":
+        parser.error(f"--output {args.output}: name a file that ends in .onnx")
+    if args.image_size is not None and not 32 <= args.image_size <= MAX_SIDE:
+        parser.error(f"--image-size {args.image_size}: is not from 32 to {MAX_SIDE} pixels")
+    try:
+        path = default_checkpoint() if args.checkpoint is None else find_checkpoint(args.checkpoint)
+        fan, info = load_fan(path, at_type=args.at_type)
+        size = args.image_size or info["image_size"]
+        print(
+            f"{path}: {info['kind']}, {ATTENTION[fan.at_type]}, {len(info['labels'])} classes, {size} x {size} pixels",
+            flush=True,
+        )
+        start = time.monotonic()
+        difference = export(fan, info, args.output, args.part, image_size=size)
+    except (CheckpointError, ExportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    megabytes = args.output.stat().st_size / 1e6
+    print(
+        f"{args.output}: {args.part}, opset {OPSET}, {megabytes:.1f} MB, {time.monotonic() - start:.1f} s; largest "
+        f"difference from torch on {len(CHECKED)} ragged batches {difference:.1e} (tolerance {TOLERANCE:.0e})"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
