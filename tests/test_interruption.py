@@ -1,0 +1,187 @@
+"""Stopping a training by a signal or by kill -9, and going on as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+import Demo_AFEW_Attention as script
+from Code.network.checkpoints import read_checkpoint, save_atomically
+from Code.network.fan import FAN
+from Code.network.pretrained import load_fan, to_published
+from Code.training import interruption, saving
+from Code.training.interruption import Interrupted, deferred, listening
+from tests.runs import ended_alike, flags_of, forked, log_of, only_run, told_command
+
+# Two epochs of three steps; the evaluation is one batch.
+STEPS = ("step 1", "step 2", "step 3", "evaluation 1", "step 4", "step 5", "step 6", "evaluation 2")
+STATUS = {signal.SIGUSR1: 0, signal.SIGTERM: 143, signal.SIGINT: 130}
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory) -> Path:
+    torch.manual_seed(5)
+    path = tmp_path_factory.mktemp("start") / "backbone.pth.tar"
+    save_atomically({"state_dict": to_published(FAN(2, 8)), "image_size": 32}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def kinds(sample, backbone) -> dict[str, tuple[object, ...]]:
+    """Flags of a plain training and of one on a fixed backbone."""
+    plain = flags_of(sample, "--epochs", 2, "--pretrained", "none")
+    fixed = flags_of(sample, "--epochs", 2, "--pretrained", backbone, "--freeze-backbone")
+    return {"plain": plain, "fixed": fixed}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, call, kinds) -> dict[str, Path]:
+    """The uninterrupted runs."""
+    runs = {}
+    for kind, flags in kinds.items():
+        cwd = tmp_path_factory.mktemp(kind)
+        outcome = call(script, *flags, "--workers", 0, cwd=cwd)
+        assert outcome.status == 0, outcome.err
+        runs[kind] = only_run(cwd)
+    return runs
+
+
+def at_look(monkeypatch, number: int, do) -> None:
+    """Does something the n-th time (from 1) that the training asks whether it has to stop."""
+    look, count = saving.Keeper.look, [0]
+
+    def counted(self) -> None:
+        count[0] += 1
+        if count[0] == number:
+            do()
+        look(self)
+
+    monkeypatch.setattr(saving.Keeper, "look", counted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "at", "workers"),
+    [
+        ("plain", signal.SIGTERM, "step 2", 0),
+        ("plain", signal.SIGUSR1, "evaluation 1", 0),
+        ("plain", signal.SIGINT, "step 5", 2),
+        ("fixed", signal.SIGTERM, "step 4", 0),
+    ],
+)
+def test_stopped_run_goes_on_as_if_nothing_had_happened(
+    call, kinds, whole, tmp_path, monkeypatch, kind, number, at, workers
+):
+    position = STEPS.index(at) + 1
+    at_look(monkeypatch, position, lambda: os.kill(os.getpid(), number))
+    outcome = call(script, *kinds[kind], "--workers", workers, "--checkpoint-every", 0, cwd=tmp_path)
+    monkeypatch.undo()
+    assert outcome.status == STATUS[number], outcome.err
+    assert "Traceback" not in outcome.err and f"stopped by {number.name}; to go on: python" in outcome.err
+    folder = only_run(tmp_path)
+    assert log_of(folder) == log_of(whole[kind])[: (position - 1) // 4]
+    assert load_fan(folder / "last.pth")[0].at_type == 1  # a checkpoint like any other
+
+    command = told_command(outcome.err)
+    assert command[:2] == ["--resume", str(folder.relative_to(tmp_path))]
+    assert ("--workers" in command) and command[command.index("--device") + 1] == "cpu"
+    outcome = call(script, *command, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert only_run(tmp_path) == folder and ended_alike(folder, whole[kind])
+
+
+def test_second_signal_ends_the_process_at_once(call, kinds, tmp_path, monkeypatch):
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    at_look(monkeypatch, 2, twice)
+    child = forked(lambda: call(script, *kinds["plain"], "--workers", 0, cwd=tmp_path).status)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM
+    assert not (only_run(tmp_path) / "last.pth").exists()  # it had saved nothing yet, and tried nothing
+
+
+@pytest.mark.parametrize(("minutes", "at"), [(1e-9, "step 5"), (0, "evaluation 2"), (0, "step 2")])
+def test_killed_run_goes_on_from_the_last_checkpoint(call, kinds, whole, tmp_path, monkeypatch, minutes, at):
+    at_look(monkeypatch, STEPS.index(at) + 1, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    flags = (*kinds["plain"], "--workers", 0, "--checkpoint-every", minutes)
+    _, status = os.waitpid(forked(lambda: call(script, *flags, cwd=tmp_path).status), 0)
+    monkeypatch.undo()
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    folder = only_run(tmp_path)
+    if minutes:
+        position = read_checkpoint(folder / "last.pth")["training"]["position"]
+        assert position["epoch"] == 2 and position["processes"][0]["step"] == 1
+    elif at == "step 2":
+        assert not (folder / "last.pth").exists()
+    (folder / ".last.pth.1.tmp").write_bytes(b"half")  # as a kill inside a save leaves it
+    with (folder / "log.jsonl").open("a") as file:
+        file.write('{"epoch": 2, "lr": 0.01}\n{"epoch": 3, "l')  # a line more than the checkpoint knows, and half a one
+    outcome = call(script, "--resume", folder, "--device", "cpu", "--workers", 0, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert ended_alike(folder, whole["plain"]) and not list(folder.glob(".*"))
+
+
+def test_folds_go_on_inside_an_epoch(call, sample, tmp_path, monkeypatch):
+    flags = (*flags_of(sample, "--epochs", 1, "--pretrained", "none"), "--workers", 0, "--fold", "all", "--folds", 2)
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    assert call(script, *flags, cwd=tmp_path / "whole").status == 0
+    at_look(monkeypatch, 4, lambda: os.kill(os.getpid(), signal.SIGUSR1))  # in the second fold: two steps a fold
+    outcome = call(script, *flags, cwd=tmp_path / "parts")
+    monkeypatch.undo()
+    folder = only_run(tmp_path / "parts")
+    assert outcome.status == 0 and (folder / "fold-01" / "finished.json").is_file()
+    assert read_checkpoint(folder / "fold-02" / "last.pth")["epoch"] == 0
+    command = told_command(outcome.err)
+    assert command[:2] == ["--resume", f"model/{folder.name}"]  # of all folds
+    outcome = call(script, *command, cwd=tmp_path / "parts")
+    assert outcome.status == 0, outcome.err
+    other = only_run(tmp_path / "whole")
+    assert ended_alike(folder / "fold-02", other / "fold-02") and ended_alike(folder / "fold-01", other / "fold-01")
+    assert (folder / "summary.json").read_bytes() == (other / "summary.json").read_bytes()
+
+
+def test_stop_before_the_training_leaves_nothing_half(call, kinds, tmp_path, monkeypatch):
+    from Code.data import cache
+
+    identify = cache._DecodedRows.__getitem__
+
+    def stopped(self, ids):
+        os.kill(os.getppid() if os.getpid() != owner else owner, signal.SIGTERM)
+        return identify(self, ids)
+
+    owner = os.getpid()
+    monkeypatch.setattr(cache._DecodedRows, "__getitem__", stopped)
+    outcome = call(script, *kinds["plain"], "--workers", 0, "--cache", "disk", cwd=tmp_path)
+    assert outcome.status == 143 and "stopped by SIGTERM; no run was begun" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not (tmp_path / "model").exists() or not list((tmp_path / "model").iterdir())
+    assert not [path for path in (tmp_path / "Data" / "Cache").iterdir() if path.suffix != ".lock"]
+
+
+def test_signal_interrupts_at_once_outside_a_training_and_is_kept_for_it_inside():
+    with listening():
+        with pytest.raises(Interrupted) as caught:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert caught.value.status == 143
+    with listening(), deferred():
+        assert interruption.requested() is None
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert interruption.requested() == signal.SIGUSR1
+    assert interruption.requested() is None
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_finished_run_resumed_writes_its_results_again(call, whole, tmp_path):
+    folder = tmp_path / "model" / whole["plain"].name
+    shutil.copytree(whole["plain"], folder)
+    (folder / "results.json").unlink()  # killed between the last checkpoint and the results
+    outcome = call(script, "--resume", folder, "--device", "cpu", "--workers", 0, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert ended_alike(folder, whole["plain"])
