@@ -42,7 +42,11 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line. Flags that a protocol sets have no default here."""
     usage, _, examples = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
-        description=usage + "\nDefaults that depend on the dataset come from its protocol; a flag overrides.",
+        description=usage
+        + "\nDefaults that depend on the dataset come from its protocol; a flag overrides."
+        + "\nCtrl+C, SIGTERM and SIGUSR1 end a training after its step, saved: status 130, 143, 0; --resume goes on."
+        + "\nUnder Slurm (#SBATCH --signal=TERM@90 --requeue) and torchrun (--max-restarts) a restarted command goes on"
+        + "\nwith the run that it began.",
         epilog=examples,
         formatter_class=HelpFormatter,
     )

@@ -64,7 +64,7 @@ def same(one: object, other: object) -> bool:
 
 def told_command(err: str) -> list[str]:
     """The flags of the command that goes on with the run, as the script said it in its last line."""
-    found = re.search(r"(?:to go on|then): python (.*)$", err.strip().splitlines()[-1])
+    found = re.search(r"(?:to go on:|then) python (.*)$", err.strip().splitlines()[-1])
     assert found, err
     return shlex.split(found[1])[1:]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import Demo_AFEW_Attention as script
 from Code.network.checkpoints import read_checkpoint
-from Code.training import divergence, engine
+from Code.training import divergence, session
 from Code.training.divergence import RecentLosses
 from Code.training.errors import TrainingDivergedError
 from tests.runs import flags_of, log_of, only_run
@@ -16,7 +19,7 @@ from tests.runs import flags_of, log_of, only_run
 NAMES = [f"clip{number}" for number in range(100)]
 
 
-def test_the_step_whose_loss_is_not_finite_is_named_later(monkeypatch):
+def test_the_step_whose_loss_is_not_finite_is_named_later():
     losses = RecentLosses(7, NAMES)
     for step in range(1, 20):
         losses.add(step, torch.tensor(float("nan") if step >= 5 else 1.0), torch.tensor([step, step, step + 1]))
@@ -52,18 +55,17 @@ def test_weights_that_a_finite_loss_has_spoilt_are_found():
 def test_training_stops_with_the_clips_named_and_the_last_good_checkpoint_kept(
     call, sample, tmp_path, monkeypatch, every
 ):
-    cross_entropy, seen, batches = engine.F.cross_entropy, [], []
-    add = RecentLosses.add
+    add, seen, batches = RecentLosses.add, [], []
 
-    def spoilt(logits, labels, **options):
+    def spoilt(logits, labels):
         seen.append(1)
-        return cross_entropy(logits, labels, **options) * (torch.nan if len(seen) == 5 else 1)
+        return F.cross_entropy(logits, labels) * (torch.nan if len(seen) == 5 else 1)
 
     def noted(self, step, loss, clips) -> None:
         batches.append({self.names[clip] for clip in clips.tolist()})
         add(self, step, loss, clips)
 
-    monkeypatch.setattr("Code.training.trainer.Training.loss_function", staticmethod(spoilt))
+    monkeypatch.setattr(session, "Training", functools.partial(session.Training, loss_function=spoilt))
     monkeypatch.setattr(RecentLosses, "add", noted)
     flags = (*flags_of(sample, "--epochs", 2, "--pretrained", "none"), "--workers", 0, "--checkpoint-every", every)
     outcome = call(script, *flags, cwd=tmp_path)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import random
 import shutil
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import Demo_AFEW_Attention as script
-from Code.network.checkpoints import read_checkpoint, save_atomically
+from Code.data import cache
+from Code.network.checkpoints import read_checkpoint, save_atomically, save_checkpoint
 from Code.network.fan import FAN
 from Code.network.pretrained import load_fan, to_published
 from Code.training import interruption, saving
 from Code.training.interruption import Interrupted, deferred, listening
+from Code.training.progress import EpochProgress, capture_random, restore_random
 from tests.runs import ended_alike, flags_of, forked, log_of, only_run, told_command
 
 # Two epochs of three steps; the evaluation is one batch.
@@ -40,15 +49,17 @@ def kinds(sample, backbone) -> dict[str, tuple[object, ...]]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, call, kinds) -> dict[str, Path]:
-    """The uninterrupted runs."""
-    runs = {}
-    for kind, flags in kinds.items():
+def whole(tmp_path_factory, call, kinds) -> Callable[[str], Path]:
+    """The uninterrupted run of a kind."""
+
+    @functools.cache
+    def run(kind: str) -> Path:
         cwd = tmp_path_factory.mktemp(kind)
-        outcome = call(script, *flags, "--workers", 0, cwd=cwd)
+        outcome = call(script, *kinds[kind], "--workers", 0, cwd=cwd)
         assert outcome.status == 0, outcome.err
-        runs[kind] = only_run(cwd)
-    return runs
+        return only_run(cwd)
+
+    return run
 
 
 def at_look(monkeypatch, number: int, do) -> None:
@@ -83,7 +94,7 @@ def test_stopped_run_goes_on_as_if_nothing_had_happened(
     assert outcome.status == STATUS[number], outcome.err
     assert "Traceback" not in outcome.err and f"stopped by {number.name}; to go on: python" in outcome.err
     folder = only_run(tmp_path)
-    assert log_of(folder) == log_of(whole[kind])[: (position - 1) // 4]
+    assert log_of(folder) == log_of(whole(kind))[: (position - 1) // 4]
     assert load_fan(folder / "last.pth")[0].at_type == 1  # a checkpoint like any other
 
     command = told_command(outcome.err)
@@ -91,7 +102,7 @@ def test_stopped_run_goes_on_as_if_nothing_had_happened(
     assert ("--workers" in command) and command[command.index("--device") + 1] == "cpu"
     outcome = call(script, *command, cwd=tmp_path)
     assert outcome.status == 0, outcome.err
-    assert only_run(tmp_path) == folder and ended_alike(folder, whole[kind])
+    assert only_run(tmp_path) == folder and ended_alike(folder, whole(kind))
 
 
 def test_second_signal_ends_the_process_at_once(call, kinds, tmp_path, monkeypatch):
@@ -124,7 +135,7 @@ def test_killed_run_goes_on_from_the_last_checkpoint(call, kinds, whole, tmp_pat
         file.write('{"epoch": 2, "lr": 0.01}\n{"epoch": 3, "l')  # a line more than the checkpoint knows, and half a one
     outcome = call(script, "--resume", folder, "--device", "cpu", "--workers", 0, cwd=tmp_path)
     assert outcome.status == 0, outcome.err
-    assert ended_alike(folder, whole["plain"]) and not list(folder.glob(".*"))
+    assert ended_alike(folder, whole("plain")) and not list(folder.glob(".*"))
 
 
 def test_folds_go_on_inside_an_epoch(call, sample, tmp_path, monkeypatch):
@@ -148,13 +159,12 @@ def test_folds_go_on_inside_an_epoch(call, sample, tmp_path, monkeypatch):
 
 
 def test_stop_before_the_training_leaves_nothing_half(call, kinds, tmp_path, monkeypatch):
-    from Code.data import cache
-
-    identify = cache._DecodedRows.__getitem__
+    decode = cache._DecodedRows.__getitem__
 
     def stopped(self, ids):
-        os.kill(os.getppid() if os.getpid() != owner else owner, signal.SIGTERM)
-        return identify(self, ids)
+        if ids[0] == 0:  # once: the second signal would end this very process
+            os.kill(owner, signal.SIGTERM)
+        return decode(self, ids)
 
     owner = os.getpid()
     monkeypatch.setattr(cache._DecodedRows, "__getitem__", stopped)
@@ -179,9 +189,65 @@ def test_signal_interrupts_at_once_outside_a_training_and_is_kept_for_it_inside(
 
 
 def test_finished_run_resumed_writes_its_results_again(call, whole, tmp_path):
-    folder = tmp_path / "model" / whole["plain"].name
-    shutil.copytree(whole["plain"], folder)
+    folder = tmp_path / "model" / whole("plain").name
+    shutil.copytree(whole("plain"), folder)
     (folder / "results.json").unlink()  # killed between the last checkpoint and the results
     outcome = call(script, "--resume", folder, "--device", "cpu", "--workers", 0, cwd=tmp_path)
     assert outcome.status == 0, outcome.err
-    assert ended_alike(folder, whole["plain"])
+    assert ended_alike(folder, whole("plain"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_cuda_goes_on_to_the_same_bits_with_deterministic_algorithms(sample, tmp_path, precision):
+    """In processes of their own: the setting is a process's."""
+    flags = flags_of(sample, "--epochs", 2, "--pretrained", "none", "--deterministic")
+    flags = (*flags, "--device", "cuda", "--precision", precision, "--checkpoint-every", 1e-9)
+
+    def ran(cwd: Path, *more: object) -> subprocess.Popen[str]:
+        cwd.mkdir(exist_ok=True)
+        command = [sys.executable, str(Path(script.__file__).resolve()), *map(str, more)]
+        return subprocess.Popen(command, cwd=cwd, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+    whole = ran(tmp_path / "whole", *flags)
+    assert whole.wait() == 0, whole.communicate()
+    process = ran(tmp_path / "parts", *flags)
+    while not list(tmp_path.glob("parts/model/*/last.pth")) and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    folder = only_run(tmp_path / "parts")
+    again = ran(tmp_path / "parts", "--resume", folder, "--device", "cuda")
+    assert again.wait() == 0, again.communicate()
+    assert ended_alike(folder, only_run(tmp_path / "whole"))
+
+
+def test_random_states_survive_a_checkpoint(tmp_path):
+    def drawn(generator: torch.Generator) -> list:
+        numbers = [random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn()]
+        return [*numbers, float(torch.rand(())), float(torch.rand((), generator=generator))]
+
+    generator, cpu = torch.Generator().manual_seed(3), torch.device("cpu")
+    drawn(generator)
+    save_checkpoint({"random": capture_random(generator, cpu)}, tmp_path / "state.pth")
+    expected = drawn(generator)
+    assert drawn(generator) != expected
+    restore_random(read_checkpoint(tmp_path / "state.pth")["random"], generator, cpu)
+    assert drawn(generator) == expected
+
+
+def test_epoch_left_by_other_processes_keeps_its_sums():
+    state = {"step": 4, "sums": torch.tensor([3.0, 2.0]), "samples": 8, "frames": 24, "lr": 0.1, "seconds": 2.0}
+    position = {"epoch": 2, "steps": 9, "processes": [{**state, "random": None}] * 3}
+    progress = EpochProgress.taken_up(position)
+    assert (progress.step, progress.steps, progress.samples, progress.frames) == (4, 9, 24, 72)
+    assert progress.sums.tolist() == [9, 6] and progress.seconds == 2
+    numbers = []
+    for _ in range(2):
+        progress.begin(0, torch.device("cpu"), 9)
+        numbers.append((float(torch.rand(())), float(torch.rand((), generator=progress.generator))))
+    assert numbers[0] == numbers[1] and numbers[0][0] != float(torch.rand(()))
+    fresh = EpochProgress(2)
+    fresh.begin(0, torch.device("cpu"), 9)
+    assert float(torch.rand((), generator=fresh.generator)) != numbers[0][1]

@@ -79,6 +79,7 @@ def begun_run(cwd: Path, data: bytes, given: dict, *names: str) -> str:
     return str(folder.relative_to(cwd))
 
 
+@pytest.mark.parametrize("evil", ["torch", "plain pickle"], indirect=True)
 @pytest.mark.parametrize(
     "place",
     ["main --pretrained", "main default backbone", "main -e", "main -e default", "main --resume", "main --resume twice",

@@ -79,10 +79,9 @@ def train_one_epoch(
     device = compute.device
     progress = progress or EpochProgress(epoch, batches.table.names)
     batches.set_epoch(epoch, done=progress.step)
-    progress.begin(seed, device)
+    progress.begin(seed, device, progress.step + len(batches))
     model.train()
-    steps = progress.step + len(batches)
-    with progress_bar(steps, f"epoch {epoch}", show_progress, progress.step) as bar:
+    with progress_bar(progress.steps, f"epoch {epoch}", show_progress, progress.step) as bar:
         for share, batch in zip(batches.shares, batches, strict=True):
             labels = batch["labels"].to(device, non_blocking=True)
             frames = transform(batch["frames"].to(device, non_blocking=True), progress.generator)
@@ -108,7 +107,7 @@ def train_one_epoch(
             bar.update()
             if print_freq and progress.step % print_freq == 0:
                 mean = float(progress.sums[0]) / progress.samples
-                tqdm.write(f"  epoch {epoch}, step {progress.step}/{steps}: loss {mean:.4f}")
+                tqdm.write(f"  epoch {epoch}, step {progress.step}/{progress.steps}: loss {mean:.4f}")
             if after_step:
                 after_step()
     progress.losses.check(model)

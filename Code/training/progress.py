@@ -27,6 +27,7 @@ class EpochProgress:
     Attributes:
         epoch: counted from 1.
         step: how many steps are done.
+        steps: of the whole epoch.
         sums: float32 [2] on the device: loss times samples, samples that were right.
         samples, frames: seen by this process.
         lr: of the last step.
@@ -35,7 +36,7 @@ class EpochProgress:
     """
 
     def __init__(self, epoch: int, names: Sequence[str] = ()) -> None:
-        self.epoch, self.step = epoch, 0
+        self.epoch, self.step, self.steps = epoch, 0, 0
         self.sums = torch.zeros(2)
         self.samples = self.frames = 0
         self.lr = math.nan
@@ -50,9 +51,9 @@ class EpochProgress:
         """Spent in the epoch's steps, before an interruption and after it."""
         return self._seconds + (0 if self._since is None else time.perf_counter() - self._since)
 
-    def begin(self, seed: int, device: torch.device) -> None:
+    def begin(self, seed: int, device: torch.device, steps: int) -> None:
         """Sets all random states to what the next step needs: seeded at the first one, else as they were."""
-        self.sums = self.sums.to(device)
+        self.sums, self.steps = self.sums.to(device), steps
         if self._random is not None:
             restore_random(self._random, self.generator, device)
             self._random = None
@@ -86,11 +87,12 @@ class EpochProgress:
         """The epoch of a checkpoint, where it was left.
 
         Args:
-            position: "epoch", and under "processes" each process's `state`. With another number of processes
-                than then the sums are right still, but dropout and augmentation are drawn anew.
+            position: "epoch", its "steps", and under "processes" each process's `state`. With another number of
+                processes than then the sums are right still, but dropout and augmentation are drawn anew.
         """
         states, world = position["processes"], distributed.world()
         progress = cls(position["epoch"], names)
+        progress.steps = position["steps"]
         same = len(states) == world.size
         mine = states[world.rank if same else 0]
         progress.step, progress.lr = mine["step"], mine["lr"]
@@ -140,4 +142,4 @@ def joined(progress: EpochProgress) -> dict[str, Any]:
     All of them have to call it, after the same step.
     """
     states: list[Tensor | dict[str, Any]] = distributed.gather_objects(progress.state())
-    return {"epoch": progress.epoch, "processes": states}
+    return {"epoch": progress.epoch, "steps": progress.steps, "processes": states}

@@ -138,6 +138,7 @@ def train(args: argparse.Namespace, into: Path | None = None, *, check_images: b
         refuse_foreign(held, checkpoint, labels)
         model.load_state_dict(held["state_dict"])
         made_at, message = held["image_size"], f"resuming {resumed}"
+        held.clear()  # as large as the network
     else:
         made_at, message = start_from(model, start, protocol.image_size, labels, label_map(args))
     size = args.image_size or made_at

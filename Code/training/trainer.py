@@ -138,6 +138,11 @@ class Training:
         self.first_epoch = checkpoint["epoch"] + 1
         if state["position"] is not None:
             self.progress = EpochProgress.taken_up(state["position"], self.train.table.names)
+            if self.progress.steps != len(self.train):
+                raise CheckpointError(
+                    f"{path}: was left in an epoch of {self.progress.steps} steps, which are {len(self.train)} now; "
+                    "the training set has changed, so start again"
+                )
 
 
 def refuse_foreign(checkpoint: dict[str, Any], path: Path, labels: Sequence[str]) -> None:
@@ -151,6 +156,8 @@ def refuse_foreign(checkpoint: dict[str, Any], path: Path, labels: Sequence[str]
     theirs = checkpoint["labels"]
     if list(labels) != theirs:
         raise CheckpointError(f"{path}: its classes are {', '.join(theirs)}; the data's {', '.join(labels)}")
+    if "log" not in checkpoint["training"]:
+        raise CheckpointError(f"{path}: was written by an older version of this project, which has to finish it")
 
 
 def run_training(training: Training, run: Run) -> None:
