@@ -7,15 +7,30 @@ import os
 import re
 import shlex
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import torch
 
+import Demo_AFEW_Attention as script
 from Code.network.checkpoints import read_checkpoint
+from Code.training import runs, trainer
 
 TIMES = ("seconds", "frames_per_second", "val_frames_per_second")
 SMALL = ("--image-size", 32, "--batch-size", 8, "--device", "cpu", "--precision", "fp32", "--lr", 0.01)
+
+
+@contextmanager
+def without_pictures() -> Iterator[None]:
+    """Trainings that draw nothing: figures and report take longer than such a training, and are tested elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "is_shown", lambda epoch, epochs: False)
+        patch.setattr(script, "write_report", lambda folder, progress=False: folder)
+        patch.setattr(runs.Board, "scalars", lambda self, line: None)
+        patch.setattr(runs.Board, "hyperparameters", lambda self, arguments, metrics: None)
+        yield
 
 
 def flags_of(sample: Path, *more: object) -> tuple[object, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -14,9 +15,15 @@ from Code.network.checkpoints import read_checkpoint
 from Code.training import divergence, session
 from Code.training.divergence import RecentLosses
 from Code.training.errors import TrainingDivergedError
-from tests.runs import flags_of, log_of, only_run
+from tests.runs import flags_of, log_of, only_run, without_pictures
 
 NAMES = [f"clip{number}" for number in range(100)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fast() -> Iterator[None]:
+    with without_pictures():
+        yield
 
 
 def test_the_step_whose_loss_is_not_finite_is_named_later():
@@ -51,7 +58,7 @@ def test_weights_that_a_finite_loss_has_spoilt_are_found():
         losses.check(model)
 
 
-@pytest.mark.parametrize("every", [0, 1e-9])
+@pytest.mark.parametrize("every", [0, pytest.param(1e-9, marks=pytest.mark.slow)])
 def test_training_stops_with_the_clips_named_and_the_last_good_checkpoint_kept(
     call, sample, tmp_path, monkeypatch, every
 ):

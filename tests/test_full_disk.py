@@ -17,9 +17,15 @@ from Code.network.checkpoints import read_checkpoint
 from Code.training import room, trainer
 from Code.training.errors import WriteError
 from Code.training.room import check_room, checkpoint_bytes
-from tests.runs import ended_alike, flags_of, forked, log_of, only_run, told_command
+from tests.runs import ended_alike, flags_of, forked, log_of, only_run, told_command, without_pictures
 
 MIB = 2**20
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fast() -> Iterator[None]:
+    with without_pictures():
+        yield
 
 
 @contextmanager

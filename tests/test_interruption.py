@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +25,17 @@ from Code.network.pretrained import load_fan, to_published
 from Code.training import interruption, saving
 from Code.training.interruption import Interrupted, deferred, listening
 from Code.training.progress import EpochProgress, capture_random, restore_random
-from tests.runs import ended_alike, flags_of, forked, log_of, only_run, told_command
+from tests.runs import ended_alike, flags_of, forked, log_of, only_run, told_command, without_pictures
 
 # Two epochs of three steps; the evaluation is one batch.
 STEPS = ("step 1", "step 2", "step 3", "evaluation 1", "step 4", "step 5", "step 6", "evaluation 2")
 STATUS = {signal.SIGUSR1: 0, signal.SIGTERM: 143, signal.SIGINT: 130}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fast() -> Iterator[None]:
+    with without_pictures():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +85,9 @@ def at_look(monkeypatch, number: int, do) -> None:
     ("kind", "number", "at", "workers"),
     [
         ("plain", signal.SIGTERM, "step 2", 0),
-        ("plain", signal.SIGUSR1, "evaluation 1", 0),
-        ("plain", signal.SIGINT, "step 5", 2),
-        ("fixed", signal.SIGTERM, "step 4", 0),
+        pytest.param("plain", signal.SIGUSR1, "evaluation 1", 0, marks=pytest.mark.slow),
+        pytest.param("plain", signal.SIGINT, "step 5", 2, marks=pytest.mark.slow),
+        pytest.param("fixed", signal.SIGTERM, "step 4", 0, marks=pytest.mark.slow),
     ],
 )
 def test_stopped_run_goes_on_as_if_nothing_had_happened(
@@ -117,7 +123,14 @@ def test_second_signal_ends_the_process_at_once(call, kinds, tmp_path, monkeypat
     assert not (only_run(tmp_path) / "last.pth").exists()  # it had saved nothing yet, and tried nothing
 
 
-@pytest.mark.parametrize(("minutes", "at"), [(1e-9, "step 5"), (0, "evaluation 2"), (0, "step 2")])
+@pytest.mark.parametrize(
+    ("minutes", "at"),
+    [
+        (1e-9, "step 5"),
+        pytest.param(0, "evaluation 2", marks=pytest.mark.slow),
+        pytest.param(0, "step 2", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_run_goes_on_from_the_last_checkpoint(call, kinds, whole, tmp_path, monkeypatch, minutes, at):
     at_look(monkeypatch, STEPS.index(at) + 1, lambda: os.kill(os.getpid(), signal.SIGKILL))
     flags = (*kinds["plain"], "--workers", 0, "--checkpoint-every", minutes)
@@ -138,6 +151,7 @@ def test_killed_run_goes_on_from_the_last_checkpoint(call, kinds, whole, tmp_pat
     assert ended_alike(folder, whole("plain")) and not list(folder.glob(".*"))
 
 
+@pytest.mark.slow
 def test_folds_go_on_inside_an_epoch(call, sample, tmp_path, monkeypatch):
     flags = (*flags_of(sample, "--epochs", 1, "--pretrained", "none"), "--workers", 0, "--fold", "all", "--folds", 2)
     for name in ("whole", "parts"):
@@ -188,6 +202,7 @@ def test_signal_interrupts_at_once_outside_a_training_and_is_kept_for_it_inside(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.slow
 def test_finished_run_resumed_writes_its_results_again(call, whole, tmp_path):
     folder = tmp_path / "model" / whole("plain").name
     shutil.copytree(whole("plain"), folder)

@@ -17,7 +17,7 @@ import pytest
 
 import Demo_AFEW_Attention as script
 from Code.training import runs, session, trainer
-from tests.runs import ended_alike, flags_of, forked, only_run
+from tests.runs import ended_alike, flags_of, forked, only_run, without_pictures
 
 KILLS = 50
 PHASES = ("before the training", "step", "save", "evaluation", "log", "results")
@@ -70,9 +70,15 @@ def start(work: Callable[[], int], patch: pytest.MonkeyPatch, doing: Doing) -> t
     return child, reading
 
 
+@pytest.fixture
+def no_pictures() -> Iterator[None]:
+    with without_pictures():
+        yield
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_fifty_kills_lose_nothing(call, sample, tmp_path, monkeypatch, capfd):
+def test_fifty_kills_lose_nothing(call, sample, tmp_path, monkeypatch, capfd, no_pictures):
     epochs = 4
     flags = (*flags_of(sample, "--epochs", epochs, "--pretrained", "none"), "--workers", 0)
     doing = Doing()
@@ -81,7 +87,6 @@ def test_fifty_kills_lose_nothing(call, sample, tmp_path, monkeypatch, capfd):
         (session, "conclude", "results"),
     ):  # fmt: skip
         doing.around(monkeypatch, place, name, phase)
-    monkeypatch.setattr(script, "write_report", lambda folder, progress: folder)  # a second a time, tested elsewhere
 
     def training(cwd: Path, *more: object) -> Callable[[], int]:
         def work() -> int:

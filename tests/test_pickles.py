@@ -83,7 +83,7 @@ def begun_run(cwd: Path, data: bytes, given: dict, *names: str) -> str:
 @pytest.mark.parametrize(
     "place",
     ["main --pretrained", "main default backbone", "main -e", "main -e default", "main --resume", "main --resume twice",
-     "predict", "predict default", "pretrain --pretrained", "pretrain default start", "pretrain -e",
+     "predict", "pretrain --pretrained", "pretrain default start", "pretrain -e",
      "pretrain --resume"],
 )  # fmt: skip
 def test_scripts_refuse_it(call, evil, sample, ferplus, tmp_path, place):
@@ -110,9 +110,6 @@ def test_scripts_refuse_it(call, evil, sample, ferplus, tmp_path, place):
         flags = ("--resume", begun_run(tmp_path, data, {"dataset": "sample"}, *both), "--device", "cpu")
     elif place == "predict":
         script, flags = predict_script, ("--checkpoint", "evil.pth", *faces)
-    elif place == "predict default":
-        begun_run(tmp_path, data, {}, "best.pth")
-        script, flags = predict_script, faces
     elif place == "pretrain --pretrained":
         script, flags = pretrain_script, ("--pretrained", "evil.pth", *fer)
     elif place == "pretrain default start":
