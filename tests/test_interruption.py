@@ -25,6 +25,7 @@ from Code.network.pretrained import load_fan, to_published
 from Code.training import interruption, saving
 from Code.training.interruption import Interrupted, deferred, listening
 from Code.training.progress import EpochProgress, capture_random, restore_random
+from Code.training.runs import Run
 from tests.runs import ended_alike, flags_of, forked, log_of, only_run, told_command, without_pictures
 
 # Two epochs of three steps; the evaluation is one batch.
@@ -210,6 +211,22 @@ def test_finished_run_resumed_writes_its_results_again(call, whole, tmp_path):
     outcome = call(script, "--resume", folder, "--device", "cpu", "--workers", 0, cwd=tmp_path)
     assert outcome.status == 0, outcome.err
     assert ended_alike(folder, whole("plain"))
+
+
+def test_log_begins_with_the_lines_of_the_checkpoint_that_is_gone_on_from(tmp_path):
+    run = Run(tmp_path / "run")
+    lines = [{"epoch": epoch, "train_loss": 1 / epoch} for epoch in (1, 2, 3)]
+    for line in lines:
+        run.log(line)
+    run.begin_log(lines[:2])
+    assert run.read_log() == lines[:2]
+    with (run.folder / "log.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "trai')  # killed while it wrote
+    assert run.read_log() == lines[:2]
+    run.begin_log(lines[:1])
+    run.log(lines[1])
+    assert run.read_log() == lines[:2]
+    run.close()
 
 
 @pytest.mark.gpu

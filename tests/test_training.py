@@ -282,22 +282,6 @@ def test_run_folders_are_never_shared_and_the_newest_best_is_found(tmp_path):
     assert newest_best(tmp_path, "ckplus") is None
 
 
-def test_log_begins_with_the_lines_of_the_checkpoint_that_is_gone_on_from(tmp_path):
-    run = Run(tmp_path / "run")
-    lines = [{"epoch": epoch, "train_loss": 1 / epoch} for epoch in (1, 2, 3)]
-    for line in lines:
-        run.log(line)
-    run.begin_log(lines[:2])
-    assert run.read_log() == lines[:2]
-    with (run.folder / "log.jsonl").open("a") as file:
-        file.write('{"epoch": 3, "trai')  # killed while it wrote
-    assert run.read_log() == lines[:2]
-    run.begin_log(lines[:1])
-    run.log(lines[1])
-    assert run.read_log() == lines[:2]
-    run.close()
-
-
 @pytest.mark.parametrize(
     ("check", "good", "bad"),
     [
