@@ -32,14 +32,21 @@ from Code.training.doctor import check_data
 from Code.training.errors import UsageError
 from Code.training.folds import is_series, train_all
 from Code.training.inputs import settle_folds, write_folds
+from Code.training.interruption import listening
+from Code.training.launch import remember_flags, restarted_run, restore_arguments
 from Code.training.protocols import ATTENTIONS, PROTOCOLS
 from Code.training.session import evaluate_checkpoint, train
-from Code.training.setup import fold, pair, positive, rate, restore_arguments, run_script, side, whole
+from Code.training.setup import fold, minutes, pair, positive, rate, run_script, side, whole
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line. Flags that a protocol sets have no default here."""
-    note = "\nDefaults that depend on the dataset come from its protocol; a flag overrides."
+    note = (
+        "\nDefaults that depend on the dataset come from its protocol; a flag overrides."
+        "\nCtrl+C, SIGTERM and SIGUSR1 end a training after its step, saved: status 130, 143, 0; --resume goes on."
+        "\nUnder Slurm (#SBATCH --signal=TERM@90 --requeue) and torchrun (--max-restarts) a restarted command goes on"
+        "\nwith the run that it began."
+    )
     parser = script_parser(__doc__, note)
     what = parser.add_argument_group("what to do")
     what.add_argument(
@@ -60,7 +67,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="examine lists, folders and every image, train nothing; status 0, 1, 2"
     )
     what.add_argument("--json", action="store_true", help="for --check: the report as JSON")
-    what.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run's folder after its last whole epoch")
+    what.add_argument(
+        "--resume", type=Path, metavar="RUN", help="go on with a run's folder where it was left; it ends the same"
+    )
 
     data = parser.add_argument_group("data")
     data.add_argument(
@@ -170,6 +179,18 @@ def build_parser() -> argparse.ArgumentParser:
     machine.add_argument(
         "--compile", action="store_true", help="torch.compile for training (slow start, faster steps on GPUs)"
     )
+    machine.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="CUDA: the same numbers every time, also across --resume (slower; a CPU's are)",
+    )
+    machine.add_argument(
+        "--checkpoint-every",
+        type=minutes,
+        default=15.0,
+        metavar="MINUTES",
+        help="save inside long epochs too, to go on from there; fractions allowed, 0: only at their ends",
+    )
     machine.add_argument("--output", type=Path, default=Path("model"), metavar="DIR", help="where runs' folders go")
     machine.add_argument(
         "--figures",
@@ -188,14 +209,16 @@ def main() -> int:
     """Entry point; returns the exit status."""
     parser = build_parser()
     args = parser.parse_args()
+    args.resume = args.resume or restarted_run(args)
     if args.resume:
         restore_arguments(args, parser)
+    remember_flags(args, parser)
     if args.json and not args.check:
         raise UsageError("--json: only goes with --check")
     if args.check:
         return check_data(args)
     keep_freed_memory()
-    with processes(args.device) as world:
+    with listening(), processes(args.device) as world:
         if args.evaluate:
             folder = evaluate_checkpoint(args)
         else:

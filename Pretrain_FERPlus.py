@@ -15,14 +15,13 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 from Code.commandline import add_device, script_parser
 from Code.data.augment import FaceAugmentation, PlainFrames
-from Code.data.clips import DataError
-from Code.data.ferplus import FERPLUS_LABELS, LABEL_MODES, FERPlusSplit, read_ferplus, targets_of
+from Code.data.ferplus import FERPLUS_LABELS, LABEL_MODES, FERPlusSplit, read_ferplus
+from Code.data.ferplus_tables import plurality_table, table_of
 from Code.data.loaders import EvaluationBatches, TrainingBatches
 from Code.data.store import ArrayStore, FrameTable
 from Code.network.fan import SCORE_FUSION
@@ -31,17 +30,25 @@ from Code.results.report import write_report
 from Code.training.allocator import keep_freed_memory
 from Code.training.compute import Compute, choose_compute
 from Code.training.errors import UsageError
+from Code.training.interruption import listening
 from Code.training.judging import Judged, judge, summary
+from Code.training.launch import (
+    MACHINE_FLAGS,
+    remember_flags,
+    remember_folder,
+    restarted_run,
+    restore_arguments,
+)
+from Code.training.room import check_room, checkpoint_bytes
 from Code.training.run_folders import newest_whole
-from Code.training.runs import Run
+from Code.training.runs import LAST, Run
 from Code.training.schedules import averaged, one_cycle, per_step
 from Code.training.setup import (
     FERPLUS_FILE,
-    MACHINE_FLAGS,
     PUBLISHED_SIZE,
+    minutes,
     positive,
     rate,
-    restore_arguments,
     run_script,
     seeded_model,
     share,
@@ -109,7 +116,16 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--export", type=Path, default=FERPLUS_FILE, metavar="PATH", help="file to write at the end")
     run.add_argument("--half", action="store_true", help="write half precision (22 MB instead of 45)")
     run.add_argument("--output", type=Path, default=Path("model"), metavar="DIR", help="where the run's folder goes")
-    run.add_argument("--resume", type=Path, metavar="RUN", help="continue a run's folder after its last whole epoch")
+    run.add_argument(
+        "--resume", type=Path, metavar="RUN", help="go on with a run's folder where it was left; it ends the same"
+    )
+    run.add_argument(
+        "--checkpoint-every",
+        type=minutes,
+        default=15.0,
+        metavar="MINUTES",
+        help="save inside long epochs too, to go on from there; fractions allowed, 0: only at their ends",
+    )
     add_device(run)
     run.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="of the backbone")
     run.add_argument(
@@ -118,37 +134,10 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def table_of(split: FERPlusSplit, mode: str) -> tuple[FrameTable, ArrayStore]:
-    """The images that a label mode keeps: one-frame clips, with class indices (majority) or class shares."""
-    targets, kept = targets_of(split.votes, mode)
-    if not kept.any():
-        raise DataError(f"fer2013new.csv: label mode {mode} keeps none of {len(kept)} images of a split")
-    names = [name for name, keep in zip(split.names, kept, strict=True) if keep]
-    shares = torch.from_numpy(targets[kept])
-    table = FrameTable(
-        lengths=np.ones(len(names), dtype=np.int64),
-        targets=shares.argmax(dim=1) if mode == "majority" else shares,
-        names=names,
-        labels=FERPLUS_LABELS,
-        listed=len(names),
-        skipped=[],
-    )
-    return table, ArrayStore(split.images[kept])
-
-
 def multitarget_loss(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
     """-log of the most probable of an image's labels (FER+ paper, multi-label learning): any of them will do."""
     allowed = logits.log_softmax(dim=1).masked_fill(shares <= 0, -torch.inf)
     return -allowed.amax(dim=1).mean()
-
-
-def plurality_table(split: FERPlusSplit) -> tuple[FrameTable, ArrayStore]:
-    """Every image whose most voted label is an emotion, majority or not: the other way to count the test."""
-    kept = (split.votes.argmax(axis=1) < len(FERPLUS_LABELS)) & (split.votes.sum(axis=1) > 0)
-    names = [name for name, keep in zip(split.names, kept, strict=True) if keep]
-    targets = torch.from_numpy(split.votes[kept, : len(FERPLUS_LABELS)].argmax(axis=1))
-    table = FrameTable(np.ones(len(names), dtype=np.int64), targets, names, FERPLUS_LABELS, len(names), [])
-    return table, ArrayStore(split.images[kept])
 
 
 def judged_images(table_and_store: tuple[FrameTable, ArrayStore], size: int) -> Judged:
@@ -238,13 +227,17 @@ def train(args: argparse.Namespace, compute: Compute) -> int:
         before_epoch=draw_labels if args.label_mode == "probability" else None,
         print_freq=args.print_freq,
         val_transform=lambda epoch: PlainFrames(size_of(epoch)),
+        checkpoint_every=args.checkpoint_every,
     )
+    check_room(args.resume or args.output, checkpoint_bytes(model) * (2 if args.average else 1))
     run = Run(args.resume) if args.resume else Run.create(args.output, DATASET, SCORE_FUSION)
-    if args.resume:
+    run.clear_leftovers()
+    if (run.folder / LAST).is_file():
         training.resume(newest_whole(run.folder))
-        run.cut_log(training.first_epoch - 1)
-    else:
+    elif not args.resume:
         run.write_arguments(args, {}, compute)
+    run.begin_log(training.lines)
+    remember_folder(run.folder)
     run_training(training, run)
 
     test = judged_images(table_of(splits["PrivateTest"], "majority"), args.image_size)
@@ -282,11 +275,14 @@ def main() -> int:
     """Entry point; returns the exit status."""
     parser = build_parser()
     args = parser.parse_args()
+    args.resume = args.resume or restarted_run(args)
     if args.resume:
         restore_arguments(args, parser)
+    remember_flags(args, parser)
     keep_freed_memory()
     compute = choose_compute(args.device, args.precision)
-    return evaluate_file(args, compute) if args.evaluate else train(args, compute)
+    with listening():
+        return evaluate_file(args, compute) if args.evaluate else train(args, compute)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,8 @@ def test_run_that_cannot_be_resumed(call, tmp_path):
     run = tmp_path / "model" / "begun"
     run.mkdir(parents=True)
     (run / "args.json").write_text('{"given": {}}')
-    refused(call(script, "--resume", "model/begun", cwd=tmp_path), "--resume model/begun", "last.pth")
+    early = call(script, "--resume", "model/begun", cwd=tmp_path)  # stopped before it saved: it begins anew
+    refused(early, "Data/Train: no such folder", lines=None)
     (run / "args.json").write_text("[1, 2")
     refused(call(script, "--resume", "model/begun", cwd=tmp_path), "--resume model/begun", "args.json")
 

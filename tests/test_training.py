@@ -282,15 +282,6 @@ def test_run_folders_are_never_shared_and_the_newest_best_is_found(tmp_path):
     assert newest_best(tmp_path, "ckplus") is None
 
 
-def test_log_is_cut_where_a_resumed_run_goes_on(tmp_path):
-    run = Run(tmp_path / "run")
-    for epoch in (1, 2, 3):
-        run.log({"epoch": epoch, "train_loss": 1 / epoch})
-    run.cut_log(2)
-    assert run.read_log() == [{"epoch": 1, "train_loss": 1.0}, {"epoch": 2, "train_loss": 0.5}]
-    run.close()
-
-
 @pytest.mark.parametrize(
     ("check", "good", "bad"),
     [

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from Code.data.clips import DataError
 from Code.data.store import FrameTable
+from Code.data.workers import leave_stopping_to_the_parent
 
 Batch = dict[str, Tensor]
 
@@ -95,6 +96,9 @@ def _loader(store: Store, plan: _Plan, workers: int, pin_memory: bool) -> DataLo
         batch_size=None,
         num_workers=workers,
         pin_memory=pin_memory,
+        # Its own: a loader that drew from the common generator would shift dropout, by the number of workers.
+        generator=torch.Generator(),
+        worker_init_fn=leave_stopping_to_the_parent,
         **options,
     )
 
@@ -140,8 +144,11 @@ class TrainingBatches:
         self.loader = _loader(store, self.plan, workers, pin_memory)
         self.set_epoch(1)
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: int, done: int = 0) -> None:
         """Draws the plan of an epoch (counted from 1).
+
+        Args:
+            done: so many of its batches are left out, as they were trained on before an interruption.
 
         Raises:
             DataError: if a batch has fewer samples than there are processes.
@@ -151,7 +158,7 @@ class TrainingBatches:
         ids = self.table.offsets[clips][:, None] + frames  # [samples, K]
         whole = len(ids) // self.batch_size
         stop = whole * self.batch_size if whole else len(ids)
-        starts = range(0, stop, self.batch_size)
+        starts = range(0, stop, self.batch_size)[done:]
         size = min(self.batch_size, stop)  # of every batch
         first, last = self.rank * size // self.world_size, (self.rank + 1) * size // self.world_size
         if size < self.world_size:

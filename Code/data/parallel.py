@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from Code.data.store import Say
+from Code.data.workers import leave_stopping_to_the_parent
 
 CHUNK_FRAMES = 32  # decoded by a worker at a time
 SECONDS_BETWEEN_LINES = 20.0  # of progress, where there is no terminal
@@ -49,6 +50,7 @@ def read_in_chunks(dataset: Dataset, num_frames: int, workers: int) -> Iterator[
         batch_size=None,
         num_workers=min(workers, len(keys)),
         collate_fn=_as_it_is,
+        worker_init_fn=leave_stopping_to_the_parent,
     )
     return zip(keys, loader, strict=True)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import struct
 import warnings
 import zipfile
@@ -14,6 +12,8 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+
+from Code.network.atomic import atomic_file
 
 _LONGEST = 2000  # characters of an error; a forged file may hold names of any length
 CHECKSUM = "checksum"
@@ -207,26 +207,8 @@ def save_atomically(payload: object, path: str | Path, *, previous: str | Path |
     Raises:
         OSError: If the disk refuses.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            _write(payload, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if previous is not None and path.exists():
-            keep_as(path, Path(previous))
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # elsewhere a folder cannot be opened; the rename is then as durable as it gets
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    with atomic_file(path, previous=previous) as file:
+        _write(payload, file)
 
 
 def _write(payload: object, file: IO[bytes]) -> None:
@@ -235,26 +217,4 @@ def _write(payload: object, file: IO[bytes]) -> None:
     except RuntimeError as error:
         if isinstance(error.__context__, OSError):  # a full disk, behind torch's own "unexpected pos"
             raise error.__context__ from None
-        raise
-
-
-def keep_as(path: Path, previous: Path) -> None:
-    """Gives a file a second name (in place of what had it), while it keeps its first.
-
-    Raises:
-        OSError: If the disk refuses; what had the second name still has it.
-    """
-    second = previous.with_name(f".{previous.name}.{os.getpid()}.tmp")
-    try:
-        second.unlink(missing_ok=True)
-        try:
-            os.link(path, second)
-        except OSError:  # a file system without hard links
-            with open(path, "rb") as source, open(second, "wb") as target:
-                shutil.copyfileobj(source, target)
-                target.flush()
-                os.fsync(target.fileno())
-        os.replace(second, previous)
-    except BaseException:
-        second.unlink(missing_ok=True)
         raise

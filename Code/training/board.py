@@ -31,12 +31,17 @@ class Board:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._writer: SummaryWriter | None = None
+        self._begin: int | None = None
+
+    def begin_after(self, epoch: int) -> None:
+        """What was shown of later epochs is void: a run that was interrupted shows them again."""
+        self._begin = epoch + 1
 
     @property
     def writer(self) -> SummaryWriter:
         """The open events file."""
         if self._writer is None:
-            self._writer = SummaryWriter(str(self.folder))
+            self._writer = SummaryWriter(str(self.folder), purge_step=self._begin)
         return self._writer
 
     def scalars(self, line: Mapping[str, Any]) -> None:

@@ -7,7 +7,9 @@ callers need not ask. Processes talk through NCCL on GPUs and through gloo on CP
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +24,11 @@ from Code.training.errors import UsageError
 T = TypeVar("T")
 # The others wait this long for one of them, which may be decoding a whole data set into the cache.
 PATIENCE = timedelta(hours=2)
+
+
+# What c10d's backends say when the process at the other end is gone.
+_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused", "Socket Timeout")
+LOST = "a process that this one worked with is gone (killed, out of memory, or ended by an error of its own: see above)"
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,7 @@ def processes(device: str) -> Iterator[World]:
             stack.enter_context(contextlib.redirect_stdout(silence))
         yield world()
     # Not after an error: there the others may never come to say goodbye.
+    _talk.cache_clear()
     dist.destroy_process_group()
 
 
@@ -104,6 +112,23 @@ def device_of_process(device: str, local_rank: int) -> str:
             "start one process per GPU"
         )
     return f"cuda:{local_rank}"
+
+
+def one_machine() -> bool:
+    """Whether all processes are on this machine."""
+    return int(os.environ.get("WORLD_SIZE", 1)) == int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def is_lost_process(error: RuntimeError) -> bool:
+    """Whether an error means that another process has died."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return False
+    return isinstance(error, dist.DistError) or any(words in str(error) for words in _GONE)
+
+
+def let_torchrun_see_who_died() -> None:
+    """Waits a moment: torchrun's report names first who ended first, and it ends the others."""
+    time.sleep(3)
 
 
 def barrier() -> None:
@@ -132,6 +157,67 @@ def from_main(make: Callable[[], T]) -> T:
     box: list[Any] = [make() if world().is_main else None]
     dist.broadcast_object_list(box)
     return box[0]
+
+
+def gather_objects(mine: T) -> list[T]:
+    """Every process's object, in the order of their ranks, in all of them; they must be picklable."""
+    if world().size == 1:
+        return [mine]
+    box: list[Any] = [None] * world().size
+    dist.all_gather_object(box, mine, group=_talk())
+    return box
+
+
+@functools.cache
+def _talk() -> dist.ProcessGroup:
+    """A group of all processes that talks over the network and never waits for a GPU."""
+    return dist.new_group(backend="gloo", timeout=PATIENCE)
+
+
+class Agreement:
+    """What to do next, agreed on by all processes without waiting: what is said at one step is answered at the next.
+
+    All of them have to ask equally often.
+    """
+
+    def __init__(self) -> None:
+        self._said: Tensor | None = None
+        self._under_way: dist.Work | None = None
+
+    def ask(self, wish: int) -> int:
+        """The highest wish of all processes, in one alone its own, in several those of the last time."""
+        if world().size == 1:
+            return wish
+        answer = self._answer()
+        self._said = torch.tensor([wish])
+        self._under_way = dist.all_reduce(self._said, dist.ReduceOp.MAX, group=_talk(), async_op=True)
+        return answer
+
+    def settle(self, wish: int) -> int:
+        """The highest wish of all processes, of now and of the last time; waits for them."""
+        return max(self.ask(wish), self._answer()) if world().size > 1 else wish
+
+    def _answer(self) -> int:
+        if self._said is None or self._under_way is None:
+            return 0
+        self._under_way.wait()
+        answer, self._said = int(self._said), None
+        return answer
+
+
+def agree_on_error(check: Callable[[], None]) -> None:
+    """The main process checks something; what it finds wrong all processes raise."""
+
+    def found() -> Exception | None:
+        try:
+            check()
+        except UsageError as error:
+            return error
+        return None
+
+    error = from_main(found)
+    if error is not None:
+        raise error
 
 
 def wrapped(model: nn.Module) -> nn.Module:

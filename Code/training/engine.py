@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from Code.network.backbone import FEATURE_SIZE
 from Code.network.fan import FAN, FANOutput
 from Code.training import distributed
 from Code.training.compute import Compute
-from Code.training.errors import TrainingDivergedError
+from Code.training.progress import EpochProgress
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -28,10 +27,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 CLIPS_PER_GROUP = 64
 
 
-def progress_bar(total: int, label: str, show: bool) -> tqdm:
+def progress_bar(total: int, label: str, show: bool, done: int = 0) -> tqdm:
     """A bar on a terminal, nothing elsewhere nor in other processes than the main one."""
     hidden = None if show and distributed.world().is_main else True  # None: tqdm looks whether it is a terminal
-    return tqdm(total=total, desc=label, leave=False, disable=hidden, dynamic_ncols=True)
+    return tqdm(total=total, initial=done, desc=label, leave=False, disable=hidden, dynamic_ncols=True)
 
 
 def train_one_epoch(
@@ -50,6 +49,7 @@ def train_one_epoch(
     print_freq: int = 0,
     show_progress: bool = True,
     forward: Callable[..., Any] | None = None,
+    progress: EpochProgress | None = None,
 ) -> dict[str, float]:
     """Trains for one epoch.
 
@@ -63,32 +63,28 @@ def train_one_epoch(
         transform: uint8 frames -> float frames [B, K, 3, H, W], on the device; or features [B, K, D], for a
             `forward` that takes them.
         loss_function: (logits [B, C], labels [B] or [B, C]) -> scalar.
-        after_step: called after each optimiser step (weight averaging).
+        after_step: called after each step: to average weights, to save, to stop by an exception.
         print_freq: print the running loss every so many steps; 0 never. Each print waits for the device.
         forward: what to call instead of `model` (a compiled or wrapped version of it).
+        progress: of this epoch, kept up to date; one that stands inside the epoch is gone on with from there.
 
     Returns:
         Over all processes: loss (mean over samples), war (of the training samples, dropout active), lr (of
         the last step), samples, frames, seconds, frames_per_second.
 
     Raises:
-        TrainingDivergedError: if the epoch's loss is not finite; weights are useless then.
+        TrainingDivergedError: if a step's loss or the weights are not finite, naming the batch's clips.
     """
     forward = forward or model
     device = compute.device
-    batches.set_epoch(epoch)
-    random_state = (distributed.world().rank << 52) + (seed << 20) + epoch
-    torch.manual_seed(random_state)  # dropout
-    generator = torch.Generator().manual_seed(random_state)  # augmentation
+    progress = progress or EpochProgress(epoch, batches.table.names)
+    batches.set_epoch(epoch, done=progress.step)
+    progress.begin(seed, device, progress.step + len(batches))
     model.train()
-    sums = torch.zeros(2, device=device)  # loss, correct; read once, after the last step
-    samples = frames_seen = 0
-    lr = math.nan
-    start = time.perf_counter()
-    with progress_bar(len(batches), f"epoch {epoch}", show_progress) as bar:
-        for step, batch in enumerate(batches, 1):
+    with progress_bar(progress.steps, f"epoch {epoch}", show_progress, progress.step) as bar:
+        for share, batch in zip(batches.shares, batches, strict=True):
             labels = batch["labels"].to(device, non_blocking=True)
-            frames = transform(batch["frames"].to(device, non_blocking=True), generator)
+            frames = transform(batch["frames"].to(device, non_blocking=True), progress.generator)
             if frames.ndim == 5:  # pixels; features come as they are
                 packed = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)
                 frames = packed.unflatten(0, frames.shape[:2])
@@ -96,33 +92,33 @@ def train_one_epoch(
                 logits = forward(frames).logits
             loss = loss_function(logits.float(), labels)
             optimizer.zero_grad(set_to_none=True)
-            share = batches.shares[step - 1]
             scaler.scale(loss if share == 1 else loss * share).backward()
             scaler.step(optimizer)
             scaler.update()
-            lr = optimizer.param_groups[0]["lr"]
+            progress.lr = optimizer.param_groups[0]["lr"]
             scheduler.step()
-            if after_step:
-                after_step()
             with torch.no_grad():
                 truth = labels if labels.ndim == 1 else labels.argmax(dim=1)
-                sums += torch.stack([loss.detach() * len(labels), (logits.argmax(dim=1) == truth).sum()])
-            samples += len(labels)
-            frames_seen += frames.shape[0] * frames.shape[1]
+                progress.sums += torch.stack([loss.detach() * len(labels), (logits.argmax(dim=1) == truth).sum()])
+            progress.samples += len(labels)
+            progress.frames += frames.shape[0] * frames.shape[1]
+            progress.step += 1
+            progress.losses.add(progress.step, loss, batch["clips"])
             bar.update()
-            if print_freq and step % print_freq == 0:
-                tqdm.write(f"  epoch {epoch}, step {step}/{len(batches)}: loss {float(sums[0]) / samples:.4f}")
-    loss_sum, correct = distributed.total(sums).tolist()
-    samples, frames_seen = distributed.total(torch.tensor([samples, frames_seen], device=device)).tolist()
-    seconds = time.perf_counter() - start
-    if not math.isfinite(loss_sum):
-        raise TrainingDivergedError(
-            f"epoch {epoch}: the loss is not finite; start again with a smaller --lr, or with --precision fp32"
-        )
+            if print_freq and progress.step % print_freq == 0:
+                mean = float(progress.sums[0]) / progress.samples
+                tqdm.write(f"  epoch {epoch}, step {progress.step}/{progress.steps}: loss {mean:.4f}")
+            if after_step:
+                after_step()
+    progress.losses.check(model)
+    loss_sum, correct = distributed.total(progress.sums.clone()).tolist()
+    counts = torch.tensor([progress.samples, progress.frames], device=device)
+    samples, frames_seen = distributed.total(counts).tolist()
+    seconds = progress.seconds
     return {
         "loss": loss_sum / samples,
         "war": correct / samples,
-        "lr": lr,
+        "lr": progress.lr,
         "samples": samples,
         "frames": frames_seen,
         "seconds": seconds,
@@ -157,6 +153,7 @@ def evaluate(
     transform: Transform,
     show_progress: bool = True,
     from_features: bool = False,
+    after_batch: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Runs the network over every frame of every clip.
 
@@ -166,13 +163,20 @@ def evaluate(
 
     Args:
         from_features: batches and transform give features [N, 1, D] instead of frames.
+        after_batch: called after each batch of frames; may stop the evaluation by an exception.
     """
     model.eval()
     generator = torch.Generator().manual_seed(0)
     start = time.perf_counter()
     outputs: list[tuple[FANOutput, list[int]]] = []  # stay on the device to the end: copying waits for it
     with progress_bar(len(batches), "evaluate", show_progress) as bar:
-        for features, lengths in _clip_groups(model, batches, compute, transform, generator, bar, from_features):
+
+        def tick() -> None:
+            bar.update()
+            if after_batch:
+                after_batch()
+
+        for features, lengths in _clip_groups(model, batches, compute, transform, generator, tick, from_features):
             outputs.append((model.attend(features, lengths), lengths.tolist()))
     result = Evaluation(logits=torch.cat([out.logits for out, _ in outputs]).float().cpu())
     for out, counts in outputs:
@@ -192,14 +196,14 @@ def _clip_groups(
     compute: Compute,
     transform: Transform,
     generator: torch.Generator,
-    bar: tqdm,
+    tick: Callable[[], object],
     from_features: bool,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields (features [B, T, D] padded, lengths [B]) as soon as a group of clips is complete."""
     lengths = batches.table.lengths
     waiting: list[Tensor] = []  # features of clips not yet handed over, in order
     available = done = 0
-    for features in _features(model, batches, compute, transform, generator, bar, from_features):
+    for features in _features(model, batches, compute, transform, generator, tick, from_features):
         waiting.append(features)
         available += len(features)
         while done < len(lengths):
@@ -220,7 +224,7 @@ def _features(
     compute: Compute,
     transform: Transform,
     generator: torch.Generator,
-    bar: tqdm,
+    tick: Callable[[], object],
     from_features: bool = False,
 ) -> Iterator[Tensor]:
     """Yields the features [N, D] of the frames in their order, all processes' batches of a round at a time."""
@@ -235,7 +239,7 @@ def _features(
         else:  # the last round has no batch for this process
             features = torch.empty(0, FEATURE_SIZE, device=compute.device)
         yield distributed.gather_rows(features, counts)
-        bar.update()
+        tick()
 
 
 @torch.inference_mode()
@@ -250,5 +254,5 @@ def encode_all(
     model.eval()
     generator = torch.Generator().manual_seed(0)
     with progress_bar(len(batches), "features", show_progress) as bar:
-        parts = [part.cpu() for part in _features(model, batches, compute, transform, generator, bar)]
+        parts = [part.cpu() for part in _features(model, batches, compute, transform, generator, bar.update)]
     return torch.cat(parts)

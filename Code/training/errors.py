@@ -5,5 +5,9 @@ class UsageError(ValueError):
     """A flag asks for what cannot be done here; the text names the flag and the way out."""
 
 
+class WriteError(UsageError):
+    """The disk refuses a file of a run; what was written before is whole."""
+
+
 class TrainingDivergedError(RuntimeError):
-    """The loss became NaN or infinite; the weights are useless from there on."""
+    """The loss or a weight became NaN or infinite; the weights are useless from there on."""

@@ -22,6 +22,7 @@ from typing import Any
 from Code.training.compute import choose_compute
 from Code.training.datasets import count_folds
 from Code.training.inputs import prepare_sample, resolve_protocol
+from Code.training.launch import remember_folder
 from Code.training.protocols import ATTENTIONS
 from Code.training.runs import Run
 from Code.training.session import train
@@ -63,6 +64,7 @@ def train_all(args: argparse.Namespace, after_run: Callable[[Path], Any]) -> Pat
         suffix = "_folds" * (args.fold == "all") + "_seeds" * bool(args.seeds)
         whole = Run.create(args.output, args.dataset, at_type, suffix=suffix)
         whole.write_arguments(args, {"at_type": at_type, "num_folds": num_folds}, choose_compute(args.device))
+    remember_folder(whole.folder, outermost=True)
     print(f"{whole.folder}: to go on after an interruption, --resume {whole.folder}")
     members = list(_members(args, whole.folder, num_folds))
     for number, member in enumerate(members, 1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,10 +45,14 @@ class Judged:
 
 
 def judge(
-    model: FAN, judged: Judged, compute: Compute, show_progress: bool = True
+    model: FAN,
+    judged: Judged,
+    compute: Compute,
+    show_progress: bool = True,
+    after_batch: Callable[[], None] | None = None,
 ) -> tuple[dict[str, Any], Evaluation]:
     """Evaluates and measures: metrics as `classification_metrics` gives them, plus `loss`, and
-    `attention_correlation` where true intensities are known."""
+    `attention_correlation` where true intensities are known. See `evaluate` for `after_batch`."""
     evaluation = evaluate(
         model,
         judged.batches,
@@ -56,6 +60,7 @@ def judge(
         transform=judged.transform,
         show_progress=show_progress,
         from_features=judged.from_features,
+        after_batch=after_batch,
     )
     table = judged.table
     metrics = classification_metrics(
@@ -86,3 +91,14 @@ def summary(metrics: dict[str, Any]) -> str:
     if metrics.get("attention_correlation") is not None:
         text += f", rank correlation of weights with true intensity {metrics['attention_correlation']:.3f}"
     return text
+
+
+def epoch_line(line: dict[str, Any], epochs: int) -> str:
+    """What the screen shows of an epoch."""
+    return (
+        f"epoch {line['epoch']:{len(str(epochs))}}/{epochs}  lr {line['lr']:.1e}  "
+        f"train loss {line['train_loss']:.4f} WAR {100 * line['train_war']:5.2f} %  |  "
+        f"val loss {line['val_loss']:.4f} WAR {100 * line['val_war']:5.2f} % UAR {100 * line['val_uar']:5.2f} %"
+        + (f" corr {line['val_attention_correlation']:.2f}" if "val_attention_correlation" in line else "")
+        + f"  |  {line['seconds']:.1f} s, {line['frames_per_second']:.0f} frames/s"
+    )

@@ -8,8 +8,6 @@ import functools
 import json
 import os
 import platform
-import shlex
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 
 from Code.data.clips import Clip
+from Code.network.atomic import save_text
 from Code.network.checkpoints import save_checkpoint
 from Code.network.fan import FAN
 from Code.training import distributed
@@ -27,7 +26,8 @@ from Code.training.board import Board
 from Code.training.compute import Compute
 from Code.training.engine import Evaluation
 from Code.training.environment import describe_device, git_commit, versions
-from Code.training.errors import UsageError
+from Code.training.errors import UsageError, WriteError
+from Code.training.launch import command_line, identity, plain
 from Code.training.protocols import ATTENTIONS
 
 FORMAT = "emotion-fan/1"
@@ -37,12 +37,20 @@ P = ParamSpec("P")
 
 
 def main_only(method: Callable[P, None]) -> Callable[P, None]:
-    """Of several processes only the main one does it: no two write the same file."""
+    """Of several processes only the main one does it: no two write the same file.
+
+    A disk that refuses becomes a `WriteError` that names the file.
+    """
 
     @functools.wraps(method)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        if distributed.world().is_main:
+        if not distributed.world().is_main:
+            return
+        try:
             method(*args, **kwargs)
+        except OSError as error:
+            where = error.filename or args[0].folder  # type: ignore[attr-defined]
+            raise WriteError(f"{where}: cannot be written ({error.strerror or error}); make room") from None
 
     return guarded
 
@@ -86,14 +94,14 @@ class Run:
             given: the command line, which `--resume` takes up again.
             resolved: what a protocol, a checkpoint or the machine filled in.
         """
-        plain = {name: str(value) if isinstance(value, Path) else value for name, value in vars(given).items()}
         filled = {name: str(value) if isinstance(value, Path) else value for name, value in resolved.items()}
         self._write_json(
             "args.json",
             {
-                "command": shlex.join(["python", *sys.argv]),
-                "args": {**plain, **filled},
-                "given": plain,
+                "command": command_line(),
+                "args": {**plain(given), **filled},
+                "given": plain(given),
+                "launch": identity(),
                 "versions": {"python": platform.python_version(), **versions()},
                 "git_commit": git_commit(),
                 "device": describe_device(compute.device),
@@ -133,21 +141,40 @@ class Run:
             self.board.hyperparameters(json.loads(path.read_text(encoding="utf-8"))["args"], metrics)
 
     def read_log(self) -> list[dict[str, Any]]:
-        """The lines of log.jsonl; none if there is no log."""
+        """The lines of log.jsonl; none if there is no log. A last line that was broken off is left out."""
         path = self.folder / "log.jsonl"
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+        whole = path.read_text(encoding="utf-8").rpartition("\n")[0] if path.exists() else ""
+        return [json.loads(line) for line in whole.splitlines()]
 
     @main_only
-    def cut_log(self, epoch: int) -> None:
-        """Drops log lines after `epoch`: a resumed run writes them anew."""
-        lines = [line for line in self.read_log() if line["epoch"] <= epoch]
-        (self.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    def begin_log(self, lines: Sequence[dict[str, Any]] = ()) -> None:
+        """Makes log.jsonl hold these lines, those of the checkpoint that is gone on from, and no others.
+
+        TensorBoard drops what it was shown of later epochs.
+        """
+        save_text("".join(json.dumps(line) + "\n" for line in lines), self.folder / "log.jsonl")
+        self.board.begin_after(lines[-1]["epoch"] if lines else 0)
 
     @main_only
     def save(self, name: str, payload: dict[str, Any]) -> None:
-        """Writes a checkpoint file with a checksum; what a new last.pth replaces stays as previous.pth."""
+        """Writes a checkpoint file with a checksum; what a new last.pth replaces stays as previous.pth.
+
+        Raises:
+            WriteError: if the disk refuses; what was there before is whole.
+        """
         previous = self.folder / PREVIOUS if name == LAST else None
-        save_checkpoint(payload, self.folder / name, previous=previous)
+        path = self.folder / name
+        try:
+            save_checkpoint(payload, path, previous=previous)
+        except OSError as error:
+            kept = "; the one before it is whole" if path.exists() else ""
+            raise WriteError(f"{path}: cannot be written ({error.strerror or error}){kept}; make room") from None
+
+    @main_only
+    def clear_leftovers(self) -> None:
+        """Deletes what a process that was killed while it wrote has left: files that were never whole."""
+        for path in self.folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
 
     @main_only
     def write_results(
@@ -226,7 +253,7 @@ class Run:
         self.board.close()
 
     def _write_json(self, name: str, content: dict[str, Any]) -> None:
-        (self.folder / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        save_text(json.dumps(content, indent=1) + "\n", self.folder / name)
 
 
 def checkpoint_payload(

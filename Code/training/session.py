@@ -17,7 +17,7 @@ from Code.data.loaders import TrainingBatches
 from Code.data.store import FrameTable
 from Code.network.pretrained import load_fan, read_checkpoint
 from Code.training import distributed
-from Code.training.compute import choose_compute
+from Code.training.compute import choose_compute, make_deterministic
 from Code.training.engine import Transform
 from Code.training.errors import UsageError
 from Code.training.features import DrawnView, Head, head_parameters
@@ -32,15 +32,18 @@ from Code.training.inputs import (
     take_up_data,
 )
 from Code.training.judging import judge, summary
+from Code.training.launch import remember_folder
 from Code.training.look_over import refuse_broken_images
 from Code.training.protocols import ATTENTIONS, Protocol
+from Code.training.room import check_room, checkpoint_bytes
 from Code.training.run_folders import fold_suffix, newest_best, newest_whole
-from Code.training.runs import Run
+from Code.training.runs import LAST, Run
 from Code.training.schedules import decay_after, per_step
 from Code.training.setup import seeded_model, start_from, starting_file
 from Code.training.trainer import (
     Training,
     conclude,
+    refuse_foreign,
     run_training,
     write_outcome,
 )
@@ -103,16 +106,22 @@ def train(args: argparse.Namespace, into: Path | None = None, *, check_images: b
     """Trains, evaluates after every epoch, and writes the run's folder.
 
     Args:
-        args: the flags; `args.resume` goes on with a run.
-        into: the run's folder, one of several folds or seeds; gone on with if it holds a `last.pth`.
+        args: the flags; `args.resume` goes on with a run, from the beginning if it holds no `last.pth` yet.
+        into: the run's folder, one of several folds or seeds, as `args.resume`.
         check_images: look at every image file first.
 
     Returns:
         The run's folder.
     """
-    resumed = args.resume or (into if into and (into / "last.pth").is_file() else None)
+    into = args.resume or into
+    resumed = into if into and (into / LAST).is_file() else None
     at_type = 1 if args.at_type is None else args.at_type
-    compute = choose_compute(args.device, args.precision)
+    if args.deterministic:
+        make_deterministic()
+    checkpoint = newest_whole(resumed) if resumed else None
+    held = read_checkpoint(checkpoint) if checkpoint else {}
+    # Another machine than the run was begun on goes on in the same precision.
+    compute = choose_compute(args.device, args.precision, trained_with=held.get("precision"))
     prepare_sample(args)
     protocol = resolve_protocol(args)
     train_clips, val_clips, protocol = read_both(args, protocol, check_images)
@@ -124,10 +133,12 @@ def train(args: argparse.Namespace, into: Path | None = None, *, check_images: b
 
     model = seeded_model(at_type, len(labels), args.seed)
     start = starting_file(args.pretrained)
-    if resumed:
-        checkpoint = newest_whole(resumed)
-        made_at = read_checkpoint(checkpoint)["image_size"]
-        message = f"resuming {resumed}"
+    if checkpoint:
+        # Now, not with the rest of its state: a fixed backbone computes its features before the first epoch.
+        refuse_foreign(held, checkpoint, labels)
+        model.load_state_dict(held["state_dict"])
+        made_at, message = held["image_size"], f"resuming {resumed}"
+        held.clear()  # as large as the network
     else:
         made_at, message = start_from(model, start, protocol.image_size, labels, label_map(args))
     size = args.image_size or made_at
@@ -136,6 +147,7 @@ def train(args: argparse.Namespace, into: Path | None = None, *, check_images: b
     model.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
 
     judged_sets = [val_clips] if held_out is None else [val_clips, held_out]
+    distributed.agree_on_error(lambda: check_room(into or args.output, checkpoint_bytes(model)))
     frames = open_frames(args, [train_clips, *judged_sets], size, compute)
     learner: torch.nn.Module = model
     parameters = list(model.parameters())
@@ -181,19 +193,19 @@ def train(args: argparse.Namespace, into: Path | None = None, *, check_images: b
         protocol=protocol.as_dict(),
         forward=torch.compile(forward) if args.compile else forward,
         print_freq=args.print_freq,
+        checkpoint_every=args.checkpoint_every,
     )
-    if resumed or into:
-        run = Run(resumed or into)  # type: ignore[arg-type]
-    else:
-        run = Run.create(args.output, args.dataset, at_type, suffix=fold_suffix(protocol.fold))
-    if resumed:
+    run = Run(into) if into else Run.create(args.output, args.dataset, at_type, suffix=fold_suffix(protocol.fold))
+    run.clear_leftovers()
+    if checkpoint:
         training.resume(checkpoint)
-        run.cut_log(training.first_epoch - 1)
     else:
         resolved = {"at_type": at_type, "pretrained": str(start or "none"), "cache": frames.cache}
         resolved["workers"] = frames.loading["workers"]
-        run.cut_log(0)  # of an attempt that was stopped in its first epoch
-        run.write_arguments(args, {**protocol.as_dict(), **resolved}, compute)
+        if not args.resume:
+            run.write_arguments(args, {**protocol.as_dict(), **resolved}, compute)
+    run.begin_log(training.lines)
+    remember_folder(run.folder)
     run_training(training, run)
     results = conclude(run, model, judged, compute, about=about_results(protocol))
     run.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import sys
@@ -17,7 +16,9 @@ from Code.network.fan import FAN
 from Code.network.heads import fitted_head
 from Code.network.pretrained import MAX_SIDE, CheckpointError, load_published, read_checkpoint
 from Code.results.run_files import ReportError
-from Code.training.errors import TrainingDivergedError, UsageError
+from Code.training import distributed, launch
+from Code.training.errors import TrainingDivergedError, UsageError, WriteError
+from Code.training.interruption import Interrupted
 
 FERPLUS_FILE = Path("pretrain_model/Resnet18_FER+_pytorch.pth.tar")
 SHIPPED_FILE = Path("pretrain_model/Resnet18_FER+_open.pth.tar")
@@ -84,6 +85,9 @@ def run_script(main: Callable[[], int]) -> int:
     process = f"process {rank}: " if rank else ""
     try:
         return main()
+    except WriteError as error:
+        print(f"{process}error: {error}{_how_to_go_on('; then ')}", file=sys.stderr)
+        return 2
     except (DataError, CheckpointError, UsageError) as error:
         print(f"{process}error: {error}", file=sys.stderr)
         return 2
@@ -94,11 +98,27 @@ def run_script(main: Callable[[], int]) -> int:
     except (TrainingDivergedError, ReportError) as error:
         print(f"{process}error: {error}", file=sys.stderr)
         return 1
+    except Interrupted as stop:
+        if not rank:
+            ended = _how_to_go_on("; to go on: ") or "; no run was begun, nothing is lost"
+            print(f"stopped by {stop.number.name}{ended}", file=sys.stderr)
+        return stop.status
     except KeyboardInterrupt:
         print("\nstopped; what was saved stays in the run's folder", file=sys.stderr)
         return 130
+    except RuntimeError as error:
+        if not distributed.is_lost_process(error):
+            raise
+        print(f"{process}error: {distributed.LOST}{_how_to_go_on('; to go on: ')}", file=sys.stderr, flush=True)
+        distributed.let_torchrun_see_who_died()
+        return 1
     except BrokenPipeError:  # `... --help | head`
         return 0
+
+
+def _how_to_go_on(before: str) -> str:
+    command = launch.resume_command()
+    return f"{before}{command}" if command else ""
 
 
 def positive(text: str) -> int:
@@ -151,6 +171,11 @@ def rate(text: str) -> float:
     return value
 
 
+def minutes(text: str) -> float:
+    """An argparse type: minutes, fractions allowed."""
+    return rate(text)
+
+
 def share(text: str) -> float:
     """An argparse type: a number from zero to below one."""
     value = rate(text)
@@ -167,51 +192,3 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         if text and action.default not in (None, False, argparse.SUPPRESS) and "default" not in text:
             text += " (default: %(default)s)"
         return text
-
-
-# What may differ between the two halves of a resumed run: the machine, not the experiment.
-MACHINE_FLAGS = {
-    "cache",
-    "cache_dir",
-    "checkpoint",
-    "compile",
-    "device",
-    "evaluate",
-    "figures",
-    "output",
-    "print_freq",
-    "resume",
-    "workers",
-}
-
-
-def restore_arguments(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """`--resume RUN`: takes over, in place, every flag the run was started with, except those of the machine.
-
-    Raises:
-        UsageError: if RUN is not a run's folder, its first epoch was not completed, or the command line
-            asks for something else than the run was started with.
-    """
-    path = args.resume / "args.json"
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))["given"]
-        items = given.items()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UsageError(
-            f"--resume {args.resume}: {path.name} is missing there or unreadable; "
-            "name a run's folder, model/<date-time>_..."
-        ) from None
-    series = given.get("fold") == "all" or bool(given.get("seeds"))  # its runs have their own last.pth
-    if not series and not (args.resume / "last.pth").is_file():
-        raise UsageError(f"--resume {args.resume}: no last.pth, its first epoch was never completed; start it again")
-    for name, value in items:
-        if name not in vars(args) or name in MACHINE_FLAGS:
-            continue
-        asked, default = getattr(args, name), parser.get_default(name)
-        started_with = Path(value) if isinstance(default, Path) and value is not None else value
-        if asked not in (default, started_with):
-            raise UsageError(
-                f"--resume {args.resume}: the run was started with {name} {value}, not {asked}; "
-                "leave that flag away, or start a new run"
-            )
-        setattr(args, name, started_with)

@@ -19,8 +19,12 @@ from Code.training import distributed
 from Code.training.board import is_shown
 from Code.training.compute import Compute
 from Code.training.engine import Evaluation, Loss, Transform, train_one_epoch
-from Code.training.judging import Judged, judge
-from Code.training.runs import Run, checkpoint_payload
+from Code.training.errors import TrainingDivergedError
+from Code.training.interruption import deferred
+from Code.training.judging import Judged, epoch_line, judge
+from Code.training.progress import EpochProgress, joined
+from Code.training.runs import LAST, Run, checkpoint_payload
+from Code.training.saving import Keeper
 
 
 @dataclass
@@ -34,6 +38,9 @@ class Training:
         average: weights averaged over steps; they are evaluated and saved in place of the model's.
         before_epoch: called with the epoch's number (labels drawn anew, say).
         val_transform: the evaluation's transform of an epoch, where it changes over the training.
+        checkpoint_every: minutes between checkpoints inside an epoch; 0: none.
+        best, lines, metrics: of the epochs done: the best one, the log's lines, the last one's metrics.
+        progress: of the epoch that is under way.
     """
 
     model: FAN
@@ -55,8 +62,12 @@ class Training:
     val_transform: Callable[[int], Transform] | None = None
     forward: Callable[..., Any] | None = None
     print_freq: int = 0
+    checkpoint_every: float = 0
     first_epoch: int = 1
     best: dict[str, Any] = field(default_factory=dict)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    progress: EpochProgress | None = None
 
     def __post_init__(self) -> None:
         self.scaler = self.compute.scaler()
@@ -66,8 +77,20 @@ class Training:
         """The weights that count: the averaged ones where there are any."""
         return self.average.module if self.average is not None else self.model  # type: ignore[return-value]
 
-    def payload(self, epoch: int, metrics: dict[str, Any], *, resumable: bool) -> dict[str, Any]:
-        """The checkpoint after an epoch."""
+    def payload(
+        self,
+        epoch: int,
+        metrics: dict[str, Any],
+        *,
+        resumable: bool = True,
+        position: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """The checkpoint after an epoch.
+
+        Args:
+            resumable: with all that a training needs beside the weights.
+            position: inside the epoch after that.
+        """
         state = {
             "model": self.model.state_dict() if self.average is not None else None,
             "average": int(self.average.n_averaged) if self.average is not None else None,
@@ -77,6 +100,8 @@ class Training:
             "seed": self.seed,
             "epochs": self.epochs,
             "best": self.best,
+            "log": self.lines,
+            "position": position,
         }
         return checkpoint_payload(
             self.judged_model,
@@ -91,22 +116,17 @@ class Training:
         )
 
     def resume(self, path: Path) -> None:
-        """Takes up after the last whole epoch of a run.
+        """Takes up where a run's checkpoint was written: after an epoch, or inside one.
 
         Raises:
             CheckpointError: if the file is not a run's `last.pth` or belongs to another seed or length.
         """
         checkpoint = read_checkpoint(path)
-        state = checkpoint.get("training")
-        if not state:
-            raise CheckpointError(f"{path}: holds weights but no training state; --resume needs a run's last.pth")
+        refuse_foreign(checkpoint, path, self.labels)
+        state = checkpoint["training"]
         for name in ("seed", "epochs"):
             if state[name] != getattr(self, name):
                 raise CheckpointError(f"{path}: was trained with --{name} {state[name]}; resume with the same")
-        if list(self.labels) != checkpoint["labels"]:
-            raise CheckpointError(
-                f"{path}: its classes are {', '.join(checkpoint['labels'])}; the data's {', '.join(self.labels)}"
-            )
         self.judged_model.load_state_dict(checkpoint["state_dict"])
         if self.average is not None:
             self.model.load_state_dict(state["model"])
@@ -114,74 +134,125 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
-        self.best, self.first_epoch = state["best"], checkpoint["epoch"] + 1
+        self.best, self.lines, self.metrics = state["best"], list(state["log"]), checkpoint["metrics"]
+        self.first_epoch = checkpoint["epoch"] + 1
+        if state["position"] is not None:
+            self.progress = EpochProgress.taken_up(state["position"], self.train.table.names)
+            if self.progress.steps != len(self.train):
+                raise CheckpointError(
+                    f"{path}: was left in an epoch of {self.progress.steps} steps, which are {len(self.train)} now; "
+                    "the training set has changed, so start again"
+                )
 
 
-def run_training(training: Training, run: Run) -> dict[str, Any]:
-    """Trains all epochs, a line and a checkpoint each; returns the metrics of the last epoch.
+def refuse_foreign(checkpoint: dict[str, Any], path: Path, labels: Sequence[str]) -> None:
+    """A run goes on from its own state, with the classes it was begun with.
+
+    Raises:
+        CheckpointError: if the checkpoint holds no such state, or the data has other classes.
+    """
+    if not checkpoint.get("training"):
+        raise CheckpointError(f"{path}: holds weights but no training state; --resume needs a run's last.pth")
+    theirs = checkpoint["labels"]
+    if list(labels) != theirs:
+        raise CheckpointError(f"{path}: its classes are {', '.join(theirs)}; the data's {', '.join(labels)}")
+    if "log" not in checkpoint["training"]:
+        raise CheckpointError(f"{path}: was written by an older version of this project, which has to finish it")
+
+
+def run_training(training: Training, run: Run) -> None:
+    """Trains all epochs, a line and a checkpoint each; goes on inside an epoch where one was left.
 
     `best.pth` is the epoch with the highest validation accuracy, the earlier one where two agree.
+
+    Raises:
+        Interrupted: a signal asked for it; `last.pth` holds the state after the last step.
+        TrainingDivergedError: the loss is not finite; `last.pth` holds the state of the last time it was saved.
     """
-    width = len(str(training.epochs))
-    metrics: dict[str, Any] = {}
+    keeper = Keeper(lambda: save_inside(training, run), training.checkpoint_every)
     average = training.average
-    update = (lambda: average.update_parameters(training.model)) if average is not None else None
-    for epoch in range(training.first_epoch, training.epochs + 1):
-        start = time.perf_counter()
-        if training.before_epoch:
-            training.before_epoch(epoch)
-        trained = train_one_epoch(
-            training.model,
-            training.train,
-            training.optimizer,
-            training.scheduler,
-            training.scaler,
-            compute=training.compute,
-            transform=training.transform(epoch),
-            epoch=epoch,
-            seed=training.seed,
-            loss_function=training.loss_function,
-            after_step=update,
-            print_freq=training.print_freq,
-            forward=training.forward,
+
+    def after_step() -> None:
+        if average is not None:
+            average.update_parameters(training.model)
+        keeper.look()
+
+    with deferred():
+        for epoch in range(training.first_epoch, training.epochs + 1):
+            try:
+                run_epoch(training, run, epoch, after_step, keeper.look)
+            except TrainingDivergedError as error:
+                kept = f"; {run.folder / LAST} is from before" if (run.folder / LAST).exists() else ""
+                raise TrainingDivergedError(f"{error}{kept}") from None
+            keeper.was_saved()
+        keeper.finish()
+
+
+def save_inside(training: Training, run: Run) -> None:
+    """Writes `last.pth` between two steps, or between the batches of an epoch's evaluation."""
+    assert training.progress is not None
+    training.progress.losses.check(training.model)
+    position = joined(training.progress)
+    if distributed.world().is_main:
+        run.save(LAST, training.payload(training.progress.epoch - 1, training.metrics, position=position))
+
+
+def run_epoch(
+    training: Training, run: Run, epoch: int, after_step: Callable[[], None], after_batch: Callable[[], None]
+) -> None:
+    """Trains and evaluates one epoch, writes its line and its checkpoint."""
+    progress = training.progress if training.progress and training.progress.epoch == epoch else None
+    training.progress = progress = progress or EpochProgress(epoch, training.train.table.names)
+    earlier, start = progress.seconds, time.perf_counter()
+    if training.before_epoch:
+        training.before_epoch(epoch)
+    trained = train_one_epoch(
+        training.model,
+        training.train,
+        training.optimizer,
+        training.scheduler,
+        training.scaler,
+        compute=training.compute,
+        transform=training.transform(epoch),
+        epoch=epoch,
+        seed=training.seed,
+        loss_function=training.loss_function,
+        after_step=after_step,
+        print_freq=training.print_freq,
+        forward=training.forward,
+        progress=progress,
+    )
+    distributed.share_buffers(training.model)
+    distributed.share_buffers(training.judged_model)
+    if training.val_transform:
+        training.val.transform = training.val_transform(epoch)
+    metrics, evaluation = judge(training.judged_model, training.val, training.compute, after_batch=after_batch)
+    line = {
+        "epoch": epoch,
+        "lr": trained["lr"],
+        "train_loss": trained["loss"],
+        "train_war": trained["war"],
+        "val_loss": metrics["loss"],
+        "val_war": metrics["accuracy"],
+        "val_uar": metrics["uar"],
+        "seconds": earlier + time.perf_counter() - start,
+        "frames_per_second": trained["frames_per_second"],
+        "val_frames_per_second": evaluation.frames / evaluation.seconds,
+    }
+    if metrics.get("attention_correlation") is not None:
+        line["val_attention_correlation"] = metrics["attention_correlation"]
+    training.metrics = metrics
+    training.lines.append(line)
+    if not training.best or metrics["accuracy"] > training.best["accuracy"]:
+        training.best = {"epoch": epoch, "accuracy": metrics["accuracy"]}
+        run.save("best.pth", training.payload(epoch, metrics, resumable=False))
+    run.log(line)
+    if is_shown(epoch, training.epochs):
+        run.log_figures(
+            epoch, training.labels, metrics["confusion"], training.val.clips, evaluation, training.val.intensities
         )
-        distributed.share_buffers(training.model)
-        distributed.share_buffers(training.judged_model)
-        if training.val_transform:
-            training.val.transform = training.val_transform(epoch)
-        metrics, evaluation = judge(training.judged_model, training.val, training.compute)
-        line = {
-            "epoch": epoch,
-            "lr": trained["lr"],
-            "train_loss": trained["loss"],
-            "train_war": trained["war"],
-            "val_loss": metrics["loss"],
-            "val_war": metrics["accuracy"],
-            "val_uar": metrics["uar"],
-            "seconds": time.perf_counter() - start,
-            "frames_per_second": trained["frames_per_second"],
-            "val_frames_per_second": evaluation.frames / evaluation.seconds,
-        }
-        if metrics.get("attention_correlation") is not None:
-            line["val_attention_correlation"] = metrics["attention_correlation"]
-        if not training.best or metrics["accuracy"] > training.best["accuracy"]:
-            training.best = {"epoch": epoch, "accuracy": metrics["accuracy"]}
-            run.save("best.pth", training.payload(epoch, metrics, resumable=False))
-        run.log(line)
-        if is_shown(epoch, training.epochs):
-            run.log_figures(
-                epoch, training.labels, metrics["confusion"], training.val.clips, evaluation, training.val.intensities
-            )
-        run.save("last.pth", training.payload(epoch, metrics, resumable=True))
-        print(
-            f"epoch {epoch:{width}}/{training.epochs}  lr {line['lr']:.1e}  "
-            f"train loss {line['train_loss']:.4f} WAR {100 * line['train_war']:5.2f} %  |  "
-            f"val loss {line['val_loss']:.4f} WAR {100 * line['val_war']:5.2f} % UAR {100 * line['val_uar']:5.2f} %"
-            + (f" corr {line['val_attention_correlation']:.2f}" if "val_attention_correlation" in line else "")
-            + f"  |  {line['seconds']:.1f} s, {line['frames_per_second']:.0f} frames/s",
-            flush=True,
-        )
-    return metrics
+    run.save(LAST, training.payload(epoch, metrics))
+    print(epoch_line(line, training.epochs), flush=True)
 
 
 def load_weights(model: FAN, path: Path) -> dict[str, Any]:

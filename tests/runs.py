@@ -1,0 +1,98 @@
+"""Short trainings on the drawn sample, and what two of them have in common."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+import Demo_AFEW_Attention as script
+from Code.network.checkpoints import read_checkpoint
+from Code.training import runs, trainer
+
+TIMES = ("seconds", "frames_per_second", "val_frames_per_second")
+SMALL = ("--image-size", 32, "--batch-size", 8, "--device", "cpu", "--precision", "fp32", "--lr", 0.01)
+
+
+@contextmanager
+def without_pictures() -> Iterator[None]:
+    """Trainings that draw nothing: figures and report take longer than such a training, and are tested elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "is_shown", lambda epoch, epochs: False)
+        patch.setattr(script, "write_report", lambda folder, progress=False: folder)
+        patch.setattr(runs.Board, "scalars", lambda self, line: None)
+        patch.setattr(runs.Board, "hyperparameters", lambda self, arguments, metrics: None)
+        yield
+
+
+def flags_of(sample: Path, *more: object) -> tuple[object, ...]:
+    """The main script's flags for a tiny training on the sample, two steps an epoch."""
+    lists = ("--train-list", sample / "list_train.txt", "--val-list", sample / "list_eval.txt")
+    roots = ("--train-root", sample / "Train", "--val-root", sample / "Val", *lists)
+    return ("--dataset", "sample", *roots, *SMALL, "--samples-per-clip", 2, *more)
+
+
+def only_run(cwd: Path) -> Path:
+    (folder,) = (cwd / "model").iterdir()
+    return folder
+
+
+def log_of(folder: Path) -> list[dict]:
+    """The log without times."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+
+
+def ended_alike(one: Path, other: Path) -> bool:
+    """Whether two runs have the same log, results and clip tables, and byte-equal weights and states."""
+    assert log_of(one) == log_of(other)
+    for name in ("results.json", "predictions.csv"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    for name in ("last.pth", "best.pth"):
+        first, second = read_checkpoint(one / name), read_checkpoint(other / name)
+        assert first["metrics"] == second["metrics"] and first["epoch"] == second["epoch"]
+        assert same(first["state_dict"], second["state_dict"]), name
+        if name == "last.pth":
+            for part in ("model", "average", "optimizer", "scheduler", "best", "position"):
+                assert same(first["training"][part], second["training"][part]), part
+    return True
+
+
+def same(one: object, other: object) -> bool:
+    """Equality to the last bit, of nested plain data and tensors."""
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and torch.equal(one, other)
+    if isinstance(one, dict):
+        return isinstance(other, dict) and one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))  # type: ignore[arg-type]
+    return one == other
+
+
+def told_command(err: str) -> list[str]:
+    """The flags of the command that goes on with the run, as the script said it in its last line."""
+    found = re.search(r"(?:to go on:|then) python (.*)$", err.strip().splitlines()[-1])
+    assert found, err
+    return shlex.split(found[1])[1:]
+
+
+def forked(work: Callable[[], int | None]) -> int:
+    """Starts `work` in a child process that shares nothing with this one but open files; returns its id."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        status = work() or 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)

@@ -1,0 +1,137 @@
+"""Two processes under torchrun: stopped together, one killed, restarted by torchrun itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import Demo_AFEW_Attention as script
+from Code.network.checkpoints import read_checkpoint
+from tests.runs import ended_alike, flags_of, log_of, only_run
+
+SCRIPT = Path(script.__file__).resolve()
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def launched(cwd: Path, flags: tuple[object, ...], *torchrun: object) -> subprocess.Popen[str]:
+    """The script in two processes, in a working directory of its own."""
+    cwd.mkdir(exist_ok=True)
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, *torchrun, SCRIPT]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*map(str, start), *map(str, flags)],
+        cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def processes_of(parent: int) -> Iterator[tuple[int, int]]:
+    """(rank, id) of torchrun's processes."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) != parent:
+                continue
+            variables = dict(text.partition("=")[::2] for text in (folder / "environ").read_text().split("\0"))
+        except OSError:
+            continue
+        if "RANK" in variables:
+            yield int(variables["RANK"]), int(folder.name)
+
+
+def wait_for(cwd: Path, *, epoch: int, step: int, process: subprocess.Popen[str]) -> None:
+    """Waits for a checkpoint inside an epoch."""
+    end = time.monotonic() + 200
+    while time.monotonic() < end and process.poll() is None:
+        for path in cwd.glob("model/*/last.pth"):
+            position = read_checkpoint(path)["training"]["position"]
+            if position and (position["epoch"], position["processes"][0]["step"]) >= (epoch, step):
+                return
+        time.sleep(0.05)
+    process.kill()
+    pytest.fail(f"no checkpoint of epoch {epoch}, step {step}: {process.communicate()}")
+
+
+@pytest.fixture(scope="module")
+def flags(sample) -> tuple[object, ...]:
+    every_step = ("--checkpoint-every", 1e-9)
+    return (*flags_of(sample, "--epochs", 3, "--pretrained", "none"), "--workers", 0, "--cache", "none", *every_step)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, flags) -> Path:
+    """An uninterrupted run of two processes."""
+    cwd = tmp_path_factory.mktemp("whole")
+    out, err = (process := launched(cwd, flags)).communicate(timeout=280)
+    assert process.returncode == 0, (out, err)
+    return only_run(cwd)
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_killed_process_ends_the_job_in_seconds_with_the_cause_named(flags, whole, tmp_path, killed):
+    process = launched(tmp_path, flags)
+    wait_for(tmp_path, epoch=2, step=1, process=process)
+    os.kill(dict(processes_of(process.pid))[killed], signal.SIGKILL)
+    begun = time.monotonic()
+    _, err = process.communicate(timeout=100)
+    seconds = time.monotonic() - begun
+    assert process.returncode == 1 and seconds < 20, seconds
+    assert "Signal 9 (SIGKILL)" in err and f"rank      : {killed} " in err  # torchrun's report
+    own = [line for line in err.splitlines() if "error: a process that this one worked with is gone" in line]
+    assert len(own) <= 1  # none if torchrun ended the other one before it noticed
+    print(f"ended after {seconds:.1f} s; {own}")
+    folder = only_run(tmp_path)
+    again = launched(tmp_path, ("--resume", folder, "--device", "cpu", "--workers", 0, "--cache", "none"))
+    out, err = again.communicate(timeout=280)
+    assert again.returncode == 0, (out, err)
+    assert ended_alike(folder, whole)
+
+
+def test_torchrun_restarts_a_killed_job_and_it_goes_on_by_itself(flags, whole, tmp_path):
+    process = launched(tmp_path, flags, "--max-restarts", 1)
+    wait_for(tmp_path, epoch=2, step=1, process=process)
+    os.kill(dict(processes_of(process.pid))[1], signal.SIGKILL)
+    out, err = process.communicate(timeout=280)
+    assert process.returncode == 0, err
+    folder = only_run(tmp_path)  # the one it had begun
+    assert f"resuming model/{folder.name}" in out
+    assert ended_alike(folder, whole)
+
+
+@pytest.mark.parametrize(("number", "to"), [(signal.SIGTERM, "torchrun"), (signal.SIGUSR1, 1)])
+def test_all_processes_stop_at_the_same_step(flags, whole, tmp_path, number, to):
+    process = launched(tmp_path, flags)
+    wait_for(tmp_path, epoch=2, step=1, process=process)
+    os.kill(process.pid if to == "torchrun" else dict(processes_of(process.pid))[to], number)
+    _, err = process.communicate(timeout=100)
+    folder = only_run(tmp_path)
+    if to != "torchrun":
+        assert process.returncode == 0, err
+    told = next(line for line in err.splitlines() if line.startswith(f"stopped by {number.name}; to go on: torchrun"))
+    command = shlex.split(told.partition("to go on: torchrun ")[2])
+    assert command[:2] == ["--nproc_per_node", "2"] and command[3:5] == ["--resume", f"model/{folder.name}"]
+    states = read_checkpoint(folder / "last.pth")["training"]["position"]["processes"]
+    assert len(states) == 2 and states[0]["step"] == states[1]["step"]
+    out, err = (again := launched(tmp_path, tuple(command[3:]))).communicate(timeout=280)
+    assert again.returncode == 0, (out, err)
+    assert ended_alike(folder, whole)
+
+
+def test_left_by_two_processes_and_gone_on_with_by_one(call, flags, tmp_path):
+    process = launched(tmp_path, flags)
+    wait_for(tmp_path, epoch=2, step=1, process=process)
+    for _, number in processes_of(process.pid):
+        os.kill(number, signal.SIGUSR1)
+    process.communicate(timeout=100)
+    folder = only_run(tmp_path)
+    outcome = call(script, "--resume", folder, "--device", "cpu", "--workers", 0, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert [line["epoch"] for line in log_of(folder)] == [1, 2, 3]
+    assert json.loads((folder / "results.json").read_text())["last"]["epoch"] == 3
