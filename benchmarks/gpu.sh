@@ -21,10 +21,12 @@ part() {
 python -c 'import torch; assert torch.cuda.is_available(), "no CUDA device"; print(torch.__version__, torch.cuda.get_device_name())' || exit 1
 part gpu_tests python -m pytest -m gpu tests
 part sample python benchmarks/sample_table.py --output "$out/sample_table"
-part throughput python benchmarks/throughput.py --json "$out/throughput.json"
+part throughput python benchmarks/throughput.py --clips 140 --steps 20 --precisions bf16 fp16 --compile --json "$out/throughput.json"
+part precision python benchmarks/precision.py --precisions bf16 fp16 --json "$out/precision.json"
 part scaling python benchmarks/scaling.py --json "$out/scaling.json"
 part full_protocol python benchmarks/full_protocol.py --json "$out/full_protocol.json"
 if [ -e "$ferplus/fer2013new.csv" ]; then
+  part composed python benchmarks/composed_table.py --data-root "$ferplus" --output "$out/composed"
   for size in 112 224; do
     part "ferplus_$size" python Pretrain_FERPlus.py --data-root "$ferplus" --image-size "$size" --epochs 40 --half \
       --export "$out/Resnet18_FER+_$size.pth.tar" --output "$out/runs"
