@@ -46,17 +46,20 @@ def processes_of(parent: int) -> Iterator[tuple[int, int]]:
             yield int(variables["RANK"]), int(folder.name)
 
 
-def wait_for(cwd: Path, *, epoch: int, step: int, process: subprocess.Popen[str]) -> None:
-    """Waits for a checkpoint inside an epoch."""
-    end = time.monotonic() + 200
+def wait_for(cwd: Path, *, epoch: int, process: subprocess.Popen[str]) -> None:
+    """Waits for a checkpoint inside an epoch: a second one after the line of the epoch before."""
+    seen: set[int] = set()
+    end = time.monotonic() + 400
     while time.monotonic() < end and process.poll() is None:
-        for path in cwd.glob("model/*/last.pth"):
-            position = read_checkpoint(path)["training"]["position"]
-            if position and (position["epoch"], position["processes"][0]["step"]) >= (epoch, step):
+        for folder in cwd.glob("model/*"):
+            log, last = folder / "log.jsonl", folder / "last.pth"
+            if last.exists() and len(log.read_text().splitlines()) == epoch - 1:
+                seen.add(last.stat().st_mtime_ns)
+            if len(seen) == 3:  # one of the epoch before may be among them, and one of its end
                 return
-        time.sleep(0.05)
+        time.sleep(0.02)
     process.kill()
-    pytest.fail(f"no checkpoint of epoch {epoch}, step {step}: {process.communicate()}")
+    pytest.fail(f"no checkpoint inside epoch {epoch}: {process.communicate()}")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +80,7 @@ def whole(tmp_path_factory, flags) -> Path:
 @pytest.mark.parametrize("killed", [0, 1])
 def test_killed_process_ends_the_job_in_seconds_with_the_cause_named(flags, whole, tmp_path, killed):
     process = launched(tmp_path, flags)
-    wait_for(tmp_path, epoch=2, step=1, process=process)
+    wait_for(tmp_path, epoch=2, process=process)
     os.kill(dict(processes_of(process.pid))[killed], signal.SIGKILL)
     begun = time.monotonic()
     _, err = process.communicate(timeout=100)
@@ -96,7 +99,7 @@ def test_killed_process_ends_the_job_in_seconds_with_the_cause_named(flags, whol
 
 def test_torchrun_restarts_a_killed_job_and_it_goes_on_by_itself(flags, whole, tmp_path):
     process = launched(tmp_path, flags, "--max-restarts", 1)
-    wait_for(tmp_path, epoch=2, step=1, process=process)
+    wait_for(tmp_path, epoch=2, process=process)
     os.kill(dict(processes_of(process.pid))[1], signal.SIGKILL)
     out, err = process.communicate(timeout=280)
     assert process.returncode == 0, err
@@ -108,7 +111,7 @@ def test_torchrun_restarts_a_killed_job_and_it_goes_on_by_itself(flags, whole, t
 @pytest.mark.parametrize(("number", "to"), [(signal.SIGTERM, "torchrun"), (signal.SIGUSR1, 1)])
 def test_all_processes_stop_at_the_same_step(flags, whole, tmp_path, number, to):
     process = launched(tmp_path, flags)
-    wait_for(tmp_path, epoch=2, step=1, process=process)
+    wait_for(tmp_path, epoch=2, process=process)
     os.kill(process.pid if to == "torchrun" else dict(processes_of(process.pid))[to], number)
     _, err = process.communicate(timeout=100)
     folder = only_run(tmp_path)
@@ -126,7 +129,7 @@ def test_all_processes_stop_at_the_same_step(flags, whole, tmp_path, number, to)
 
 def test_left_by_two_processes_and_gone_on_with_by_one(call, flags, tmp_path):
     process = launched(tmp_path, flags)
-    wait_for(tmp_path, epoch=2, step=1, process=process)
+    wait_for(tmp_path, epoch=2, process=process)
     for _, number in processes_of(process.pid):
         os.kill(number, signal.SIGUSR1)
     process.communicate(timeout=100)
