@@ -30,11 +30,14 @@ demo: $(VENV)/.core
 	@echo
 	@echo "Next: open report.html of the run's folder above, or point the same command at your own clips (README.md)."
 
+# Files, not tests, go side by side: the trainings that a file's tests share are done once.
+PYTEST := "$(BIN)/python" -m pytest --numprocesses auto --dist loadfile
+
 test: $(VENV)/.dev
-	"$(BIN)/python" -m pytest
+	$(PYTEST)
 
 test-slow: $(VENV)/.dev
-	"$(BIN)/python" -m pytest -m "not gpu"
+	$(PYTEST) -m "not gpu"
 
 lint: $(VENV)/.dev
 	"$(BIN)/python" -m ruff check .
