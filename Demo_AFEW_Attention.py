@@ -13,6 +13,8 @@ examples:
   CK+ in ten person-independent folds              python Demo_AFEW_Attention.py --dataset ckplus --fold all
   DFEW in its five folds, three seeds              python Demo_AFEW_Attention.py --dataset dfew --fold all --seeds 0 1 2
   your own clips named by a list                   python Demo_AFEW_Attention.py --dataset list --train-list own.csv
+  clips composed of FER+ stills, real faces        python Demo_AFEW_Attention.py --dataset composed
+                                                     --data-root Data/FERPlus
   start from random weights                        python Demo_AFEW_Attention.py --pretrained none
 """
 
@@ -23,6 +25,7 @@ import sys
 from pathlib import Path
 
 from Code.commandline import add_device, script_parser
+from Code.data.composed.plan import DISTRACTORS
 from Code.data.stores import CACHES
 from Code.results.report import write_report
 from Code.results.run_figures import write_figures
@@ -79,8 +82,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     data.add_argument(
         "--train-root",
+        "--data-root",
         metavar="DIR",
-        help="holds <Class>/<clip>/<frame> (default: Data/Train); a dataset's own tree (Data/CKPlus, Data/DFEW, ...)",
+        help="holds <Class>/<clip>/<frame> (default: Data/Train); a dataset's own tree (Data/CKPlus, Data/FERPlus)",
     )
     data.add_argument("--val-root", metavar="DIR", help="likewise (default: Data/Val, or the same tree)")
     data.add_argument(
@@ -104,7 +108,26 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DATA=CHECKPOINT",
         help="classes whose names differ between data and checkpoint; NAME=none leaves the data's class out",
     )
-    data.add_argument("--eval-split", choices=("val", "test"), help="of a list with both (default: val)")
+    data.add_argument(
+        "--eval-split", choices=("val", "test"), help="of a list with both, or of composed clips (default: val)"
+    )
+
+    composed = parser.add_argument_group("clips composed of FER+ stills (--dataset composed)")
+    composed.add_argument(
+        "--clip-frames", type=positive, nargs="+", metavar="N", help="frames of a clip, or a range: 8 24 (16)"
+    )
+    composed.add_argument(
+        "--telling",
+        type=rate,
+        nargs="+",
+        metavar="SHARE",
+        help="share of a clip's frames that show its expression, or a range of it; the others distract (0.1 1)",
+    )
+    composed.add_argument(
+        "--distractors", choices=DISTRACTORS, nargs="+", metavar="KIND", help=f"of {' '.join(DISTRACTORS)} (all)"
+    )
+    composed.add_argument("--train-clips", type=positive, metavar="N", help="an epoch's clips (4000)")
+    composed.add_argument("--val-clips", type=positive, metavar="N", help="composed once, from seed 0 (800)")
 
     folds = parser.add_argument_group("folds and seeds")
     folds.add_argument(

@@ -92,21 +92,25 @@ def check(
     """
     begun = time.monotonic()
     # A clip that is in both splits is looked at once.
-    unique = {(clip.folder, clip.frames): clip for split in splits.values() for clip in split}
+    filed = {name: split for name, split in splits.items() if not split.clips or split.clips.in_files}
+    unique = {(clip.folder, clip.frames): clip for split in filed.values() for clip in split}
     scanned: dict[tuple[str, tuple[str, ...]], ClipFacts] = {}
     if headers:
         facts = scan(list(unique.values()), decode=decode, workers=workers, progress=progress)
         scanned = dict(zip(unique, facts, strict=True))
     by_split = {
-        name: [scanned[clip.folder, clip.frames] for clip in split] if headers else [] for name, split in splits.items()
+        name: [scanned[clip.folder, clip.frames] for clip in split] if headers else [] for name, split in filed.items()
     }
     checks = name_checks(splits, num_frames, known_labels)
     for fold in other_folds:
         _add(checks, name_checks(fold, num_frames, known_labels))
+    if len(filed) < len(splits):
+        notes = {name: split.clips.notes if split.clips else [] for name, split in splits.items()}
+        checks.append(Check.of("remarks on what clips are composed of", "note", notes))
     if headers:
-        checks += frame_checks(splits, by_split)
+        checks += frame_checks(filed, by_split)
         if decode:
-            checks += content_checks(splits, by_split)
+            checks += content_checks(filed, by_split)
     labels = next((split.clips.labels for split in splits.values() if split.clips), known_labels or ())
     return Report(
         labels=labels,

@@ -103,6 +103,7 @@ class ClipSet:
         root: the folder that everything lies in.
         left_out: the clips behind `skipped`, without frames; folds must not depend on what is left out.
         notes: what a person should know of the reading, a line each.
+        in_files: frames are files; else a store of its own makes them, others in every epoch of a training.
     """
 
     clips: list[Clip]
@@ -112,6 +113,7 @@ class ClipSet:
     root: str
     left_out: list[Clip] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    in_files: bool = True
 
     def subset(self, keep: Callable[[Clip], bool]) -> ClipSet:
         """The clips, those left out included, for which `keep` holds, in their order."""

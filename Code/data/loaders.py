@@ -156,6 +156,8 @@ class TrainingBatches:
         rng = np.random.default_rng([self.seed, epoch])
         clips, frames = draw_segments(self.table.lengths, self.num_frames, rng, self.samples_per_clip)
         ids = self.table.offsets[clips][:, None] + frames  # [samples, K]
+        if self.table.renewed:
+            ids += epoch * self.table.num_frames
         whole = len(ids) // self.batch_size
         stop = whole * self.batch_size if whole else len(ids)
         starts = range(0, stop, self.batch_size)[done:]

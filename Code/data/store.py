@@ -32,6 +32,7 @@ class FrameTable:
         labels: the class names, in the order of their indices.
         listed: clips that the dataset lists, those without frames included.
         skipped: names of listed clips that were left out.
+        renewed: the frames are others in every epoch; a training asks its store for id + epoch * num_frames.
     """
 
     lengths: np.ndarray
@@ -40,6 +41,7 @@ class FrameTable:
     labels: tuple[str, ...]
     listed: int
     skipped: list[str]
+    renewed: bool = False
 
     def __post_init__(self) -> None:
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
@@ -61,6 +63,7 @@ class FrameTable:
             labels=clips.labels,
             listed=clips.listed,
             skipped=clips.skipped,
+            renewed=not clips.in_files,
         )
 
 

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from Code.data.cache import CacheError, CacheFile, in_words
 from Code.data.clips import ClipSet, DataError
+from Code.data.composed.clips import ComposedClips, ComposedStore
 from Code.data.loaders import Store
 from Code.data.parallel import Progress, read_in_chunks
 from Code.data.store import ArrayStore, FileStore, Say
@@ -76,7 +77,7 @@ def open_stores(
     say: Say,
     show_progress: bool = True,
 ) -> list[Store]:
-    """A store per split, all of one kind.
+    """A store per split, all of one kind; clips that are composed when they are read have their own.
 
     Args:
         workers: processes that decode while a cache is filled.
@@ -90,7 +91,9 @@ def open_stores(
     errors = []
     for clips in splits:
         try:
-            if choice.mode == "none":
+            if isinstance(clips, ComposedClips):
+                stores.append(ComposedStore(clips, image_size))
+            elif choice.mode == "none":
                 stores.append(FileStore(clips, image_size))
             elif choice.mode == "disk":
                 stores.append(CacheFile(clips, image_size, folder).open(workers, say, show_progress))

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from Code.data.afew import read_afew, read_folders
 from Code.data.ckplus import read_ckplus
 from Code.data.clips import ClipSet, DataError
+from Code.data.composed.clips import TEST, VAL, compose_evaluated, compose_training
+from Code.data.composed.plan import ComposedSpec
 from Code.data.dfew import read_dfew
 from Code.data.ferv39k import read_ferv39k
 from Code.data.foldfile import read_fold_file
 from Code.data.folds import Folds, everything, folds_as_listed, folds_by_person, folds_from_file, name_persons
 from Code.data.plainlist import is_plain_list, read_plain_list
 from Code.data.sharedlist import SHARED_LABELS, is_shared_list, read_shared_list
+from Code.training.distributed import local_main_first
 from Code.training.errors import UsageError
 from Code.training.protocols import Protocol
 
+COMPOSED_ROOT = Path("Data/Composed")
+TRAIN_CLIPS, VAL_CLIPS = 4000, 800  # composed, where no flag says how many
 DEFAULT_FOLDS = 5  # where neither the dataset nor a flag says how many
 DATA_FLAGS = (
     *("train_root", "val_root", "train_list", "val_list", "skip_empty", "eval_split", "labels"),
     *("root_map", "person_pattern", "folds", "fold_file"),
+    *("clip_frames", "telling", "distractors", "train_clips", "val_clips"),
 )
 
 
@@ -113,6 +121,8 @@ def _read(args: argparse.Namespace, protocol: Protocol, split: str | None, label
     """One list or tree with the reader it asks for; split None is all of what training's flags name."""
     side = split or "train"
     root, path = getattr(protocol, f"{side}_root"), getattr(protocol, f"{side}_list")
+    if args.dataset == "composed":
+        return read_composed(args, Path(root), side)
     if path and is_shared_list(path):
         return read_shared_list(
             root,
@@ -150,6 +160,31 @@ def _read(args: argparse.Namespace, protocol: Protocol, split: str | None, label
     if args.dataset == "ferv39k":
         return read_ferv39k(root, path, labels=labels, skip_empty=args.skip_empty)
     return read_afew(root, path, labels=labels, skip_empty=args.skip_empty)
+
+
+def composed_spec(args: argparse.Namespace) -> ComposedSpec:
+    """What the flags say of composed clips; one number stands for both ends of a range."""
+    given: dict[str, Any] = {}
+    for name, flag in (("frames", "clip_frames"), ("telling", "telling")):
+        if values := getattr(args, flag, None):
+            if len(values) > 2:
+                raise UsageError(f"--{flag.replace('_', '-')}: takes one number, or the two ends of a range")
+            given[name] = (values[0], values[-1])
+    if getattr(args, "distractors", None):
+        given["distractors"] = tuple(dict.fromkeys(args.distractors))
+    return ComposedSpec(**given)
+
+
+def read_composed(args: argparse.Namespace, root: Path, side: str) -> ClipSet:
+    """The clips that `--dataset composed` makes of FER+ for "train" or "val"."""
+    spec = composed_spec(args)
+    if side == "train":
+        return compose_training(root, spec, args.train_clips or TRAIN_CLIPS, args.seed)
+    split = TEST if args.eval_split == "test" else VAL
+    with local_main_first():
+        return compose_evaluated(
+            root, COMPOSED_ROOT, spec, args.val_clips or VAL_CLIPS, split, progress=sys.stderr.isatty()
+        )
 
 
 def _with_persons(args: argparse.Namespace, clips: ClipSet) -> ClipSet:

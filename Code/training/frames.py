@@ -45,7 +45,7 @@ def open_frames(args: argparse.Namespace, splits: Sequence[ClipSet], size: int, 
     """Opens the store that `--cache` names, or that suits the machine, and fills it where that is needed."""
     world, device = distributed.world(), compute.device
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    num_frames = sum(len(clip) for clips in splits for clip in clips.clips)
+    num_frames = sum(len(clip) for clips in splits if clips.in_files for clip in clips.clips)
     choice = distributed.from_main(lambda: choose_cache(args.cache, num_frames, size, device, args.cache_dir))
     print(f"cache: {choice.mode} ({choice.reason})")
     on_disk = choice.mode == "disk"

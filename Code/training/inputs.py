@@ -19,6 +19,7 @@ from Code.data.sample import draw_sample, read_intensity
 from Code.training.datasets import (
     DATA_FLAGS,
     at_fold,
+    composed_spec,
     count_folds,
     data_flags,
     folds_by_list,
@@ -50,6 +51,8 @@ def resolve_protocol(args: argparse.Namespace) -> Protocol:
     if args.epochs is not None:
         protocol = protocol.trained_for(args.epochs)
     protocol = replace(protocol, data_flags=data_flags(args), freeze_backbone=frozen(args, protocol))
+    if args.dataset == "composed":
+        protocol = _for_composed(args, protocol)
     if protocol.one_root:
         protocol = _in_one_tree(args, protocol)
     else:
@@ -63,6 +66,16 @@ def resolve_protocol(args: argparse.Namespace) -> Protocol:
     if args.labels and protocol.labels:
         raise UsageError(f"--labels: the classes of {args.dataset} are known; use it with --dataset list or folders")
     return at_fold(protocol, args.fold) if isinstance(args.fold, int) else protocol
+
+
+def _for_composed(args: argparse.Namespace, protocol: Protocol) -> Protocol:
+    """A training sample is a whole clip: of a few of its frames none might tell."""
+    given = [f"--{name.replace('_', '-')}" for name in ("val_root", "train_list", "val_list") if getattr(args, name)]
+    if given:
+        raise UsageError(f"{given[0]}: --dataset composed makes its own splits of FER+, --data-root; leave it away")
+    if args.frames is not None:
+        return protocol
+    return replace(protocol, num_frames=composed_spec(args).frames[0])
 
 
 def frozen(args: argparse.Namespace, protocol: Protocol) -> bool:
@@ -243,7 +256,7 @@ def prepare_sample(args: argparse.Namespace) -> None:
 def intensities_of(args: argparse.Namespace, val: ClipSet) -> Intensities | None:
     """True importance of every validation frame, where an intensity.csv lies beside the clips' tree."""
     path = Path(val.clips[0].folder).parents[2] / "intensity.csv"  # <sample>/Val/Fear/100003
-    if args.dataset != "sample" or not path.is_file():
+    if args.dataset not in ("sample", "composed") or not path.is_file():
         return None
     truth = read_intensity(path)
     absent = [clip.name for clip in val.clips if any((clip.name, frame) not in truth for frame in clip.frames)]

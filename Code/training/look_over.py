@@ -55,7 +55,7 @@ def refuse_broken_images(clips: ClipSet) -> None:
 
 def _few_frames(*sets: ClipSet) -> bool:
     """Whether looking at every header is a matter of seconds."""
-    return sum(len(clip) for clips in sets for clip in clips.clips) <= CHECKED_FRAMES
+    return sum(len(clip) for clips in sets if clips.in_files for clip in clips.clips) <= CHECKED_FRAMES
 
 
 class ShownProgress:

@@ -8,6 +8,7 @@ from typing import Any
 from Code.data.ckplus import CKPLUS_LABELS
 from Code.data.clips import AFEW_LABELS
 from Code.data.dfew import DFEW_FOLDS, DFEW_LABELS, DFEW_TEST_LIST, DFEW_TRAIN_LIST
+from Code.data.ferplus import FERPLUS_LABELS
 from Code.data.ferv39k import FERV39K_LABELS, FERV39K_TEST_LIST, FERV39K_TRAIN_LIST
 
 ATTENTIONS = {0: "self-attention", 1: "relation-attention", 2: "score-fusion"}
@@ -162,5 +163,20 @@ PROTOCOLS = {
         samples_per_clip=4,
         freeze_backbone=True,
         image_size=64,
+    ),
+    # Composed of FER+ stills. A sample is a whole clip (K is the clips' length).
+    "composed": Protocol(
+        dataset="composed",
+        labels=FERPLUS_LABELS,
+        train_root="Data/FERPlus",
+        val_root="Data/FERPlus",
+        one_root=True,
+        num_frames=16,
+        epochs=12,
+        lr=1e-2,
+        decay_at=(4, 8),
+        batch_size=32,
+        samples_per_clip=1,
+        image_size=80,
     ),
 }

@@ -155,8 +155,11 @@ def train(args: argparse.Namespace, into: Path | None = None, *, check_images: b
     if protocol.freeze_backbone:
         parameters, transform, learner = head_parameters(model), DrawnView(), Head(model)
         frames = features_of(frames, [train_clips, *judged_sets], model, compute)
+    table = FrameTable.of(train_clips)
+    if protocol.freeze_backbone:
+        table.renewed = False  # features are computed once
     batches = TrainingBatches(
-        FrameTable.of(train_clips),
+        table,
         frames.stores[0],
         num_frames=protocol.num_frames,
         batch_size=protocol.batch_size,

@@ -1,0 +1,211 @@
+"""The splits of `--dataset composed`: training clips that are made when they are read, validation clips in files.
+
+Training: clip number c of epoch e is composed from `numpy.random.default_rng([seed, TRAIN, e, c])`, whatever was
+read before and by which process, and is another one in every epoch. Validation (PublicTest) and test (PrivateTest)
+are composed once, from seed 0, and written as pictures beside `intensity.csv`, as the generated sample is: two
+trainings are judged by the same clips.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from Code.data.afew import read_folders
+from Code.data.clips import Clip, ClipSet, DataError
+from Code.data.composed.frames import render
+from Code.data.composed.plan import VERSION, ComposedSpec, Course, plan_course
+from Code.data.composed.stills import Stills, choose_stills
+from Code.data.ferplus import FERPLUS_LABELS, read_ferplus
+
+TRAIN, VAL, TEST = 0, 1, 2
+USAGES = ("Training", "PublicTest", "PrivateTest")
+NAMES = ("train", "val", "test")
+FILE_SIDE = 80  # pixels of the written pictures: what the shipped backbone sees
+MARKER = "README.txt"
+
+
+@dataclass(frozen=True)
+class Composer:
+    """Composes the clips of one split.
+
+    Attributes:
+        stills: of the split.
+        spec: what clips are like.
+        labels: int64 [clips], the class of each clip.
+        seed, split: what all random numbers start from, with epoch and clip.
+    """
+
+    stills: Stills
+    spec: ComposedSpec
+    labels: np.ndarray
+    seed: int
+    split: int
+
+    @classmethod
+    def of(cls, stills: Stills, spec: ComposedSpec, count: int, seed: int) -> Composer:
+        """Of `count` clips; a class has as many as the square root of its stills says, and one at least."""
+        roots = np.sqrt([len(of_class) for of_class in stills.by_class])
+        ends = np.round(np.cumsum(roots) / roots.sum() * count)
+        labels = np.searchsorted(ends, np.arange(count), side="right")
+        labels[: len(roots)] = np.where(count >= len(roots), np.arange(len(roots)), labels[: len(roots)])
+        return cls(stills, spec, np.sort(labels), seed, USAGES.index(stills.usage))
+
+    def length(self, clip: int) -> int:
+        """Frames of a clip, in every epoch."""
+        low, high = self.spec.frames
+        return int(np.random.default_rng([self.seed, self.split, clip]).integers(low, high + 1))
+
+    def course(self, clip: int, epoch: int = 0) -> Course:
+        """What a clip is in an epoch."""
+        rng = np.random.default_rng([self.seed, self.split, epoch, clip])
+        return plan_course(int(self.labels[clip]), self.length(clip), self.stills, self.spec, rng)
+
+    def name(self, clip: int) -> str:
+        """`anger/train-00012`: unique over the splits."""
+        return f"{FERPLUS_LABELS[self.labels[clip]]}/{NAMES[self.split]}-{clip:05d}"
+
+
+@dataclass
+class ComposedClips(ClipSet):
+    """Training clips without files, composed when they are read."""
+
+    composer: Composer | None = None
+
+
+class ComposedStore:
+    """Composes frames when they are read.
+
+    Args:
+        clips: whose frames. A frame's id is its place in the row of all frames, plus that row's length for each
+            epoch: `epoch * num_frames + place`.
+        image_size: side of the result in pixels.
+    """
+
+    def __init__(self, clips: ComposedClips, image_size: int) -> None:
+        assert clips.composer is not None
+        self.composer, self.image_size = clips.composer, image_size
+        self.numbers = [int(clip.name.rsplit("-", 1)[1]) for clip in clips.clips]
+        self.offsets = np.concatenate([[0], np.cumsum([len(clip) for clip in clips.clips])])
+
+    def read(self, frame_ids: np.ndarray) -> Tensor:
+        """Frames as uint8 [N, 1, S, S], grey."""
+        epochs, places = np.divmod(frame_ids, self.offsets[-1])
+        clips = np.searchsorted(self.offsets, places, side="right") - 1
+        courses: dict[tuple[int, int], Course] = {}
+        parts = []
+        for epoch, clip, place in zip(epochs.tolist(), clips.tolist(), places.tolist(), strict=True):
+            if (epoch, clip) not in courses:
+                courses[epoch, clip] = self.composer.course(self.numbers[clip], epoch)
+            parts.append((courses[epoch, clip], place - int(self.offsets[clip])))
+        return render(self.composer.stills.images, _picked(parts), self.image_size)
+
+
+def _picked(parts: Sequence[tuple[Course, int]]) -> Course:
+    """Single frames of several courses, as one."""
+    return Course(
+        kind=[course.kind[at] for course, at in parts],
+        **{
+            name: np.stack([getattr(course, name)[at] for course, at in parts])
+            for name in ("still", "pose", "light", "spoil", "noise")
+        },
+    )
+
+
+def compose_training(root: Path, spec: ComposedSpec, count: int, seed: int) -> ComposedClips:
+    """The training split.
+
+    Args:
+        root: FER+, as `read_ferplus` takes it.
+        count: clips.
+
+    Raises:
+        DataError: what is wrong with FER+.
+    """
+    composer = Composer.of(choose_stills(read_ferplus(root), USAGES[TRAIN], spec.confidence), spec, count, seed)
+    clips = []
+    for number in range(count):
+        name = composer.name(number)
+        frames = tuple(f"{frame:03d}" for frame in range(composer.length(number)))
+        clips.append(Clip(name, os.path.join(root, "composed", name), frames, int(composer.labels[number])))
+    return ComposedClips(
+        clips, FERPLUS_LABELS, count, [], str(root), notes=_notes(composer), in_files=False, composer=composer
+    )
+
+
+def compose_evaluated(
+    root: Path, into: Path, spec: ComposedSpec, count: int, split: int, *, progress: bool = False
+) -> ClipSet:
+    """The validation or test split, written below `into` if it is not there yet.
+
+    Args:
+        root: FER+.
+        into: gets a folder for each composition, `<split>-<digest of all that it depends on>`, which holds
+            `Val/<Class>/<clip>/<frame>.png` and `intensity.csv` and may be deleted.
+        split: `VAL` or `TEST`.
+        progress: show a bar on stderr.
+
+    Raises:
+        DataError: what is wrong with FER+.
+    """
+    stills = choose_stills(read_ferplus(root), USAGES[split], spec.confidence)
+    composer = Composer.of(stills, spec, count, 0)
+    about = {"version": VERSION, "split": NAMES[split], "stills": stills.digest, "clips": count, "spec": asdict(spec)}
+    stamp = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:10]
+    folder = into / f"{NAMES[split]}-{stamp}"
+    if not (folder / MARKER).is_file():
+        _write(composer, folder, about, progress)
+    clips = read_folders(folder / "Val", labels=FERPLUS_LABELS)
+    return replace(clips, notes=_notes(composer))
+
+
+def _notes(composer: Composer) -> list[str]:
+    left_out = composer.stills.left_out
+    if not left_out:
+        return []
+    return [f"{composer.stills.usage}: {left_out} stills left out, since a later split of FER+ has the same pictures"]
+
+
+def _write(composer: Composer, folder: Path, about: dict[str, object], progress: bool) -> None:
+    """Writes all clips under another name, then renames: a folder that is there is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        draft.chmod(0o755)  # mkdtemp makes it private
+        with open(draft / "intensity.csv", "w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(("split", "clip", "frame", "intensity", "distractor"))
+            for clip in tqdm(range(len(composer.labels)), "Composing clips", unit="clip", disable=not progress):
+                rows.writerows(_write_clip(composer, clip, draft / "Val"))
+        (draft / "composed.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        (draft / MARKER).write_text("Composed of FER+ stills, whose terms hold. Safe to delete.\n", encoding="utf-8")
+        if folder.exists():  # half deleted
+            shutil.rmtree(folder)
+        draft.rename(folder)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror})") from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write_clip(composer: Composer, clip: int, root: Path) -> Iterator[tuple[str, str, str, str, str]]:
+    course, name = composer.course(clip), composer.name(clip)
+    folder = root / name
+    folder.mkdir(parents=True)
+    pictures = render(composer.stills.images, course, FILE_SIDE)[:, 0].numpy()
+    for number, (picture, kind, value) in enumerate(zip(pictures, course.kind, course.importance, strict=True)):
+        frame = f"{number:03d}.png"
+        Image.fromarray(picture).save(folder / frame)
+        yield "Val", name, frame, f"{value:.4f}", kind
