@@ -15,7 +15,7 @@ from Code.data.store import FrameTable
 from Code.network.fan import FAN
 from Code.training.compute import Compute
 from Code.training.engine import Evaluation, Transform, evaluate
-from Code.training.metrics import attention_correlation, classification_metrics
+from Code.training.metrics import attention_auc, attention_correlation, classification_metrics
 
 Intensities = dict[str, np.ndarray]
 
@@ -52,7 +52,7 @@ def judge(
     after_batch: Callable[[], None] | None = None,
 ) -> tuple[dict[str, Any], Evaluation]:
     """Evaluates and measures: metrics as `classification_metrics` gives them, plus `loss`, and
-    `attention_correlation` where true intensities are known. See `evaluate` for `after_batch`."""
+    `attention_correlation` and `attention_auc` where true intensities are known. See `evaluate` for `after_batch`."""
     evaluation = evaluate(
         model,
         judged.batches,
@@ -73,6 +73,7 @@ def judge(
     if judged.intensities is not None:
         weights = dict(zip(table.names, evaluation.weights, strict=True))
         metrics["attention_correlation"] = attention_correlation(weights, judged.intensities)
+        metrics["attention_auc"] = attention_auc(weights, judged.intensities)
     return metrics, evaluation
 
 
@@ -90,6 +91,8 @@ def summary(metrics: dict[str, Any]) -> str:
         )
     if metrics.get("attention_correlation") is not None:
         text += f", rank correlation of weights with true intensity {metrics['attention_correlation']:.3f}"
+    if metrics.get("attention_auc") is not None:
+        text += f", AUC {metrics['attention_auc']:.3f}"
     return text
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest, spearmanr
+from scipy.stats import binomtest, rankdata, spearmanr
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
@@ -74,4 +74,30 @@ def attention_correlation(weights: Mapping[str, np.ndarray], intensities: Mappin
         if truth is None or np.ptp(truth) == 0:
             continue
         values.append(float(spearmanr(weight, truth).statistic) if np.ptp(weight) > 0 else 0.0)
+    return float(np.mean(values)) if values else None
+
+
+def attention_auc(weights: Mapping[str, np.ndarray], intensities: Mapping[str, np.ndarray]) -> float | None:
+    """Mean over clips of the area under the ROC curve of frame weights, telling frames against the others.
+
+    The probability that a frame that shows something of the clip's expression (intensity above 0) weighs more than
+    one that shows nothing of it, equal weights counting half: 0.5 is blind, 1 perfect.
+
+    Args:
+        weights, intensities: per clip, float [T].
+
+    Returns:
+        The mean over the clips that have frames of both sorts; None if there is none.
+    """
+    values = []
+    for name, weight in weights.items():
+        truth = intensities.get(name)
+        if truth is None:
+            continue
+        telling = np.asarray(truth) > 0
+        count, others = int(telling.sum()), int((~telling).sum())
+        if count and others:
+            # Mann and Whitney's U from rank sums, the same as the area.
+            rank_sum = rankdata(weight)[telling].sum()
+            values.append(float(rank_sum - count * (count + 1) / 2) / (count * others))
     return float(np.mean(values)) if values else None

@@ -58,10 +58,11 @@ class Composer:
     def of(cls, stills: Stills, spec: ComposedSpec, count: int, seed: int) -> Composer:
         """Of `count` clips; a class has as many as the square root of its stills says, and one at least."""
         roots = np.sqrt([len(of_class) for of_class in stills.by_class])
-        ends = np.round(np.cumsum(roots) / roots.sum() * count)
-        labels = np.searchsorted(ends, np.arange(count), side="right")
-        labels[: len(roots)] = np.where(count >= len(roots), np.arange(len(roots)), labels[: len(roots)])
-        return cls(stills, spec, np.sort(labels), seed, USAGES.index(stills.usage))
+        counts = np.diff(np.round(np.cumsum(roots) / roots.sum() * count), prepend=0).astype(np.int64)
+        for absent in np.flatnonzero(counts == 0) if count >= len(roots) else ():
+            counts[counts.argmax()] -= 1
+            counts[absent] = 1
+        return cls(stills, spec, np.repeat(np.arange(len(roots)), counts), seed, USAGES.index(stills.usage))
 
     def length(self, clip: int) -> int:
         """Frames of a clip, in every epoch."""
@@ -134,14 +135,19 @@ def compose_training(root: Path, spec: ComposedSpec, count: int, seed: int) -> C
     Raises:
         DataError: what is wrong with FER+.
     """
-    composer = Composer.of(choose_stills(read_ferplus(root), USAGES[TRAIN], spec.confidence), spec, count, seed)
+    stills = choose_stills(read_ferplus(root), USAGES[TRAIN], spec.confidence)
+    return composed_clips(Composer.of(stills, spec, count, seed), root)
+
+
+def composed_clips(composer: Composer, root: Path) -> ComposedClips:
+    """The clips of a composer, as a set that has no files; `root` only names them."""
     clips = []
-    for number in range(count):
+    for number, label in enumerate(composer.labels.tolist()):
         name = composer.name(number)
         frames = tuple(f"{frame:03d}" for frame in range(composer.length(number)))
-        clips.append(Clip(name, os.path.join(root, "composed", name), frames, int(composer.labels[number])))
+        clips.append(Clip(name, os.path.join(root, "composed", name), frames, label))
     return ComposedClips(
-        clips, FERPLUS_LABELS, count, [], str(root), notes=_notes(composer), in_files=False, composer=composer
+        clips, FERPLUS_LABELS, len(clips), [], str(root), notes=_notes(composer), in_files=False, composer=composer
     )
 
 

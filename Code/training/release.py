@@ -1,0 +1,115 @@
+"""A trained FAN as a file to hand on: half precision, and nothing of the machine that it was trained on.
+
+    python -m Code.training.release model/<run> --output pretrain_model/FAN_FER+_composed.pth
+
+The file is a run's checkpoint, read like any other: it says its classes, attention, input and precision, and beside
+them the commands that made it, with versions, device and date, and the figures of the run's results.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from Code.network.checkpoints import save_atomically
+from Code.network.pretrained import CheckpointError, load_fan, read_checkpoint
+from Code.results.run_files import ReportError, read_run
+from Code.training.errors import UsageError
+from Code.training.protocols import PROTOCOLS
+from Code.training.setup import run_script
+
+INPUT = "RGB, or grey as three equal channels, in [0, 1]; no mean/std normalisation"
+PLACES = ("train_root", "val_root", "train_list", "val_list")  # where data lay on one machine
+
+
+def released(checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint to hand on.
+
+    Args:
+        checkpoint: of a run, as `read_checkpoint` gives it.
+        about: what is said beside it: plain values.
+
+    Raises:
+        CheckpointError: a weight is not finite in half precision.
+    """
+    weights = {}
+    for name, value in checkpoint["state_dict"].items():
+        assert isinstance(value, Tensor)
+        weights[name] = value.half() if value.is_floating_point() else value
+        if not torch.isfinite(weights[name]).all():
+            raise CheckpointError(f"{name} is not finite in half precision")
+    protocol = dict(checkpoint["protocol"])
+    usual = PROTOCOLS.get(checkpoint["dataset"])
+    for place in PLACES:
+        protocol[place] = getattr(usual, place, None)
+    protocol["data_flags"] = {
+        name: value for name, value in protocol.get("data_flags", {}).items() if name not in PLACES
+    }
+    kept = ("format", "at_type", "labels", "image_size", "dataset", "precision", "epoch", "metrics")
+    return {
+        **{name: checkpoint[name] for name in kept},
+        "state_dict": weights,
+        "protocol": protocol,
+        "training": None,
+        "input": INPUT,
+        "about": dict(about),
+    }
+
+
+def release(run: Path, output: Path, which: str = "last", before: Sequence[Path] = ()) -> Path:
+    """Writes `<which>.pth` of a run as a file to hand on.
+
+    Args:
+        before: the runs that this one started from, the first one first; their commands are named, too.
+
+    Raises:
+        CheckpointError, ReportError: the run is not whole.
+    """
+    checkpoint = read_checkpoint(run / f"{which}.pth")
+    if "protocol" not in checkpoint:
+        raise CheckpointError(f"{run / which}.pth: not the checkpoint of a run; name a run's folder")
+    commands = []
+    for folder in (*before, run):
+        command = read_run(folder).about.get("command")
+        if command is None:
+            raise UsageError(f"{folder}: no args.json, which says how it was trained")
+        commands.append(command)
+    args = read_run(run).about
+    about = {
+        "commands": commands,
+        **{name: args[name] for name in ("versions", "git_commit", "device", "precision", "threads")},
+        "date": run.resolve().name[:8],
+        "seed": args["args"]["seed"],
+        "results": read_run(run).results.get(which, {}),
+    }
+    save_atomically(released(checkpoint, about), output)
+    load_fan(output)  # reads it back
+    return output
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write a run's network in half precision, to hand on; nothing in it names this machine's folders."""
+    parser = argparse.ArgumentParser(prog="python -m Code.training.release", description=main.__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder, model/<date-time>_...")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write")
+    parser.add_argument("--which", choices=("last", "best"), default="last", help="epoch (default: last)")
+    parser.add_argument(
+        "--after", type=Path, nargs="+", default=[], metavar="RUN", help="runs it started from, whose commands count"
+    )
+    args = parser.parse_args(argv)
+    try:
+        path = release(args.run, args.output, args.which, args.after)
+    except ReportError as error:
+        raise UsageError(str(error)) from None
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

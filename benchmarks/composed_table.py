@@ -1,0 +1,218 @@
+"""The README's tables on clips composed of FER+ stills: what attention brings, by the share of frames that distract.
+
+    python benchmarks/composed_table.py --data-root Data/FERPlus
+    python benchmarks/composed_table.py --data-root Data/FERPlus --checkpoint pretrain_model/FAN_FER+_composed.pth
+
+Heads (score fusion, self-attention, self + relation) learn on the fixed backbone, each seed on training clips of its
+own, and the last epoch counts. They are judged on the same clips of the private test (`--eval-split val`: of the
+validation split), composed five times, with 0, 25, 50, 75 and 90 % of frames that distract. Beside them: the frame
+classifier that the backbone is, its scores averaged over the clip, and any `--checkpoint`. Differences between methods
+have 95 % intervals by resampling clips, in pairs. Features are kept in `--output`, so that a second call takes
+seconds; everything measured goes to `table.json` there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from Code.data.composed.clips import TEST, TRAIN, USAGES, VAL, ComposedStore, Composer, composed_clips  # noqa: E402
+from Code.data.composed.plan import VERSION, ComposedSpec  # noqa: E402
+from Code.data.composed.stills import choose_stills  # noqa: E402
+from Code.data.ferplus import FERPLUS_LABELS, read_ferplus  # noqa: E402
+from Code.data.loaders import EvaluationBatches, TrainingBatches  # noqa: E402
+from Code.data.store import FrameTable  # noqa: E402
+from Code.network.fan import FAN  # noqa: E402
+from Code.network.pretrained import load_fan  # noqa: E402
+from Code.results.bootstrap import paired_difference  # noqa: E402
+from Code.training.engine import Compute, choose_compute, train_one_epoch  # noqa: E402
+from Code.training.features import FeatureStore, FirstView, Head, head_parameters  # noqa: E402
+from Code.training.runs import _versions, describe_device  # noqa: E402
+from Code.training.setup import SHIPPED_FILE, seeded_model  # noqa: E402
+from Code.training.trainer import Judged, decay_after, judge, per_step  # noqa: E402
+
+LEVELS = (0, 25, 50, 75, 90)  # percent of frames that distract
+NAMES = {2: "no attention (score fusion), trained", 0: "self-attention", 1: "self + relation-attention"}
+PLAIN = "FER+ frame classifier, scores averaged"
+# Of SGD, x 0.2 after each third of the epochs: for each attention the best of 0.003 to 0.3 on validation clips.
+RATES = {2: 1e-1, 0: 1e-2, 1: 1e-2}
+MEASURES = ("accuracy", "uar", "attention_correlation", "attention_auc")
+
+
+class Clips:
+    """Composed clips as features of a fixed backbone."""
+
+    def __init__(self, composer: Composer, store: FeatureStore) -> None:
+        self.table = FrameTable.of(composed_clips(composer, Path()))
+        self.table.renewed = False  # the features are of one composition
+        self.store, self.composer = store, composer
+
+    def judged(self) -> Judged:
+        courses = [self.composer.course(clip).importance for clip in range(len(self.table))]
+        batches = EvaluationBatches(self.table, self.store, batch_frames=4096)
+        truth = dict(zip(self.table.names, courses, strict=True))
+        return Judged(batches, FirstView(), intensities=truth, from_features=True)
+
+
+def encoded(fan: FAN, composer: Composer, size: int, compute: Compute, file: Path) -> Clips:
+    """A split's features, from `file` if they are there."""
+    if file.is_file():
+        return Clips(composer, FeatureStore(torch.load(file, weights_only=True)))
+    start = time.perf_counter()
+    clips = composed_clips(composer, Path())
+    store = FeatureStore.of(
+        fan, FrameTable.of(clips), ComposedStore(clips, size), compute, mirrored=False, batch_frames=128, loading={}
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(store.features, file.with_suffix(".partial"))
+    file.with_suffix(".partial").rename(file)
+    print(f"# {file.stem}: {len(store.features)} frames, {time.perf_counter() - start:.0f} s", flush=True)
+    return Clips(composer, store)
+
+
+def train_head(clips: Clips, at_type: int, seed: int, epochs: int, compute: Compute) -> FAN:
+    """A FAN whose head has learnt on features; its backbone is random and not to be used."""
+    model = seeded_model(at_type, len(FERPLUS_LABELS), seed)
+    length = int(clips.table.lengths[0])
+    batches = TrainingBatches(clips.table, clips.store, num_frames=length, batch_size=32, seed=seed, samples_per_clip=1)
+    optimizer = torch.optim.SGD(head_parameters(model), lr=RATES[at_type], momentum=0.9, weight_decay=1e-4)
+    schedule = per_step(decay_after((epochs / 3, 2 * epochs / 3), 0.2), len(batches))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+    scaler, head = compute.scaler(), Head(model)
+    for epoch in range(1, epochs + 1):
+        train_one_epoch(
+            model, batches, optimizer, scheduler, scaler,
+            compute=compute, transform=FirstView(), epoch=epoch, seed=seed, forward=head, show_progress=False,
+        )  # fmt: skip
+    return model
+
+
+def measured(model: FAN, levels: dict[int, Clips], compute: Compute) -> dict[int, dict[str, Any]]:
+    """Per level the metrics, and for every clip whether it is right."""
+    found = {}
+    for level, clips in levels.items():
+        metrics, evaluation = judge(model, clips.judged(), compute, show_progress=False)
+        right = (evaluation.logits.argmax(dim=1) == clips.table.targets).int().tolist()
+        found[level] = {**{name: metrics[name] for name in MEASURES}, "right": right}
+    return found
+
+
+def cell(values: list[float | None], scale: float, digits: int) -> str:
+    """`mean (lowest - highest)`, `-` where nothing could be measured."""
+    known = [scale * value for value in values if value is not None]
+    if not known:
+        return "-"
+    mean, low, high = sum(known) / len(known), min(known), max(known)
+    return f"{mean:.{digits}f}" + (f" ({low:.{digits}f} - {high:.{digits}f})" if len(known) > 1 else "")
+
+
+def tables(methods: dict[str, list[dict[int, dict[str, Any]]]], classes: np.ndarray) -> tuple[str, list[dict]]:
+    """The tables as Markdown; the differences as data."""
+    lines = ["| method | " + " | ".join(f"{level} % distract" for level in LEVELS) + " |", "|---" * 6 + "|"]
+    for title, name, scale, digits in (
+        ("accuracy %", "accuracy", 100, 1), ("UAR %", "uar", 100, 1),
+        ("rank correlation", "attention_correlation", 1, 2), ("AUC", "attention_auc", 1, 3),
+    ):  # fmt: skip
+        lines.append(f"| **{title}** |" + " |" * len(LEVELS))
+        for method, runs in methods.items():
+            cells = [cell([run[level][name] for run in runs], scale, digits) for level in LEVELS]
+            lines.append(f"| {method} | {' | '.join(cells)} |")
+    pairs = [(NAMES[0], NAMES[2]), (NAMES[1], NAMES[2]), (NAMES[1], NAMES[0]), (NAMES[2], PLAIN)]
+    others = [method for method in methods if method not in (*NAMES.values(), PLAIN)]
+    pairs += [(other, name) for other in others for name in (PLAIN, NAMES[2], NAMES[1])]
+    lines += ["", "| difference, points of accuracy | " + " | ".join(f"{level} %" for level in LEVELS) + " |"]
+    lines.append("|---" * 6 + "|")
+    found = []
+    for first, second in pairs:
+        cells = []
+        for level in LEVELS:
+            one, other = (np.mean([run[level]["right"] for run in methods[name]], axis=0) for name in (first, second))
+            war, uar = (paired_difference(one, other, classes, balanced=balanced) for balanced in (False, True))
+            found.append({"first": first, "second": second, "level": level, "war": asdict(war), "uar": asdict(uar)})
+            cells.append(f"{100 * war.value:+.1f} [{100 * war.low:+.1f}, {100 * war.high:+.1f}]")
+        lines.append(f"| {first} - {second} | {' | '.join(cells)} |")
+    return "\n".join(lines), found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, default=Path("Data/FERPlus"), help="FER+")
+    parser.add_argument("--pretrained", type=Path, default=ROOT / SHIPPED_FILE, help="a FER+ frame classifier")
+    parser.add_argument("--checkpoint", type=Path, nargs="+", default=[], help="networks to judge beside the heads")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--train-clips", type=int, default=1500, help="of each seed")
+    parser.add_argument("--clips", type=int, default=800, help="that are judged, at each level")
+    parser.add_argument("--eval-split", choices=("val", "test"), default="test")
+    parser.add_argument("--output", type=Path, default=ROOT / "model" / "composed_table", help="features, table.json")
+    args = parser.parse_args()
+    start, compute = time.perf_counter(), choose_compute()
+    splits = read_ferplus(args.data_root)
+    spec, split = ComposedSpec(), TEST if args.eval_split == "test" else VAL
+    stills = {which: choose_stills(splits, USAGES[which], spec.confidence) for which in (TRAIN, split)}
+
+    def levels_of(fan: FAN, size: int, name: str) -> dict[int, Clips]:
+        found = {}
+        for level in LEVELS:
+            telling = (1 - level / 100,) * 2
+            composer = Composer.of(stills[split], ComposedSpec(telling=telling), args.clips, 0)
+            file = args.output / f"{name}_{args.eval_split}_{args.clips}_{level}_{composer.stills.digest}-{VERSION}.pt"
+            found[level] = encoded(fan, composer, size, compute, file)
+        return found
+
+    plain, info = load_fan(args.pretrained)
+    plain.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    levels = levels_of(plain, info["image_size"], "backbone")
+    methods: dict[str, list[dict[int, dict[str, Any]]]] = {PLAIN: [measured(plain, levels, compute)]}
+    for seed in args.seeds:
+        composer = Composer.of(stills[TRAIN], spec, args.train_clips, seed)
+        file = args.output / f"backbone_train_{args.train_clips}_seed{seed}_{composer.stills.digest}-{VERSION}.pt"
+        clips = encoded(plain, composer, info["image_size"], compute, file)
+        for at_type, name in NAMES.items():
+            model = train_head(clips, at_type, seed, args.epochs, compute).to(compute.device)
+            methods.setdefault(name, []).append(measured(model, levels, compute))
+            print(f"# seed {seed}, {name}: {100 * methods[name][-1][75]['accuracy']:.1f} % at 75 %", flush=True)
+    for path in args.checkpoint:
+        fan, about = load_fan(path)
+        if tuple(about["labels"]) != FERPLUS_LABELS:
+            raise SystemExit(f"error: --checkpoint {path}: its classes are not those of FER+")
+        fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        methods[path.name] = [measured(fan, levels_of(fan, about["image_size"], path.stem), compute)]
+    text, differences = tables(methods, levels[75].table.targets.numpy())
+    seconds = time.perf_counter() - start
+    about = {
+        "command": shlex.join(["python", *sys.argv]),
+        "device": describe_device(compute.device),
+        "precision": compute.precision,
+        "threads": torch.get_num_threads(),
+        "versions": _versions(),
+        "seconds": seconds,
+        "seeds": args.seeds,
+        "stills": {USAGES[which]: [len(part) for part in found.by_class] for which, found in stills.items()},
+    }
+    for runs in methods.values():
+        for run in runs:
+            for level in run.values():
+                del level["right"]
+    args.output.mkdir(parents=True, exist_ok=True)
+    content = {**about, "methods": methods, "differences": differences}
+    (args.output / "table.json").write_text(json.dumps(content, indent=1) + "\n")
+    print(f"\n{text}\n\n{args.clips} clips of {USAGES[split]}, {len(args.seeds)} seeds; {seconds:.0f} s")
+    print(f"{about['device']}, {compute.precision}, {about['threads']} threads, {about['versions']}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""`--dataset composed` from the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+import Demo_AFEW_Attention as script
+
+CLIPS = ("--clip-frames", 6, "--train-clips", 16, "--val-clips", 8, "--telling", 0.3, 0.6)
+SMALL = ("--image-size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu", "--precision", "fp32")
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory: pytest.TempPathFactory, make_ferplus) -> tuple[object, ...]:
+    counts = {"Training": 32, "PublicTest": 24, "PrivateTest": 24}
+    root = make_ferplus(tmp_path_factory.mktemp("fer") / "FERPlus", as_csv=False, counts=counts)
+    return ("--dataset", "composed", "--data-root", root, *CLIPS, *SMALL)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, call, flags) -> Path:
+    cwd = tmp_path_factory.mktemp("composed")
+    outcome = call(script, *flags, "--pretrained", "none", "--epochs", 2, "--figures", 1, cwd=cwd)
+    assert outcome.status == 0, outcome.err
+    assert "train: 16 clips, 96 frames, 8 classes" in outcome.out
+    (folder,) = (cwd / "model").iterdir()
+    return folder
+
+
+def test_a_run_holds_weights_against_true_importance(run: Path) -> None:
+    results = json.loads((run / "results.json").read_text())["last"]
+    assert -1 <= results["attention_correlation"] <= 1 and 0 <= results["attention_auc"] <= 1
+    with (run / "attention.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8 * 6 and {row["intensity"] for row in rows} == {"0.0000", "1.0000"}
+    page = (run / "report.html").read_text()
+    assert page.count("data:image/jpeg") >= 8 and "are not where they were" not in page
+    assert list((run / "figures").iterdir())
+
+
+def test_evaluation_reads_the_same_clips_again(run: Path, call, flags) -> None:
+    root = flags[3]
+    cwd = run.parents[1]
+    outcome = call(script, "-e", "--checkpoint", run / "best.pth", "--data-root", root, *SMALL, cwd=cwd)
+    assert outcome.status == 0, outcome.err
+    (again,) = run.parent.glob("*_evaluation")
+    first, second = (json.loads((folder / "results.json").read_text())["best"] for folder in (run, again))
+    assert first["confusion"] == second["confusion"] and first["loss"] == pytest.approx(second["loss"])
+    test = call(script, *flags, "-e", "--checkpoint", run / "best.pth", "--eval-split", "test", cwd=cwd)
+    assert test.status == 0, test.err
+    assert {path.name.split("-")[0] for path in (cwd / "Data/Composed").iterdir()} == {"val", "test"}
+
+
+def test_the_head_alone_learns_and_seeds_are_summed_up(tmp_path: Path, call, flags, run: Path) -> None:
+    more = ("--pretrained", run / "best.pth", "--freeze-backbone", "--epochs", 1, "--seeds", 0, 1, "--at_type", 0)
+    outcome = call(script, *flags, *more, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    (folder,) = (tmp_path / "model").iterdir()
+    summary = json.loads((folder / "summary.json").read_text())
+    assert len(summary["last"]["attention_correlation"]["values"]) == 2
+
+
+def test_the_doctor_looks_at_composed_clips(tmp_path: Path, call, flags) -> None:
+    outcome = call(script, *flags, "--check", cwd=tmp_path)
+    assert outcome.status == 0, outcome.out + outcome.err
+    assert "frames that are no images" in outcome.out and "clean; 48 frames decoded" in outcome.out
+    missing = call(script, "--dataset", "composed", "--data-root", tmp_path / "none", "--check", cwd=tmp_path)
+    assert missing.status == 2 and "fer2013new.csv: missing" in missing.out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--val-root", "x"), "--val-root: --dataset composed makes its own splits"),
+        (("--telling", "0.2", "0.3", "0.4"), "--telling: takes one number, or the two ends"),
+        (("--telling", "0"), "--telling 0 0: shares above 0"),
+        (("--fold", "1"), "--fold: composed has a fixed split"),
+        (("--distractors", "other"), "--distractors other: cannot fill a clip"),
+    ],
+)
+def test_wrong_flags_are_refused_in_one_line(tmp_path: Path, call, flags, more, message) -> None:
+    outcome = call(script, *flags, *more, "--pretrained", "none", cwd=tmp_path)
+    assert outcome.status == 2 and outcome.err.startswith(f"error: {message}"), outcome.err
+    assert outcome.err.count("\n") == 1 and not (tmp_path / "model").exists()

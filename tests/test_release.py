@@ -1,0 +1,56 @@
+"""A network to hand on: half as big, as good, and silent about the machine that it comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import Demo_AFEW_Attention as script
+from Code.network.checkpoints import read_checkpoint
+from Code.network.fan import FAN
+from Code.network.pretrained import CheckpointError, load_fan
+from Code.training.release import main, released
+
+SMALL = ("--image-size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu", "--precision", "fp32")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, call, sample: Path) -> Path:
+    cwd = tmp_path_factory.mktemp("release")
+    roots = ("--train-root", sample / "Train", "--val-root", sample / "Val")
+    flags = ("--dataset", "sample", *roots, *SMALL, "--pretrained", "none", "--epochs", 1, "--at_type", 1)
+    outcome = call(script, *flags, cwd=cwd)
+    assert outcome.status == 0, outcome.err
+    return next((cwd / "model").iterdir())
+
+
+def test_a_released_network_is_the_run_in_half_precision(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "fan.pth"
+    assert main([str(run), "--output", str(path)]) == 0
+    assert path.stat().st_size < 23_000_000
+    fan, info = load_fan(path)
+    own, _ = load_fan(run / "last.pth")
+    assert info["at_type"] == 1 and info["image_size"] == 32 and info["dataset"] == "sample"
+    for name, value in own.state_dict().items():
+        assert torch.equal(fan.state_dict()[name], value.half().to(value.dtype)), name
+    content = read_checkpoint(path)
+    assert content["input"].endswith("no mean/std normalisation")
+    assert content["about"]["results"]["accuracy"] == content["metrics"]["accuracy"]
+    assert content["about"]["seed"] == 0 and content["about"]["commands"][0].startswith("python ")
+    # The command is what was typed; the rest names no folder of this machine.
+    del content["about"]["commands"], content["state_dict"]
+    assert str(tmp_path.parent) not in str(content) and str(Path.home()) not in str(content["protocol"])
+    assert content["protocol"]["train_root"] == "Data/Sample/Train"
+    assert "train_root" not in content["protocol"]["data_flags"]
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path, run: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such file"):
+        main([str(tmp_path), "--output", str(tmp_path / "fan.pth")])
+    fan = FAN(1, 7)
+    weights = {**fan.state_dict(), "alpha.0.bias": torch.tensor([1e9])}
+    whole = {**read_checkpoint(run / "last.pth"), "state_dict": weights}
+    with pytest.raises(CheckpointError, match=r"alpha\.0\.bias is not finite in half precision"):
+        released(whole, {})
