@@ -37,17 +37,19 @@ from Code.data.store import FrameTable  # noqa: E402
 from Code.network.fan import FAN  # noqa: E402
 from Code.network.pretrained import load_fan  # noqa: E402
 from Code.results.bootstrap import paired_difference  # noqa: E402
-from Code.training.engine import Compute, choose_compute, train_one_epoch  # noqa: E402
+from Code.training.compute import Compute, choose_compute  # noqa: E402
+from Code.training.engine import train_one_epoch  # noqa: E402
+from Code.training.environment import describe_device, versions  # noqa: E402
 from Code.training.features import FeatureStore, FirstView, Head, head_parameters  # noqa: E402
-from Code.training.runs import _versions, describe_device  # noqa: E402
+from Code.training.judging import Judged, judge  # noqa: E402
+from Code.training.schedules import decay_after, per_step  # noqa: E402
 from Code.training.setup import SHIPPED_FILE, seeded_model  # noqa: E402
-from Code.training.trainer import Judged, decay_after, judge, per_step  # noqa: E402
 
 LEVELS = (0, 25, 50, 75, 90)  # percent of frames that distract
 NAMES = {2: "no attention (score fusion), trained", 0: "self-attention", 1: "self + relation-attention"}
 PLAIN = "FER+ frame classifier, scores averaged"
 # Of SGD, x 0.2 after each third of the epochs: for each attention the best of 0.003 to 0.3 on validation clips.
-RATES = {2: 1e-1, 0: 1e-2, 1: 1e-2}
+RATES = {2: 3e-1, 0: 3e-3, 1: 3e-3}
 MEASURES = ("accuracy", "uar", "attention_correlation", "attention_auc")
 
 
@@ -197,7 +199,7 @@ def main() -> int:
         "device": describe_device(compute.device),
         "precision": compute.precision,
         "threads": torch.get_num_threads(),
-        "versions": _versions(),
+        "versions": versions(),
         "seconds": seconds,
         "seeds": args.seeds,
         "stills": {USAGES[which]: [len(part) for part in found.by_class] for which, found in stills.items()},
