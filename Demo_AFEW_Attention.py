@@ -126,7 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
     composed.add_argument(
         "--distractors", choices=DISTRACTORS, nargs="+", metavar="KIND", help=f"of {' '.join(DISTRACTORS)} (all)"
     )
-    composed.add_argument("--train-clips", type=positive, metavar="N", help="an epoch's clips (4000)")
+    composed.add_argument("--train-clips", type=positive, metavar="N", help="an epoch's clips (2000)")
     composed.add_argument("--val-clips", type=positive, metavar="N", help="composed once, from seed 0 (800)")
 
     folds = parser.add_argument_group("folds and seeds")
@@ -162,7 +162,7 @@ def build_parser() -> argparse.ArgumentParser:
     recipe.add_argument(
         "--freeze-backbone",
         action=argparse.BooleanOptionalAction,
-        help="the head alone learns, on features computed once: minutes on a CPU (sample: yes, others: no)",
+        help="the head alone learns, on features computed once: minutes on a CPU (sample, composed: yes, others: no)",
     )
     recipe.add_argument("--epochs", type=positive, metavar="N", help="(afew: 180)")
     recipe.add_argument("--lr", "--learning-rate", type=rate, metavar="RATE", help="of SGD (afew: 4e-6)")

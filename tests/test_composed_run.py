@@ -24,7 +24,7 @@ def flags(tmp_path_factory: pytest.TempPathFactory, make_ferplus) -> tuple[objec
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, call, flags) -> Path:
     cwd = tmp_path_factory.mktemp("composed")
-    outcome = call(script, *flags, "--pretrained", "none", "--epochs", 2, "--figures", 1, cwd=cwd)
+    outcome = call(script, *flags, "--pretrained", "none", "--epochs", 2, "--figures", 1, cwd=cwd)  # never frozen
     assert outcome.status == 0, outcome.err
     assert "train: 16 clips, 96 frames, 8 classes" in outcome.out
     (folder,) = (cwd / "model").iterdir()

@@ -92,18 +92,6 @@ def test_starting_weights_hand_their_classifier_over_by_name(tmp_path):
     assert torch.equal(new.alpha[0].weight, fan.alpha[0].weight)
 
 
-def test_starting_weights_of_another_attention_leave_their_head_behind(tmp_path):
-    fan = checkpoint(tmp_path / "relation.pth", AFEW_LABELS)  # at_type 1
-    for at_type in (0, 2):
-        new = FAN(at_type, 3)
-        before = {name: value.clone() for name, value in new.state_dict().items()}
-        _, message = start_from(new, tmp_path / "relation.pth", 32, ("Happy", "tired", "bored"))
-        assert ("its head is another attention's" in message) == (at_type == 0)
-        assert torch.equal(new.conv1.weight, fan.conv1.weight)
-        for name in ("alpha.0.weight", "pred_fc1.weight")[at_type == 2 :]:
-            assert torch.equal(new.state_dict()[name], before[name]), name
-
-
 @pytest.mark.parametrize(
     ("dataset", "epochs", "factors"),
     [

@@ -26,7 +26,7 @@ from Code.training.errors import UsageError
 from Code.training.protocols import Protocol
 
 COMPOSED_ROOT = Path("Data/Composed")
-TRAIN_CLIPS, VAL_CLIPS = 4000, 800  # composed, where no flag says how many
+TRAIN_CLIPS, VAL_CLIPS = 2000, 800  # composed, where no flag says how many
 DEFAULT_FOLDS = 5  # where neither the dataset nor a flag says how many
 DATA_FLAGS = (
     *("train_root", "val_root", "train_list", "val_list", "skip_empty", "eval_split", "labels"),

@@ -164,7 +164,8 @@ PROTOCOLS = {
         freeze_backbone=True,
         image_size=64,
     ),
-    # Composed of FER+ stills. A sample is a whole clip (K is the clips' length).
+    # Composed of FER+ stills. A sample is a whole clip (K is the clips' length). The head learns on a fixed backbone:
+    # minutes on two CPU cores, and right in more clips than after as many minutes of training the whole network.
     "composed": Protocol(
         dataset="composed",
         labels=FERPLUS_LABELS,
@@ -172,11 +173,12 @@ PROTOCOLS = {
         val_root="Data/FERPlus",
         one_root=True,
         num_frames=16,
-        epochs=12,
-        lr=1e-2,
-        decay_at=(4, 8),
+        epochs=24,
+        lr=3e-3,
+        decay_at=(8, 16),
         batch_size=32,
         samples_per_clip=1,
+        freeze_backbone=True,
         image_size=80,
     ),
 }

@@ -13,6 +13,7 @@ from scipy.stats import t as student
 from Code.training.metrics import confusion_metrics
 
 MEASURES = ("accuracy", "uar")
+ATTENTION_MEASURES = ("attention_correlation", "attention_auc")  # where true importance is known
 NAMES = {"accuracy": "WAR", "uar": "UAR"}
 
 
@@ -68,9 +69,10 @@ def fold_summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 for result, fold in zip(results, metrics, strict=True)
             ],
         }
-        correlations = [fold.get("attention_correlation") for fold in metrics]
-        if None not in correlations:
-            summary[which]["mean_over_folds"]["attention_correlation"] = spread(correlations)
+        for name in ATTENTION_MEASURES:
+            values = [fold.get(name) for fold in metrics]
+            if None not in values:
+                summary[which]["mean_over_folds"][name] = spread(values)
     return summary
 
 
@@ -122,9 +124,10 @@ def seed_summary(seeds: Sequence[int], results: Sequence[dict[str, Any]]) -> dic
     for which in ("last", "best"):
         metrics = [result[which] for result in results]
         summary[which] = {name: spread([one[name] for one in metrics]) for name in MEASURES}
-        correlations = [one.get("attention_correlation") for one in metrics]
-        if None not in correlations:
-            summary[which]["attention_correlation"] = spread(correlations)
+        for name in ATTENTION_MEASURES:
+            values = [one.get(name) for one in metrics]
+            if None not in values:
+                summary[which][name] = spread(values)
     return summary
 
 
