@@ -16,6 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from Code.data.clips import Clip, ClipSet, DataError
 from Code.data.composed.frames import render
 from Code.data.composed.plan import VERSION, ComposedSpec, Course, plan_course
 from Code.data.composed.stills import Stills, choose_stills
-from Code.data.ferplus import FERPLUS_LABELS, read_ferplus
+from Code.data.ferplus import FERPLUS_LABELS, SPLITS, FERPlusSplit, read_ferplus
 
 TRAIN, VAL, TEST = 0, 1, 2
 USAGES = ("Training", "PublicTest", "PrivateTest")
@@ -135,7 +136,7 @@ def compose_training(root: Path, spec: ComposedSpec, count: int, seed: int) -> C
     Raises:
         DataError: what is wrong with FER+.
     """
-    stills = choose_stills(read_ferplus(root), USAGES[TRAIN], spec.confidence)
+    stills = _stills(root, TRAIN, spec)
     return composed_clips(Composer.of(stills, spec, count, seed), root)
 
 
@@ -166,7 +167,7 @@ def compose_evaluated(
     Raises:
         DataError: what is wrong with FER+.
     """
-    stills = choose_stills(read_ferplus(root), USAGES[split], spec.confidence)
+    stills = _stills(root, split, spec)
     composer = Composer.of(stills, spec, count, 0)
     about = {"version": VERSION, "split": NAMES[split], "stills": stills.digest, "clips": count, "spec": asdict(spec)}
     stamp = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:10]
@@ -175,6 +176,18 @@ def compose_evaluated(
         _write(composer, folder, about, progress)
     clips = read_folders(folder / "Val", labels=FERPLUS_LABELS)
     return replace(clips, notes=_notes(composer))
+
+
+def _stills(root: Path, split: int, spec: ComposedSpec) -> Stills:
+    """A split's stills; both splits of a run, and the runs of several seeds, read FER+ once."""
+    files = [root / name for name in ("fer2013new.csv", "fer2013.csv", *SPLITS.values())]
+    times = tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
+    return choose_stills(_read_once(root, times), USAGES[split], spec.confidence)
+
+
+@lru_cache(maxsize=1)
+def _read_once(root: Path, times: tuple[int, ...]) -> dict[str, FERPlusSplit]:
+    return read_ferplus(root)
 
 
 def _notes(composer: Composer) -> list[str]:
