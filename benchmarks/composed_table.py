@@ -8,7 +8,7 @@ own, and the last epoch counts. They are judged on the same clips of the private
 validation split), composed five times, with 0, 25, 50, 75 and 90 % of frames that distract. Beside them: the frame
 classifier that the backbone is, its scores averaged over the clip, and any `--checkpoint`. Differences between methods
 have 95 % intervals by resampling clips, in pairs. Features are kept in `--output`, so that a second call takes
-seconds; everything measured goes to `table.json` there.
+seconds; everything measured goes to `table_test.json` there.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ NAMES = {2: "no attention (score fusion), trained", 0: "self-attention", 1: "sel
 PLAIN = "FER+ frame classifier, scores averaged"
 # Of SGD, x 0.2 after each third of the epochs: for each attention the best of 0.003 to 0.3 on validation clips.
 RATES = {2: 3e-1, 0: 3e-3, 1: 3e-3}
+HEAD = ("alpha", "beta", "pred_fc1", "pred_fc2")
 MEASURES = ("accuracy", "uar", "attention_correlation", "attention_auc")
 
 
@@ -84,9 +85,12 @@ def encoded(fan: FAN, composer: Composer, size: int, compute: Compute, file: Pat
     return Clips(composer, store)
 
 
-def train_head(clips: Clips, at_type: int, seed: int, epochs: int, compute: Compute) -> FAN:
-    """A FAN whose head has learnt on features; its backbone is random and not to be used."""
+def trained_head(clips: Clips, at_type: int, seed: int, epochs: int, compute: Compute, file: Path) -> FAN:
+    """A FAN whose head has learnt on features, or is in `file` already; its backbone is random and not to be used."""
     model = seeded_model(at_type, len(FERPLUS_LABELS), seed)
+    if file.is_file():
+        model.load_state_dict(torch.load(file, weights_only=True), strict=False)
+        return model
     length = int(clips.table.lengths[0])
     batches = TrainingBatches(clips.table, clips.store, num_frames=length, batch_size=32, seed=seed, samples_per_clip=1)
     optimizer = torch.optim.SGD(head_parameters(model), lr=RATES[at_type], momentum=0.9, weight_decay=1e-4)
@@ -98,6 +102,9 @@ def train_head(clips: Clips, at_type: int, seed: int, epochs: int, compute: Comp
             model, batches, optimizer, scheduler, scaler,
             compute=compute, transform=FirstView(), epoch=epoch, seed=seed, forward=head, show_progress=False,
         )  # fmt: skip
+    weights = {name: value for name, value in model.state_dict().items() if name.split(".")[0] in HEAD}
+    torch.save(weights, file.with_suffix(".partial"))
+    file.with_suffix(".partial").rename(file)
     return model
 
 
@@ -120,26 +127,31 @@ def cell(values: list[float | None], scale: float, digits: int) -> str:
     return f"{mean:.{digits}f}" + (f" ({low:.{digits}f} - {high:.{digits}f})" if len(known) > 1 else "")
 
 
-def tables(methods: dict[str, list[dict[int, dict[str, Any]]]], classes: np.ndarray) -> tuple[str, list[dict]]:
+def tables(
+    methods: dict[str, list[dict[int, dict[str, Any]]]], levels: list[int], classes: np.ndarray
+) -> tuple[str, list[dict]]:
     """The tables as Markdown; the differences as data."""
-    lines = ["| method | " + " | ".join(f"{level} % distract" for level in LEVELS) + " |", "|---" * 6 + "|"]
+    lines = [
+        "| method | " + " | ".join(f"{level} % distract" for level in levels) + " |",
+        "|---" * (len(levels) + 1) + "|",
+    ]
     for title, name, scale, digits in (
         ("accuracy %", "accuracy", 100, 1), ("UAR %", "uar", 100, 1),
         ("rank correlation", "attention_correlation", 1, 2), ("AUC", "attention_auc", 1, 3),
     ):  # fmt: skip
-        lines.append(f"| **{title}** |" + " |" * len(LEVELS))
+        lines.append(f"| **{title}** |" + " |" * len(levels))
         for method, runs in methods.items():
-            cells = [cell([run[level][name] for run in runs], scale, digits) for level in LEVELS]
+            cells = [cell([run[level][name] for run in runs], scale, digits) for level in levels]
             lines.append(f"| {method} | {' | '.join(cells)} |")
     pairs = [(NAMES[0], NAMES[2]), (NAMES[1], NAMES[2]), (NAMES[1], NAMES[0]), (NAMES[2], PLAIN)]
     others = [method for method in methods if method not in (*NAMES.values(), PLAIN)]
     pairs += [(other, name) for other in others for name in (PLAIN, NAMES[2], NAMES[1])]
-    lines += ["", "| difference, points of accuracy | " + " | ".join(f"{level} %" for level in LEVELS) + " |"]
-    lines.append("|---" * 6 + "|")
+    lines += ["", "| difference, points of accuracy | " + " | ".join(f"{level} %" for level in levels) + " |"]
+    lines.append("|---" * (len(levels) + 1) + "|")
     found = []
     for first, second in pairs:
         cells = []
-        for level in LEVELS:
+        for level in levels:
             one, other = (np.mean([run[level]["right"] for run in methods[name]], axis=0) for name in (first, second))
             war, uar = (paired_difference(one, other, classes, balanced=balanced) for balanced in (False, True))
             found.append({"first": first, "second": second, "level": level, "war": asdict(war), "uar": asdict(uar)})
@@ -157,9 +169,13 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--train-clips", type=int, default=1500, help="of each seed")
     parser.add_argument("--clips", type=int, default=800, help="that are judged, at each level")
+    parser.add_argument("--levels", type=int, nargs="+", default=list(LEVELS), help="percent of frames that distract")
     parser.add_argument("--eval-split", choices=("val", "test"), default="test")
-    parser.add_argument("--output", type=Path, default=ROOT / "model" / "composed_table", help="features, table.json")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "model" / "composed_table", help="features, heads, table_<split>.json"
+    )
     args = parser.parse_args()
+    hardest = args.levels[-1]
     start, compute = time.perf_counter(), choose_compute()
     splits = read_ferplus(args.data_root)
     spec, split = ComposedSpec(), TEST if args.eval_split == "test" else VAL
@@ -167,7 +183,7 @@ def main() -> int:
 
     def levels_of(fan: FAN, size: int, name: str) -> dict[int, Clips]:
         found = {}
-        for level in LEVELS:
+        for level in args.levels:
             telling = (1 - level / 100,) * 2
             composer = Composer.of(stills[split], ComposedSpec(telling=telling), args.clips, 0)
             file = args.output / f"{name}_{args.eval_split}_{args.clips}_{level}_{composer.stills.digest}-{VERSION}.pt"
@@ -183,16 +199,20 @@ def main() -> int:
         file = args.output / f"backbone_train_{args.train_clips}_seed{seed}_{composer.stills.digest}-{VERSION}.pt"
         clips = encoded(plain, composer, info["image_size"], compute, file)
         for at_type, name in NAMES.items():
-            model = train_head(clips, at_type, seed, args.epochs, compute).to(compute.device)
+            head = args.output / f"head{at_type}_{RATES[at_type]:g}_{args.epochs}_{file.name}"
+            model = trained_head(clips, at_type, seed, args.epochs, compute, head).to(compute.device)
             methods.setdefault(name, []).append(measured(model, levels, compute))
-            print(f"# seed {seed}, {name}: {100 * methods[name][-1][75]['accuracy']:.1f} % at 75 %", flush=True)
+            print(
+                f"# seed {seed}, {name}: {100 * methods[name][-1][hardest]['accuracy']:.1f} % at {hardest} %",
+                flush=True,
+            )
     for path in args.checkpoint:
         fan, about = load_fan(path)
         if tuple(about["labels"]) != FERPLUS_LABELS:
             raise SystemExit(f"error: --checkpoint {path}: its classes are not those of FER+")
         fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         methods[path.name] = [measured(fan, levels_of(fan, about["image_size"], path.stem), compute)]
-    text, differences = tables(methods, levels[75].table.targets.numpy())
+    text, differences = tables(methods, args.levels, levels[args.levels[0]].table.targets.numpy())
     seconds = time.perf_counter() - start
     about = {
         "command": shlex.join(["python", *sys.argv]),
@@ -210,7 +230,7 @@ def main() -> int:
                 del level["right"]
     args.output.mkdir(parents=True, exist_ok=True)
     content = {**about, "methods": methods, "differences": differences}
-    (args.output / "table.json").write_text(json.dumps(content, indent=1) + "\n")
+    (args.output / f"table_{args.eval_split}.json").write_text(json.dumps(content, indent=1) + "\n")
     print(f"\n{text}\n\n{args.clips} clips of {USAGES[split]}, {len(args.seeds)} seeds; {seconds:.0f} s")
     print(f"{about['device']}, {compute.precision}, {about['threads']} threads, {about['versions']}")
     return 0
