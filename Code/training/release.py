@@ -83,7 +83,7 @@ def release(run: Path, output: Path, which: str = "last", before: Sequence[Path]
     args = read_run(run).about
     about = {
         "commands": commands,
-        **{name: args[name] for name in ("versions", "git_commit", "device", "precision", "threads")},
+        **{name: args[name] for name in ("versions", "device", "precision", "threads")},
         "date": run.resolve().name[:8],
         "seed": args["args"]["seed"],
         "results": read_run(run).results.get(which, {}),
