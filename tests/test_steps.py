@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -65,9 +66,9 @@ def test_commands_are_shown_as_they_can_be_typed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(PROJECT)
     assert show([script("Prepare_Faces.py"), "my videos"]) == "python Prepare_Faces.py 'my videos'"
     monkeypatch.chdir(tmp_path)
-    assert show([script("Prepare_Faces.py"), "videos"]) == f"python {PROJECT}/Prepare_Faces.py videos"
+    assert show([script("Prepare_Faces.py"), "videos"]) == f"python {quote(f'{PROJECT}/Prepare_Faces.py')} videos"
     shown = show(["-m", "Code.data.split", "faces"])
-    assert shown == f"PYTHONPATH={PROJECT} python -m Code.data.split faces"
+    assert shown == f"PYTHONPATH={quote(str(PROJECT))} python -m Code.data.split faces"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
