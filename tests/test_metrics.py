@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_recall
 
-from Code.training.metrics import attention_correlation, classification_metrics
+from Code.training.metrics import attention_auc, attention_correlation, classification_metrics
 
 
 def one_hot(predictions: list[int], num_classes: int) -> torch.Tensor:
@@ -99,3 +99,16 @@ def test_equal_weights_count_as_zero_and_constant_truth_not_at_all():
     truths = {name: np.array(values) for name, values in {"a": [0.0, 1.0], "b": [0.0, 1.0], "c": [1.0, 1.0]}.items()}
     assert attention_correlation(weights, truths) == pytest.approx(0.5)
     assert attention_correlation(weights, {}) is None
+
+
+def test_auc_of_attention_counts_pairs_of_frames():
+    truths = {"clear": [1, 0, 1, 0], "graded": [0.5, 0, 0.2, 0], "flat": [1, 0, 0], "all tell": [1, 1]}
+    weights = {"clear": [0.4, 0.1, 0.2, 0.3], "graded": [0.4, 0.3, 0.2, 0.1], "flat": [1, 1, 1], "all tell": [0.9, 0.1]}
+
+    def auc(*names):
+        return attention_auc(*({name: np.array(values[name]) for name in names} for values in (weights, truths)))
+
+    assert auc("clear") == pytest.approx(3 / 4)  # of four pairs one is the wrong way round
+    assert auc("graded") == pytest.approx(3 / 4) and auc("flat") == 0.5 and auc("all tell") is None
+    assert auc(*truths) == pytest.approx((3 / 4 + 3 / 4 + 1 / 2) / 3)
+    assert attention_auc({"other": np.ones(2)}, {}) is None
