@@ -25,7 +25,7 @@ from pathlib import Path
 from Code.commandline import above_zero, add_device, script_parser, writing
 from Code.data.clips import DataError
 from Code.faces import NoFaceError, Prediction, Predictor
-from Code.faces.answers import as_record, describe, free_name, report, write_csv, write_curve
+from Code.faces.answers import as_record, describe, picture_names, report, write_csv, write_curve
 from Code.faces.live import camera_frames, watch
 from Code.faces.progress import Progress
 from Code.faces.render import VideoWriter, annotate, attention_picture, curve_picture, draw_answer
@@ -139,8 +139,8 @@ def write_pictures(prediction: Prediction, args: argparse.Namespace, name: str) 
 def answer(predictor: Predictor, args: argparse.Namespace) -> tuple[list[Prediction], int]:
     """Answers every input; one that is broken or shows no face is named, and the others go on."""
     predictions: list[Prediction] = []
-    status, names = 0, set[str]()
-    for path in args.inputs:
+    status = 0
+    for path, name in zip(args.inputs, picture_names(args.inputs), strict=True):
         try:
             window, stride = args.window, args.stride
             if args.annotate and not window and Source(path).is_video:
@@ -151,7 +151,7 @@ def answer(predictor: Predictor, args: argparse.Namespace) -> tuple[list[Predict
             print(report(prediction, predictor.fan.at_type), flush=True)
             for problem in prediction.problems:
                 print(f"damaged: {problem}", file=sys.stderr)
-            write_pictures(prediction, args, free_name(names, path))
+            write_pictures(prediction, args, name)
         except NoFaceError as error:
             print(error, file=sys.stderr)
             status = max(status, 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +111,17 @@ def write_curve(path: Path, curve: Curve) -> None:
             writer.writerow([f"{start:.3f}", f"{end:.3f}", expression, faces, *cells])
 
 
-def free_name(taken: set[str], path: str) -> str:
-    """What an input's pictures are called: its name, numbered where two inputs share it."""
-    name = stem = Path(path).resolve().stem
-    count = 1
-    while name in taken:
-        count += 1
-        name = f"{stem}-{count}"
-    taken.add(name)
-    return name
+def picture_names(paths: Sequence[str]) -> list[str]:
+    """What the inputs' pictures are called: the input's name; where inputs share it, behind the name of its folder
+    (`Happy_01`); where they share that, too, numbered."""
+    places = [Path(path).resolve() for path in paths]
+    stems = Counter(place.stem for place in places)
+    names: list[str] = []
+    for place in places:
+        base = name = place.stem if stems[place.stem] == 1 else f"{place.parent.name}_{place.stem}"
+        count = 1
+        while name in names:
+            count += 1
+            name = f"{base}-{count}"
+        names.append(name)
+    return names
