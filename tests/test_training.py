@@ -99,7 +99,13 @@ def test_bf16_and_fp32_mostly_agree():
 
 
 def train(
-    device: str = "cpu", *, lr: float = 1e-3, epochs: int = 1, seed: int = 0, dropout: float | None = None
+    device: str = "cpu",
+    *,
+    lr: float = 1e-3,
+    epochs: int = 1,
+    seed: int = 0,
+    dropout: float | None = None,
+    compiled: bool = False,
 ) -> tuple[list[dict], FAN]:
     """Three steps an epoch on random clips, in fp32, from one and the same network."""
     compute = Compute(torch.device(device))
@@ -118,6 +124,7 @@ def train(
             transform=FlippedClips(),
             epoch=epoch,
             seed=seed,
+            forward=torch.compile(fan, backend="eager") if compiled else None,
         )
         for epoch in range(1, epochs + 1)
     ]
@@ -136,6 +143,14 @@ def test_losses_follow_the_seed(same_weights):
     (one, fan), (again, twin), (other, _) = train(seed=0), train(seed=0), train(seed=1)
     assert one[0]["loss"] == again[0]["loss"] != other[0]["loss"]
     assert same_weights(fan.state_dict(), twin.state_dict())
+
+
+def test_compiled_network_trains_alike():
+    """`--compile`, with the part that traces and without the part that needs a compiler of C++."""
+    (log,), fan = train()
+    (other,), compiled = train(compiled=True)
+    assert other["loss"] == pytest.approx(log["loss"], abs=1e-6)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(fan.parameters(), compiled.parameters(), strict=True))
 
 
 def test_training_learns_what_it_is_shown():

@@ -75,7 +75,7 @@ def train_one_epoch(
     Raises:
         TrainingDivergedError: if a step's loss or the weights are not finite, naming the batch's clips.
     """
-    forward = forward or model
+    forward = model if forward is None else forward  # a compiled module has no truth value
     device = compute.device
     progress = progress or EpochProgress(epoch, batches.table.names)
     batches.set_epoch(epoch, done=progress.step)
