@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+from Code.commandline import add_device
 from Code.data.clips import DataError
 from Code.data.plainlist import parse_plain_list
 from Code.data.split import SHARE, between
@@ -66,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--predict", type=whole, default=12, metavar="N", help="at most N held-out videos")
     parser.add_argument("--seed", type=whole, default=0, metavar="N", help="of split and training")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    add_device(parser)
     return parser
 
 

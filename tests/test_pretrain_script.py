@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,19 +14,9 @@ from Code.network.fan import FAN
 from Code.network.pretrained import load_fan, load_published, save_atomically, to_published
 from Code.training import trainer
 from Code.training.setup import FERPLUS_FILE, start_from
+from tests.runs import log_of, only_run
 
-TIMES = ("seconds", "frames_per_second", "val_frames_per_second")
 SMALL = ("--image-size", 32, "--batch-size", 8, "--device", "cpu", "--precision", "fp32")
-
-
-def only_run(cwd: Path) -> Path:
-    (folder,) = (cwd / "model").iterdir()
-    return folder
-
-
-def log_of(folder: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
 
 
 def private_test(out: str) -> list[str]:
