@@ -24,22 +24,32 @@ import argparse
 import sys
 from pathlib import Path
 
-from Code.commandline import add_device, script_parser
+from Code.common.commandline import (
+    add_device,
+    fold,
+    minutes,
+    pair,
+    positive,
+    rate,
+    run_script,
+    script_parser,
+    side,
+    whole,
+)
+from Code.common.errors import UsageError
+from Code.common.machine import keep_freed_memory
 from Code.data.composed.plan import DISTRACTORS
-from Code.data.stores import CACHES
 from Code.results.report import write_report
 from Code.results.run_figures import write_figures
-from Code.training.allocator import keep_freed_memory
+from Code.training.datasets import settle_folds, write_folds
 from Code.training.distributed import processes
 from Code.training.doctor import check_data
-from Code.training.errors import UsageError
 from Code.training.folds import is_series, train_all
-from Code.training.inputs import settle_folds, write_folds
-from Code.training.interruption import listening
+from Code.training.frames import CACHES
 from Code.training.launch import remember_flags, restarted_run, restore_arguments
 from Code.training.protocols import ATTENTIONS, PROTOCOLS
-from Code.training.session import evaluate_checkpoint, train
-from Code.training.setup import fold, minutes, pair, positive, rate, run_script, side, whole
+from Code.training.run import evaluate_checkpoint, train
+from Code.training.stopping import listening
 
 
 def build_parser() -> argparse.ArgumentParser:

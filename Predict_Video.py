@@ -22,19 +22,18 @@ import sys
 import time
 from pathlib import Path
 
-from Code.commandline import above_zero, add_device, script_parser, writing
+from Code.common.commandline import above_zero, add_device, run_script, script_parser, writing
+from Code.common.errors import UsageError
+from Code.common.machine import keep_freed_memory
+from Code.common.progress import Progress
 from Code.data.clips import DataError
 from Code.faces import NoFaceError, Prediction, Predictor
 from Code.faces.answers import as_record, describe, picture_names, report, write_csv, write_curve
 from Code.faces.live import camera_frames, watch
-from Code.faces.progress import Progress
 from Code.faces.render import VideoWriter, annotate, attention_picture, curve_picture, draw_answer
 from Code.faces.video import Source
-from Code.results.style import figure_bytes
-from Code.training.allocator import keep_freed_memory
+from Code.results.figures import figure_bytes
 from Code.training.compute import choose_compute
-from Code.training.errors import UsageError
-from Code.training.setup import run_script
 
 # What the running expression on a video looks at where no --window is given, seconds.
 RUNNING_WINDOW, RUNNING_STRIDE = 2.0, 0.2

@@ -20,17 +20,15 @@ import sys
 import time
 from pathlib import Path
 
-from Code.commandline import above_zero, add_device, script_parser, writing
+from Code.common.commandline import above_zero, add_device, positive, run_script, script_parser, writing
+from Code.common.machine import keep_freed_memory
+from Code.common.progress import Progress
 from Code.data.clips import DataError
 from Code.faces.detect import MIN_FACE
-from Code.faces.jobs import Job, find_jobs
-from Code.faces.prepare import Settings, WorkerError, plan, prepare_all
-from Code.faces.progress import Progress
+from Code.faces.prepare import Job, Settings, WorkerError, find_jobs, plan, prepare_all
 from Code.faces.records import Record, Summary, write_report
 from Code.faces.video import Source, require
-from Code.training.allocator import keep_freed_memory
 from Code.training.compute import choose_compute
-from Code.training.setup import positive, run_script
 
 SHOWN = 10
 

@@ -18,49 +18,22 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from Code.commandline import add_device, script_parser
+from Code.common.commandline import add_device, minutes, positive, rate, run_script, script_parser, share, whole
+from Code.common.errors import UsageError
+from Code.common.machine import keep_freed_memory
 from Code.data.augment import FaceAugmentation, PlainFrames
-from Code.data.ferplus import FERPLUS_LABELS, LABEL_MODES, FERPlusSplit, read_ferplus
-from Code.data.ferplus_tables import plurality_table, table_of
-from Code.data.loaders import EvaluationBatches, TrainingBatches
-from Code.data.store import ArrayStore, FrameTable
+from Code.data.loaders import ArrayStore, EvaluationBatches, FrameTable, TrainingBatches
+from Code.data.readers.ferplus import FERPLUS_LABELS, LABEL_MODES, FERPlusSplit, plurality_table, read_ferplus, table_of
 from Code.network.fan import SCORE_FUSION
-from Code.network.pretrained import load_fan, save_atomically, to_published
+from Code.network.pretrained import FERPLUS_FILE, load_fan, save_atomically, seeded_model, to_published
+from Code.network.weights import PUBLISHED_SIZE, start_from
 from Code.results.report import write_report
-from Code.training.allocator import keep_freed_memory
 from Code.training.compute import Compute, choose_compute
-from Code.training.errors import UsageError
-from Code.training.interruption import listening
-from Code.training.judging import Judged, judge, summary
-from Code.training.launch import (
-    MACHINE_FLAGS,
-    remember_flags,
-    remember_folder,
-    restarted_run,
-    restore_arguments,
-)
-from Code.training.room import check_room, checkpoint_bytes
-from Code.training.run_folders import newest_whole
-from Code.training.runs import LAST, Run
-from Code.training.schedules import averaged, one_cycle, per_step
-from Code.training.setup import (
-    FERPLUS_FILE,
-    PUBLISHED_SIZE,
-    minutes,
-    positive,
-    rate,
-    run_script,
-    seeded_model,
-    share,
-    start_from,
-    whole,
-)
-from Code.training.trainer import (
-    Training,
-    conclude,
-    load_weights,
-    run_training,
-)
+from Code.training.engine import Judged, judge, summary
+from Code.training.launch import MACHINE_FLAGS, remember_flags, remember_folder, restarted_run, restore_arguments
+from Code.training.run_folder import LAST, Run, check_room, checkpoint_bytes, newest_whole
+from Code.training.stopping import listening
+from Code.training.trainer import Training, averaged, conclude, load_weights, one_cycle, per_step, run_training
 
 MS1M_FILE = Path("pretrain_model/Resnet18_MS1M_pytorch.pth.tar")
 DATASET = "ferplus"

@@ -23,18 +23,23 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from Code.commandline import add_device
+from Code.common.commandline import HelpFormatter, add_device, run_script, whole
+from Code.common.errors import UsageError
+from Code.common.steps import PROJECT, StepError, Steps, fingerprint, script
 from Code.data.clips import DataError
-from Code.data.plainlist import parse_plain_list
+from Code.data.readers.plainlist import parse_plain_list
 from Code.data.split import SHARE, between
-from Code.faces.choice import find_checkpoint
-from Code.faces.jobs import Job, find_jobs
+from Code.faces.prepare import Job, find_jobs
 from Code.network.fan import SCORE_FUSION
-from Code.network.pretrained import CheckpointError, load_fan, read_checkpoint
-from Code.training.errors import UsageError
+from Code.network.pretrained import (
+    FERPLUS_FILE,
+    SHIPPED_FILE,
+    CheckpointError,
+    find_checkpoint,
+    load_fan,
+    read_checkpoint,
+)
 from Code.training.protocols import ATTENTIONS
-from Code.training.setup import FERPLUS_FILE, SHIPPED_FILE, HelpFormatter, run_script, whole
-from Code.training.steps import PROJECT, StepError, Steps, fingerprint, script
 
 SHIPPED_FAN = PROJECT / "pretrain_model" / "FAN_FER+_composed.pth"
 # A head on a fixed backbone: 48 epochs, as on the generated sample, of at least 400 samples.

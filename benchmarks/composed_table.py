@@ -29,21 +29,32 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from Code.data.composed.clips import TEST, TRAIN, USAGES, VAL, ComposedStore, Composer, composed_clips  # noqa: E402
-from Code.data.composed.plan import VERSION, ComposedSpec  # noqa: E402
-from Code.data.composed.stills import choose_stills  # noqa: E402
-from Code.data.ferplus import FERPLUS_LABELS, read_ferplus  # noqa: E402
-from Code.data.loaders import EvaluationBatches, TrainingBatches  # noqa: E402
-from Code.data.store import FrameTable  # noqa: E402
+from Code.data.composed.plan import (  # noqa: E402
+    VERSION,
+    ComposedSpec,
+    choose_stills,
+)
+from Code.data.loaders import (  # noqa: E402
+    EvaluationBatches,
+    FrameTable,
+    TrainingBatches,
+)
+from Code.data.readers.ferplus import FERPLUS_LABELS, read_ferplus  # noqa: E402
 from Code.network.fan import FAN  # noqa: E402
-from Code.network.pretrained import load_fan  # noqa: E402
-from Code.results.bootstrap import paired_difference  # noqa: E402
-from Code.training.compute import Compute, choose_compute  # noqa: E402
-from Code.training.engine import train_one_epoch  # noqa: E402
-from Code.training.environment import describe_device, versions  # noqa: E402
-from Code.training.features import FeatureStore, FirstView, Head, head_parameters  # noqa: E402
-from Code.training.judging import Judged, judge  # noqa: E402
-from Code.training.schedules import decay_after, per_step  # noqa: E402
-from Code.training.setup import SHIPPED_FILE, seeded_model  # noqa: E402
+from Code.network.pretrained import (  # noqa: E402
+    SHIPPED_FILE,
+    load_fan,
+    seeded_model,
+)
+from Code.results.intervals import paired_difference  # noqa: E402
+from Code.training.compute import Compute, choose_compute, describe_device, versions  # noqa: E402  # noqa: E402
+from Code.training.engine import (  # noqa: E402
+    Judged,
+    judge,
+    train_one_epoch,
+)
+from Code.training.frames import FeatureStore, FirstView, Head, head_parameters  # noqa: E402
+from Code.training.trainer import decay_after, per_step  # noqa: E402
 
 LEVELS = (0, 25, 50, 75, 90)  # percent of frames that distract
 NAMES = {2: "no attention (score fusion), trained", 0: "self-attention", 1: "self + relation-attention"}

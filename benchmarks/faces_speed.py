@@ -29,12 +29,15 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from Code.common.machine import keep_freed_memory
 from Code.faces.align import align_face
 from Code.faces.detect import MIN_FACE, MIN_FACE_SHARE, Detector
-from Code.faces.jobs import find_jobs
-from Code.faces.prepare import Settings, prepare_all
+from Code.faces.prepare import (
+    Settings,
+    find_jobs,
+    prepare_all,
+)
 from Code.faces.video import Frame, Source, batches, require
-from Code.training.allocator import keep_freed_memory
 
 CPU = torch.device("cpu")
 

@@ -21,9 +21,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from Code.data.afew import read_folders
-from Code.data.loaders import draw_segments
-from Code.data.store import FileStore, FrameTable
+from Code.data.loaders import FileStore, FrameTable, draw_segments
+from Code.data.readers.afew import read_folders
 from Code.network.fan import FAN
 
 K, BATCH, BATCH_FRAMES = 3, 48, 64

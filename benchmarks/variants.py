@@ -16,13 +16,11 @@ from torch import nn
 
 from Code.data.augment import FlippedClips, PlainFrames
 from Code.data.clips import ClipSet
-from Code.data.loaders import EvaluationBatches, TrainingBatches
-from Code.data.store import FileStore, FrameTable
-from Code.data.stores import CacheChoice, open_stores
+from Code.data.loaders import EvaluationBatches, FileStore, FrameTable, TrainingBatches
 from Code.network.fan import FAN
 from Code.training.compute import Compute
 from Code.training.engine import evaluate, train_one_epoch
-from Code.training.frames import BATCH_FRAMES
+from Code.training.frames import BATCH_FRAMES, CacheChoice, open_stores
 
 
 class Variant(NamedTuple):

@@ -20,9 +20,9 @@ import pytest
 import torch
 from PIL import Image
 
-from Code.data.ferplus import FERPLUS_LABELS, SPLITS, VOTE_COLUMNS
+from Code.common.commandline import run_script
+from Code.data.readers.ferplus import FERPLUS_LABELS, SPLITS, VOTE_COLUMNS
 from Code.data.sample import SampleSpec, draw_sample
-from Code.training.setup import run_script
 
 torch.set_num_threads(1)
 

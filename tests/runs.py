@@ -16,7 +16,7 @@ import torch
 
 import Demo_AFEW_Attention as script
 from Code.network.checkpoints import read_checkpoint
-from Code.training import runs, trainer
+from Code.training import run_folder, trainer
 
 TIMES = ("seconds", "frames_per_second", "val_frames_per_second")
 SMALL = ("--image-size", 32, "--batch-size", 8, "--device", "cpu", "--precision", "fp32", "--lr", 0.01)
@@ -28,8 +28,8 @@ def without_pictures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "is_shown", lambda epoch, epochs: False)
         patch.setattr(script, "write_report", lambda folder, progress=False: folder)
-        patch.setattr(runs.Board, "scalars", lambda self, line: None)
-        patch.setattr(runs.Board, "hyperparameters", lambda self, arguments, metrics: None)
+        patch.setattr(run_folder.Board, "scalars", lambda self, line: None)
+        patch.setattr(run_folder.Board, "hyperparameters", lambda self, arguments, metrics: None)
         yield
 
 

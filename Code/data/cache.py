@@ -6,6 +6,8 @@ written under another name and renamed when it is whole and on the disk, under a
 of the same file wait at; so a name without `.partial` is a cache that was complete once. What happened to it since
 is seen when it is opened (frames that changed, a file cut short, a header that is none) or, frame by
 frame, when a process first reads a frame.
+
+One pass over all frames of a split, by several processes, with its progress.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ import json
 import logging
 import os
 import re
+import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,15 +29,15 @@ import PIL
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
+from Code.common.files import in_words
 from Code.data.clips import Clip, ClipSet, DataError
-from Code.data.parallel import Progress, read_in_chunks
-from Code.data.store import FileStore, Say
+from Code.data.loaders import FileStore, Say, leave_stopping_to_the_parent
 
 FORMAT = "emotion-fan frames/1"
 HEADER_BYTES = PAGE = 4096
-
 logger = logging.getLogger(__name__)
 
 
@@ -291,7 +294,47 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def in_words(size: float) -> str:
-    """Bytes as people say them: 830 MiB, 6.4 GiB."""
-    mebibytes = size / 2**20
-    return f"{mebibytes / 1024:.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:.3g} MiB"
+CHUNK_FRAMES = 32  # decoded by a worker at a time
+SECONDS_BETWEEN_LINES = 20.0  # of progress, where there is no terminal
+
+
+class Progress:
+    """A bar on a terminal; elsewhere a line now and then."""
+
+    def __init__(self, total: int, label: str, say: Say, show: bool) -> None:
+        self.bar = tqdm(total=total, desc=label, leave=False, disable=None if show else True, unit="frame")
+        self.say = say if show and self.bar.disable else None
+        self.total, self.label, self.done = total, label, 0
+        self.last = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
+
+    def update(self, count: int) -> None:
+        """`count` more frames are done."""
+        self.bar.update(count)
+        self.done += count
+        if self.say and time.monotonic() - self.last > SECONDS_BETWEEN_LINES:
+            self.last = time.monotonic()
+            self.say(f"  {self.label}: {self.done} of {self.total}")
+
+
+def read_in_chunks(dataset: Dataset, num_frames: int, workers: int) -> Iterator[tuple[np.ndarray, Any]]:
+    """Yields (ids, dataset[ids]) for all frames in order, computed in parallel."""
+    keys = [np.arange(start, min(start + CHUNK_FRAMES, num_frames)) for start in range(0, num_frames, CHUNK_FRAMES)]
+    loader = DataLoader(
+        dataset,
+        sampler=keys,  # type: ignore[arg-type]  # keys are whole chunks
+        batch_size=None,
+        num_workers=min(workers, len(keys)),
+        collate_fn=_as_it_is,
+        worker_init_fn=leave_stopping_to_the_parent,
+    )
+    return zip(keys, loader, strict=True)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value

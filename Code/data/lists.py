@@ -3,6 +3,11 @@
 A line of a list file is `Fear/000633000 Fear`: the clip's folder relative to the dataset's root, then its
 class. The class is what follows the last tab, or, in a line without tabs, the last word; so the folder may
 hold spaces. Byte order marks, CRLF, blank lines and spaces around a line are accepted.
+
+What every reader of a dataset does: gather all problems, look up the frames of listed clips.
+
+Readers look at names only, never at pixels, and to a fixed depth, so that a symbolic link that leads back up
+cannot trap them. They gather every problem before they raise.
 """
 
 from __future__ import annotations
@@ -12,11 +17,14 @@ import os
 import posixpath
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
+from Code.data.clips import AFEW_LABELS, NO_FOLDER, NO_FRAMES, Clip, ClipSet, DataError
 
+FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
 _NUMBER = re.compile(r"([0-9]+)")
 _LINE_END = re.compile(r"\r\n|\r|\n")  # str.splitlines would also split at characters legal in a name
@@ -267,3 +275,129 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+GUIDE = (
+    "Data/README.md says how to get a dataset and where to put it.",
+    "No data at hand? --dataset sample draws its own and needs none.",
+)
+
+
+@dataclass
+class Report:
+    """What is wrong with one split, gathered while it is read.
+
+    Attributes:
+        where: what is read, for the headline above several problems.
+        layout: where frames belong, said to those who have no data in place; by default AFEW's layout.
+    """
+
+    where: str
+    problems: list[str] = field(default_factory=list)
+    advice: list[str] = field(default_factory=list)
+    layout: str = ""
+
+    def add_folder(self, path: str, error: OSError, listed_in: str = "") -> None:
+        """A folder that cannot be listed."""
+        if isinstance(error, FileNotFoundError):
+            what = NO_FOLDER
+        elif isinstance(error, NotADirectoryError):
+            what = "a file, where a folder is expected"
+        else:
+            what = f"the folder cannot be read ({error.strerror})"
+        self.problems.append(f"{listed_in}{printable(path)}: {what}")
+
+    def advise_layout(self, root: str, labels: Sequence[str]) -> None:
+        """Gets somebody further who has no data in place."""
+        example = os.path.join(root, labels[0], "000149120", "001.jpg")
+        usual = f"Frames belong in <root>/<Class>/<clip>/<frame>.jpg, for example {printable(example)}."
+        self.advice += [self.layout or usual, *GUIDE]
+
+    def error(self, readable: ClipSet | None = None) -> DataError:
+        """What was gathered, to be raised; with the clips that can be read all the same."""
+        error = DataError(self.problems, self.where, self.advice)
+        error.readable = readable
+        return error
+
+
+def require_root(root: str, report: Report, labels: Sequence[str]) -> None:
+    """Ends the reading if there is no root: all clips would be missing, which is not worth a line each."""
+    try:
+        os.scandir(root).close()
+    except OSError as error:
+        report.add_folder(root, error)
+        if isinstance(error, FileNotFoundError):
+            report.advise_layout(root, labels)
+        raise report.error() from None
+
+
+def read_clips(
+    root: str,
+    listed: list[ListedClip],
+    labels: Sequence[str],
+    skip_empty: bool,
+    report: Report,
+    list_file: str = "",
+) -> ClipSet:
+    """Looks up the frames of each clip.
+
+    Args:
+        root: what the clips' names are relative to.
+        listed: the clips; one whose frames do not lie in `<root>/<name>` says where.
+        skip_empty: leave out clips without frames instead of calling them a problem.
+        report: problems found so far.
+        list_file: where the clips' line numbers count.
+
+    Raises:
+        DataError: whatever the report then holds.
+    """
+    clips: list[Clip] = []
+    left_out: list[Clip] = []
+    missing = other_count = 0
+    for item in listed:
+        folder = item.folder or folder_of(root, item.name)
+        listed_in = f"{list_file}, line {item.line}: " if item.line and list_file else ""
+        try:
+            deeper, images = list_folder(folder, report.problems)
+        except OSError as error:
+            missing += isinstance(error, FileNotFoundError)
+            report.add_folder(folder, error, listed_in)
+            continue
+        clip = Clip(item.name, folder, tuple(images), item.label, item.person, item.fold)
+        if images:
+            clips.append(clip)
+            other_count += item.frames not in (None, len(images))
+            continue
+        left_out.append(clip)
+        if not skip_empty:
+            hint = ", only folders: is the root one level too high?" if deeper else ""
+            report.problems.append(f"{listed_in}{printable(folder)}: {NO_FRAMES}{hint}")
+    if left_out and not skip_empty:
+        report.advice.append(f"Frames are files ending in {' '.join(FRAME_SUFFIXES)}.")
+        report.advice.append("--skip-empty leaves out clips without frames, and counts them.")
+    if missing == len(listed) > 1:
+        report.advice.append(f"Not one listed clip is in {printable(root)}: is it the folder for this list?")
+    if not clips and not report.problems:
+        found = f"all {len(left_out)} clips are without frames" if left_out else "no clips"
+        report.problems.append(f"{printable(root)}: {found}")
+        report.advise_layout(root, labels or AFEW_LABELS)
+    notes = []
+    if other_count:
+        who = "1 clip holds" if other_count == 1 else f"{other_count} clips hold"
+        notes.append(f"{list_file}: {who} another number of frames than it says")
+    skipped = [clip.name for clip in left_out]
+    clip_set = ClipSet(clips, tuple(labels), len(listed), skipped, root, left_out, notes)
+    if report.problems:
+        raise report.error(clip_set)
+    return clip_set
+
+
+def folder_of(root: str, name: str) -> str:
+    """Where a clip lies. macOS writes an accented letter as two characters, lists mostly have it as one."""
+    folder = os.path.join(root, *name.split("/"))
+    if not name.isascii() and not os.path.exists(folder):
+        for form in ("NFC", "NFD"):
+            other = os.path.join(root, *unicodedata.normalize(form, name).split("/"))
+            if os.path.isdir(other):
+                return other
+    return folder

@@ -18,9 +18,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from Code.data.afew import read_folders
 from Code.data.clips import ClipSet, DataError
 from Code.data.folds import hold_out, name_persons
+from Code.data.readers.afew import read_folders
 
 SHARE = 0.25
 

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from Code.faces.choice import trained_for
 from Code.faces.predict import Predictor
-from Code.faces.prediction import Prediction
-from Code.faces.windows import Curve
+from Code.faces.prediction import Curve, Prediction
 from Code.network.fan import SCORE_FUSION
+from Code.network.pretrained import trained_for
 from Code.training.protocols import ATTENTIONS
 
 SHOWN_FRAMES = 3

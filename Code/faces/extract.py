@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from Code.faces.ahead import ahead
+from Code.common.prefetch import ahead
 from Code.faces.align import PAPER_EYES, Eyes, align_face
 from Code.faces.detect import Detector
 from Code.faces.track import CutFinder, Path, Track, Tracker, credible, main_track

@@ -10,21 +10,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from Code.faces.ahead import ahead
+from Code.common.prefetch import ahead
+from Code.common.progress import Progress
 from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes
-from Code.faces.choice import default_checkpoint, find_checkpoint, knows_fer2013
 from Code.faces.detect import Detector
 from Code.faces.extract import Analysis, analyse
 from Code.faces.long import FRAMES_AT_ONCE, attend_in_parts
-from Code.faces.prediction import Found, Prediction
-from Code.faces.progress import Progress
+from Code.faces.prediction import Curve, Found, Prediction, windows
 from Code.faces.track import Path as FacePath
 from Code.faces.track import follow
 from Code.faces.video import Source
-from Code.faces.windows import Curve, windows
 from Code.network.backbone import FEATURE_SIZE
 from Code.network.fan import FANOutput
-from Code.network.pretrained import load_fan
+from Code.network.pretrained import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
 
 ENCODED_AT_ONCE = 32
 

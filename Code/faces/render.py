@@ -13,10 +13,9 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from Code.data.clips import DataError
-from Code.faces.prediction import Prediction
+from Code.faces.prediction import Curve, Prediction
 from Code.faces.track import ASSUMED_FPS
 from Code.faces.video import Source, require
-from Code.faces.windows import Curve
 from Code.results.figures import attention_figure, choose_frames
 
 # More frames than this are thinned out before they are drawn; the figure shows a dozen of them anyway.

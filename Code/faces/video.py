@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from Code.common.errors import UsageError
 from Code.data.clips import DataError
 from Code.data.images import read_image
 from Code.data.lists import FRAME_SUFFIXES, list_folder
-from Code.training.errors import UsageError
 
 BATCH_FRAMES = 16  # at most, however small they are
 # A container that promises more than this many seconds beyond its last readable frame was cut off.

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from Code.network.atomic import atomic_file
+from Code.common.files import atomic_file
 
 _LONGEST = 2000  # characters of an error; a forged file may hold names of any length
 CHECKSUM = "checksum"

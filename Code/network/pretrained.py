@@ -3,6 +3,8 @@
 Three kinds of file are understood: what a run of this project writes ("format": "emotion-fan/1"), what the
 published code and torchvision wrote (ResNet18 names, maybe behind ``module.``, saved by any torch since
 0.2), and FER+ frame classifiers.
+
+Which checkpoint answers when none is named, and what it was trained for.
 """
 
 from __future__ import annotations
@@ -11,11 +13,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from Code.network.fan import FAN, RELATION_ATTENTION, SCORE_FUSION, SELF_ATTENTION
-from Code.network.weights import CLASSIFIER, HEAD, LoadReport, load_published, plain_weights, to_published
+from Code.network.weights import (
+    AFEW_ORDER,
+    CLASSIFIER,
+    HEAD,
+    LoadReport,
+    load_published,
+    plain_weights,
+    stored_labels,
+    to_published,
+)
 
 __all__ = [
     "CheckpointError",
@@ -27,9 +39,7 @@ __all__ = [
     "save_atomically",
     "to_published",
 ]
-
 FORMAT = "emotion-fan/1"
-AFEW_ORDER = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 FERPLUS_ORDER = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 FERPLUS_ALL = (*FERPLUS_ORDER, "unknown", "NF")
 PUBLISHED_IMAGE_SIZE = 224
@@ -163,21 +173,108 @@ def _num_outputs(weights: Mapping[str, Any], name: str) -> int:
     return weight.shape[0] if isinstance(weight, Tensor) and weight.dim() == 2 else 0
 
 
-def stored_labels(checkpoint: Mapping[str, Any], expected: int | None) -> tuple[str, ...]:
-    """The file's names of the classes, checked; empty where it gives none."""
-    labels = checkpoint.get("labels")
-    if labels is None and expected is not None:
-        return ()
-    if not isinstance(labels, (list, tuple)) or not labels or not all(isinstance(name, str) for name in labels):
-        raise CheckpointError(f"labels {labels!r} are not a list of names")
-    if len(set(labels)) < len(labels):
-        raise CheckpointError(f"labels {labels!r} are not distinct")
-    if expected not in (None, len(labels)):
-        raise CheckpointError(f"{len(labels)} labels for a classifier of {expected} outputs")
-    return tuple(labels)
-
-
 def _number(value: object) -> int | float | None:
     if isinstance(value, Tensor):
         return value.item() if value.numel() == 1 else None
     return value if isinstance(value, (int, float)) else None
+
+
+PROJECT = Path(__file__).resolve().parents[2]
+SHIPPED = ("Resnet18_FER+_open.pth.tar", "FAN_FER+_composed.pth")
+# Datasets whose faces are FER2013's: that crop, in grey.
+_OF_FER2013 = ("ferplus", "composed")
+_SUFFIXES = (".pth", ".pt", ".tar")
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The file that `--checkpoint` means: a file, or a run's folder, whose best.pth (else last.pth) it is.
+
+    Raises:
+        CheckpointError: if a folder holds neither.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    for name in ("best.pth", "last.pth"):
+        if (path / name).is_file():
+            return path / name
+    raise CheckpointError(f"{path}: neither best.pth nor last.pth in this folder; name a run, model/<run>, or a file")
+
+
+def default_checkpoint(root: Path = PROJECT) -> Path:
+    """The newest run's best.pth below root/model, else what root/pretrain_model holds.
+
+    A network that was trained on the generated sample knows drawn faces only. It comes last: behind
+    whatever knows real ones. Of pretrain_model, a FAN comes before a frame classifier, and a file that the
+    user put there before one that ships with the project; backbones that know no expressions are passed over.
+
+    Raises:
+        CheckpointError: if there is none; how to make one.
+    """
+    # Folders begin with date and time, which a copy keeps, unlike the time of the file.
+    runs = sorted(root.glob("model/*/best.pth"), key=lambda path: (path.parent.name, path.stat().st_mtime))
+    real = [path for path in runs if "sample" not in path.parent.name.split("_")]
+    if real:
+        return real[-1]
+    usable: list[tuple[bool, bool, str, Path]] = []
+    for path in (root / "pretrain_model").glob("*"):
+        if not path.name.endswith(_SUFFIXES):
+            continue
+        try:
+            kind = load_fan(path)[1]["kind"]
+        except CheckpointError:  # a backbone, say; naming it with --checkpoint tells why
+            continue
+        usable.append((kind == "frame classifier", path.name in SHIPPED, path.name, path))
+    if usable:
+        return min(usable)[-1]
+    if runs:
+        return runs[-1]
+    raise CheckpointError(
+        f"no checkpoint in {root / 'model'} or {root / 'pretrain_model'}: train one with "
+        "`python Demo_AFEW_Attention.py`, or name one with --checkpoint"
+    )
+
+
+def knows_fer2013(info: dict[str, Any]) -> bool:
+    """Whether a network of `load_fan` knows FER2013's own crop, in grey, and not the paper's, in colour.
+
+    Files of the published format need not say what they were trained on: a frame classifier is then FER+'s.
+    """
+    dataset: str | None = info["dataset"]
+    return dataset in _OF_FER2013 or (info["kind"] == "frame classifier" and dataset is None)
+
+
+def trained_for(info: dict[str, Any]) -> str:
+    """What a network of `load_fan` was trained for, in words."""
+    dataset = info["dataset"] or ("ferplus" if knows_fer2013(info) else None)
+    known = {
+        "ferplus": "single grey pictures of faces (FER+)",
+        "composed": "clips composed of single grey pictures of faces (FER+)",
+        "sample": "the generated sample's drawn faces, not real ones",
+        "afew": "clips of films (AFEW)",
+        "ckplus": "posed sequences from neutral to the apex (CK+)",
+    }
+    if dataset is None:
+        return "it does not say what it was trained for"
+    return f"trained for {known.get(dataset, dataset)}"
+
+
+FERPLUS_FILE = Path("pretrain_model/Resnet18_FER+_pytorch.pth.tar")
+SHIPPED_FILE = Path("pretrain_model/Resnet18_FER+_open.pth.tar")
+
+
+def starting_file(pretrained: str | None) -> Path | None:
+    """Turns `--pretrained` into a file: a path, None for "none".
+
+    By default a `Resnet18_FER+_pytorch.pth.tar` that the user put into (or made in) `pretrain_model/`
+    takes precedence over the file that comes with the project.
+    """
+    if pretrained is None:
+        return FERPLUS_FILE if FERPLUS_FILE.exists() or not SHIPPED_FILE.exists() else SHIPPED_FILE
+    return None if pretrained.lower() == "none" else Path(pretrained)
+
+
+def seeded_model(at_type: int, num_classes: int, seed: int, *, dropout: float | None = None) -> FAN:
+    """A FAN whose random weights depend on the seed alone."""
+    torch.manual_seed(seed)
+    return FAN(at_type, num_classes, dropout=dropout)

@@ -1,17 +1,22 @@
-"""Weights by the names of the published code and of torchvision, into a FAN and out of it."""
+"""Weights by the names of the published code and of torchvision, into a FAN and out of it.
+
+Starting weights trained for other classes, for the same ones in another order, or for another attention.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from Code.network.checkpoints import CheckpointError
-from Code.network.fan import FAN, SCORE_FUSION
+from Code.network.checkpoints import CheckpointError, read_checkpoint
+from Code.network.fan import FAN, RELATION_ATTENTION, SCORE_FUSION
 
+AFEW_ORDER = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 HEAD = frozenset(
     f"{layer}.{kind}" for layer in ("alpha.0", "beta.0", "pred_fc1", "pred_fc2") for kind in ("weight", "bias")
 )
@@ -148,3 +153,112 @@ def to_published(fan: FAN, *, half: bool = False) -> dict[str, Tensor]:
             raise ValueError(f"{name} is not finite as {dtype}")
         published["module." + name.replace("pred_fc1.", "fc.")] = copy
     return published
+
+
+def stored_labels(checkpoint: Mapping[str, Any], expected: int | None) -> tuple[str, ...]:
+    """The file's names of the classes, checked; empty where it gives none."""
+    labels = checkpoint.get("labels")
+    if labels is None and expected is not None:
+        return ()
+    if not isinstance(labels, (list, tuple)) or not labels or not all(isinstance(name, str) for name in labels):
+        raise CheckpointError(f"labels {labels!r} are not a list of names")
+    if len(set(labels)) < len(labels):
+        raise CheckpointError(f"labels {labels!r} are not distinct")
+    if expected not in (None, len(labels)):
+        raise CheckpointError(f"{len(labels)} labels for a classifier of {expected} outputs")
+    return tuple(labels)
+
+
+def fitted_head(
+    fan: FAN, checkpoint: Mapping[str, Any], labels: Sequence[str], mapping: Mapping[str, str]
+) -> tuple[dict[str, Any], set[str], str]:
+    """As much of a trained head as a network can start from: its attention, and the classes of the same name.
+
+    Args:
+        fan: a network of `len(labels)` classes; what the file does not give stays its own.
+        checkpoint: its `labels`, if it has any, say what the rows of its classifier mean. Without them seven
+            rows are AFEW's classes, as the published code orders them; other numbers fit only an equal number.
+        labels: class names, in the order wanted.
+        mapping: name in `labels` -> name in the checkpoint, where they differ.
+
+    Returns:
+        (weights by their plain names, names that start afresh although others of the head are there, a few
+        words on the classifier; "" where nothing had to be done).
+
+    Raises:
+        CheckpointError: if the file's labels do not fit its classifier.
+    """
+    weights = plain_weights(checkpoint)
+    own = fan.state_dict()
+    given = {_layer(name) for name in HEAD & weights.keys()}
+    if not given:
+        return weights, set(), ""
+    fresh = {name for name in HEAD & own.keys() if _layer(name) not in given}
+    names = [f"{'pred_fc2' if fan.at_type == RELATION_ATTENTION else 'pred_fc1'}.{kind}" for kind in ("weight", "bias")]
+    values = [weights.get(name) for name in names]
+    rows = {len(value) for value in values if isinstance(value, Tensor) and value.dim()}
+    if fresh.issuperset(names) or len(rows) != 1 or not all(isinstance(value, Tensor) for value in values):
+        return weights, fresh, ""  # of another attention; or damaged, which load_published names
+    old = stored_labels(checkpoint, *rows) or (AFEW_ORDER if rows == {len(AFEW_ORDER)} else ())
+    if old == tuple(labels) or (not old and rows == {len(labels)}):
+        return weights, fresh, ""
+    source = [old.index(name) if (name := mapping.get(label, label)) in old else None for label in labels]
+    new = [label for label, row in zip(labels, source, strict=True) if row is None]
+    if len(new) == len(labels):
+        for name in names:
+            del weights[name]
+        classes = f"the file's classes are {', '.join(old)}" if old else f"the file has {rows.pop()} classes"
+        return weights, fresh | set(names), f"attention taken over, classifier new: {classes}"
+    for name in names:
+        fitted = own[name].clone()
+        for index, row in enumerate(source):
+            if row is not None:
+                fitted[index] = weights[name][row].to(fitted.dtype)
+        weights[name] = fitted
+    if not new:
+        return weights, fresh, "classifier put into this dataset's order of classes"
+    return weights, fresh, f"classifier: {len(labels) - len(new)} classes taken over by name, {', '.join(new)} new"
+
+
+def _layer(name: str) -> str:
+    return name.rsplit(".", 1)[0]
+
+
+PUBLISHED_SIZE = 224
+
+
+def start_from(
+    model: FAN,
+    path: Path | None,
+    fallback_size: int,
+    labels: Sequence[str] = (),
+    mapping: Mapping[str, str] | None = None,
+) -> tuple[int, str]:
+    """Loads the starting weights and says what was done.
+
+    Args:
+        model: its backbone (and head, if the file holds one) is overwritten.
+        path: None leaves the random weights.
+        fallback_size: input side for random weights, pixels.
+        labels: the model's class names; a FAN hands its attention over, and its classifier by name.
+        mapping: class name of the model -> class name of the file, where they differ.
+
+    Returns:
+        (input side in pixels that the weights were trained at, a line for people).
+
+    Raises:
+        CheckpointError: one line, if the file is missing or does not fit.
+    """
+    if path is None:
+        return fallback_size, "starting from random weights (--pretrained none)"
+    checkpoint = read_checkpoint(path)
+    try:
+        weights, fresh, classifier = (
+            fitted_head(model, checkpoint, labels, mapping or {}) if labels else (checkpoint, set[str](), "")
+        )
+        report = load_published(model, weights, fresh=fresh)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    size = int(checkpoint.get("image_size", PUBLISHED_SIZE))
+    also = f"; {classifier}" if classifier else ""
+    return size, f"starting from {path} ({report}{also}; trained at {size} x {size} pixels)"

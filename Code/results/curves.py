@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from Code.results.style import BLUE, CYCLE, DASHES, FAINT, INK, ORANGE, SOFT, dress, shorten
+from Code.results.figures import BLUE, CYCLE, DASHES, FAINT, INK, ORANGE, SOFT, dress, shorten
 
 LogLine = Mapping[str, Any]
 LOG_TITLES = {

@@ -36,11 +36,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from Code.faces.choice import default_checkpoint, find_checkpoint, knows_fer2013
 from Code.network.backbone import FEATURE_SIZE
 from Code.network.fan import FAN
 from Code.network.graphs import FeaturesGraph, HeadGraph, WholeGraph
-from Code.network.pretrained import MAX_SIDE, CheckpointError, load_fan
+from Code.network.pretrained import (
+    MAX_SIDE,
+    CheckpointError,
+    default_checkpoint,
+    find_checkpoint,
+    knows_fer2013,
+    load_fan,
+)
 
 OPSET = 18  # what torch's exporter writes without conversion
 TOLERANCE = 1e-4

@@ -1,4 +1,6 @@
-"""The picture that the method lives from: a clip's frames in a row, over each what the network made of it.
+"""What all figures share: colours, text and the way to a file.
+
+The picture that the method lives from: a clip's frames in a row, over each what the network made of it.
 
 Every function of `Code.results` that draws returns a `matplotlib.figure.Figure` of its own (no pyplot state): it
 needs no display and goes into a file, a page or TensorBoard. Names of clips, classes and runs are never read as
@@ -7,15 +9,43 @@ mathtext: a `$` in the name of a folder is a dollar sign.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from Code.results.style import BLUE, GREY, INK, ORANGE, SOFT, shorten
+# Two hues of Okabe and Ito's palette: apart for every colour blindness, and dark and light in grey print.
+BLUE, ORANGE, INK, GREY, FAINT = "#0072B2", "#E69F00", "#1b1f24", "#8b949e", "#d8dee4"
+SOFT = "#57606a"  # for small text, where GREY is too pale
+CYCLE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#D55E00", INK)
+DASHES = ("-", "--", "-.", ":")
+
+
+def figure_bytes(figure: Figure, kind: str = "svg", *, dpi: int = 150) -> bytes:
+    """A figure as the bytes of an `svg`, `png` or `pdf` file; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    stamp = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    with matplotlib.rc_context({"svg.hashsalt": "emotion-fan"}):
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=stamp)
+    return buffer.getvalue()
+
+
+def dress(axes: Axes, title: str) -> None:
+    axes.set_title(title, fontsize=10, loc="left", color=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(color=FAINT, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+
+
+def shorten(text: str, room: int) -> str:
+    return text if len(text) <= room else f"{text[: room // 2 - 2]}...{text[-(room - room // 2 - 1) :]}"
 
 
 def choose_frames(weights: ArrayLike, max_frames: int = 12) -> list[int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from Code.data.clips import DataError
-from Code.data.store import read_image
+from Code.data.loaders import read_image
 from Code.results.figures import choose_frames
 from Code.results.run_files import ClipRow, RunFiles
 

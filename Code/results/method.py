@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Arc, Circle, FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 
-from Code.results.style import BLUE, FAINT, GREY, INK, ORANGE, figure_bytes
+from Code.results.figures import BLUE, FAINT, GREY, INK, ORANGE, figure_bytes
 
 
 def method_figure() -> Figure:

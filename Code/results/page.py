@@ -13,10 +13,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedErro
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from Code.results.bootstrap import uar_interval
+from Code.results.figures import figure_bytes
 from Code.results.gallery import bars_path
+from Code.results.intervals import uar_interval
 from Code.results.run_files import ReportError
-from Code.results.style import figure_bytes
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -19,10 +19,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from Code.data.clips import DataError
-from Code.data.store import read_image
-from Code.results.figures import attention_figure, choose_frames
+from Code.data.loaders import read_image
+from Code.results.figures import attention_figure, choose_frames, figure_bytes
 from Code.results.run_files import ClipRow, ReportError, RunFiles, read_run
-from Code.results.style import figure_bytes
 
 SIDE = 160  # of a frame in pixels: what a figure shows at 150 dpi
 KINDS = (".png", ".svg", ".pdf")

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from Code.training.errors import UsageError
+from Code.common.errors import UsageError
 
 T = TypeVar("T")
 # The others wait this long for one of them, which may be decoding a whole data set into the cache.

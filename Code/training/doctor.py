@@ -5,13 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 
-from Code.data.check import check
-from Code.data.check_table import as_json, as_table
 from Code.data.clips import DataError
-from Code.data.findings import Split
-from Code.training.datasets import at_fold, count_folds, folds_by_list, make_folds, read_split
-from Code.training.inputs import prepare_sample, read_pair, resolve_protocol, settle_folds
-from Code.training.look_over import ShownProgress
+from Code.data.doctor.check import as_json, as_table, check
+from Code.data.doctor.findings import Split
+from Code.training.datasets import (
+    ShownProgress,
+    at_fold,
+    count_folds,
+    folds_by_list,
+    make_folds,
+    prepare_sample,
+    read_pair,
+    read_split,
+    resolve_protocol,
+    settle_folds,
+)
 from Code.training.protocols import Protocol
 
 Splits = dict[str, Split]

@@ -6,6 +6,8 @@
 
 With several seeds there is a folder per seed around it. A fold's result is never given as the whole's: the
 files above are written when the last fold is finished.
+
+What several runs come to: folds pooled and averaged, seeds averaged; as data and as a table.
 """
 
 from __future__ import annotations
@@ -13,20 +15,24 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from scipy.stats import t as student
+
 from Code.training.compute import choose_compute
-from Code.training.datasets import count_folds
-from Code.training.inputs import prepare_sample, resolve_protocol
+from Code.training.datasets import count_folds, prepare_sample, resolve_protocol
 from Code.training.launch import remember_folder
+from Code.training.metrics import confusion_metrics
 from Code.training.protocols import ATTENTIONS
-from Code.training.runs import Run
-from Code.training.session import train
-from Code.training.summaries import fold_summary, fold_table, seed_summary, seed_table
+from Code.training.run import train
+from Code.training.run_folder import Run
 
 
 @dataclass
@@ -130,3 +136,169 @@ def _pool(run: Run, members: list[Member], title: str) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+MEASURES = ("accuracy", "uar")
+ATTENTION_MEASURES = ("attention_correlation", "attention_auc")  # where true importance is known
+NAMES = {"accuracy": "WAR", "uar": "UAR"}
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """mean, std (of the sample; None of one value), range, values; interval: 95 % of the mean, by Student's t."""
+    mean, count = float(np.mean(values)), len(values)
+    std = float(np.std(values, ddof=1)) if count > 1 else None
+    half = float(student.ppf(0.975, count - 1)) * std / math.sqrt(count) if std is not None else None
+    return {
+        "mean": mean,
+        "std": std,
+        "interval": None if half is None else [mean - half, mean + half],
+        "range": [min(values), max(values)],
+        "values": list(values),
+    }
+
+
+def fold_summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What all folds come to.
+
+    Args:
+        results: each fold's results.json, in order.
+
+    Returns:
+        labels, selected_on, num_folds, and under "last" and "best": `pooled` (the metrics of the summed
+        confusion matrices, each clip counting once), `mean_over_folds` (`spread` of accuracy and uar) and
+        `folds` (fold, epoch, accuracy, uar, num_clips, num_skipped).
+    """
+    summary: dict[str, Any] = {
+        "labels": results[0]["labels"],
+        "selected_on": results[0]["selected_on"],
+        "num_folds": len(results),
+    }
+    for which in ("last", "best"):
+        metrics = [result[which] for result in results]
+        confusion = torch.tensor([fold["confusion"] for fold in metrics]).sum(dim=0)
+        pooled = confusion_metrics(
+            confusion,
+            num_listed=sum(fold["num_clips_listed"] for fold in metrics),
+            num_skipped=sum(fold["num_skipped"] for fold in metrics),
+        )
+        # A mean over clips is the mean over folds that weighs each by its clips.
+        weights = [fold["num_clips"] for fold in metrics]
+        pooled["loss"] = float(np.average([fold["loss"] for fold in metrics], weights=weights))
+        summary[which] = {
+            "pooled": pooled,
+            "mean_over_folds": {name: spread([fold[name] for fold in metrics]) for name in MEASURES},
+            "folds": [
+                {
+                    "fold": result["fold"],
+                    **{key: fold[key] for key in ("epoch", *MEASURES, "num_clips", "num_skipped")},
+                }
+                for result, fold in zip(results, metrics, strict=True)
+            ],
+        }
+        for name in ATTENTION_MEASURES:
+            values = [fold.get(name) for fold in metrics]
+            if None not in values:
+                summary[which]["mean_over_folds"][name] = spread(values)
+    return summary
+
+
+def fold_table(summary: dict[str, Any], title: str) -> str:
+    """The summary as Markdown."""
+    last, best = summary["last"], summary["best"]
+    lines = [
+        f"# {title}: {summary['num_folds']} folds, {last['pooled']['num_clips']} clips",
+        "",
+        f"Best epoch of each fold: {summary['selected_on']}. Intervals are 95 %: Wilson's for the pooled WAR, "
+        "Student's t for means over folds.",
+        "",
+        "| fold | clips | last epoch: WAR % | UAR % | best epoch: WAR % | UAR % |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one, other in zip(last["folds"], best["folds"], strict=True):
+        cells = " | ".join(percent(fold[name]) for fold in (one, other) for name in MEASURES)
+        lines.append(f"| {one['fold']} | {one['num_clips']} | {cells} |")
+    means = " | ".join(
+        mean_of(part["mean_over_folds"][name], part["mean_over_folds"][name]["interval"])
+        for part in (last, best)
+        for name in MEASURES
+    )
+    lines.append(f"| **mean over folds** | | {means} |")
+    pooled = " | ".join(
+        percent(part["pooled"][name]) + (bracket(part["pooled"]["accuracy_interval"]) if name == "accuracy" else "")
+        for part in (last, best)
+        for name in MEASURES
+    )
+    lines.append(f"| **pooled** | {last['pooled']['num_clips']} | {pooled} |")
+    if last["pooled"]["num_skipped"]:
+        lines += ["", f"{last['pooled']['num_skipped']} listed clips were left out: no frames."]
+    for part, name in ((last, "last epoch"), (best, "best epoch")):
+        lines += ["", f"Pooled confusion, {name} (rows true, columns predicted):", ""]
+        lines += confusion_table(summary["labels"], part["pooled"]["confusion"])
+    return "\n".join(lines) + "\n"
+
+
+def seed_summary(seeds: Sequence[int], results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What several seeds come to: `spread` of accuracy and uar, under "last" and "best".
+
+    Args:
+        seeds: in order.
+        results: each seed's results.json; where there are folds, of all folds pooled.
+    """
+    first = results[0]
+    about: dict[str, Any] = {key: first[key] for key in ("labels", "selected_on", "fold", "num_folds") if key in first}
+    summary: dict[str, Any] = {**about, "seeds": list(seeds), "num_clips": first["last"]["num_clips"]}
+    for which in ("last", "best"):
+        metrics = [result[which] for result in results]
+        summary[which] = {name: spread([one[name] for one in metrics]) for name in MEASURES}
+        for name in ATTENTION_MEASURES:
+            values = [one.get(name) for one in metrics]
+            if None not in values:
+                summary[which][name] = spread(values)
+    return summary
+
+
+def seed_table(summary: dict[str, Any], title: str) -> str:
+    """The summary as Markdown."""
+    part = f"fold {summary['fold']} of {summary['num_folds']} alone, " if "fold" in summary else ""
+    if not part and "num_folds" in summary:
+        part = f"{summary['num_folds']} folds pooled, "
+    lines = [
+        f"# {title}: {part}{len(summary['seeds'])} seeds, {summary['num_clips']} clips",
+        "",
+        f"Best epoch: {summary['selected_on']}.",
+        "",
+        "| seed | last epoch: WAR % | UAR % | best epoch: WAR % | UAR % |",
+        "|---|---|---|---|---|",
+    ]
+    columns = [summary[which][name] for which in ("last", "best") for name in MEASURES]
+    for index, seed in enumerate(summary["seeds"]):
+        lines.append(f"| {seed} | {' | '.join(percent(column['values'][index]) for column in columns)} |")
+    lines.append(f"| **mean ± deviation** | {' | '.join(mean_of(column) for column in columns)} |")
+    ranges = (f"{percent(column['range'][0])} - {percent(column['range'][1])}" for column in columns)
+    lines.append(f"| **range** | {' | '.join(ranges)} |")
+    return "\n".join(lines) + "\n"
+
+
+def confusion_table(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[str]:
+    """A confusion matrix as lines of Markdown."""
+    safe = [label.replace("|", "\\|") for label in labels]
+    lines = [f"| | {' | '.join(safe)} |", "|---" * (len(safe) + 1) + "|"]
+    return lines + [f"| {name} | {' | '.join(map(str, row))} |" for name, row in zip(safe, confusion, strict=True)]
+
+
+def percent(share: float) -> str:
+    """0.98765 -> 98.77"""
+    return f"{100 * share:.2f}"
+
+
+def mean_of(values: dict[str, Any], interval: Sequence[float] | None = None) -> str:
+    """`mean ± deviation`, and the interval of the mean if there is one."""
+    text = percent(values["mean"])
+    if values["std"] is not None:
+        text += f" ± {percent(values['std'])}"
+    return text + (bracket(interval) if interval else "")
+
+
+def bracket(interval: Sequence[float]) -> str:
+    """` [96.9, 99.5]`"""
+    return f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"

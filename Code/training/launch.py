@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from Code.common.errors import UsageError
 from Code.training import distributed
-from Code.training.errors import UsageError
 
 # What may differ between the two halves of a resumed run: the machine, not the experiment.
 MACHINE_FLAGS = {

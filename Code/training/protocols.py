@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from Code.data.ckplus import CKPLUS_LABELS
 from Code.data.clips import AFEW_LABELS
-from Code.data.dfew import DFEW_FOLDS, DFEW_LABELS, DFEW_TEST_LIST, DFEW_TRAIN_LIST
-from Code.data.ferplus import FERPLUS_LABELS
-from Code.data.ferv39k import FERV39K_LABELS, FERV39K_TEST_LIST, FERV39K_TRAIN_LIST
+from Code.data.readers.ckplus import CKPLUS_LABELS
+from Code.data.readers.dfew import DFEW_FOLDS, DFEW_LABELS, DFEW_TEST_LIST, DFEW_TRAIN_LIST
+from Code.data.readers.ferplus import FERPLUS_LABELS
+from Code.data.readers.ferv39k import FERV39K_LABELS, FERV39K_TEST_LIST, FERV39K_TRAIN_LIST
 
 ATTENTIONS = {0: "self-attention", 1: "relation-attention", 2: "score-fusion"}
 

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from Code.common.commandline import run_script
+from Code.common.errors import UsageError
 from Code.network.checkpoints import save_atomically
 from Code.network.pretrained import CheckpointError, load_fan, read_checkpoint
 from Code.results.run_files import ReportError, read_run
-from Code.training.errors import UsageError
 from Code.training.protocols import PROTOCOLS
-from Code.training.setup import run_script
 
 INPUT = "RGB, or grey as three equal channels, in [0, 1]; no mean/std normalisation"
 PLACES = ("train_root", "val_root", "train_list", "val_list")  # where data lay on one machine

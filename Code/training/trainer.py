@@ -1,4 +1,7 @@
-"""From the first epoch to the results: what every training of the project goes through."""
+"""From the first epoch to the results: what every training of the project goes through.
+
+How the learning rate goes over a training, and averages of weights over its steps.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from Code.common.errors import TrainingDivergedError
 from Code.data.loaders import TrainingBatches
 from Code.network.fan import FAN
 from Code.network.pretrained import CheckpointError, read_checkpoint
 from Code.training import distributed
-from Code.training.board import is_shown
 from Code.training.compute import Compute
-from Code.training.engine import Evaluation, Loss, Transform, train_one_epoch
-from Code.training.errors import TrainingDivergedError
-from Code.training.interruption import deferred
-from Code.training.judging import Judged, epoch_line, judge
-from Code.training.progress import EpochProgress, joined
-from Code.training.runs import LAST, Run, checkpoint_payload
-from Code.training.saving import Keeper
+from Code.training.engine import Evaluation, Judged, Loss, Transform, epoch_line, judge, train_one_epoch
+from Code.training.epoch_state import EpochProgress, joined
+from Code.training.run_folder import LAST, Run, checkpoint_payload
+from Code.training.stopping import Keeper, deferred
+from Code.training.tensorboard import is_shown
 
 
 @dataclass
@@ -294,3 +297,43 @@ def write_outcome(
     run.write_predictions(table.labels, table.names, table.targets.tolist(), evaluation)
     if judged.clips is not None:
         run.write_attention(judged.clips, evaluation, judged.intensities)
+
+
+def per_step(schedule: Callable[[float], float], steps_per_epoch: int) -> Callable[[int], float]:
+    """A LambdaLR function from one of the epoch: schedule(epochs done, fractional) -> factor."""
+    return lambda step: schedule(step / steps_per_epoch)
+
+
+def decay_after(epochs: Sequence[float], factor: float) -> Callable[[float], float]:
+    """x factor after each of these numbers of epochs (AFEW: 60 and 120 of 180)."""
+    return lambda done: factor ** sum(done >= at for at in epochs)
+
+
+def one_cycle(epochs: float, warm_up: float = 0.2, first: float = 0.1, last: float = 0.001) -> Callable[[float], float]:
+    """Cosine up from `first` over the `warm_up` share of the epochs, then cosine down to `last`."""
+
+    def factor(done: float) -> float:
+        share = min(done / epochs, 1.0)
+        if share < warm_up:
+            begin, end, position = first, 1.0, share / warm_up
+        else:
+            begin, end, position = 1.0, last, (share - warm_up) / (1 - warm_up)
+        return end + (begin - end) * (1 + float(np.cos(np.pi * position))) / 2
+
+    return factor
+
+
+def averaged(model: FAN, decay: float) -> AveragedModel:
+    """An exponential moving average of weights and batch-norm statistics, quick at first: decay
+    min(decay, (1 + n) / (10 + n)) after n steps."""
+
+    def update(averages: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
+        steps = int(steps)
+        weight = 1 - min(decay, (1 + steps) / (10 + steps))
+        for average, value in zip(averages, current, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value.to(average.dtype), weight)
+            else:
+                average.copy_(value)  # batch counters
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)

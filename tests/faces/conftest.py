@@ -15,10 +15,10 @@ from PIL import Image
 
 import Predict_Video
 import Prepare_Faces
-from Code.data.sample_clip import SampleSpec, draw_clip
+from Code.common.commandline import run_script
+from Code.data.sample.clip import SampleSpec, draw_clip
 from Code.network.fan import FAN
 from Code.network.pretrained import save_atomically, to_published
-from Code.training.setup import run_script
 
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 SIZE = 40  # input side of the tiny networks

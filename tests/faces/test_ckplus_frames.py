@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 import Demo_AFEW_Attention
-from Code.data.ckplus import CKPLUS_LABELS, EMOTION_NUMBERS, read_ckplus
 from Code.data.folds import folds_by_person
+from Code.data.readers.ckplus import CKPLUS_LABELS, EMOTION_NUMBERS, read_ckplus
 from Code.network.fan import FAN
 from Code.network.pretrained import save_atomically
 from tests.faces.conftest import SIZE, run_main

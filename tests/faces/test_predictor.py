@@ -12,13 +12,19 @@ from PIL import Image
 
 from Code import Predictor
 from Code.data.clips import DataError
-from Code.data.store import read_image
+from Code.data.loaders import read_image
 from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes, align_face
-from Code.faces.choice import default_checkpoint, find_checkpoint, trained_for
 from Code.faces.detect import Detector
-from Code.faces.windows import windows
+from Code.faces.prediction import windows
 from Code.network.fan import FAN
-from Code.network.pretrained import CheckpointError, save_atomically, to_published
+from Code.network.pretrained import (
+    CheckpointError,
+    default_checkpoint,
+    find_checkpoint,
+    save_atomically,
+    to_published,
+    trained_for,
+)
 
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")

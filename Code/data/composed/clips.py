@@ -1,4 +1,8 @@
-"""The splits of `--dataset composed`: training clips that are made when they are read, validation clips in files.
+"""The pixels of composed frames: a still, spoiled, moved and lit, in one resampling step.
+
+Every frame is computed alone, by elementwise arithmetic: its pixels do not depend on the frames it is read with.
+
+The splits of `--dataset composed`: training clips that are made when they are read, validation clips in files.
 
 Training: clip number c of epoch e is composed from `numpy.random.default_rng([seed, TRAIN, e, c])`, whatever was
 read before and by which process, and is another one in every epoch. Validation (PublicTest) and test (PrivateTest)
@@ -11,6 +15,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -20,16 +25,98 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from tqdm import tqdm
 
-from Code.data.afew import read_folders
 from Code.data.clips import Clip, ClipSet, DataError
-from Code.data.composed.frames import render
-from Code.data.composed.plan import VERSION, ComposedSpec, Course, plan_course
-from Code.data.composed.stills import Stills, choose_stills
-from Code.data.ferplus import FERPLUS_LABELS, SPLITS, FERPlusSplit, read_ferplus
+from Code.data.composed.plan import VERSION, ComposedSpec, Course, Stills, choose_stills, plan_course
+from Code.data.readers.afew import read_folders
+from Code.data.readers.ferplus import FERPLUS_LABELS, SPLITS, FERPlusSplit, read_ferplus
+
+_SIGMA = (2.5, 4.5)  # of the blur, in pixels of a still of 48
+_CROP = (0.3, 0.5)  # scale of a bad crop: what part of the still's side is seen
+_TURN = (math.radians(70), math.radians(180))
+_DARK = (0.06, 0.2)  # contrast that is left
+_GRAIN = 0.03  # deviation of a dark frame's noise
+_BRIGHT = (0.08, 0.25)  # contrast that is left below white
+_COVER = (0.55, 0.85)  # half sides of an occluder, of half the picture's side
+
+
+def render(images: np.ndarray, course: Course, size: int) -> Tensor:
+    """Draws frames.
+
+    Args:
+        images: uint8 [N, 48, 48], the stills that `course.still` counts.
+        course: of T frames.
+        size: side of the result, pixels.
+
+    Returns:
+        uint8 [T, 1, size, size].
+    """
+    sources = images[course.still].astype(np.float32) / 255  # [T, 48, 48]
+    pose, light = course.pose.copy(), course.light.copy()
+    for at, kind in enumerate(course.kind):
+        spoil = course.spoil[at]
+        if kind == "blurred":
+            sources[at] = gaussian_filter(sources[at], _between(_SIGMA, spoil[0]), mode="nearest")
+        elif kind == "turned":
+            pose[at, 1] += _between(_TURN, spoil[0]) * (1 if spoil[1] < 0.5 else -1)
+        elif kind == "cropped":
+            scale = _between(_CROP, spoil[0])
+            pose[at, 2] = scale
+            # Off the centre, so that the window shows less than half of the face, and stays within the still.
+            angle, reach = 2 * math.pi * spoil[1], min(0.55, 0.95 - scale)
+            pose[at, 3:] = reach * math.cos(angle), reach * math.sin(angle)
+    pictures = _moved(torch.from_numpy(sources), pose, size)  # [T, size, size]
+    mean = pictures.mean(dim=(1, 2), keepdim=True)
+    contrast, brightness = torch.from_numpy(light.astype(np.float32)).T[:, :, None, None]
+    pictures = (pictures - mean) * contrast + mean + brightness
+    for at, kind in enumerate(course.kind):
+        spoil = course.spoil[at]
+        if kind == "occluded":
+            pictures[at] = _occluded(pictures[at], spoil)
+        elif kind == "dark":
+            grain = np.random.default_rng(course.noise[at]).normal(0, _GRAIN, (size, size)).astype(np.float32)
+            pictures[at] = pictures[at].clamp(0, 1) * _between(_DARK, spoil[0]) + torch.from_numpy(grain)
+        elif kind == "bright":
+            pictures[at] = 1.02 - (1 - pictures[at].clamp(0, 1)) * _between(_BRIGHT, spoil[0])
+    return pictures.clamp_(0, 1).mul_(255).round_().to(torch.uint8)[:, None]
+
+
+def _between(ends: tuple[float, float], share: float) -> float:
+    return float(ends[0] + (ends[1] - ends[0]) * share)
+
+
+def _moved(sources: Tensor, pose: np.ndarray, size: int) -> Tensor:
+    """Resamples stills [T, 48, 48] to [T, size, size]; beyond their border it goes on as it ends."""
+    mirror, _, scale, right, down = torch.from_numpy(pose.astype(np.float32)).T[:, :, None, None]
+    axis = (torch.arange(size, dtype=torch.float32) + 0.5) * (2 / size) - 1
+    x, y = axis[None, None, :] * mirror, axis[None, :, None]
+    # float64 angles: cos and sin of whole vectors may differ from those of single values in float32
+    cos, sin = (torch.from_numpy(f(pose[:, 1]).astype(np.float32))[:, None, None] for f in (np.cos, np.sin))
+    across = scale * (cos * x - sin * y) + right
+    along = scale * (sin * x + cos * y) + down
+    grid = torch.stack([across, along], dim=-1)  # [T, size, size, 2]
+    moved = F.grid_sample(sources[:, None], grid, padding_mode="border", align_corners=False)
+    return moved[:, 0]
+
+
+def _occluded(picture: Tensor, spoil: np.ndarray) -> Tensor:
+    """Lays a shaded, slanted block over most of a face."""
+    size = len(picture)
+    axis = (torch.arange(size, dtype=torch.float32) + 0.5) * (2 / size) - 1
+    centre = (spoil[:2] - 0.5) * 0.5
+    wide, high = _between(_COVER, spoil[2]), _between(_COVER, spoil[3])
+    angle = (spoil[4] - 0.5) * math.pi / 3
+    x, y = axis[None, :] - float(centre[0]), axis[:, None] - float(centre[1])
+    across, along = math.cos(angle) * x + math.sin(angle) * y, math.cos(angle) * y - math.sin(angle) * x
+    shade = 0.1 + 0.8 * float(spoil[5]) + 0.15 * across
+    return torch.where((across.abs() < wide) & (along.abs() < high), shade, picture)
+
 
 TRAIN, VAL, TEST = 0, 1, 2
 USAGES = ("Training", "PublicTest", "PrivateTest")

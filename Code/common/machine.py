@@ -1,0 +1,62 @@
+"""How the C library hands memory to a CPU's tensors.
+
+By default glibc gives every block above some 32 MiB back to the system when it is freed, and takes new pages for the
+next one: each step of a training then spends its time on page faults, and on zeroing memory that it overwrites.
+Keeping the blocks makes a step of ResNet18 on 224 x 224 frames 15 % faster (benchmarks/throughput.py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+
+# mallopt(3), malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+INT_MAX = 2**31 - 1
+
+
+def keep_freed_memory() -> bool:
+    """From now on, freed blocks stay with this process, up to 2 GiB beyond its highest block in use.
+
+    To be called before the work: blocks that are in use already are given back as ever.
+
+    Returns:
+        Whether the C library took it; False where it is not glibc (macOS, Windows, musl): nothing changes there.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return mallopt(M_MMAP_MAX, 0) == 1 and mallopt(M_TRIM_THRESHOLD, INT_MAX) == 1
+
+
+def total_memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or its container's limit."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = _number_in("/sys/fs/cgroup/memory.max")
+    return memory if limit is None else min(memory, limit)
+
+
+def free_memory() -> int:
+    """Bytes of it that are not in use, the file cache counted as free; all of it where the system does not say."""
+    free = total_memory()
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        free = min(free, int(lines["MemAvailable"].split()[0]) * 1024)
+    except (OSError, KeyError, ValueError):
+        pass  # not Linux
+    return free
+
+
+def _number_in(path: str) -> int | None:
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):  # no such file, or "max"
+        return None
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

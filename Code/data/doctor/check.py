@@ -1,0 +1,237 @@
+"""The dataset doctor: what is wrong with a data set, or suspicious, before a training depends on it.
+
+It works on `ClipSet`s, so on what any reader gives. An error is what a training would refuse, sooner or later; a
+warning is what it would swallow, and what may make its numbers lie; a note says what is merely worth knowing.
+
+The doctor's report as a table for people, and as plain values for programs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from Code.data.doctor.files import ClipFacts, Progress, content_checks, frame_checks, scan
+from Code.data.doctor.findings import BOTH, Check, Split
+from Code.data.doctor.names import name_checks
+from Code.data.lists import printable
+
+STATUS = {"note": 0, "warning": 1, "error": 2}
+
+
+@dataclass
+class ClassRow:
+    """A class of one split: its number of clips and frames, the shortest, the median and the longest clip."""
+
+    clips: int
+    frames: int
+    shortest: int
+    median: float
+    longest: int
+
+
+@dataclass
+class Report:
+    """What the doctor found.
+
+    Attributes:
+        labels: class names in the order of their indices.
+        classes: split -> a row per class.
+        checks: everything that was looked for, found or not.
+        advice: what to do about errors of lists and folders.
+        decoded: every image was decoded; else only headers were looked at.
+        frames: image files looked at.
+        seconds: how long it took.
+    """
+
+    labels: tuple[str, ...]
+    classes: dict[str, list[ClassRow]]
+    checks: list[Check]
+    advice: list[str]
+    decoded: bool
+    frames: int
+    seconds: float
+
+    @property
+    def status(self) -> int:
+        """0 clean, 1 with warnings, 2 with errors."""
+        return max((STATUS[check.level] for check in self.checks if check.found), default=0)
+
+    def found(self, level: str) -> list[Check]:
+        """The checks of a level that found something."""
+        return [check for check in self.checks if check.found and check.level == level]
+
+
+def check(
+    splits: Mapping[str, Split],
+    other_folds: Sequence[Mapping[str, Split]] = (),
+    *,
+    num_frames: int = 3,
+    known_labels: tuple[str, ...] | None = None,
+    decode: bool = True,
+    headers: bool = True,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Examines the two splits of a data set.
+
+    Args:
+        splits: "train" and "val", as a reader gave them; of several folds the first.
+        other_folds: further splits of the same clips, whose names and lists are looked at as well.
+        num_frames: K, frames of a training sample; shorter training clips repeat frames.
+        known_labels: the class order of the data set's protocol, where it has one.
+        decode: decode every image and compare contents; else read headers only (the quick part).
+        headers: look into image files at all; False leaves it at names.
+        workers: processes that decode; None takes one per core.
+        progress: is called with (frames done, frames in all).
+
+    Raises:
+        DataError: a worker process died.
+    """
+    begun = time.monotonic()
+    # A clip that is in both splits is looked at once.
+    filed = {name: split for name, split in splits.items() if not split.clips or split.clips.in_files}
+    unique = {(clip.folder, clip.frames): clip for split in filed.values() for clip in split}
+    scanned: dict[tuple[str, tuple[str, ...]], ClipFacts] = {}
+    if headers:
+        facts = scan(list(unique.values()), decode=decode, workers=workers, progress=progress)
+        scanned = dict(zip(unique, facts, strict=True))
+    by_split = {
+        name: [scanned[clip.folder, clip.frames] for clip in split] if headers else [] for name, split in filed.items()
+    }
+    checks = name_checks(splits, num_frames, known_labels)
+    for fold in other_folds:
+        _add(checks, name_checks(fold, num_frames, known_labels))
+    if len(filed) < len(splits):
+        notes = {name: split.clips.notes if split.clips else [] for name, split in splits.items()}
+        checks.append(Check.of("remarks on what clips are composed of", "note", notes))
+    if headers:
+        checks += frame_checks(filed, by_split)
+        if decode:
+            checks += content_checks(filed, by_split)
+    labels = next((split.clips.labels for split in splits.values() if split.clips), known_labels or ())
+    return Report(
+        labels=labels,
+        classes={name: _class_rows(split, len(labels)) for name, split in splits.items()},
+        checks=checks,
+        advice=list(dict.fromkeys(line for split in splits.values() if split.error for line in split.error.advice)),
+        decoded=headers and decode,
+        frames=sum(map(len, unique.values())) if headers else 0,
+        seconds=time.monotonic() - begun,
+    )
+
+
+def _add(checks: list[Check], of_fold: list[Check]) -> None:
+    """Adds what another fold has that is not yet known: most faults are found in every fold."""
+    by_name = {check.name: check for check in checks}
+    for check in of_fold:
+        known = by_name.get(check.name)
+        if known is None:
+            checks.append(check)
+            continue
+        new = [item for item in check.items if item not in known.items]
+        if new:
+            split = next(name for name, count in check.counts.items() if count)
+            known.counts[split] = known.counts.get(split, 0) + len(new)
+            known.items += new
+
+
+def _class_rows(split: Split, num_classes: int) -> list[ClassRow]:
+    rows = []
+    for label in range(num_classes):
+        lengths = [len(clip) for clip in split if clip.label == label] or [0]
+        clips = sum(clip.label == label for clip in split)
+        rows.append(ClassRow(clips, sum(lengths), min(lengths), float(np.median(lengths)), max(lengths)))
+    return rows
+
+
+_SHOWN = 5
+
+
+def as_table(report: Report) -> str:
+    """The report in lines of text: classes, every check with its counts, the findings, the sum."""
+    splits = list(report.classes)
+    head = ["class", *(f"{split} {column}" for split in splits for column in ("clips", "frames", "length"))]
+    rows = [head]
+    for index, label in enumerate(report.labels):
+        row = [f"{index} {printable(label)}"]
+        for split in splits:
+            part = report.classes[split][index]
+            length = f"{part.shortest} - {part.median:g} - {part.longest}" if part.clips else "-"
+            row += [_number(part.clips), _number(part.frames), length]
+        rows.append(row)
+    total = ["all"]
+    for split in splits:
+        parts = report.classes[split]
+        total += [_number(sum(part.clips for part in parts)), _number(sum(part.frames for part in parts)), ""]
+    rows.append(total)
+
+    columns = [*splits, BOTH]
+    found = [["looked for", *columns, ""]]
+    for check in report.checks:
+        cells = [_number(check.counts[column]) if column in check.counts else "" for column in columns]
+        found.append([check.name, *cells, check.level if check.found else ""])
+
+    lines = [*_aligned(rows), "(length: frames of the shortest, the median and the longest clip)", "", *_aligned(found)]
+    for level in ("error", "warning", "note"):
+        for check in report.found(level):
+            lines += ["", f"{level}: {check.name}: {_number(check.found)}"]
+            lines += [f"  {item}" for item in check.items[:_SHOWN]]
+            if len(check.items) > _SHOWN:
+                lines.append(f"  and {len(check.items) - _SHOWN} more; --json names them all")
+    if report.advice:
+        lines += ["", *report.advice]
+    return "\n".join([*lines, "", conclusion(report)])
+
+
+def conclusion(report: Report) -> str:
+    """The last line: how it stands, and how thoroughly that is known."""
+    errors, warnings = len(report.found("error")), len(report.found("warning"))
+    verdict = {0: "clean", 1: f"usable, {warnings} kinds of warnings", 2: f"not usable, {errors} kinds of errors"}
+    how = "decoded" if report.decoded else "opened, not decoded"
+    speed = f", {report.frames / report.seconds:.0f} frames/s" if report.seconds > 1 else ""
+    return f"{verdict[report.status]}; {_number(report.frames)} frames {how} in {report.seconds:.0f} s{speed}"
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Everything in the report as plain values; each check with all of its items."""
+    return {
+        "status": report.status,
+        "labels": list(report.labels),
+        "classes": {
+            split: [{"label": label, **vars(row)} for label, row in zip(report.labels, rows, strict=True)]
+            for split, rows in report.classes.items()
+        },
+        "checks": [
+            {
+                "name": check.name,
+                "level": check.level,
+                "found": check.found,
+                "counts": check.counts,
+                "items": check.items,
+            }
+            for check in report.checks
+        ],
+        "advice": report.advice,
+        "decoded": report.decoded,
+        "frames": report.frames,
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def _number(value: int) -> str:
+    return f"{value:,}".replace(",", " ")
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns side by side, the first one to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
+    return lines

@@ -1,0 +1,332 @@
+"""All frames of a dataset, looked at or decoded once, many at a time: what the dataset doctor counts.
+
+The doctor's checks of single image files: unreadable ones, sizes, modes.
+
+The doctor's search for copies: clips and frames whose files have the same bytes, whatever their names.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from Code.common.machine import available_cores
+from Code.data.clips import Clip, DataError
+from Code.data.doctor.findings import BOTH, Check, Split
+from Code.data.images import ImageError, ImageFacts, examine, look_at
+from Code.data.lists import printable
+
+Progress = Callable[[int, int], None]
+_TASK_FRAMES = 256  # frames handed to a worker at once
+_WORTH_PROCESSES = 4000  # frames; below, a process takes longer to start than a thread to do the work
+_THREADS = 8  # looking at headers is waiting for the disk, mostly
+
+
+@dataclass
+class ClipFacts:
+    """What the frames of one clip are like.
+
+    Attributes:
+        faults: (kind of `ImageError`, line naming the file) of each frame that cannot be read.
+        traits: trait -> (number of frames that have it, name of the first of them). Traits are
+            ("size", width, height), ("mode", mode), and ("transparent",), ("animated",), ("rotated",).
+        digests: 8 bytes per frame, in order, zero where it cannot be read; empty when only headers were looked at.
+    """
+
+    faults: list[tuple[str, str]] = field(default_factory=list)
+    traits: dict[tuple[str | int, ...], tuple[int, str]] = field(default_factory=dict)
+    digests: bytes = b""
+
+    def add(self, frame: str, facts: ImageFacts) -> None:
+        """Counts one frame."""
+        traits: list[tuple[str | int, ...]] = [("size", facts.width, facts.height), ("mode", facts.mode)]
+        traits += [(name,) for name in ("transparent", "animated", "rotated") if getattr(facts, name)]
+        for trait in traits:
+            count, first = self.traits.get(trait, (0, frame))
+            self.traits[trait] = count + 1, first
+        self.digests += facts.digest
+
+
+def scan(
+    clips: Sequence[Clip], *, decode: bool, workers: int | None = None, progress: Progress | None = None
+) -> list[ClipFacts]:
+    """Looks at every frame of some clips.
+
+    Args:
+        clips: whose frames to look at.
+        decode: decode all pixels and take digests, in worker processes where there is enough to do; else read
+            headers only.
+        workers: processes that decode; None takes one per core.
+        progress: is called with (frames done, frames in all).
+
+    Returns:
+        The facts of each clip, in order.
+
+    Raises:
+        DataError: a worker process died.
+    """
+    lengths = [len(clip) for clip in clips]
+    total, done = sum(lengths), 0
+    facts: list[ClipFacts] = []
+    tasks = list(_tasks(clips))
+    pool = _pool(decode, workers or available_cores(), total)
+    try:
+        for part in pool.map(_scan_clips, tasks, [decode] * len(tasks)):
+            done += sum(lengths[len(facts) : len(facts) + len(part)])
+            facts += part
+            if progress:
+                progress(done, total)
+    except BrokenProcessPool:
+        raise DataError(
+            f"{printable(clips[len(facts)].folder)}: a process died decoding this clip or one of the next; a file "
+            "that crashes the decoder, or too little memory (--workers 1 needs less)"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return facts
+
+
+def _pool(decode: bool, workers: int, frames: int) -> Executor:
+    if not decode:
+        return ThreadPoolExecutor(_THREADS)
+    if workers == 1 or frames < _WORTH_PROCESSES:
+        return ThreadPoolExecutor(workers)
+    # spawn: a process that is forked while other threads run (torch's, say) may hang.
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+
+
+def _tasks(clips: Sequence[Clip]) -> Iterator[list[Clip]]:
+    """Runs of clips of some hundred frames."""
+    task: list[Clip] = []
+    frames = 0
+    for clip in clips:
+        task.append(clip)
+        frames += len(clip)
+        if frames >= _TASK_FRAMES:
+            yield task
+            task, frames = [], 0
+    if task:
+        yield task
+
+
+def _scan_clips(clips: list[Clip], decode: bool) -> list[ClipFacts]:
+    look = examine if decode else look_at
+    all_facts = []
+    for clip in clips:
+        facts = ClipFacts()
+        for index, frame in enumerate(clip.frames):
+            try:
+                facts.add(frame, look(clip.path(index)))
+            except ImageError as error:
+                facts.faults.append((error.kind, str(error)))
+                facts.digests += bytes(8) if decode else b""
+        all_facts.append(facts)
+    return all_facts
+
+
+Facts = Mapping[str, Sequence[ClipFacts]]
+Wanted = Callable[[tuple[Any, ...]], bool]
+_FAULTS = {  # kind of ImageError -> name
+    "not an image": "frames that are no images",
+    "truncated": "frames that break off",
+    "damaged": "frames that cannot be decoded",
+    "empty file": "frames of 0 bytes",
+    "too large": "frames that are too large",
+    "unreadable": "frames that cannot be opened",
+    "missing": "frames that vanished",
+}
+_GREY = {"L", "LA"}
+_USUAL = {"RGB", "L"}
+
+
+def frame_checks(splits: Mapping[str, Split], facts: Facts) -> list[Check]:
+    """See `check`."""
+    total = _counts(facts)
+    sizes = Counter({trait[1:]: count for trait, count in total.items() if trait[0] == "size"})
+    usual = sizes.most_common(1)[0][0] if sizes else (0, 0)
+    grey = sum(count for trait, count in total.items() if trait[0] == "mode" and trait[1] in _GREY)
+    mixed = grey < sizes.total()
+
+    def collect(name: str, level: str, wanted: Wanted) -> Check:
+        return _with_trait(splits, facts, name, level, wanted)
+
+    return [
+        *(_faults(facts, kind, name) for kind, name in _FAULTS.items()),
+        collect(
+            f"frames of another size than {usual[0]} x {usual[1]}, which most have",
+            "warning",
+            lambda trait: trait[0] == "size" and trait[1:] != usual,
+        ),
+        collect(
+            "frames that are not square, and will be squeezed",
+            "warning",
+            lambda trait: trait[0] == "size" and trait[1] != trait[2],
+        ),
+        collect(
+            "grey frames among coloured ones" if mixed else "grey frames",
+            "warning" if mixed else "note",
+            lambda trait: trait[0] == "mode" and trait[1] in _GREY,
+        ),
+        collect(
+            "frames of odd modes, converted to RGB",
+            "warning",
+            lambda trait: trait[0] == "mode" and trait[1] not in _USUAL,
+        ),
+        collect("frames with transparency, which is dropped", "warning", lambda trait: trait[0] == "transparent"),
+        collect("animations, of which the first frame is read", "warning", lambda trait: trait[0] == "animated"),
+        collect("frames turned upright by their EXIF orientation", "warning", lambda trait: trait[0] == "rotated"),
+    ]
+
+
+def _counts(facts: Facts) -> Counter:
+    total: Counter = Counter()
+    for clips in facts.values():
+        for clip in clips:
+            for trait, (count, _) in clip.traits.items():
+                total[trait] += count
+    return total
+
+
+def _faults(facts: Facts, kind: str, name: str) -> Check:
+    lines = {
+        split: [line for clip in clips for found, line in clip.faults if found == kind]
+        for split, clips in facts.items()
+    }
+    return Check.of(name, "error", lines)
+
+
+def _with_trait(splits: Mapping[str, Split], facts: Facts, name: str, level: str, wanted: Wanted) -> Check:
+    """Counts the frames with a wanted trait; a line per value of the trait, with its first frame."""
+    counts = dict.fromkeys(splits, 0)
+    values: dict[str, tuple[int, str]] = {}
+    for split in splits:
+        for clip, clip_facts in zip(splits[split], facts[split], strict=True):
+            for trait, (count, frame) in clip_facts.traits.items():
+                if wanted(trait):
+                    counts[split] += count
+                    value = f"{trait[1]} x {trait[2]}" if trait[0] == "size" else str(trait[-1])
+                    number, first = values.get(value, (0, f"{split} {printable(clip.name)}/{printable(frame)}"))
+                    values[value] = number + count, first
+    items = [
+        f"{count} {value}, first {first}"
+        for value, (count, first) in sorted(values.items(), key=lambda pair: -pair[1][0])
+    ]
+    return Check(name, level, counts, items)
+
+
+@dataclass
+class _Frames:
+    """All frames of a split in one row: digests uint64 [N], and the clip of each, int64 [N]."""
+
+    name: str
+    clips: list[Clip]
+    digests: np.ndarray
+    owners: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def of(cls, name: str, split: Split, facts: Sequence[ClipFacts]) -> _Frames:
+        digests = [np.frombuffer(clip.digests, np.uint64) for clip in facts]
+        lengths = [len(part) for part in digests]
+        return cls(
+            name=name,
+            clips=list(split),
+            digests=np.concatenate([np.empty(0, np.uint64), *digests]),
+            owners=np.repeat(np.arange(len(lengths)), lengths),
+            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        )
+
+    def frame(self, index: np.intp | int) -> str:
+        """`train Fear/3/001.jpg`."""
+        owner = self.owners[index]
+        clip = self.clips[owner]
+        return f"{self.name} {printable(clip.name)}/{printable(clip.frames[index - self.offsets[owner]])}"
+
+
+def content_checks(splits: Mapping[str, Split], facts: Mapping[str, Sequence[ClipFacts]]) -> list[Check]:
+    """See `check`."""
+    rows = {name: _Frames.of(name, split, facts[name]) for name, split in splits.items()}
+    return [
+        _copied_clips(splits, facts),
+        _leaked_frames(rows),
+        *_shared_frames(rows),
+        _repeated_frames(rows),
+    ]
+
+
+def _copied_clips(splits: Mapping[str, Split], facts: Mapping[str, Sequence[ClipFacts]]) -> Check:
+    """Clips with the frames of another one, in its order."""
+    seen: dict[bytes, tuple[str, Clip]] = {}
+    counts = dict.fromkeys([*splits, BOTH], 0)
+    items = []
+    for name, split in splits.items():
+        for clip, clip_facts in zip(split, facts[name], strict=True):
+            if clip_facts.faults or not clip.frames:
+                continue
+            other, original = seen.setdefault(clip_facts.digests, (name, clip))
+            if original is clip or original.folder == clip.folder:  # the same folder is told as such
+                continue
+            counts[name if other == name else BOTH] += 1
+            classes = "" if original.label == clip.label else ", of another class"
+            items.append(f"{name} {printable(clip.name)} = {other} {printable(original.name)}{classes}")
+    return Check("clips that are copies of other clips", "warning", counts, items)
+
+
+def _leaked_frames(rows: Mapping[str, _Frames]) -> Check:
+    """Validation frames that are training frames, too."""
+    name = "val frames that are also train frames"
+    if "train" not in rows or "val" not in rows:
+        return Check(name, "warning", {BOTH: 0}, [])
+    train, val = rows["train"], rows["val"]
+    folders = {clip.folder for clip in train.clips}
+    own = np.array([clip.folder not in folders for clip in val.clips], dtype=bool)  # not one and the same clip
+    leaked = np.isin(val.digests, train.digests[train.digests != 0]) & own[val.owners]
+    order = np.argsort(train.digests, kind="stable")
+    items = []
+    for owner in np.unique(val.owners[leaked]):
+        start, stop = val.offsets[owner : owner + 2]
+        indices = start + np.flatnonzero(leaked[start:stop])
+        source = order[np.searchsorted(train.digests, val.digests[indices[0]], sorter=order)]
+        items.append(f"{len(indices)} of {stop - start} frames, {val.frame(indices[0])} = {train.frame(source)}")
+    return Check(name, "warning", {BOTH: int(leaked.sum())}, items)
+
+
+def _shared_frames(rows: Mapping[str, _Frames]) -> list[Check]:
+    """Frames that several clips of one split have, and those among them that are given several classes."""
+    shared = Check("frames that several clips of a split have", "warning", {}, [])
+    torn = Check("frames that clips of different classes have", "warning", {}, [])
+    for name, row in rows.items():
+        labels = np.array([clip.label for clip in row.clips], dtype=np.int64)
+        for check, group in ((shared, row.owners), (torn, labels[row.owners])):
+            pairs = np.unique(np.stack([row.digests, group.astype(np.uint64)], axis=1), axis=0)
+            digests, groups = np.unique(pairs[:, 0], return_counts=True)
+            several = digests[(groups > 1) & (digests != 0)]
+            check.counts[name] = int(np.isin(row.digests, several).sum())
+            places: dict[int, list[str]] = defaultdict(list)
+            for index in np.flatnonzero(np.isin(row.digests, several[:1000])):
+                places[int(row.digests[index])].append(row.frame(int(index)))
+            check.items += [" = ".join([*same[:3], "..."] if len(same) > 3 else same) for same in places.values()]
+    return [shared, torn]
+
+
+def _repeated_frames(rows: Mapping[str, _Frames]) -> Check:
+    """Frames that repeat an earlier one of their clip: stills, or a video that was sampled too finely."""
+    counts, items = {}, []
+    for name, row in rows.items():
+        pairs = np.stack([row.digests, row.owners.astype(np.uint64)], axis=1)[row.digests != 0]
+        distinct, times = np.unique(pairs, axis=0, return_counts=True)
+        counts[name] = int((times - 1).sum())
+        extra = np.bincount(distinct[:, 1].astype(np.int64), weights=times - 1, minlength=len(row.clips))
+        items += [
+            f"{int(extra[owner])} in {name} {printable(row.clips[owner].name)}"
+            for owner in np.argsort(-extra, kind="stable")[:1000]
+            if extra[owner]
+        ]
+    return Check("frames that repeat another one of their clip", "note", counts, items)

@@ -1,0 +1,104 @@
+"""DFEW: clips from films with 16 000 single and double labels, evaluated in five folds.
+
+    <root>/EmoLabel_DataSplit/train(single-labeled)/set_1.csv     header video_name,label; labels 1 to 7
+    <root>/EmoLabel_DataSplit/test(single-labeled)/set_1.csv
+    <root>/Clip/clip_224x224/00001/<frame>.jpg                    ids of five digits
+
+The reference is Jiang et al., DFEW: A Large-Scale Database for Recognizing Dynamic Facial Expressions in the
+Wild, ACM MM 2020.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Sequence
+
+from Code.data.clips import ClipSet
+from Code.data.lists import (
+    ListedClip,
+    ListError,
+    Report,
+    collect,
+    printable,
+    quoted,
+    read_clips,
+    read_text,
+    require_root,
+    text_lines,
+)
+
+# In the order of the file's numbers, which begin with 1.
+DFEW_LABELS = ("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear")
+DFEW_FOLDS = 5
+DFEW_TRAIN_LIST = "EmoLabel_DataSplit/train(single-labeled)/set_{fold}.csv"
+DFEW_TEST_LIST = "EmoLabel_DataSplit/test(single-labeled)/set_{fold}.csv"
+FRAME_FOLDERS = ("Clip/clip_224x224", "Clip/clip_224x224_16f", "clip_224x224", "clip_224x224_16f")
+_LAYOUT = (
+    "DFEW lies as <root>/Clip/clip_224x224/00001/<frame>.jpg and "
+    "<root>/EmoLabel_DataSplit/{train,test}(single-labeled)/set_1.csv."
+)
+
+
+def read_dfew(
+    root: str | os.PathLike[str],
+    list_file: str | os.PathLike[str],
+    *,
+    labels: Sequence[str] = DFEW_LABELS,
+    skip_empty: bool = False,
+) -> ClipSet:
+    """Reads one official csv of DFEW.
+
+    Args:
+        root: see above; or the folder with the clips' folders itself.
+        list_file: a set_k.csv.
+        labels: the class names, in the order of their indices; the file's numbers mean `DFEW_LABELS`.
+        skip_empty: leave out clips that have no frames instead of raising.
+
+    Returns:
+        The clips, named by their five digits.
+
+    Raises:
+        DataError: everything that is wrong with the list and the folders.
+    """
+    root, list_file = os.fspath(root), os.fspath(list_file)
+    report = Report(f"{root} (listed in {list_file})", layout=_LAYOUT)
+    listed, report.problems = _read_csv(list_file, labels)
+    require_root(root, report, labels)
+    frames = next((path for name in FRAME_FOLDERS if os.path.isdir(path := os.path.join(root, name))), root)
+    return read_clips(frames, listed, labels, skip_empty, report, list_file)
+
+
+def _read_csv(path: str, labels: Sequence[str]) -> tuple[list[ListedClip], list[str]]:
+    try:
+        lines = list(text_lines(read_text(path)))
+    except ListError as error:
+        return [], [str(error)]
+    if not lines:
+        return [], [f"{path}: the list is empty; it begins with the header video_name,label"]
+    number, header = lines[0]
+    if [word.strip(' "').lower() for word in header.split(",")] != ["video_name", "label"]:
+        return [], [f"{path}, line {number}: {quoted(header)} is not DFEW's header video_name,label"]
+    clips, problems = collect(path, lines[1:], lambda line, number: _parse(line, number, labels))
+    if not clips and not problems:
+        problems.append(f"{path}: the list is empty below its header")
+    return clips, problems
+
+
+def _parse(line: str, line_number: int, labels: Sequence[str]) -> ListedClip:
+    """The clip of a line: a name of five digits, a label from 1."""
+    try:
+        row = next(csv.reader([line], strict=True))
+    except csv.Error:
+        row = []
+    if len(row) != 2:
+        raise ValueError(f"{quoted(line)} is malformed; expected video_name,label")
+    name, label = (word.strip() for word in row)
+    # Spreadsheets strip the ids' zeros, some copies of the lists add a suffix.
+    number = re.fullmatch(r"([0-9]{1,9})(?:\.0|\.mp4)?", name)
+    if not number:
+        raise ValueError(f"{quoted(name)} is no clip's number")
+    if not re.fullmatch(r"[1-7](?:\.0)?", label):
+        raise ValueError(f"label {quoted(label)} is not a number from 1 ({DFEW_LABELS[0]}) to 7 ({DFEW_LABELS[-1]})")
+    return ListedClip(printable(number[1]).zfill(5), labels.index(DFEW_LABELS[int(label[0]) - 1]), line_number)

@@ -1,0 +1,257 @@
+"""FER+: 48 x 48 grey faces with the votes of ten annotators each.
+
+Source of the votes and of the rules: Barsoum, Zhang, Canton Ferrer, Zhang: Training Deep Networks for
+Facial Expression Recognition with Crowd-Sourced Label Distribution, ICMI 2016 (arXiv 1608.01041).
+Images come from FER2013, as `fer2013.csv` or as the PNG folders that the FER+ tools write.
+
+FER+ images as a training sees them: which of a split's images count, with which targets.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from Code.data.clips import DataError
+from Code.data.images import open_image
+from Code.data.loaders import ArrayStore, FrameTable
+
+FERPLUS_LABELS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
+VOTE_COLUMNS = (*FERPLUS_LABELS, "unknown", "NF")
+LABEL_MODES = ("majority", "probability", "crossentropy", "multitarget")
+# Usage in the CSV files -> folder of the PNG files
+SPLITS = {"Training": "FER2013Train", "PublicTest": "FER2013Valid", "PrivateTest": "FER2013Test"}
+SIDE = 48
+
+
+@dataclass
+class FERPlusSplit:
+    """One split as it stands in the files, before any rule is applied.
+
+    Attributes:
+        images: uint8 [N, 1, 48, 48].
+        votes: float32 [N, 10], columns as `VOTE_COLUMNS`.
+        names: file name of each image.
+    """
+
+    images: np.ndarray
+    votes: np.ndarray
+    names: list[str]
+
+
+def clean_votes(votes: np.ndarray) -> np.ndarray:
+    """Drops single votes: an emotion that one annotator alone saw counts as an outlier (the paper's rule)."""
+    return np.where(votes > 1, votes, 0).astype(np.float32)
+
+
+def targets_of(votes: np.ndarray, mode: str) -> tuple[np.ndarray, np.ndarray]:
+    """Applies the paper's rules for one label mode.
+
+    After single votes are dropped: `majority` keeps an image whose first emotion has more than half of
+    the votes. `probability` and `crossentropy` take emotions by falling votes until three quarters of
+    the votes are covered, at most three of them; `multitarget` takes those with at least 30 % of the
+    votes. Both drop an image if what they took is half of the votes or less. In every mode an image
+    is dropped when its strongest taken label is `unknown` or `NF` (no face).
+
+    Args:
+        votes: float [N, 10].
+        mode: one of `LABEL_MODES`.
+
+    Returns:
+        targets float32 [N, 8], rows summing to one (zero where dropped), and kept bool [N].
+    """
+    votes = clean_votes(votes)
+    total = votes.sum(axis=1, keepdims=True)
+    top = votes.max(axis=1, keepdims=True)
+    if mode == "majority":
+        taken = (votes == top) & (top > 0.5 * total)
+        kept = taken.any(axis=1)
+    elif mode in ("probability", "crossentropy"):
+        order = np.argsort(-votes, axis=1, kind="stable")
+        ranked = np.take_along_axis(votes, order, axis=1)
+        before = np.cumsum(ranked, axis=1) - ranked
+        taken_ranked = (before < 0.75 * total) & (np.arange(votes.shape[1]) < 3) & (ranked > 0)
+        # `unknown` and `NF` end the list: what they would add is not an emotion.
+        foreign = np.cumsum(order >= len(FERPLUS_LABELS), axis=1) > 0
+        first = np.arange(votes.shape[1]) == 0
+        taken_ranked &= ~foreign | first
+        taken = np.zeros_like(votes, dtype=bool)
+        np.put_along_axis(taken, order, taken_ranked, axis=1)
+        kept = (votes * taken).sum(axis=1) > 0.5 * total[:, 0]
+    elif mode == "multitarget":
+        taken = (votes >= 0.3 * total) & (votes > 0)
+        kept = (votes * taken).sum(axis=1) > 0.5 * total[:, 0]
+    else:
+        raise ValueError(f"label mode {mode!r}: choose one of {', '.join(LABEL_MODES)}")
+    shares = votes * taken
+    kept &= shares.argmax(axis=1) < len(FERPLUS_LABELS)
+    shares = shares[:, : len(FERPLUS_LABELS)]
+    sums = shares.sum(axis=1, keepdims=True)
+    kept &= sums[:, 0] > 0
+    targets = np.divide(shares, sums, out=np.zeros_like(shares), where=(sums > 0) & kept[:, None])
+    return targets.astype(np.float32), kept
+
+
+def read_ferplus(root: Path, workers: int = 2) -> dict[str, FERPlusSplit]:
+    """Reads all three splits from a folder.
+
+    Args:
+        root: holds `fer2013new.csv` and either `fer2013.csv` or the folders FER2013Train,
+            FER2013Valid and FER2013Test.
+        workers: threads that decode PNG files.
+
+    Returns:
+        A split per Usage: Training, PublicTest, PrivateTest.
+
+    Raises:
+        DataError: what is missing or malformed, all of it.
+    """
+    votes_file = root / "fer2013new.csv"
+    problems = []
+    if not votes_file.is_file():
+        problems.append(f"{votes_file}: missing; it comes from github.com/microsoft/FERPlus")
+    pixels_file = root / "fer2013.csv"
+    folders = {usage: root / folder for usage, folder in SPLITS.items()}
+    if not pixels_file.is_file():
+        for folder in folders.values():
+            if not folder.is_dir():
+                problems.append(f"{folder}: missing, and there is no {pixels_file.name} either; see Data/README.md")
+    if problems:
+        raise DataError(problems)
+    rows = _read_votes(votes_file)
+    if pixels_file.is_file():
+        return _from_pixels(pixels_file, rows)
+    return {usage: _from_folder(folder, rows[usage], workers) for usage, folder in folders.items()}
+
+
+@contextmanager
+def _csv_rows(path: Path) -> Iterator[csv.DictReader]:
+    """Opens a CSV file with a header; contents that are no such text become a DataError."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            yield csv.DictReader(file)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file ({error}); download it again") from None
+
+
+def _read_votes(path: Path) -> dict[str, list[tuple[int, str, list[float]]]]:
+    """(row number of the image in fer2013.csv, file name or "", votes) of every line, by Usage."""
+    rows: dict[str, list[tuple[int, str, list[float]]]] = {usage: [] for usage in SPLITS}
+    problems = []
+    with _csv_rows(path) as reader:
+        absent = {"Usage", "Image name", *VOTE_COLUMNS} - set(reader.fieldnames or ())
+        if absent:
+            raise DataError([f"{path}, line 1: columns missing: {', '.join(sorted(absent))}"])
+        for number, row in enumerate(reader):
+            try:
+                votes = [float(row[column]) for column in VOTE_COLUMNS]
+                if not all(0 <= vote <= 10 for vote in votes):
+                    raise ValueError("votes must be 0 to 10")
+                if row["Usage"] not in rows:
+                    raise ValueError(f"Usage {row['Usage']!r} is none of {', '.join(rows)}")
+                rows[row["Usage"]].append((number, (row["Image name"] or "").strip(), votes))
+            except (TypeError, ValueError) as error:
+                problems.append(f"{path}, line {number + 2}: malformed ({error})")
+    if problems:
+        raise DataError(problems)
+    return rows
+
+
+def _from_folder(folder: Path, rows: list[tuple[int, str, list[float]]], workers: int) -> FERPlusSplit:
+    # A line without a file name is an image that the FER+ tools left out: it shows no face.
+    rows = [row for row in rows if row[1]]
+    images = np.empty((len(rows), 1, SIDE, SIDE), dtype=np.uint8)
+
+    def decode(index: int) -> str | None:
+        path = folder / rows[index][1]
+        try:
+            with open_image(str(path)) as image:
+                if image.size != (SIDE, SIDE):
+                    return f"{path}: {image.size[0]} x {image.size[1]} pixels, FER2013 has {SIDE} x {SIDE}"
+                images[index, 0] = np.asarray(image.convert("L"))
+        except DataError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        problems = [problem for problem in pool.map(decode, range(len(rows))) if problem]
+    if problems:
+        raise DataError(problems)
+    return FERPlusSplit(images, np.array([r[2] for r in rows], dtype=np.float32), [r[1] for r in rows])
+
+
+def _from_pixels(path: Path, rows: dict[str, list[tuple[int, str, list[float]]]]) -> dict[str, FERPlusSplit]:
+    """`fer2013.csv` has the lines of `fer2013new.csv` in the same order, with the pixels as text."""
+    by_number = {number: (usage, name, votes) for usage, part in rows.items() for number, name, votes in part}
+    images: dict[str, list[np.ndarray]] = {usage: [] for usage in SPLITS}
+    votes: dict[str, list[list[float]]] = {usage: [] for usage in SPLITS}
+    names: dict[str, list[str]] = {usage: [] for usage in SPLITS}
+    problems = []
+    number = -1
+    with _csv_rows(path) as reader:
+        if not {"pixels", "Usage"} <= set(reader.fieldnames or ()):
+            raise DataError([f"{path}, line 1: columns emotion, pixels, Usage expected"])
+        for number, row in enumerate(reader):
+            usage, name, vote = by_number.get(number, (None, "", []))
+            if usage is None or usage != row["Usage"]:
+                problems.append(f"{path}, line {number + 2}: Usage {row['Usage']!r}, fer2013new.csv says {usage!r}")
+                continue
+            if not name:
+                continue
+            try:
+                pixels = np.array(row["pixels"].split(), dtype=np.int64)
+            except (ValueError, AttributeError):
+                pixels = np.empty(0, dtype=np.int64)
+            if pixels.size != SIDE * SIDE or pixels.min() < 0 or pixels.max() > 255:
+                problems.append(f"{path}, line {number + 2}: {SIDE * SIDE} pixels of 0 to 255 expected")
+                continue
+            images[usage].append(pixels.astype(np.uint8).reshape(1, SIDE, SIDE))
+            votes[usage].append(vote)
+            names[usage].append(name)
+    if number + 1 != len(by_number):
+        problems.append(f"{path}: {number + 1} images, fer2013new.csv has {len(by_number)} lines")
+    if problems:
+        raise DataError(problems)
+    empty = np.empty((0, 1, SIDE, SIDE), dtype=np.uint8)
+    return {
+        usage: FERPlusSplit(
+            np.stack(images[usage]) if images[usage] else empty,
+            np.array(votes[usage], dtype=np.float32).reshape(-1, len(VOTE_COLUMNS)),
+            names[usage],
+        )
+        for usage in SPLITS
+    }
+
+
+def table_of(split: FERPlusSplit, mode: str) -> tuple[FrameTable, ArrayStore]:
+    """The images that a label mode keeps: one-frame clips, with class indices (majority) or class shares."""
+    targets, kept = targets_of(split.votes, mode)
+    if not kept.any():
+        raise DataError(f"fer2013new.csv: label mode {mode} keeps none of {len(kept)} images of a split")
+    names = [name for name, keep in zip(split.names, kept, strict=True) if keep]
+    shares = torch.from_numpy(targets[kept])
+    table = FrameTable(
+        lengths=np.ones(len(names), dtype=np.int64),
+        targets=shares.argmax(dim=1) if mode == "majority" else shares,
+        names=names,
+        labels=FERPLUS_LABELS,
+        listed=len(names),
+        skipped=[],
+    )
+    return table, ArrayStore(split.images[kept])
+
+
+def plurality_table(split: FERPlusSplit) -> tuple[FrameTable, ArrayStore]:
+    """Every image whose most voted label is an emotion, majority or not: the other way to count the test."""
+    kept = (split.votes.argmax(axis=1) < len(FERPLUS_LABELS)) & (split.votes.sum(axis=1) > 0)
+    names = [name for name, keep in zip(split.names, kept, strict=True) if keep]
+    targets = torch.from_numpy(split.votes[kept, : len(FERPLUS_LABELS)].argmax(axis=1))
+    table = FrameTable(np.ones(len(names), dtype=np.int64), targets, names, FERPLUS_LABELS, len(names), [])
+    return table, ArrayStore(split.images[kept])

@@ -1,0 +1,53 @@
+"""FERV39k: clips of 22 scenes in one fixed split.
+
+    <root>/4_setups/All_scenes/train_All.csv      no header; lines `Action/Happy/0267 Happy`
+    <root>/4_setups/All_scenes/test_All.csv
+    <root>/2_ClipsforFaceCrop/Action/Happy/0267/<frame>.jpg
+
+The reference is Wang et al., FERV39k: A Large-Scale Multi-Scene Dataset for Facial Expression Recognition in
+Videos, CVPR 2022.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from Code.data.clips import ClipSet
+from Code.data.lists import Report, read_clips, read_list, require_root
+
+# The same order as in the lists that peers share for it; the official files name classes.
+FERV39K_LABELS = ("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear")
+FERV39K_TRAIN_LIST = "4_setups/All_scenes/train_All.csv"
+FERV39K_TEST_LIST = "4_setups/All_scenes/test_All.csv"
+FRAME_FOLDERS = ("2_ClipsforFaceCrop",)
+_LAYOUT = (
+    "FERV39k lies as <root>/2_ClipsforFaceCrop/Action/Happy/0267/<frame>.jpg and "
+    "<root>/4_setups/All_scenes/{train,test}_All.csv."
+)
+
+
+def read_ferv39k(
+    root: str | os.PathLike[str],
+    list_file: str | os.PathLike[str],
+    *,
+    labels: Sequence[str] = FERV39K_LABELS,
+    skip_empty: bool = False,
+) -> ClipSet:
+    """Reads one official list of FERV39k. It has no header: its first line is a clip.
+
+    Args:
+        root: see above; or the folder with the scenes' folders itself.
+        list_file: of a setup.
+        labels: the class names, in the order of their indices.
+        skip_empty: leave out clips that have no frames instead of raising.
+
+    Raises:
+        DataError: everything that is wrong with the list and the folders.
+    """
+    root, list_file = os.fspath(root), os.fspath(list_file)
+    report = Report(f"{root} (listed in {list_file})", layout=_LAYOUT)
+    listed, report.problems = read_list(list_file, labels, "<Scene>/<Class>/<clip> <Class>", "correct the path")
+    require_root(root, report, labels)
+    frames = next((path for name in FRAME_FOLDERS if os.path.isdir(path := os.path.join(root, name))), root)
+    return read_clips(frames, listed, labels, skip_empty, report, list_file)

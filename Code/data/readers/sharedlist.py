@@ -1,0 +1,137 @@
+"""Lists that peers share (Former-DFER, DFER-CLIP and their like): `<clip folder> <frames> <label index>`.
+
+They exist for DFEW, FERV39k, AFEW and MAFW, have no header, and name folders of the machine they were written
+on: `--root-map OLD=NEW` says where those lie here.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Sequence
+
+from Code.data.clips import ClipSet
+from Code.data.lists import (
+    ListedClip,
+    ListError,
+    Report,
+    collect,
+    is_absolute,
+    printable,
+    quoted,
+    read_clips,
+    read_text,
+    require_root,
+    slashed,
+    text_lines,
+)
+
+# What the indices mean in all of these lists, whatever the dataset's own order is.
+SHARED_LABELS = ("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear")
+_LINE = re.compile(r"(.*\S)\s+(\d{1,9})\s+(\d{1,9})")
+RootMap = Sequence[tuple[str, str]]
+
+
+def is_shared_list(path: str | os.PathLike[str]) -> bool:
+    """Whether a file's first line is of this format; False for a file that cannot be read."""
+    try:
+        first = next(text_lines(read_text(os.fspath(path))), (0, ""))[1]
+    except ListError:
+        return False
+    return _LINE.fullmatch(first) is not None
+
+
+def read_shared_list(
+    root: str | os.PathLike[str],
+    list_file: str | os.PathLike[str],
+    *,
+    labels: Sequence[str] = SHARED_LABELS,
+    meaning: Sequence[str] = SHARED_LABELS,
+    root_map: RootMap = (),
+    skip_empty: bool = False,
+) -> ClipSet:
+    """Reads such a list.
+
+    Args:
+        root: what relative paths are relative to; absolute ones must lie in it or be mapped.
+        list_file: the list.
+        labels: the class names, in the order of their indices here.
+        meaning: the class names, in the order of the list's indices.
+        root_map: (folder there, folder here); the longest that fits a path counts.
+        skip_empty: leave out clips that have no frames instead of raising.
+
+    Returns:
+        The clips, named by their path below the mapped folder or the root. A note says if their frames are
+        not as many as the list says.
+
+    Raises:
+        DataError: everything that is wrong with the list and the folders.
+    """
+    root, list_file = os.fspath(root), os.fspath(list_file)
+    report = Report(f"{root} (listed in {list_file})")
+    listed, foreign = _parse_all(list_file, labels, meaning, _Roots(root, root_map), report.problems)
+    if foreign:
+        shared = posixpath.commonpath([posixpath.dirname(path) for path in foreign]) or "/"
+        report.advice.append(
+            f"The list was written on another machine. Where is {printable(shared)} on this one? "
+            f"--root-map {printable(shared)}=FOLDER"
+        )
+    if any(not item.folder for item in listed):
+        require_root(root, report, labels)
+    return read_clips(root, listed, labels, skip_empty, report, list_file)
+
+
+class _Roots:
+    """Where the folders that a list names lie here."""
+
+    def __init__(self, root: str, root_map: RootMap) -> None:
+        here = slashed(os.path.abspath(root))
+        pairs = [(slashed(old), new) for old, new in root_map]
+        self.pairs = sorted([*pairs, (here, root)], key=lambda pair: -len(pair[0]))
+
+    def locate(self, path: str) -> tuple[str, str] | None:
+        """(name, folder here or "" for below the root) of a listed path; None if no root is known for it."""
+        path = slashed(path)
+        for old, new in self.pairs:
+            prefix = old if old.endswith("/") else old + "/"
+            if path.startswith(prefix):
+                name = path[len(prefix) :]
+                return name, os.path.join(new, *name.split("/"))
+        if is_absolute(path) or path in (".", "..") or path.startswith("../"):
+            return None
+        return path, ""
+
+
+def _parse_all(
+    path: str, labels: Sequence[str], meaning: Sequence[str], roots: _Roots, problems: list[str]
+) -> tuple[list[ListedClip], list[str]]:
+    """The well-formed lines, and the absolute paths for which no root is known."""
+    foreign: list[str] = []
+
+    def parse(line: str, number: int) -> ListedClip:
+        match = _LINE.fullmatch(line)
+        if not match or "\0" in line:
+            raise ValueError(f"{quoted(line)} is malformed; expected <clip folder> <frames> <label index>")
+        index = int(match[3])
+        if index >= len(meaning):
+            known = ", ".join(f"{i} {name}" for i, name in enumerate(meaning))
+            raise ValueError(f"label {index} is unknown; known: {known}")
+        if meaning[index] not in labels:
+            raise ValueError(f"label {index} is {meaning[index]}, which is no class of this dataset")
+        place = roots.locate(match[1])
+        if place is None:
+            if is_absolute(slashed(match[1])):
+                foreign.append(slashed(match[1]))
+            raise ValueError(f"{quoted(match[1])} lies in no folder known here; say where with --root-map OLD=NEW")
+        name, folder = place
+        return ListedClip(name, labels.index(meaning[index]), number, folder=folder, frames=int(match[2]))
+
+    try:
+        listed, wrong = collect(path, text_lines(read_text(path)), parse)
+    except ListError as error:
+        listed, wrong = [], [str(error)]
+    if not listed and not wrong:
+        wrong = [f"{path}: the list is empty; lines are <clip folder> <frames> <label index>"]
+    problems += wrong
+    return listed, foreign

@@ -1,0 +1,394 @@
+"""A run's folder: its log, its checkpoints, its results. What a run writes is written here.
+
+Finding what earlier runs left: the newest best network, the checkpoint to go on from.
+
+Whether a run's folder can be written to and has room, asked before the first epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import errno
+import functools
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import numpy as np
+import torch
+from torch import nn
+
+from Code.common.errors import UsageError, WriteError
+from Code.common.files import free_disk, in_words, save_text
+from Code.data.clips import Clip
+from Code.network.checkpoints import DamagedCheckpointError, read_checkpoint, save_checkpoint
+from Code.network.fan import FAN
+from Code.training import distributed
+from Code.training.compute import Compute, describe_device, git_commit, versions
+from Code.training.engine import Evaluation
+from Code.training.launch import command_line, identity, plain
+from Code.training.protocols import ATTENTIONS
+from Code.training.tensorboard import Board
+
+FORMAT = "emotion-fan/1"
+FINISHED = "finished.json"
+LAST, PREVIOUS = "last.pth", "previous.pth"
+P = ParamSpec("P")
+
+
+def main_only(method: Callable[P, None]) -> Callable[P, None]:
+    """Of several processes only the main one does it: no two write the same file.
+
+    A disk that refuses becomes a `WriteError` that names the file.
+    """
+
+    @functools.wraps(method)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        if not distributed.world().is_main:
+            return
+        try:
+            method(*args, **kwargs)
+        except OSError as error:
+            where = error.filename or args[0].folder  # type: ignore[attr-defined]
+            raise WriteError(f"{where}: cannot be written ({error.strerror or error}); make room") from None
+
+    return guarded
+
+
+class Run:
+    """One run's folder, `<parent>/<date-time>_<dataset>_<attention>/`; several processes share one.
+
+    Args:
+        folder: created if it is not there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"--output {folder}: cannot be made ({error.strerror}); name a folder to write to"
+            ) from None
+        self.board = Board(folder)
+
+    @classmethod
+    def create(cls, parent: Path, dataset: str, at_type: int, suffix: str = "") -> Run:
+        """A new folder under `parent`, named by now; never one that exists."""
+
+        def new_folder() -> Path:
+            name = f"{datetime.now():%Y%m%d-%H%M%S}_{dataset}_{ATTENTIONS[at_type]}{suffix}"
+            folder, count = parent / name, 1
+            while folder.exists():
+                count += 1
+                folder = parent / f"{name}-{count}"
+            return folder
+
+        return cls(distributed.from_main(new_folder))
+
+    @main_only
+    def write_arguments(self, given: argparse.Namespace, resolved: dict[str, Any], compute: Compute) -> None:
+        """Writes args.json: every argument, as given and as resolved, versions, commit and device.
+
+        Args:
+            given: the command line, which `--resume` takes up again.
+            resolved: what a protocol, a checkpoint or the machine filled in.
+        """
+        filled = {name: str(value) if isinstance(value, Path) else value for name, value in resolved.items()}
+        self._write_json(
+            "args.json",
+            {
+                "command": command_line(),
+                "args": {**plain(given), **filled},
+                "given": plain(given),
+                "launch": identity(),
+                "versions": {"python": platform.python_version(), **versions()},
+                "git_commit": git_commit(),
+                "device": describe_device(compute.device),
+                "precision": compute.precision,
+                "threads": torch.get_num_threads(),
+                "processes": distributed.world().size,
+            },
+        )
+
+    @main_only
+    def log(self, line: dict[str, Any]) -> None:
+        """Appends an epoch to log.jsonl and to TensorBoard."""
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self.board.scalars(line)
+
+    @main_only
+    def log_figures(
+        self,
+        epoch: int,
+        labels: Sequence[str],
+        confusion: Sequence[Sequence[int]],
+        clips: Sequence[Clip] | None,
+        evaluation: Evaluation,
+        intensities: Mapping[str, np.ndarray] | None,
+    ) -> None:
+        """Puts the confusion matrix and, where frames have files, a few clips' attention into TensorBoard."""
+        self.board.confusion(epoch, labels, confusion)
+        if clips is not None:
+            self.board.attention(epoch, labels, clips, evaluation, intensities)
+
+    @main_only
+    def log_outcome(self, metrics: dict[str, Any]) -> None:
+        """Puts the run's arguments and what it reached into TensorBoard's table of runs."""
+        path = self.folder / "args.json"
+        if path.exists():
+            self.board.hyperparameters(json.loads(path.read_text(encoding="utf-8"))["args"], metrics)
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The lines of log.jsonl; none if there is no log. A last line that was broken off is left out."""
+        path = self.folder / "log.jsonl"
+        whole = path.read_text(encoding="utf-8").rpartition("\n")[0] if path.exists() else ""
+        return [json.loads(line) for line in whole.splitlines()]
+
+    @main_only
+    def begin_log(self, lines: Sequence[dict[str, Any]] = ()) -> None:
+        """Makes log.jsonl hold these lines, those of the checkpoint that is gone on from, and no others.
+
+        TensorBoard drops what it was shown of later epochs.
+        """
+        save_text("".join(json.dumps(line) + "\n" for line in lines), self.folder / "log.jsonl")
+        self.board.begin_after(lines[-1]["epoch"] if lines else 0)
+
+    @main_only
+    def save(self, name: str, payload: dict[str, Any]) -> None:
+        """Writes a checkpoint file with a checksum; what a new last.pth replaces stays as previous.pth.
+
+        Raises:
+            WriteError: if the disk refuses; what was there before is whole.
+        """
+        previous = self.folder / PREVIOUS if name == LAST else None
+        path = self.folder / name
+        try:
+            save_checkpoint(payload, path, previous=previous)
+        except OSError as error:
+            kept = "; the one before it is whole" if path.exists() else ""
+            raise WriteError(f"{path}: cannot be written ({error.strerror or error}){kept}; make room") from None
+
+    @main_only
+    def clear_leftovers(self) -> None:
+        """Deletes what a process that was killed while it wrote has left: files that were never whole."""
+        for path in self.folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+    @main_only
+    def write_results(
+        self, labels: Sequence[str], results: dict[str, dict[str, Any]], about: dict[str, Any] | None = None
+    ) -> None:
+        """Writes results.json: metrics under "last" and "best" (or under "best" alone, of an evaluation).
+
+        Args:
+            about: said beside them: which fold, how the best epoch was chosen.
+        """
+        self._write_json("results.json", {"labels": list(labels), **(about or {}), **results})
+
+    @main_only
+    def write_summary(self, summary: dict[str, Any], table: str) -> None:
+        """Writes summary.json and summary.md of several runs."""
+        self._write_json("summary.json", summary)
+        (self.folder / "summary.md").write_text(table, encoding="utf-8")
+
+    @main_only
+    def write_rows(self, name: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Writes a CSV file."""
+        with (self.folder / name).open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([header, *rows])
+
+    @main_only
+    def mark_finished(self) -> None:
+        """Notes that everything of this run is written: a fold or seed that is not done again."""
+        self._write_json(FINISHED, {"finished": datetime.now().isoformat(timespec="seconds")})
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether `mark_finished` was reached."""
+        return (self.folder / FINISHED).is_file()
+
+    @main_only
+    def write_predictions(
+        self, labels: Sequence[str], names: Sequence[str], targets: Sequence[int], evaluation: Evaluation
+    ) -> None:
+        """Writes predictions.csv: clip, label, prediction and a probability per class."""
+        probabilities = evaluation.logits.softmax(dim=1)
+        with self._table("predictions.csv", ["clip", "label", "prediction", *labels]) as writer:
+            for name, target, row in zip(names, targets, probabilities, strict=True):
+                writer.writerow([name, labels[target], labels[int(row.argmax())], *(f"{p:.6f}" for p in row.tolist())])
+
+    @main_only
+    def write_attention(
+        self, clips: Sequence[Clip], evaluation: Evaluation, intensities: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        """Writes attention.csv and clips.csv.
+
+        attention.csv: clip, frame, alpha, beta (empty without relation-attention), weight and, where it is known,
+        the true intensity. clips.csv: clip and the folder that holds its frames, for pictures of them.
+        """
+        extra = ["intensity"] if intensities is not None else []
+        with self._table("attention.csv", ["clip", "frame", "alpha", "beta", "weight", *extra]) as writer:
+            for clip, alpha, beta, weight in zip(
+                clips, evaluation.alpha, evaluation.beta, evaluation.weights, strict=True
+            ):
+                for index, frame in enumerate(clip.frames):
+                    relation = "" if beta is None else f"{beta[index]:.6f}"
+                    row = [clip.name, frame, f"{alpha[index]:.6f}", relation, f"{weight[index]:.6f}"]
+                    writer.writerow(row if intensities is None else [*row, f"{intensities[clip.name][index]:.4f}"])
+        with self._table("clips.csv", ["clip", "folder"]) as writer:
+            writer.writerows([clip.name, os.path.abspath(clip.folder)] for clip in clips)
+
+    @contextmanager
+    def _table(self, name: str, header: Sequence[str]) -> Iterator[Any]:
+        """A CSV file's writer. Names of files that are no UTF-8 are kept as they are."""
+        with (self.folder / name).open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.writer(file)
+            writer.writerow(header)
+            yield writer
+
+    def close(self) -> None:
+        """Closes the TensorBoard file."""
+        self.board.close()
+
+    def _write_json(self, name: str, content: dict[str, Any]) -> None:
+        save_text(json.dumps(content, indent=1) + "\n", self.folder / name)
+
+
+def checkpoint_payload(
+    model: FAN,
+    *,
+    labels: Sequence[str],
+    image_size: int,
+    dataset: str,
+    protocol: dict[str, Any],
+    precision: str,
+    epoch: int,
+    metrics: dict[str, Any],
+    training: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A checkpoint that describes itself, of plain data and tensors only.
+
+    Args:
+        training: what resuming needs (optimiser, schedule, ...); None for a checkpoint to use only.
+    """
+    return {
+        "format": FORMAT,
+        "state_dict": {name: value.detach().cpu() for name, value in model.state_dict().items()},
+        "at_type": model.at_type,
+        "labels": list(labels),
+        "image_size": image_size,
+        "dataset": dataset,
+        "protocol": {k: list(v) if isinstance(v, tuple) else v for k, v in protocol.items()},
+        "precision": precision,
+        "epoch": epoch,
+        "metrics": metrics,
+        "training": training,
+    }
+
+
+def newest_whole(folder: Path) -> Path:
+    """The checkpoint that `--resume` goes on from: last.pth, or previous.pth where that is damaged, and says so.
+
+    Raises:
+        CheckpointError: if neither can be read; about last.pth.
+    """
+    last, previous = folder / LAST, folder / PREVIOUS
+    try:
+        read_checkpoint(last)
+    except DamagedCheckpointError as error:
+        if not previous.is_file():
+            raise
+        read_checkpoint(previous)
+        if distributed.world().is_main:
+            print(f"warning: {error}; going on from {previous}, the checkpoint before it", file=sys.stderr)
+        return previous
+    return last
+
+
+def newest_best(parent: Path, dataset: str, at_type: int | None = None, fold: int | None = None) -> Path | None:
+    """The newest best.pth of a dataset (and attention) below `parent`; None if there is none.
+
+    Args:
+        fold: of this fold. Without it, networks of single folds are not looked at.
+    """
+    attention = "*" if at_type is None else ATTENTIONS[at_type]
+    name = f"*_{dataset}_{attention}"
+    if fold is None:
+        words = ATTENTIONS.values() if at_type is None else [ATTENTIONS[at_type]]
+        patterns = [f"*_{dataset}_{word}{end}" for word in words for end in ("", "-[0-9]*")]
+    else:
+        patterns = [f"{name}{fold_suffix(fold)}", f"{name}{fold_suffix(fold)}-[0-9]*", f"{name}_folds*/fold-{fold:02d}"]
+    found = [path for pattern in patterns for path in parent.glob(f"{pattern}/best.pth")]
+    return max(found, key=lambda path: (path.relative_to(parent).parts[0], path.stat().st_mtime), default=None)
+
+
+def fold_suffix(fold: int | None) -> str:
+    """The end of a folder's name that says it holds one fold's results only."""
+    return "" if fold is None else f"_fold-{fold}"
+
+
+CHECKPOINTS = ("last.pth", "previous.pth", "best.pth")
+SPARE = 16 * 2**20  # log, results, report, TensorBoard
+
+
+def checkpoint_bytes(model: nn.Module) -> int:
+    """About the size of a checkpoint to resume from: weights, and a momentum as large."""
+    weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    return 2 * weights + 2**20
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Makes sure that `folder` can hold a run: last, previous and best checkpoint, and one being written.
+
+    Asks the file system for the room and gives it back at once: a quota or a limit on the size of files shows
+    itself only so.
+
+    Args:
+        folder: made if it is not there.
+        size: of a checkpoint, bytes.
+
+    Raises:
+        WriteError: one line.
+    """
+    present = [name for name in CHECKPOINTS if (folder / name).exists()]
+    wanted = (len(CHECKPOINTS) + 1 - len(present)) * size + SPARE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = free_disk(folder)
+    except OSError as error:
+        raise WriteError(f"--output {folder}: cannot be made ({error.strerror}); name a folder to write to") from None
+    if free < wanted:
+        raise WriteError(
+            f"--output {folder}: {in_words(free)} are free, but a run needs about {in_words(wanted)} "
+            f"(checkpoints of {in_words(size)}); free some room, or name another folder"
+        )
+    probes = [folder / f".room-{number}.{os.getpid()}.tmp" for number in range(-(-(wanted - SPARE) // size))]
+    try:
+        for probe in probes:
+            with probe.open("xb") as file:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, size)
+                else:
+                    file.write(b"\0")
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            what = f"has no room for {len(probes)} checkpoints of {in_words(size)}"
+            raise WriteError(
+                f"--output {folder}: {what} ({error.strerror}); free some room, or name another folder"
+            ) from None
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that reserves nothing
+            raise WriteError(
+                f"--output {folder}: cannot be written to ({error.strerror}); name a folder to write to"
+            ) from None
+    finally:
+        for probe in probes:
+            probe.unlink(missing_ok=True)

@@ -1,0 +1,127 @@
+"""What TensorBoard shows of a run: scalars, the confusion matrix, a few fixed clips' attention, hyperparameters."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from Code.data.clips import Clip, DataError
+from Code.data.loaders import read_image
+from Code.results.curves import confusion_figure
+from Code.results.figures import attention_figure, choose_frames, figure_bytes
+from Code.training.engine import Evaluation
+
+SHOWN_CLIPS = 4
+SHOWN_TIMES = 5  # times in a training that figures are drawn: each takes seconds
+SIDE = 96
+
+
+class Board:
+    """The TensorBoard events of a run's folder; the file appears with the first thing that is shown."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._writer: SummaryWriter | None = None
+        self._begin: int | None = None
+
+    def begin_after(self, epoch: int) -> None:
+        """What was shown of later epochs is void: a run that was interrupted shows them again."""
+        self._begin = epoch + 1
+
+    @property
+    def writer(self) -> SummaryWriter:
+        """The open events file."""
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self.folder), purge_step=self._begin)
+        return self._writer
+
+    def scalars(self, line: Mapping[str, Any]) -> None:
+        """The numbers of a line of the log."""
+        for name, value in line.items():
+            if name != "epoch" and isinstance(value, int | float):
+                self.writer.add_scalar(name.replace("_", "/", 1), value, line["epoch"])
+        self.writer.flush()
+
+    def confusion(self, epoch: int, labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> None:
+        """The validation clips' confusion matrix after an epoch."""
+        self._picture("val/confusion", confusion_figure(confusion, labels), epoch)
+
+    def attention(
+        self,
+        epoch: int,
+        labels: Sequence[str],
+        clips: Sequence[Clip],
+        evaluation: Evaluation,
+        intensities: Mapping[str, np.ndarray] | None,
+    ) -> None:
+        """Attention figures of a few clips, the same ones after every epoch, spread over the list."""
+        for at in fixed_clips(len(clips)):
+            clip, weights = clips[at], evaluation.weights[at]
+            shown = choose_frames(weights, 10)
+            try:
+                frames = np.stack([read_image(clip.path(index), SIDE) for index in shown])
+            except DataError:
+                continue  # the store may hold frames whose files are gone: a picture less ends no training
+            probabilities = evaluation.logits[at].softmax(dim=0)
+            figure = attention_figure(
+                frames,
+                evaluation.alpha[at],
+                weights,
+                title=clip.name,
+                label=clip.label,
+                prediction=int(probabilities.argmax()),
+                probabilities=probabilities.numpy(),
+                labels=labels,
+                intensity=None if intensities is None else intensities[clip.name],
+                shown=shown,
+            )
+            self._picture(f"attention/{clip.name}", figure, epoch)
+
+    def hyperparameters(self, arguments: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+        """Arguments beside what they led to, for TensorBoard's table of runs."""
+        plain = {
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for name, value in arguments.items()
+            if value is not None
+        }
+        reached = {
+            f"hparam/{name}": float(metrics[name])
+            for name in ("accuracy", "uar", "loss", "attention_correlation")
+            if metrics.get(name) is not None
+        }
+        # SummaryWriter.add_hparams would open a second events file in the run's folder.
+        file_writer = self.writer._get_file_writer()
+        for summary in hparams(plain, reached):
+            file_writer.add_summary(summary)
+        for name, value in reached.items():
+            self.writer.add_scalar(name, value)
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Closes the events file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _picture(self, tag: str, figure: Figure, epoch: int) -> None:
+        with Image.open(io.BytesIO(figure_bytes(figure, "png", dpi=80))) as image:
+            self.writer.add_image(tag, np.asarray(image.convert("RGB")), epoch, dataformats="HWC")
+        self.writer.flush()
+
+
+def fixed_clips(total: int) -> list[int]:
+    """Places of the clips that are shown, spread over a list that may be sorted by class."""
+    return sorted({round(float(at)) for at in np.linspace(0, total - 1, min(SHOWN_CLIPS, total))})
+
+
+def is_shown(epoch: int, epochs: int) -> bool:
+    """Whether figures are drawn after an epoch (from 1): some times in a training, and after the last one."""
+    return epoch == epochs or epoch % -(-epochs // SHOWN_TIMES) == 0

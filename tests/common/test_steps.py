@@ -1,0 +1,93 @@
+"""Commands in a row: what is done is left out, what failed or changed is done again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from shlex import quote
+
+import pytest
+
+from Code.common import steps as steps_module
+from Code.common.steps import PROJECT, StepError, Steps, fingerprint, script, show
+
+COUNT = "import sys; open(sys.argv[1], 'a').write(sys.argv[2]); sys.exit(int(sys.argv[3]))"
+
+
+def count(path: Path, word: str = "x", status: int = 0) -> list[str]:
+    """A command that leaves a trace and ends with a status."""
+    return ["-c", COUNT, str(path), word, str(status)]
+
+
+def test_done_steps_are_left_out_until_something_changes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    trace, source = tmp_path / "trace", tmp_path / "source"
+    source.write_text("one")
+
+    def call(word: str = "x", there: bool = True) -> str:
+        Steps(tmp_path / "steps.json").run("trace", count(trace, word), fingerprint([source]), there=lambda: there)
+        return trace.read_text()
+
+    assert call() == "x" and "1. trace\n   " in capfd.readouterr().out
+    assert call() == "x" and "1. trace: is done already\n" in capfd.readouterr().out
+    assert call("y") == "xy", "another command"
+    source.write_text("two")
+    assert call("y") == "xyy", "other inputs"
+    assert call("y", there=False) == "xyyy", "results that are gone"
+    source.unlink()
+    assert call("y") == "xyyyy", "an input that is gone"
+    entry = json.loads((tmp_path / "steps.json").read_text())["trace"]
+    assert entry["done"] and entry["seconds"] >= 0 and "python -c" in entry["shown"]
+    (tmp_path / "steps.json").write_text("half a fi")
+    assert call("y") == "xyyyyy", "a damaged record is no record"
+
+
+def test_a_failure_stops_and_is_done_again(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    steps = Steps(tmp_path / "steps.json")
+    with pytest.raises(StepError, match=r"stopped in step 1. bad; .* same command goes on") as caught:
+        steps.run("bad", count(trace, status=3), "")
+    assert caught.value.status == 3
+    again = Steps(tmp_path / "steps.json")
+    assert again.begun("bad", count(trace, status=3), "") and not again.begun("bad", count(trace), "")
+    again.run("bad", count(trace, status=3), "", instead=count(trace, "z"))
+    assert trace.read_text() == "xz"
+    again.run("bad", count(trace, status=3), "")
+    assert trace.read_text() == "xz", "done by the command that finished it"
+    again.run("warned", count(trace, status=1), "", passes=lambda status: status < 2)
+    assert trace.read_text() == "xzx"
+
+
+def test_commands_are_shown_as_they_can_be_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(PROJECT)
+    assert show([script("Prepare_Faces.py"), "my videos"]) == "python Prepare_Faces.py 'my videos'"
+    monkeypatch.chdir(tmp_path)
+    assert show([script("Prepare_Faces.py"), "videos"]) == f"python {quote(f'{PROJECT}/Prepare_Faces.py')} videos"
+    shown = show(["-m", "Code.data.split", "faces"])
+    assert shown == f"PYTHONPATH={quote(str(PROJECT))} python -m Code.data.split faces"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_terminated_row_takes_its_step_with_it(tmp_path: Path) -> None:
+    child = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    program = "\n".join(  # by its file: the package would bring torch along, which takes seconds
+        (
+            "import importlib.util, sys",
+            f"spec = importlib.util.spec_from_file_location('steps', {steps_module.__file__!r})",
+            "sys.modules['steps'] = steps = importlib.util.module_from_spec(spec)",
+            f"spec.loader.exec_module(steps); steps.run_python(['-c', {child!r}])",
+        )
+    )
+    process = subprocess.Popen([sys.executable, "-c", program])
+    pid, limit = tmp_path / "pid", time.monotonic() + 60
+    while not (pid.exists() and pid.read_text()) and time.monotonic() < limit:
+        time.sleep(0.02)
+    number = int(pid.read_text())
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)

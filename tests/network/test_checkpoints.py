@@ -1,0 +1,278 @@
+"""Checkpoint files are read as data: old formats load, damaged ones are named, and no file runs code."""
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from Code.network.checkpoints import (
+    CheckpointError,
+    DamagedCheckpointError,
+    read_checkpoint,
+    save_atomically,
+    save_checkpoint,
+)
+from Code.training.run_folder import newest_whole
+
+FORMATS = pytest.mark.parametrize("zipped", [False, True], ids=["legacy", "zip"])
+
+
+def one_line(caught: pytest.ExceptionInfo[CheckpointError], path: Path) -> str:
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and "\n" not in message
+    return message
+
+
+# --------------------------------------------------------------------- what training scripts of 2018 saved
+
+
+@FORMATS
+@pytest.mark.parametrize(
+    "number",
+    [
+        np.float64(80.25),
+        np.float32(0.5),
+        np.float16(0.25),
+        np.int64(-7),
+        np.uint8(200),
+        np.bool_(True),
+    ],
+    ids=lambda number: number.dtype.str,
+)
+def test_numpy_numbers(tmp_path: Path, zipped: bool, number: np.generic) -> None:
+    path = tmp_path / "best.pth"
+    torch.save({"best_prec1": number}, path, _use_new_zipfile_serialization=zipped)
+    value = read_checkpoint(path)["best_prec1"]
+    assert value == number.item() and type(value) is type(number.item())
+
+
+def test_numpy_number_under_its_old_module_name(tmp_path: Path) -> None:
+    """numpy 2 writes numpy._core; every file of 2018 says numpy.core."""
+    path = tmp_path / "old.pth"
+    torch.save({"best_prec1": np.float64(48.82)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    old = content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    assert old.count(b"cnumpy.core.multiarray\nscalar") == 1
+    path.write_bytes(old)
+    assert read_checkpoint(path)["best_prec1"] == 48.82
+
+
+def test_big_endian_number(tmp_path: Path) -> None:
+    """A number whose byte order the file states, as numpy writes it for the other kind of machine."""
+    path = tmp_path / "big.pth"
+    torch.save({"x": np.float64(1.5)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    stated = content.replace(b"X\x01\x00\x00\x00<", b"X\x01\x00\x00\x00>")
+    assert stated != content
+    path.write_bytes(stated)
+    assert read_checkpoint(path)["x"] == np.frombuffer(np.float64(1.5).tobytes(), ">f8")[0]
+
+
+@FORMATS
+def test_tensors_from_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool) -> None:
+    """Storages that the file tags as cuda:0 come to the CPU, with or without a GPU here."""
+    path = tmp_path / "cuda.pth"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        content = {"state_dict": {"module.x": torch.arange(3.0)}, "best_prec1": torch.tensor(80.2)}
+        torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    raw = path.read_bytes()
+    assert b"cuda:0" in raw and b"cpu" not in raw
+    checkpoint = read_checkpoint(path)
+    assert checkpoint["state_dict"]["module.x"].tolist() == [0, 1, 2]
+    assert checkpoint["best_prec1"].device.type == "cpu"
+
+
+# ------------------------------------------------------------------------------ files that are no checkpoint
+
+
+def test_missing_file_says_how_to_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "pretrain_model" / "Resnet18_FER+_pytorch.pth.tar"
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(path)
+    message = one_line(caught, path)
+    for hint in (
+        "pretrain_model/",
+        "github.com/Open-Debin/Emotion-FAN",
+        "python Pretrain_FERPlus.py",
+        "--pretrained none",
+    ):
+        assert hint in message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0" * 4096,
+        np.random.default_rng(0).bytes(4096),
+        b"<!DOCTYPE html><html>Quota exceeded</html>",
+        b"PK\x03\x04" + b"\0" * 100,
+        b"\x80\x02",
+        pickle.dumps({"state_dict": {}}, protocol=2),
+    ],
+    ids=["empty", "zeros", "random", "html", "zip head", "pickle head", "plain pickle"],
+)
+def test_foreign_files(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "foreign.pth.tar"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(path)
+    one_line(caught, path)
+
+
+@FORMATS
+def test_truncated_anywhere(tmp_path: Path, zipped: bool) -> None:
+    path = tmp_path / "whole.pth"
+    weights = {f"layer{index}": torch.arange(50.0) for index in range(3)}
+    torch.save({"state_dict": weights}, path, _use_new_zipfile_serialization=zipped)
+    content = path.read_bytes()
+    cut = tmp_path / "cut.pth"
+    for length in range(0, len(content), max(1, len(content) // 60)):
+        cut.write_bytes(content[:length])
+        with pytest.raises(CheckpointError) as caught:
+            read_checkpoint(cut)
+        one_line(caught, cut)
+    assert set(read_checkpoint(path)["state_dict"]) == set(weights)
+
+
+def test_not_a_dict_and_not_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "list.pth"
+    torch.save([torch.zeros(1)], path)
+    with pytest.raises(CheckpointError, match="holds a list, not a dict"):
+        read_checkpoint(path)
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(tmp_path)
+    one_line(caught, tmp_path)
+
+
+class Malicious:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, run: Callable[..., object], *arguments: object) -> None:
+        self.call = (run, arguments)
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return self.call
+
+
+@FORMATS
+@pytest.mark.parametrize("way", ["eval", "os.mkdir"])
+def test_code_in_a_file_never_runs(tmp_path: Path, zipped: bool, way: str) -> None:
+    target = tmp_path / "executed"
+    attack = {
+        "eval": Malicious(eval, f"open({str(target)!r}, 'w').close()"),
+        "os.mkdir": Malicious(os.mkdir, str(target)),
+    }[way]
+    path = tmp_path / "evil.pth"
+    torch.save({"state_dict": {}, "best_prec1": attack}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(path)
+    assert "refused, it would run code on loading" in one_line(caught, path)
+    assert not target.exists()
+    torch.load(path, weights_only=False)
+    assert target.exists(), "the attack of this test must be a real one"
+
+
+class ForgedType:
+    """Pickles as numpy.dtype called with ``code``, followed by a state of the attacker's choice."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return np.dtype, (self.code, False, True), (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 27)
+
+
+@pytest.mark.parametrize("code", ["V8", "O8", "f0", "M8", "f8,O", "f99"])
+def test_numpy_types_other_than_numbers_are_refused(tmp_path: Path, code: str) -> None:
+    """A forged numpy type would let the file choose memory addresses to read."""
+    path = tmp_path / "forged.pth"
+    scalar = np.float64(0).__reduce__()[0]
+    torch.save({"best_prec1": Malicious(scalar, ForgedType(code), b"\x41" * 8)}, path)
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(path)
+    one_line(caught, path)
+
+
+# --------------------------------------------------------------------------------------- save_atomically
+
+
+def test_save_replaces_whole_files_only(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "last.pth"
+    save_atomically({"epoch": 1, "weights": torch.arange(3)}, path)
+    save_atomically({"epoch": 2, "weights": torch.arange(3)}, path)
+    assert read_checkpoint(path)["epoch"] == 2
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        save_atomically({"epoch": 3, "unpicklable": lambda: None}, path)
+    assert read_checkpoint(path)["epoch"] == 2, "a failed attempt must leave the earlier file"
+    assert [file.name for file in path.parent.iterdir()] == ["last.pth"], "no temporary may stay behind"
+
+
+def test_save_into_a_place_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError):
+        save_atomically({}, tmp_path / "file" / "last.pth")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError):
+        save_atomically({}, tmp_path / "folder")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder"]
+
+
+# ------------------------------------------------------------------------- damage, and the checkpoint before it
+
+
+def test_every_flipped_bit_is_found_or_harmless(tmp_path: Path) -> None:
+    path = tmp_path / "last.pth"
+    payload = {"state_dict": {"w": torch.arange(64.0)}, "epoch": 3}
+    save_checkpoint(payload, path)
+    whole, rng, found = path.read_bytes(), np.random.default_rng(0), 0
+    for position in rng.integers(0, len(whole), 300):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        try:
+            loaded = read_checkpoint(path)
+        except CheckpointError as error:
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+            found += 1
+        else:  # padding between records
+            assert loaded["epoch"] == 3 and torch.equal(loaded["state_dict"]["w"], payload["state_dict"]["w"])
+    assert found > 100
+
+
+def test_a_checksum_that_does_not_fit_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "last.pth"
+    save_checkpoint({"epoch": 3}, path)
+    forged = {**read_checkpoint(path), "epoch": 4}
+    save_atomically(forged, path)
+    with pytest.raises(DamagedCheckpointError, match="checksum") as caught:
+        read_checkpoint(path)
+    one_line(caught, path)
+
+
+def test_the_file_before_stays_beside_the_new_one(tmp_path: Path) -> None:
+    last, previous = tmp_path / "last.pth", tmp_path / "previous.pth"
+    for epoch in (1, 2, 3):
+        save_checkpoint({"epoch": epoch}, last, previous=previous)
+    assert read_checkpoint(last)["epoch"] == 3
+    assert read_checkpoint(previous)["epoch"] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pth", "previous.pth"]
+
+
+def test_resuming_falls_back_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    last, previous = tmp_path / "last.pth", tmp_path / "previous.pth"
+    for epoch in (1, 2):
+        save_checkpoint({"epoch": epoch}, last, previous=previous)
+    assert newest_whole(tmp_path) == last and capsys.readouterr().err == ""
+    last.write_bytes(last.read_bytes()[:-100])
+    assert newest_whole(tmp_path) == previous
+    assert "last.pth" in (said := capsys.readouterr().err) and "previous.pth" in said
+    previous.unlink()
+    with pytest.raises(DamagedCheckpointError):
+        newest_whole(tmp_path)

@@ -1,0 +1,141 @@
+"""A file that would run code when it is unpickled: refused in one line in every place where a file is read."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import Demo_AFEW_Attention as main_script
+import Predict_Video as predict_script
+import Pretrain_FERPlus as pretrain_script
+from Code import load_fan
+from Code.data.cache import CacheFile
+from Code.data.readers.afew import read_afew
+from Code.network.checkpoints import read_checkpoint
+from Code.network.pretrained import CheckpointError
+from tests.runs import flags_of
+
+
+class Planter:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture(params=["torch", "torch before 1.6", "plain pickle", "numpy"])
+def evil(request, tmp_path) -> tuple[bytes, Path]:
+    """(a file's bytes, the file that it would make)."""
+    planted, file = tmp_path / "planted", io.BytesIO()
+    payload = {"state_dict": {"weight": torch.zeros(1)}, "labels": Planter(planted)}
+    if request.param == "plain pickle":
+        pickle.dump(payload, file)
+    elif request.param == "numpy":
+        np.save(file, np.array([Planter(planted)], dtype=object), allow_pickle=True)
+    else:
+        torch.save(payload, file, _use_new_zipfile_serialization=request.param == "torch")
+    return file.getvalue(), planted
+
+
+def test_the_file_is_what_it_is_said_to_be(evil):
+    data, planted = evil
+    if data[:6] == b"\x93NUMPY":
+        np.load(io.BytesIO(data), allow_pickle=True)
+    elif data[:2] == b"PK" or data[:4] == b"\x80\x02\x8a\x0a":
+        torch.load(io.BytesIO(data), weights_only=False)
+    else:
+        pickle.loads(data)
+    assert planted.exists()
+
+
+@pytest.mark.parametrize("read", [read_checkpoint, load_fan])
+def test_functions_refuse_it(evil, tmp_path, read):
+    data, planted = evil
+    path = tmp_path / "file.pth"
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError) as caught:
+        read(path)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+    assert not planted.exists()
+
+
+def begun_run(cwd: Path, data: bytes, given: dict, *names: str) -> str:
+    """A run's folder whose checkpoints are the file."""
+    folder = cwd / "model" / "20260101-000000_sample_relation-attention"
+    folder.mkdir(parents=True)
+    (folder / "args.json").write_text(json.dumps({"given": given}))
+    for name in names:
+        (folder / name).write_bytes(data)
+    return str(folder.relative_to(cwd))
+
+
+@pytest.mark.parametrize("evil", ["torch", "plain pickle"], indirect=True)
+@pytest.mark.parametrize(
+    "place",
+    ["main --pretrained", "main default backbone", "main -e", "main -e default", "main --resume", "main --resume twice",
+     "predict", "pretrain --pretrained", "pretrain default start", "pretrain -e",
+     "pretrain --resume"],
+)  # fmt: skip
+def test_scripts_refuse_it(call, evil, sample, ferplus, tmp_path, place):
+    data, planted = evil
+    (tmp_path / "evil.pth").write_bytes(data)
+    training = (*flags_of(sample, "--epochs", 1), "--workers", 0, "--cache", "none")
+    fer = ("--data-root", ferplus, "--device", "cpu")
+    faces = ("--aligned", next((sample / "Val" / "Sad").iterdir()), "--device", "cpu")
+    backbone = tmp_path / "pretrain_model"
+    backbone.mkdir()
+    script, flags = main_script, ()
+    if place == "main --pretrained":
+        flags = (*training, "--pretrained", "evil.pth")
+    elif place == "main default backbone":
+        shutil.copy(tmp_path / "evil.pth", backbone / "Resnet18_FER+_pytorch.pth.tar")
+        flags = training
+    elif place == "main -e":
+        flags = ("-e", "--checkpoint", "evil.pth", *training)
+    elif place == "main -e default":
+        begun_run(tmp_path, data, {}, "best.pth")
+        flags = ("-e", *training)
+    elif place.startswith("main --resume"):
+        both = ("last.pth", "previous.pth") if place.endswith("twice") else ("last.pth",)
+        flags = ("--resume", begun_run(tmp_path, data, {"dataset": "sample"}, *both), "--device", "cpu")
+    elif place == "predict":
+        script, flags = predict_script, ("--checkpoint", "evil.pth", *faces)
+    elif place == "pretrain --pretrained":
+        script, flags = pretrain_script, ("--pretrained", "evil.pth", *fer)
+    elif place == "pretrain default start":
+        shutil.copy(tmp_path / "evil.pth", backbone / "Resnet18_MS1M_pytorch.pth.tar")
+        script, flags = pretrain_script, fer
+    elif place == "pretrain -e":
+        script, flags = pretrain_script, ("-e", "--checkpoint", "evil.pth", *fer)
+    else:
+        given = {"data_root": str(ferplus), "pretrained": "none"}
+        script, flags = pretrain_script, ("--resume", begun_run(tmp_path, data, given, "last.pth"), "--device", "cpu")
+    outcome = call(script, *flags, cwd=tmp_path)
+    assert outcome.status == 2, outcome.err
+    (line,) = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
+    assert any(name in line for name in ("evil.pth", "last.pth", "previous.pth", "best.pth", "Resnet18_"))
+    assert "refused" in line or "not a checkpoint" in line
+    assert "Traceback" not in outcome.err and not planted.exists()
+
+
+def test_frame_cache_is_bytes_and_json_only(evil, sample, tmp_path):
+    data, planted = evil
+    clips = read_afew(sample / "Val", sample / "list_eval.txt")
+    said: list[str] = []
+    cache = CacheFile(clips, 16, tmp_path)
+    pixels = cache.open(0, said.append).read(np.arange(3))
+    size = cache.path.stat().st_size
+    cache.path.write_bytes(data.ljust(size, b"\0")[:size])  # in a cache's place, and of its length
+    again = CacheFile(clips, 16, tmp_path).open(0, said.append).read(np.arange(3))
+    assert torch.equal(pixels, again) and "built anew, since its header is damaged" in said[-1]
+    assert not planted.exists()

@@ -1,0 +1,120 @@
+"""A trained FAN as a start for other classes, or for another attention: what fits is kept, and the rest is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from Code.data.clips import AFEW_LABELS
+from Code.network.fan import FAN
+from Code.network.pretrained import CheckpointError, save_atomically
+from Code.network.weights import start_from
+
+OWN = ("Bored", "Curious", "Tired")
+FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
+
+
+def write_fan(path: Path, labels: tuple[str, ...], at_type: int = 1, said: tuple[str, ...] = ()) -> FAN:
+    """A run's file, in half precision as FANs are shipped."""
+    torch.manual_seed(5)
+    fan = FAN(at_type, len(labels)).half()
+    run = {
+        "format": "emotion-fan/1",
+        "state_dict": fan.state_dict(),
+        "at_type": at_type,
+        "labels": list(said or labels),
+    }
+    save_atomically({**run, "image_size": 80}, path)
+    return fan.float()
+
+
+def write_published(path: Path, num_classes: int) -> FAN:
+    """A FAN of the published code, which names no classes."""
+    torch.manual_seed(5)
+    fan = FAN(1, num_classes)
+    save_atomically({"state_dict": {f"module.{name}": value for name, value in fan.state_dict().items()}}, path)
+    return fan
+
+
+def fresh(at_type: int, num_classes: int) -> FAN:
+    torch.manual_seed(0)
+    return FAN(at_type, num_classes)
+
+
+def assert_equal(first: FAN, second: FAN, *layers: str) -> None:
+    for layer in layers:
+        for kind in ("weight", "bias"):
+            name = f"{layer}.{kind}"
+            assert torch.equal(first.get_parameter(name), second.get_parameter(name)), name
+
+
+@pytest.mark.parametrize("labels", [OWN, tuple(f"class {number}" for number in range(8))], ids=["3", "8"])
+def test_other_classes_start_with_the_attention_and_a_new_classifier(tmp_path: Path, labels: tuple[str, ...]) -> None:
+    trained = write_fan(tmp_path / "fan.pth", FERPLUS)
+    model = fresh(1, len(labels))
+    size, message = start_from(model, tmp_path / "fan.pth", 224, labels)
+    assert size == 80
+    assert "start afresh: pred_fc2;" in message and "\n" not in message
+    assert f"attention taken over, classifier new: the file's classes are {', '.join(FERPLUS)};" in message
+    assert_equal(model, trained, "alpha.0", "beta.0", "bn1")
+    assert_equal(model, fresh(1, len(labels)), "pred_fc2")
+
+
+def test_classes_that_mean_the_same_are_taken_over_where_a_flag_says_so(tmp_path: Path) -> None:
+    trained = write_fan(tmp_path / "fan.pth", FERPLUS)
+    model = fresh(1, 2)
+    _, message = start_from(model, tmp_path / "fan.pth", 224, ("Happy", "Tired"), {"Happy": "happiness"})
+    assert "classifier: 1 classes taken over by name, Tired new" in message
+    assert torch.equal(model.pred_fc2.weight[0], trained.pred_fc2.weight[FERPLUS.index("happiness")])
+    assert torch.equal(model.pred_fc2.weight[1], fresh(1, 2).pred_fc2.weight[1])
+
+
+def test_published_fan_that_names_no_classes(tmp_path: Path) -> None:
+    trained = write_published(tmp_path / "seven.pth", 7)
+    model = fresh(1, 7)
+    start_from(model, tmp_path / "seven.pth", 224, AFEW_LABELS)
+    assert_equal(model, trained, "alpha.0", "beta.0", "pred_fc2")
+    _, message = start_from(fresh(1, 3), tmp_path / "seven.pth", 224, OWN)
+    assert "classifier new: the file's classes are Happy, Angry" in message
+
+    trained = write_published(tmp_path / "five.pth", 5)
+    _, message = start_from(model := fresh(1, 3), tmp_path / "five.pth", 224, OWN)
+    assert "classifier new: the file has 5 classes" in message
+    assert_equal(model, trained, "alpha.0", "beta.0")
+    start_from(model := fresh(1, 5), tmp_path / "five.pth", 224, tuple("abcde"))  # nobody can tell what they mean
+    assert_equal(model, trained, "pred_fc2")
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "kept", "new"),
+    [
+        (0, 1, ("alpha.0",), "beta.0, pred_fc2"),
+        (1, 0, ("alpha.0",), "pred_fc1"),
+        (2, 0, ("pred_fc1",), "alpha.0"),
+        (2, 1, (), "alpha.0, beta.0, pred_fc2"),
+        (1, 2, (), "pred_fc1"),
+    ],
+)
+def test_another_attention_takes_what_it_has_in_common(
+    tmp_path: Path, stored: int, wanted: int, kept: tuple[str, ...], new: str
+) -> None:
+    trained = write_fan(tmp_path / "fan.pth", OWN, stored)
+    model = fresh(wanted, len(OWN))
+    _, message = start_from(model, tmp_path / "fan.pth", 224, OWN)
+    assert f"start afresh: {new};" in message
+    assert_equal(model, trained, "bn1", *kept)
+    assert_equal(model, fresh(wanted, len(OWN)), *new.split(", "))
+
+
+def test_files_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
+    write_fan(tmp_path / "few.pth", OWN, said=OWN[:2])
+    with pytest.raises(CheckpointError, match=r"few.pth: 2 labels for a classifier of 3 outputs"):
+        start_from(fresh(1, 4), tmp_path / "few.pth", 224, tuple("abcd"))
+    state = write_published(tmp_path / "whole.pth", 7).state_dict()
+    for name, value in (("beta.0.bias", None), ("pred_fc2.bias", torch.zeros(3))):
+        broken = {key: entry for key, entry in {**state, name: value}.items() if entry is not None}
+        save_atomically({"state_dict": broken}, tmp_path / "broken.pth")
+        with pytest.raises(CheckpointError, match=rf"broken.pth: .*{name}"):
+            start_from(fresh(1, 7), tmp_path / "broken.pth", 224, AFEW_LABELS)

@@ -1,0 +1,164 @@
+"""Runs side by side, a run's figures as files, intervals, and TensorBoard's events."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from Code.results import report, run_figures
+from Code.results.compare import clips_that_differ, group_runs, pairs_of, read_runs
+from Code.results.intervals import paired_difference, uar_interval
+from Code.results.run_files import ReportError, read_run
+from Code.training.tensorboard import fixed_clips, is_shown
+
+LABELS = ["Happy", "Sad"]
+
+
+def make_run(folder: Path, at_type: int, seed: int, right: str, lr: float = 0.1) -> Path:
+    """A run on clips c0, c1, ... (Happy and Sad in turn); `right` has a 1 where a clip is predicted right."""
+    folder.mkdir(parents=True)
+    hits = [mark == "1" for mark in right]
+    truth = [at % 2 for at in range(len(hits))]
+    said = [label if hit else 1 - label for label, hit in zip(truth, hits, strict=True)]
+    confusion = np.zeros((2, 2), int)
+    np.add.at(confusion, (truth, said), 1)
+    best = {
+        "epoch": 1, "accuracy": float(np.mean(hits)), "accuracy_interval": [0.1, 0.9], "accuracy_listed": 0.5,
+        "uar": float((confusion.diagonal() / confusion.sum(1)).mean()), "per_class_recall": [0.5, 0.5],
+        "confusion": confusion.tolist(), "num_clips": len(hits), "num_clips_listed": len(hits), "num_skipped": 0,
+    }  # fmt: skip
+    (folder / "results.json").write_text(json.dumps({"labels": LABELS, "best": best, "last": best}))
+    (folder / "args.json").write_text(json.dumps({"args": {"at_type": at_type, "seed": seed, "lr": lr}}))
+    (folder / "log.jsonl").write_text("".join(json.dumps({"epoch": e, "val_war": 0.1 * e}) + "\n" for e in (1, 2)))
+    frames = folder / "frames"
+    frames.mkdir()
+    for at in range(3):
+        Image.fromarray(np.full((20, 20, 3), 80 * at, np.uint8)).save(frames / f"{at}.png")
+    tables = {
+        "predictions.csv": [["clip", "label", "prediction", *LABELS]]
+        + [[f"c{at}", LABELS[truth[at]], LABELS[said[at]], 0.3 + 0.4 * (said[at] == 0), 0.3 + 0.4 * (said[at] == 1)]
+           for at in range(len(hits))],
+        "attention.csv": [["clip", "frame", "alpha", "beta", "weight", "intensity"]]
+        + [[f"c{at}", f"{of}.png", 0.5, 0.5, (of + 1) / 6, of / 2] for at in range(len(hits)) for of in range(3)],
+        "clips.csv": [["clip", "folder"], *([f"c{at}", frames] for at in range(len(hits)))],
+    }  # fmt: skip
+    for name, rows in tables.items():
+        with (folder / name).open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Path]:
+    marks = [
+        ("relation", 1, 0, "111110"),
+        ("fusion", 2, 0, "110000"),
+        ("relation1", 1, 1, "111100"),
+        ("self", 0, 0, "111000"),
+    ]
+    return [make_run(tmp_path / name, at_type, seed, right) for name, at_type, seed, right in marks]
+
+
+def test_runs_are_grouped_as_the_paper_has_them(runs: list[Path]) -> None:
+    units = group_runs(read_runs(runs))
+    assert [unit.name for unit in units] == ["score fusion", "self", "self + relation"]
+    assert units[2].names == ["self + relation, seed 0", "self + relation, seed 1"]
+    assert units[2].spread("best", "accuracy") == pytest.approx((0.75, 4 / 6, 5 / 6))
+    assert units[2].right()["c4"] == 0.5
+
+
+def test_runs_that_differ_in_a_rate_are_two_methods(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / str(lr), 1, 0, "1100", lr) for lr in (0.1, 0.2)]
+    assert [unit.name for unit in group_runs(read_runs(folders))] == [
+        "self + relation, lr 0.1",
+        "self + relation, lr 0.2",
+    ]
+
+
+def test_paired_differences_and_differing_clips(runs: list[Path]) -> None:
+    units = group_runs(read_runs(runs))
+    pair = next(pair for pair in pairs_of(units) if (pair.first, pair.second) == ("self + relation", "score fusion"))
+    assert pair.war.value == pytest.approx(2.5 / 6) and (pair.better, pair.worse, pair.clips) == (3, 0, 6)
+    assert pair.war.low <= pair.war.value <= pair.war.high and pair.war.low >= 0
+    assert [(round(gap, 2), clip.name) for gap, clip in clips_that_differ(units)] == [
+        (1.0, "c2"), (1.0, "c3"), (0.5, "c4"),
+    ]  # fmt: skip
+
+
+def test_the_comparison_is_a_page_and_a_table(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "both.html"
+    assert report.main(["--compare", *map(str, runs), "--output", str(output)]) == 0
+    printed = capsys.readouterr().out
+    assert "self + relation  2     75.00 (66.67 - 83.33)" in printed and str(output) in printed
+    page = output.read_text()
+    assert "75.00 (66.67 - 83.33)" in page and "self + relation &minus; score fusion" in page
+    assert page.count("<article") == 3 and "data:image/jpeg;base64," in page and 'data-m0="0"' in page
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda runs: runs[:1], "two runs or more"),
+        (lambda runs: [runs[0], runs[0]], "named twice"),
+        (lambda runs: [runs[0], make_other(runs[1], "labels")], "its classes are"),
+        (lambda runs: [runs[0], make_other(runs[1], "predictions")], "no predictions.csv"),
+        (lambda runs: [runs[0], make_other(runs[1], "names")], "no clip in common"),
+    ],
+)
+def test_runs_that_cannot_be_compared_are_named(runs: list[Path], change, message: str, capsys) -> None:
+    assert report.main(["--compare", *map(str, change(runs))]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def make_other(run: Path, what: str) -> Path:
+    if what == "labels":
+        text = (run / "results.json").read_text().replace("Sad", "Fear")
+        (run / "results.json").write_text(text)
+    elif what == "predictions":
+        (run / "predictions.csv").unlink()
+    else:
+        for name in ("predictions.csv", "attention.csv", "clips.csv"):
+            (run / name).write_text((run / name).read_text().replace("\nc", "\nd"))
+    return run
+
+
+def test_intervals_hold_what_is_known_of_binomials() -> None:
+    low, high = uar_interval([[80, 20], [20, 80]])
+    # Mean of two binomial shares of 100 at 0.8: deviation 0.0283.
+    assert (low, high) == pytest.approx((0.745, 0.855), abs=0.01)
+    a, b = np.ones(400), np.repeat([1.0, 0.0], [360, 40])
+    difference = paired_difference(a, b, np.zeros(400))
+    assert difference.value == pytest.approx(0.1) and difference.clear
+    assert (difference.low, difference.high) == pytest.approx((0.071, 0.130), abs=0.006)
+    assert not paired_difference(a, a, np.zeros(400)).clear
+    # UAR weighs a class of 10 like one of 90.
+    classes = np.repeat([0, 1], [90, 10])
+    assert paired_difference(classes * 1.0, np.zeros(100), classes, balanced=True).value == pytest.approx(0.5)
+
+
+def test_figures_of_telling_clips_are_files(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_figures.main([str(runs[0]), "--figures", "1"]) == 0
+    names = sorted(path.name for path in (runs[0] / "figures").iterdir())
+    assert [name.rsplit("_", 1)[0] for name in names] == [
+        kind for kind in ("right_least_certain_1", "right_most_certain_1", "wrong_most_certain_1") for _ in range(2)
+    ]
+    assert {name[-4:] for name in names} == {".png", ".svg"}
+    assert run_figures.main([str(runs[0]), "--clip", "nobody", "--output", "x.png"]) == 2
+    assert "--clip nobody: not in" in capsys.readouterr().err
+    (runs[0] / "frames/2.png").unlink()
+    with pytest.raises(ReportError, match=r"2\.png"):
+        run_figures.clip_figure(read_run(runs[0]), read_run(runs[0]).clips[0])
+
+
+def test_tensorboard_shows_a_few_fixed_clips_some_times() -> None:
+    assert fixed_clips(140) == [0, 46, 93, 139] and fixed_clips(2) == [0, 1]
+    assert [epoch for epoch in range(1, 181) if is_shown(epoch, 180)] == [36, 72, 108, 144, 180]
+    assert [epoch for epoch in range(1, 7) if is_shown(epoch, 6)] == [2, 4, 6]

@@ -1,0 +1,203 @@
+"""What Demo_AFEW_Attention.py says to somebody whose command cannot work: exit status 2 and the way out."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import Demo_AFEW_Attention as script
+from Code.network.fan import FAN
+from Code.training.protocols import PROTOCOLS
+from Code.training.run_folder import checkpoint_payload
+
+SCRIPT = Path(script.__file__).resolve()
+
+
+@pytest.fixture
+def data(tmp_path: Path, sample: Path) -> Path:
+    """A working directory with the sample as AFEW in Data/."""
+    (tmp_path / "Data").mkdir()
+    for name in ("Train", "Val", "list_train.txt", "list_eval.txt"):
+        (tmp_path / "Data" / name).symlink_to(sample / name)
+    return tmp_path
+
+
+def refused(outcome, *fragments: str, lines: int | None = 1) -> None:
+    assert outcome.status == 2, outcome
+    assert "Traceback" not in outcome.err
+    for fragment in fragments:
+        assert fragment in outcome.err
+    if lines:
+        assert len(outcome.err.strip().splitlines()) == lines, outcome.err
+
+
+def test_first_command_in_an_empty_folder_gets_a_newcomer_further(tmp_path):
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--at_type", "1"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) < 20
+    for fragment in ("Data/Train", "Data/Val", "--dataset sample", "Happy"):
+        assert fragment in done.stderr
+    assert list(tmp_path.iterdir()) == []  # nothing was begun
+
+
+def test_help_shows_every_flag_its_default_and_an_example_per_use(call, tmp_path):
+    outcome = call(script, "--help", cwd=tmp_path)
+    assert outcome.status == 0 and outcome.err == ""
+    flags = """--at_type --attention --epochs --lr --learning-rate --momentum --weight-decay --wd --print-freq -p -e
+        --evaluate --dataset --train-root --val-root --train-list --val-list --pretrained --checkpoint --resume --output
+        --batch-size --frames --image-size --samples-per-clip --workers --seed --device --precision --compile
+        --fold --folds --fold-file --write-folds --person-pattern --seeds --select-on
+        --root-map --labels --map-labels --eval-split"""
+    assert [flag for flag in flags.split() if flag not in outcome.out] == []
+    text = " ".join(outcome.out.split())
+    for default in ("(default: afew)", "(default: auto)", "(default: model)", "(default: Data/Train)", "(afew: 4e-6)"):
+        assert default in text
+    for dataset in PROTOCOLS:
+        assert dataset in text
+    for use in (
+        "--dataset sample",
+        "-e",
+        "--checkpoint",
+        "--dataset folders",
+        "--resume",
+        "--fold all",
+        "--dataset list",
+        "--pretrained none",
+    ):
+        assert f"{use}" in outcome.out.partition("examples:")[2]
+    assert max(map(len, outcome.out.splitlines())) <= 120
+
+
+def test_missing_weights_say_where_they_belong_and_how_to_start_without(call, data):
+    outcome = call(script, cwd=data)
+    refused(outcome, "pretrain_model/Resnet18_FER+_pytorch.pth.tar", "--pretrained none")
+    refused(call(script, "--pretrained", "my/own.pth", cwd=data), "my/own.pth", "--pretrained none")
+    assert not (data / "model").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing", b"PK\x03\x04"])
+def test_weights_that_are_none_are_refused_by_name(call, data, content):
+    (data / "weights.pth").write_bytes(content)
+    refused(call(script, "--pretrained", "weights.pth", cwd=data), "weights.pth")
+
+
+def test_weights_of_another_network_are_refused_by_name(call, data):
+    torch.save({"state_dict": {"conv1.weight": torch.zeros(3)}}, data / "weights.pth")
+    refused(call(script, "--pretrained", "weights.pth", cwd=data), "weights.pth", "conv1.weight")
+
+
+@pytest.mark.parametrize("device", ["cuda:9", "nonsense", "cpu:one"])
+def test_device_that_is_not_there(call, tmp_path, device):
+    refused(call(script, "--device", device, cwd=tmp_path), f"--device {device}", "--device auto")
+
+
+@pytest.mark.parametrize(
+    ("flags", "fragment"),
+    [
+        (("--epochs", "0"), "--epochs"),
+        (("--batch-size", "-4"), "--batch-size"),
+        (("--lr", "-1"), "--lr"),
+        (("--lr", "nan"), "--lr"),
+        (("--momentum", "x"), "--momentum"),
+        (("--seed", "-1"), "--seed"),
+        (("--workers", "-1"), "--workers"),
+        (("--image-size", "big"), "--image-size"),
+        (("--image-size", "4097"), "--image-size"),
+        (("--epochs", "9" * 5000), "--epochs"),
+        (("--frames", "1000000000"), "--frames"),
+        (("--at_type", "3"), "--at_type"),
+        (("--dataset", "nosuch"), "--dataset"),
+        (("--precision", "int8"), "--precision"),
+        (("--no-such-flag",), "--no-such-flag"),
+    ],
+)
+def test_values_that_make_no_sense_name_their_flag(call, tmp_path, flags, fragment):
+    refused(call(script, *flags, cwd=tmp_path), fragment, lines=None)
+
+
+def test_numbers_that_no_memory_holds(call, data):
+    flags = ("--pretrained", "none", "--image-size", 32, "--device", "cpu", "--samples-per-clip", 999_999_999)
+    outcome = call(script, *flags, "--frames", 99_999, cwd=data)
+    assert outcome.status == 1 and "Traceback" not in outcome.err
+    assert "error: not enough memory" in outcome.err and "--samples-per-clip" in outcome.err
+
+
+def test_run_that_cannot_be_resumed(call, tmp_path):
+    refused(call(script, "--resume", "model/none", cwd=tmp_path), "--resume model/none", "args.json")
+    run = tmp_path / "model" / "begun"
+    run.mkdir(parents=True)
+    (run / "args.json").write_text('{"given": {}}')
+    early = call(script, "--resume", "model/begun", cwd=tmp_path)  # stopped before it saved: it begins anew
+    refused(early, "Data/Train: no such folder", lines=None)
+    (run / "args.json").write_text("[1, 2")
+    refused(call(script, "--resume", "model/begun", cwd=tmp_path), "--resume model/begun", "args.json")
+
+
+def test_resumed_run_cannot_be_made_another_one(call, tmp_path):
+    run = tmp_path / "model" / "begun"
+    run.mkdir(parents=True)
+    (run / "args.json").write_text('{"given": {"epochs": 3, "lr": 0.01}}')
+    (run / "last.pth").touch()
+    outcome = call(script, "--resume", "model/begun", "--epochs", 9, cwd=tmp_path)
+    refused(outcome, "--resume model/begun", "epochs 3, not 9")
+
+
+def test_run_of_other_classes_cannot_be_resumed(call, data):
+    run = data / "model" / "other"
+    run.mkdir(parents=True)
+    (run / "args.json").write_text('{"given": {"epochs": 3, "seed": 0}}')
+    about = {"labels": ["a", "b"], "image_size": 32, "dataset": "afew", "protocol": {}, "precision": "fp32"}
+    state = {"seed": 0, "epochs": 3}
+    torch.save(checkpoint_payload(FAN(1, 2), **about, epoch=1, metrics={}, training=state), run / "last.pth")
+    refused(call(script, "--resume", "model/other", "--device", "cpu", cwd=data), "last.pth", "its classes are a, b")
+    torch.save(checkpoint_payload(FAN(1, 2), **about, epoch=1, metrics={}), run / "last.pth")
+    refused(call(script, "--resume", "model/other", "--device", "cpu", cwd=data), "last.pth", "no training state")
+
+
+def test_checkpoint_that_cannot_be_evaluated(call, data, tmp_path):
+    refused(call(script, "-e", cwd=data), "no trained network of dataset afew in model", "--checkpoint")
+    refused(call(script, "-e", "--checkpoint", "model/a/best.pth", cwd=data), "model/a/best.pth: no such file")
+    refused(call(script, "-e", "--checkpoint", "Data", cwd=data), "Data: cannot be read")
+    (data / "text.pth").write_text("nothing")
+    refused(call(script, "-e", "--checkpoint", "text.pth", cwd=data), "text.pth: not a checkpoint")
+
+
+def test_checkpoint_of_another_attention_or_other_classes(call, data):
+    about = {"image_size": 32, "dataset": "afew", "protocol": {}, "precision": "fp32", "epoch": 1, "metrics": {}}
+    torch.save(checkpoint_payload(FAN(0, 2), labels=["a", "b"], **about), data / "two.pth")
+    outcome = call(script, "-e", "--checkpoint", "two.pth", "--at_type", 1, cwd=data)
+    refused(outcome, "--at_type 1", "two.pth was trained with --at_type 0")
+    refused(call(script, "-e", "--checkpoint", "two.pth", cwd=data), "its classes are a, b; the data's Happy")
+
+
+@pytest.mark.parametrize("contents", [b"", b"not an image", None])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unreadable_frame_is_named_without_a_traceback(call, sample, tmp_path, contents, workers):
+    shutil.copytree(sample, tmp_path / "copy")
+    victims = [sorted((tmp_path / "copy").glob(pattern))[-1] for pattern in ("Train/*/*/*.jpg", "Val/*/*/*.jpg")]
+    for path in victims:  # the last frame: without images, or broken off in the middle
+        path.write_bytes(path.read_bytes()[:400] if contents is None else contents)
+    flags = ("--dataset", "folders", "--pretrained", "none", "--image-size", 32, "--device", "cpu", "--epochs", 1)
+    roots = ("--train-root", "copy/Train", "--val-root", "copy/Val", "--samples-per-clip", 40)
+    outcome = call(script, *flags, *roots, "--workers", workers, cwd=tmp_path)
+    refused(outcome, str(victims[0].relative_to(tmp_path)), lines=None)
+    if contents is not None:  # seen at once, before the training: all of them
+        assert str(victims[1].relative_to(tmp_path)) in outcome.err
+        assert not (tmp_path / "model").exists()
+
+
+def test_lists_do_not_go_with_folders(call, data):
+    refused(call(script, "--dataset", "folders", "--train-list", "a.txt", cwd=data), "--train-list", "--dataset afew")
+
+
+def test_output_that_cannot_be_written(call, data):
+    (data / "file").write_text("")
+    flags = ("--pretrained", "none", "--image-size", 32, "--device", "cpu", "--output", "file/model")
+    refused(call(script, *flags, cwd=data), "--output file/model", lines=None)

@@ -1,0 +1,166 @@
+"""Pretrain_FERPlus.py from the command line, on a tiny FER+ of noise."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+import Pretrain_FERPlus as script
+from Code.data.readers.ferplus import FERPLUS_LABELS
+from Code.network.fan import FAN
+from Code.network.pretrained import FERPLUS_FILE, load_fan, load_published, save_atomically, to_published
+from Code.network.weights import start_from
+from Code.training import trainer
+from tests.runs import log_of, only_run
+
+SMALL = ("--image-size", 32, "--batch-size", 8, "--device", "cpu", "--precision", "fp32")
+
+
+def private_test(out: str) -> list[str]:
+    return out[out.index("private test, majority label") :].splitlines()[:11]
+
+
+@pytest.mark.parametrize(
+    ("mode", "flags"),
+    [
+        ("crossentropy", ()),
+        ("majority", ("--half", "--optimizer", "sgd", "--average", 0)),
+        ("multitarget", ("--no-augmentation",)),
+    ],
+)
+def test_label_mode_trains_and_writes_the_published_format(call, ferplus, tmp_path, mode, flags):
+    outcome = call(script, "--data-root", ferplus, "--label-mode", mode, "--epochs", 1, *SMALL, *flags, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert f"23 training images by label mode {mode}, of 23" in outcome.out
+    assert "starting from random weights" in outcome.out
+
+    path = tmp_path / FERPLUS_FILE
+    file = torch.load(path, weights_only=True)
+    weights = file["state_dict"]
+    assert all(name.startswith("module.") for name in weights)
+    assert weights["module.fc.weight"].shape == (8, 512)
+    assert {name.removeprefix("module.fc.") for name in weights if ".fc." in name} == {"weight", "bias"}
+    assert weights["module.conv1.weight"].dtype == (torch.float16 if "--half" in flags else torch.float32)
+    assert 20e6 < path.stat().st_size < (24e6 if "--half" in flags else 46e6)
+    assert file["image_size"] == 32 and file["arch"] == "resnet18" and isinstance(file["best_prec1"], float)
+
+    fan, info = load_fan(path)
+    assert info["kind"] == "frame classifier" and info["labels"] == FERPLUS_LABELS
+    assert info["image_size"] == 32 and fan.at_type == 2 and fan.num_classes == 8
+    backbone = FAN(1)
+    assert load_published(backbone, file).dropped == ["fc.weight", "fc.bias"]
+    assert torch.equal(backbone.conv1.weight, fan.conv1.weight)
+    assert start_from(FAN(1), path, 224)[0] == 32
+
+    folder = only_run(tmp_path)
+    assert folder.name.endswith("_ferplus_score-fusion")
+    expected = {"args.json", "log.jsonl", "last.pth", "best.pth", "results.json", "predictions.csv", "report.html"}
+    assert expected <= {path.name for path in folder.iterdir()}
+    results = json.loads((folder / "results.json").read_text())
+    assert results["labels"] == list(FERPLUS_LABELS) and results["last"]["num_clips"] == 7
+    stored = torch.load(folder / "last.pth", weights_only=True)["state_dict"]
+    assert torch.equal(weights["module.conv1.weight"], stored["conv1.weight"].to(weights["module.conv1.weight"].dtype))
+
+    printed = private_test(outcome.out)
+    assert f"{100 * results['last']['accuracy']:.2f} %" in printed[0] or "--half" in flags
+    assert [line.split()[1] for line in printed[1:9]] == list(FERPLUS_LABELS)
+    again = call(script, "-e", "--data-root", ferplus, *SMALL[-4:], cwd=tmp_path)
+    assert again.status == 0 and private_test(again.out) == printed
+
+
+def test_resumed_training_ends_where_an_uninterrupted_one_does(call, ferplus, tmp_path, same_weights, monkeypatch):
+    # Labels drawn anew, averaged weights, AdamW and a growing input: all that has a state.
+    flags = ("--data-root", ferplus, "--label-mode", "probability", "--epochs", 2, *SMALL)
+    flags += ("--small-size", 24, "--small-epochs", 1, "--average", 0.9)
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    outcome = call(script, *flags, cwd=tmp_path / "whole")
+    assert outcome.status == 0, outcome.err
+
+    judge, calls = trainer.judge, []
+
+    def stopped_in_the_second_epoch(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return judge(*args, **kwargs)
+
+    monkeypatch.setattr(trainer, "judge", stopped_in_the_second_epoch)
+    assert call(script, *flags, cwd=tmp_path / "parts").status == 130
+    monkeypatch.undo()
+    folder = only_run(tmp_path / "parts")
+    assert not (tmp_path / "parts" / FERPLUS_FILE).exists()
+    outcome = call(script, "--resume", f"model/{folder.name}", "--device", "cpu", cwd=tmp_path / "parts")
+    assert outcome.status == 0, outcome.err
+
+    assert log_of(only_run(tmp_path / "whole")) == log_of(folder)
+    one, other = (torch.load(tmp_path / name / FERPLUS_FILE, weights_only=True) for name in ("whole", "parts"))
+    assert same_weights(one["state_dict"], other["state_dict"])
+
+
+def test_training_starts_from_a_file(call, ferplus, tmp_path):
+    start = tmp_path / "start.pth.tar"
+    save_atomically({"state_dict": to_published(FAN(2, 8))}, start)
+    flags = ("--data-root", ferplus, "--epochs", 1, *SMALL, "--optimizer", "sgd", "--average", 0)
+    outcome = call(script, *flags, "--pretrained", start, "--export", "out/file.pth.tar", cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert f"starting from {start}" in outcome.out and "dropped: fc" in outcome.out
+    assert (tmp_path / "out/file.pth.tar").is_file() and not (tmp_path / FERPLUS_FILE).exists()
+
+
+def test_multitarget_loss_asks_for_any_of_the_labels():
+    logits = torch.tensor([[2.0, 1.0, 0.0]])
+    normaliser = math.log(math.exp(2) + math.exp(1) + 1)
+    loss = float(script.multitarget_loss(logits, torch.tensor([[0.0, 0.6, 0.4]])))
+    assert loss == pytest.approx(normaliser - 1)  # the likelier of the second and the third
+    loss = float(script.multitarget_loss(logits, torch.tensor([[0.1, 0.5, 0.4]])))
+    assert loss == pytest.approx(normaliser - 2)
+
+
+# Mistakes
+
+
+def test_missing_data_are_all_named(call, tmp_path):
+    outcome = call(script, cwd=tmp_path)
+    assert outcome.status == 2 and "Traceback" not in outcome.err
+    for name in ("fer2013new.csv", "FER2013Train", "FER2013Valid", "FER2013Test", "Data/README.md"):
+        assert name in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_and_wrong_weights_are_named(call, ferplus, tmp_path):
+    outcome = call(script, "--data-root", ferplus, "--pretrained", "gone.pth", *SMALL, cwd=tmp_path)
+    assert outcome.status == 2 and "gone.pth" in outcome.err and "--pretrained none" in outcome.err
+    outcome = call(script, "-e", "--data-root", ferplus, cwd=tmp_path)
+    assert outcome.status == 2 and str(FERPLUS_FILE) in outcome.err
+    outcome = call(script, "--resume", "model/gone", cwd=tmp_path)
+    assert outcome.status == 2 and "--resume model/gone" in outcome.err
+
+
+def test_votes_of_which_none_count_are_refused(call, tmp_path, make_ferplus):
+    root = make_ferplus(tmp_path / "fer", as_csv=False)
+    lines = (root / "fer2013new.csv").read_text().splitlines()
+    flat = [line if number == 0 else ",".join([*line.split(",")[:2], *["1"] * 10]) for number, line in enumerate(lines)]
+    (root / "fer2013new.csv").write_text("\n".join(flat) + "\n")
+    outcome = call(script, "--data-root", root, *SMALL, cwd=tmp_path)
+    assert outcome.status == 2 and "keeps none of 23 images" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "flags", [("--epochs", 0), ("--image-size", -1), ("--dropout", 1), ("--average", 1.5), ("--label-mode", "x")]
+)
+def test_values_that_make_no_sense_name_their_flag(call, tmp_path, flags):
+    outcome = call(script, *flags, cwd=tmp_path)
+    assert outcome.status == 2 and flags[0] in outcome.err
+
+
+def test_help_shows_defaults_and_examples(call, tmp_path):
+    outcome = call(script, "--help", cwd=tmp_path)
+    assert outcome.status == 0 and outcome.err == ""
+    text = " ".join(outcome.out.split())
+    for part in ("(default: crossentropy)", "(default: 224)", "examples:", "--half", "--resume", "Data/FERPlus"):
+        assert part in text
+    assert max(map(len, outcome.out.splitlines())) <= 120

@@ -1,0 +1,88 @@
+"""A loss that is no number stops the training and names the batch's clips; the last good checkpoint stays."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import Demo_AFEW_Attention as script
+from Code.common.errors import TrainingDivergedError
+from Code.network.checkpoints import read_checkpoint
+from Code.training import epoch_state, run
+from Code.training.epoch_state import RecentLosses
+from tests.runs import flags_of, log_of, only_run, without_pictures
+
+NAMES = [f"clip{number}" for number in range(100)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fast() -> Iterator[None]:
+    with without_pictures():
+        yield
+
+
+def test_the_step_whose_loss_is_not_finite_is_named_later():
+    losses = RecentLosses(7, NAMES)
+    for step in range(1, 20):
+        losses.add(step, torch.tensor(float("nan") if step >= 5 else 1.0), torch.tensor([step, step, step + 1]))
+    with pytest.raises(TrainingDivergedError, match=r"epoch 7: .*in step 5, with the clips clip5, clip6; .*--lr"):
+        losses.check()
+
+
+def test_losses_are_looked_at_now_and_then():
+    losses = RecentLosses(1, NAMES)
+    with pytest.raises(TrainingDivergedError, match="in step 2, with the clips clip2;"):
+        for step in range(1, epoch_state.CHECKED_STEPS + 3):
+            losses.add(step, torch.tensor(float("inf") if step == 2 else 1.0), torch.tensor([step]))
+    assert step == epoch_state.CHECKED_STEPS + 1
+    many = RecentLosses(1, NAMES)
+    for step in range(1, 1000):
+        many.add(step, torch.tensor(1.0), torch.tensor([0]))
+    assert len(many.kept) <= epoch_state.CHECKED_STEPS
+
+
+def test_weights_that_a_finite_loss_has_spoilt_are_found():
+    losses, model = RecentLosses(2, NAMES), nn.Linear(2, 2)
+    losses.add(1, torch.tensor(1.0), torch.tensor([3]))
+    losses.check(model)
+    losses.add(2, torch.tensor(1.0), torch.arange(70))
+    with torch.no_grad():
+        model.bias[1] = torch.inf
+    losses.check()
+    with pytest.raises(TrainingDivergedError, match=r"not finite after step 2, with the clips clip0, .* and 6 more;"):
+        losses.check(model)
+
+
+@pytest.mark.parametrize("every", [0, pytest.param(1e-9, marks=pytest.mark.slow)])
+def test_training_stops_with_the_clips_named_and_the_last_good_checkpoint_kept(
+    call, sample, tmp_path, monkeypatch, every
+):
+    add, seen, batches = RecentLosses.add, [], []
+
+    def spoilt(logits, labels):
+        seen.append(1)
+        return F.cross_entropy(logits, labels) * (torch.nan if len(seen) == 5 else 1)
+
+    def noted(self, step, loss, clips) -> None:
+        batches.append({self.names[clip] for clip in clips.tolist()})
+        add(self, step, loss, clips)
+
+    monkeypatch.setattr(run, "Training", functools.partial(run.Training, loss_function=spoilt))
+    monkeypatch.setattr(RecentLosses, "add", noted)
+    flags = (*flags_of(sample, "--epochs", 2, "--pretrained", "none"), "--workers", 0, "--checkpoint-every", every)
+    outcome = call(script, *flags, cwd=tmp_path)
+    assert outcome.status == 1 and "Traceback" not in outcome.err
+    folder = only_run(tmp_path)
+    (line,) = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: epoch 2: the loss is not finite in step 2, with the clips ")
+    assert line.endswith(f"; {folder.relative_to(tmp_path)}/last.pth is from before")
+    named = line.partition("with the clips ")[2].partition(";")[0].split(", ")
+    assert set(named) == batches[4] and len(named) == len(set(named))
+    held = read_checkpoint(folder / "last.pth")
+    assert held["epoch"] == 1 and all(value.isfinite().all() for value in held["state_dict"].values())
+    assert (held["training"]["position"] is not None) == (every > 0) and len(log_of(folder)) == 1

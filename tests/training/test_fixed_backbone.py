@@ -1,0 +1,94 @@
+"""`--freeze-backbone`: the head learns on features computed once; the backbone stays what it was."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import Demo_AFEW_Attention as script
+from Code.network.checkpoints import read_checkpoint, save_atomically
+from Code.network.fan import FAN
+from Code.network.pretrained import to_published
+from Code.training.compute import Compute
+from Code.training.frames import DrawnView, FeatureStore, FirstView
+
+HEAD = ("alpha", "beta", "pred_fc1", "pred_fc2")
+SMALL = ("--image-size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu", "--precision", "fp32")
+
+
+def flags(sample: Path) -> tuple[object, ...]:
+    lists = ("--train-list", sample / "list_train.txt", "--val-list", sample / "list_eval.txt")
+    return ("--dataset", "sample", "--train-root", sample / "Train", "--val-root", sample / "Val", *lists, *SMALL)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backbone in the published format."""
+    torch.manual_seed(5)
+    path = tmp_path_factory.mktemp("start") / "backbone.pth.tar"
+    save_atomically({"state_dict": to_published(FAN(2, 8)), "image_size": 32}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, call, sample, start) -> Path:
+    cwd = tmp_path_factory.mktemp("fixed")
+    outcome = call(script, *flags(sample), "--pretrained", start, "--at_type", 1, "--epochs", 3, cwd=cwd)
+    assert outcome.status == 0, outcome.err
+    assert "the head alone learns" in outcome.out
+    (folder,) = (cwd / "model").iterdir()
+    return folder
+
+
+def test_the_backbone_stays_and_the_head_learns(run: Path, start: Path) -> None:
+    before = {name.removeprefix("module."): value for name, value in read_checkpoint(start)["state_dict"].items()}
+    after = read_checkpoint(run / "last.pth")["state_dict"]
+    for name in before.keys() - {"fc.weight", "fc.bias"}:
+        assert torch.equal(after[name], before[name]), name
+    learnt = [name for name in after if name.split(".")[0] in HEAD]
+    assert {name.split(".")[0] for name in learnt} == {"alpha", "beta", "pred_fc2"}
+    losses = [json.loads(line)["train_loss"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert len(set(losses)) == 3
+
+
+def test_evaluation_from_frames_gives_the_numbers_of_the_training(run: Path, call, sample) -> None:
+    outcome = call(script, *flags(sample), "-e", "--checkpoint", run / "best.pth", cwd=run.parents[1])
+    assert outcome.status == 0, outcome.err
+    (again,) = run.parent.glob("*_evaluation")
+    first, second = (json.loads((folder / "results.json").read_text())["best"] for folder in (run, again))
+    assert first["confusion"] == second["confusion"] and first["loss"] == second["loss"]
+
+
+def test_random_weights_are_not_frozen(tmp_path: Path, call, sample) -> None:
+    outcome = call(script, *flags(sample), "--pretrained", "none", "--freeze-backbone", cwd=tmp_path)
+    assert outcome.status == 2 and outcome.err.startswith("error: --freeze-backbone: ")
+    assert outcome.err.count("\n") == 1 and not (tmp_path / "model").exists()
+
+
+def test_views_are_drawn_per_clip() -> None:
+    features = torch.stack([torch.zeros(64, 3, 4), torch.ones(64, 3, 4)], dim=2)  # [B, T, V, D]
+    drawn = DrawnView()(features, torch.Generator().manual_seed(0))
+    assert drawn.shape == (64, 3, 4)
+    per_clip = drawn.mean(dim=(1, 2))
+    assert set(per_clip.tolist()) == {0.0, 1.0}
+    assert torch.equal(FirstView()(features), torch.zeros(64, 3, 4))
+
+
+def test_features_are_those_of_the_frames_and_of_the_mirrored_frames() -> None:
+    from Code.data.loaders import ArrayStore, FrameTable
+
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (7, 3, 32, 32), dtype=np.uint8)
+    table = FrameTable(np.array([3, 4]), torch.tensor([0, 1]), ["a", "b"], ("x", "y"), 2, [])
+    torch.manual_seed(0)
+    fan = FAN(1, 2)
+    compute = Compute(torch.device("cpu"))
+    options = {"batch_frames": 4, "loading": {}}
+    store = FeatureStore.of(fan, table, ArrayStore(frames), compute, mirrored=True, **options)
+    pixels = torch.from_numpy(frames).float() / 255
+    with torch.no_grad():
+        fan.eval()
+        expected = torch.stack([fan.encode(pixels), fan.encode(pixels.flip(-1))], dim=1)
+    assert torch.allclose(store.read(np.arange(7)), expected, atol=1e-5)

@@ -1,0 +1,312 @@
+"""The engine and what stands around it: evaluation of packed frames, schedules, averaging, runs, errors."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from Code.common.errors import TrainingDivergedError, UsageError
+from Code.data.augment import FlippedClips, PlainFrames, to_float
+from Code.data.loaders import ArrayStore, EvaluationBatches, FrameTable, TrainingBatches
+from Code.network import pretrained, weights
+from Code.network.fan import FAN
+from Code.network.pretrained import CheckpointError, save_atomically, to_published
+from Code.training import engine
+from Code.training.compute import Compute, choose_compute
+from Code.training.engine import evaluate, train_one_epoch
+from Code.training.protocols import PROTOCOLS
+from Code.training.run_folder import Run, newest_best
+from Code.training.trainer import averaged, decay_after, one_cycle, per_step
+
+CPU = Compute(torch.device("cpu"))
+LENGTHS = [1, 5, 2, 9, 1, 1, 3]
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def random_clips(lengths: list[int], num_classes: int = 4) -> tuple[FrameTable, ArrayStore]:
+    """Noise of 32 x 32, a different grey level in every clip."""
+    rng = np.random.default_rng(0)
+    level = np.repeat(np.linspace(0, 155, len(lengths)), lengths)[:, None, None, None]
+    frames = (level + rng.integers(0, 100, (sum(lengths), 3, 32, 32))).astype(np.uint8)
+    names = [f"clip{c}" for c in range(len(lengths))]
+    labels = tuple(f"class{c}" for c in range(num_classes))
+    targets = torch.arange(len(lengths)) % num_classes
+    return FrameTable(np.array(lengths), targets, names, labels, len(lengths), []), ArrayStore(frames)
+
+
+def seeded_fan(at_type: int, dropout: float | None = None) -> FAN:
+    torch.manual_seed(0)
+    return FAN(at_type, 4, dropout=dropout).eval()
+
+
+# Evaluation
+
+
+@pytest.mark.parametrize("at_type", [0, 1, 2])
+@pytest.mark.parametrize(("batch_frames", "group"), [(1, 64), (4, 3), (7, 1), (64, 64)])
+def test_packed_frames_give_each_clip_what_it_has_alone(at_type, batch_frames, group, monkeypatch):
+    monkeypatch.setattr(engine, "CLIPS_PER_GROUP", group)
+    fan, (table, store) = seeded_fan(at_type), random_clips(LENGTHS)
+    batches = EvaluationBatches(table, store, batch_frames=batch_frames)  # clips of 5 and 9 exceed batches of 4
+    result = evaluate(fan, batches, compute=CPU, transform=PlainFrames())
+    assert result.logits.shape == (7, 4) and result.logits.dtype == torch.float32
+    assert result.frames == sum(LENGTHS) and result.seconds > 0
+    for clip, length in enumerate(LENGTHS):
+        start = table.offsets[clip]
+        with torch.inference_mode():
+            alone = fan(to_float(store.frames[start : start + length])[None])
+        assert torch.allclose(result.logits[clip], alone.logits[0], atol=1e-5)
+        for name in ("alpha", "weights", "beta"):
+            values, expected = getattr(result, name)[clip], getattr(alone, name)
+            if expected is None:
+                assert values is None and name == "beta" and at_type != 1
+            else:
+                assert values.shape == (length,)
+                assert np.allclose(values, expected[0].numpy(), atol=1e-5)
+        assert result.weights[clip].sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_evaluation_is_repeatable_and_leaves_no_trace():
+    fan, (table, store) = seeded_fan(1), random_clips(LENGTHS)
+    before = {name: value.clone() for name, value in fan.state_dict().items()}
+    fan.train()
+    batches = EvaluationBatches(table, store, batch_frames=6)
+    first, second = (evaluate(fan, batches, compute=CPU, transform=PlainFrames()).logits for _ in range(2))
+    assert torch.equal(first, second)
+    assert all(torch.equal(value, before[name]) for name, value in fan.state_dict().items())
+
+
+def test_bf16_and_fp32_mostly_agree():
+    fan, (table, store) = seeded_fan(1), random_clips([2, 3, 1, 4] * 4)
+    batches = EvaluationBatches(table, store, batch_frames=16)
+    full = evaluate(fan, batches, compute=CPU, transform=PlainFrames()).logits
+    half = evaluate(fan, batches, compute=Compute(CPU.device, "bf16"), transform=PlainFrames()).logits
+    assert half.dtype == torch.float32 and not torch.equal(full, half)
+    assert torch.allclose(full, half, atol=0.1 * float(full.std()))
+    assert (full.argmax(1) == half.argmax(1)).float().mean() >= 0.8
+
+
+# Training
+
+
+def train(
+    device: str = "cpu",
+    *,
+    lr: float = 1e-3,
+    epochs: int = 1,
+    seed: int = 0,
+    dropout: float | None = None,
+    compiled: bool = False,
+) -> tuple[list[dict], FAN]:
+    """Three steps an epoch on random clips, in fp32, from one and the same network."""
+    compute = Compute(torch.device(device))
+    fan, (table, store) = seeded_fan(1, dropout).to(device), random_clips(LENGTHS)
+    batches = TrainingBatches(table, store, num_frames=3, batch_size=7, seed=seed)
+    optimizer = torch.optim.SGD(fan.parameters(), lr=lr, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    logs = [
+        train_one_epoch(
+            fan,
+            batches,
+            optimizer,
+            scheduler,
+            compute.scaler(),
+            compute=compute,
+            transform=FlippedClips(),
+            epoch=epoch,
+            seed=seed,
+            forward=torch.compile(fan, backend="eager") if compiled else None,
+        )
+        for epoch in range(1, epochs + 1)
+    ]
+    return logs, fan
+
+
+def test_epoch_says_what_it_did():
+    (log,), _ = train()
+    assert log["samples"] == 21 and log["frames"] == 63 and log["lr"] == 1e-3
+    assert 0 <= log["war"] <= 1 and log["seconds"] > 0
+    assert log["frames_per_second"] == pytest.approx(63 / log["seconds"])
+    assert log["loss"] == pytest.approx(math.log(4), abs=0.7)
+
+
+def test_losses_follow_the_seed(same_weights):
+    (one, fan), (again, twin), (other, _) = train(seed=0), train(seed=0), train(seed=1)
+    assert one[0]["loss"] == again[0]["loss"] != other[0]["loss"]
+    assert same_weights(fan.state_dict(), twin.state_dict())
+
+
+def test_compiled_network_trains_alike():
+    """`--compile`, with the part that traces and without the part that needs a compiler of C++."""
+    (log,), fan = train()
+    (other,), compiled = train(compiled=True)
+    assert other["loss"] == pytest.approx(log["loss"], abs=1e-6)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(fan.parameters(), compiled.parameters(), strict=True))
+
+
+def test_training_learns_what_it_is_shown():
+    logs, _ = train(lr=0.02, epochs=5)
+    assert logs[-1]["loss"] < 0.6 * logs[0]["loss"] and logs[-1]["war"] > logs[0]["war"]
+
+
+def test_loss_that_is_not_finite_ends_the_training():
+    with pytest.raises(TrainingDivergedError, match=r"epoch 1: the loss is not finite.*--lr"):
+        train(lr=1e30)
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_cuda_agrees_with_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    # Without dropout, whose random numbers are each device's own.
+    (cpu,), trained = train(dropout=0.0)
+    (cuda,), trained_there = train("cuda", dropout=0.0)
+    assert cuda["loss"] == pytest.approx(cpu["loss"], abs=1e-3)
+    batches = EvaluationBatches(*random_clips(LENGTHS), batch_frames=6)
+    there = Compute(torch.device("cuda"))
+    own = trained.state_dict()
+    for name, value in trained_there.state_dict().items():
+        assert torch.allclose(value.cpu(), own[name], rtol=1e-3, atol=1e-3), name
+    one = evaluate(trained, batches, compute=CPU, transform=PlainFrames())
+    other = evaluate(trained.cuda(), batches, compute=there, transform=PlainFrames())
+    assert torch.allclose(one.logits, other.logits, atol=1e-3)
+
+
+# Schedules and averaging
+
+
+def rates(schedule: Callable[[float], float], epochs: int, steps: int) -> list[float]:
+    factor = per_step(schedule, steps)
+    return [factor(step) for step in range(epochs * steps)]
+
+
+def test_afew_decays_after_60_and_120_of_180_epochs():
+    protocol = PROTOCOLS["afew"]
+    assert (protocol.epochs, protocol.lr, protocol.batch_size, protocol.num_frames) == (180, 4e-6, 48, 3)
+    assert (protocol.momentum, protocol.weight_decay, protocol.samples_per_clip) == (0.9, 1e-4, None)
+    factors = rates(decay_after(protocol.decay_at, protocol.decay), 180, 7)
+    assert factors[: 60 * 7] == [1.0] * 420
+    assert factors[60 * 7 : 120 * 7] == [0.2] * 420
+    assert factors[120 * 7 :] == pytest.approx([0.04] * 420)
+
+
+def test_one_cycle_rises_falls_and_ends_low():
+    factor = one_cycle(40)
+    assert factor(0) == pytest.approx(0.1) and factor(8) == pytest.approx(1) and factor(40) == pytest.approx(0.001)
+    assert factor(41) == factor(40)
+    values = [factor(step / 10) for step in range(401)]
+    assert all(0.001 <= value <= 1 for value in values)
+    assert values[:81] == sorted(values[:81]) and values[80:] == sorted(values[80:], reverse=True)
+
+
+def test_average_is_quick_at_first_and_takes_buffers_along():
+    fan = seeded_fan(0)
+    average = averaged(fan, 0.9)
+    name, parameter = "pred_fc1.bias", fan.pred_fc1.bias
+
+    def step(value: float) -> float:
+        with torch.no_grad():
+            parameter.fill_(value)
+            fan.bn1.running_mean.fill_(value)
+            fan.bn1.num_batches_tracked += 1
+        average.update_parameters(fan)
+        state = average.module.state_dict()
+        assert torch.equal(state["bn1.running_mean"][:1], state[name][:1])
+        assert torch.equal(state["bn1.num_batches_tracked"], fan.bn1.num_batches_tracked)
+        return float(state[name][0])
+
+    expected = step(1.0)
+    assert expected == 1  # the first update is a copy
+    for done in range(1, 120):
+        decay = min(0.9, (1 + done) / (10 + done))
+        expected = decay * expected + (1 - decay) * done
+        assert step(float(done)) == pytest.approx(expected, rel=1e-4)
+
+
+# Devices, weights, folders
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99", "cpu:x", "", "meta", "hpu"])
+def test_device_that_is_not_there_is_one_line(device):
+    with pytest.raises(UsageError) as caught:
+        choose_compute(device)
+    assert str(caught.value).startswith(f"--device {device}: ") and "\n" not in str(caught.value)
+
+
+def test_precision_follows_the_flag_then_the_checkpoint_then_the_hardware():
+    assert choose_compute("cpu", "fp32", trained_with="bf16").precision == "fp32"
+    assert choose_compute("cpu", "auto", trained_with="bf16").precision == "bf16"
+    assert choose_compute("cpu", "auto", trained_with="fp16").precision in ("fp32", "bf16")
+    assert choose_compute("cpu").precision in ("fp32", "bf16")
+
+
+def backbone_file(path: Path) -> Path:
+    payload: dict[str, object] = {"state_dict": to_published(FAN(2, 8)), "image_size": 48}
+    save_atomically(payload, path)
+    return path
+
+
+def test_starting_file_prefers_what_the_user_put_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert pretrained.starting_file("none") is None and setup.starting_file("a/b.pth") == Path("a/b.pth")
+    assert pretrained.starting_file(None) == setup.FERPLUS_FILE  # neither is there: the error names this one
+    Path("pretrain_model").mkdir()
+    pretrained.SHIPPED_FILE.touch()
+    assert pretrained.starting_file(None) == setup.SHIPPED_FILE
+    pretrained.FERPLUS_FILE.touch()
+    assert pretrained.starting_file(None) == setup.FERPLUS_FILE
+
+
+def test_starting_weights_are_loaded_and_bring_their_size(tmp_path, same_weights):
+    path = backbone_file(tmp_path / "backbone.pth.tar")
+    fan = pretrained.seeded_model(1, 7, 0)
+    size, message = weights.start_from(fan, path, 64)
+    assert size == 48 and str(path) in message and "dropped: fc" in message
+    stored = {name.removeprefix("module."): value for name, value in torch.load(path)["state_dict"].items()}
+    own: dict[str, Tensor] = fan.state_dict()
+    assert all(torch.equal(own[name], value) for name, value in stored.items() if not name.startswith("fc."))
+    assert weights.start_from(fan, None, 64)[0] == 64
+    assert same_weights(pretrained.seeded_model(1, 7, 3).state_dict(), setup.seeded_model(1, 7, 3).state_dict())
+
+
+def test_starting_weights_that_do_not_fit_name_their_file(tmp_path):
+    path = tmp_path / "other.pth"
+    torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, path)
+    with pytest.raises(CheckpointError, match=r"other\.pth: these weights do not fit"):
+        weights.start_from(FAN(1, 7), path, 64)
+
+
+def test_run_folders_are_never_shared_and_the_newest_best_is_found(tmp_path):
+    folders = [Run.create(tmp_path, "sample", 1).folder for _ in range(3)]
+    assert len(set(folders)) == 3 and all("_sample_relation-attention" in folder.name for folder in folders)
+    assert newest_best(tmp_path, "sample", 1) is None
+    for name in ("20250101-000000_sample_relation-attention", "20240101-000000_sample_self-attention"):
+        Run(tmp_path / name).save("best.pth", {})
+    Run(tmp_path / "20260101-000000_afew_relation-attention").save("best.pth", {})
+    assert newest_best(tmp_path, "sample").parent.name == "20250101-000000_sample_relation-attention"
+    assert newest_best(tmp_path, "sample", 0).parent.name == "20240101-000000_sample_self-attention"
+    assert newest_best(tmp_path, "ckplus") is None
+
+
+@pytest.mark.parametrize(
+    ("check", "good", "bad"),
+    [
+        (pretrained.positive, {"1": 1, "12": 12}, ["0", "-1", "1.5", "", "x"]),
+        (pretrained.whole, {"0": 0, "7": 7}, ["-1", "4294967296", "1e3"]),
+        (pretrained.rate, {"0": 0.0, "4e-6": 4e-6}, ["-1", "nan", "inf", "x"]),
+        (pretrained.share, {"0": 0.0, "0.998": 0.998}, ["1", "-0.1", "nan"]),
+    ],
+)
+def test_numbers_of_the_command_line(check, good, bad):
+    assert {text: check(text) for text in good} == good
+    for text in bad:
+        with pytest.raises(argparse.ArgumentTypeError, match="is not"):
+            check(text)
