@@ -256,13 +256,13 @@ def backbone_file(path: Path) -> Path:
 
 def test_starting_file_prefers_what_the_user_put_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert pretrained.starting_file("none") is None and setup.starting_file("a/b.pth") == Path("a/b.pth")
-    assert pretrained.starting_file(None) == setup.FERPLUS_FILE  # neither is there: the error names this one
+    assert pretrained.starting_file("none") is None and pretrained.starting_file("a/b.pth") == Path("a/b.pth")
+    assert pretrained.starting_file(None) == pretrained.FERPLUS_FILE  # neither is there: the error names this one
     Path("pretrain_model").mkdir()
     pretrained.SHIPPED_FILE.touch()
-    assert pretrained.starting_file(None) == setup.SHIPPED_FILE
+    assert pretrained.starting_file(None) == pretrained.SHIPPED_FILE
     pretrained.FERPLUS_FILE.touch()
-    assert pretrained.starting_file(None) == setup.FERPLUS_FILE
+    assert pretrained.starting_file(None) == pretrained.FERPLUS_FILE
 
 
 def test_starting_weights_are_loaded_and_bring_their_size(tmp_path, same_weights):
@@ -274,7 +274,7 @@ def test_starting_weights_are_loaded_and_bring_their_size(tmp_path, same_weights
     own: dict[str, Tensor] = fan.state_dict()
     assert all(torch.equal(own[name], value) for name, value in stored.items() if not name.startswith("fc."))
     assert weights.start_from(fan, None, 64)[0] == 64
-    assert same_weights(pretrained.seeded_model(1, 7, 3).state_dict(), setup.seeded_model(1, 7, 3).state_dict())
+    assert same_weights(pretrained.seeded_model(1, 7, 3).state_dict(), pretrained.seeded_model(1, 7, 3).state_dict())
 
 
 def test_starting_weights_that_do_not_fit_name_their_file(tmp_path):
