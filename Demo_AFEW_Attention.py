@@ -26,15 +26,15 @@ from pathlib import Path
 
 from Code.common.commandline import (
     add_device,
+    count,
     fold,
-    minutes,
+    from_zero,
+    image_side,
     pair,
     positive,
-    rate,
     run_script,
     script_parser,
-    side,
-    whole,
+    seed,
 )
 from Code.common.errors import UsageError
 from Code.common.machine import keep_freed_memory
@@ -46,7 +46,7 @@ from Code.training.distributed import processes
 from Code.training.doctor import check_data
 from Code.training.folds import is_series, train_all
 from Code.training.frames import CACHES
-from Code.training.launch import remember_flags, restarted_run, restore_arguments
+from Code.training.launch import remember_flags, restarted_run, restore_arguments, resume_command
 from Code.training.protocols import ATTENTIONS, PROTOCOLS
 from Code.training.run import evaluate_checkpoint, train
 from Code.training.stopping import listening
@@ -128,7 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     composed.add_argument(
         "--telling",
-        type=rate,
+        type=from_zero,
         nargs="+",
         metavar="SHARE",
         help="share of a clip's frames that show its expression, or a range of it; the others distract (0.1 1)",
@@ -154,7 +154,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="REGEX",
         help="finds the person in a clip's name: its first group, or all",
     )
-    folds.add_argument("--seeds", type=whole, nargs="+", metavar="N", help="repeat with each: mean, deviation, range")
+    folds.add_argument("--seeds", type=seed, nargs="+", metavar="N", help="repeat with each: mean, deviation, range")
     folds.add_argument(
         "--select-on",
         choices=("val", "heldout"),
@@ -175,9 +175,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="the head alone learns, on features computed once: minutes on a CPU (sample, composed: yes, others: no)",
     )
     recipe.add_argument("--epochs", type=positive, metavar="N", help="(afew: 180)")
-    recipe.add_argument("--lr", "--learning-rate", type=rate, metavar="RATE", help="of SGD (afew: 4e-6)")
-    recipe.add_argument("--momentum", type=rate, metavar="M", help="of SGD (0.9)")
-    recipe.add_argument("--weight-decay", "--wd", type=rate, metavar="W", help="of SGD (1e-4)")
+    recipe.add_argument("--lr", "--learning-rate", type=from_zero, metavar="RATE", help="of SGD (afew: 4e-6)")
+    recipe.add_argument("--momentum", type=from_zero, metavar="M", help="of SGD (0.9)")
+    recipe.add_argument("--weight-decay", "--wd", type=from_zero, metavar="W", help="of SGD (1e-4)")
     recipe.add_argument("--batch-size", type=positive, metavar="N", help="samples a step (afew: 48)")
     recipe.add_argument("--frames", type=positive, metavar="K", help="frames a training sample, one a segment (3)")
     recipe.add_argument(
@@ -186,8 +186,10 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="an epoch's samples of a clip (afew: one per frame)",
     )
-    recipe.add_argument("--image-size", type=side, metavar="PIXELS", help="input side (what the weights were made at)")
-    recipe.add_argument("--seed", type=whole, default=0, metavar="N", help="of weights, sampling, flips and dropout")
+    recipe.add_argument(
+        "--image-size", type=image_side, metavar="PIXELS", help="input side (what the weights were made at)"
+    )
+    recipe.add_argument("--seed", type=seed, default=0, metavar="N", help="of weights, sampling, flips and dropout")
 
     machine = parser.add_argument_group("machine and output")
     add_device(machine)
@@ -198,7 +200,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="of the backbone; auto: bf16 where the hardware has it, else fp32",
     )
     machine.add_argument(
-        "--workers", type=whole, metavar="N", help="processes that decode frames (default: by the cores)"
+        "--workers", type=count, metavar="N", help="processes that decode frames (default: by the cores)"
     )
     machine.add_argument(
         "--cache",
@@ -219,7 +221,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     machine.add_argument(
         "--checkpoint-every",
-        type=minutes,
+        type=from_zero,
         default=15.0,
         metavar="MINUTES",
         help="save inside long epochs too, to go on from there; fractions allowed, 0: only at their ends",
@@ -227,13 +229,13 @@ def build_parser() -> argparse.ArgumentParser:
     machine.add_argument("--output", type=Path, default=Path("model"), metavar="DIR", help="where runs' folders go")
     machine.add_argument(
         "--figures",
-        type=whole,
+        type=count,
         default=0,
         metavar="N",
         help="attention figures of the N most and least certain clips, right and wrong, into the run's folder",
     )
     machine.add_argument(
-        "--print-freq", "-p", type=whole, default=0, metavar="N", help="print the loss every N steps; 0: never"
+        "--print-freq", "-p", type=count, default=0, metavar="N", help="print the loss every N steps; 0: never"
     )
     return parser
 
@@ -271,4 +273,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(run_script(main, resume_command))

@@ -22,14 +22,17 @@ import sys
 import time
 from pathlib import Path
 
-from Code.common.commandline import above_zero, add_device, run_script, script_parser, writing
+from Code.common.commandline import above_zero, add_device, run_script, script_parser, whole_number
+from Code.common.conventions import MAX_IMAGE_SIZE
 from Code.common.errors import UsageError
+from Code.common.files import writing
 from Code.common.machine import keep_freed_memory
 from Code.common.progress import Progress
 from Code.data.clips import DataError
-from Code.faces import NoFaceError, Prediction, Predictor
 from Code.faces.answers import as_record, describe, picture_names, report, write_csv, write_curve
 from Code.faces.live import camera_frames, watch
+from Code.faces.predict import NoFaceError, Predictor
+from Code.faces.prediction import Prediction
 from Code.faces.render import VideoWriter, annotate, attention_picture, curve_picture, draw_answer
 from Code.faces.video import Source
 from Code.results.figures import figure_bytes
@@ -76,11 +79,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def pixels(text: str) -> int:
-    """An input side; ResNet18 makes a single feature of 32 pixels."""
-    if not text.isdecimal() or not 32 <= int(text) <= 4096:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels from 32 to 4096")
-    return int(text)
+# ResNet18 makes a single feature of 32 pixels.
+pixels = whole_number(32, MAX_IMAGE_SIZE, "of pixels")
 
 
 def output_file(text: str) -> Path:

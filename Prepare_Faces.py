@@ -20,14 +20,17 @@ import sys
 import time
 from pathlib import Path
 
-from Code.common.commandline import above_zero, add_device, positive, run_script, script_parser, writing
+from Code.common.commandline import above_zero, add_device, positive, run_script, script_parser, whole_number
+from Code.common.conventions import MAX_IMAGE_SIZE
+from Code.common.errors import require
+from Code.common.files import writing
 from Code.common.machine import keep_freed_memory
 from Code.common.progress import Progress
 from Code.data.clips import DataError
 from Code.faces.detect import MIN_FACE
-from Code.faces.prepare import Job, Settings, WorkerError, find_jobs, plan, prepare_all
+from Code.faces.prepare import Job, Settings, find_jobs, plan, prepare_all
 from Code.faces.records import Record, Summary, write_report
-from Code.faces.video import Source, require
+from Code.faces.video import Source
 from Code.training.compute import choose_compute
 
 SHOWN = 10
@@ -47,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--min-face",
-        type=face_size,
+        type=whole_number(MIN_FACE, MAX_IMAGE_SIZE, "of pixels"),
         metavar="PIXELS",
         help=f"smallest face (default: 1/24 of the picture's shorter side, at least {MIN_FACE})",
     )
@@ -59,13 +62,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_device(parser)
     return parser
-
-
-def face_size(text: str) -> int:
-    """An argparse type: a face's height in pixels that the detector can work with."""
-    if not text.isdecimal() or int(text) < MIN_FACE:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels from {MIN_FACE}")
-    return int(text)
 
 
 def check_places(source: Path, output: Path) -> None:
@@ -151,9 +147,6 @@ def main() -> int:
     try:
         with writing(args.output):
             return prepare(args)
-    except WorkerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on where it was", file=sys.stderr)
         return 130

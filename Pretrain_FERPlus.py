@@ -18,7 +18,17 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from Code.common.commandline import add_device, minutes, positive, rate, run_script, script_parser, share, whole
+from Code.common.commandline import (
+    add_device,
+    count,
+    from_zero,
+    image_side,
+    positive,
+    run_script,
+    script_parser,
+    seed,
+    share,
+)
 from Code.common.errors import UsageError
 from Code.common.machine import keep_freed_memory
 from Code.data.augment import FaceAugmentation, PlainFrames
@@ -30,7 +40,14 @@ from Code.network.weights import PUBLISHED_SIZE, start_from
 from Code.results.report import write_report
 from Code.training.compute import Compute, choose_compute
 from Code.training.engine import Judged, judge, summary
-from Code.training.launch import MACHINE_FLAGS, remember_flags, remember_folder, restarted_run, restore_arguments
+from Code.training.launch import (
+    MACHINE_FLAGS,
+    remember_flags,
+    remember_folder,
+    restarted_run,
+    restore_arguments,
+    resume_command,
+)
 from Code.training.run_folder import LAST, Run, check_room, checkpoint_bytes, newest_whole
 from Code.training.stopping import listening
 from Code.training.trainer import Training, averaged, conclude, load_weights, one_cycle, per_step, run_training
@@ -62,27 +79,29 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PATH|none",
         help=f"weights to start from: ImageNet, MS-Celeb-1M or FER+ (default: {MS1M_FILE} if it is there, else none)",
     )
-    start.add_argument("--image-size", type=positive, default=PUBLISHED_SIZE, metavar="PIXELS", help="input side")
+    start.add_argument("--image-size", type=image_side, default=PUBLISHED_SIZE, metavar="PIXELS", help="input side")
     start.add_argument(
         "--small-size",
-        type=whole,
+        type=count,
         default=0,
         metavar="PIXELS",
         help="input side of the first --small-epochs; 0: none",
     )
-    start.add_argument("--small-epochs", type=whole, default=0, metavar="N", help="epochs at --small-size")
+    start.add_argument("--small-epochs", type=count, default=0, metavar="N", help="epochs at --small-size")
     recipe = parser.add_argument_group("training")
     recipe.add_argument("--epochs", type=positive, default=40, metavar="N", help="passes over the training images")
     recipe.add_argument("--batch-size", type=positive, default=128, metavar="N", help="images a step")
     recipe.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw", help="one-cycle schedule for both")
-    recipe.add_argument("--lr", "--learning-rate", type=rate, default=2e-3, metavar="RATE", help="highest rate")
-    recipe.add_argument("--weight-decay", "--wd", type=rate, default=0.05, metavar="W", help="of weights, not biases")
+    recipe.add_argument("--lr", "--learning-rate", type=from_zero, default=2e-3, metavar="RATE", help="highest rate")
+    recipe.add_argument(
+        "--weight-decay", "--wd", type=from_zero, default=0.05, metavar="W", help="of weights, not biases"
+    )
     recipe.add_argument("--dropout", type=share, default=0.2, metavar="P", help="before the classifier")
     recipe.add_argument(
         "--average", type=share, default=0.998, metavar="DECAY", help="exponential weight averaging; 0: none"
     )
     recipe.add_argument("--no-augmentation", action="store_true", help="flips only (to measure what the rest brings)")
-    recipe.add_argument("--seed", type=whole, default=0, metavar="N", help="of weights, order and augmentation")
+    recipe.add_argument("--seed", type=seed, default=0, metavar="N", help="of weights, order and augmentation")
     run = parser.add_argument_group("run")
     run.add_argument("-e", "--evaluate", action="store_true", help="measure --checkpoint on the private test")
     run.add_argument("--checkpoint", type=Path, metavar="PATH", help=f"for -e (default: {FERPLUS_FILE})")
@@ -94,7 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--checkpoint-every",
-        type=minutes,
+        type=from_zero,
         default=15.0,
         metavar="MINUTES",
         help="save inside long epochs too, to go on from there; fractions allowed, 0: only at their ends",
@@ -102,7 +121,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_device(run)
     run.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="of the backbone")
     run.add_argument(
-        "--print-freq", "-p", type=whole, default=0, metavar="N", help="print the loss every N steps; 0: never"
+        "--print-freq", "-p", type=count, default=0, metavar="N", help="print the loss every N steps; 0: never"
     )
     return parser
 
@@ -259,4 +278,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(run_script(main, resume_command))

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from Code.common.commandline import HelpFormatter, add_device, run_script, whole
+from Code.common.commandline import add_device, count, number, run_script, script_parser, seed
 from Code.common.errors import UsageError
 from Code.common.steps import PROJECT, StepError, Steps, fingerprint, script
 from Code.data.clips import DataError
@@ -48,13 +48,7 @@ EPOCHS, BATCH, SAMPLES, FEWEST = 48, 32, 400, 4
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    usage, _, examples = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        usage="%(prog)s VIDEOS [flags] [-- flags of Demo_AFEW_Attention.py]",
-        description=usage,
-        epilog=examples,
-        formatter_class=HelpFormatter,
-    )
+    parser = script_parser(__doc__, usage="%(prog)s VIDEOS [flags] [-- flags of Demo_AFEW_Attention.py]")
     parser.add_argument("videos", type=Path, metavar="VIDEOS", help="holds <Class>/<name>.mp4 (or any other video)")
     parser.add_argument("--output", type=Path, default=Path("own"), metavar="FOLDER", help="for all that is made")
     parser.add_argument(
@@ -64,27 +58,16 @@ def build_parser() -> argparse.ArgumentParser:
         help="a run, a FAN or a backbone to start from (default: the FAN in pretrain_model, else its backbone)",
     )
     parser.add_argument(
-        "--fps", type=rate, default=10.0, metavar="N", help="look at N frames a second at most; 0: at all"
+        "--fps", type=number(0, 1000), default=10.0, metavar="N", help="look at N frames a second at most; 0: at all"
     )
     parser.add_argument("--share", type=between, default=SHARE, metavar="S", help="of the clips, held out")
     parser.add_argument(
         "--person-pattern", metavar="REGEX", help="finds the person in `<Class>/<name>`; see Code.data.split"
     )
-    parser.add_argument("--predict", type=whole, default=12, metavar="N", help="at most N held-out videos")
-    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="of split and training")
+    parser.add_argument("--predict", type=count, default=12, metavar="N", help="at most N held-out videos")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of split and training")
     add_device(parser)
     return parser
-
-
-def rate(text: str) -> float:
-    """An argparse type: frames a second, 0 for all."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of frames a second from 0 to 1000")
-    return value
 
 
 def videos_by_name(root: Path) -> dict[str, Job]:

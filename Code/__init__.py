@@ -1,8 +1,30 @@
-"""Frame Attention Networks for facial expression recognition in videos."""
+"""Frame Attention Networks for facial expression recognition in videos.
 
-from Code.faces.predict import NoFaceError, Prediction, Predictor
-from Code.network.fan import FAN, FANOutput
-from Code.network.pretrained import LoadReport, load_fan, load_published
+The names below are imported when they are first used: `import Code` alone takes no time.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from Code.faces.predict import NoFaceError, Predictor
+    from Code.faces.prediction import Prediction
+    from Code.network.fan import FAN, FANOutput
+    from Code.network.pretrained import load_fan
+    from Code.network.weights import LoadReport, load_published
+
+_HOME = {
+    "FAN": "Code.network.fan",
+    "FANOutput": "Code.network.fan",
+    "LoadReport": "Code.network.weights",
+    "NoFaceError": "Code.faces.predict",
+    "Prediction": "Code.faces.prediction",
+    "Predictor": "Code.faces.predict",
+    "load_fan": "Code.network.pretrained",
+    "load_published": "Code.network.weights",
+}
 
 __all__ = [
     "FAN",
@@ -14,3 +36,14 @@ __all__ = [
     "load_fan",
     "load_published",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """PEP 562."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -29,6 +29,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from Code.common.errors import require
 from Code.common.machine import keep_freed_memory
 from Code.faces.align import align_face
 from Code.faces.detect import MIN_FACE, MIN_FACE_SHARE, Detector
@@ -37,7 +38,7 @@ from Code.faces.prepare import (
     find_jobs,
     prepare_all,
 )
-from Code.faces.video import Frame, Source, batches, require
+from Code.faces.video import Frame, Source, batches
 
 CPU = torch.device("cpu")
 

@@ -1,4 +1,4 @@
-"""What every script's command line shares."""
+"""What the scripts' command lines share: the parser, the types of numbers, and how errors end a script."""
 
 from __future__ import annotations
 
@@ -6,112 +6,124 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import time
+from collections.abc import Callable
+from typing import Any
 
-from Code.common.errors import TrainingDivergedError, UsageError, WriteError
-from Code.data.clips import DataError
-from Code.network.pretrained import MAX_SIDE, CheckpointError
-from Code.results.run_files import ReportError
-from Code.training import distributed, launch
-from Code.training.stopping import Interrupted
+from Code.common.conventions import MAX_IMAGE_SIZE
+from Code.common.errors import Interrupted, ProjectError
+
+SEED_LIMIT = 2**32 - 1  # numpy takes no larger seed
 
 
-def script_parser(doc: str | None, note: str = "") -> argparse.ArgumentParser:
-    """A parser whose help is a script's docstring: its first paragraph, a note, the flags, the examples."""
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Shows the default of each flag that has one, and leaves the examples as they are written."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help
+        if text and action.default not in (None, False, argparse.SUPPRESS) and "default" not in text:
+            text += " (default: %(default)s)"
+        return text
+
+
+def script_parser(doc: str | None, note: str = "", **options: Any) -> argparse.ArgumentParser:
+    """A parser that shows a script's docstring: its first paragraph, a note, the flags, the examples.
+
+    Args:
+        options: of `argparse.ArgumentParser`.
+    """
     usage, _, examples = (doc or "").partition("\n\n")
-    return argparse.ArgumentParser(description=usage + note, epilog=examples, formatter_class=HelpFormatter)
+    return argparse.ArgumentParser(description=usage + note, epilog=examples, formatter_class=HelpFormatter, **options)
 
 
 def add_device(place: argparse._ActionsContainer) -> None:
-    """Adds `--device`; `choose_compute` reads it."""
+    """Adds `--device`."""
     place.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
 
 
-def above_zero(text: str) -> float:
-    """An argparse type: a finite number above zero, of seconds or of frames a second."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above zero")
-    return value
+def run_script(main: Callable[[], int], resume_command: Callable[[], str | None] = lambda: None) -> int:
+    """Runs a script's `main`. A `ProjectError` becomes one message on stderr and the exit status.
 
-
-@contextmanager
-def writing(place: Path) -> Iterator[None]:
-    """Turns what the system says against writing into a line for people; `place` is named if it names nothing."""
-    try:
-        yield
-    except BrokenPipeError:  # `... | head`, no matter of files
-        raise
-    except OSError as error:
-        raise UsageError(f"{error.filename or place}: cannot be written ({error.strerror})") from error
-
-
-def run_script(main: Callable[[], int]) -> int:
-    """Runs a script's main: wrong input becomes a message on stderr and exit status 2, never a traceback."""
-    rank = int(os.environ.get("RANK", 0))  # given by torchrun
+    Args:
+        main: returns the exit status.
+        resume_command: the command that resumes what `main` was doing; None if nothing was saved yet.
+    """
+    rank = int(os.environ.get("RANK", 0))  # set by torchrun
     process = f"process {rank}: " if rank else ""
+
+    def how_to_resume(before: str) -> str:
+        command = resume_command()
+        return f"{before}{command}" if command else ""
+
     try:
         return main()
-    except WriteError as error:
-        print(f"{process}error: {error}{_how_to_go_on('; then ')}", file=sys.stderr)
-        return 2
-    except (DataError, CheckpointError, UsageError) as error:
-        print(f"{process}error: {error}", file=sys.stderr)
-        return 2
+    except ProjectError as error:
+        hint = how_to_resume("; to resume: ") if error.resumable else ""
+        print(f"{process}error: {error}{hint}", file=sys.stderr, flush=True)
+        time.sleep(error.linger)
+        return error.status
     except MemoryError as error:
-        text = f"error: not enough memory ({error}); try smaller --batch-size, --samples-per-clip or --frames"
-        print(text, file=sys.stderr)
-        return 1
-    except (TrainingDivergedError, ReportError) as error:
-        print(f"{process}error: {error}", file=sys.stderr)
+        print(
+            f"{process}error: not enough memory ({error}); try a smaller --batch-size, --samples-per-clip or --frames",
+            file=sys.stderr,
+        )
         return 1
     except Interrupted as stop:
         if not rank:
-            ended = _how_to_go_on("; to go on: ") or "; no run was begun, nothing is lost"
-            print(f"stopped by {stop.number.name}{ended}", file=sys.stderr)
+            hint = how_to_resume("; to resume: ") or "; nothing was saved yet, start the command again"
+            print(f"stopped by {stop.number.name}{hint}", file=sys.stderr)
         return stop.status
     except KeyboardInterrupt:
-        print("\nstopped; what was saved stays in the run's folder", file=sys.stderr)
+        print("\nstopped; what was saved is kept", file=sys.stderr)
         return 130
-    except RuntimeError as error:
-        if not distributed.is_lost_process(error):
-            raise
-        print(f"{process}error: {distributed.LOST}{_how_to_go_on('; to go on: ')}", file=sys.stderr, flush=True)
-        distributed.let_torchrun_see_who_died()
-        return 1
     except BrokenPipeError:  # `... --help | head`
         return 0
 
 
-def _how_to_go_on(before: str) -> str:
-    command = launch.resume_command()
-    return f"{before}{command}" if command else ""
+def whole_number(low: int, high: int, unit: str = "") -> Callable[[str], int]:
+    """An argparse type: a whole number from `low` to `high`."""
+    what = f"{unit} " if unit else ""
+
+    def parse(text: str) -> int:
+        # At most ten digits: int() of a very long text is slow, and refused by Python.
+        if not text.isdecimal() or len(text) > 10 or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {what}from {low} to {high}")
+        return int(text)
+
+    return parse
 
 
-def positive(text: str) -> int:
-    """An argparse type: a whole number above zero, of at most nine digits."""
-    if not text.isdecimal() or len(text) > 9 or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 999999999")
-    return int(text)
+def number(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Callable[[str], float]:
+    """An argparse type: a finite number from `low` to `high`.
+
+    Args:
+        above: `low` itself is not allowed.
+        below: `high` itself is not allowed.
+    """
+    start = f"above {low:g}" if above else f"from {low:g}"
+    end = "" if high == math.inf else f" to below {high:g}" if below else f" to {high:g}"
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        inside = low < value if above else low <= value
+        inside = inside and math.isfinite(value) and (value < high if below else value <= high)
+        if not inside:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number {start}{end}")
+        return value
+
+    return parse
 
 
-def side(text: str) -> int:
-    """An argparse type: pixels, as many as a checkpoint may name."""
-    if positive(text) > MAX_SIDE:
-        raise argparse.ArgumentTypeError(f"{text!r} is more than {MAX_SIDE} pixels")
-    return int(text)
-
-
-def whole(text: str) -> int:
-    """An argparse type: a whole number from zero, small enough to be a seed."""
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^32 - 1")
-    return int(text)
+positive = whole_number(1, 999_999_999)
+seed = whole_number(0, SEED_LIMIT)
+count = whole_number(0, SEED_LIMIT)  # zero allowed
+image_side = whole_number(1, MAX_IMAGE_SIZE, "of pixels")
+above_zero = number(0, above=True)
+from_zero = number(0)
+share = number(0, 1, below=True)
 
 
 def fold(text: str) -> int | str:
@@ -121,7 +133,7 @@ def fold(text: str) -> int | str:
     try:
         return positive(text)
     except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a fold's number nor all") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is neither the number of a fold nor all") from None
 
 
 def pair(text: str) -> str:
@@ -130,37 +142,3 @@ def pair(text: str) -> str:
     if not old or not new:
         raise argparse.ArgumentTypeError(f"{text!r} is not OLD=NEW")
     return text
-
-
-def rate(text: str) -> float:
-    """An argparse type: a finite number that is not negative."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from zero up")
-    return value
-
-
-def minutes(text: str) -> float:
-    """An argparse type: minutes, fractions allowed."""
-    return rate(text)
-
-
-def share(text: str) -> float:
-    """An argparse type: a number from zero to below one."""
-    value = rate(text)
-    if value >= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not below one")
-    return value
-
-
-class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Shows defaults where a flag has one that says something, and leaves the examples as they are."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        text = action.help
-        if text and action.default not in (None, False, argparse.SUPPRESS) and "default" not in text:
-            text += " (default: %(default)s)"
-        return text

@@ -1,13 +1,85 @@
-"""Errors whose text is meant for the person at the terminal."""
+"""Errors that are told to a person: one base class, and the exit status that each one ends a script with."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+from types import ModuleType
 
 
-class UsageError(ValueError):
-    """A flag asks for what cannot be done here; the text names the flag and the way out."""
+class ProjectError(Exception):
+    """Something a person can put right. The text says which file or flag, what is wrong and what to do.
+
+    `run_script` prints the text, without a traceback, and ends the script with `status`.
+
+    Attributes:
+        status: the exit status; 2 for wrong input, 1 for anything else.
+        resumable: the run is saved, so the command that resumes it is printed, too.
+        linger: seconds to wait between the message and the end of the process.
+    """
+
+    status = 2
+    resumable = False
+    linger = 0.0
+
+
+class UsageError(ProjectError, ValueError):
+    """A flag asks for something that cannot be done here."""
 
 
 class WriteError(UsageError):
-    """The disk refuses a file of a run; what was written before is whole."""
+    """The disk refuses a file. What was written before is whole."""
+
+    resumable = True
 
 
-class TrainingDivergedError(RuntimeError):
+class TrainingDivergedError(ProjectError, RuntimeError):
     """The loss or a weight became NaN or infinite; the weights are useless from there on."""
+
+    status = 1
+
+
+class LostProcessError(ProjectError, RuntimeError):
+    """Another process of the same training is gone."""
+
+    status = 1
+    resumable = True
+    linger = 3.0  # torchrun's report names first whoever ended first, which was not this process
+
+
+class MissingExtraError(UsageError):
+    """A package that only some tools need is not installed."""
+
+
+def require(module: str, package: str, purpose: str, extra: str = "faces") -> ModuleType:
+    """Imports a package of `requirements-<extra>.txt`.
+
+    Raises:
+        MissingExtraError: saying what needs the package and how to install it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{purpose} needs {package} ({error}): pip install -r requirements-{extra}.txt"
+        ) from error
+
+
+# Exit statuses: SIGUSR1 is a warning that was heeded, so no failure; the others are what shells make of a signal.
+SIGNAL_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+if hasattr(signal, "SIGUSR1"):  # not on Windows
+    SIGNAL_STATUS[signal.SIGUSR1] = 0
+
+
+class Interrupted(BaseException):
+    """A signal asked the process to stop, and its state is saved.
+
+    Attributes:
+        number: the signal.
+        status: the exit status.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = signal.Signals(number)
+        self.status = SIGNAL_STATUS[self.number]

@@ -1,7 +1,8 @@
-"""Files that are whole at every instant: written aside, flushed to the disk, renamed."""
+"""Files that are never half written: written under a temporary name, flushed to the disk, then renamed."""
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,19 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from Code.common.errors import UsageError
+
 
 @contextmanager
 def atomic_file(path: str | Path, *, previous: str | Path | None = None) -> Iterator[IO[bytes]]:
-    """A file to write to, which takes the name `path` when the block ends, and is on the disk then.
+    """A file to write bytes to. It gets its name when the block ends, and is on the disk then.
 
-    The folder is made if missing. A block that fails leaves what was at `path` before, and no temporary.
+    The folder is made if it is missing. If the block fails, the old file stays and no temporary file is left.
 
     Args:
-        previous: where the file that was at `path` goes, once the new one is safely on the disk. At every
-            instant, whatever fails, a whole file is at `path` (if there was one before).
+        path: of the file.
+        previous: new name of the file that was at `path`. At every moment a whole file is at `path`, if there was
+            one before.
 
     Raises:
-        OSError: If the disk refuses.
+        OSError: the disk refuses.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +36,7 @@ def atomic_file(path: str | Path, *, previous: str | Path | None = None) -> Iter
             file.flush()
             os.fsync(file.fileno())
         if previous is not None and path.exists():
-            keep_as(path, Path(previous))
+            _link(path, Path(previous))
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -46,39 +50,60 @@ def atomic_file(path: str | Path, *, previous: str | Path | None = None) -> Iter
 
 
 def save_text(text: str, path: str | Path) -> None:
-    """Writes a text file, UTF-8, that is whole at every instant.
+    """Writes a text file in UTF-8, as `atomic_file` does.
 
     Raises:
-        OSError: If the disk refuses.
+        OSError: the disk refuses.
     """
     with atomic_file(path) as file:
         file.write(text.encode("utf-8"))
 
 
-def keep_as(path: Path, previous: Path) -> None:
-    """Gives a file a second name (in place of what had it), while it keeps its first.
+@contextmanager
+def atomic_text(path: str | Path, *, newline: str | None = None, errors: str = "strict") -> Iterator[IO[str]]:
+    """A text file to write to piece by piece, as `atomic_file`. `newline` and `errors` are those of `open`."""
+    with atomic_file(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline=newline, errors=errors, write_through=True)
+        yield text
+        text.flush()
+        text.detach()
+
+
+def _link(path: Path, name: Path) -> None:
+    """Gives a file a second name, which may belong to another file until then.
 
     Raises:
-        OSError: If the disk refuses; what had the second name still has it.
+        OSError: the disk refuses; the second name then still means what it meant before.
     """
-    second = previous.with_name(f".{previous.name}.{os.getpid()}.tmp")
+    temporary = name.with_name(f".{name.name}.{os.getpid()}.tmp")
     try:
-        second.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         try:
-            os.link(path, second)
+            os.link(path, temporary)
         except OSError:  # a file system without hard links
-            with open(path, "rb") as source, open(second, "wb") as target:
+            with open(path, "rb") as source, open(temporary, "wb") as target:
                 shutil.copyfileobj(source, target)
                 target.flush()
                 os.fsync(target.fileno())
-        os.replace(second, previous)
+        os.replace(temporary, name)
     except BaseException:
-        second.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Turns an `OSError` inside the block into a `UsageError` that names the file, or `place` if it has no name."""
+    try:
+        yield
+    except BrokenPipeError:  # `... | head` is no matter of files
+        raise
+    except OSError as error:
+        raise UsageError(f"{error.filename or place}: cannot be written ({error.strerror})") from error
+
+
 def in_words(size: float) -> str:
-    """Bytes as people say them: 830 MiB, 6.4 GiB."""
+    """A number of bytes for people: 830 MiB, 6.4 GiB."""
     mebibytes = size / 2**20
     return f"{mebibytes / 1024:.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:.3g} MiB"
 

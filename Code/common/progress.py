@@ -1,4 +1,4 @@
-"""How far long work is: a bar on a terminal, now and then a line elsewhere."""
+"""The progress of long work: a bar on a terminal, and a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -12,21 +12,27 @@ LINE_SECONDS = 10.0
 
 
 class Progress:
-    """Counts frames; use as a context manager and call with how many are done since the last call.
+    """A count of what is done. Use it as a context manager and call it with how many more are done.
 
     Args:
         label: what is being done.
-        total: frames to do; None: unknown.
-        show: False does nothing at all.
+        total: how many there are to do; None: unknown.
+        unit: what is counted, in the plural.
+        done: how many were done before, in an earlier process.
+        show: False shows nothing.
     """
 
-    def __init__(self, label: str, total: int | None, *, show: bool = True) -> None:
-        self.label, self.total, self.done = label, total, 0
-        self._show = show
+    def __init__(
+        self, label: str, total: int | None, *, unit: str = "frames", done: int = 0, show: bool = True
+    ) -> None:
+        self.label, self.total, self.unit, self.done = label, total, unit, done
+        self._show, self._before = show, done
         self._started = self._told = time.monotonic()
         self._bar: tqdm | None = None
         if show and sys.stderr.isatty():
-            self._bar = tqdm(total=total, desc=label, unit=" frames", leave=False, dynamic_ncols=True)
+            self._bar = tqdm(
+                total=total, initial=done, desc=label, unit=f" {unit}", leave=False, dynamic_ncols=True, file=sys.stderr
+            )
 
     def __enter__(self) -> Progress:
         return self
@@ -37,11 +43,11 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def __call__(self, frames: int) -> None:
-        """Adds frames and shows where things stand."""
-        self.done += frames
+    def __call__(self, count: int = 1) -> None:
+        """Adds to what is done, and shows it."""
+        self.done += count
         if self._bar is not None:
-            self._bar.update(frames)
+            self._bar.update(count)
             return
         now = time.monotonic()
         if self._show and now - self._told >= LINE_SECONDS:
@@ -49,7 +55,7 @@ class Progress:
             print(self.line(now - self._started), file=sys.stderr, flush=True)
 
     def say(self, line: str) -> None:
-        """Prints a line on stderr without spoiling the bar."""
+        """Prints a line on stderr, above the bar."""
         if self._bar is not None:
             tqdm.write(line, file=sys.stderr)
         else:
@@ -57,10 +63,10 @@ class Progress:
 
     def line(self, seconds: float) -> str:
         """`label: 1200 of 5000 frames, 30.1 frames/s, 2 min 6 s left` after so many seconds."""
-        speed = self.done / seconds if seconds > 0 else 0.0
+        speed = (self.done - self._before) / seconds if seconds > 0 else 0.0
         of = "" if self.total is None else f" of {self.total}"
         left = ""
         if self.total is not None and speed > 0:
             minutes, rest = divmod(round(max(self.total - self.done, 0) / speed), 60)
             left = f", {minutes} min {rest} s left"
-        return f"{self.label}: {self.done}{of} frames, {speed:.1f} frames/s{left}"
+        return f"{self.label}: {self.done}{of} {self.unit}, {speed:.1f} {self.unit}/s{left}"

@@ -16,10 +16,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from Code.common.errors import ProjectError
+
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-class StepError(RuntimeError):
+class StepError(ProjectError, RuntimeError):
     """A step failed; its own message is on the terminal already.
 
     Attributes:

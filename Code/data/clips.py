@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from Code.common.errors import ProjectError
+
 AFEW_LABELS = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 
 NO_FRAMES = "no frames"
@@ -18,7 +20,7 @@ NO_FOLDER = "no such folder"
 _SHOWN_PROBLEMS = 20
 
 
-class DataError(ValueError):
+class DataError(ProjectError, ValueError):
     """Data that cannot be used: all of its problems, a line each.
 
     Args:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from Code.faces.video import require
+from Code.common.errors import require
 
 # Sides of what the second and third network look at, and how many of them at a time.
 SECOND_SIDE, THIRD_SIDE = 24, 48

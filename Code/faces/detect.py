@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from Code.common.errors import require
 from Code.faces.cascade import Cascade
-from Code.faces.video import require
 
 # MTCNN's smallest face in pixels; below it the image pyramid is empty and the detector raises.
 MIN_FACE = 20

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor, stack
 
+from Code.common.errors import require
 from Code.data.clips import DataError
 from Code.faces.align import align_face
 from Code.faces.predict import Predictor
 from Code.faces.track import NEIGHBOURS, CutFinder, Tracker
-from Code.faces.video import Frame, Upright, require
+from Code.faces.video import Frame, Upright
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from Code.common.errors import ProjectError
 from Code.common.prefetch import ahead
 from Code.common.progress import Progress
 from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes
@@ -27,8 +28,10 @@ from Code.network.pretrained import default_checkpoint, find_checkpoint, knows_f
 ENCODED_AT_ONCE = 32
 
 
-class NoFaceError(RuntimeError):
+class NoFaceError(ProjectError, RuntimeError):
     """No frame of an input shows a face."""
+
+    status = 1
 
 
 class Predictor:

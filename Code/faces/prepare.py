@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from Code.common.errors import ProjectError
 from Code.common.machine import keep_freed_memory
 from Code.common.prefetch import ahead
 from Code.data.clips import DataError
@@ -117,8 +118,10 @@ QUALITY = 95
 POLL_SECONDS = 0.2
 
 
-class WorkerError(RuntimeError):
+class WorkerError(ProjectError, RuntimeError):
     """A worker process was killed from outside; what was finished stays."""
+
+    status = 1
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from Code.common.errors import require
 from Code.data.clips import DataError
 from Code.faces.prediction import Curve, Prediction
 from Code.faces.track import ASSUMED_FPS
-from Code.faces.video import Source, require
+from Code.faces.video import Source
 from Code.results.figures import attention_figure, choose_frames
 
 # More frames than this are thinned out before they are drawn; the figure shows a dozen of them anyway.

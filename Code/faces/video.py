@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from Code.common.errors import UsageError
+from Code.common.errors import require
 from Code.data.clips import DataError
 from Code.data.images import read_image
 from Code.data.lists import FRAME_SUFFIXES, list_folder
@@ -24,24 +22,6 @@ BATCH_FRAMES = 16  # at most, however small they are
 MISSING_SECONDS = 1.0
 MISSING_SHARE = 0.1
 _TRAILING_NUMBER = re.compile(r"([0-9]{1,9})$")
-
-
-class MissingExtraError(UsageError):
-    """A package that only the face tools need is not installed."""
-
-
-def require(module: str, package: str, purpose: str) -> ModuleType:
-    """Imports a package that not every installation has.
-
-    Raises:
-        MissingExtraError: one line that says what needs which package, and how to install it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{purpose} needs {package} ({error}): pip install -r requirements-faces.txt"
-        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,14 @@ from typing import IO, Any
 import numpy as np
 import torch
 
+from Code.common.errors import ProjectError
 from Code.common.files import atomic_file
 
 _LONGEST = 2000  # characters of an error; a forged file may hold names of any length
 CHECKSUM = "checksum"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(ProjectError, ValueError):
     """A checkpoint that is missing, unreadable, unsafe, or of another network; one line for people."""
 
     def __init__(self, text: str) -> None:

@@ -36,6 +36,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from Code.common.errors import ProjectError
 from Code.network.backbone import FEATURE_SIZE
 from Code.network.fan import FAN
 from Code.network.graphs import FeaturesGraph, HeadGraph, WholeGraph
@@ -56,7 +57,7 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 CHECKED = ((1, 1), (2, 1), (1, 4), (5, 3), (3, 6))
 
 
-class ExportError(RuntimeError):
+class ExportError(ProjectError, RuntimeError):
     """A file that cannot be made, written, or trusted; one line for people."""
 
 

@@ -9,12 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from Code.common.errors import ProjectError
+
 FILES = ("args.json", "log.jsonl", "results.json", "predictions.csv", "attention.csv")
 ATTENTION_COLUMNS = ("clip", "frame", "alpha", "beta", "weight")
 
 
-class ReportError(ValueError):
+class ReportError(ProjectError, ValueError):
     """A run's folder that no report can be made of; the text names the file and line."""
+
+    status = 1
 
 
 @dataclass

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from Code.common.errors import UsageError
+from Code.common.errors import LostProcessError, ProjectError, UsageError
 
 T = TypeVar("T")
 # The others wait this long for one of them, which may be decoding a whole data set into the cache.
@@ -28,7 +27,6 @@ PATIENCE = timedelta(hours=2)
 
 # What c10d's backends say when the process at the other end is gone.
 _GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused", "Socket Timeout")
-LOST = "a process that this one worked with is gone (killed, out of memory, or ended by an error of its own: see above)"
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,14 @@ def processes(device: str) -> Iterator[World]:
         if dist.get_rank():
             silence = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
             stack.enter_context(contextlib.redirect_stdout(silence))
-        yield world()
+        try:
+            yield world()
+        except RuntimeError as error:
+            if isinstance(error, ProjectError) or not _is_lost_process(error):
+                raise
+            raise LostProcessError(
+                "a process that this one worked with is gone (killed, out of memory, or ended by an error: see above)"
+            ) from error
     # Not after an error: there the others may never come to say goodbye.
     _talk.cache_clear()
     dist.destroy_process_group()
@@ -119,16 +124,9 @@ def one_machine() -> bool:
     return int(os.environ.get("WORLD_SIZE", 1)) == int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
-def is_lost_process(error: RuntimeError) -> bool:
+def _is_lost_process(error: RuntimeError) -> bool:
     """Whether an error means that another process has died."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        return False
     return isinstance(error, dist.DistError) or any(words in str(error) for words in _GONE)
-
-
-def let_torchrun_see_who_died() -> None:
-    """Waits a moment: torchrun's report names first who ended first, and it ends the others."""
-    time.sleep(3)
 
 
 def barrier() -> None:

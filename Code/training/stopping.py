@@ -18,31 +18,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from Code.training import distributed, stopping
+from Code.common.errors import SIGNAL_STATUS, Interrupted
+from Code.training import distributed
 
-# Exit statuses: a warning that was heeded is no failure; the others are what shells make of a signal.
-STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
-if hasattr(signal, "SIGUSR1"):  # not on Windows
-    STATUS[signal.SIGUSR1] = 0
 # torchrun hands on a signal that its processes may have got already; that is not a second request.
 ECHO_SECONDS = 2.0
-
-
-class Interrupted(BaseException):
-    """The process was asked to stop and is in a state to do so.
-
-    Attributes:
-        number: the signal's.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = signal.Signals(number)
-
-    @property
-    def status(self) -> int:
-        """The exit status."""
-        return STATUS[self.number]
 
 
 class _Listener:
@@ -89,7 +69,7 @@ def listening() -> Iterator[None]:
         yield
         return
     before, _listener = _listener, _Listener()
-    handlers = {number: signal.signal(number, _listener.hear) for number in STATUS}
+    handlers = {number: signal.signal(number, _listener.hear) for number in SIGNAL_STATUS}
     try:
         yield
     finally:
@@ -156,7 +136,7 @@ class Keeper:
         self.saved_at = time.monotonic()
 
     def _wish(self) -> int:
-        signal = stopping.requested()
+        signal = requested()
         if signal is not None:
             return STOP + signal
         due = self.seconds > 0 and distributed.world().is_main and time.monotonic() - self.saved_at >= self.seconds

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from Code.faces import Predictor
+from Code.faces.predict import Predictor
 from Code.network.fan import FAN
 from Code.network.pretrained import load_fan, save_atomically, to_published
 from Code.results import export as room

@@ -1,0 +1,30 @@
+"""What the field's files agree on: the image size, the class names and their order, the spellings of an expression."""
+
+from __future__ import annotations
+
+IMAGE_SIZE = 224  # side in pixels of the published networks' input
+MAX_IMAGE_SIZE = 4096  # side in pixels; a checkpoint or a flag that asks for more is refused
+CHECKPOINT_FORMAT = "emotion-fan/1"
+
+# Class names in the order of their indices, as the published networks' outputs have them.
+AFEW_LABELS = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
+FERPLUS_LABELS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
+
+# Spellings of one expression in different datasets.
+SYNONYMS = (
+    ("happy", "happiness", "joy"),
+    ("angry", "anger"),
+    ("disgust", "disgusted"),
+    ("fear", "afraid", "fearful", "scared"),
+    ("sad", "sadness"),
+    ("neutral", "neutrality", "calm"),
+    ("surprise", "surprised"),
+    ("contempt", "contemptuous"),
+)
+_FIRST = {word: group[0] for group in SYNONYMS for word in group}
+
+
+def expression(label: str) -> str:
+    """One word for all spellings of an expression: `happiness`, `Happy` and `JOY` are `happy`."""
+    word = label.casefold().strip()
+    return _FIRST.get(word, word)
