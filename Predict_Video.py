@@ -49,8 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--checkpoint",
         metavar="PATH",
-        help="a run (folder or file), a published FAN or a FER+ classifier (default: the newest run in model/ that "
-        "was not trained on the generated sample, else what pretrain_model/ holds, else the newest run)",
+        help="a run (folder or file), a published FAN or a FER+ classifier (default: the FAN in pretrain_model/)",
     )
     parser.add_argument(
         "--image-size", type=pixels, metavar="PIXELS", help="input side (default: what the checkpoint says)"

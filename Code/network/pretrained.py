@@ -180,10 +180,9 @@ def _number(value: object) -> int | float | None:
 
 
 PROJECT = Path(__file__).resolve().parents[2]
-SHIPPED = ("Resnet18_FER+_open.pth.tar", "FAN_FER+_composed.pth")
+SHIPPED_FAN = "FAN_FER+_composed.pth"
 # Datasets whose faces are FER2013's: that crop, in grey.
 _OF_FER2013 = ("ferplus", "composed")
-_SUFFIXES = (".pth", ".pt", ".tar")
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -202,37 +201,17 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 def default_checkpoint(root: Path = PROJECT) -> Path:
-    """The newest run's best.pth below root/model, else what root/pretrain_model holds.
-
-    A network that was trained on the generated sample knows drawn faces only. It comes last: behind
-    whatever knows real ones. Of pretrain_model, a FAN comes before a frame classifier, and a file that the
-    user put there before one that ships with the project; backbones that know no expressions are passed over.
+    """The FAN that comes with the project, whatever else is there: another network answers only if it is named.
 
     Raises:
-        CheckpointError: if there is none; how to make one.
+        CheckpointError: the file is missing.
     """
-    # Folders begin with date and time, which a copy keeps, unlike the time of the file.
-    runs = sorted(root.glob("model/*/best.pth"), key=lambda path: (path.parent.name, path.stat().st_mtime))
-    real = [path for path in runs if "sample" not in path.parent.name.split("_")]
-    if real:
-        return real[-1]
-    usable: list[tuple[bool, bool, str, Path]] = []
-    for path in (root / "pretrain_model").glob("*"):
-        if not path.name.endswith(_SUFFIXES):
-            continue
-        try:
-            kind = load_fan(path)[1]["kind"]
-        except CheckpointError:  # a backbone, say; naming it with --checkpoint tells why
-            continue
-        usable.append((kind == "frame classifier", path.name in SHIPPED, path.name, path))
-    if usable:
-        return min(usable)[-1]
-    if runs:
-        return runs[-1]
-    raise CheckpointError(
-        f"no checkpoint in {root / 'model'} or {root / 'pretrain_model'}: train one with "
-        "`python Demo_AFEW_Attention.py`, or name one with --checkpoint"
-    )
+    path = root / "pretrain_model" / SHIPPED_FAN
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: no such file; it comes with the project: restore it, or name another network with --checkpoint"
+        )
+    return path
 
 
 def knows_fer2013(info: dict[str, Any]) -> bool:

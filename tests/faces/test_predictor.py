@@ -162,37 +162,17 @@ def test_windows_cover_all_times_once_per_stride() -> None:
         windows(np.array([np.nan]), 1.0)
 
 
-def test_default_checkpoint_knows_real_faces_if_it_can(tmp_path: Path) -> None:
-    """Worst first: a run on drawn faces, classifiers (shipped, the user's), FANs (shipped, the user's), runs."""
-    with pytest.raises(CheckpointError, match="--checkpoint"):
-        default_checkpoint(tmp_path)
+def test_the_shipped_fan_answers_unless_another_network_is_named(tmp_path: Path) -> None:
+    """Neither a run of three epochs nor what else lies in pretrain_model becomes the default unseen."""
     (tmp_path / "pretrain_model").mkdir()
-    save_atomically(
-        {"state_dict": {"fc.weight": torch.zeros(8631, 512)}}, tmp_path / "pretrain_model" / "Resnet18_MS1M.pth.tar"
-    )
-    (tmp_path / "pretrain_model" / "README.md").write_text("about")
-    classifier = {"state_dict": to_published(FAN(2, 8))}
-    published = {"state_dict": {f"module.{name}": value for name, value in FAN(1, 7).state_dict().items()}}
-    composed = {"format": "emotion-fan/1", "dataset": "composed", "at_type": 1, "labels": list(FERPLUS)}
-    composed |= {"state_dict": FAN(1, 8).state_dict(), "image_size": SIZE}
-    wanted = [
-        ("model/2026-01-01_000000_sample_score-fusion/best.pth", None),
-        ("model/2026-03-01_000000_sample_score-fusion/best.pth", None),
-        ("pretrain_model/Resnet18_FER+_open.pth.tar", classifier),
-        ("pretrain_model/Resnet18_FER+_pytorch.pth.tar", classifier),
-        ("pretrain_model/FAN_FER+_composed.pth", composed),
-        ("pretrain_model/Z_afew.pth.tar", published),
-        ("model/2026-01-02_030405_afew_self-attention/best.pth", None),
-        ("model/2026-02-01_000000_folders_relation-attention/best.pth", None),
-    ]
-    for name, content in wanted:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if content is None:
-            path.touch()
-        else:
-            save_atomically(content, path)
-        assert default_checkpoint(tmp_path) == path
+    for name in ("model/2026-02-01_000000_folders_relation-attention/best.pth", "pretrain_model/A_afew.pth"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(CheckpointError, match=r"FAN_FER\+_composed\.pth: no such file.*--checkpoint"):
+        default_checkpoint(tmp_path)
+    shipped = tmp_path / "pretrain_model" / "FAN_FER+_composed.pth"
+    shipped.touch()
+    assert default_checkpoint(tmp_path) == shipped
 
 
 def test_a_fan_of_fer2013s_faces_answers_by_default_and_sees_them_as_it_learned_them(
