@@ -28,7 +28,7 @@ def log_of(name: str, flags: list[str], output: Path) -> list[dict]:
 
 
 def main() -> int:
-    from Code.results.curves import compare_curves
+    from Code.results.figures import compare_curves
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--figure", type=Path, required=True)

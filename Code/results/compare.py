@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from Code.results.curves import LOG_TITLES, compare_curves
-from Code.results.gallery import Gallery, Tile
+from Code.results.figures import LOG_TITLES, compare_curves
 from Code.results.intervals import Difference, paired_difference
-from Code.results.page import inline, write_page
+from Code.results.page import Gallery, Tile, inline, write_page
 from Code.results.run_files import ClipRow, ReportError, RunFiles, read_run
 
 # As the paper's table has them.

@@ -20,9 +20,8 @@ from typing import Any
 from tqdm import tqdm
 
 from Code.results.compare import compare_runs
-from Code.results.curves import curves_figure
-from Code.results.gallery import Gallery
-from Code.results.page import inline, write_page
+from Code.results.figures import curves_figure
+from Code.results.page import Gallery, inline, write_page
 from Code.results.run_files import ReportError, RunFiles, read_run
 
 __all__ = ["ReportError", "main", "write_report"]

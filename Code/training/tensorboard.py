@@ -15,8 +15,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from Code.data.clips import Clip, DataError
 from Code.data.loaders import read_image
-from Code.results.curves import confusion_figure
-from Code.results.figures import attention_figure, choose_frames, figure_bytes
+from Code.results.figures import attention_figure, choose_frames, confusion_figure, figure_bytes
 from Code.training.engine import Evaluation
 
 SHOWN_CLIPS = 4

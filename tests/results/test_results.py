@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
-from Code.results import curves, method, report
+from Code.results import figures, method, report
 from Code.results.figures import attention_figure, choose_frames, figure_bytes
-from Code.results.gallery import bars_path
+from Code.results.page import bars_path
 from Code.results.report import ReportError, write_report
 
 LABELS = ["Happy", "Angry", "Sad"]
@@ -184,8 +184,8 @@ def test_names_are_text_and_not_mathtext() -> None:
     drawn = [
         attention_figure(clip(2), [0.1, 0.2], [0.4, 0.6], title=odd, label=0, prediction=1, labels=[odd, "b"],
                          probabilities=[0.5, 0.5]),
-        curves.confusion_figure([[1, 2], [0, 0]], [odd, "b"]),
-        curves.compare_curves({odd: LOG}, "val_war"),
+        figures.confusion_figure([[1, 2], [0, 0]], [odd, "b"]),
+        figures.compare_curves({odd: LOG}, "val_war"),
     ]  # fmt: skip
     for figure in drawn:
         assert figure_bytes(figure, "png")[:4] == b"\x89PNG"
@@ -210,35 +210,35 @@ def test_sizes_that_do_not_fit_are_named(changes: dict[str, Any], message: str) 
 
 
 def test_confusion_figure_has_counts_and_rates() -> None:
-    figure = curves.confusion_figure(result()["confusion"], LABELS)
+    figure = figures.confusion_figure(result()["confusion"], LABELS)
     (axes,) = figure.axes
     assert {text.get_text() for text in axes.texts} == {"2\n100 %", "1\n50 %"}
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["Happy (2)", "Angry (2)", "Sad (0)"]
     with pytest.raises(ValueError, match="3 labels"):
-        curves.confusion_figure([[1]], LABELS)
+        figures.confusion_figure([[1]], LABELS)
 
 
 def test_curves_have_the_values_of_the_log_and_gaps_where_it_has_none() -> None:
     lines = [*LOG, {"epoch": 4, "train_loss": None}]
-    loss, war, uar, rate = curves.curves_figure(lines).axes
+    loss, war, uar, rate = figures.curves_figure(lines).axes
     assert [line.get_label() for line in loss.lines] == ["training", "validation"]
     drawn = np.asarray(war.lines[1].get_ydata(), dtype=float)
     assert drawn[:3] == pytest.approx([25, 50, 75]) and np.isnan(drawn[3])
     assert len(uar.lines) == len(rate.lines) == 1
     with pytest.raises(ValueError, match="no line"):
-        curves.curves_figure([])
+        figures.curves_figure([])
 
 
 def test_runs_are_compared_by_line_and_dash() -> None:
-    (axes,) = curves.compare_curves({"self": LOG, "relation": LOG[:2]}, "val_uar").axes
+    (axes,) = figures.compare_curves({"self": LOG, "relation": LOG[:2]}, "val_uar").axes
     assert [len(np.asarray(line.get_xdata())) for line in axes.lines] == [3, 2]
     assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 2
     with pytest.raises(ValueError, match="'nothing'"):
-        curves.compare_curves({"self": LOG}, "nothing")
+        figures.compare_curves({"self": LOG}, "nothing")
 
 
 def test_the_same_figure_gives_the_same_bytes() -> None:
-    assert figure_bytes(curves.curves_figure(LOG)) == figure_bytes(curves.curves_figure(LOG))
+    assert figure_bytes(figures.curves_figure(LOG)) == figure_bytes(figures.curves_figure(LOG))
 
 
 def test_method_figure_is_a_white_card_as_svg_and_png(tmp_path: Path) -> None:
@@ -376,5 +376,5 @@ def test_inlined_curves_are_an_image_without_references(reported: Path) -> None:
 def test_figures_leave_pyplot_alone() -> None:
     from matplotlib import pyplot
 
-    assert isinstance(curves.curves_figure(LOG), Figure)
+    assert isinstance(figures.curves_figure(LOG), Figure)
     assert pyplot.get_fignums() == []
