@@ -28,7 +28,8 @@ from Code.common.machine import keep_freed_memory
 from Code.common.progress import Progress
 from Code.data.clips import DataError
 from Code.faces.detect import MIN_FACE
-from Code.faces.prepare import Job, Settings, find_jobs, plan, prepare_all
+from Code.faces.inputs import Job, find_jobs
+from Code.faces.prepare import Settings, plan, prepare_all
 from Code.faces.records import Record, Summary, write_report
 from Code.faces.video import Source
 from Code.training.compute import choose_compute

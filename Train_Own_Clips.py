@@ -29,7 +29,7 @@ from Code.common.steps import PROJECT, StepError, Steps, fingerprint, script
 from Code.data.clips import DataError
 from Code.data.readers.plainlist import parse_plain_list
 from Code.data.split import SHARE, between
-from Code.faces.prepare import Job, find_jobs
+from Code.faces.inputs import Job, find_jobs
 from Code.network.fan import SCORE_FUSION
 from Code.network.pretrained import (
     FERPLUS_FILE,
