@@ -41,7 +41,7 @@ from Code.common.machine import keep_freed_memory
 from Code.data.composed.plan import DISTRACTORS
 from Code.results.report import write_report
 from Code.results.run_figures import write_figures
-from Code.training.datasets import settle_folds, write_folds
+from Code.training.datasets import resolve, write_folds
 from Code.training.distributed import processes
 from Code.training.doctor import check_data
 from Code.training.folds import is_series, train_all
@@ -257,12 +257,12 @@ def main() -> int:
         if args.evaluate:
             folder = evaluate_checkpoint(args)
         else:
-            settle_folds(args)
+            protocol = resolve(args)
             if args.write_folds:
-                print(write_folds(args))
+                print(write_folds(protocol, args.write_folds))
                 return 0
-            if is_series(args):
-                print(f"look at: {train_all(args, after_run=write_report) / 'summary.md'}")
+            if is_series(args, protocol):
+                print(f"look at: {train_all(args, protocol, after_run=write_report) / 'summary.md'}")
                 return 0
             folder = train(args)
         if world.is_main:

@@ -56,7 +56,7 @@ def serve(root: Path) -> None:
     """In a child: indexes a tree, says what that took, and does a turn of training steps for every line it is sent."""
     from Code.data.augment import FlippedClips
     from Code.data.loaders import FileStore, FrameTable, TrainingBatches
-    from Code.data.readers.afew import read_folders
+    from Code.data.readers.folders import read_folders
     from Code.network.fan import FAN
 
     before = peak_memory()

@@ -392,6 +392,38 @@ def read_clips(
     return clip_set
 
 
+def read_listed(
+    root: str | os.PathLike[str],
+    list_file: str | os.PathLike[str],
+    parse: Callable[[str], tuple[list[ListedClip], list[str]]],
+    labels: Sequence[str],
+    skip_empty: bool,
+    *,
+    layout: str = "",
+    frame_folders: Sequence[str] = (),
+) -> ClipSet:
+    """Reads a dataset's list, and looks up the frames of its clips.
+
+    Args:
+        root: of the dataset.
+        list_file: the list.
+        parse: path of the list -> its clips, and a line of text for every problem.
+        labels: the class names, in the order of their indices.
+        skip_empty: leave out clips that have no frames instead of raising.
+        layout: see `Report`.
+        frame_folders: where below the root the clips may be; the first one that exists counts, else the root.
+
+    Raises:
+        DataError: everything that is wrong with the list and the folders.
+    """
+    root, list_file = os.fspath(root), os.fspath(list_file)
+    report = Report(f"{root} (listed in {list_file})", layout=layout)
+    listed, report.problems = parse(list_file)
+    require_root(root, report, labels)
+    frames = next((path for name in frame_folders if os.path.isdir(path := os.path.join(root, name))), root)
+    return read_clips(frames, listed, labels, skip_empty, report, list_file)
+
+
 def folder_of(root: str, name: str) -> str:
     """Where a clip lies. macOS writes an accented letter as two characters, lists mostly have it as one."""
     folder = os.path.join(root, *name.split("/"))

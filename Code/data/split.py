@@ -20,7 +20,7 @@ from pathlib import Path
 
 from Code.data.clips import ClipSet, DataError
 from Code.data.folds import hold_out, name_persons
-from Code.data.readers.afew import read_folders
+from Code.data.readers.folders import read_folders
 
 SHARE = 0.25
 

@@ -1,28 +1,22 @@
-"""`--check`: the dataset doctor on whatever the data flags name."""
+"""The dataset doctor on the data of a command: all of it with `--check`, the quick part before every training."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 
-from Code.data.clips import DataError
+from Code.data.clips import ClipSet, DataError
 from Code.data.doctor.check import as_json, as_table, check
+from Code.data.doctor.files import scan
 from Code.data.doctor.findings import Split
-from Code.training.datasets import (
-    ShownProgress,
-    at_fold,
-    count_folds,
-    folds_by_list,
-    make_folds,
-    prepare_sample,
-    read_pair,
-    read_split,
-    resolve_protocol,
-    settle_folds,
-)
+from Code.data.readers.base import Reader, Request
+from Code.training.datasets import opened, resolve
+from Code.training.distributed import from_main, world
 from Code.training.protocols import Protocol
 
 Splits = dict[str, Split]
+CHECKED_FRAMES = 200_000  # up to here every frame's header is read before a training: about 10 s
 
 
 def check_data(args: argparse.Namespace) -> int:
@@ -31,46 +25,86 @@ def check_data(args: argparse.Namespace) -> int:
     Returns:
         Exit status: 0 clean, 1 with warnings, 2 with errors.
     """
-    settle_folds(args)
-    prepare_sample(args)
-    protocol = resolve_protocol(args)
-    first, *others = _all_folds(args, protocol) if args.fold == "all" else [_one_pair(args, protocol)]
+    protocol = resolve(args)
+    with opened(protocol) as reader:
+        first, *others = _folds(reader, protocol.data) if protocol.data.all_folds else [_pair(reader, protocol.data)]
     report = check(
         first,
         others,
         num_frames=protocol.num_frames,
-        known_labels=protocol.labels,
+        known_labels=protocol.data.labels,
         workers=args.workers or None,
-        progress=ShownProgress("decoding frames"),
+        progress="decoding frames",
     )
     print(json.dumps(as_json(report), indent=2, ensure_ascii=False) if args.json else as_table(report))
     return report.status
 
 
-def _one_pair(args: argparse.Namespace, protocol: Protocol) -> Splits:
+def _pair(reader: Reader, request: Request) -> Splits:
     """Training and validation set, or those of one fold, with what is wrong with each."""
-    if protocol.fold is None or folds_by_list(resolve_protocol(_of_all_folds(args))):
-        train = Split.read(lambda: read_split(args, protocol, "train", protocol.labels))
-        labels = train.clips.labels if train.clips else protocol.labels
-        return {"train": train, "val": Split.read(lambda: read_split(args, protocol, "val", labels))}
+    if request.fold is None or request.lists_per_fold:
+        train = Split.read(lambda: reader.read(request, "train"))
+        labels = train.clips.labels if train.clips else None
+        return {"train": train, "val": Split.read(lambda: reader.read(request, "val", labels))}
     try:
-        train_clips, val_clips, _ = read_pair(args, protocol)
+        train_clips, val_clips, _ = reader.read_pair(request)
     except DataError as error:
         return {"train": Split(error.readable, error), "val": Split(None)}
     return {"train": Split(train_clips), "val": Split(val_clips)}
 
 
-def _of_all_folds(args: argparse.Namespace) -> argparse.Namespace:
-    return argparse.Namespace(**{**vars(args), "fold": None})
-
-
-def _all_folds(args: argparse.Namespace, protocol: Protocol) -> list[Splits]:
+def _folds(reader: Reader, request: Request) -> list[Splits]:
     """The splits of every fold; each alone is all of the data."""
-    if folds_by_list(protocol):
-        return [_one_pair(args, at_fold(protocol, fold)) for fold in range(1, count_folds(args, protocol) + 1)]
+    if request.lists_per_fold:
+        return [_pair(reader, request.at_fold(fold)) for fold in range(1, reader.count_folds(request) + 1)]
     try:
-        folds = make_folds(args, protocol)
+        folds = reader.make_folds(request)
     except DataError as error:  # no folds, but perhaps clips
         return [{"train": Split(error.readable, error), "val": Split(None)}]
     numbers = range(1, folds.count + 1)
     return [{"train": Split(folds.train(fold)), "val": Split(folds.val(fold))} for fold in numbers]
+
+
+def check_before_training(train: ClipSet, val: ClipSet, protocol: Protocol, check_images: bool) -> None:
+    """Prints what is suspicious about the data of a training; one of several processes checks for all of them.
+
+    Args:
+        check_images: read the headers of image files, too, if there are not too many.
+
+    Raises:
+        DataError: all files that are not images.
+    """
+    report = from_main(
+        lambda: check(
+            {"train": Split(train), "val": Split(val)},
+            num_frames=protocol.num_frames,
+            known_labels=protocol.data.labels,
+            decode=False,
+            headers=check_images and _few_frames(train, val),
+            progress="reading frame headers",
+        )
+    )
+    broken = [item for finding in report.found("error") for item in finding.items]
+    if broken:
+        raise DataError(broken)
+    if world().is_main:
+        for finding in report.found("warning"):
+            print(f"warning: {finding.line()}", file=sys.stderr)
+
+
+def refuse_broken_images(clips: ClipSet) -> None:
+    """Raises one error that names all files of a split that are not images, before an evaluation meets them.
+
+    Raises:
+        DataError: all files that are not images.
+    """
+    if _few_frames(clips):
+        facts = from_main(lambda: scan(clips.clips, decode=False, progress="reading frame headers"))
+        broken = [line for clip in facts for _, line in clip.faults]
+        if broken:
+            raise DataError(broken)
+
+
+def _few_frames(*sets: ClipSet) -> bool:
+    """Whether reading every header is a matter of seconds."""
+    return sum(len(clip) for clips in sets if clips.in_files for clip in clips.clips) <= CHECKED_FRAMES

@@ -27,10 +27,10 @@ import torch
 from scipy.stats import t as student
 
 from Code.training.compute import choose_compute
-from Code.training.datasets import count_folds, prepare_sample, resolve_protocol
+from Code.training.datasets import count_folds
 from Code.training.launch import remember_folder
 from Code.training.metrics import confusion_metrics
-from Code.training.protocols import ATTENTIONS
+from Code.training.protocols import ATTENTIONS, Protocol
 from Code.training.run import train
 from Code.training.run_folder import Run
 
@@ -44,32 +44,33 @@ class Member:
     seed: int
 
 
-def is_series(args: argparse.Namespace) -> bool:
+def is_series(args: argparse.Namespace, protocol: Protocol) -> bool:
     """Whether the flags ask for several trainings."""
-    return args.fold == "all" or bool(args.seeds)
+    return protocol.data.all_folds or bool(args.seeds)
 
 
-def train_all(args: argparse.Namespace, after_run: Callable[[Path], Any]) -> Path:
+def train_all(args: argparse.Namespace, protocol: Protocol, after_run: Callable[[Path], Any]) -> Path:
     """Trains and evaluates every fold with every seed, one after the other, and pools the results.
 
     Started again with `--resume` it leaves out what is finished and goes on with what was begun.
 
     Args:
-        args: the flags, with `fold` "all" or `seeds` given.
+        args: the flags.
+        protocol: what they come to.
         after_run: called with each finished run's folder (its report).
 
     Returns:
         The folder of them all; summary.json and summary.md are in it.
     """
-    prepare_sample(args)
-    num_folds = count_folds(args, resolve_protocol(args)) if args.fold == "all" else None
+    num_folds = count_folds(protocol) if protocol.data.all_folds else None
     at_type = 1 if args.at_type is None else args.at_type
     if args.resume:
         whole = Run(args.resume)
     else:
-        suffix = "_folds" * (args.fold == "all") + "_seeds" * bool(args.seeds)
-        whole = Run.create(args.output, args.dataset, at_type, suffix=suffix)
-        whole.write_arguments(args, {"at_type": at_type, "num_folds": num_folds}, choose_compute(args.device))
+        suffix = "_folds" * protocol.data.all_folds + "_seeds" * bool(args.seeds)
+        whole = Run.create(args.output, protocol.dataset, at_type, suffix=suffix)
+        asked = {"dataset": protocol.dataset, "fold": "all" if protocol.data.all_folds else protocol.data.fold}
+        whole.write_arguments(args, {**asked, "at_type": at_type, "num_folds": num_folds}, choose_compute(args.device))
     remember_folder(whole.folder, outermost=True)
     print(f"{whole.folder}: to go on after an interruption, --resume {whole.folder}")
     members = list(_members(args, whole.folder, num_folds))
@@ -87,7 +88,7 @@ def train_all(args: argparse.Namespace, after_run: Callable[[Path], Any]) -> Pat
         train(mine, member.folder, check_images=number == 1)
         after_run(member.folder)
         run.mark_finished()
-    title = f"{ATTENTIONS[at_type]} on {args.dataset}"
+    title = f"{ATTENTIONS[at_type]} on {protocol.dataset}"
     seeds = args.seeds or [args.seed]
     if num_folds:
         for seed in seeds:

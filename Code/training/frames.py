@@ -30,11 +30,12 @@ from Code.data.cache import CacheError, CacheFile, Progress, read_in_chunks
 from Code.data.clips import ClipSet, DataError
 from Code.data.composed.clips import ComposedClips, ComposedStore
 from Code.data.loaders import ArrayStore, EvaluationBatches, FileStore, FrameTable, Say, Store
+from Code.data.readers import find_reader
 from Code.network.fan import FAN, FANOutput
 from Code.training import distributed
 from Code.training.compute import Compute
-from Code.training.datasets import intensities_of
 from Code.training.engine import Judged, Transform, encode_all
+from Code.training.protocols import Protocol
 
 BATCH_FRAMES = {"cpu": 128, "cuda": 512}  # frames the backbone sees at once in evaluation
 
@@ -99,14 +100,14 @@ def batch_frames_of(compute: Compute) -> int:
     return BATCH_FRAMES.get(compute.device.type, BATCH_FRAMES["cpu"])
 
 
-def judged_clips(args: argparse.Namespace, clips: ClipSet, store: Store, frames: Frames, compute: Compute) -> Judged:
+def judged_clips(protocol: Protocol, clips: ClipSet, store: Store, frames: Frames, compute: Compute) -> Judged:
     """A clip set to evaluate."""
     batches = EvaluationBatches(FrameTable.of(clips), store, batch_frames=batch_frames_of(compute), **frames.loading)
     return Judged(
         batches,
         FirstView() if frames.features else PlainFrames(),
         clips=clips.clips,
-        intensities=intensities_of(args, clips),
+        intensities=find_reader(protocol.reader).intensities(clips),
         from_features=frames.features,
     )
 

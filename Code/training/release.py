@@ -19,6 +19,7 @@ from torch import Tensor
 
 from Code.common.commandline import run_script
 from Code.common.errors import UsageError
+from Code.data.readers import find_reader
 from Code.network.checkpoints import save_atomically
 from Code.network.pretrained import CheckpointError, load_fan, read_checkpoint
 from Code.results.run_files import ReportError, read_run
@@ -46,8 +47,9 @@ def released(checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[st
             raise CheckpointError(f"{name} is not finite in half precision")
     protocol = dict(checkpoint["protocol"])
     usual = PROTOCOLS.get(checkpoint["dataset"])
+    data = find_reader(usual.reader).defaults if usual else None
     for place in PLACES:
-        protocol[place] = getattr(usual, place, None)
+        protocol[place] = getattr(data, place, None)
     protocol["data_flags"] = {
         name: value for name, value in protocol.get("data_flags", {}).items() if name not in PLACES
     }

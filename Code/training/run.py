@@ -19,16 +19,8 @@ from Code.network.pretrained import load_fan, read_checkpoint, seeded_model, sta
 from Code.network.weights import start_from
 from Code.training import distributed
 from Code.training.compute import choose_compute, make_deterministic
-from Code.training.datasets import (
-    label_map,
-    prepare_sample,
-    read_both,
-    read_evaluated,
-    refuse_broken_images,
-    resolve_protocol,
-    say_labels,
-    take_up_data,
-)
+from Code.training.datasets import label_map, print_labels, read_evaluated, read_training, resolve
+from Code.training.doctor import check_before_training, refuse_broken_images
 from Code.training.engine import Transform, judge, summary
 from Code.training.frames import DrawnView, Head, features_of, head_parameters, judged_clips, open_frames
 from Code.training.launch import remember_folder
@@ -54,28 +46,29 @@ def evaluate_checkpoint(args: argparse.Namespace) -> Path:
             "(leave -e away), or name one with --checkpoint"
         )
     fan, info = load_fan(path)
-    take_up_data(args, info)
+    protocol = resolve(args, info)
     if args.at_type is not None and args.at_type != fan.at_type:
         raise UsageError(f"--at_type {args.at_type}: {path} was trained with --at_type {fan.at_type}")
     compute = choose_compute(args.device, args.precision, trained_with=info.get("precision"))
-    prepare_sample(args)
-    protocol = resolve_protocol(args)
-    val, protocol = read_evaluated(args, protocol, info)
+    val, protocol = read_evaluated(protocol, info)
+    fold, num_folds = protocol.data.fold, protocol.data.num_folds
     val = relabelled(val, info["labels"], label_map(args), f"--checkpoint {path}")
     print(f"evaluating {path} ({ATTENTIONS[fan.at_type]}) on {compute.device}, {compute.precision}")
-    part = "" if protocol.fold is None else f" (fold {protocol.fold} of {protocol.num_folds} alone)"
+    part = "" if fold is None else f" (fold {fold} of {num_folds} alone)"
     print(f"val:   {describe(val)}{part}")
-    say_labels(val.labels)
+    print_labels(val.labels)
     for note in val.notes:
         print(f"note:  {note}")
     refuse_broken_images(val)
     fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
     frames = open_frames(args, [val], args.image_size or info["image_size"], compute)
-    judged = judged_clips(args, val, frames.stores[0], frames, compute)
+    judged = judged_clips(protocol, val, frames.stores[0], frames, compute)
     metrics, evaluation = judge(fan, judged, compute)
-    run = Run.create(args.output, args.dataset, fan.at_type, suffix=fold_suffix(protocol.fold) + "_evaluation")
-    run.write_arguments(args, {"checkpoint": path, "at_type": fan.at_type, "cache": frames.cache}, compute)
-    about = {} if protocol.fold is None else {"fold": protocol.fold, "num_folds": protocol.num_folds}
+    run = Run.create(args.output, protocol.dataset, fan.at_type, suffix=fold_suffix(fold) + "_evaluation")
+    resolved = {"checkpoint": path, "at_type": fan.at_type, "cache": frames.cache}
+    asked = {"dataset": protocol.dataset, "fold": fold, **protocol.data.flags}
+    run.write_arguments(args, {**asked, **resolved}, compute)
+    about = {} if fold is None else {"fold": fold, "num_folds": num_folds}
     write_outcome(run, judged, {"best": {"epoch": info.get("epoch"), **metrics}}, evaluation, about)
     run.close()
     print(summary(metrics))
@@ -85,8 +78,8 @@ def evaluate_checkpoint(args: argparse.Namespace) -> Path:
 def about_results(protocol: Protocol) -> dict[str, Any]:
     """What results.json says beside the metrics: how the best epoch was chosen, and which fold this is."""
     about: dict[str, Any] = {"selected_on": SELECTED[protocol.select_on]}
-    if protocol.fold is not None:
-        about |= {"fold": protocol.fold, "num_folds": protocol.num_folds}
+    if protocol.data.fold is not None:
+        about |= {"fold": protocol.data.fold, "num_folds": protocol.data.num_folds}
     return about
 
 
@@ -110,10 +103,9 @@ def train(args: argparse.Namespace, into: Path | None = None, *, check_images: b
     held = read_checkpoint(checkpoint) if checkpoint else {}
     # Another machine than the run was begun on goes on in the same precision.
     compute = choose_compute(args.device, args.precision, trained_with=held.get("precision"))
-    prepare_sample(args)
-    protocol = resolve_protocol(args)
-    train_clips, val_clips, protocol = read_both(args, protocol, check_images)
-    labels = train_clips.labels
+    train_clips, val_clips, protocol = read_training(resolve(args))
+    check_before_training(train_clips, val_clips, protocol, check_images)
+    labels, fold = train_clips.labels, protocol.data.fold
     held_out = None
     if protocol.select_on == "heldout":
         train_clips, held_out, how = hold_out(train_clips, args.seed)
@@ -165,7 +157,7 @@ def train(args: argparse.Namespace, into: Path | None = None, *, check_images: b
     )
     schedule = per_step(decay_after(protocol.decay_at, protocol.decay), len(batches))
     judged, *chosen_on = (
-        judged_clips(args, clips, store, frames, compute)
+        judged_clips(protocol, clips, store, frames, compute)
         for clips, store in zip(judged_sets, frames.stores[1:], strict=True)
     )
     training = Training(
@@ -180,13 +172,13 @@ def train(args: argparse.Namespace, into: Path | None = None, *, check_images: b
         seed=args.seed,
         labels=labels,
         image_size=size,
-        dataset=args.dataset,
+        dataset=protocol.dataset,
         protocol=protocol.as_dict(),
         forward=torch.compile(forward) if args.compile else forward,
         print_freq=args.print_freq,
         checkpoint_every=args.checkpoint_every,
     )
-    run = Run(into) if into else Run.create(args.output, args.dataset, at_type, suffix=fold_suffix(protocol.fold))
+    run = Run(into) if into else Run.create(args.output, protocol.dataset, at_type, suffix=fold_suffix(fold))
     run.clear_leftovers()
     if checkpoint:
         training.resume(checkpoint)
@@ -200,7 +192,7 @@ def train(args: argparse.Namespace, into: Path | None = None, *, check_images: b
     run_training(training, run)
     results = conclude(run, model, judged, compute, about=about_results(protocol))
     run.close()
-    whole = "" if protocol.fold is None else f" of fold {protocol.fold} of {protocol.num_folds} alone"
+    whole = "" if fold is None else f" of fold {fold} of {protocol.data.num_folds} alone"
     for which, metrics in results.items():
         note = SELECTED[protocol.select_on] if which == "best" else "last"
         print(f"epoch {metrics['epoch']} ({note}){whole}: {summary(metrics)}")

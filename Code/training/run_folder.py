@@ -102,12 +102,14 @@ class Run:
             resolved: what a protocol, a checkpoint or the machine filled in.
         """
         filled = {name: str(value) if isinstance(value, Path) else value for name, value in resolved.items()}
+        # So that `--resume RUN --dataset afew` fits a run that was started without `--dataset`.
+        asked = {name: resolved[name] for name in ("dataset", "fold") if name in resolved}
         self._write_json(
             "args.json",
             {
                 "command": command_line(),
                 "args": {**plain(given), **filled},
-                "given": plain(given),
+                "given": {**plain(given), **asked},
                 "launch": identity(),
                 "versions": {"python": platform.python_version(), **versions()},
                 "git_commit": git_commit(),

@@ -19,7 +19,7 @@ from Code.common.files import in_words
 from Code.data.cache import CHUNK_FRAMES, HEADER_BYTES, CacheError, CacheFile
 from Code.data.clips import Clip, ClipSet, DataError
 from Code.data.loaders import FileStore
-from Code.data.readers.afew import read_folders
+from Code.data.readers.folders import read_folders
 from Code.training import frames
 from Code.training.frames import choose_cache, open_stores
 
@@ -181,7 +181,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from Code.data.cache import CacheFile
-from Code.data.readers.afew import read_folders
+from Code.data.readers.folders import read_folders
 from Code.training.setup import run_script
 
 def main():

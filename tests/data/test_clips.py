@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from Code.data.clips import AFEW_LABELS, DataError, describe
 from Code.data.lists import natural_key
-from Code.data.readers.afew import read_afew, read_folders
+from Code.data.readers.afew import read_afew
+from Code.data.readers.folders import read_folders
 from tests.data.clip_trees import make_clip, make_list, names, problems_of, three_clips
 
 

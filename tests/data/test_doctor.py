@@ -18,7 +18,8 @@ from Code.data.doctor import files as scan_module
 from Code.data.doctor.check import Report, as_json, as_table, check
 from Code.data.doctor.findings import Check, Split
 from Code.data.doctor.names import person_in
-from Code.data.readers.afew import read_afew, read_folders
+from Code.data.readers.afew import read_afew
+from Code.data.readers.folders import read_folders
 
 LABELS = ("happy", "sad")
 
@@ -283,10 +284,11 @@ def test_worker_processes_find_what_one_thread_finds(data, monkeypatch):
     alone = data.report(workers=1)
     monkeypatch.setattr(scan_module, "_WORTH_PROCESSES", 0)
     monkeypatch.setattr(scan_module, "_TASK_FRAMES", 5)
-    seen: list[tuple[int, int]] = []
-    together = data.report(workers=2, progress=lambda done, total: seen.append((done, total)))
+    seen: list[tuple[int, int | None]] = []
+    monkeypatch.setattr(scan_module.Progress, "__call__", lambda bar, count: seen.append((count, bar.total)))
+    together = data.report(workers=2, progress="decoding frames")
     assert [vars(check) for check in together.checks] == [vars(check) for check in alone.checks]
-    assert seen == [(8, 32), (16, 32), (24, 32), (32, 32)]
+    assert seen == [(8, 32)] * 4
 
 
 def test_json_says_all_that_the_table_says(data):

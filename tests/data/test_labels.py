@@ -12,7 +12,8 @@ from PIL import Image
 import Demo_AFEW_Attention as script
 from Code.data.clips import AFEW_LABELS, DataError
 from Code.data.labels import relabelled
-from Code.data.readers.afew import read_folders
+from Code.data.readers.ckplus import CKPLUS_LABELS
+from Code.data.readers.folders import read_folders
 from Code.network.fan import FAN
 from Code.network.pretrained import save_atomically
 from Code.network.weights import start_from
@@ -81,7 +82,7 @@ def test_evaluation_maps_classes_to_the_checkpoints_order(call, sample, tmp_path
 
 def test_starting_weights_hand_their_classifier_over_by_name(tmp_path):
     fan = checkpoint(tmp_path / "afew.pth", AFEW_LABELS)
-    labels = PROTOCOLS["ckplus"].labels
+    labels = CKPLUS_LABELS
     new = FAN(1, 7)
     before = new.pred_fc2.weight.clone()
     _, message = start_from(new, tmp_path / "afew.pth", 32, labels)
@@ -133,7 +134,7 @@ def test_mistakes_with_folds_and_labels(call, sample, tmp_path):
     refused(call(script, "--dataset", "list", "--train-list", "no.csv", cwd=tmp_path), "no.csv: no such list file")
     flags = ("--dataset", "folders", "--train-root", sample / "Train", "--fold")
     refused(call(script, *flags, "all", cwd=tmp_path), "who is seen is not known", "--person-pattern")
-    refused(call(script, *flags, "x", cwd=tmp_path), "neither a fold's number nor all")
+    refused(call(script, *flags, "x", cwd=tmp_path), "neither the number of a fold nor all")
     refused(call(script, *flags, 9, "--person-pattern", "[^/]+$", cwd=tmp_path), "--fold 9: there are 5 folds")
     stub_dfew(tmp_path / "DFEW")
     dfew = ("--dataset", "dfew", "--train-root", tmp_path / "DFEW", "--fold")

@@ -20,7 +20,7 @@ from Code.data.folds import (
     read_fold_file,
     write_fold_file,
 )
-from Code.data.readers.afew import read_folders
+from Code.data.readers.folders import read_folders
 from Code.data.readers.plainlist import is_plain_list, parse_plain_list, read_plain_list
 from tests.trees import stub_clip
 

@@ -34,8 +34,8 @@ from tqdm import tqdm
 
 from Code.data.clips import Clip, ClipSet, DataError
 from Code.data.composed.plan import VERSION, ComposedSpec, Course, Stills, choose_stills, plan_course
-from Code.data.readers.afew import read_folders
 from Code.data.readers.ferplus import FERPLUS_LABELS, SPLITS, FERPlusSplit, read_ferplus
+from Code.data.readers.folders import read_folders
 
 _SIGMA = (2.5, 4.5)  # of the blur, in pixels of a still of 48
 _CROP = (0.3, 0.5)  # scale of a bad crop: what part of the still's side is seen

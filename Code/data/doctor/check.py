@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from Code.data.doctor.files import ClipFacts, Progress, content_checks, frame_checks, scan
+from Code.data.doctor.files import ClipFacts, content_checks, frame_checks, scan
 from Code.data.doctor.findings import BOTH, Check, Split
 from Code.data.doctor.names import name_checks
 from Code.data.lists import printable
@@ -75,7 +75,7 @@ def check(
     decode: bool = True,
     headers: bool = True,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: str | None = None,
 ) -> Report:
     """Examines the two splits of a data set.
 
@@ -87,7 +87,7 @@ def check(
         decode: decode every image and compare contents; else read headers only (the quick part).
         headers: look into image files at all; False leaves it at names.
         workers: processes that decode; None takes one per core.
-        progress: is called with (frames done, frames in all).
+        progress: label of the progress bar; None shows none.
 
     Raises:
         DataError: a worker process died.

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from Code.common.machine import available_cores
+from Code.common.progress import Progress
 from Code.data.clips import Clip, DataError
 from Code.data.doctor.findings import BOTH, Check, Split
 from Code.data.images import ImageError, ImageFacts, examine, look_at
 from Code.data.lists import printable
 
-Progress = Callable[[int, int], None]
 _TASK_FRAMES = 256  # frames handed to a worker at once
 _WORTH_PROCESSES = 4000  # frames; below, a process takes longer to start than a thread to do the work
 _THREADS = 8  # looking at headers is waiting for the disk, mostly
@@ -55,7 +55,7 @@ class ClipFacts:
 
 
 def scan(
-    clips: Sequence[Clip], *, decode: bool, workers: int | None = None, progress: Progress | None = None
+    clips: Sequence[Clip], *, decode: bool, workers: int | None = None, progress: str | None = None
 ) -> list[ClipFacts]:
     """Looks at every frame of some clips.
 
@@ -64,7 +64,7 @@ def scan(
         decode: decode all pixels and take digests, in worker processes where there is enough to do; else read
             headers only.
         workers: processes that decode; None takes one per core.
-        progress: is called with (frames done, frames in all).
+        progress: label of the progress bar; None shows none.
 
     Returns:
         The facts of each clip, in order.
@@ -73,16 +73,15 @@ def scan(
         DataError: a worker process died.
     """
     lengths = [len(clip) for clip in clips]
-    total, done = sum(lengths), 0
+    total = sum(lengths)
     facts: list[ClipFacts] = []
     tasks = list(_tasks(clips))
     pool = _pool(decode, workers or available_cores(), total)
     try:
-        for part in pool.map(_scan_clips, tasks, [decode] * len(tasks)):
-            done += sum(lengths[len(facts) : len(facts) + len(part)])
-            facts += part
-            if progress:
-                progress(done, total)
+        with Progress(progress or "", total, show=progress is not None) as bar:
+            for part in pool.map(_scan_clips, tasks, [decode] * len(tasks)):
+                bar(sum(lengths[len(facts) : len(facts) + len(part)]))
+                facts += part
     except BrokenProcessPool:
         raise DataError(
             f"{printable(clips[len(facts)].folder)}: a process died decoding this clip or one of the next; a file "

@@ -13,10 +13,13 @@ import math
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
+from Code.common.errors import UsageError
 from Code.data.clips import ClipSet
 from Code.data.folds import read_fold_file
 from Code.data.lists import ListedClip, Report, list_folder, printable, quoted, read_clips, require_root
+from Code.data.readers.base import Labels, Reader, Request
 
 # FAN's order. CK+'s own numbers: 0 neutral, which no labelled sequence has, 1 anger, 2 contempt, ...
 CKPLUS_LABELS = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Contempt", "Surprise")
@@ -140,3 +143,34 @@ def _emotion_in(path: str) -> str:
         neutral = "; 0 is neutral, which is no class of the protocol" if number == 0 else ""
         raise ValueError(f"{quoted(text)} is not a number from 1 to 7{neutral}")
     return EMOTION_NUMBERS[int(number)]
+
+
+class CKPlus(Reader):
+    """CK+ is evaluated in folds: its own ten, or those of a fold file."""
+
+    makes_folds = True
+
+    def locate(self, request: Request) -> Request:
+        request = super().locate(request)
+        lists = request.train_list or request.val_list, request.val_list or request.train_list
+        return replace(request, train_list=lists[0], val_list=lists[1])
+
+    def read_all(self, request: Request, labels: Labels = None) -> ClipSet:
+        if request.train_list:
+            return super().read_all(request, labels)
+        return read_ckplus(
+            request.train_root,
+            request.fold_file,
+            labels=labels or request.labels or CKPLUS_LABELS,
+            skip_empty=request.skip_empty,
+        )
+
+    def read_split(self, request: Request, split: str, labels: Labels) -> ClipSet:
+        raise UsageError("--dataset ckplus: is evaluated in folds; give --fold N or --fold all")
+
+
+reader = CKPlus(
+    "ckplus",
+    None,
+    Request(labels=CKPLUS_LABELS, train_root="Data/CKPlus", val_root="Data/CKPlus", one_root=True, num_folds=10),
+)

@@ -19,19 +19,17 @@ from Code.data.clips import ClipSet
 from Code.data.lists import (
     ListedClip,
     ListError,
-    Report,
     collect,
     printable,
     quoted,
-    read_clips,
+    read_listed,
     read_text,
-    require_root,
     text_lines,
 )
+from Code.data.readers.base import Reader, Request
 
 # In the order of the file's numbers, which begin with 1.
 DFEW_LABELS = ("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear")
-DFEW_FOLDS = 5
 DFEW_TRAIN_LIST = "EmoLabel_DataSplit/train(single-labeled)/set_{fold}.csv"
 DFEW_TEST_LIST = "EmoLabel_DataSplit/test(single-labeled)/set_{fold}.csv"
 FRAME_FOLDERS = ("Clip/clip_224x224", "Clip/clip_224x224_16f", "clip_224x224", "clip_224x224_16f")
@@ -62,12 +60,15 @@ def read_dfew(
     Raises:
         DataError: everything that is wrong with the list and the folders.
     """
-    root, list_file = os.fspath(root), os.fspath(list_file)
-    report = Report(f"{root} (listed in {list_file})", layout=_LAYOUT)
-    listed, report.problems = _read_csv(list_file, labels)
-    require_root(root, report, labels)
-    frames = next((path for name in FRAME_FOLDERS if os.path.isdir(path := os.path.join(root, name))), root)
-    return read_clips(frames, listed, labels, skip_empty, report, list_file)
+    return read_listed(
+        root,
+        list_file,
+        lambda path: _read_csv(path, labels),
+        labels,
+        skip_empty,
+        layout=_LAYOUT,
+        frame_folders=FRAME_FOLDERS,
+    )
 
 
 def _read_csv(path: str, labels: Sequence[str]) -> tuple[list[ListedClip], list[str]]:
@@ -102,3 +103,18 @@ def _parse(line: str, line_number: int, labels: Sequence[str]) -> ListedClip:
     if not re.fullmatch(r"[1-7](?:\.0)?", label):
         raise ValueError(f"label {quoted(label)} is not a number from 1 ({DFEW_LABELS[0]}) to 7 ({DFEW_LABELS[-1]})")
     return ListedClip(printable(number[1]).zfill(5), labels.index(DFEW_LABELS[int(label[0]) - 1]), line_number)
+
+
+reader = Reader(
+    "dfew",
+    read_dfew,
+    Request(
+        labels=DFEW_LABELS,
+        train_root="Data/DFEW",
+        val_root="Data/DFEW",
+        train_list=DFEW_TRAIN_LIST,
+        val_list=DFEW_TEST_LIST,
+        one_root=True,
+        num_folds=5,
+    ),
+)

@@ -15,13 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from Code.data.clips import DataError
 from Code.data.images import open_image
-from Code.data.loaders import ArrayStore, FrameTable
+
+if TYPE_CHECKING:
+    from Code.data.loaders import ArrayStore, FrameTable
 
 FERPLUS_LABELS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 VOTE_COLUMNS = (*FERPLUS_LABELS, "unknown", "NF")
@@ -232,6 +234,10 @@ def _from_pixels(path: Path, rows: dict[str, list[tuple[int, str, list[float]]]]
 
 def table_of(split: FERPlusSplit, mode: str) -> tuple[FrameTable, ArrayStore]:
     """The images that a label mode keeps: one-frame clips, with class indices (majority) or class shares."""
+    import torch
+
+    from Code.data.loaders import ArrayStore, FrameTable
+
     targets, kept = targets_of(split.votes, mode)
     if not kept.any():
         raise DataError(f"fer2013new.csv: label mode {mode} keeps none of {len(kept)} images of a split")
@@ -250,6 +256,10 @@ def table_of(split: FERPlusSplit, mode: str) -> tuple[FrameTable, ArrayStore]:
 
 def plurality_table(split: FERPlusSplit) -> tuple[FrameTable, ArrayStore]:
     """Every image whose most voted label is an emotion, majority or not: the other way to count the test."""
+    import torch
+
+    from Code.data.loaders import ArrayStore, FrameTable
+
     kept = (split.votes.argmax(axis=1) < len(FERPLUS_LABELS)) & (split.votes.sum(axis=1) > 0)
     names = [name for name, keep in zip(split.names, kept, strict=True) if keep]
     targets = torch.from_numpy(split.votes[kept, : len(FERPLUS_LABELS)].argmax(axis=1))

@@ -14,7 +14,8 @@ import os
 from collections.abc import Sequence
 
 from Code.data.clips import ClipSet
-from Code.data.lists import Report, read_clips, read_list, require_root
+from Code.data.lists import read_list, read_listed
+from Code.data.readers.base import Reader, Request
 
 # The same order as in the lists that peers share for it; the official files name classes.
 FERV39K_LABELS = ("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear")
@@ -45,9 +46,26 @@ def read_ferv39k(
     Raises:
         DataError: everything that is wrong with the list and the folders.
     """
-    root, list_file = os.fspath(root), os.fspath(list_file)
-    report = Report(f"{root} (listed in {list_file})", layout=_LAYOUT)
-    listed, report.problems = read_list(list_file, labels, "<Scene>/<Class>/<clip> <Class>", "correct the path")
-    require_root(root, report, labels)
-    frames = next((path for name in FRAME_FOLDERS if os.path.isdir(path := os.path.join(root, name))), root)
-    return read_clips(frames, listed, labels, skip_empty, report, list_file)
+    return read_listed(
+        root,
+        list_file,
+        lambda path: read_list(path, labels, "<Scene>/<Class>/<clip> <Class>", "correct the path"),
+        labels,
+        skip_empty,
+        layout=_LAYOUT,
+        frame_folders=FRAME_FOLDERS,
+    )
+
+
+reader = Reader(
+    "ferv39k",
+    read_ferv39k,
+    Request(
+        labels=FERV39K_LABELS,
+        train_root="Data/FERV39k",
+        val_root="Data/FERV39k",
+        train_list=FERV39K_TRAIN_LIST,
+        val_list=FERV39K_TEST_LIST,
+        one_root=True,
+    ),
+)

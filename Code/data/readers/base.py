@@ -1,0 +1,356 @@
+"""What is asked of a reader, and what all readers have in common: folders, lists, splits, and folds.
+
+A dataset needs a function that reads one list or folder, and a `Request` that says where its files usually are:
+
+    reader = Reader("dfew", read_dfew, Request(labels=DFEW_LABELS, train_root="Data/DFEW", ...))
+
+Readers look at names, never at pixels, and import no torch: a script finds a missing folder before it loads torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from Code.common.errors import UsageError
+from Code.data.clips import ClipSet, DataError
+from Code.data.folds import (
+    Folds,
+    everything,
+    folds_as_listed,
+    folds_by_person,
+    folds_from_file,
+    name_persons,
+    read_fold_file,
+)
+from Code.data.readers.plainlist import is_plain_list, read_plain_list
+from Code.data.readers.sharedlist import SHARED_LABELS, is_shared_list, read_shared_list
+
+DEFAULT_FOLDS = 5  # where neither the dataset nor a flag says how many
+# Flags of the command line that say which clips are read. Checkpoints keep those that were given.
+DATA_FLAGS = (
+    *("train_root", "val_root", "train_list", "val_list", "skip_empty", "eval_split", "labels"),
+    *("root_map", "person_pattern", "folds", "fold_file"),
+    *("clip_frames", "telling", "distractors", "train_clips", "val_clips"),
+)
+Labels = Sequence[str] | None
+Intensities = dict[str, np.ndarray]  # clip name -> true importance of each frame, [T]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which clips to read.
+
+    Attributes:
+        labels: the dataset's class names in the order of their indices; None if folders or a list name them.
+        train_root, val_root: folders of the two splits.
+        train_list, val_list: list files, or None; `{fold}` in a name stands for the fold's number.
+        one_root: all clips are in one tree, `train_root`, and the default lists are in it.
+        num_folds: k of the dataset's cross-validation; None for a fixed split.
+        fold: the fold to evaluate, from 1; None for a fixed split or for all folds.
+        all_folds: every fold is evaluated in turn.
+        flags: the data flags as the command line gave them; the attributes below come from them.
+        label_order: `--labels`.
+        folds: `--folds`.
+        fold_file: `--fold-file`.
+        person_pattern: `--person-pattern`.
+        root_map: `--root-map`, as (old, new).
+        eval_split: `--eval-split`, "val" or "test".
+        skip_empty: leave out clips without frames instead of raising.
+        seed: of whatever is drawn at random.
+    """
+
+    labels: tuple[str, ...] | None = None
+    train_root: str = ""
+    val_root: str = ""
+    train_list: str | None = None
+    val_list: str | None = None
+    one_root: bool = False
+    num_folds: int | None = None
+    fold: int | None = None
+    all_folds: bool = False
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    label_order: tuple[str, ...] | None = None
+    folds: int | None = None
+    fold_file: str | None = None
+    person_pattern: str | None = None
+    root_map: tuple[tuple[str, str], ...] = ()
+    eval_split: str = "val"
+    skip_empty: bool = False
+    seed: int = 0
+
+    def with_flags(self, flags: Mapping[str, Any], seed: int = 0) -> Request:
+        """The same with flags of the command line on top; where files are is not among them, see `Reader.locate`."""
+        pairs = [text.partition("=") for text in flags.get("root_map", ())]
+        return replace(
+            self,
+            flags=dict(flags),
+            label_order=tuple(flags["labels"]) if "labels" in flags else None,
+            folds=flags.get("folds"),
+            fold_file=flags.get("fold_file"),
+            person_pattern=flags.get("person_pattern"),
+            root_map=tuple((old, new) for old, _, new in pairs),
+            eval_split=flags.get("eval_split", "val"),
+            skip_empty=flags.get("skip_empty", False),
+            seed=seed,
+        )
+
+    def at_fold(self, fold: int) -> Request:
+        """The same for one fold, from 1."""
+        return replace(self, fold=fold, all_folds=False)
+
+    def root(self, split: str) -> str:
+        """The folder of "train" or "val"."""
+        return self.train_root if split == "train" else self.val_root
+
+    def list_file(self, split: str) -> str | None:
+        """The list of "train" or "val", with the fold's number in its name."""
+        path = self.train_list if split == "train" else self.val_list
+        return path if path is None or self.fold is None else path.replace("{fold}", str(self.fold))
+
+    @property
+    def lists_per_fold(self) -> bool:
+        """Whether each fold has lists of its own (DFEW), instead of being a part of one set."""
+        return any("{fold}" in (path or "") for path in (self.train_list, self.val_list))
+
+
+class Reader:
+    """Reads one dataset. Subclasses override what is different about theirs.
+
+    Args:
+        name: the dataset, for messages.
+        read: `read(root, list_file, *, labels, skip_empty)` reads one split. `list_file` may be None.
+        defaults: where the files are if no flag says otherwise.
+
+    Attributes:
+        makes_folds: the clips can be put into folds: their persons are known or can be named.
+        person_pattern: finds the person in a clip's name if no flag says how.
+        writes: reading may write files first, so that one process of a machine must read before the others.
+        checkpoint_labels: classes that the data do not order are taken in the order of the checkpoint evaluated.
+    """
+
+    makes_folds = False
+    person_pattern: str | None = None
+    writes = False
+    checkpoint_labels = False
+
+    def __init__(self, name: str, read: Callable[..., ClipSet] | None, defaults: Request) -> None:
+        self.name, self.defaults = name, defaults
+        self._read_one = read
+
+    # From flags to a request
+
+    def request(
+        self, flags: Mapping[str, Any], *, fold: int | None = None, all_folds: bool = False, seed: int = 0
+    ) -> Request:
+        """What the flags of the command line ask for.
+
+        Args:
+            flags: those of `DATA_FLAGS` that were given.
+            fold, all_folds, seed: see `Request`.
+
+        Raises:
+            UsageError: a flag does not go with this dataset.
+        """
+        request = replace(self.defaults.with_flags(flags, seed), fold=fold, all_folds=all_folds)
+        request = self.locate(request)
+        if request.label_order and request.labels:
+            raise UsageError(f"--labels: the classes of {self.name} are known; use it with --dataset list or folders")
+        return request
+
+    def locate(self, request: Request) -> Request:
+        """Fills in the roots and lists: those that flags name, else the usual ones."""
+        usual, flags = self.defaults, request.flags
+        root = flags.get("train_root") or usual.train_root
+        if usual.one_root:
+            lists = (
+                usual.train_list and os.path.join(root, usual.train_list),
+                usual.val_list and os.path.join(root, usual.val_list),
+            )
+            return replace(
+                request,
+                train_root=root,
+                val_root=flags.get("val_root") or root,
+                train_list=flags.get("train_list") or lists[0],
+                val_list=flags.get("val_list") or lists[1],
+            )
+        return replace(
+            request,
+            train_root=root,
+            val_root=flags.get("val_root") or usual.val_root,
+            train_list=_list_file(flags.get("train_list"), usual.train_list, "train_root" in flags),
+            val_list=_list_file(flags.get("val_list"), usual.val_list, "val_root" in flags),
+        )
+
+    def frames_per_sample(self, request: Request) -> int | None:
+        """K of a training sample if the data decide it, else None."""
+        return None
+
+    def needs_folds(self, flags: Mapping[str, Any]) -> bool:
+        """Whether the clips have no fixed split, so that they are evaluated in folds even without `--fold`."""
+        lists = [flags[name] for name in ("train_list", "val_list") if name in flags]
+        if lists:
+            return any("{fold}" in path for path in lists)
+        return self.defaults.num_folds is not None
+
+    # From a request to clips
+
+    def prepare(self, request: Request) -> None:
+        """Makes what is generated rather than collected, if it is not there yet."""
+
+    def is_missing(self, request: Request) -> bool:
+        """Whether a root or a list is not there; reading then raises an error that says so."""
+        if request.all_folds and request.lists_per_fold:
+            request = request.at_fold(1)
+        places = [(request.root(split), request.list_file(split)) for split in ("train", "val")]
+        return any(not os.path.isdir(root) or (path and not os.path.exists(path)) for root, path in places)
+
+    def read(self, request: Request, split: str, labels: Labels = None) -> ClipSet:
+        """Reads one split.
+
+        Args:
+            split: "train" or "val".
+            labels: class names in the order of their indices; None takes the request's or the data's.
+
+        Raises:
+            DataError: everything that is wrong with the list and the folders.
+        """
+        return self._with_persons(request, self._read(request, split, labels or request.labels or request.label_order))
+
+    def read_all(self, request: Request, labels: Labels = None) -> ClipSet:
+        """Reads the clips of both splits as one set."""
+        labels = labels or request.labels or request.label_order
+        if request.lists_per_fold:
+            request = request.at_fold(1)
+        if is_plain_list(request.list_file("train") or ""):
+            return self._with_persons(request, self._read(request, None, labels))
+        train = self._read(request, "train", labels)
+        return self._with_persons(request, _joined(train, self._read(request, "val", train.labels)))
+
+    def read_pair(self, request: Request) -> tuple[ClipSet, ClipSet, int | None]:
+        """Training and validation set, and k if they are of k folds.
+
+        Raises:
+            DataError: the problems of both sets in one error.
+            UsageError: there is no such fold.
+        """
+        fold, count = request.fold, None
+        if fold is not None:
+            count = self.count_folds(request) if request.lists_per_fold else None
+            if count is None:
+                parts = self.make_folds(request)
+                _check_fold(fold, parts.count)
+                return parts.train(fold), parts.val(fold), parts.count
+            _check_fold(fold, count)
+        train, errors = None, []
+        try:
+            train = self.read(request, "train")
+        except DataError as error:
+            errors.append(error)
+        try:
+            val = self.read(request, "val", train.labels if train else None)
+        except DataError as error:
+            errors.append(error)
+        if errors:
+            raise DataError.joined(errors)
+        assert train is not None
+        return train, val, count
+
+    def count_folds(self, request: Request) -> int:
+        """k: how many folds there are."""
+        if request.lists_per_fold:
+            return request.folds or request.num_folds or DEFAULT_FOLDS
+        return self.make_folds(request).count
+
+    def make_folds(self, request: Request) -> Folds:
+        """Puts all clips into folds: as a fold file or their list says, else by persons.
+
+        Raises:
+            UsageError: clips of this dataset have a fixed split.
+            DataError: everything that is wrong with the data or the fold file.
+        """
+        if not self.makes_folds and not is_plain_list(request.train_list or ""):
+            raise UsageError(
+                f"--fold: {self.name} has a fixed split, no folds; leave --fold away, or name lists of folds with "
+                "{fold} in their names: --train-list set_{fold}_train.txt --val-list set_{fold}_test.txt"
+            )
+        clips = self.read_all(request)
+        listed = any(clip.fold for clip in everything(clips))
+        if request.fold_file and not listed:  # CK+'s reader has taken the folds from the file
+            members, problems = read_fold_file(request.fold_file, clips.labels)
+            if problems:
+                raise DataError(problems, request.fold_file)
+            return folds_from_file(clips, members, request.fold_file)
+        if listed:
+            if request.folds and not request.fold_file:
+                raise UsageError(f"--folds {request.folds}: the list says which fold a clip belongs to; leave it away")
+            return folds_as_listed(clips)
+        return folds_by_person(clips, request.folds or request.num_folds or DEFAULT_FOLDS)
+
+    def intensities(self, clips: ClipSet) -> Intensities | None:
+        """The true importance of every frame, [T] by clip name; None if nobody knows it."""
+        return None
+
+    def read_split(self, request: Request, split: str, labels: Labels) -> ClipSet:
+        """Reads one split in the dataset's own format."""
+        assert self._read_one is not None
+        return self._read_one(
+            request.root(split), request.list_file(split), labels=labels, skip_empty=request.skip_empty
+        )
+
+    def _read(self, request: Request, split: str | None, labels: Labels) -> ClipSet:
+        """Reads a split in the format that its list has; None reads all that the training flags name."""
+        side = split or "train"
+        root, path = request.root(side), request.list_file(side)
+        if path and is_shared_list(path):
+            return read_shared_list(
+                root,
+                path,
+                labels=labels or SHARED_LABELS,
+                meaning=request.label_order or SHARED_LABELS,
+                root_map=request.root_map,
+                skip_empty=request.skip_empty,
+            )
+        if path and is_plain_list(path):
+            one_list = split is not None and request.list_file("train") == request.list_file("val")
+            wanted = request.eval_split if split == "val" else split
+            return read_plain_list(
+                root, path, labels=labels, split=wanted if one_list else None, skip_empty=request.skip_empty
+            )
+        return self.read_split(request, side, labels)
+
+    def _with_persons(self, request: Request, clips: ClipSet) -> ClipSet:
+        pattern = request.person_pattern or self.person_pattern
+        return name_persons(clips, pattern) if pattern else clips
+
+
+def _list_file(given: str | None, usual: str | None, root_given: bool) -> str | None:
+    """The list that was named, else the usual one if it exists and belongs to the usual root."""
+    if given is not None:
+        return None if given.lower() == "none" else given
+    return usual if usual and not root_given and os.path.isfile(usual) else None
+
+
+def _check_fold(fold: int, count: int) -> None:
+    if fold > count:
+        raise UsageError(f"--fold {fold}: there are {count} folds; name one from 1 to {count}, or all")
+
+
+def _joined(train: ClipSet, val: ClipSet) -> ClipSet:
+    names = {clip.name for clip in everything(train)}
+    twice = [clip.name for clip in everything(val) if clip.name in names]
+    if twice:
+        raise DataError(f"{val.root}: {len(twice)} clips are in {train.root}, too: {twice[0]} for one")
+    return ClipSet(
+        clips=[*train.clips, *val.clips],
+        labels=train.labels,
+        listed=train.listed + val.listed,
+        skipped=[*train.skipped, *val.skipped],
+        root=os.path.commonpath([train.root, val.root]) or ".",
+        left_out=[*train.left_out, *val.left_out],
+        notes=[*train.notes, *val.notes],
+    )

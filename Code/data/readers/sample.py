@@ -1,0 +1,81 @@
+"""The generated sample, laid out like AFEW; it is drawn when it is first read."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from Code.common.machine import available_cores
+from Code.data.clips import AFEW_LABELS, ClipSet, DataError
+from Code.data.readers.afew import read_afew
+from Code.data.readers.base import Intensities, Reader, Request
+from Code.data.sample import draw_sample, read_intensity
+
+SAMPLE_ROOT = "Data/Sample"
+
+
+class Sample(Reader):
+    """The sample in its usual place is drawn if it is missing; each clip shows one person, whose number it has."""
+
+    makes_folds = True
+    person_pattern = "[^/]+$"
+    writes = True
+
+    def locate(self, request: Request) -> Request:
+        request = super().locate(request)
+        if not _is_ours(request):
+            return request
+        # Its lists are there by the time it is read.
+        usual, flags = self.defaults, request.flags
+        return replace(
+            request,
+            train_list=request.train_list if "train_list" in flags else usual.train_list,
+            val_list=request.val_list if "val_list" in flags else usual.val_list,
+        )
+
+    def prepare(self, request: Request) -> None:
+        if _is_ours(request):
+            draw_sample(SAMPLE_ROOT, workers=available_cores(), progress=sys.stderr.isatty())
+
+    def is_missing(self, request: Request) -> bool:
+        return not _is_ours(request) and super().is_missing(request)
+
+    def intensities(self, clips: ClipSet) -> Intensities | None:
+        return read_intensities(clips)
+
+
+def _is_ours(request: Request) -> bool:
+    return not {"train_root", "val_root"} & request.flags.keys()
+
+
+def read_intensities(clips: ClipSet) -> Intensities | None:
+    """The true importance of every frame, if an intensity.csv lies beside the clips' tree.
+
+    Raises:
+        DataError: the file lacks frames.
+    """
+    path = Path(clips.clips[0].folder).parents[2] / "intensity.csv"  # <sample>/Val/Fear/100003
+    if not path.is_file():
+        return None
+    truth = read_intensity(path)
+    absent = [clip.name for clip in clips.clips if any((clip.name, frame) not in truth for frame in clip.frames)]
+    if absent:
+        raise DataError([f"{path}: lacks frames of {len(absent)} clips, {absent[0]} for one; draw the sample again"])
+    return {clip.name: np.array([truth[clip.name, frame][0] for frame in clip.frames]) for clip in clips.clips}
+
+
+reader = Sample(
+    "sample",
+    read_afew,
+    Request(
+        labels=AFEW_LABELS,
+        train_root=os.path.join(SAMPLE_ROOT, "Train"),
+        val_root=os.path.join(SAMPLE_ROOT, "Val"),
+        train_list=os.path.join(SAMPLE_ROOT, "list_train.txt"),
+        val_list=os.path.join(SAMPLE_ROOT, "list_eval.txt"),
+    ),
+)
