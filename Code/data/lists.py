@@ -233,7 +233,7 @@ def list_folder(path: str, problems: list[str]) -> tuple[list[str], list[str]]:
                     problems.append(f"{printable(entry.path)}: broken link; repair or delete it")
             except OSError as error:  # a link to itself, for one
                 problems.append(f"{printable(entry.path)}: cannot be read ({error.strerror})")
-            if not name.isascii() and not _is_unicode(name):
+            if not name.isascii() and not is_unicode(name):
                 problems.append(f"{printable(entry.path)}: the name is not valid UTF-8; rename it")
     folders.sort(key=natural_key)
     images.sort(key=lambda image: (natural_key(os.path.splitext(image)[0]), image))
@@ -247,7 +247,8 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     return parts, name
 
 
-def _is_unicode(name: str) -> bool:
+def is_unicode(name: str) -> bool:
+    """Whether a file name is text, and not bytes of another encoding."""
     try:
         name.encode()
     except UnicodeEncodeError:  # bytes of another encoding: no CSV file or log could hold the name

@@ -1,16 +1,18 @@
-"""Which clips an input holds: a video, a tree of videos, or a tree of frame folders."""
+"""What an input is (a video, an animation, a picture, a folder of frames), and which clips a tree holds."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from Code.data.clips import DataError
+from Code.data.images import ImageError, look_at
 from Code.data.lists import FRAME_SUFFIXES, natural_key, printable
 
-# What counts as a video inside a tree; a file that is named itself may be called anything.
+# What counts as a video inside a folder; a file that is named itself may have any name.
 VIDEO_SUFFIXES = tuple(
     f".{name}"
     for name in (
@@ -19,6 +21,71 @@ VIDEO_SUFFIXES = tuple(
         *("rm", "rmvb", "ts", "vob", "webm", "wmv", "y4m"),
     )
 )
+ANIMATION_SUFFIXES = (".gif", ".webp", ".png", ".apng")  # pictures, or short videos
+PHOTO_SUFFIXES = (".heic", ".heif", ".hif", ".avif")
+PHOTO_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # of HEIF files that hold pictures, no video
+_JPEG_START = b"\xff\xd8\xff"
+_PICTURE_STARTS = (b"\x89PNG\r\n\x1a\n", b"GIF8")
+_VIDEO_STARTS = (b"\x1aE\xdf\xa3", b"FLV", b"OggS", b"\x30\x26\xb2\x75", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3")
+_VIDEO_BOXES = (b"ftyp", b"moov", b"mdat", b"wide")  # of the MP4 family, at byte 4
+
+
+class Kind(Enum):
+    """What an input is."""
+
+    VIDEO = "video"
+    ANIMATION = "animation"  # a GIF, WebP or PNG with several frames
+    PICTURE = "picture"
+    PHOTO = "photo"  # HEIC or AVIF
+    FOLDER = "folder"
+
+
+def kind_of(path: str | Path) -> Kind:
+    """What an input is, by its first bytes, or by its name where these do not tell.
+
+    Names alone mislead: many files on the web that are called `.gif` are MP4, and a phone's `.jpg` may be HEIC.
+    """
+    if os.path.isdir(path):
+        return Kind.FOLDER
+    suffix = os.path.splitext(path)[1].lower()
+    try:
+        with open(path, "rb") as file:
+            start = file.read(16)
+    except OSError:
+        start = b""
+    container, brand = start[4:8], start[8:12]
+    if container == b"ftyp" and brand in PHOTO_BRANDS:
+        return Kind.PHOTO
+    if container in _VIDEO_BOXES or start.startswith(_VIDEO_STARTS) or (start[:4] == b"RIFF" and brand == b"AVI "):
+        return Kind.VIDEO
+    if start.startswith(_JPEG_START) and suffix in VIDEO_SUFFIXES:
+        return Kind.VIDEO  # .mjpeg: one JPEG after another
+    is_picture = start.startswith((_JPEG_START, *_PICTURE_STARTS)) or (start[:4] == b"RIFF" and brand == b"WEBP")
+    if is_picture or suffix in (*FRAME_SUFFIXES, *ANIMATION_SUFFIXES):
+        return Kind.ANIMATION if _is_animated(path) else Kind.PICTURE
+    return Kind.VIDEO
+
+
+def _is_animated(path: str | Path) -> bool:
+    try:
+        return look_at(os.fspath(path)).animated
+    except ImageError:
+        return False  # reading it will say what is wrong
+
+
+def split_files(folder: str | Path, names: list[str]) -> tuple[list[str], list[str]]:
+    """The videos, animations among them, and the still pictures of a folder; both in the order of `names`."""
+    videos, pictures = [], []
+    for name in names:
+        lower = name.lower()
+        # Only pictures that can move are opened: a folder may hold a hundred thousand JPEG frames.
+        if lower.endswith(VIDEO_SUFFIXES) or (
+            lower.endswith(ANIMATION_SUFFIXES) and kind_of(os.path.join(folder, name)) in (Kind.VIDEO, Kind.ANIMATION)
+        ):
+            videos.append(name)
+        elif lower.endswith(FRAME_SUFFIXES):
+            pictures.append(name)
+    return videos, pictures
 
 
 @dataclass(frozen=True, order=True)
@@ -70,13 +137,12 @@ def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
         folders[:] = sorted((name for name in folders if name[0] != "."), key=natural_key)
         relative = Path(folder).relative_to(root)
         visible = [name for name in files if name[0] != "."]
-        videos = [name for name in visible if name.lower().endswith(VIDEO_SUFFIXES)]
-        images = [name for name in visible if name.lower().endswith(FRAME_SUFFIXES)]
+        videos, images = split_files(folder, visible)
         for name in videos:
             stem, suffix = os.path.splitext(name)
             found.append(((relative / stem).as_posix(), suffix[1:], os.path.join(folder, name)))
         if videos and images:
-            remarks.append(f"{printable(folder)}: holds videos, so its {len(images)} images are left out")
+            remarks.append(f"{printable(folder)}: holds videos, so its {len(images)} pictures are skipped")
         elif images:
             name = relative.as_posix() if relative.parts else root.resolve().name
             found.append((name, "frames", folder))

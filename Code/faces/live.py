@@ -17,9 +17,10 @@ from torch import Tensor, stack
 from Code.common.errors import require
 from Code.data.clips import DataError
 from Code.faces.align import align_face
+from Code.faces.decoder import Upright
 from Code.faces.predict import Predictor
 from Code.faces.track import NEIGHBOURS, CutFinder, Tracker
-from Code.faces.video import Frame, Upright
+from Code.faces.video import Frame
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,26 @@
-"""Frames of a video, an image or a folder of images, one at a time, with their number and time."""
+"""Frames of a video, an animation, a picture or a folder of pictures, one at a time, with their number and time."""
 
 from __future__ import annotations
 
+import importlib
 import math
+import os
 import re
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from Code.common.errors import require
 from Code.data.clips import DataError
-from Code.data.images import read_image
-from Code.data.lists import FRAME_SUFFIXES, list_folder
+from Code.data.images import open_image, read_image
+from Code.data.lists import FRAME_SUFFIXES, is_unicode, list_folder, natural_key, printable
+from Code.faces.decoder import Clock, Upright, longest_gap, open_video, progressive
+from Code.faces.inputs import VIDEO_SUFFIXES, Kind, kind_of, split_files
 
 BATCH_FRAMES = 16  # at most, however small they are
 # A container that promises more than this many seconds beyond its last readable frame was cut off.
@@ -43,22 +48,23 @@ class Frame:
 
 
 class Source:
-    """An input that can be read any number of times: a video, an image, or a folder of images.
+    """An input that can be read any number of times: a video, an animation, a picture, or a folder of pictures.
 
     Args:
-        path: an image by its suffix, a folder of images (natural order), anything else is a video.
+        path: what it is, `kind_of` tells; the pictures of a folder come in natural order.
         threads: of the video decoder; 0 lets ffmpeg choose, 1 is for worker processes.
 
     Attributes:
         path: as given.
+        kind: what it is.
         is_video: whether frames have times.
-        total: number of frames, an estimate where the container only tells a duration; None: unknown.
+        total: number of frames, an estimate where the container only states a duration; None: unknown.
         fps: average frames per second of a video; None where unknown.
-        size: (width, height) of a video's pictures; None for images.
-        problems: what the last reading found wrong with an input of which other frames could be read.
+        size: (width, height) of a video's pictures; None for pictures.
+        problems: what was wrong in the last reading, a line each, with an input that could be read all the same.
 
     Raises:
-        DataError: one line naming the input: missing, no images in the folder, not readable as a video.
+        DataError: one line naming the input: missing, no pictures in the folder, not readable as a video.
         MissingExtraError: if a video is to be read without PyAV.
     """
 
@@ -67,52 +73,59 @@ class Source:
         self.problems: list[str] = []
         self.fps: float | None = None
         self.size: tuple[int, int] | None = None
+        self.total: int | None = None
         self._threads = threads
         self._pixel_aspect = 1.0
         self._files: list[Path] = []
-        # A single GIF is more likely a short video than a picture.
-        is_image = self.path.suffix.lower() in FRAME_SUFFIXES and self.path.suffix.lower() != ".gif"
-        self.is_video = False
-        if self.path.is_dir():
-            self._files = image_files(self.path)
-        elif not self.path.is_file():
+        name = str(path)
+        if not is_unicode(name):  # no table and no report could hold it
+            raise DataError(f"{printable(name)}: the name is not valid UTF-8; rename it")
+        if not self.path.exists():
             raise DataError(f"{path}: no such file or folder")
-        elif not self.path.stat().st_size:
-            raise DataError(f"{path}: an empty file")
-        elif is_image:
-            self._files = [self.path]
+        self.kind = kind_of(self.path)
+        self.is_video = self.kind in (Kind.VIDEO, Kind.ANIMATION)
+        if self.kind is not Kind.FOLDER:
+            if not self.path.is_file():
+                raise DataError(f"{path}: not a regular file; give a file or a folder")
+            if not self.path.stat().st_size:
+                raise DataError(f"{path}: an empty file")
+        if self.kind is Kind.VIDEO:
+            self._look_at_video()
+        elif self.kind is Kind.ANIMATION:
+            with open_image(str(self.path)) as image:
+                self.size, self.total = image.size, getattr(image, "n_frames", 1)
         else:
-            self.is_video = True
-        self.total: int | None = len(self._files)
-        if self.is_video:
-            with _opened(self.path, self._threads) as container:
-                stream = container.streams.video[0]
-                rate = stream.average_rate or stream.guessed_rate
-                self.fps = float(rate) if rate else None
-                self.size = (stream.codec_context.width, stream.codec_context.height)
-                self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
-                self.total = stream.frames or None
-                if self.total is None and container.duration and self.fps:
-                    self.total = max(1, round(container.duration / 1e6 * self.fps))
+            self._files = image_files(self.path) if self.kind is Kind.FOLDER else [self.path]
+            self.total = len(self._files)
+
+    def _look_at_video(self) -> None:
+        with open_video(self.path, self._threads) as (container, stream):
+            rates = [float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
+            self.fps = rates[0] if rates else None
+            self.size = (stream.codec_context.width, stream.codec_context.height)
+            self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
+            self.total = stream.frames or None
+            if self.total is None and container.duration and self.fps:
+                self.total = max(1, round(container.duration / 1e6 * self.fps))
 
     def frames(self, *, fps: float | None = None, wanted: Collection[int] | None = None) -> Iterator[Frame]:
         """Reads from the start, a frame at a time; what is not asked for is not converted.
 
         Args:
-            fps: thins out a video to at most this many frames a second; images, which have no time, stay.
+            fps: thins out a video to at most this many frames a second; pictures, which have no time, stay.
             wanted: only frames with these numbers.
 
         Raises:
-            DataError: while reading, if not one frame can be decoded. What is wrong with single frames
-                is told by `problems` afterwards.
+            DataError: while reading, if not one frame can be decoded. What is wrong with single frames is in
+                `problems` afterwards.
         """
         self.problems = []
         if not self.is_video:
-            yield from self._read_images(wanted)
+            yield from self._read_pictures(wanted)
             return
-        upright = Upright()
+        decoded = self._decode(complete=wanted is None) if self.kind is Kind.VIDEO else self._read_animation()
         last_slot, end = -1, max(wanted, default=-1) if wanted is not None else math.inf
-        for number, time, decoded in self._decode(complete=wanted is None):
+        for number, time, picture in decoded:
             if number > end:
                 return
             if fps is not None and not math.isnan(time):
@@ -121,15 +134,20 @@ class Source:
                     continue
                 last_slot = slot
             if wanted is None or number in wanted:
-                yield Frame(f"{number:07d}", number, time, upright(decoded, self._pixel_aspect))
+                try:
+                    image = picture()
+                except (ValueError, OSError) as error:  # a pixel format that ffmpeg cannot convert
+                    reason = getattr(error, "strerror", None) or error
+                    raise DataError(f"{self.path}: frame {number} cannot be converted to RGB ({reason})") from error
+                yield Frame(f"{number:07d}", number, time, image)
 
-    def _read_images(self, wanted: Collection[int] | None) -> Iterator[Frame]:
+    def _read_pictures(self, wanted: Collection[int] | None) -> Iterator[Frame]:
         readable = 0
         for number, file in zip(frame_numbers(self._files), self._files, strict=True):
             if wanted is not None and number not in wanted:
                 continue
             try:
-                image = read_image(str(file))
+                image = read_photo(file) if self.kind is Kind.PHOTO else read_image(str(file))
             except DataError as error:
                 self.problems += error.problems
                 continue
@@ -138,97 +156,122 @@ class Source:
         if not readable and self.problems:
             raise DataError(self.problems)
 
-    def _decode(self, *, complete: bool) -> Iterator[tuple[int, float, Any]]:
-        """Number, time and ffmpeg's own frame; broken packets are counted and passed over."""
-        av = require("av", "PyAV", "reading a video")
-        number, start, time, bad, stopped = 0, math.nan, math.nan, 0, ""
-        with _opened(self.path, self._threads) as container:
-            packets = container.demux(container.streams.video[0])
-            promised = container.duration / 1e6 if container.duration else 0.0
-            while True:
+    def _read_animation(self) -> Iterator[tuple[int, float, Callable[[], np.ndarray]]]:
+        """Number, time and picture of an animation's frames; the animation ends where it is damaged."""
+        with open_image(str(self.path)) as image:
+            total = getattr(image, "n_frames", 1)
+            # A PNG may begin with a still for programs that cannot show animations.
+            first = 1 if image.info.get("default_image") else 0
+            time = 0.0
+            for number in range(total - first):
                 try:
-                    packet = next(packets, None)
-                    decoded = [] if packet is None else packet.decode()
-                except av.error.InvalidDataError:
-                    bad += 1
-                    if bad > 100 + number:  # nothing but noise follows
-                        break
-                    continue
-                except av.error.FFmpegError as error:
-                    stopped = str(error.strerror)
-                    break
-                if packet is None:
-                    break
-                for frame in decoded:
-                    time = number / (self.fps or math.nan) if frame.time is None else frame.time
-                    start = time if number == 0 else start
-                    yield number, time - start, frame
-                    number += 1
+                    image.seek(first + number)
+                    picture = np.asarray(image.convert("RGB"))
+                except Exception as error:  # a damaged file can provoke anything in a decoder
+                    if not number:
+                        raise
+                    self.problems.append(f"{self.path}: breaks off after {number} frames ({error})")
+                    return
+                yield number, time, partial(np.asarray, picture)
+                time += _shown(image)
+
+    def _decode(self, *, complete: bool) -> Iterator[tuple[int, float, Callable[[], np.ndarray]]]:
+        """Number, time and picture of a video's frames, each converted when it is called for.
+
+        Broken packets are counted and skipped.
+        """
+        av = require("av", "PyAV", "reading a video")
+        upright = Upright()
+        number, bad, stopped = 0, 0, ""
+        with open_video(self.path, self._threads) as (container, stream):
+            promised = container.duration / 1e6 if container.duration else 0.0
+            clock = Clock(self.fps, longest_gap(container))
+
+            def decoded() -> Iterator[Any]:
+                nonlocal bad, stopped
+                packets = container.demux(stream)
+                while True:
+                    try:
+                        packet = next(packets, None)
+                        frames = [] if packet is None else packet.decode()
+                    except av.error.InvalidDataError:
+                        bad += 1
+                        if bad > 100 + number:  # nothing but noise follows
+                            return
+                        continue
+                    except av.error.FFmpegError as error:
+                        stopped = str(error.strerror)
+                        return
+                    if packet is None:
+                        return
+                    yield from frames
+
+            for frame in progressive(decoded()):
+                yield number, clock(frame.time), partial(upright, frame, self._pixel_aspect)
+                number += 1
         if not number:
-            raise DataError(f"{self.path}: no frame can be decoded; broken, or not a video")
+            raise DataError(f"{self.path}: no frame can be decoded; the file is damaged or not a video")
+        self.problems += clock.problems(self.path)
         if bad:
             self.problems.append(f"{self.path}: {bad} parts of the stream cannot be decoded")
         if stopped:
             self.problems.append(f"{self.path}: breaks off after {number} frames ({stopped})")
-        elif complete and time - start < promised * (1 - MISSING_SHARE) - MISSING_SECONDS:
+        elif complete and clock.seen < promised * (1 - MISSING_SHARE) - MISSING_SECONDS:
             self.problems.append(
-                f"{self.path}: breaks off after {time - start:.1f} s, its header promises {promised:.1f} s"
+                f"{self.path}: breaks off after {clock.seen:.1f} s, its header promises {promised:.1f} s"
             )
 
 
-@contextmanager
-def _opened(path: Path, threads: int) -> Iterator[Any]:
-    av = require("av", "PyAV", "reading a video")
+def _shown(image: Image.Image) -> float:
+    """How long an animation's frame is shown, in seconds; as browsers do, 0.1 s where the file says next to nothing."""
+    milliseconds = image.info.get("duration", 0)
+    return milliseconds / 1000 if milliseconds > 10 else 0.1
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """A HEIC or AVIF photo as uint8 [H, W, 3] RGB, composed of its tiles, upright.
+
+    Raises:
+        DataError: if it cannot be decoded, or pillow-heif, which decodes HEIC, is not installed.
+    """
     try:
-        container = av.open(str(path), metadata_errors="replace")
-    except (av.error.FFmpegError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: cannot be read as a video ({reason}); broken or not a video") from error
-    with container:
-        if not container.streams.video:
-            raise DataError(f"{path}: no video stream in it; broken or not a video")
-        stream = container.streams.video[0]
-        try:
-            if threads:
-                stream.codec_context.thread_count = threads
-            else:
-                stream.thread_type = "AUTO"
-        except AttributeError:  # a stream whose codec nobody knows has no context
-            raise DataError(f"{path}: its video codec is not known to ffmpeg") from None
-        yield container
+        with _opened_photo(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except ImportError:
+        raise DataError(f"{path}: a HEIC photo; pip install pillow-heif, or save it as JPEG") from None
+    except Exception as error:  # a damaged file can provoke anything in a decoder
+        raise DataError(f"{path}: the photo cannot be decoded ({error}); save it as JPEG") from error
 
 
-class Upright:
-    """Turns ffmpeg's frames into pictures; one for all frames of a reading, since preparing takes time."""
-
-    def __init__(self) -> None:
-        self._scaler = require("av.video.reformatter", "PyAV", "reading a video").VideoReformatter()
-
-    def __call__(self, decoded: Any, pixel_aspect: float = 1.0) -> np.ndarray:
-        """Ffmpeg's frame as uint8 [H, W, 3] RGB, with square pixels, turned as the file says.
-
-        Older television formats store 720 x 576 pixels that are not square; faces must not be squeezed.
-        """
-        width = max(1, round(decoded.width * pixel_aspect))
-        # By default every call starts a thread per core, which takes several times as long as its work.
-        scaled = self._scaler.reformat(decoded, width, decoded.height, "rgb24", threads=1)
-        # A phone held upright stores its picture lying, and how to turn it (counterclockwise).
-        return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), round(decoded.rotation / 90)))
+def _opened_photo(path: Path) -> Image.Image:
+    try:
+        importlib.import_module("PIL.AvifImagePlugin")  # since Pillow 11.3
+        return Image.open(path, formats=("AVIF",))
+    except (ImportError, UnidentifiedImageError):
+        heif = importlib.import_module("pillow_heif")
+        photo: Image.Image = heif.open_heif(path, convert_hdr_to_8bit=True).to_pillow()
+        return photo
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Images of a folder in natural order, frame 2 before frame 10; hidden files are left out.
+    """The pictures of a folder in natural order, frame 2 before frame 10; hidden files are skipped.
 
     Raises:
-        DataError: if there are none, or an entry cannot be used; what is wrong with it.
+        DataError: if there are none, if the folder holds videos, or if an entry cannot be used.
     """
     problems: list[str] = []
     try:
         folders, images = list_folder(str(folder), problems)
+        films = [name for name in sorted(os.listdir(folder), key=natural_key) if name.lower().endswith(VIDEO_SUFFIXES)]
     except OSError as error:
         raise DataError(f"{folder}: the folder cannot be listed ({error.strerror})") from error
     if problems:
         raise DataError(problems)
+    videos, images = split_files(folder, [*(name for name in films if name[0] != "."), *images])
+    if videos:
+        raise DataError(
+            f"{folder}: a folder of videos ({len(videos)}), not of frames; name one, {videos[0]} for example"
+        )
     if not images:
         inside = f"; give one of its {len(folders)} folders instead" if folders else ""
         raise DataError(f"{folder}: no images in this folder ({', '.join(FRAME_SUFFIXES)}){inside}")

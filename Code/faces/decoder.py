@@ -1,0 +1,293 @@
+"""Decoding a video with ffmpeg: which stream, upright, progressive and standard-range pictures, and rising times."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from Code.common.errors import require
+from Code.data.clips import DataError
+
+ASSUMED_FPS = 25.0  # of a video that does not say
+# A gap between two frames that is longer than this is an error of the recorder and not a pause. Containers made for
+# broadcasting restart their times within a file; for them ffmpeg itself takes 10 s.
+LONGEST_GAP, LONGEST_BROADCAST_GAP = 600.0, 10.0
+GAP_IN_FRAMES = 20  # and it is longer than this many usual steps: a time lapse has a frame an hour
+# Times that step back by fewer frames, for fewer frames, are out of order; others start again.
+REORDERED_FRAMES = 3.5
+PQ, HLG = 16, 18  # transfer characteristics of HDR video, ITU-T H.273
+
+
+def file_url(path: str | Path) -> str:
+    """A file's name for ffmpeg, which would read `interview:01.mp4` as an address of the protocol "interview"."""
+    return f"file:{path}"
+
+
+@contextmanager
+def open_video(path: Path, threads: int = 0) -> Iterator[tuple[Any, Any]]:
+    """Opens a video file.
+
+    Args:
+        path: the file.
+        threads: of the decoder; 0 lets ffmpeg choose.
+
+    Yields:
+        PyAV's container, and the stream to read.
+
+    Raises:
+        DataError: if the file is not a video that can be decoded.
+        MissingExtraError: without PyAV.
+    """
+    av = require("av", "PyAV", "reading a video")
+    try:
+        container = av.open(file_url(path), metadata_errors="replace")
+    except (av.error.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read as a video ({reason}); the file is damaged or not a video") from error
+    with container:
+        stream = choose_stream(container, path)
+        if threads:
+            stream.codec_context.thread_count = threads
+        else:
+            stream.thread_type = "AUTO"
+        yield container, stream
+
+
+def choose_stream(container: Any, path: Path) -> Any:
+    """The stream that is the video: no cover picture, no preview, no tile of a picture.
+
+    Of several the one with more than one frame comes first, then the one that the file marks as its default, then the
+    largest picture.
+
+    Raises:
+        DataError: if there is none, or ffmpeg has no decoder for it.
+    """
+    if not container.streams.video:
+        what = "only audio" if container.streams.audio else "the file is damaged or not a video"
+        raise DataError(f"{path}: no video in it, {what}")
+    marks = require("av", "PyAV", "reading a video").stream.Disposition
+    picture, tile = marks.attached_pic | marks.timed_thumbnails, marks.dependent
+    videos = [stream for stream in container.streams.video if not stream.disposition & (picture | tile)]
+    if not videos and any(stream.disposition & tile for stream in container.streams.video):
+        raise DataError(f"{path}: a picture in tiles, as HEIC photos are; save it as JPEG")
+    if not videos:
+        raise DataError(f"{path}: no video in it, only a cover picture")
+    decodable = [stream for stream in videos if stream.codec_context is not None]
+    if not decodable:
+        raise DataError(f"{path}: its codec is unknown to ffmpeg; convert it to H.264")
+
+    def rank(stream: Any) -> tuple[bool, bool, int]:
+        return (
+            stream.frames != 1,
+            bool(stream.disposition & marks.default),
+            stream.codec_context.width * stream.codec_context.height,
+        )
+
+    return max(decodable, key=rank)
+
+
+class Clock:
+    """Seconds since the first frame that rise with every frame and have no leaps, from the times that a file states.
+
+    Recordings that were joined start again in the middle, and some recorders leap by hours or days. Where that
+    happens, the times continue one step after the frame before. Times that are out of order by a few frames
+    are moved behind the frame before, and nothing after them changes.
+
+    Args:
+        fps: frames per second as the file states them; None: unknown.
+        longest_gap: a longer gap, in seconds, is a leap.
+
+    Attributes:
+        seen: stated seconds from the first frame to the last one in time.
+        restarts, leaps: where times were repaired, in repaired seconds.
+    """
+
+    def __init__(self, fps: float | None, longest_gap: float = LONGEST_GAP) -> None:
+        self.seen = 0.0
+        self.restarts: list[float] = []
+        self.leaps: list[float] = []
+        self._longest_gap = longest_gap
+        self._steps: deque[float] = deque(maxlen=15)
+        self._step = 1 / (fps or ASSUMED_FPS)  # between two frames, usually
+        self._start: float | None = None
+        self._offset = 0.0  # repaired minus stated times, once they were repaired
+        self._last = -1.0  # the last frame's repaired time
+        self._behind = 0  # frames in a row that were moved forward
+        self._count = 0
+
+    def __call__(self, stated: float | None) -> float:
+        """The repaired time of the next frame. `stated` is in seconds; None: the file does not say."""
+        count, self._count = self._count, self._count + 1
+        if count == 0:
+            self._start = stated
+            self._last = 0.0
+        elif stated is None:
+            # Not a sum of steps, which would gather rounding errors over an hour.
+            self._last = count * self._step if self._start is None else self._last + self._step
+        else:
+            if self._start is None:  # the first frames had no time
+                self._start = stated - self._last - self._step
+            time = stated - self._start
+            self.seen = max(self.seen, time)
+            self._last = self._repair(time)
+        return self._last
+
+    def _repair(self, stated: float) -> float:
+        time = stated + self._offset if self._offset else stated
+        step = time - self._last
+        if step > max(self._longest_gap, GAP_IN_FRAMES * self._step):
+            self.leaps.append(self._last)
+        elif step > 0:
+            self._behind = 0
+            self._steps.append(step)
+            self._step = median(self._steps)
+            return time
+        else:
+            self._behind += 1
+            if -step < REORDERED_FRAMES * self._step and self._behind <= REORDERED_FRAMES:
+                return self._last + self._step / 8
+            self.restarts.append(self._last)
+        self._offset += self._last + self._step - time
+        return self._last + self._step
+
+    def problems(self, path: Path) -> list[str]:
+        """What was repaired, a line each."""
+        lines = []
+        for places, what in ((self.restarts, "start again"), (self.leaps, "leap")):
+            if places:
+                more = f" and {len(places) - 1} times more" if len(places) > 1 else ""
+                lines.append(
+                    f"{path}: the times {what} after {places[0]:.2f} s{more}; they now continue from the frame before"
+                )
+        return lines
+
+
+def longest_gap(container: Any) -> float:
+    """The longest pause between two frames that a file of this kind may have, in seconds."""
+    flags = require("av", "PyAV", "reading a video").format.Flags
+    return LONGEST_BROADCAST_GAP if container.format.flags & flags.ts_discont.value else LONGEST_GAP
+
+
+def progressive(frames: Iterator[Any]) -> Iterator[Any]:
+    """Ffmpeg's frames; interlaced ones, as DVD and television have them, without the comb of their two fields."""
+    av = require("av", "PyAV", "reading a video")
+    graph: Any = None
+    shape: tuple[Any, ...] = ()
+
+    def pulled() -> Iterator[Any]:
+        while True:
+            try:
+                yield graph.vpull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return
+
+    for frame in frames:
+        found = (frame.width, frame.height, frame.format.name)
+        if graph is not None and shape != found:  # the next part of joined recordings
+            graph.vpush(None)
+            yield from pulled()
+            graph = None
+        if graph is None:
+            if not frame.interlaced_frame:
+                yield frame
+                continue
+            graph, shape = _deinterlacer(frame), found
+        graph.vpush(frame)
+        yield from pulled()
+    if graph is not None:
+        graph.vpush(None)
+        yield from pulled()
+
+
+def _deinterlacer(frame: Any) -> Any:
+    """A filter graph for frames like this one; it passes frames that are not marked as interlaced unchanged."""
+    graph = require("av.filter", "PyAV", "reading a video").Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or 1
+    )
+    yadif = graph.add("yadif", "mode=send_frame:deint=interlaced")
+    sink = graph.add("buffersink")
+    source.link_to(yadif)
+    yadif.link_to(sink)
+    graph.configure()
+    return graph
+
+
+class Upright:
+    """Turns ffmpeg's frames into pictures; one for all frames of a reading, since preparing takes time."""
+
+    def __init__(self) -> None:
+        self._scaler = require("av.video.reformatter", "PyAV", "reading a video").VideoReformatter()
+
+    def __call__(self, decoded: Any, pixel_aspect: float = 1.0) -> np.ndarray:
+        """Ffmpeg's frame as uint8 [H, W, 3] RGB with square pixels, turned and mirrored as the file says.
+
+        Older television formats store 720 x 576 pixels that are not square; faces must not be squeezed.
+        """
+        width = max(1, round(decoded.width * pixel_aspect))
+        # By default every call starts a thread per core, which takes several times as long as its work.
+        image = self._scaler.reformat(decoded, width, decoded.height, "rgb24", threads=1).to_ndarray()
+        if decoded.color_trc in (PQ, HLG):
+            image = np.asarray(Image.fromarray(image).filter(_standard_range(int(decoded.color_trc))))
+        return np.ascontiguousarray(turned(image, display_matrix(decoded)))
+
+
+def display_matrix(decoded: Any) -> tuple[int, int, int, int] | None:
+    """(a, b, c, d) of a frame's display matrix, with x' = a x + c y and y' = b x + d y; None if it has none."""
+    for data in decoded.side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d = struct.unpack_from("=5i", bytes(data))
+            return a, b, c, d
+    return None
+
+
+def turned(image: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np.ndarray:
+    """An image as its display matrix wants it seen: the nearest of the eight turned and mirrored views.
+
+    A phone held upright stores its picture lying; selfies and screens are stored mirrored.
+    """
+    if matrix is None:
+        return image
+    a, b, c, d = matrix
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        down, right = d, a
+    else:
+        image, down, right = image.swapaxes(0, 1), b, c
+    return image[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]
+
+
+@lru_cache(maxsize=2)
+def _standard_range(transfer: int) -> ImageFilter.Color3DLUT:
+    """A table from HDR video (PQ or HLG in BT.2020) to BT.709 at standard range.
+
+    Reference white, 203 cd/m2 (ITU-R BT.2408), becomes white; what is brighter is compressed softly. Seen without
+    this, HDR video is pale and dark, which no network was trained on.
+    """
+    size, white = 33, 203.0
+    grid = np.linspace(0, 1, size)
+    signal = np.stack(np.meshgrid(grid, grid, grid, indexing="ij"), axis=-1)[..., ::-1]  # [B, G, R, (R, G, B)]
+    to_luminance = np.array([0.2627, 0.6780, 0.0593])
+    if transfer == PQ:  # SMPTE ST 2084
+        root = signal ** (1 / 78.84375)
+        light = 10_000 * (np.maximum(root - 0.8359375, 0) / (18.8515625 - 18.6875 * root)) ** (1 / 0.1593017578125)
+    else:  # ITU-R BT.2100, for a display of 1000 cd/m2
+        scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - 0.55991073) / 0.17883277) + 0.28466892) / 12)
+        light = 1_000 * scene * (scene @ to_luminance)[..., None] ** 0.2
+    to_bt709 = np.array(
+        [[1.660491, -0.587641, -0.072850], [-0.124550, 1.132900, -0.008349], [-0.018151, -0.100579, 1.118730]]
+    )
+    linear = np.maximum(light / white @ to_bt709.T, 0)
+    knee = 0.7
+    peak = linear.max(axis=-1, keepdims=True)
+    soft = np.where(peak > knee, knee + (1 - knee) * (1 - np.exp((knee - peak) / (1 - knee))), peak)
+    table = (linear * (soft / np.maximum(peak, 1e-9))) ** (1 / 2.4)
+    return ImageFilter.Color3DLUT(size, table.reshape(-1, 3).clip(0, 1))
