@@ -62,7 +62,7 @@ def open_video(path: Path, threads: int = 0) -> Iterator[tuple[Any, Any]]:
         yield container, stream
 
 
-def choose_stream(container: Any, path: Path) -> Any:
+def choose_stream(container: Any, path: str | Path) -> Any:
     """The stream that is the video: no cover picture, no preview, no tile of a picture.
 
     Of several the one with more than one frame comes first, then the one that the file marks as its default, then the
@@ -164,7 +164,8 @@ class Clock:
         lines = []
         for places, what in ((self.restarts, "start again"), (self.leaps, "leap")):
             if places:
-                more = f" and {len(places) - 1} times more" if len(places) > 1 else ""
+                others = len(places) - 1
+                more = f" and {others} more time{'s' if others > 1 else ''}" if others else ""
                 lines.append(
                     f"{path}: the times {what} after {places[0]:.2f} s{more}; they now continue from the frame before"
                 )

@@ -17,7 +17,7 @@ from torch import Tensor, stack
 from Code.common.errors import require
 from Code.data.clips import DataError
 from Code.faces.align import align_face
-from Code.faces.decoder import Upright
+from Code.faces.decoder import Clock, Upright, choose_stream, file_url
 from Code.faces.predict import Predictor
 from Code.faces.track import NEIGHBOURS, CutFinder, Tracker
 from Code.faces.video import Frame
@@ -53,19 +53,22 @@ class _Seen:
     box: np.ndarray
 
 
-def open_camera(which: str) -> tuple[Any, bool]:
+def open_camera(which: str) -> tuple[Any, Any, bool]:
     """A camera by its number, or whatever else ffmpeg opens: a device, a stream's address, a file.
 
     Returns:
-        PyAV's container, and whether pictures come at their own pace, so that late ones are worthless.
+        PyAV's container, the stream to read, and whether it is live, so that late pictures are worthless.
 
     Raises:
-        DataError: if it cannot be opened.
+        DataError: if it cannot be opened or sends no video.
         MissingExtraError: without PyAV.
     """
     av = require("av", "PyAV", "reading a camera")
     name, kind = which, None
-    if which.isdecimal():
+    is_file = Path(which).is_file()
+    if is_file:
+        name = file_url(which)
+    elif which.isdecimal():
         if sys.platform == "win32":
             raise DataError(f'--camera {which}: Windows knows cameras by name; give "video=NAME"')
         name, kind = (which, "avfoundation") if sys.platform == "darwin" else (f"/dev/video{which}", "v4l2")
@@ -76,10 +79,11 @@ def open_camera(which: str) -> tuple[Any, bool]:
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"--camera {which}: {name} cannot be opened ({reason}); is there a camera?") from None
-    if not container.streams.video:
+    try:
+        return container, choose_stream(container, f"--camera {which}"), not is_file
+    except DataError:
         container.close()
-        raise DataError(f"--camera {which}: no video comes from {name}")
-    return container, not Path(name).is_file()
+        raise
 
 
 def camera_frames(which: str) -> Iterator[Frame]:
@@ -88,17 +92,15 @@ def camera_frames(which: str) -> Iterator[Frame]:
     Raises:
         DataError: if it cannot be opened, or sends nothing that can be decoded.
     """
-    container, at_its_own_pace = open_camera(which)
+    container, stream, live = open_camera(which)
     av = require("av", "PyAV", "reading a camera")
-    upright = Upright()
+    upright, clock = Upright(), Clock(None)
+    number = 0
     with container:
-        decoded = container.decode(video=0)
-        start, number = math.nan, 0
+        decoded = container.decode(stream)
         try:
-            for picture in _newest(decoded) if at_its_own_pace else decoded:
-                time = number / 25 if picture.time is None else picture.time
-                start = time if number == 0 else start
-                yield Frame(f"{number:07d}", number, time - start, upright(picture))
+            for picture in _newest(decoded) if live else decoded:
+                yield Frame(f"{number:07d}", number, clock(picture.time), upright(picture))
                 number += 1
         except av.error.FFmpegError as error:
             raise DataError(f"--camera {which}: stopped sending after {number} frames ({error.strerror})") from None

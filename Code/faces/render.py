@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from Code.common.errors import require
 from Code.data.clips import DataError
+from Code.faces.decoder import file_url
 from Code.faces.prediction import Curve, Prediction
 from Code.faces.track import ASSUMED_FPS
 from Code.faces.video import Source
@@ -82,7 +84,7 @@ class VideoWriter:
         self._last = -1
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
         try:
-            self._container = av.open(str(self._partial), "w")
+            self._container = av.open(file_url(self._partial), "w")
             self._stream = self._container.add_stream(codec, rate=30)
         except (av.error.FFmpegError, ValueError) as error:
             raise DataError(f"{path}: cannot be written as a video ({error}); name a file ending in .mp4") from None
@@ -99,17 +101,33 @@ class VideoWriter:
         frame = self._av.VideoFrame.from_ndarray(np.asarray(image)[:height, :width].copy(), format="rgb24")
         self._last = max(self._last + 1, round(time / float(TIME_BASE)))
         frame.pts, frame.time_base = self._last, TIME_BASE
-        self._container.mux(self._stream.encode(frame))
+        with self._named():
+            self._container.mux(self._stream.encode(frame))
 
     def close(self, *, keep: bool = True) -> None:
-        """Finishes the file and gives it its name; or drops it."""
-        if keep:
-            self._container.mux(self._stream.encode())
-        self._container.close()
-        if keep:
-            self._partial.replace(self.path)
-        else:
+        """Finishes the file and gives it its name; or drops it. Whatever goes wrong, no partial file is left.
+
+        Raises:
+            DataError: if the rest cannot be written.
+        """
+        try:
+            with self._named():
+                if keep:
+                    self._container.mux(self._stream.encode())
+                self._container.close()
+                if keep:
+                    self._partial.replace(self.path)
+        finally:
             self._partial.unlink(missing_ok=True)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Turns what the encoder raises in the block into an error that names the file."""
+        try:
+            yield
+        except (self._av.error.FFmpegError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(f"{self.path}: the video cannot be written ({reason})") from error
 
 
 def draw_answer(
