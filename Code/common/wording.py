@@ -1,0 +1,12 @@
+"""Numbers in sentences."""
+
+from __future__ import annotations
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """`1 clip`, `2 clips`, `0 clips`.
+
+    Args:
+        plural: the noun's plural, if it is not formed with an s.
+    """
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
