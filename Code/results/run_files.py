@@ -18,8 +18,6 @@ ATTENTION_COLUMNS = ("clip", "frame", "alpha", "beta", "weight")
 class ReportError(ProjectError, ValueError):
     """A run's folder that no report can be made of; the text names the file and line."""
 
-    status = 1
-
 
 @dataclass
 class FrameWeights:

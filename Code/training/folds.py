@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -24,8 +23,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import t as student
 
+from Code.common.wording import counted
+from Code.results.intervals import interval_text
 from Code.training.compute import choose_compute
 from Code.training.datasets import count_folds
 from Code.training.launch import remember_folder
@@ -145,28 +145,28 @@ NAMES = {"accuracy": "WAR", "uar": "UAR"}
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
-    """mean, std (of the sample; None of one value), range, values; interval: 95 % of the mean, by Student's t."""
-    mean, count = float(np.mean(values)), len(values)
-    std = float(np.std(values, ddof=1)) if count > 1 else None
-    half = float(student.ppf(0.975, count - 1)) * std / math.sqrt(count) if std is not None else None
+    """mean, std (of the sample; None for a single value), range and values.
+
+    There is no interval for the mean over folds: folds share their training clips, so that none is known to be right
+    (Bengio & Grandvalet, JMLR 5, 2004). The pooled clips have one.
+    """
     return {
-        "mean": mean,
-        "std": std,
-        "interval": None if half is None else [mean - half, mean + half],
+        "mean": float(np.mean(values)),
+        "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
         "range": [min(values), max(values)],
         "values": list(values),
     }
 
 
 def fold_summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What all folds come to.
+    """The results of all folds together.
 
     Args:
         results: each fold's results.json, in order.
 
     Returns:
         labels, selected_on, num_folds, and under "last" and "best": `pooled` (the metrics of the summed
-        confusion matrices, each clip counting once), `mean_over_folds` (`spread` of accuracy and uar) and
+        confusion matrices, in which each clip counts once), `mean_over_folds` (`spread` of accuracy and uar) and
         `folds` (fold, epoch, accuracy, uar, num_clips, num_skipped).
     """
     summary: dict[str, Any] = {
@@ -182,7 +182,7 @@ def fold_summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
             num_listed=sum(fold["num_clips_listed"] for fold in metrics),
             num_skipped=sum(fold["num_skipped"] for fold in metrics),
         )
-        # A mean over clips is the mean over folds that weighs each by its clips.
+        # The mean over clips: folds weighted by their number of clips.
         weights = [fold["num_clips"] for fold in metrics]
         pooled["loss"] = float(np.average([fold["loss"] for fold in metrics], weights=weights))
         summary[which] = {
@@ -204,46 +204,44 @@ def fold_summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def fold_table(summary: dict[str, Any], title: str) -> str:
-    """The summary as Markdown."""
-    last, best = summary["last"], summary["best"]
+    """The summary of folds as Markdown."""
+    parts = (("last epoch", summary["last"]), ("best epoch", summary["best"]))
+    pooled = summary["last"]["pooled"]
+    clips = pooled["num_clips"]
     lines = [
-        f"# {title}: {summary['num_folds']} folds, {last['pooled']['num_clips']} clips",
+        f"# {title}: {counted(summary['num_folds'], 'fold')}, {counted(clips, 'clip')}",
         "",
-        f"Best epoch of each fold: {summary['selected_on']}. Intervals are 95 %: Wilson's for the pooled WAR, "
-        "Student's t for means over folds.",
+        f"Best epoch of each fold: {summary['selected_on']}. The mean over folds is followed by the standard deviation "
+        "and the range.",
         "",
         "| fold | clips | last epoch: WAR % | UAR % | best epoch: WAR % | UAR % |",
         "|---|---|---|---|---|---|",
     ]
-    for one, other in zip(last["folds"], best["folds"], strict=True):
+    for one, other in zip(*(part["folds"] for _, part in parts), strict=True):
         cells = " | ".join(percent(fold[name]) for fold in (one, other) for name in MEASURES)
         lines.append(f"| {one['fold']} | {one['num_clips']} | {cells} |")
-    means = " | ".join(
-        mean_of(part["mean_over_folds"][name], part["mean_over_folds"][name]["interval"])
-        for part in (last, best)
-        for name in MEASURES
-    )
-    lines.append(f"| **mean over folds** | | {means} |")
-    pooled = " | ".join(
-        percent(part["pooled"][name]) + (bracket(part["pooled"]["accuracy_interval"]) if name == "accuracy" else "")
-        for part in (last, best)
-        for name in MEASURES
-    )
-    lines.append(f"| **pooled** | {last['pooled']['num_clips']} | {pooled} |")
-    if last["pooled"]["num_skipped"]:
-        lines += ["", f"{last['pooled']['num_skipped']} listed clips were left out: no frames."]
-    for part, name in ((last, "last epoch"), (best, "best epoch")):
+    means = (part["mean_over_folds"][name] for _, part in parts for name in MEASURES)
+    lines.append(f"| **mean over folds** | | {' | '.join(f'{mean_of(of)} ({range_of(of)})' for of in means)} |")
+    cells = " | ".join(percent(part["pooled"][name]) for _, part in parts for name in MEASURES)
+    lines += [f"| **pooled** | {clips} | {cells} |", ""]
+    for name, part in parts:
+        of = part["pooled"]
+        war, uar = (interval_text(of[f"{measure}_interval"], clips) for measure in MEASURES)
+        lines.append(f"Pooled, {name}: WAR {percent(of['accuracy'])} %, {war}; UAR {percent(of['uar'])} %, {uar}.")
+    if pooled["num_skipped"]:
+        lines += ["", f"Skipped, because they have no frames: {counted(pooled['num_skipped'], 'listed clip')}."]
+    for name, part in parts:
         lines += ["", f"Pooled confusion, {name} (rows true, columns predicted):", ""]
         lines += confusion_table(summary["labels"], part["pooled"]["confusion"])
     return "\n".join(lines) + "\n"
 
 
 def seed_summary(seeds: Sequence[int], results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What several seeds come to: `spread` of accuracy and uar, under "last" and "best".
+    """The results of all seeds together: `spread` of accuracy and uar, under "last" and "best".
 
     Args:
         seeds: in order.
-        results: each seed's results.json; where there are folds, of all folds pooled.
+        results: each seed's results.json; with folds, that of all folds pooled.
     """
     first = results[0]
     about: dict[str, Any] = {key: first[key] for key in ("labels", "selected_on", "fold", "num_folds") if key in first}
@@ -259,12 +257,12 @@ def seed_summary(seeds: Sequence[int], results: Sequence[dict[str, Any]]) -> dic
 
 
 def seed_table(summary: dict[str, Any], title: str) -> str:
-    """The summary as Markdown."""
+    """The summary of seeds as Markdown."""
     part = f"fold {summary['fold']} of {summary['num_folds']} alone, " if "fold" in summary else ""
     if not part and "num_folds" in summary:
-        part = f"{summary['num_folds']} folds pooled, "
+        part = f"{counted(summary['num_folds'], 'fold')} pooled, "
     lines = [
-        f"# {title}: {part}{len(summary['seeds'])} seeds, {summary['num_clips']} clips",
+        f"# {title}: {part}{counted(len(summary['seeds']), 'seed')}, {counted(summary['num_clips'], 'clip')}",
         "",
         f"Best epoch: {summary['selected_on']}.",
         "",
@@ -274,9 +272,8 @@ def seed_table(summary: dict[str, Any], title: str) -> str:
     columns = [summary[which][name] for which in ("last", "best") for name in MEASURES]
     for index, seed in enumerate(summary["seeds"]):
         lines.append(f"| {seed} | {' | '.join(percent(column['values'][index]) for column in columns)} |")
-    lines.append(f"| **mean ± deviation** | {' | '.join(mean_of(column) for column in columns)} |")
-    ranges = (f"{percent(column['range'][0])} - {percent(column['range'][1])}" for column in columns)
-    lines.append(f"| **range** | {' | '.join(ranges)} |")
+    lines.append(f"| **mean ± standard deviation** | {' | '.join(mean_of(column) for column in columns)} |")
+    lines.append(f"| **range** | {' | '.join(range_of(column) for column in columns)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -292,14 +289,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
-def mean_of(values: dict[str, Any], interval: Sequence[float] | None = None) -> str:
-    """`mean ± deviation`, and the interval of the mean if there is one."""
-    text = percent(values["mean"])
-    if values["std"] is not None:
-        text += f" ± {percent(values['std'])}"
-    return text + (bracket(interval) if interval else "")
+def mean_of(values: dict[str, Any]) -> str:
+    """The mean and the standard deviation, `97.21 ± 1.04`; the mean alone for a single value."""
+    return percent(values["mean"]) + (f" ± {percent(values['std'])}" if values["std"] is not None else "")
 
 
-def bracket(interval: Sequence[float]) -> str:
-    """` [96.9, 99.5]`"""
-    return f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+def range_of(values: dict[str, Any]) -> str:
+    """`95.83 to 98.77`"""
+    return f"{percent(values['range'][0])} to {percent(values['range'][1])}"

@@ -1,4 +1,4 @@
-"""WAR, UAR, confusion and intervals: what the field reports of clip predictions."""
+"""WAR, UAR, confusion and intervals: what the field reports for clips."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from scipy.stats import binomtest, rankdata, spearmanr
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
+from Code.results.intervals import uar_interval
+
 
 def classification_metrics(
     probabilities: Tensor, labels: Tensor, *, num_listed: int | None = None, num_skipped: int = 0
@@ -19,14 +21,20 @@ def classification_metrics(
     Args:
         probabilities: float [clips, C].
         labels: int64 [clips].
-        num_listed: clips the dataset lists; defaults to those evaluated.
-        num_skipped: listed clips that were left out for having no frames.
+        num_listed: clips that the dataset lists (default: those evaluated and those skipped).
+        num_skipped: listed clips that were skipped because they have no frames.
 
     Returns:
-        accuracy (WAR, over evaluated clips), accuracy_interval (Wilson, 95 %), accuracy_listed (left-out
-        clips count as wrong), uar (mean recall of the classes that occur), per_class_recall (None where a
-        class has no clip), confusion [C][C] (rows true, columns predicted), num_clips,
-        num_clips_listed, num_skipped.
+        A dictionary of plain values:
+
+        - accuracy: WAR, over the evaluated clips; accuracy_interval: its 95 % interval (Wilson).
+        - accuracy_listed: WAR over the listed clips; a skipped clip counts as wrong.
+        - uar: mean recall of the classes that occur; uar_interval: its 95 % interval (`uar_interval`).
+        - per_class_recall: None for a class without clips.
+        - confusion: [C][C], rows true, columns predicted.
+        - num_clips, num_clips_listed, num_skipped.
+
+        Intervals of fewer than `intervals.MIN_CLIPS` clips are given, but pages and tables do not show them.
     """
     num_classes, num_clips = probabilities.shape[1], len(labels)
     num_listed = num_clips + num_skipped if num_listed is None else num_listed
@@ -35,7 +43,7 @@ def classification_metrics(
 
 
 def confusion_metrics(confusion: Tensor, *, num_listed: int, num_skipped: int = 0) -> dict[str, Any]:
-    """The metrics of `classification_metrics` from counts: int64 [C, C], rows true, columns predicted."""
+    """The metrics of `classification_metrics` from a confusion matrix, int64 [C, C], rows true, columns predicted."""
     num_clips = int(confusion.sum())
     support = confusion.sum(dim=1)
     correct = int(confusion.diagonal().sum())
@@ -49,6 +57,7 @@ def confusion_metrics(confusion: Tensor, *, num_listed: int, num_skipped: int = 
         "accuracy_interval": [float(interval.low), float(interval.high)],
         "accuracy_listed": correct / num_listed,
         "uar": sum(present) / len(present),
+        "uar_interval": list(uar_interval(confusion.cpu().numpy())),
         "per_class_recall": recalls,
         "confusion": confusion.tolist(),
         "num_clips": num_clips,
@@ -62,11 +71,11 @@ def attention_correlation(weights: Mapping[str, np.ndarray], intensities: Mappin
 
     Args:
         weights: per clip, float [T].
-        intensities: per clip, float [T], the true importance of each frame.
+        intensities: per clip, float [T], the true intensity of each frame.
 
     Returns:
-        The mean over the clips where both vary, a clip whose weights are all equal counting as 0;
-        None if there is no clip with varying intensity.
+        The mean over the clips whose intensity varies, where a clip with equal weights counts as 0; None without
+        such clips.
     """
     values = []
     for name, weight in weights.items():
@@ -78,26 +87,26 @@ def attention_correlation(weights: Mapping[str, np.ndarray], intensities: Mappin
 
 
 def attention_auc(weights: Mapping[str, np.ndarray], intensities: Mapping[str, np.ndarray]) -> float | None:
-    """Mean over clips of the area under the ROC curve of frame weights, telling frames against the others.
+    """Mean over clips of the area under the ROC curve (AUC) of the frame weights.
 
-    The probability that a frame that shows something of the clip's expression (intensity above 0) weighs more than
-    one that shows nothing of it, equal weights counting half: 0.5 is blind, 1 perfect.
+    This is the probability that a frame that shows the clip's expression (intensity above 0) has a higher weight than
+    one that does not; equal weights count half. Chance is 0.5, a perfect ranking 1.
 
     Args:
         weights, intensities: per clip, float [T].
 
     Returns:
-        The mean over the clips that have frames of both sorts; None if there is none.
+        The mean over the clips that have frames of both kinds; None without such clips.
     """
     values = []
     for name, weight in weights.items():
         truth = intensities.get(name)
         if truth is None:
             continue
-        telling = np.asarray(truth) > 0
-        count, others = int(telling.sum()), int((~telling).sum())
+        shows = np.asarray(truth) > 0
+        count, others = int(shows.sum()), int((~shows).sum())
         if count and others:
-            # Mann and Whitney's U from rank sums, the same as the area.
-            rank_sum = rankdata(weight)[telling].sum()
+            # The area is Mann and Whitney's U, computed from rank sums, over the number of pairs.
+            rank_sum = rankdata(weight)[shows].sum()
             values.append(float(rank_sum - count * (count + 1) / 2) / (count * others))
     return float(np.mean(values)) if values else None

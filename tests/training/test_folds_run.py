@@ -100,6 +100,8 @@ def test_pooled_and_mean_results_follow_from_the_folds(interrupted):
         assert pooled["uar"] == pytest.approx(np.mean(confusion.diagonal() / support))
         low, high = pooled["accuracy_interval"]
         assert low < pooled["accuracy"] < high
+        low, high = pooled["uar_interval"]
+        assert 0 <= low < pooled["uar"] < high <= 1
         mean = summary[which]["mean_over_folds"]
         for name in ("accuracy", "uar"):
             values = [fold[which][name] for fold in folds]
@@ -159,7 +161,7 @@ def test_seeds_are_repeated_and_summed_up(call, sample, tmp_path):
         found = summary[which]["accuracy"]
         assert found["values"] == values and found["range"] == [min(values), max(values)]
         assert found["mean"] == pytest.approx(np.mean(values)) and found["std"] == pytest.approx(np.std(values, ddof=1))
-    assert "| **mean ± deviation** |" in outcome.out and "| **range** |" in outcome.out
+    assert "| **mean ± standard deviation** |" in outcome.out and "| **range** |" in outcome.out
     assert [read_json(folder / f"seed-{seed}" / "args.json")["args"]["seed"] for seed in (3, 1)] == [3, 1]
     # Chosen on clips held out of training, shown on the validation clips, and said so.
     assert "held out of training to choose the epoch: 2 clips" in outcome.out and "(2 of 14 persons)" in outcome.out
