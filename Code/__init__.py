@@ -8,12 +8,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from Code.common.machine import name_the_user
+
 if TYPE_CHECKING:
     from Code.faces.predict import NoFaceError, Predictor
     from Code.faces.prediction import Prediction
     from Code.network.fan import FAN, FANOutput
     from Code.network.pretrained import load_fan
     from Code.network.weights import LoadReport, load_published
+
+name_the_user()  # here, since whatever imports torch has imported this package before
 
 _HOME = {
     "FAN": "Code.network.fan",

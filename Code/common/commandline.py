@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import os
 import sys
@@ -41,6 +42,16 @@ def add_device(place: argparse._ActionsContainer) -> None:
     place.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
 
 
+def print_everything() -> None:
+    """From now on, what stdout and stderr cannot encode is printed as escapes: `\\u5f00` instead of a traceback.
+
+    Windows writes into files in cp1252, and names of files may be bytes that are no text at all.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not where a test or a notebook has put something else
+            stream.reconfigure(errors="backslashreplace")
+
+
 def run_script(main: Callable[[], int], resume_command: Callable[[], str | None] = lambda: None) -> int:
     """Runs a script's `main`. A `ProjectError` becomes one message on stderr and the exit status.
 
@@ -48,6 +59,7 @@ def run_script(main: Callable[[], int], resume_command: Callable[[], str | None]
         main: returns the exit status.
         resume_command: the command that resumes what `main` was doing; None if nothing was saved yet.
     """
+    print_everything()
     rank = int(os.environ.get("RANK", 0))  # set by torchrun
     process = f"process {rank}: " if rank else ""
 

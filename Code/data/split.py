@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from Code.common.commandline import run_script
 from Code.data.clips import ClipSet, DataError
 from Code.data.folds import hold_out, name_persons
 from Code.data.readers.folders import read_folders
@@ -107,4 +108,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_script(main))

@@ -36,6 +36,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from Code.common.commandline import run_script
 from Code.common.errors import ProjectError
 from Code.network.backbone import FEATURE_SIZE
 from Code.network.fan import FAN
@@ -273,4 +274,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_script(main))

@@ -19,6 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from Code.common.commandline import run_script
 from Code.results.compare import compare_runs
 from Code.results.figures import curves_figure
 from Code.results.page import Gallery, inline, write_page
@@ -155,4 +156,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_script(main))

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from Code.common.commandline import run_script
 from Code.data.clips import DataError
 from Code.data.loaders import read_image
 from Code.results.figures import attention_figure, choose_frames, figure_bytes
@@ -135,4 +136,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_script(main))

@@ -2,7 +2,8 @@
 
 import sys
 
+from Code.common.commandline import run_script
 from Code.data.sample import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_script(main))
