@@ -42,10 +42,10 @@ class DataError(ProjectError, ValueError):
 
     @classmethod
     def joined(cls, errors: Iterable[DataError]) -> DataError:
-        """Several errors, of training and validation folders say, as one; the same advice is given once."""
+        """Several errors, of training and validation folders say, as one; what is the same in both is said once."""
         errors = list(errors)
         return cls(
-            [problem for error in errors for problem in error.problems],
+            list(dict.fromkeys(problem for error in errors for problem in error.problems)),
             " and ".join(dict.fromkeys(error.where for error in errors if error.where)),
             list(dict.fromkeys(line for error in errors for line in error.advice)),
         )

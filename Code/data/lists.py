@@ -82,7 +82,7 @@ def read_text(path: str, if_missing: str = "correct the path") -> str:
         return raw.decode(encoding)
     except UnicodeDecodeError as error:
         bad = 1 + raw[: error.start].count(b"\n")
-        raise ListError(f"{path}, line {bad}: not UTF-8 text; save the list as UTF-8") from None
+        raise ListError(f"{path}, line {bad}: not UTF-8; save the list as UTF-8 text (in Excel: CSV UTF-8)") from None
 
 
 def text_lines(text: str, *, keep_tabs: bool = False) -> Iterator[tuple[int, str]]:

@@ -201,3 +201,10 @@ def test_output_that_cannot_be_written(call, data):
     (data / "file").write_text("")
     flags = ("--pretrained", "none", "--image-size", 32, "--device", "cpu", "--output", "file/model")
     refused(call(script, *flags, cwd=data), "--output file/model", lines=None)
+
+
+def test_a_list_in_a_windows_encoding_is_named_once_with_its_line(call, tmp_path):
+    """What Excel writes as "CSV": cp1252, with an accent in a name."""
+    (tmp_path / "clips.csv").write_bytes("path,label\nanna,Happy\nJosé,Sad\n".encode("cp1252"))
+    outcome = call(script, "--dataset", "list", "--train-list", "clips.csv", cwd=tmp_path)
+    refused(outcome, "clips.csv, line 3: not UTF-8", "CSV UTF-8")

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from Code.common.errors import UsageError
 from Code.data.clips import ClipSet, DataError
+from Code.data.lists import ListError, read_text
 from Code.data.readers.base import Labels, Reader, Request
 
 
@@ -28,6 +29,10 @@ class Lists(Reader):
         path = request.list_file(split)
         if not os.path.isfile(path or ""):
             raise DataError(f"{path}: no such list file; correct --{split}-list")
+        try:
+            read_text(path or "")
+        except ListError as error:
+            raise DataError(str(error)) from error
         raise DataError(
             f"{path}: neither a plain list (header path,label,...) nor a shared one (<folder> <frames> <label index>); "
             "Data/README.md says how both look"
