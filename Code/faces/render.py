@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
 from Code.common.errors import require
@@ -20,6 +21,7 @@ from Code.faces.prediction import Curve, Prediction
 from Code.faces.track import ASSUMED_FPS
 from Code.faces.video import Source
 from Code.results.figures import attention_figure, choose_frames
+from Code.results.fonts import font_file
 
 # More frames than this are thinned out before they are drawn; the figure shows a dozen of them anyway.
 MOST_FRAMES = 256
@@ -130,6 +132,14 @@ class VideoWriter:
             raise DataError(f"{self.path}: the video cannot be written ({reason})") from error
 
 
+def _font(text: str, size: int) -> Any:
+    """A font that has the letters of a text, where one is installed: class names may be Chinese."""
+    if text.isascii():
+        return ImageFont.load_default(size=size)
+    usual = findfont("DejaVu Sans")  # comes with matplotlib
+    return ImageFont.truetype(font_file(text, usual) or usual, size)
+
+
 def draw_answer(
     image: np.ndarray,
     box: np.ndarray | None,
@@ -148,7 +158,7 @@ def draw_answer(
     draw = ImageDraw.Draw(picture)
     width, height = picture.size
     unit = max(10, height // 24)
-    font: Any = ImageFont.load_default(size=unit)
+    font = _font(line, unit)
     if box is not None and not np.isnan(box).any():
         left, top, right, bottom = (float(value) for value in box)
         draw.rectangle(

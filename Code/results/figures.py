@@ -20,6 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
+from Code.results.fonts import fonts_for
+
 # Two hues of Okabe and Ito's palette: apart for every colour blindness, and dark and light in grey print.
 BLUE, ORANGE, INK, GREY, FAINT = "#0072B2", "#E69F00", "#1b1f24", "#8b949e", "#d8dee4"
 SOFT = "#57606a"  # for small text, where GREY is too pale
@@ -31,7 +33,7 @@ def figure_bytes(figure: Figure, kind: str = "svg", *, dpi: int = 150) -> bytes:
     """A figure as the bytes of an `svg`, `png` or `pdf` file; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     stamp = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-    with matplotlib.rc_context({"svg.hashsalt": "emotion-fan"}):
+    with matplotlib.rc_context({"svg.hashsalt": "emotion-fan"}), fonts_for(figure):
         figure.savefig(buffer, format=kind, dpi=dpi, metadata=stamp)
     return buffer.getvalue()
 
