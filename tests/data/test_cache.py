@@ -182,7 +182,7 @@ from pathlib import Path
 import numpy as np
 from Code.data.cache import CacheFile
 from Code.data.readers.folders import read_folders
-from Code.training.setup import run_script
+from Code.common.commandline import run_script
 
 def main():
     root, folder, limit = sys.argv[1:4]
