@@ -29,11 +29,12 @@ from Code.common.commandline import (
     seed,
     share,
 )
+from Code.common.conventions import FERPLUS_LABELS
 from Code.common.errors import UsageError
 from Code.common.machine import keep_freed_memory
 from Code.data.augment import FaceAugmentation, PlainFrames
 from Code.data.loaders import ArrayStore, EvaluationBatches, FrameTable, TrainingBatches
-from Code.data.readers.ferplus import FERPLUS_LABELS, LABEL_MODES, FERPlusSplit, plurality_table, read_ferplus, table_of
+from Code.data.readers.ferplus import LABEL_MODES, FERPlusSplit, plurality_table, read_ferplus, table_of
 from Code.network.fan import SCORE_FUSION
 from Code.network.pretrained import FERPLUS_FILE, load_fan, save_atomically, seeded_model, to_published
 from Code.network.weights import PUBLISHED_SIZE, start_from

@@ -28,6 +28,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from Code.common.conventions import FERPLUS_LABELS  # noqa: E402
 from Code.data.composed.clips import TEST, TRAIN, USAGES, VAL, ComposedStore, Composer, composed_clips  # noqa: E402
 from Code.data.composed.plan import (  # noqa: E402
     VERSION,
@@ -39,7 +40,7 @@ from Code.data.loaders import (  # noqa: E402
     FrameTable,
     TrainingBatches,
 )
-from Code.data.readers.ferplus import FERPLUS_LABELS, read_ferplus  # noqa: E402
+from Code.data.readers.ferplus import read_ferplus  # noqa: E402
 from Code.network.fan import FAN  # noqa: E402
 from Code.network.pretrained import (  # noqa: E402
     SHIPPED_FILE,

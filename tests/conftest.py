@@ -21,7 +21,8 @@ import torch
 from PIL import Image
 
 from Code.common.commandline import run_script
-from Code.data.readers.ferplus import FERPLUS_LABELS, SPLITS, VOTE_COLUMNS
+from Code.common.conventions import FERPLUS_LABELS
+from Code.data.readers.ferplus import SPLITS, VOTE_COLUMNS
 from Code.data.sample import SampleSpec, draw_sample
 
 torch.set_num_threads(1)

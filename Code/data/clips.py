@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 
 from Code.common.errors import ProjectError
 
-AFEW_LABELS = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
-
 NO_FRAMES = "no frames"
 NO_FOLDER = "no such folder"
 

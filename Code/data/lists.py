@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from Code.data.clips import AFEW_LABELS, NO_FOLDER, NO_FRAMES, Clip, ClipSet, DataError
+from Code.common.conventions import AFEW_LABELS
+from Code.data.clips import NO_FOLDER, NO_FRAMES, Clip, ClipSet, DataError
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})

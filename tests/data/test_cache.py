@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -246,8 +245,7 @@ def test_auto_goes_by_size_and_free_room_and_says_so(tmp_path, monkeypatch):
         return choose_cache("auto", frames, 224, device, tmp_path / "not" / "there").mode
 
     frame = 224 * 224 * 3
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(frames.shutil, "disk_usage", lambda folder: usage(0, 0, 1000 * frame))
+    monkeypatch.setattr(frames, "free_disk", lambda folder: 1000 * frame)
     monkeypatch.setattr(frames, "total_memory", lambda: 2000 * frame)
     assert chosen(900) == "disk" and chosen(901) == "none"
     monkeypatch.setattr(frames, "total_memory", lambda: 500 * frame)

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from Code.data.clips import AFEW_LABELS, DataError, describe
+from Code.common.conventions import AFEW_LABELS
+from Code.data.clips import DataError, describe
 from Code.data.lists import natural_key
 from Code.data.readers.afew import read_afew
 from Code.data.readers.folders import read_folders

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from Code.common.conventions import FERPLUS_LABELS
 from Code.data.clips import DataError
 from Code.data.composed.clips import VAL, ComposedStore, Composer, compose_evaluated, compose_training, render
 from Code.data.composed.plan import (
@@ -25,7 +26,7 @@ from Code.data.composed.plan import (
 )
 from Code.data.images import read_image
 from Code.data.loaders import FrameTable, TrainingBatches
-from Code.data.readers.ferplus import FERPLUS_LABELS, FERPlusSplit, read_ferplus
+from Code.data.readers.ferplus import FERPlusSplit, read_ferplus
 from Code.data.sample import read_intensity
 
 SPEC = ComposedSpec(frames=(6, 9), telling=(0.2, 0.7))

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 import Demo_AFEW_Attention as script
-from Code.data.clips import AFEW_LABELS, Clip, ClipSet
+from Code.common.conventions import AFEW_LABELS
+from Code.data.clips import Clip, ClipSet
 from Code.data.doctor import files as scan_module
 from Code.data.doctor.check import Report, as_json, as_table, check
 from Code.data.doctor.findings import Check, Split

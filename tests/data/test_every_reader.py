@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from Code.data.clips import AFEW_LABELS, ClipSet, DataError
+from Code.common.conventions import AFEW_LABELS
+from Code.data.clips import ClipSet, DataError
 from Code.data.doctor.check import check
 from Code.data.doctor.findings import Split
 from Code.data.readers.afew import read_afew

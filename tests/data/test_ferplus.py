@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from Code.common.conventions import FERPLUS_LABELS
 from Code.data.clips import DataError
-from Code.data.readers.ferplus import FERPLUS_LABELS, LABEL_MODES, VOTE_COLUMNS, clean_votes, read_ferplus, targets_of
+from Code.data.readers.ferplus import LABEL_MODES, VOTE_COLUMNS, clean_votes, read_ferplus, targets_of
 
 DROPPED: dict[str, float] = {}
 # votes, then what is expected by majority, by probability and cross-entropy, and by multi-target

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 import Demo_AFEW_Attention as script
-from Code.data.clips import AFEW_LABELS, DataError
+from Code.common.conventions import AFEW_LABELS
+from Code.data.clips import DataError
 from Code.data.labels import relabelled
 from Code.data.readers.ckplus import CKPLUS_LABELS
 from Code.data.readers.folders import read_folders

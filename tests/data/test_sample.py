@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from Code.data.clips import AFEW_LABELS, DataError
+from Code.common.conventions import AFEW_LABELS
+from Code.data.clips import DataError
 from Code.data.drawing.expressions import EXPRESSIONS, UNITS, at_intensity
 from Code.data.drawing.face import Face, Pose
 from Code.data.drawing.person import Person, draw_person

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from Code.data.clips import AFEW_LABELS, DataError
+from Code.common.conventions import AFEW_LABELS
+from Code.data.clips import DataError
 from Code.data.doctor.check import check
 from Code.data.doctor.findings import Split
 from Code.data.readers.dfew import DFEW_LABELS, DFEW_TEST_LIST, DFEW_TRAIN_LIST, read_dfew

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import Predict_Video as predict
-from Code.data.readers.ferplus import FERPLUS_LABELS
+from Code.common.conventions import FERPLUS_LABELS
 from Code.data.sample.clip import SampleSpec, draw_clip
 from Code.network.checkpoints import read_checkpoint
 from Code.network.fan import FAN

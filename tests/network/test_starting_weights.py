@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from Code.data.clips import AFEW_LABELS
+from Code.common.conventions import AFEW_LABELS
 from Code.network.fan import FAN
 from Code.network.pretrained import CheckpointError, save_atomically
 from Code.network.weights import start_from

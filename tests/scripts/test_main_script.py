@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import Demo_AFEW_Attention as script
-from Code.data.clips import AFEW_LABELS
+from Code.common.conventions import AFEW_LABELS
 from Code.network.fan import FAN
 from Code.network.pretrained import save_atomically, to_published
 from Code.training import trainer

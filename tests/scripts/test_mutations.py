@@ -17,7 +17,8 @@ import pytest
 import torch
 from PIL import Image
 
-from Code.data.clips import AFEW_LABELS, DataError
+from Code.common.conventions import AFEW_LABELS
+from Code.data.clips import DataError
 from Code.data.images import ImageError, examine, look_at, read_image
 from Code.data.readers.afew import read_afew
 from Code.network.fan import FAN

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import Pretrain_FERPlus as script
-from Code.data.readers.ferplus import FERPLUS_LABELS
+from Code.common.conventions import FERPLUS_LABELS
 from Code.network.fan import FAN
 from Code.network.pretrained import FERPLUS_FILE, load_fan, load_published, save_atomically, to_published
 from Code.network.weights import start_from

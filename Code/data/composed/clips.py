@@ -32,9 +32,10 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from tqdm import tqdm
 
+from Code.common.conventions import FERPLUS_LABELS
 from Code.data.clips import Clip, ClipSet, DataError
 from Code.data.composed.plan import VERSION, ComposedSpec, Course, Stills, choose_stills, plan_course
-from Code.data.readers.ferplus import FERPLUS_LABELS, SPLITS, FERPlusSplit, read_ferplus
+from Code.data.readers.ferplus import SPLITS, FERPlusSplit, read_ferplus
 from Code.data.readers.folders import read_folders
 
 _SIGMA = (2.5, 4.5)  # of the blur, in pixels of a still of 48

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from Code.common.conventions import FERPLUS_LABELS
 from Code.data.clips import DataError
-from Code.data.readers.ferplus import FERPLUS_LABELS, SIDE, FERPlusSplit, clean_votes
+from Code.data.readers.ferplus import SIDE, FERPlusSplit, clean_votes
 
 CELL = 8  # pixels; faces are compared by the mean brightness of cells this big
 

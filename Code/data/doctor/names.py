@@ -10,7 +10,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-from Code.data.clips import AFEW_LABELS, NO_FOLDER, NO_FRAMES, Clip
+from Code.common.conventions import AFEW_LABELS
+from Code.data.clips import NO_FOLDER, NO_FRAMES, Clip
 from Code.data.doctor.findings import BOTH, Check, Split
 from Code.data.lists import printable
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from Code.data.clips import AFEW_LABELS, ClipSet
+from Code.common.conventions import AFEW_LABELS
+from Code.data.clips import ClipSet
 from Code.data.lists import read_list, read_listed
 from Code.data.readers.base import Reader, Request
 from Code.data.readers.folders import read_folders

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from Code.common.conventions import FERPLUS_LABELS
 from Code.common.errors import UsageError
 from Code.data.clips import ClipSet
 from Code.data.composed.plan import ComposedSpec
 from Code.data.readers.base import Intensities, Labels, Reader, Request
-from Code.data.readers.ferplus import FERPLUS_LABELS, read_ferplus
+from Code.data.readers.ferplus import read_ferplus
 from Code.data.readers.sample import read_intensities
 
 COMPOSED_ROOT = Path("Data/Composed")

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from Code.common.conventions import FERPLUS_LABELS
 from Code.data.clips import DataError
 from Code.data.images import open_image
 
 if TYPE_CHECKING:
     from Code.data.loaders import ArrayStore, FrameTable
 
-FERPLUS_LABELS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 VOTE_COLUMNS = (*FERPLUS_LABELS, "unknown", "NF")
 LABEL_MODES = ("majority", "probability", "crossentropy", "multitarget")
 # Usage in the CSV files -> folder of the PNG files

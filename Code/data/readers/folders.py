@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from Code.common.conventions import AFEW_LABELS
 from Code.common.errors import UsageError
-from Code.data.clips import AFEW_LABELS, ClipSet
+from Code.data.clips import ClipSet
 from Code.data.lists import (
     ListedClip,
     Report,

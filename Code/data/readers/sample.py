@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from Code.common.conventions import AFEW_LABELS
 from Code.common.machine import available_cores
-from Code.data.clips import AFEW_LABELS, ClipSet, DataError
+from Code.data.clips import ClipSet, DataError
 from Code.data.readers.afew import read_afew
 from Code.data.readers.base import Intensities, Reader, Request
 from Code.data.sample import draw_sample, read_intensity

@@ -31,7 +31,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from Code.data.clips import AFEW_LABELS, DataError
+from Code.common.conventions import AFEW_LABELS
+from Code.data.clips import DataError
 from Code.data.sample.clip import SampleSpec, draw_clip
 
 VERSION = 1  # to be raised by whoever changes a pixel: samples of other versions are drawn anew

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from Code.data.clips import AFEW_LABELS
+from Code.common.conventions import AFEW_LABELS
 from Code.data.drawing.expressions import draw_apex
 from Code.data.drawing.face import Face, Pose
 from Code.data.drawing.person import draw_person
