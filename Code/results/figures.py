@@ -84,6 +84,7 @@ def attention_figure(
     intensity: ArrayLike | None = None,
     max_frames: int = 12,
     shown: Sequence[int] | None = None,
+    times: ArrayLike | None = None,
 ) -> Figure:
     """The frames of one clip in a row and over each what the network made of it.
 
@@ -103,6 +104,7 @@ def attention_figure(
         shown: which frames of the clip `frames` holds, ascending, for callers that do not have all of a long
             clip in memory: then `frames` is [len(shown), H, W, 3], all of them are drawn, and everything else
             still covers all T frames.
+        times: [T], seconds of a video's frames, written below them instead of their numbers.
 
     Raises:
         ValueError: sizes that do not belong together.
@@ -122,7 +124,7 @@ def attention_figure(
     shares = shares / shares.max() if shares.max() > 0 else shares
 
     # Everything is placed in inches: only then do bars stand exactly above their frame at every clip length.
-    columns, slot, left, bars_high, below = len(chosen), 0.92, 0.6, 1.15, 0.52
+    columns, slot, left, bars_high, below = len(chosen), 0.92, 0.6 if times is None else 0.8, 1.15, 0.52
     if probabilities is not None and labels is None:
         raise ValueError("probabilities need labels, the names of their classes")
     full = list(labels or ())
@@ -155,11 +157,16 @@ def attention_figure(
         strip.imshow(picture, extent=(at - 0.47, at + 0.47, 0, 1), aspect="auto")
     ends = {highest: "highest", lowest: "lowest"} if uneven else {}
     strip.set(xlim=(-0.5, columns - 0.5), ylim=(0, 1), yticks=[])
-    below_frames = [f"{index + 1}\n{ends.get(index, ' ')}" for index in chosen]
+    if times is None:
+        marks = [str(index + 1) for index in chosen]
+        part = f"frame\nof {total}" if columns < total else "frame\n "
+    else:
+        marks = [f"{second:.2f}" for second in _per_frame("times", times, total)[chosen]]
+        part = f"seconds\n{columns} of {total}" if columns < total else "seconds\n "
+    below_frames = [f"{mark}\n{ends.get(index, ' ')}" for mark, index in zip(marks, chosen, strict=True)]
     strip.set_xticks(places, below_frames, fontsize=8, color=INK)
     strip.tick_params(length=0)
     strip.spines[:].set_visible(False)
-    part = f"frame\nof {total}" if columns < total else "frame\n "
     strip.text(-0.52, -0.04, part, ha="right", va="top", fontsize=8, color=SOFT, clip_on=False)
 
     true, said = _class_name(label, labels), _class_name(prediction, labels)
