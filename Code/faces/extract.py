@@ -32,6 +32,10 @@ class BriefSource(Source):
         else:
             yield from super().frames(fps=fps, wanted=wanted)
 
+    def forget(self) -> None:
+        """Drops the frames that were kept; they are decoded again when they are read again."""
+        self._kept = None
+
     def _keep(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         self._kept, kept, room = None, {}, KEPT_BYTES
         for frame in frames:
@@ -70,6 +74,11 @@ class Analysis:
     def main(self, start: int = 0, stop: int | None = None) -> int | None:
         """Index of the main person's track over positions [start, stop); None if there is nobody."""
         return main_track(self.tracks, self.people, start, stop)
+
+    def ranked(self) -> list[int]:
+        """Indices of all people's tracks, the main person (the largest size x time) first."""
+        weights = {index: self.tracks[index].weight() for index in self.people}
+        return sorted((index for index in self.people if weights[index] > 0), key=lambda index: -weights[index])
 
 
 def analyse(
