@@ -1,89 +1,106 @@
-"""Says which expression the main person of a video, an image or a folder of frames shows.
+"""Says which expression the people in a video, an image or a folder of frames show.
 
 examples:
   a video                           python Predict_Video.py clip.mp4
-  many, as a table                  python Predict_Video.py clips/*.mp4 --csv answers.csv
+  everybody in it                   python Predict_Video.py clip.mp4 --people all
+  all videos of a folder            python Predict_Video.py clips
+  the answers as a table            python Predict_Video.py clips/*.mp4 --csv answers.csv
+  each frame's answer as a table    python Predict_Video.py clip.mp4 --csv-frames frames.csv
   the answer drawn on the video     python Predict_Video.py clip.mp4 --annotate answer.mp4
   a long video as a curve           python Predict_Video.py talk.mp4 --window 4 --stride 1
   frames that are face crops        python Predict_Video.py --aligned Data/Val/Happy/000149120
-  with a network of one's own       python Predict_Video.py clip.mp4 --checkpoint model/RUN
+  with another network              python Predict_Video.py clip.mp4 --checkpoint model/RUN
   a camera, until Ctrl-C            python Predict_Video.py --camera 0
 
-Figures and curves go to the folder `predictions`. Videos, and pictures that are not face crops, need
-`pip install -r requirements-faces.txt`.
+Figures, curves and a page that shows all of them, predictions.html, go to the folder `predictions`. Videos, and
+pictures that are not face crops, need `pip install -r requirements-faces.txt`.
 exit status: 0 all answered, 1 an input shows no face, 2 an input, a flag or an installation is wrong
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from Code.common.commandline import above_zero, add_device, run_script, script_parser, whole_number
 from Code.common.conventions import MAX_IMAGE_SIZE
 from Code.common.errors import UsageError
-from Code.common.files import writing
+from Code.common.files import atomic_file, writing
 from Code.common.machine import keep_freed_memory
 from Code.common.progress import Progress
 from Code.data.clips import DataError
-from Code.faces.answers import as_record, describe, picture_names, report, write_csv, write_curve
-from Code.faces.live import camera_frames, watch
-from Code.faces.predict import NoFaceError, Predictor
-from Code.faces.prediction import Prediction
-from Code.faces.render import VideoWriter, annotate, attention_picture, curve_picture, draw_answer
-from Code.faces.video import Source
-from Code.results.figures import figure_bytes
-from Code.training.compute import choose_compute
+from Code.faces.sources import clips_in
 
-# What the running expression on a video looks at where no --window is given, seconds.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from Code.faces.gallery import Gallery
+    from Code.faces.predict import Predictor
+    from Code.faces.prediction import Prediction
+    from Code.faces.render import VideoWriter
+
+# The running expression on a video covers this window, if --window is not given; seconds.
 RUNNING_WINDOW, RUNNING_STRIDE = 2.0, 0.2
+SHOWN_FILES = 4  # of one input, in its line `written:`
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = script_parser(__doc__)
-    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="a video, an image, or a folder of frames")
+    parser.add_argument(
+        "inputs", nargs="*", metavar="INPUT", help="a video, an image, a folder of frames, or a folder of videos"
+    )
     parser.add_argument(
         "--checkpoint",
         metavar="PATH",
         help="a run (folder or file), a published FAN or a FER+ classifier (default: the FAN in pretrain_model/)",
     )
     parser.add_argument(
+        "--people",
+        choices=("main", "all"),
+        default="main",
+        help="answer the main person of each input, or everybody in it",
+    )
+    parser.add_argument(
         "--image-size", type=pixels, metavar="PIXELS", help="input side (default: what the checkpoint says)"
     )
     add_device(parser)
-    parser.add_argument("--aligned", action="store_true", help="frames are face crops already: detect nothing")
-    parser.add_argument("--fps", type=above_zero, metavar="N", help="look at N frames a second at most (default: all)")
-    parser.add_argument("--window", type=above_zero, metavar="SECONDS", help="also an answer per window: a curve")
+    parser.add_argument("--aligned", action="store_true", help="frames are face crops: do not detect faces")
+    parser.add_argument("--fps", type=above_zero, metavar="N", help="read at most N frames a second (default: all)")
+    parser.add_argument("--window", type=above_zero, metavar="SECONDS", help="also answer each window of time: a curve")
     parser.add_argument(
         "--stride", type=above_zero, metavar="SECONDS", help="from one window to the next (default: half a window)"
     )
-    written = parser.add_argument_group("what is written")
-    written.add_argument(
-        "--output", type=Path, default=Path("predictions"), metavar="FOLDER", help="for figures and curves"
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--output", type=Path, default=Path("predictions"), metavar="FOLDER", help="for figures, curves and their page"
     )
-    written.add_argument("--no-figure", action="store_true", help="draw no figures")
-    written.add_argument("--json", type=output_file, metavar="FILE", help="write every answer with its frames")
-    written.add_argument("--csv", type=output_file, metavar="FILE", help="write a line per answer")
-    written.add_argument(
+    output.add_argument("--no-figure", action="store_true", help="draw no figures, and write no page")
+    output.add_argument("--json", type=output_file, metavar="FILE", help="write every answer with its frames")
+    output.add_argument("--csv", type=output_file, metavar="FILE", help="write a line for each answer")
+    output.add_argument(
+        "--csv-frames", type=output_file, metavar="FILE", help="write a line for each frame: time, box, weight, classes"
+    )
+    output.add_argument(
         "--annotate",
         type=output_file,
         metavar="FILE",
-        help="write the video (one input) with face box, running expression and frame weight",
+        help="write the video (one input) with face box, running expression, frame weight, and its sound",
     )
     parser.add_argument("--camera", metavar="N", help="answer live: a camera's number, a device, or an address")
     return parser
 
 
-# ResNet18 makes a single feature of 32 pixels.
+# ResNet18 reduces 32 pixels to a single feature.
 pixels = whole_number(32, MAX_IMAGE_SIZE, "of pixels")
 
 
 def output_file(text: str) -> Path:
-    """A file to write at the end; what would fail then, fails before the work."""
+    """An argparse type: a file to write at the end. What would fail then fails before the work."""
     path = Path(text)
     if path.is_dir() or not path.parent.is_dir():
         wrong = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
@@ -92,64 +109,138 @@ def output_file(text: str) -> Path:
 
 
 def check_flags(args: argparse.Namespace) -> None:
-    """What argparse cannot see."""
-    if bool(args.inputs) == bool(args.camera):
-        raise UsageError("name a video, an image or a folder of frames, or --camera N, not both")
+    """Checks what argparse cannot see."""
+    if not args.inputs and not args.camera:
+        raise UsageError("nothing to answer; name a video, an image, a folder of frames or videos, or --camera N")
+    if args.inputs and args.camera:
+        raise UsageError(f"name either inputs or --camera, not both: {args.inputs[0]}, --camera {args.camera}")
     if args.stride and not args.window:
         raise UsageError("--stride needs --window, the length of a window in seconds")
     if args.annotate and len(args.inputs) > 1:
         raise UsageError(f"--annotate writes one video, but there are {len(args.inputs)} inputs; name one")
-    if args.annotate and any(_same_file(args.annotate, path) for path in args.inputs):
-        raise UsageError(f"--annotate {args.annotate}: would overwrite the input; name another file")
-    if args.camera and (args.json or args.csv or args.aligned or args.stride or args.fps):
-        raise UsageError("--camera goes with --checkpoint, --window and --annotate only")
+    if args.camera and (args.json or args.csv or args.csv_frames or args.aligned or args.stride or args.fps):
+        raise UsageError("--camera goes with --checkpoint, --image-size, --device, --window and --annotate only")
+    if args.camera and args.people != "main":
+        raise UsageError("--camera answers the main person only; omit --people all")
+    if args.aligned and args.people != "main":
+        raise UsageError("--aligned frames show one person; omit --people all")
     if args.output.exists() and not args.output.is_dir():
         raise UsageError(f"--output {args.output}: is a file; name a folder")
+    if args.checkpoint and not Path(args.checkpoint).exists():
+        raise UsageError(f"--checkpoint {args.checkpoint}: no such file or folder; a run is model/<run>")
 
 
-def _same_file(first: Path, second: str) -> bool:
-    return first.exists() and Path(second).exists() and first.samefile(second)
+def find_inputs(given: Sequence[str]) -> tuple[list[str], int]:
+    """The inputs, each folder of videos replaced by what is in it; and the exit status if some are missing."""
+    found: list[str] = []
+    status = 0
+    for path in given:
+        try:
+            if not Path(path).exists():
+                raise DataError(f"{path}: no such file or folder")
+            clips = clips_in(Path(path))
+        except DataError as error:
+            print(f"error: {error}", file=sys.stderr)
+            status = 2
+        else:
+            found += [path] if clips is None else clips
+    return list(dict.fromkeys(found)), status
 
 
-def write_pictures(prediction: Prediction, args: argparse.Namespace, name: str) -> None:
-    """The attention figure, the curve and the annotated video of one answer; says where they are."""
-    written = []
-    curve = prediction.curve if args.window else None
-    if not args.no_figure or curve is not None:
-        args.output.mkdir(parents=True, exist_ok=True)
-    if not args.no_figure:
-        written.append(args.output / f"{name}.png")
-        written[-1].write_bytes(figure_bytes(attention_picture(prediction), "png"))
-    if curve is not None:
-        written.append(args.output / f"{name}_curve.csv")
-        write_curve(written[-1], curve)
-        if not args.no_figure:
-            written.append(args.output / f"{name}_curve.png")
-            written[-1].write_bytes(figure_bytes(curve_picture(curve, Path(prediction.path).name), "png"))
+def check_outputs(args: argparse.Namespace) -> None:
+    """Checks that --annotate has one input, and that no file to be written is an input."""
+    if args.annotate and len(args.inputs) > 1:
+        raise UsageError(f"--annotate writes one video, but there are {len(args.inputs)} in the folder; name one")
+    for option in (args.annotate, args.csv, args.csv_frames, args.json):
+        for path in map(Path, args.inputs):
+            if option is not None and option.exists() and path.exists() and option.samefile(path):
+                raise UsageError(f"{option}: would overwrite the input; name another file")
+
+
+def write_pictures(predictions: Sequence[Prediction], args: argparse.Namespace, gallery: Gallery, name: str) -> None:
+    """The figures, the curves and the annotated video of one input; prints where they are."""
+    from Code.faces.answers import write_curve
+    from Code.faces.gallery import card_of
+    from Code.faces.prediction import crops_of
+    from Code.faces.render import (
+        MOST_PEOPLE,
+        annotate,
+        attention_picture,
+        curve_picture,
+        people_picture,
+        shown_frames,
+        title_of,
+    )
+    from Code.results.figures import figure_bytes
+
+    everybody, draws = args.people == "all", not args.no_figure
+    drawn = predictions[:MOST_PEOPLE]
+    shown = [shown_frames(prediction) for prediction in drawn]
+    crops = crops_of(drawn, shown) if draws else []
+    written: list[Path] = []
+    cards = []
+
+    def write_figure(ending: str, figure: Figure) -> Path:
+        path = args.output / f"{name}{ending}.png"
+        with atomic_file(path) as file:
+            file.write(figure_bytes(figure, "png"))
+        return path
+
+    if draws and everybody:
+        written.append(write_figure("", people_picture(predictions)))
+    for index, prediction in enumerate(drawn):
+        person = f"_person{prediction.person}" if everybody else ""
+        own = []
+        if draws:
+            own.append(write_figure(person, attention_picture(prediction, shown[index], crops[index])))
+        if args.window and prediction.curve is not None:
+            own.append(args.output / f"{name}{person}_curve.csv")
+            write_curve(own[-1], prediction.curve)
+            if draws:
+                own.append(write_figure(f"{person}_curve", curve_picture(prediction.curve, title_of(prediction))))
+        if draws:
+            cards.append(card_of(prediction, shown[index], crops[index], [*written[:everybody], *own]))
+        written += own
+    if draws:
+        gallery.add(name, cards)
+    if len(predictions) > MOST_PEOPLE:
+        print(f"  figures show {MOST_PEOPLE} of {len(predictions)} people; --csv and --json hold all", flush=True)
     if args.annotate:
-        with Progress(f"{name}: drawing", Source(prediction.path).total) as bar:
-            annotate(prediction, args.annotate, bar)
+        with Progress(f"{name}: drawing", predictions[0].num_frames) as bar:
+            problem = annotate(predictions, args.annotate, bar, everybody=everybody)
+        if problem:
+            print(f"{args.annotate}: {problem}", file=sys.stderr)
         written.append(args.annotate)
     if written:
-        print(f"  written: {', '.join(map(str, written))}", flush=True)
+        more = f" and {len(written) - SHOWN_FILES} more" if len(written) > SHOWN_FILES else ""
+        print(f"  written: {', '.join(map(str, written[:SHOWN_FILES]))}{more}", flush=True)
 
 
 def answer(predictor: Predictor, args: argparse.Namespace) -> tuple[list[Prediction], int]:
-    """Answers every input; one that is broken or shows no face is named, and the others go on."""
-    predictions: list[Prediction] = []
+    """Answers every input. One that is broken or shows no face is reported, and the others are still answered."""
+    from Code.faces.answers import report
+    from Code.faces.gallery import Gallery
+    from Code.faces.predict import NoFaceError
+    from Code.faces.video import Source
+
+    answers: list[Prediction] = []
     status = 0
-    for path, name in zip(args.inputs, picture_names(args.inputs), strict=True):
+    gallery = Gallery(args.output)
+    draws = not args.no_figure or args.window
+    names = gallery.names(args.inputs) if draws else [Path(path).name for path in args.inputs]
+    everybody = args.people == "all"
+    for path, name in zip(args.inputs, names, strict=True):
         try:
             window, stride = args.window, args.stride
             if args.annotate and not window and Source(path).is_video:
                 window, stride = RUNNING_WINDOW, RUNNING_STRIDE
-            prediction = predictor(
+            predictions = predictor.answer(
                 path, aligned=args.aligned, window=window, stride=stride, fps=args.fps, progress=True
             )
-            print(report(prediction, predictor.fan.at_type), flush=True)
-            for problem in prediction.problems:
+            print(report(predictions, predictor.fan.at_type, everybody=everybody), flush=True)
+            for problem in predictions[0].problems:
                 print(f"damaged: {problem}", file=sys.stderr)
-            write_pictures(prediction, args, name)
+            write_pictures(predictions, args, gallery, name)
         except NoFaceError as error:
             print(error, file=sys.stderr)
             status = max(status, 1)
@@ -157,14 +248,22 @@ def answer(predictor: Predictor, args: argparse.Namespace) -> tuple[list[Predict
             print(f"error: {error}", file=sys.stderr)
             status = 2
         else:
-            predictions.append(prediction)
-    return predictions, status
+            answers += predictions
+            continue
+        if draws:
+            gallery.drop(name)
+    if answers and not args.no_figure:
+        print(f"page: {gallery.write()}", flush=True)
+    return answers, status
 
 
 def live(predictor: Predictor, args: argparse.Namespace) -> int:
-    """Prints the running expression of a camera until it ends or Ctrl-C; 1 if nobody ever showed a face."""
+    """Prints the running expression of a camera until it ends or Ctrl-C; 1 if there was never a face."""
+    from Code.faces.live import camera_frames, watch
+    from Code.faces.render import VideoWriter, draw_answer
+
     writer: VideoWriter | None = None
-    told, faces, started = -1.0, 0, time.monotonic()
+    printed, faces, started = -1.0, 0, time.monotonic()
     on_terminal = sys.stdout.isatty()
     try:
         for frames, said in enumerate(
@@ -172,8 +271,8 @@ def live(predictor: Predictor, args: argparse.Namespace) -> int:
         ):
             faces += said.box is not None
             line = f"{said.expression} {100 * said.share:.0f} %" if said.expression else "no face"
-            if on_terminal or said.frame.time - told >= 1:
-                told = said.frame.time
+            if on_terminal or said.frame.time - printed >= 1:
+                printed = said.frame.time
                 speed = frames / max(time.monotonic() - started, 1e-9)
                 text = f"{said.frame.time:8.2f} s  {line:<24} {speed:5.1f} frames/s"
                 print(f"\r{text}" if on_terminal else text, end="" if on_terminal else "\n", flush=True)
@@ -192,27 +291,35 @@ def live(predictor: Predictor, args: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Loads a network, says which, answers."""
+    """Checks the inputs, loads a network, answers."""
     args = build_parser().parse_args()
     check_flags(args)
+    args.inputs, missing = find_inputs(args.inputs)
+    if missing and not args.inputs:
+        return missing
+    check_outputs(args)
+
+    from Code.faces.answers import describe, write_csv, write_frames, write_json
+    from Code.faces.predict import Predictor
+    from Code.training.compute import choose_compute
+
     keep_freed_memory()
     device = choose_compute(args.device, "fp32").device
-    predictor = Predictor(args.checkpoint, device, image_size=args.image_size)
+    predictor = Predictor(args.checkpoint, device, image_size=args.image_size, people=args.people)
     print(describe(predictor), flush=True)
     if predictor.info["dataset"] == "sample":
-        print("note: it was trained on drawn faces; what it says about real ones means little", file=sys.stderr)
+        print("note: trained on drawn faces; its answers about real ones mean little", file=sys.stderr)
     if args.camera:
         return live(predictor, args)
     with writing(args.output):
-        predictions, status = answer(predictor, args)
+        answers, status = answer(predictor, args)
         if args.csv:
-            write_csv(args.csv, predictions, predictor.info["labels"])
+            write_csv(args.csv, answers, predictor.labels, everybody=args.people == "all")
+        if args.csv_frames:
+            write_frames(args.csv_frames, answers, predictor.labels)
         if args.json:
-            records = [as_record(prediction, predictor.info["path"]) for prediction in predictions]
-            with args.json.open("w", encoding="utf-8") as file:  # piece by piece: an hour of video has much to tell
-                json.dump(records, file, indent=1, allow_nan=False)
-                file.write("\n")
-    return status
+            write_json(args.json, answers)
+    return max(status, missing)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""From a video, an image or a folder of frames to an expression."""
+"""From a video, an image, a folder of frames or an array to an expression for each person."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,19 +16,24 @@ from torch import Tensor
 from Code.common.errors import ProjectError
 from Code.common.prefetch import ahead
 from Code.common.progress import Progress
+from Code.common.wording import counted
+from Code.data.clips import DataError
 from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes
 from Code.faces.detect import Detector
-from Code.faces.extract import Analysis, analyse
+from Code.faces.extract import Analysis, BriefSource, analyse
 from Code.faces.long import FRAMES_AT_ONCE, attend_in_parts
 from Code.faces.prediction import Curve, Found, Prediction, windows
+from Code.faces.sources import sources
 from Code.faces.track import Path as FacePath
 from Code.faces.track import follow
 from Code.faces.video import Source
 from Code.network.backbone import FEATURE_SIZE
 from Code.network.fan import FANOutput
 from Code.network.pretrained import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
+from Code.training.protocols import ATTENTIONS
 
-ENCODED_AT_ONCE = 32
+BATCH_FACES = 32  # encoded together
+PEOPLE = ("main", "all")
 
 
 class NoFaceError(ProjectError, RuntimeError):
@@ -35,19 +43,31 @@ class NoFaceError(ProjectError, RuntimeError):
 
 
 class Predictor:
-    """A trained network that is called with a path.
+    """A trained network that answers videos, images, folders of frames and arrays.
+
+        predictor = Predictor()                                    # the FAN that comes with the project
+        answer = predictor("clip.mp4")                             # a Prediction of the main person
+        answer.expression, answer.probabilities, answer.weights
+        people = predictor("clip.mp4", people="all")               # a list, a Prediction for each person
+        answers = predictor(["a.mp4", "b.mp4"])                    # a list; a folder of videos likewise
+        answer = predictor(frames)                                 # uint8 [T, H, W, 3] or [H, W, 3], RGB
+        answer.to_frame()                                          # pandas, one row for each frame
+
+    It computes no gradients.
 
     Args:
         checkpoint: a run (its folder or its checkpoint), a published FAN or a FER+ frame classifier;
-            None takes `default_checkpoint()`.
-        device: "auto" (CUDA if there is one), or a torch device.
-        image_size: input side in pixels; None takes what the checkpoint says.
+            None: the FAN that comes with the project.
+        device: "auto" (CUDA if available), or a torch device.
+        image_size: input side in pixels; None: what the checkpoint says.
+        people: "main": the main person of each input, the largest (size x time); "all": everybody.
 
     Attributes:
-        info: what `load_fan` knows of the checkpoint: kind, path, labels, at_type, dataset, ...
+        fan: the network, in evaluation mode.
+        info: what `load_fan` says about the checkpoint: kind, path, labels, at_type, dataset, ...
 
     Raises:
-        CheckpointError: if the checkpoint is missing or cannot be used.
+        CheckpointError: the checkpoint is missing or cannot be used.
     """
 
     def __init__(
@@ -56,111 +76,191 @@ class Predictor:
         device: str | torch.device = "auto",
         *,
         image_size: int | None = None,
+        people: str = "main",
     ) -> None:
+        self.people = _checked(people)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
         fan, self.info = load_fan(default_checkpoint() if checkpoint is None else find_checkpoint(checkpoint))
-        self.fan = fan.to(self.device)
+        self.fan = fan.to(self.device).requires_grad_(False)
         self.image_size = image_size or self.info["image_size"]
-        # A FER+ classifier knows FER2013's own crop, in grey; FAN knows the paper's, in colour.
+        # A FER+ classifier was trained on FER2013's crop, in gray; FAN on the paper's, in color.
         self.knows_fer2013 = knows_fer2013(self.info)
         self.eyes: Eyes = FER2013_EYES if self.knows_fer2013 else PAPER_EYES
         self._detector: Detector | None = None
+        self._last: BriefSource | None = None
+
+    def __repr__(self) -> str:
+        people = "" if self.people == "main" else f", people={self.people!r}"
+        return (
+            f"Predictor({self.info['path']!r}: {ATTENTIONS[self.fan.at_type]}, {len(self.labels)} labels, "
+            f"{self.image_size} x {self.image_size} pixels, {self.device}{people})"
+        )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The network's classes, in its order."""
+        labels: tuple[str, ...] = self.info["labels"]
+        return labels
 
     @property
     def detector(self) -> Detector:
-        """Made when it is first needed: aligned frames do without facenet-pytorch."""
+        """Built on first use: aligned frames need no facenet-pytorch."""
         if self._detector is None:
             self._detector = Detector(self.device)
         return self._detector
 
     def __call__(
         self,
-        path: str | Path,
+        inputs: Any,
         *,
+        people: str | None = None,
         aligned: bool = False,
         window: float | None = None,
         stride: float | None = None,
         fps: float | None = None,
         progress: bool = False,
-    ) -> Prediction:
-        """Reads an input twice, frame by frame; memory grows by 3 KB per face, not by its pixels.
+        errors: str = "raise",
+    ) -> Any:
+        """Answers one input or several.
 
         Args:
-            path: a video, an image or a folder of the frames of one clip.
-            aligned: every frame is a face crop already: nothing is detected.
-            window: also answer for each window of so many seconds (`Prediction.curve`).
+            inputs: a path (a video, an image, or a folder with the frames of one clip); a folder of videos; an array,
+                uint8 [H, W, 3] or [T, H, W, 3] in RGB, or float in [0, 1]; a picture of Pillow; or a list of these.
+            people: "main" or "all"; None: as the predictor was built.
+            aligned: every frame is a face crop: detect nothing.
+            window: also answer each window of this many seconds (`Prediction.curve`).
             stride: seconds from one window to the next; None: half a window.
-            fps: look at most at this many frames a second of a video.
-            progress: show on stderr how far it is.
+            fps: read at most this many frames of a second of video.
+            progress: show the progress on stderr.
+            errors: "raise": an input without a face, or one that cannot be read, is an error. "warn": it is a Python
+                warning, and has no answer; for lists and folders.
+
+        Returns:
+            A `Prediction` for one input; a list of them for several inputs or `people="all"`, in the order of the
+            inputs, and each input's main person first.
 
         Raises:
-            DataError: if the input is missing, broken or empty, or if windows of images are asked for.
-            NoFaceError: if no frame shows a face.
-            MissingExtraError: if PyAV (videos) or facenet-pytorch (detection) is needed and not installed.
+            DataError: an input is missing, broken or empty; windows of images; a float array out of [0, 1].
+            NoFaceError: no frame shows a face.
+            MissingExtraError: PyAV (videos) or facenet-pytorch (detection) is needed and not installed.
         """
-        source = Source(path)
-        name = Path(path).name
+        if errors not in ("raise", "warn"):
+            raise ValueError(f'errors is {errors!r}; expected "raise" or "warn"')
+        given, several = sources(inputs)
+        answers: list[Prediction] = []
+        for source in given:
+            try:
+                answers += self.answer(
+                    source, people=people, aligned=aligned, window=window, stride=stride, fps=fps, progress=progress
+                )
+            except (DataError, NoFaceError) as error:
+                if errors == "raise" or not several:
+                    raise
+                warnings.warn(str(error), stacklevel=2)
+        return answers if several or _checked(people or self.people) == "all" else answers[0]
+
+    @torch.inference_mode()
+    def answer(
+        self,
+        source: str | os.PathLike[str] | Source,
+        *,
+        people: str | None = None,
+        aligned: bool = False,
+        window: float | None = None,
+        stride: float | None = None,
+        fps: float | None = None,
+        progress: bool = False,
+    ) -> list[Prediction]:
+        """Answers one input; see `__call__`. Memory grows by 3 KB a face, not with the input's pixels.
+
+        Returns:
+            An answer for each person, the main person first; for `people="main"` only that one.
+        """
+        everybody = _checked(people or self.people) == "all"
+        if self._last is not None:
+            self._last.forget()  # an answer that is kept must not keep its frames in memory
+        if not isinstance(source, Source):
+            source = self._last = BriefSource(Path(source))
+        name = source.path.name
         if aligned:
-            analysis = _as_it_is(source, fps)
-            main: int | None = 0
+            analysis = _all_frames(source, fps)
+            ranked = [0]
         else:
             detector = self.detector
-            with Progress(f"{name}: finding faces", source.total, show=progress) as bar:
+            with Progress(f"{name}: detecting faces", source.total, show=progress) as bar:
                 analysis = analyse(source, detector, fps=fps, overlap=True, progress=bar)
-            main = analysis.main()
-        if main is None:
-            plural = "" if len(analysis.names) == 1 else "s"
-            raise NoFaceError(f"{path}: no face in {len(analysis.names)} frame{plural}")
+            ranked = analysis.ranked()
+        if not ranked:
+            raise NoFaceError(f"{source.path}: no face in {counted(len(analysis.names), 'frame')}")
 
+        chosen = ranked if everybody else ranked[:1]
         spans = None if window is None else windows(analysis.times, window, stride)
-        people = [] if spans is None else self._main_of_windows(analysis, *spans, aligned=aligned)
-        wanted = sorted({main, *(track for track in people if track is not None)})
+        whose: dict[int, list[int | None]] = {}  # for each answer: whose face each window is about
+        if spans is not None and (everybody or aligned):
+            whose = {track: [track] * len(spans[0]) for track in chosen}
+        elif spans is not None:
+            whose = {chosen[0]: self._main_of_windows(analysis, *spans)}
+        wanted = sorted({*chosen, *(track for tracks in whose.values() for track in tracks if track is not None)})
         paths = {
             track: _whole(analysis) if aligned else follow(analysis.tracks[track], analysis.times) for track in wanted
         }
-        found = Found(source, analysis, paths, main, aligned, self.eyes)
-        total = sum(map(len, paths.values()))
-        with Progress(f"{name}: reading faces", total, show=progress) as bar:
+        with Progress(f"{name}: reading faces", sum(map(len, paths.values())), unit="faces", show=progress) as bar:
+            found = Found(source, analysis, paths, chosen[0], aligned, self.eyes)
             features = self._encode_all(found, wanted, bar)
+        answers = []
+        for person, track in enumerate(chosen, start=1):
+            own = {track: paths[track]} if everybody else paths
+            curve = None if spans is None else self._curve(analysis, paths, features, whose[track], *spans)
+            found = Found(source, analysis, own, track, aligned, self.eyes)
+            answers.append(self._predict(found, person, len(ranked), features[track], curve))
+        return answers
 
-        output = self.attend(features[main])
+    def _predict(self, found: Found, person: int, num_people: int, features: Tensor, curve: Curve | None) -> Prediction:
+        """The answer for one person from their features, [T, D]."""
+        output = self.attend(features)
         shares = output.logits[0].softmax(dim=0).tolist()
-        ranked = sorted(zip(self.info["labels"], shares, strict=True), key=lambda pair: -pair[1])
-        where = paths[main]
+        ranked = sorted(zip(self.labels, shares, strict=True), key=lambda pair: -pair[1])
+        analysis, path = found.analysis, found.paths[found.main]
         return Prediction(
-            path=str(path),
+            path=str(found.source.path),
+            network=str(self.info["path"]),
             expression=ranked[0][0],
             probabilities=dict(ranked),
+            labels=self.labels,
             logits=output.logits[0].cpu().numpy(),
+            person=person,
+            track=found.main,
             num_frames=len(analysis.names),
-            num_people=len(analysis.people),
-            frames=tuple(analysis.names[position] for position in where.positions),
-            numbers=analysis.numbers[where.positions],
-            times=analysis.times[where.positions],
+            num_people=num_people,
+            num_cuts=len(analysis.cuts),
+            frames=tuple(analysis.names[position] for position in path.positions),
+            numbers=analysis.numbers[path.positions],
+            times=analysis.times[path.positions],
             alpha=output.alpha[0].cpu().numpy(),
             beta=None if output.beta is None else output.beta[0].cpu().numpy(),
             weights=output.weights[0].cpu().numpy(),
-            features=features[main].cpu().numpy(),
-            boxes=where.boxes,
-            landmarks=where.landmarks,
-            filled=where.filled,
-            curve=None if spans is None else self._curve(analysis, paths, features, people, *spans),
+            features=features.cpu().numpy(),
+            frame_probabilities=self._frame_probabilities(features),
+            boxes=path.boxes,
+            landmarks=path.landmarks,
+            filled=path.filled,
+            curve=curve,
             problems=analysis.problems,
             _found=found,
         )
 
     @torch.inference_mode()
     def attend(self, features: Tensor) -> FANOutput:
-        """The network's answer to one clip of features, float [T, 512]; B is 1."""
+        """The network's answer to one clip of features, float [T, D]; B is 1."""
         if len(features) > FRAMES_AT_ONCE:
             return attend_in_parts(self.fan, features)
         return self.fan.attend(features.unsqueeze(0))
 
     @torch.inference_mode()
     def encode(self, crops: Sequence[np.ndarray]) -> Tensor:
-        """Features [N, 512] of N crops, uint8 [H, W, 3], resized as training resizes them."""
+        """Features [N, D] of N crops, uint8 [H, W, 3], resized as in training."""
         resized = []
         for crop in crops:
             image = Image.fromarray(crop)
@@ -171,9 +271,14 @@ class Predictor:
         images = torch.from_numpy(np.stack(resized)).to(self.device)  # [N, S, S, 3]
         return self.fan.encode(images.permute(0, 3, 1, 2).float() / 255)
 
+    def _frame_probabilities(self, features: Tensor) -> np.ndarray:
+        """Each frame as a clip of its own, float32 [T, C]."""
+        logits = [self.fan.attend(part.unsqueeze(1)).logits for part in features.split(FRAMES_AT_ONCE)]
+        return torch.cat(logits).softmax(dim=1).cpu().numpy()
+
     def _encode_all(self, found: Found, tracks: Sequence[int], progress: Callable[[int], object]) -> dict[int, Tensor]:
-        """Features [T, 512] of each track, a batch of faces at a time."""
-        # Filled in place: a list of an hour's features and their stack would take twice their memory.
+        """Features [T, D] of each track, a batch of faces at a time."""
+        # Filled in place: a list of an hour's features and their stack would take twice the memory.
         features = {track: torch.empty(len(found.paths[track]), FEATURE_SIZE, device=self.device) for track in tracks}
         waiting: list[tuple[tuple[int, int], np.ndarray]] = []
 
@@ -184,21 +289,17 @@ class Predictor:
             progress(len(waiting))
             waiting.clear()
 
-        for face in ahead(iter(found.images(tracks)), room=ENCODED_AT_ONCE):
+        for face in ahead(found.images(dict.fromkeys(tracks)), room=BATCH_FACES):
             waiting.append(face)
-            if len(waiting) == ENCODED_AT_ONCE:
+            if len(waiting) == BATCH_FACES:
                 flush()
         if waiting:
             flush()
         return features
 
     @staticmethod
-    def _main_of_windows(
-        analysis: Analysis, starts: np.ndarray, ends: np.ndarray, *, aligned: bool
-    ) -> list[int | None]:
-        """Whose face each window is about."""
-        if aligned:
-            return [0] * len(starts)
+    def _main_of_windows(analysis: Analysis, starts: np.ndarray, ends: np.ndarray) -> list[int | None]:
+        """The main person of each window."""
         first, last = np.searchsorted(analysis.times, starts), np.searchsorted(analysis.times, ends)
         return [analysis.main(int(start), int(stop)) for start, stop in zip(first, last, strict=True)]
 
@@ -207,33 +308,39 @@ class Predictor:
         analysis: Analysis,
         paths: dict[int, FacePath],
         features: dict[int, Tensor],
-        people: Sequence[int | None],
+        people: Iterable[int | None],
         starts: np.ndarray,
         ends: np.ndarray,
     ) -> Curve:
-        labels = self.info["labels"]
-        shares, faces = np.full((len(starts), len(labels)), np.nan), np.zeros(len(starts), dtype=np.int64)
+        shares, faces = np.full((len(starts), len(self.labels)), np.nan), np.zeros(len(starts), dtype=np.int64)
+        tracks = np.full(len(starts), -1, dtype=np.int64)
         for index, track in enumerate(people):
             if track is None:
                 continue
+            tracks[index] = track
             times = analysis.times[paths[track].positions]
             first, last = np.searchsorted(times, (starts[index], ends[index]))
             if first < last:
                 output = self.attend(features[track][int(first) : int(last)])
                 shares[index], faces[index] = output.logits[0].softmax(dim=0).cpu().numpy(), last - first
-        tracks = np.array([-1 if track is None else track for track in people], dtype=np.int64)
-        return Curve(labels, starts, ends, shares, faces, tracks)
+        return Curve(self.labels, starts, ends, shares, faces, tracks)
 
 
-def _as_it_is(source: Source, fps: float | None) -> Analysis:
-    """All frames, with nothing searched in them."""
+def _checked(people: str) -> str:
+    if people not in PEOPLE:
+        raise ValueError(f'people is {people!r}; expected "main" or "all"')
+    return people
+
+
+def _all_frames(source: Source, fps: float | None) -> Analysis:
+    """All frames, as they are: nothing is detected."""
     read = [(frame.name, frame.number, frame.time) for frame in source.frames(fps=fps)]
     names, numbers, times = zip(*read, strict=True)
     return Analysis(names, np.array(numbers), np.array(times, dtype=np.float64), (), [], [0], tuple(source.problems))
 
 
 def _whole(analysis: Analysis) -> FacePath:
-    """Everything as one person's path, places unknown."""
+    """All frames as one person's path; the faces' places are unknown."""
     count = len(analysis.names)
     boxes, landmarks = np.full((count, 4), np.nan), np.full((count, 5, 2), np.nan)
     scores, filled = np.full(count, np.nan), np.zeros(count, dtype=bool)

@@ -1,34 +1,43 @@
-"""A long video as a curve: one answer per window of time.
-
-What the network says about one input, and the faces it rests on.
-"""
+"""What the network says about one person in one input, over the whole clip, over time and frame by frame."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from Code.common.errors import require
+from Code.common.wording import counted
 from Code.data.clips import DataError
 from Code.faces.align import FACE_SIZE, Eyes
 from Code.faces.extract import Analysis, cut_out
 from Code.faces.track import Path as FacePath
 from Code.faces.video import Source
 
+if TYPE_CHECKING:
+    import pandas
 
-@dataclass(frozen=True)
+
+def row_columns(labels: Sequence[str]) -> list[str]:
+    """Names of the values of `Prediction.rows`: what is known of a frame, then a probability for each label."""
+    frame = ["input", "person", "frame", "time", "left", "top", "right", "bottom", "filled", "alpha", "weight"]
+    return [*frame, *(f"p({label})" if label in frame else label for label in labels)]
+
+
+@dataclass(frozen=True, repr=False)
 class Curve:
-    """What the network says about W windows of one video.
+    """A long video as a curve: what the network says about each of W windows of time.
 
     Attributes:
         labels: C class names, in the network's order.
-        starts, ends: float64 [W], seconds; a window holds the frames with start <= time < end.
-        probabilities: float64 [W, C]; NaN where nobody shows a face.
-        faces: int64 [W], frames that the answer rests on.
-        tracks: int64 [W], whose face it is: the main person of that window; -1: nobody.
+        starts, ends: float64 [W], seconds. A window holds the frames with start <= time < end.
+        probabilities: float64 [W, C]; NaN where no face is visible.
+        faces: int64 [W], the number of frames behind each answer.
+        tracks: int64 [W], whose face it is: by default that window's main person; -1: nobody.
     """
 
     labels: tuple[str, ...]
@@ -41,21 +50,24 @@ class Curve:
     def __len__(self) -> int:
         return len(self.starts)
 
+    def __repr__(self) -> str:
+        return f"Curve({len(self)} windows, {self.starts[0]:.2f} to {self.ends[-1]:.2f} s)"
+
     @property
     def expressions(self) -> list[str]:
-        """The most probable label of each window; empty where nobody shows a face."""
+        """The most probable label of each window; empty where no face is visible."""
         return [
             self.labels[int(np.argmax(row))] if count else ""
             for row, count in zip(self.probabilities, self.faces, strict=True)
         ]
 
     def at(self, time: float) -> int:
-        """Index of the window whose middle is nearest to a time in seconds; of equal ones the earlier."""
+        """Index of the window whose middle is nearest to a time in seconds; the earlier one of two."""
         return int(np.abs((self.starts + self.ends) / 2 - time).argmin())
 
 
 def windows(times: np.ndarray, window: float, stride: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Where windows begin and end: starts 0, stride, ... until one reaches the end; the last may be shorter.
+    """Where windows start and end: at 0, stride, 2 * stride, ... until one reaches the end of the video.
 
     Args:
         times: float64 [P], seconds, ascending.
@@ -66,8 +78,8 @@ def windows(times: np.ndarray, window: float, stride: float | None = None) -> tu
         starts and ends, float64 [W], W > 0.
 
     Raises:
-        DataError: if the frames have no times.
-        ValueError: if window or stride is not above zero.
+        DataError: the frames have no times.
+        ValueError: window or stride is not above zero.
     """
     stride = window / 2 if stride is None else stride
     if not (0 < window < math.inf and 0 < stride < math.inf):
@@ -77,42 +89,53 @@ def windows(times: np.ndarray, window: float, stride: float | None = None) -> tu
     length = float(times[-1])
     count = 1 + max(0, math.ceil((length - window) / stride + 1e-9))
     starts = np.arange(count) * stride
-    # A stride above the window may step beyond the last frame.
+    # A stride longer than the window may step beyond the last frame.
     starts = starts[starts <= length]
     return starts, starts + window
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
-    """What the network says about one input, of which T frames show the main person's face.
+    """What the network says about one person, whose face is visible in T frames of an input.
 
     Attributes:
-        path: the input.
+        path: the input; "array" for frames in memory.
+        network: path of the checkpoint that answers.
         expression: the most probable label.
         probabilities: label -> probability (softmax of the clip's logits), most probable first.
-        logits: float32 [C], in the order of the network's labels.
-        num_frames: frames of the input that were looked at, those without a face included.
-        num_people: people (tracks) in it, the main person included; 1 for aligned frames.
-        frames: T names: file names, or frame numbers of a video, from 0000000.
-        numbers: int64 [T], their numbers in the source.
-        times: float64 [T], seconds since the first frame of the video; NaN for files.
+        labels: C class names, in the network's order.
+        logits: float32 [C], in the order of `labels`.
+        person: number of the person in this input: 1 is the main person, the largest (size x time).
+        track: index of the person's track; 0 for aligned frames. A cut starts new tracks.
+        num_frames: frames of the input that were read, those without a face included.
+        num_people: people (tracks) in the input; 1 for aligned frames.
+        num_cuts: changes of shot in the input.
+        frames: T names: file names, or the frame numbers of a video, from 0000000.
+        numbers: int64 [T], the frames' numbers in the input.
+        times: float64 [T], seconds since the first frame of the video; NaN for images.
         alpha: float32 [T], self-attention; 1 / T for score fusion.
-        beta: float32 [T], relation-attention; None where the network has none.
-        weights: float32 [T], what each frame counts; sums to 1.
-        features: float32 [T, 512], of the backbone.
-        boxes: float64 [T, 4], face in the picture: left, top, right, bottom; NaN where none was searched.
-        landmarks: float64 [T, 5, 2], eyes, nose, mouth corners; NaN likewise.
-        filled: bool [T], the frames in which the face was missed and its place is between two others.
-        curve: an answer per window of time, if one was asked for.
+        beta: float32 [T], relation-attention; None if the network has none.
+        weights: float32 [T], how much each frame counts; they sum to 1.
+        features: float32 [T, D], of the backbone.
+        frame_probabilities: float32 [T, C], each frame by itself, by the same classifier.
+        boxes: float64 [T, 4], the face in the frame, in pixels: left, top, right, bottom; NaN for aligned frames.
+        landmarks: float64 [T, 5, 2], eyes, nose, corners of the mouth; NaN likewise.
+        filled: bool [T], frames in which the detector missed the face, so that its place is interpolated.
+        curve: an answer for each window of time, if asked for.
         problems: what could not be read, a line each; the answer rests on the rest.
     """
 
     path: str
+    network: str
     expression: str
     probabilities: dict[str, float]
+    labels: tuple[str, ...]
     logits: np.ndarray
+    person: int
+    track: int
     num_frames: int
     num_people: int
+    num_cuts: int
     frames: tuple[str, ...]
     numbers: np.ndarray
     times: np.ndarray
@@ -120,6 +143,7 @@ class Prediction:
     beta: np.ndarray | None
     weights: np.ndarray
     features: np.ndarray
+    frame_probabilities: np.ndarray
     boxes: np.ndarray
     landmarks: np.ndarray
     filled: np.ndarray
@@ -127,15 +151,60 @@ class Prediction:
     problems: tuple[str, ...]
     _found: Found = field(repr=False)
 
+    def __repr__(self) -> str:
+        share = f"{100 * self.probabilities[self.expression]:.0f} %"
+        person = f", person {self.person} of {self.num_people}" if self.num_people > 1 else ""
+        seen = f", {self.seconds[0]:.2f} to {self.seconds[1]:.2f} s" if self.has_times else ""
+        faces = f"{len(self.frames)} of {counted(self.num_frames, 'frame')}"
+        return f"Prediction({self.path!r}: {self.expression} {share}{person}, {faces}{seen})"
+
+    @property
+    def has_times(self) -> bool:
+        """Whether the frames have times: those of a video do, images do not."""
+        return not bool(np.isnan(self.times).any())
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Times of the first and the last frame that show this person; NaN for images."""
+        return float(self.times[0]), float(self.times[-1])
+
+    @property
+    def box(self) -> np.ndarray:
+        """float64 [4], the face in the frame that counts most."""
+        box: np.ndarray = self.boxes[self.most_weighted(1)[0]]
+        return box
+
     def most_weighted(self, count: int = 3) -> list[int]:
-        """Indices of the frames that count most, heaviest first; of equal ones the earlier first."""
+        """Indices of the frames that count most, the heaviest first; the earlier one of two equal ones first."""
         return [int(index) for index in np.argsort(-self.weights, kind="stable")[:count]]
 
-    def box_at(self, number: int) -> np.ndarray | None:
-        """The box, float64 [4], of whoever the answer is about in a frame, by its number in the source.
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """One row for each of the T frames, see `row_columns`; NaN where a value does not exist."""
+        for index, frame in enumerate(self.frames):
+            yield (
+                *(self.path, self.person, frame, float(self.times[index]), *map(float, self.boxes[index])),
+                *(bool(self.filled[index]), float(self.alpha[index]), float(self.weights[index])),
+                *map(float, self.frame_probabilities[index]),
+            )
 
-        That is the main person, or in their absence the main person of a window; None: nobody, or a frame
-        that was not looked at.
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas.DataFrame with one row for each frame that shows this person.
+
+        Its columns: input, person, frame (name), time (seconds; NaN for images), left, top, right, bottom (pixels;
+        NaN for aligned frames), filled, alpha, weight, and for each label the probability of the frame by itself.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        frame_type = require("pandas", "pandas", "Prediction.to_frame", "pandas").DataFrame
+        frame: pandas.DataFrame = frame_type.from_records(list(self.rows()), columns=row_columns(self.labels))
+        return frame
+
+    def box_at(self, number: int) -> np.ndarray | None:
+        """The box, float64 [4], of the person that the answer is about, in a frame by its number in the input.
+
+        With a curve of the main person, another person stands in for them while they are away: the main person of
+        that window. None: nobody, or a frame that was not read.
         """
         found = self._found
         position = int(np.searchsorted(found.analysis.numbers, number))
@@ -148,12 +217,17 @@ class Prediction:
                 return path.boxes[place]
         return None
 
-    def looked_at(self, number: int) -> bool:
-        """Whether a frame, by its number in the source, was looked at: of a thinned video not all are."""
+    def was_read(self, number: int) -> bool:
+        """Whether a frame, by its number in the input, was read: with `fps`, not all of them are."""
         return bool(np.isin(number, self._found.analysis.numbers))
 
+    def read_again(self, wanted: Iterable[int] | None = None) -> Iterator[Any]:
+        """The input's frames once more: `Frame`s, all of them or those with these numbers."""
+        numbers = None if wanted is None else {int(number) for number in wanted}
+        return self._found.source.frames(wanted=numbers)
+
     def crops(self, indices: Sequence[int] | None = None) -> np.ndarray:
-        """The faces as they were cut out, read once more, since a long video's would not fit into memory.
+        """The faces as they were cut out. They are read again, since those of a long video would not fit into memory.
 
         Args:
             indices: which of the T frames; None: all.
@@ -162,17 +236,24 @@ class Prediction:
             uint8 [len(indices), 224, 224, 3].
         """
         wanted = range(len(self.frames)) if indices is None else indices
-        found = self._found
-        images: dict[int, np.ndarray] = {}
-        for (_, index), image in found.images([found.main], wanted):
-            picture = Image.fromarray(image)  # aligned frames may have any size; 224 to 224 is a copy
-            images[index] = np.asarray(picture.resize((FACE_SIZE, FACE_SIZE), Image.Resampling.BILINEAR))
-        return np.stack([images[index] for index in wanted])
+        return crops_of([self], [wanted])[0]
+
+
+def crops_of(predictions: Sequence[Prediction], indices: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    """The faces of several people of one input, in one reading; see `Prediction.crops`."""
+    found = predictions[0]._found
+    paths = {each.track: each._found.paths[each.track] for each in predictions}
+    wanted = {each.track: list(places) for each, places in zip(predictions, indices, strict=True)}
+    images: dict[tuple[int, int], np.ndarray] = {}
+    for key, image in replace(found, paths=paths).images(wanted):
+        picture = Image.fromarray(image)  # aligned frames may have any size; 224 to 224 is a copy
+        images[key] = np.asarray(picture.resize((FACE_SIZE, FACE_SIZE), Image.Resampling.BILINEAR))
+    return [np.stack([images[track, place] for place in places]) for track, places in wanted.items()]
 
 
 @dataclass(frozen=True)
 class Found:
-    """Faces of one input, which can be read again: paths of some people, by track."""
+    """The faces of one input, which can be read again: the paths of some people, by track."""
 
     source: Source
     analysis: Analysis
@@ -181,25 +262,24 @@ class Found:
     aligned: bool
     eyes: Eyes
 
-    def images(
-        self, tracks: Iterable[int], places: Iterable[int] | None = None
-    ) -> Iterable[tuple[tuple[int, int], np.ndarray]]:
-        """((track, place in its path), uint8 [H, W, 3]) in the order of the frames; `places` of one track.
+    def images(self, wanted: Mapping[int, Sequence[int] | None]) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+        """((track, place in its path), uint8 [H, W, 3]) in the order of the frames.
 
-        Faces that are cut out are of 224 x 224; aligned frames come as they are, since each resizing changes
-        the answer and training knows a single one, from the file to the network's size.
+        Faces that are cut out are 224 x 224. Aligned frames keep their size, since each resizing changes the answer,
+        and training resizes only once, from the file to the network's size.
+
+        Args:
+            wanted: track -> the places of its path, ascending; None: all.
         """
-        paths = {track: self.paths[track] for track in tracks}
-        kept = None if places is None else np.fromiter(places, dtype=np.int64)
         if self.aligned:
+            ((track, places),) = wanted.items()
             numbers = self.analysis.numbers
-            wanted = {int(number): place for place, number in enumerate(numbers)}
-            if kept is not None:
-                wanted = {int(numbers[place]): int(place) for place in kept}
-            for frame in self.source.frames(wanted=wanted):
-                yield (self.main, wanted[frame.number]), frame.image
+            place_of = {int(numbers[at]): at for at in (range(len(numbers)) if places is None else places)}
+            for frame in self.source.frames(wanted=place_of):
+                yield (track, place_of[frame.number]), frame.image
             return
-        if kept is not None:
-            paths = {track: path.only(kept) for track, path in paths.items()}
+        kept = {track: None if places is None else np.array(places) for track, places in wanted.items()}
+        paths = {track: self.paths[track] if at is None else self.paths[track].only(at) for track, at in kept.items()}
         for track, place, image in cut_out(self.source, self.analysis, paths, self.eyes):
-            yield (track, place if kept is None else int(kept[place])), image
+            at = kept[track]
+            yield (track, place if at is None else int(at[place])), image

@@ -1,10 +1,11 @@
-"""Pictures of an answer: attention over the frames, a curve over time, the video with the answer drawn on it."""
+"""Pictures of an answer: attention over the frames, people in a frame, a curve over time, a video with the answers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,51 +13,129 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
+from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw, ImageFont
 
 from Code.common.errors import require
+from Code.common.wording import counted
 from Code.data.clips import DataError
 from Code.faces.decoder import file_url
 from Code.faces.prediction import Curve, Prediction
+from Code.faces.sound import Sound
 from Code.faces.track import ASSUMED_FPS
-from Code.faces.video import Source
-from Code.results.figures import attention_figure, choose_frames
+from Code.results.figures import CYCLE, INK, SOFT, attention_figure, choose_frames, shorten
 from Code.results.fonts import font_file
 
-# More frames than this are thinned out before they are drawn; the figure shows a dozen of them anyway.
-MOST_FRAMES = 256
+FIGURE_FRAMES = 12  # drawn in the figure of a longer clip
+MOST_PEOPLE = 20  # drawn in one figure
 TIME_BASE = Fraction(1, 60_000)
 MAIN, TEXT, SHADE = (255, 140, 0), (255, 255, 255), (0, 0, 0)
 
 
-def attention_picture(prediction: Prediction) -> Figure:
-    """The faces with their attention bars."""
-    total = len(prediction.frames)
-    kept = list(range(total)) if total <= MOST_FRAMES else choose_frames(prediction.weights, MOST_FRAMES)
-    title = Path(prediction.path).name
-    if total > len(kept):
-        title += f" ({len(kept)} of {total} faces)"
-    labels = sorted(prediction.probabilities)
+def title_of(prediction: Prediction) -> str:
+    """The input's name, and the person's number if there are several."""
+    person = f", person {prediction.person} of {prediction.num_people}" if prediction.num_people > 1 else ""
+    return Path(prediction.path).name + person
+
+
+def shown_frames(prediction: Prediction, most: int = FIGURE_FRAMES) -> list[int]:
+    """Indices of the frames that stand for a clip in a picture, ascending."""
+    return choose_frames(prediction.weights, most)
+
+
+def attention_picture(prediction: Prediction, shown: Sequence[int], crops: np.ndarray) -> Figure:
+    """The faces with their attention bars.
+
+    Args:
+        shown: indices of the frames to draw, ascending.
+        crops: their faces, uint8 [len(shown), H, W, 3].
+    """
     return attention_figure(
-        prediction.crops(kept),
-        prediction.alpha[kept],
-        prediction.weights[kept],
-        title=title,
+        crops,
+        prediction.alpha,
+        prediction.weights,
+        title=title_of(prediction),
         prediction=prediction.expression,
-        probabilities=[prediction.probabilities[label] for label in labels],
-        labels=labels,
+        probabilities=[prediction.probabilities[label] for label in prediction.labels],
+        labels=prediction.labels,
+        shown=shown,
+        times=prediction.times if prediction.has_times else None,
     )
 
 
+def people_picture(predictions: Sequence[Prediction]) -> Figure:
+    """The frame that shows most of the people, each with a box and a number, and the answers beside it.
+
+    Args:
+        predictions: of the people of one input, in the order of their numbers.
+    """
+    drawn = predictions[:MOST_PEOPLE]
+    seen: dict[int, float] = {}  # frame -> people in it; of several such frames, the one where their weights are high
+    for prediction in drawn:
+        shares = prediction.weights / prediction.weights.max() / (2 * len(drawn))
+        for number, share in zip(prediction.numbers.tolist(), shares.tolist(), strict=True):
+            seen[number] = seen.get(number, 0.0) + 1 + share
+    best = max(seen, key=lambda number: seen[number])
+    (frame,) = predictions[0].read_again([best])
+    height, width = frame.image.shape[:2]
+
+    # In inches, as the rows of the table have a height of their own.
+    row_high, margin, title_high = 0.27, 0.1, 0.4
+    wide = min(max(4.2 * width / height, 2.4), 7.5)
+    high = wide * height / width
+    table = 4.3 if predictions[0].has_times else 2.8
+    body = max(high, row_high * (len(drawn) + 1))
+    size = wide + table + 2 * margin, title_high + body + margin
+    figure = Figure(figsize=size, facecolor="white")
+
+    def write(x: float, below: float, text: str, **style: Any) -> None:
+        place = x / size[0], 1 - below / size[1]
+        figure.text(*place, text, va="top", parse_math=False, **{"color": INK, "size": 9.5, **style})
+
+    low = margin + (body - high) / 2
+    axes = figure.add_axes((margin / size[0], low / size[1], wide / size[0], high / size[1]))
+    axes.imshow(frame.image)
+    axes.set_axis_off()
+    for prediction in drawn:
+        at = np.flatnonzero(prediction.numbers == best)
+        if not len(at) or np.isnan(prediction.boxes[at[0]]).any():
+            continue
+        left, top, right, bottom = prediction.boxes[at[0]]
+        color = hue_of(prediction.person)
+        axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=color, linewidth=2))
+        ink = "white" if ink_on(color_of(prediction.person)) == TEXT else "black"
+        tag = {"facecolor": color, "edgecolor": "none", "boxstyle": "square,pad=0.25"}
+        axes.text(left, top, str(prediction.person), color=ink, size=9, weight="bold", va="bottom", bbox=tag)
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+
+    when = "" if math.isnan(frame.time) else f", at {frame.time:.2f} s"
+    name = shorten(Path(predictions[0].path).name, 60)
+    write(margin, margin, f"{name}: {counted(len(predictions), 'person', 'people')}{when}", size=10.5, weight="bold")
+    for row, prediction in enumerate(drawn):
+        below = title_high + row_high * row
+        x = wide + 2 * margin
+        write(x, below, str(prediction.person), color=hue_of(prediction.person), weight="bold")
+        write(x + 0.35, below, shorten(prediction.expression, 18), weight="bold")
+        write(x + 1.95, below, f"{100 * prediction.probabilities[prediction.expression]:.0f} %")
+        if prediction.has_times:
+            first, last = prediction.seconds
+            write(x + 2.55, below, f"{first:.1f} to {last:.1f} s", color=SOFT)
+    if len(predictions) > len(drawn):
+        more = f"and {len(predictions) - len(drawn)} more"
+        write(wide + 2 * margin, title_high + row_high * len(drawn), more, color=SOFT)
+    return figure
+
+
 def curve_picture(curve: Curve, title: str) -> Figure:
-    """Probabilities over time, a line per expression; gaps where nobody shows a face."""
+    """Probabilities over time, a line for each label, with gaps where no face is visible."""
     figure = Figure(figsize=(9.0, 3.6), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     middles = (curve.starts + curve.ends) / 2
     marker = "o" if len(curve) < 40 else None
     for index, label in enumerate(curve.labels):
-        dash = "-" if index < 7 else "--"
-        axes.plot(middles, curve.probabilities[:, index], dash, label=label, marker=marker, ms=3, lw=1.5)
+        dash = "-" if index < len(CYCLE) else "--"
+        color = CYCLE[index % len(CYCLE)]
+        axes.plot(middles, curve.probabilities[:, index], dash, color=color, label=label, marker=marker, ms=3, lw=1.5)
     axes.set(xlabel="time (s)", ylabel="probability", ylim=(-0.02, 1.02))
     axes.set_xlim(float(curve.starts[0]), float(curve.ends[-1]))
     axes.set_title(title, fontsize=10, loc="left", parse_math=False)
@@ -72,13 +151,17 @@ class VideoWriter:
     Args:
         path: its suffix names the container; written under another name until it is whole.
         size: (width, height) of the pictures; odd ones lose a row or column.
+        sound: a video whose sound goes into the new file.
+
+    Attributes:
+        problem: why its sound is missing or incomplete; empty if all is well.
 
     Raises:
         DataError: if the container or the file cannot be written.
         MissingExtraError: without PyAV.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int]) -> None:
+    def __init__(self, path: Path, size: tuple[int, int], *, sound: Path | None = None) -> None:
         av = require("av", "PyAV", "writing a video")
         self._av, self.path = av, path
         self._partial = path.with_name(f"{path.stem}.partial{path.suffix}")
@@ -94,6 +177,11 @@ class VideoWriter:
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = TIME_BASE
         self._stream.time_base = TIME_BASE
+        self._sound = None if sound is None else Sound(sound, self._container)
+
+    @property
+    def problem(self) -> str:
+        return "" if self._sound is None else self._sound.problem
 
     def add(self, image: Image.Image, time: float) -> None:
         """Appends a picture that is shown from a time in seconds on."""
@@ -105,21 +193,29 @@ class VideoWriter:
         frame.pts, frame.time_base = self._last, TIME_BASE
         with self._named():
             self._container.mux(self._stream.encode(frame))
+            if self._sound is not None:
+                for packet in self._sound.until(time):
+                    self._container.mux(packet)
 
     def close(self, *, keep: bool = True) -> None:
         """Finishes the file and gives it its name; or drops it. Whatever goes wrong, no partial file is left.
 
         Raises:
-            DataError: if the rest cannot be written.
+            DataError: the rest cannot be written.
         """
         try:
             with self._named():
                 if keep:
                     self._container.mux(self._stream.encode())
+                    if self._sound is not None:
+                        for packet in self._sound.until():
+                            self._container.mux(packet)
                 self._container.close()
                 if keep:
                     self._partial.replace(self.path)
         finally:
+            if self._sound is not None:
+                self._sound.close()
             self._partial.unlink(missing_ok=True)
 
     @contextmanager
@@ -140,19 +236,27 @@ def _font(text: str, size: int) -> Any:
     return ImageFont.truetype(font_file(text, usual) or usual, size)
 
 
-def draw_answer(
-    image: np.ndarray,
-    box: np.ndarray | None,
-    line: str,
-    share: float | None,
-) -> Image.Image:
-    """A picture with the face's box, a line of text above and a bar for the frame's weight below.
+@dataclass(frozen=True)
+class Mark:
+    """A person in a frame: their box, float [4], and the text at it."""
+
+    box: np.ndarray
+    text: str
+    color: tuple[int, int, int] = MAIN
+
+
+# The longest one that fits is the legend of the bar.
+BAR_LEGENDS = ("weight of this frame, as a share of the highest", "weight / highest weight", "weight")
+
+
+def draw_answer(image: np.ndarray, box: np.ndarray | None, line: str, share: float | None) -> Image.Image:
+    """A frame with the face's box, a line of text at the top, and a bar for the frame's weight at the bottom.
 
     Args:
         image: uint8 [H, W, 3].
         box: float [4]; None: no face.
         line: the running expression.
-        share: the frame's weight as a share of the heaviest one, in [0, 1]; None: it has none.
+        share: the frame's weight as a share of the highest one, in [0, 1]; None: it has none.
     """
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
@@ -160,55 +264,113 @@ def draw_answer(
     unit = max(10, height // 24)
     font = _font(line, unit)
     if box is not None and not np.isnan(box).any():
-        left, top, right, bottom = (float(value) for value in box)
-        draw.rectangle(
-            (min(left, right), min(top, bottom), max(left, right), max(top, bottom)),
-            outline=MAIN,
-            width=max(2, height // 200),
-        )
+        _rectangle(draw, box, MAIN, height)
     if line:
         draw.rectangle((0, 0, min(width, draw.textlength(line, font=font) + unit), unit * 1.5), fill=SHADE)
         draw.text((unit / 2, unit * 0.15), line, fill=TEXT, font=font)
     if share is not None:
         high = max(4, height // 60)
+        small = max(9, height // 36)
+        legend_font: Any = ImageFont.load_default(size=small)
+        lengths = [draw.textlength(legend, font=legend_font) + small for legend in BAR_LEGENDS]
+        fitting = [place for place, length in enumerate(lengths) if length <= width]
+        if fitting and height >= 8 * small:
+            top = height - high - round(1.5 * small)
+            draw.rectangle((0, top, lengths[fitting[0]], height), fill=SHADE)
+            draw.text((small / 2, top + small * 0.1), BAR_LEGENDS[fitting[0]], fill=TEXT, font=legend_font)
         draw.rectangle((0, height - high, width - 1, height - 1), fill=SHADE)
         draw.rectangle((0, height - high, max(1, round(share * (width - 1))), height - 1), fill=MAIN)
     return picture
 
 
-def annotate(prediction: Prediction, output: Path, progress: Callable[[int], object]) -> None:
-    """Writes the input's frames with face box, running expression and frame weight.
-
-    The running expression is the answer of the window whose middle is nearest in time; the bar below is the
-    frame's weight in the whole clip, as a share of the heaviest frame.
+def draw_people(image: np.ndarray, marks: Sequence[Mark]) -> Image.Image:
+    """A frame with a box and a text for each person.
 
     Args:
-        prediction: with a curve if the input is a video.
+        image: uint8 [H, W, 3].
+        marks: who is in it; boxes of NaN are not drawn.
+    """
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture)
+    width, height = picture.size
+    unit = max(9, height // 32)
+    font = _font("".join(mark.text for mark in marks), unit)
+    high = 1.4 * unit
+    drawn: list[tuple[Mark, float, float, float]] = []  # with the place of its text: left, top, width
+    for mark in marks:
+        if np.isnan(mark.box).any():
+            continue
+        long = draw.textlength(mark.text, font=font) + 0.6 * unit
+        left = min(max(0.0, float(mark.box[0])), max(0.0, width - long))
+        places = [max(0.0, float(mark.box[1]) - high), min(float(mark.box[3]), height - high)]  # above it, below it
+        free = (top for top in places if not any(_overlap(left, top, long, place, high) for place in drawn))
+        drawn.append((mark, left, next(free, places[0]), long))
+    for mark, left, top, long in reversed(drawn):  # the first person on top
+        _rectangle(draw, mark.box, mark.color, height)
+        draw.rectangle((left, top, left + long, top + high), fill=mark.color)
+        draw.text((left + 0.3 * unit, top + 0.1 * unit), mark.text, fill=ink_on(mark.color), font=font)
+    return picture
+
+
+def _overlap(left: float, top: float, long: float, place: tuple[Mark, float, float, float], high: float) -> bool:
+    _, other_left, other_top, other_long = place
+    return left < other_left + other_long and other_left < left + long and abs(top - other_top) < high
+
+
+def _rectangle(draw: ImageDraw.ImageDraw, box: np.ndarray, color: tuple[int, int, int], height: int) -> None:
+    left, top, right, bottom = (float(value) for value in box)
+    corners = (min(left, right), min(top, bottom), max(left, right), max(top, bottom))
+    draw.rectangle(corners, outline=color, width=max(2, height // 200))
+
+
+def annotate(
+    predictions: Sequence[Prediction], output: Path, progress: Callable[[int], object], *, everybody: bool = False
+) -> str:
+    """Writes the input's frames with the answers drawn on them, and its sound.
+
+    Of the main person: the face's box, the running expression (the answer of the window whose middle is nearest in
+    time) and, as a bar at the bottom, the frame's weight in the whole clip as a share of the highest. Of everybody:
+    a box with the person's number and running expression.
+
+    Args:
+        predictions: of one input; with curves if it is a video.
         output: a video file to write.
-        progress: told how many frames were written since the last call.
+        progress: called with the number of frames written since the last call.
+        everybody: draw all of `predictions`, and not only the first.
+
+    Returns:
+        Why the sound is missing or incomplete; empty if all is well, or there is none.
 
     Raises:
-        DataError: if it cannot be written.
+        DataError: the file cannot be written.
     """
-    curve = prediction.curve
-    place_of = {int(number): place for place, number in enumerate(prediction.numbers)}
-    heaviest = float(prediction.weights.max())
-    source = Source(prediction.path)
+    main = predictions[0]
+    places = [{int(number): place for place, number in enumerate(each.numbers)} for each in predictions]
+    heaviest = float(main.weights.max())
     writer: VideoWriter | None = None
     size, whole = (0, 0), False
     box: np.ndarray | None = None
     share: float | None = None
+    marks: list[Mark] = []
     try:
-        for count, frame in enumerate(source.frames()):
+        for count, frame in enumerate(main.read_again()):
             time = count / ASSUMED_FPS if math.isnan(frame.time) else frame.time
-            if prediction.looked_at(frame.number):  # frames of a thinned video keep what was drawn before
-                place = place_of.get(frame.number)
-                box = prediction.box_at(frame.number)
-                share = None if place is None else float(prediction.weights[place]) / heaviest
-            picture = draw_answer(frame.image, box, _running(prediction, curve, time), share)
+            if main.was_read(frame.number):  # with --fps, the frames between keep what was drawn before
+                place = places[0].get(frame.number)
+                box = main.box_at(frame.number)
+                share = None if place is None else float(main.weights[place]) / heaviest
+                marks = [
+                    Mark(each.boxes[at[frame.number]], f"{each.person} {_running(each, time)}", color_of(each.person))
+                    for each, at in zip(predictions, places, strict=True)
+                    if everybody and frame.number in at
+                ]
+            if everybody:
+                picture = draw_people(frame.image, marks)
+            else:
+                picture = draw_answer(frame.image, box, _running(main, time), share)
             if writer is None:
                 size = picture.size
-                writer = VideoWriter(output, size)
+                writer = VideoWriter(output, size, sound=Path(main.path) if main.has_times else None)
             # Pictures of a folder may differ in size, a video's pictures must not.
             writer.add(picture if picture.size == size else picture.resize(size), time)
             progress(1)
@@ -216,12 +378,30 @@ def annotate(prediction: Prediction, output: Path, progress: Callable[[int], obj
     finally:
         if writer is not None:
             writer.close(keep=whole)
+    return writer.problem if writer is not None else ""
 
 
-def _running(prediction: Prediction, curve: Curve | None, time: float) -> str:
+def ink_on(color: tuple[int, int, int]) -> tuple[int, int, int]:
+    """White or black, whichever can be read on a color."""
+    red, green, blue = color
+    return SHADE if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else TEXT
+
+
+def hue_of(person: int) -> str:
+    """The color of a person's box, `#rrggbb`."""
+    return CYCLE[(person - 1) % len(CYCLE)]
+
+
+def color_of(person: int) -> tuple[int, int, int]:
+    """The same as red, green, blue."""
+    text = hue_of(person)
+    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+
+
+def _running(prediction: Prediction, time: float) -> str:
+    curve = prediction.curve
     if curve is None:
-        label, share = next(iter(prediction.probabilities.items()))
-        return f"{label} {100 * share:.0f} %"
+        return f"{prediction.expression} {100 * prediction.probabilities[prediction.expression]:.0f} %"
     index = curve.at(time)
     expression = curve.expressions[index]
     return f"{expression} {100 * float(curve.probabilities[index].max()):.0f} %" if expression else "no face"

@@ -223,19 +223,23 @@ def knows_fer2013(info: dict[str, Any]) -> bool:
     return dataset in _OF_FER2013 or (info["kind"] == "frame classifier" and dataset is None)
 
 
-def trained_for(info: dict[str, Any]) -> str:
-    """What a network of `load_fan` was trained for, in words."""
+def trained_on(info: dict[str, Any]) -> str:
+    """What a network of `load_fan` was trained on, in words."""
     dataset = info["dataset"] or ("ferplus" if knows_fer2013(info) else None)
     known = {
-        "ferplus": "single grey pictures of faces (FER+)",
-        "composed": "clips composed of single grey pictures of faces (FER+)",
-        "sample": "the generated sample's drawn faces, not real ones",
-        "afew": "clips of films (AFEW)",
+        "ferplus": "single gray pictures of faces (FER+)",
+        "composed": "clips composed of single gray pictures of faces (FER+)",
+        "sample": "the drawn faces of the generated sample, not real ones",
+        "afew": "film clips (AFEW)",
         "ckplus": "posed sequences from neutral to the apex (CK+)",
+        "dfew": "film clips (DFEW)",
+        "ferv39k": "video clips (FERV39k)",
+        "folders": "your own clips (class folders)",
+        "list": "your own clips (a list)",
     }
     if dataset is None:
-        return "it does not say what it was trained for"
-    return f"trained for {known.get(dataset, dataset)}"
+        return "the file does not say what it was trained on"
+    return f"trained on {known.get(dataset, dataset)}"
 
 
 FERPLUS_FILE = Path("pretrain_model/Resnet18_FER+_pytorch.pth.tar")

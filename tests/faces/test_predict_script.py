@@ -72,13 +72,13 @@ def test_script_prints_and_writes_every_answer(
         assert record["times"] == [None] * record["num_frames"]
     order = np.argsort(-np.array(written[0]["weights"]))[:3]
     expected = ", ".join(f"{written[0]['frames'][i]} ({written[0]['weights'][i]:.4f})" for i in order)
-    assert f"most weighted: {expected}" in out
+    assert f"highest weights: {expected}" in out
 
 
 def test_aligned_video_reports_times(plain_video: Path, ask: Callable[..., Said]) -> None:
     status, out, _ = ask(plain_video, "--aligned")
     assert status == 0
-    line = next(line for line in out.splitlines() if "most weighted" in line)
+    line = next(line for line in out.splitlines() if "highest weights" in line)
     assert line.count(" s (") == 3
 
 
@@ -103,13 +103,16 @@ def test_wrong_inputs_are_named_in_a_line_each_and_the_others_go_on(
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (("a.mp4", "--checkpoint", "nowhere.pth"), "nowhere.pth"),
+        (("a.mp4", "--checkpoint", "nowhere.pth"), "--checkpoint nowhere.pth: no such file"),
         (("a.mp4", "--image-size", "0"), "--image-size"),
-        (("a.mp4", "--device", "abacus"), "--device"),
+        ((__file__, "--device", "abacus"), "--device"),
         (("a.mp4", "--json", "no/such/folder/a.json"), "no/such/folder"),
         (("a.mp4", "--csv", "."), "is a folder"),
         (("a.mp4", "--window", "0"), "--window"),
-        ((), "name a video"),
+        ((), "nothing to answer; name a video"),
+        (("a.mp4", "--people", "some"), "--people"),
+        (("--aligned", "a.mp4", "--people", "all"), "omit --people all"),
+        (("a.mp4", "--csv-frames", "no/such/folder/a.csv"), "no/such/folder"),
         (("a.mp4", "--camera", "0"), "not both"),
         (("a.mp4", "--stride", "1"), "--stride needs --window"),
         (("a.mp4", "b.mp4", "--annotate", "c.mp4"), "--annotate writes one video"),
@@ -131,7 +134,7 @@ def test_without_the_extras_aligned_frames_still_work_and_the_rest_says_what_to_
 import sys
 sys.modules["av"] = sys.modules["facenet_pytorch"] = None  # importing them now raises ImportError
 import Predict_Video
-from Code.training.setup import run_script
+from Code.common.commandline import run_script
 checkpoint, crops, picture, video = sys.argv[1:]
 for args in (["--aligned", crops], [picture], [video, "--aligned"]):
     sys.argv = ["Predict_Video.py", "--checkpoint", checkpoint, *args]
@@ -186,7 +189,7 @@ def test_a_video_becomes_an_answer_a_figure_a_curve_and_a_video(
     assert record["frames"] == [f"{number:07d}" for number in range(15)]
     heaviest = sorted(range(15), key=lambda index: -record["weights"][index])[:3]
     shown = ", ".join(f"{record['times'][index]:.2f} s ({record['weights'][index]:.4f})" for index in heaviest)
-    assert f"most weighted: {shown}" in out
+    assert f"highest weights: {shown}" in out
 
     with Image.open(tmp_path / "predictions" / "clip.png") as figure:
         assert figure.width > 900

@@ -23,7 +23,7 @@ from Code.network.pretrained import (
     find_checkpoint,
     save_atomically,
     to_published,
-    trained_for,
+    trained_on,
 )
 
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
@@ -188,7 +188,7 @@ def test_a_fan_of_fer2013s_faces_answers_by_default_and_sees_them_as_it_learned_
     save_atomically({**about, "state_dict": fan.state_dict(), "image_size": SIZE}, folder / "FAN_FER+_composed.pth")
     predictor = Predictor(default_checkpoint(tmp_path), "cpu")
     assert (predictor.info["kind"], predictor.info["labels"], predictor.fan.at_type) == ("run", FERPLUS, 1)
-    assert trained_for(predictor.info) == "trained for clips composed of single grey pictures of faces (FER+)"
+    assert trained_on(predictor.info) == "trained on clips composed of single gray pictures of faces (FER+)"
     assert predictor.eyes == FER2013_EYES
     answer = predictor(scene)
     (tmp_path / "crops").mkdir()

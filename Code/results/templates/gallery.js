@@ -34,7 +34,7 @@
       order = form.elements.sort.value;
       list.append(...[...cards].sort(orders[order]).map((card) => card.node));
     }
-    form.querySelector(".count").textContent = `${shown} of ${cards.length} clips`;
+    form.querySelector(".count").textContent = `${shown} of ${cards.length} ${list.dataset.unit ?? "clips"}`;
     none.hidden = shown > 0;
     for (const link of document.querySelectorAll(".confusion a")) {
       const chosen = ["truth", "said"].every((name) => form.elements[name].value === link.dataset[name]);
