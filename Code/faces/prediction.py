@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from Code.common.wording import counted
 from Code.data.clips import DataError
 from Code.faces.align import FACE_SIZE, Eyes
 from Code.faces.extract import Analysis, cut_out
+from Code.faces.inputs import Kind
 from Code.faces.track import Path as FacePath
 from Code.faces.video import Source
 
@@ -162,6 +164,11 @@ class Prediction:
     def has_times(self) -> bool:
         """Whether the frames have times: those of a video do, images do not."""
         return not bool(np.isnan(self.times).any())
+
+    @property
+    def video(self) -> Path | None:
+        """The video file; None for images, animated images and arrays."""
+        return self._found.source.path if self._found.source.kind is Kind.VIDEO else None
 
     @property
     def seconds(self) -> tuple[float, float]:

@@ -370,7 +370,7 @@ def annotate(
                 picture = draw_answer(frame.image, box, _running(main, time), share)
             if writer is None:
                 size = picture.size
-                writer = VideoWriter(output, size, sound=Path(main.path) if main.has_times else None)
+                writer = VideoWriter(output, size, sound=main.video)
             # Pictures of a folder may differ in size, a video's pictures must not.
             writer.add(picture if picture.size == size else picture.resize(size), time)
             progress(1)

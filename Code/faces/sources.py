@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from Code.data.clips import DataError
-from Code.faces.inputs import find_jobs, split_files
+from Code.faces.inputs import Kind, find_jobs, split_files
 from Code.faces.video import Frame, Source
 
 
@@ -40,6 +40,7 @@ class ArraySource(Source):
             raise DataError(f"an array of {frames.dtype}; expected uint8, or float in [0, 1]")
         self.path = Path("array")
         self.problems = []
+        self.kind = Kind.FOLDER
         self.fps, self.size, self.is_video, self.total = None, None, False, len(frames)
         self._frames = frames
 

@@ -96,7 +96,7 @@ def test_wrong_inputs_are_named_in_a_line_each_and_the_others_go_on(
     assert status == 2
     for line, path in zip(err.splitlines(), wrong, strict=True):
         assert line.startswith(f"error: {path}")
-    assert err.splitlines()[-1].endswith("no video stream in it; broken or not a video")
+    assert err.splitlines()[-1].endswith("no video in it, the file is damaged or not a video")
     assert f"{crops}: " in out
 
 
