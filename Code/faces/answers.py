@@ -27,8 +27,10 @@ ANY_NAME = "surrogateescape"
 def describe(predictor: Predictor) -> str:
     """Which network answers, what it was trained on and its accuracy there; then its labels."""
     info = predictor.info
+    path = Path(info["path"])
+    path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     return (
-        f"network: {info['path']} ({ATTENTIONS[predictor.fan.at_type]}, {trained_on(info)}; {accuracy(info)}; "
+        f"network: {path} ({ATTENTIONS[predictor.fan.at_type]}, {trained_on(info)}; {accuracy(info)}; "
         f"{predictor.image_size} x {predictor.image_size} pixels)\n"
         f"labels: {', '.join(predictor.labels)}"
     )

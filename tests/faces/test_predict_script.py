@@ -217,6 +217,118 @@ def test_a_video_becomes_an_answer_a_figure_a_curve_and_a_video(
     assert pictures[5][:8, :8].mean() < 60  # the running expression's dark field
 
 
+@pytest.fixture
+def pair(write_video: Callable[..., Path], scene_of: Callable[..., Image.Image], tmp_path: Path) -> Path:
+    """Ten frames of two people, the second one in the last five only."""
+    scenes = [scene_of((0, 10, 15, 112), *([(1, 150, 20, 90)] if n >= 5 else []), size=(256, 144)) for n in range(10)]
+    return write_video(tmp_path / "videos" / "pair.mp4", scenes)
+
+
+def test_everybody_is_answered_drawn_and_written_with_a_number(
+    pair: Path, tmp_path: Path, ask: Callable[..., Said]
+) -> None:
+    av = pytest.importorskip("av")
+    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
+    table, frames, drawn = tmp_path / "a.csv", tmp_path / "f.csv", tmp_path / "drawn.mp4"
+    _, out, _ = ask(pair, "--no-figure")
+    assert "(10 frames, 10 with a face, main person; 1 other person: --people all)" in out
+    status, out, err = ask(pair, "--people", "all", "--csv", table, "--csv-frames", frames, "--annotate", drawn)
+    assert (status, err) == (0, "")
+    assert f"{pair}: 2 people (10 frames)" in out
+    assert "  person 2: " in out and "(0.50 to 0.90 s, 5 frames, box " in out
+    rows = list(csv.DictReader(table.open(encoding="utf-8")))
+    assert [(row["person"], row["start"], row["end"]) for row in rows] == [
+        *(("1", "0.000", "0.900"), ("2", "0.500", "0.900"))
+    ]
+    assert 150 <= float(rows[1]["left"]) < float(rows[1]["right"]) <= 240
+    lines = list(csv.DictReader(frames.open(encoding="utf-8")))
+    assert [line["person"] for line in lines] == ["1"] * 10 + ["2"] * 5
+    assert [line["time"] for line in lines[10:]] == ["0.5000", "0.6000", "0.7000", "0.8000", "0.9000"]
+    assert sum(float(line["weight"]) for line in lines[10:]) == pytest.approx(1, abs=1e-4)
+    assert all(sum(float(line[name]) for name in AFEW) == pytest.approx(1, abs=1e-4) for line in lines)
+    written = {path.name for path in (tmp_path / "predictions").iterdir() if path.is_file()}
+    assert written == {"pair.png", "pair_person1.png", "pair_person2.png", "predictions.html"}
+
+    def of_color(picture: np.ndarray, color: tuple[int, int, int]) -> int:
+        return int((np.abs(picture.astype(int) - color).max(axis=2) < 40).sum())
+
+    with av.open(str(drawn)) as container:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(pictures) == 10
+    assert all(of_color(pictures[number], (0, 114, 178)) > 200 for number in (2, 7))
+    assert of_color(pictures[2], (230, 159, 0)) < 50 < of_color(pictures[7], (230, 159, 0))
+
+
+def test_a_folder_of_videos_is_answered_and_one_page_shows_all_calls(
+    clip: Path, pair: Path, tmp_path: Path, ask: Callable[..., Said]
+) -> None:
+    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
+    (tmp_path / "videos" / "clip.mp4").write_bytes(clip.read_bytes())
+    status, out, _ = ask(clip)
+    assert status == 0 and f"page: {tmp_path / 'predictions' / 'predictions.html'}" in out
+    status, out, _ = ask(tmp_path / "videos", "--fps", 5)
+    assert status == 0 and f"{tmp_path / 'videos' / 'clip.mp4'}: " in out and f"{pair}: " in out
+    figures = {path.name for path in (tmp_path / "predictions").glob("*.png")}
+    assert figures == {"clip.png", "videos_clip.png", "pair.png"}
+    page = (tmp_path / "predictions" / "predictions.html").read_text(encoding="utf-8")
+    assert page.count("<article") == 3 and page.count(">clip.mp4</h3>") == 2
+    assert f"in {tmp_path / 'videos'}" in page and 'name="folder"' in page
+    assert all(f'href="{name}"' in page for name in figures)
+    assert "0.20 s" in page and "data:image/jpeg;base64," in page and "://" not in page
+
+
+def test_an_annotated_video_keeps_its_sound(
+    write_video: Callable[..., Path], crops: Path, tmp_path: Path, ask: Callable[..., Said]
+) -> None:
+    """AAC is copied into .mp4; PCM is encoded anew."""
+    av = pytest.importorskip("av")
+    tone = (np.sin(np.arange(44_100) / 20) * 8000).astype(np.int16)[None]  # a second
+    for codec, suffix in (("aac", ".mp4"), ("pcm_s16le", ".mkv")):
+        video = tmp_path / f"{codec}{suffix}"
+        with av.open(str(video), "w") as container:
+            stream, sound = container.add_stream("mpeg4", rate=10), container.add_stream(codec, rate=44_100)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            sound.layout = "mono"
+            for number in range(10):
+                picture = np.full((48, 64, 3), 20 * number, dtype=np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode())
+            frame = av.AudioFrame.from_ndarray(tone, format="s16", layout="mono")
+            frame.sample_rate = 44_100
+            for part in av.AudioResampler(sound.format, "mono", 44_100, 1024).resample(frame):
+                container.mux(sound.encode(part))
+            container.mux(sound.encode())
+        drawn = tmp_path / f"{codec}_drawn.mp4"
+        status, _, err = ask(video, "--aligned", "--annotate", drawn, "--no-figure")
+        assert (status, err) == (0, "")
+        with av.open(str(drawn)) as container:
+            assert container.streams.audio[0].codec_context.name == "aac"
+            heard = np.concatenate([part.to_ndarray()[0] for part in container.decode(audio=0)])
+        assert len(heard) == pytest.approx(44_100, rel=0.1)
+        assert np.abs(heard[10_000:30_000]).mean() == pytest.approx(0.155, rel=0.15)  # 8000 / 32768 * 2 / pi
+        with av.open(str(drawn)) as container:
+            assert sum(1 for _ in container.decode(video=0)) == 10
+
+
+@pytest.mark.parametrize(
+    "flags", [("--help",), ("--window", "0"), ("nowhere.mp4",), ("README.md", "--csv", "no/a.csv")]
+)
+def test_mistakes_are_found_before_torch_is_imported(flags: tuple[str, ...]) -> None:
+    program = f"""
+import sys
+import Predict_Video
+from Code.common.commandline import run_script
+sys.argv = ["Predict_Video.py", *{flags!r}]
+try:
+    run_script(Predict_Video.main)
+except SystemExit:
+    pass
+sys.exit("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=Path(Predict_Video.__file__).parent, timeout=60)
+    assert done.returncode == 0
+
+
 def test_a_stream_is_answered_live_and_a_missing_camera_is_named(
     clip: Path, tmp_path: Path, ask: Callable[..., Said]
 ) -> None:

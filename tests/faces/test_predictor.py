@@ -1,7 +1,8 @@
-"""As a library: the network's answer, the main person, windows of time, the default checkpoint."""
+"""As a library: what it takes, the network's answer, one person and all, windows of time, the default checkpoint."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import torch
 from PIL import Image
 
 from Code import Predictor
+from Code.common.errors import MissingExtraError
 from Code.data.clips import DataError
 from Code.data.loaders import read_image
 from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes, align_face
 from Code.faces.detect import Detector
-from Code.faces.prediction import windows
+from Code.faces.prediction import crops_of, row_columns, windows
 from Code.network.fan import FAN
 from Code.network.pretrained import (
     CheckpointError,
@@ -128,6 +130,124 @@ def test_main_person_is_found_followed_and_cut_out_as_the_network_knows_faces(
         Image.fromarray(crop).save(tmp_path / "crops" / f"{number}.png")
     same = predictor(tmp_path / "crops", aligned=True)
     assert answer.probabilities == pytest.approx(same.probabilities, abs=1e-5)
+
+
+def test_everybody_gets_an_answer_of_their_own(checkpoints: dict[str, tuple[Path, FAN]], scene: Path) -> None:
+    predictor = Predictor(checkpoints["fan"][0], "cpu", people="all")
+    first, second = predictor(scene)
+    assert [(each.person, each.num_people) for each in (first, second)] == [(1, 2), (2, 2)]
+    assert first.track != second.track
+    assert second.frames == ("5.png", "6.png", "7.png")
+    np.testing.assert_allclose((second.box[:2] + second.box[2:]) / 2, [240, 110], atol=25)
+    main = predictor(scene, people="main")
+    assert main.person == 1 and main.num_people == 2
+    assert main.probabilities == pytest.approx(first.probabilities, abs=1e-6)
+    with torch.inference_mode():
+        features = torch.from_numpy(second.features)
+        expected = checkpoints["fan"][1].attend(features[None]).logits[0].softmax(dim=0)
+    np.testing.assert_allclose([second.probabilities[name] for name in AFEW], expected, atol=1e-5)
+    together = crops_of([first, second], [[0, 6], [2]])
+    np.testing.assert_array_equal(together[0], first.crops([0, 6]))
+    np.testing.assert_array_equal(together[1], second.crops([2]))
+
+
+def test_frames_in_memory_are_answered_as_files_are(
+    checkpoints: dict[str, tuple[Path, FAN]], scene: Path, crops: Path
+) -> None:
+    predictor = Predictor(checkpoints["fan"][0], "cpu")
+    frames = np.stack([np.asarray(Image.open(scene / f"{number}.png").convert("RGB")) for number in range(8)])
+    of_files = predictor(scene)
+    for given in (frames, frames / 255.0, (frames / 255.0).astype(np.float32)):
+        answer = predictor(given)
+        assert answer.probabilities == pytest.approx(of_files.probabilities, abs=1e-6)
+        np.testing.assert_array_equal(answer.crops([3]), of_files.crops([3]))
+    assert predictor(frames[0]).num_frames == 1
+    picture = Image.open(crops / "0.png")
+    assert [each.path for each in predictor([crops, np.asarray(picture), picture], aligned=True)] == [
+        *(str(crops), "array", "array")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (np.full((4, 4, 3), 255.0), r"a float array with values from 255 to 255; expected \[0, 1\]"),
+        (np.full((4, 4, 3), -0.1), r"expected \[0, 1\]"),
+        (np.full((4, 4, 3), np.nan), r"expected \[0, 1\]"),
+        (np.zeros((4, 4, 3), dtype=np.int64), "an array of int64; expected uint8"),
+        (np.zeros((4, 4), dtype=np.uint8), r"shape \[4, 4\]; expected \[H, W, 3\] or \[T, H, W, 3\]"),
+        (np.zeros((0, 4, 4, 3), dtype=np.uint8), "expected"),
+    ],
+)
+def test_arrays_that_are_no_pictures_are_refused(
+    array: np.ndarray, says: str, checkpoints: dict[str, tuple[Path, FAN]]
+) -> None:
+    with pytest.raises(DataError, match=says):
+        Predictor(checkpoints["fan"][0], "cpu")(array, aligned=True)
+
+
+def test_lists_and_folders_answer_each_clip(
+    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, write_video: Callable[..., Path], tmp_path: Path
+) -> None:
+    pictures = [Image.open(crops / f"{number}.png").resize((48, 48)) for number in range(3)]
+    for name in ("b/2.mp4", "b/1.mp4", "a.mkv"):
+        write_video(tmp_path / "videos" / name, pictures)
+    (tmp_path / "videos" / "about.txt").write_text("no video")
+    predictor = Predictor(checkpoints["fan"][0], "cpu")
+    answers = predictor(tmp_path / "videos", aligned=True)
+    assert [Path(each.path).relative_to(tmp_path / "videos").as_posix() for each in answers] == [
+        *("a.mkv", "b/1.mp4", "b/2.mp4")
+    ]
+    assert predictor(sorted((tmp_path / "videos" / "b").glob("*.mp4")), aligned=True)[1].path == answers[2].path
+    with pytest.raises(DataError, match="nowhere"):
+        predictor([crops, tmp_path / "nowhere"], aligned=True)
+    with pytest.warns(UserWarning, match=r"nowhere: no such file"):
+        (only,) = predictor([tmp_path / "nowhere", crops], aligned=True, errors="warn")
+    assert only.path == str(crops)
+
+
+def test_an_answers_frames_are_a_table(checkpoints: dict[str, tuple[Path, FAN]], scene: Path) -> None:
+    pytest.importorskip("pandas", reason="a table needs pandas")
+    answer = Predictor(checkpoints["fan"][0], "cpu")(scene)
+    table = answer.to_frame()
+    assert list(table.columns) == row_columns(AFEW)
+    assert list(table["frame"]) == list(answer.frames) and set(table["person"]) == {1} and table["time"].isna().all()
+    np.testing.assert_array_equal(table[["left", "top", "right", "bottom"]], answer.boxes)
+    np.testing.assert_allclose(table["weight"], answer.weights)
+    with torch.inference_mode():  # a frame by itself is a clip of one frame
+        alone = checkpoints["fan"][1].attend(torch.from_numpy(answer.features[4])[None, None]).logits[0].softmax(dim=0)
+    np.testing.assert_allclose(table.loc[4, list(AFEW)].astype(float), alone, atol=1e-5)
+
+
+def test_a_table_without_pandas_says_what_to_install(
+    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Predictor(checkpoints["fan"][0], "cpu")(crops, aligned=True)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtraError, match=r"pip install -r requirements-pandas\.txt"):
+        answer.to_frame()
+
+
+def test_answers_are_short_to_read_and_record_no_gradients(
+    checkpoints: dict[str, tuple[Path, FAN]], crops: Path
+) -> None:
+    path = checkpoints["fan"][0]
+    predictor = Predictor(path, "cpu")
+    assert repr(predictor) == f"Predictor('{path}': relation-attention, 7 labels, 40 x 40 pixels, cpu)"
+    answer = predictor(crops, aligned=True)
+    share = round(100 * answer.probabilities[answer.expression])
+    assert repr(answer) == f"Prediction('{crops}': {answer.expression} {share} %, 5 of 5 frames)"
+    assert not any(weight.requires_grad for weight in predictor.fan.parameters())
+    assert not predictor.fan(as_clip(crops, grey=False)).logits.requires_grad
+
+
+def test_torch_hub_loads_a_network_and_a_predictor(checkpoints: dict[str, tuple[Path, FAN]], crops: Path) -> None:
+    project, path = str(Path(__file__).parents[2]), checkpoints["fan"][0]
+    fan = torch.hub.load(project, "fan", source="local", checkpoint=str(path))
+    assert fan.info["labels"] == AFEW and not fan.training
+    assert torch.equal(fan.pred_fc2.weight, checkpoints["fan"][1].pred_fc2.weight)
+    predictor = torch.hub.load(project, "predictor", source="local", checkpoint=str(path), device="cpu")
+    assert predictor(crops, aligned=True).labels == AFEW
 
 
 def test_windows_answer_as_the_network_does_on_their_frames(
