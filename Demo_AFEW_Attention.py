@@ -157,9 +157,10 @@ def build_parser() -> argparse.ArgumentParser:
     folds.add_argument("--seeds", type=seed, nargs="+", metavar="N", help="repeat with each: mean, deviation, range")
     folds.add_argument(
         "--select-on",
-        choices=("val", "heldout"),
+        choices=("val", "heldout", "last"),
         default="val",
-        help="which clips choose the best epoch: those evaluated, as papers do, or a tenth of training's persons",
+        help="which clips choose the best epoch: those evaluated, as papers do, or a tenth of training's persons; "
+        "last: no choice, the last epoch counts",
     )
     data.add_argument("--skip-empty", action="store_true", help="leave out clips without frames, and count them")
 

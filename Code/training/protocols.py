@@ -26,7 +26,8 @@ class Protocol:
         samples_per_clip: per epoch; None draws one sample per frame of the training set.
         freeze_backbone: features are computed once, and only the head is trained.
         image_size: input side in pixels if the starting checkpoint does not name one.
-        select_on: the clips that choose the best epoch: "val", those evaluated, or "heldout", a tenth of training's.
+        select_on: the clips that choose the best epoch: "val", those evaluated, or "heldout", a tenth of training's;
+            "last": no choice, the last epoch counts as the best.
         data: the clips to read. `Code.training.datasets.resolve` fills it in.
     """
 

@@ -28,7 +28,11 @@ from Code.training.protocols import ATTENTIONS, Protocol
 from Code.training.run_folder import LAST, Run, check_room, checkpoint_bytes, fold_suffix, newest_best, newest_whole
 from Code.training.trainer import Training, conclude, decay_after, per_step, refuse_foreign, run_training, write_outcome
 
-SELECTED = {"val": "best on the evaluated split", "heldout": "best on clips held out of training"}
+SELECTED = {
+    "val": "best on the evaluated split",
+    "heldout": "best on clips held out of training",
+    "last": "last, none chosen",
+}
 
 
 def evaluate_checkpoint(args: argparse.Namespace) -> Path:
@@ -193,6 +197,8 @@ def train(args: argparse.Namespace, into: Path | None = None, *, check_images: b
     results = conclude(run, model, judged, compute, about=about_results(protocol))
     run.close()
     whole = "" if fold is None else f" of fold {fold} of {protocol.data.num_folds} alone"
+    if protocol.select_on == "last":
+        results = {"best": results["best"]}  # the last epoch, too
     for which, metrics in results.items():
         note = SELECTED[protocol.select_on] if which == "best" else "last"
         print(f"epoch {metrics['epoch']} ({note}){whole}: {summary(metrics)}")

@@ -246,7 +246,8 @@ def run_epoch(
         line["val_attention_correlation"] = metrics["attention_correlation"]
     training.metrics = metrics
     training.lines.append(line)
-    if not training.best or metrics["accuracy"] > training.best["accuracy"]:
+    better = not training.best or metrics["accuracy"] > training.best["accuracy"]
+    if better or training.protocol.get("select_on") == "last":
         training.best = {"epoch": epoch, "accuracy": metrics["accuracy"]}
         run.save("best.pth", training.payload(epoch, metrics, resumable=False))
     run.log(line)

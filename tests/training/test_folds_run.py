@@ -196,3 +196,12 @@ def test_folds_and_seeds_together(call, sample, tmp_path):
     pooled = [read_json(folder / f"seed-{seed}" / "results.json")["last"]["accuracy"] for seed in (0, 1)]
     assert read_json(folder / "summary.json")["last"]["accuracy"]["values"] == pooled
     assert "2 folds pooled, 2 seeds, 21 clips" in outcome.out
+
+
+def test_the_last_epoch_counts_where_none_is_to_be_chosen(call, sample, tmp_path):
+    flags = *sample_flags(sample), *TINY, "--lr", "0.5", "--epochs", "3", "--select-on", "last"
+    outcome = call(script, *flags, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    results = read_json(only_run(tmp_path) / "results.json")
+    assert results["best"] == results["last"] and results["last"]["epoch"] == 3
+    assert results["selected_on"] == "last, none chosen" and outcome.out.count("epoch 3 (last, none chosen)") == 1
