@@ -37,19 +37,11 @@ from Code.common.commandline import (
     seed,
 )
 from Code.common.errors import UsageError
-from Code.common.machine import keep_freed_memory
 from Code.data.composed.plan import DISTRACTORS
-from Code.results.report import write_report
-from Code.results.run_figures import write_figures
-from Code.training.datasets import resolve, write_folds
-from Code.training.distributed import processes
-from Code.training.doctor import check_data
-from Code.training.folds import is_series, train_all
-from Code.training.frames import CACHES
-from Code.training.launch import remember_flags, restarted_run, restore_arguments, resume_command
-from Code.training.protocols import ATTENTIONS, PROTOCOLS
-from Code.training.run import evaluate_checkpoint, train
-from Code.training.stopping import listening
+from Code.network import attention_titles
+from Code.training.datasets import check_paths, resolve, write_folds
+from Code.training.launch import parse, resume_command
+from Code.training.protocols import PROTOCOLS
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -66,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--at_type",
         "--attention",
         type=int,
-        choices=sorted(ATTENTIONS),
+        choices=attention_titles(),
         help="0 self-attention, 1 self + relation, 2 none: score fusion (default: 1; with -e the checkpoint's)",
     )
     what.add_argument("-e", "--evaluate", action="store_true", help="evaluate a trained network, train nothing")
@@ -175,6 +167,15 @@ def build_parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="the head alone learns, on features computed once: minutes on a CPU (sample, composed: yes, others: no)",
     )
+    recipe.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="a classification network of torchvision, as resnet50 (default: that of the starting weights, resnet18)",
+    )
+    recipe.add_argument(
+        "--augmentation", default="flip", metavar="NAME", help="of training clips: flip, none, or one of your own"
+    )
+    recipe.add_argument("--loss", default="cross-entropy", metavar="NAME", help="cross-entropy, or one of your own")
     recipe.add_argument("--epochs", type=positive, metavar="N", help="(afew: 180)")
     recipe.add_argument("--lr", "--learning-rate", type=from_zero, metavar="RATE", help="of SGD (afew: 4e-6)")
     recipe.add_argument("--momentum", type=from_zero, metavar="M", help="of SGD (0.9)")
@@ -205,7 +206,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     machine.add_argument(
         "--cache",
-        choices=CACHES,
+        choices=("auto", "none", "disk", "device"),
         default="auto",
         help="frames: none decoded when needed; disk decoded once, into a file; device in the GPU's memory",
     )
@@ -241,35 +242,57 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def check_files(args: argparse.Namespace) -> None:
+    """Looks for the checkpoints that the flags name; the data is looked for by `check_paths`."""
+    if args.checkpoint and not args.checkpoint.exists():
+        raise UsageError(
+            f"--checkpoint {args.checkpoint}: no such file; a trained FAN is model/<run>/best.pth, written by "
+            "`python Demo_AFEW_Attention.py`"
+        )
+    if args.pretrained and args.pretrained.lower() != "none" and not Path(args.pretrained).exists():
+        raise UsageError(
+            f"--pretrained {args.pretrained}: no such file; see pretrain_model/README.md, or start without: "
+            "--pretrained none"
+        )
+
+
 def main() -> int:
-    """Entry point; returns the exit status."""
-    parser = build_parser()
-    args = parser.parse_args()
-    args.resume = args.resume or restarted_run(args)
-    if args.resume:
-        restore_arguments(args, parser)
-    remember_flags(args, parser)
+    """Checks the command line and the files it names, then imports torch, which takes seconds."""
+    args = parse(build_parser())
     if args.json and not args.check:
         raise UsageError("--json: only goes with --check")
+    check_files(args)
+    protocol = None if args.evaluate else resolve(args)  # -e: what its checkpoint was trained on
+    if protocol and not args.check:
+        check_paths(protocol)
+
+    from Code.common.machine import keep_freed_memory
+    from Code.results.report import write_report
+    from Code.results.run_figures import write_figures
+    from Code.training.distributed import processes
+    from Code.training.doctor import check_data
+    from Code.training.folds import is_series, train_all
+    from Code.training.run import evaluate_checkpoint, train
+    from Code.training.stopping import listening
+
     if args.check:
         return check_data(args)
     keep_freed_memory()
     with listening(), processes(args.device) as world:
-        if args.evaluate:
+        if protocol is None:
             folder = evaluate_checkpoint(args)
+        elif args.write_folds:
+            print(write_folds(protocol, args.write_folds))
+            return 0
+        elif is_series(args, protocol):
+            print(f"see {train_all(args, protocol, after_run=write_report) / 'summary.md'}")
+            return 0
         else:
-            protocol = resolve(args)
-            if args.write_folds:
-                print(write_folds(protocol, args.write_folds))
-                return 0
-            if is_series(args, protocol):
-                print(f"look at: {train_all(args, protocol, after_run=write_report) / 'summary.md'}")
-                return 0
-            folder = train(args)
+            folder = train(args, protocol)
         if world.is_main:
             if args.figures:
                 print(f"figures: {write_figures(folder, args.figures)}")
-            print(f"look at: {write_report(folder, progress=True)}")
+            print(f"see {write_report(folder, progress=True)}")
     return 0
 
 

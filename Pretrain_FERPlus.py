@@ -14,9 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-
-import torch
-import torch.nn.functional as F
+from typing import TYPE_CHECKING, Any
 
 from Code.common.commandline import (
     add_device,
@@ -29,31 +27,19 @@ from Code.common.commandline import (
     seed,
     share,
 )
-from Code.common.conventions import FERPLUS_LABELS
+from Code.common.conventions import FERPLUS_LABELS, IMAGE_SIZE
 from Code.common.errors import UsageError
-from Code.common.machine import keep_freed_memory
-from Code.data.augment import FaceAugmentation, PlainFrames
-from Code.data.loaders import ArrayStore, EvaluationBatches, FrameTable, TrainingBatches
-from Code.data.readers.ferplus import LABEL_MODES, FERPlusSplit, plurality_table, read_ferplus, table_of
-from Code.network.fan import SCORE_FUSION
-from Code.network.pretrained import FERPLUS_FILE, load_fan, save_atomically, seeded_model, to_published
-from Code.network.weights import PUBLISHED_SIZE, start_from
-from Code.results.report import write_report
-from Code.training.compute import Compute, choose_compute
-from Code.training.engine import Judged, judge, summary
-from Code.training.launch import (
-    MACHINE_FLAGS,
-    remember_flags,
-    remember_folder,
-    restarted_run,
-    restore_arguments,
-    resume_command,
-)
-from Code.training.run_folder import LAST, Run, check_room, checkpoint_bytes, newest_whole
-from Code.training.stopping import listening
-from Code.training.trainer import Training, averaged, conclude, load_weights, one_cycle, per_step, run_training
+from Code.data.readers.ferplus import LABEL_MODES
+from Code.training.launch import MACHINE_FLAGS, parse, resume_command
+
+if TYPE_CHECKING:  # imported in the functions: torch takes seconds, and `--help` shall not
+    from Code.data.readers.ferplus import FERPlusSplit
+    from Code.network.fan import FAN
+    from Code.training.compute import Compute
+    from Code.training.engine import EvaluationSplit
 
 MS1M_FILE = Path("pretrain_model/Resnet18_MS1M_pytorch.pth.tar")
+FERPLUS_FILE = Path("pretrain_model/Resnet18_FER+_pytorch.pth.tar")
 DATASET = "ferplus"
 
 
@@ -80,7 +66,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PATH|none",
         help=f"weights to start from: ImageNet, MS-Celeb-1M or FER+ (default: {MS1M_FILE} if it is there, else none)",
     )
-    start.add_argument("--image-size", type=image_side, default=PUBLISHED_SIZE, metavar="PIXELS", help="input side")
+    start.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="a classification network of torchvision, as resnet50 (default: that of the weights, or resnet18)",
+    )
+    start.add_argument("--image-size", type=image_side, default=IMAGE_SIZE, metavar="PIXELS", help="input side")
     start.add_argument(
         "--small-size",
         type=count,
@@ -110,14 +101,17 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--half", action="store_true", help="write half precision (22 MB instead of 45)")
     run.add_argument("--output", type=Path, default=Path("model"), metavar="DIR", help="where the run's folder goes")
     run.add_argument(
-        "--resume", type=Path, metavar="RUN", help="go on with a run's folder where it was left; it ends the same"
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="resume a run, by its folder; it ends as if it had not been interrupted",
     )
     run.add_argument(
         "--checkpoint-every",
         type=from_zero,
         default=15.0,
         metavar="MINUTES",
-        help="save inside long epochs too, to go on from there; fractions allowed, 0: only at their ends",
+        help="save inside long epochs too; fractions allowed, 0: only after each epoch",
     )
     add_device(run)
     run.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="of the backbone")
@@ -127,52 +121,84 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def multitarget_loss(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-    """-log of the most probable of an image's labels (FER+ paper, multi-label learning): any of them will do."""
-    allowed = logits.log_softmax(dim=1).masked_fill(shares <= 0, -torch.inf)
-    return -allowed.amax(dim=1).mean()
+def images_split(split: FERPlusSplit, size: int, labels: str = "majority") -> EvaluationSplit:
+    """Images to evaluate at an input side, in pixels; `labels` as in `evaluation_table`."""
+    from Code.data.augment import PlainFrames
+    from Code.data.loaders import EvaluationBatches
+    from Code.data.readers.ferplus import plurality_table, table_of
+    from Code.training.engine import EvaluationSplit
+
+    table, store = plurality_table(split) if labels == "plurality" else table_of(split, labels)
+    return EvaluationSplit(EvaluationBatches(table, store, batch_frames=256), PlainFrames(size))
 
 
-def judged_images(table_and_store: tuple[FrameTable, ArrayStore], size: int) -> Judged:
-    """A split to evaluate at an input side."""
-    return Judged(EvaluationBatches(*table_and_store, batch_frames=256), PlainFrames(size))
+def report_test(model: FAN, splits: dict[str, FERPlusSplit], size: int, compute: Compute) -> None:
+    """Prints the accuracy on the private test, as published with a majority label, and for every image."""
+    from Code.training.engine import evaluate_split, summary
 
-
-def report_test(model: torch.nn.Module, splits: dict[str, FERPlusSplit], size: int, compute: Compute) -> None:
-    """Prints the private test as the field reports it, and with images of no majority included."""
     test = splits["PrivateTest"]
-    metrics, _ = judge(model, judged_images(table_of(test, "majority"), size), compute)  # type: ignore[arg-type]
+    metrics, _ = evaluate_split(model, images_split(test, size), compute)
     print(f"private test, majority label, 8 classes: {summary(metrics)}")
     for label, recall in zip(FERPLUS_LABELS, metrics["per_class_recall"], strict=True):
         print(f"  recall {label:<10} " + ("-" if recall is None else f"{100 * recall:5.1f} %"))
     print("  confusion (rows true): " + " ".join(str(row) for row in metrics["confusion"]))
-    metrics, _ = judge(model, judged_images(plurality_table(test), size), compute)  # type: ignore[arg-type]
+    metrics, _ = evaluate_split(model, images_split(test, size, "plurality"), compute)
     print(f"private test, most voted label, no majority needed: {summary(metrics)}")
 
 
 def evaluate_file(args: argparse.Namespace, compute: Compute) -> int:
-    """`-e`: a file of the published format on the private test."""
+    """`-e`: evaluates a file of the published format on the private test."""
+    import torch
+
+    from Code.data.readers.ferplus import read_ferplus
+    from Code.network.pretrained import load_fan
+
     fan, info = load_fan(args.checkpoint or FERPLUS_FILE)
     if tuple(info["labels"]) != FERPLUS_LABELS:
         raise UsageError(f"--checkpoint {info['path']}: its labels are {', '.join(info['labels'])}, not those of FER+")
     size = info["image_size"]
-    print(f"{info['path']}: {info['kind']}, {size} x {size} pixels")
+    print(f"{info['path']}: {info['kind']}, {info['backbone']}, {size} x {size} pixels")
     fan.to(compute.device, memory_format=torch.channels_last)
     report_test(fan, read_ferplus(args.data_root), size, compute)
     return 0
 
 
 def train(args: argparse.Namespace, compute: Compute) -> int:
-    """Trains, measures and writes the file."""
+    """Trains, evaluates and writes the file."""
+    import torch
+
+    from Code.data.augment import FaceAugmentation, PlainFrames
+    from Code.data.loaders import TrainingBatches
+    from Code.data.readers.ferplus import read_ferplus, table_of
+    from Code.network.attention import ScoreFusion
+    from Code.network.checkpoints import save_atomically
+    from Code.network.pretrained import load_fan
+    from Code.network.weights import start_from
+    from Code.results.report import write_report
+    from Code.training.launch import plain, remember_folder
+    from Code.training.losses import any_label, cross_entropy
+    from Code.training.run_folder import LAST, Run, check_room, checkpoint_bytes, newest_whole
+    from Code.training.trainer import Training, averaged, conclude, load_weights, one_cycle, per_step, run_training
+
     splits = read_ferplus(args.data_root)
     table, store = table_of(splits["Training"], args.label_mode)
     print(f"FER+: {len(table)} training images by label mode {args.label_mode}, of {len(splits['Training'].names)}")
     shares = table.targets
 
-    model = seeded_model(SCORE_FUSION, len(FERPLUS_LABELS), args.seed, dropout=args.dropout)
     pretrained = args.pretrained or (str(MS1M_FILE) if MS1M_FILE.exists() else "none")
-    _, message = start_from(model, None if pretrained.lower() == "none" else Path(pretrained), args.image_size)
-    print(message)
+    start = start_from(
+        None if pretrained.lower() == "none" else Path(pretrained),
+        ScoreFusion.at_type,
+        FERPLUS_LABELS,
+        seed=args.seed,
+        backbone=args.backbone,
+        dropout=args.dropout,
+        with_head=False,
+    )
+    model = start.fan
+    for size in {args.image_size, args.small_size or args.image_size}:
+        model.backbone.check_image_size(size)
+    print(f"{start.message}; backbone {model.backbone.name}")
     model.to(compute.device, memory_format=torch.channels_last)
 
     batches = TrainingBatches(table, store, num_frames=1, batch_size=args.batch_size, seed=args.seed)
@@ -200,11 +226,10 @@ def train(args: argparse.Namespace, compute: Compute) -> int:
     def size_of(epoch: int) -> int:
         return transform(epoch).size
 
-    valid = judged_images(table_of(splits["PublicTest"], "majority"), args.image_size)
     training = Training(
         model=model,
         train=batches,
-        val=valid,
+        val=images_split(splits["PublicTest"], args.image_size),
         optimizer=optimizer,
         scheduler=scheduler,
         compute=compute,
@@ -215,7 +240,7 @@ def train(args: argparse.Namespace, compute: Compute) -> int:
         image_size=args.image_size,
         dataset=DATASET,
         protocol={"label_mode": args.label_mode},
-        loss_function=multitarget_loss if args.label_mode == "multitarget" else F.cross_entropy,
+        loss_function=any_label if args.label_mode == "multitarget" else cross_entropy,
         average=averaged(model, args.average) if args.average else None,
         before_epoch=draw_labels if args.label_mode == "probability" else None,
         print_freq=args.print_freq,
@@ -223,34 +248,35 @@ def train(args: argparse.Namespace, compute: Compute) -> int:
         checkpoint_every=args.checkpoint_every,
     )
     check_room(args.resume or args.output, checkpoint_bytes(model) * (2 if args.average else 1))
-    run = Run(args.resume) if args.resume else Run.create(args.output, DATASET, SCORE_FUSION)
+    run = Run(args.resume) if args.resume else Run.create(args.output, DATASET, ScoreFusion.at_type)
     run.clear_leftovers()
     if (run.folder / LAST).is_file():
         training.resume(newest_whole(run.folder))
     elif not args.resume:
-        run.write_arguments(args, {}, compute)
+        run.write_arguments(plain(args), {}, compute)
     run.begin_log(training.lines)
     remember_folder(run.folder)
     run_training(training, run)
 
-    test = judged_images(table_of(splits["PrivateTest"], "majority"), args.image_size)
-    conclude(run, model, test, compute)
-    # The last epoch is what is exported: the schedule has run out there, and no split chose it.
+    conclude(training, run, images_split(splits["PrivateTest"], args.image_size))
+    # The last epoch is exported: the learning rate has come down there, and no split chose it.
     checkpoint = load_weights(model, run.folder / "last.pth")
     save_atomically(published_file(model, args, checkpoint["epoch"], checkpoint["metrics"]), args.export)
     print(f"wrote {args.export}; everything else is in {run.folder}")
     fan, _ = load_fan(args.export)
     report_test(fan.to(compute.device, memory_format=torch.channels_last), splits, args.image_size, compute)
     run.close()
-    print(f"look at: {write_report(run.folder)}")
+    print(f"see {write_report(run.folder)}")
     return 0
 
 
-def published_file(model: torch.nn.Module, args: argparse.Namespace, epoch: int, metrics: dict) -> dict:
-    """The published format (`state_dict` behind `module.`, `fc` of 8), and what the file is besides."""
+def published_file(model: FAN, args: argparse.Namespace, epoch: int, metrics: dict[str, Any]) -> dict[str, Any]:
+    """The published format (`state_dict` behind `module.`, with the backbone's own classifier) and its origin."""
+    from Code.network.weights import to_published
+
     return {
-        "state_dict": to_published(model, half=args.half),  # type: ignore[arg-type]
-        "arch": "resnet18",
+        "state_dict": to_published(model, half=args.half),
+        "arch": model.backbone.name,
         "epoch": epoch,
         "best_prec1": 100 * metrics["accuracy"],
         "labels": list(FERPLUS_LABELS),
@@ -266,12 +292,12 @@ def published_file(model: torch.nn.Module, args: argparse.Namespace, epoch: int,
 
 def main() -> int:
     """Entry point; returns the exit status."""
-    parser = build_parser()
-    args = parser.parse_args()
-    args.resume = args.resume or restarted_run(args)
-    if args.resume:
-        restore_arguments(args, parser)
-    remember_flags(args, parser)
+    args = parse(build_parser())
+
+    from Code.common.machine import keep_freed_memory
+    from Code.training.compute import choose_compute
+    from Code.training.stopping import listening
+
     keep_freed_memory()
     compute = choose_compute(args.device, args.precision)
     with listening():

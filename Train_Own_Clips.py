@@ -30,16 +30,10 @@ from Code.data.clips import DataError
 from Code.data.readers.plainlist import parse_plain_list
 from Code.data.split import SHARE, between
 from Code.faces.inputs import Job, find_jobs
-from Code.network.fan import SCORE_FUSION
-from Code.network.pretrained import (
-    FERPLUS_FILE,
-    SHIPPED_FILE,
-    CheckpointError,
-    find_checkpoint,
-    load_fan,
-    read_checkpoint,
-)
-from Code.training.protocols import ATTENTIONS
+from Code.network.attention import HEADS
+from Code.network.checkpoints import CheckpointError, read_checkpoint
+from Code.network.pretrained import find_checkpoint, load_fan
+from Code.network.weights import FERPLUS_FILE, SHIPPED_FILE
 
 SHIPPED_FAN = PROJECT / "pretrain_model" / "FAN_FER+_composed.pth"
 # A head on a fixed backbone: 48 epochs, as on the generated sample, of at least 400 samples.
@@ -104,12 +98,12 @@ def start_of(given: Path | None) -> tuple[Path, int, str]:
         _, info = load_fan(path)
     except CheckpointError:  # a face network that tells no expressions, say
         return path, 1, f"start: {path} (a backbone; the attention is learnt from your clips alone)"
-    if info["at_type"] == SCORE_FUSION:
+    if not HEADS[info["at_type"]].weighs_frames:
         return path, 1, f"start: {path} (a frame classifier's backbone; the attention is learnt from your clips alone)"
     return (
         path,
         info["at_type"],
-        f"start: {path} (a FAN with {ATTENTIONS[info['at_type']]}, of {len(info['labels'])} classes)",
+        f"start: {path} (a FAN with {HEADS[info['at_type']].title}, of {len(info['labels'])} classes)",
     )
 
 

@@ -41,20 +41,13 @@ from Code.data.loaders import (  # noqa: E402
     TrainingBatches,
 )
 from Code.data.readers.ferplus import read_ferplus  # noqa: E402
-from Code.network.fan import FAN  # noqa: E402
-from Code.network.pretrained import (  # noqa: E402
-    SHIPPED_FILE,
-    load_fan,
-    seeded_model,
-)
+from Code.network.fan import FAN, FeatureFAN  # noqa: E402
+from Code.network.pretrained import load_fan  # noqa: E402
+from Code.network.weights import SHIPPED_FILE  # noqa: E402
 from Code.results.intervals import paired_difference  # noqa: E402
-from Code.training.compute import Compute, choose_compute, describe_device, versions  # noqa: E402  # noqa: E402
-from Code.training.engine import (  # noqa: E402
-    Judged,
-    judge,
-    train_one_epoch,
-)
-from Code.training.frames import FeatureStore, FirstView, Head, head_parameters  # noqa: E402
+from Code.training.compute import Compute, choose_compute, describe_device, versions  # noqa: E402
+from Code.training.engine import EvaluationSplit, evaluate_split, train_one_epoch  # noqa: E402
+from Code.training.frames import FeatureStore, PlainView  # noqa: E402
 from Code.training.trainer import decay_after, per_step  # noqa: E402
 
 LEVELS = (0, 25, 50, 75, 90)  # percent of frames that distract
@@ -62,7 +55,6 @@ NAMES = {2: "no attention (score fusion), trained", 0: "self-attention", 1: "sel
 PLAIN = "FER+ frame classifier, scores averaged"
 # Of SGD, x 0.2 after each third of the epochs: for each attention the best of 0.003 to 0.3 on validation clips.
 RATES = {2: 3e-1, 0: 3e-3, 1: 3e-3}
-HEAD = ("alpha", "beta", "pred_fc1", "pred_fc2")
 MEASURES = ("accuracy", "uar", "attention_correlation", "attention_auc")
 
 
@@ -74,11 +66,11 @@ class Clips:
         self.table.renewed = False  # the features are of one composition
         self.store, self.composer = store, composer
 
-    def judged(self) -> Judged:
+    def split(self) -> EvaluationSplit:
         courses = [self.composer.course(clip).importance for clip in range(len(self.table))]
         batches = EvaluationBatches(self.table, self.store, batch_frames=4096)
         truth = dict(zip(self.table.names, courses, strict=True))
-        return Judged(batches, FirstView(), intensities=truth, from_features=True)
+        return EvaluationSplit(batches, PlainView(), intensities=truth)
 
 
 def encoded(fan: FAN, composer: Composer, size: int, compute: Compute, file: Path) -> Clips:
@@ -99,22 +91,24 @@ def encoded(fan: FAN, composer: Composer, size: int, compute: Compute, file: Pat
 
 def trained_head(clips: Clips, at_type: int, seed: int, epochs: int, compute: Compute, file: Path) -> FAN:
     """A FAN whose head has learnt on features, or is in `file` already; its backbone is random and not to be used."""
-    model = seeded_model(at_type, len(FERPLUS_LABELS), seed)
+    torch.manual_seed(seed)
+    model = FAN(at_type, len(FERPLUS_LABELS))
     if file.is_file():
         model.load_state_dict(torch.load(file, weights_only=True), strict=False)
         return model
     length = int(clips.table.lengths[0])
     batches = TrainingBatches(clips.table, clips.store, num_frames=length, batch_size=32, seed=seed, samples_per_clip=1)
-    optimizer = torch.optim.SGD(head_parameters(model), lr=RATES[at_type], momentum=0.9, weight_decay=1e-4)
+    optimizer = torch.optim.SGD(model.head.parameters(), lr=RATES[at_type], momentum=0.9, weight_decay=1e-4)
     schedule = per_step(decay_after((epochs / 3, 2 * epochs / 3), 0.2), len(batches))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
-    scaler, head = compute.scaler(), Head(model)
+    scaler, network = compute.scaler(), FeatureFAN(model.requires_grad_(False))
+    model.head.requires_grad_(True)
     for epoch in range(1, epochs + 1):
         train_one_epoch(
-            model, batches, optimizer, scheduler, scaler,
-            compute=compute, transform=FirstView(), epoch=epoch, seed=seed, forward=head, show_progress=False,
+            network, batches, optimizer, scheduler, scaler,
+            compute=compute, transform=PlainView(), epoch=epoch, seed=seed, show_progress=False,
         )  # fmt: skip
-    weights = {name: value for name, value in model.state_dict().items() if name.split(".")[0] in HEAD}
+    weights = model.head.state_dict()
     torch.save(weights, file.with_suffix(".partial"))
     file.with_suffix(".partial").rename(file)
     return model
@@ -124,7 +118,7 @@ def measured(model: FAN, levels: dict[int, Clips], compute: Compute) -> dict[int
     """Per level the metrics, and for every clip whether it is right."""
     found = {}
     for level, clips in levels.items():
-        metrics, evaluation = judge(model, clips.judged(), compute, show_progress=False)
+        metrics, evaluation = evaluate_split(FeatureFAN(model), clips.split(), compute, show_progress=False)
         right = (evaluation.logits.argmax(dim=1) == clips.table.targets).int().tolist()
         found[level] = {**{name: metrics[name] for name in MEASURES}, "right": right}
     return found

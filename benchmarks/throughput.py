@@ -32,7 +32,8 @@ from variants import Bench, Variant  # noqa: E402
 
 from Code.common.machine import keep_freed_memory  # noqa: E402
 from Code.data.readers.folders import read_folders  # noqa: E402
-from Code.data.sample import SampleSpec, draw_sample  # noqa: E402
+from Code.data.sample import draw_sample  # noqa: E402
+from Code.data.sample.clip import SampleSpec  # noqa: E402
 from Code.training.compute import Compute, choose_compute, describe_device  # noqa: E402
 
 

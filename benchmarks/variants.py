@@ -73,14 +73,14 @@ class Bench:
             {kind: partial(measured, kind, workers) for kind in ("train", "evaluate")},
         )
 
-    def variant(self, name: str, group: str, precision: str, train: Callable, judge: Callable) -> Variant:
+    def variant(self, name: str, group: str, precision: str, train: Callable, evaluate: Callable) -> Variant:
         return Variant(
             name,
             group,
             precision,
             {
                 "train": lambda: self.timed(self.steps * BATCH * K, train),
-                "evaluate": lambda: self.timed(self.table.num_frames, judge),
+                "evaluate": lambda: self.timed(self.table.num_frames, evaluate),
             },
         )
 
@@ -116,11 +116,11 @@ class Bench:
                 forward=forward, show_progress=False,
             )  # fmt: skip
 
-        def judge() -> None:
+        def evaluation() -> None:
             evaluate(model, frames, compute=compute, transform=plain, show_progress=False)
 
         name = f"--cache {cache} --precision {compute.precision}" + (" --compile" if compiled else "")
-        return self.variant(name, "b", compute.precision, train, judge)
+        return self.variant(name, "b", compute.precision, train, evaluation)
 
     # (c)
 
@@ -142,14 +142,14 @@ class Bench:
                 features.float().sum().backward()
 
         @torch.inference_mode()
-        def judge() -> None:
+        def evaluation() -> None:
             model.eval()
             for _ in range(batches):
                 with compute.autocast():
                     model.encode(packed)
 
-        variant = self.variant(f"backbone alone, {compute.precision}", "c", compute.precision, train, judge)
-        variant.measure["evaluate"] = lambda: self.timed(batches * many, judge)
+        variant = self.variant(f"backbone alone, {compute.precision}", "c", compute.precision, train, evaluation)
+        variant.measure["evaluate"] = lambda: self.timed(batches * many, evaluation)
         return variant
 
     # (d)

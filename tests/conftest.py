@@ -23,7 +23,8 @@ from PIL import Image
 from Code.common.commandline import run_script
 from Code.common.conventions import FERPLUS_LABELS
 from Code.data.readers.ferplus import SPLITS, VOTE_COLUMNS
-from Code.data.sample import SampleSpec, draw_sample
+from Code.data.sample import draw_sample
+from Code.data.sample.clip import SampleSpec
 
 torch.set_num_threads(1)
 

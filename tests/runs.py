@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import Demo_AFEW_Attention as script
 from Code.network.checkpoints import read_checkpoint
+from Code.results import report
 from Code.training import run_folder, trainer
 
 TIMES = ("seconds", "frames_per_second", "val_frames_per_second")
@@ -27,7 +27,7 @@ def without_pictures() -> Iterator[None]:
     """Trainings that draw nothing: figures and report take longer than such a training, and are tested elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "is_shown", lambda epoch, epochs: False)
-        patch.setattr(script, "write_report", lambda folder, progress=False: folder)
+        patch.setattr(report, "write_report", lambda folder, progress=False: folder)
         patch.setattr(run_folder.Board, "scalars", lambda self, line: None)
         patch.setattr(run_folder.Board, "hyperparameters", lambda self, arguments, metrics: None)
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
+from typing import IO
 
 from tqdm import tqdm
 
@@ -54,12 +55,12 @@ class Progress:
             self._told = now
             print(self.line(now - self._started), file=sys.stderr, flush=True)
 
-    def say(self, line: str) -> None:
-        """Prints a line on stderr, above the bar."""
+    def say(self, line: str, file: IO[str] | None = None) -> None:
+        """Prints a line above the bar; on stderr if no file is given."""
         if self._bar is not None:
-            tqdm.write(line, file=sys.stderr)
+            tqdm.write(line, file=file or sys.stderr)
         else:
-            print(line, file=sys.stderr, flush=True)
+            print(line, file=file or sys.stderr, flush=True)
 
     def line(self, seconds: float) -> str:
         """`label: 1200 of 5000 frames, 30.1 frames/s, 2 min 6 s left` after so many seconds."""

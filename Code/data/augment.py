@@ -8,11 +8,14 @@ same on every device. There is no mean/std normalisation: the published checkpoi
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from Code.common.errors import UsageError
 
 
 def to_float(frames: Tensor, size: int | None = None) -> Tensor:
@@ -22,7 +25,8 @@ def to_float(frames: Tensor, size: int | None = None) -> Tensor:
         images = F.interpolate(
             images, (size, size), mode="bilinear", align_corners=False, antialias=size < images.shape[-1]
         )
-    images = images.expand(-1, 3, -1, -1)
+    # The memory format in which convolutions are fast; the backbone gets the images as they are.
+    images = images.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
     return images.unflatten(0, frames.shape[:-3])
 
 
@@ -43,6 +47,24 @@ class FlippedClips:
         flip = torch.rand(len(frames), generator=generator) < 0.5
         flip = flip.to(frames.device, non_blocking=True)[:, None, None, None, None]
         return to_float(torch.where(flip, frames.flip(-1), frames))
+
+
+# What `--augmentation` chooses from for the clips of a training. A new one is a class above and its entry here.
+AUGMENTATIONS: dict[str, Callable[[], Callable[[Tensor, torch.Generator], Tensor]]] = {
+    "flip": FlippedClips,
+    "none": PlainFrames,
+}
+
+
+def augmentation_named(name: str) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """The augmentation that `--augmentation` names.
+
+    Raises:
+        UsageError: there is no such augmentation.
+    """
+    if name not in AUGMENTATIONS:
+        raise UsageError(f"--augmentation {name}: unknown; Code/data/augment.py has {', '.join(AUGMENTATIONS)}")
+    return AUGMENTATIONS[name]()
 
 
 @dataclass
@@ -95,7 +117,8 @@ class FaceAugmentation:
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         images = ((images - mean) * contrast + mean + brightness).clamp_(0, 1)
         images = self._erase_box(images, generator)
-        return images.expand(-1, 3, -1, -1).unflatten(0, frames.shape[:2])
+        images = images.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        return images.unflatten(0, frames.shape[:2])
 
     def _erase_box(self, images: Tensor, generator: torch.Generator) -> Tensor:
         number, size, device = len(images), self.size, images.device

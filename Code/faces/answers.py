@@ -15,9 +15,8 @@ from Code.common.files import atomic_text
 from Code.common.wording import counted
 from Code.faces.predict import Predictor
 from Code.faces.prediction import Curve, Prediction, row_columns
-from Code.network.fan import SCORE_FUSION
+from Code.network.attention import HEADS
 from Code.network.pretrained import trained_on
-from Code.training.protocols import ATTENTIONS
 
 SHOWN_FRAMES = 3
 # Names of files that are not valid text are written byte for byte.
@@ -30,7 +29,7 @@ def describe(predictor: Predictor) -> str:
     path = Path(info["path"])
     path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     return (
-        f"network: {path} ({ATTENTIONS[predictor.fan.at_type]}, {trained_on(info)}; {accuracy(info)}; "
+        f"network: {path} ({predictor.fan.head.title}, {trained_on(info)}; {accuracy(info)}; "
         f"{predictor.image_size} x {predictor.image_size} pixels)\n"
         f"labels: {', '.join(predictor.labels)}"
     )
@@ -68,7 +67,7 @@ def _report_main(prediction: Prediction, at_type: int) -> str:
         searched += f", main person; {counted(others, 'other person', 'other people')}: --people all"
     lines = [f"{prediction.path}: {prediction.expression} ({counted(prediction.num_frames, 'frame')}{searched})"]
     lines += [f"  {label:<12} {share:.3f}" for label, share in prediction.probabilities.items()]
-    if at_type == SCORE_FUSION:
+    if not HEADS[at_type].weighs_frames:
         lines.append(f"  every frame has the same weight (score fusion): {1 / faces:.4f}")
     else:
         shown = []

@@ -21,16 +21,14 @@ from Code.data.clips import DataError
 from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes
 from Code.faces.detect import Detector
 from Code.faces.extract import Analysis, BriefSource, analyse
-from Code.faces.long import FRAMES_AT_ONCE, attend_in_parts
 from Code.faces.prediction import Curve, Found, Prediction, windows
 from Code.faces.sources import sources
 from Code.faces.track import Path as FacePath
 from Code.faces.track import follow
 from Code.faces.video import Source
-from Code.network.backbone import FEATURE_SIZE
+from Code.network.attention import FRAMES_AT_ONCE
 from Code.network.fan import FANOutput
 from Code.network.pretrained import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
-from Code.training.protocols import ATTENTIONS
 
 BATCH_FACES = 32  # encoded together
 PEOPLE = ("main", "all")
@@ -94,7 +92,7 @@ class Predictor:
     def __repr__(self) -> str:
         people = "" if self.people == "main" else f", people={self.people!r}"
         return (
-            f"Predictor({self.info['path']!r}: {ATTENTIONS[self.fan.at_type]}, {len(self.labels)} labels, "
+            f"Predictor({self.info['path']!r}: {self.fan.head.title}, {len(self.labels)} labels, "
             f"{self.image_size} x {self.image_size} pixels, {self.device}{people})"
         )
 
@@ -254,8 +252,6 @@ class Predictor:
     @torch.inference_mode()
     def attend(self, features: Tensor) -> FANOutput:
         """The network's answer to one clip of features, float [T, D]; B is 1."""
-        if len(features) > FRAMES_AT_ONCE:
-            return attend_in_parts(self.fan, features)
         return self.fan.attend(features.unsqueeze(0))
 
     @torch.inference_mode()
@@ -279,7 +275,8 @@ class Predictor:
     def _encode_all(self, found: Found, tracks: Sequence[int], progress: Callable[[int], object]) -> dict[int, Tensor]:
         """Features [T, D] of each track, a batch of faces at a time."""
         # Filled in place: a list of an hour's features and their stack would take twice the memory.
-        features = {track: torch.empty(len(found.paths[track]), FEATURE_SIZE, device=self.device) for track in tracks}
+        size = self.fan.feature_size
+        features = {track: torch.empty(len(found.paths[track]), size, device=self.device) for track in tracks}
         waiting: list[tuple[tuple[int, int], np.ndarray]] = []
 
         def flush() -> None:

@@ -1,35 +1,216 @@
-"""From frames to one clip: masks for ragged batches, and weighted means that stay finite.
+"""Frame attention: the heads that make one answer of the frame features of a clip.
 
-Attention is computed in the log domain. With scores s_i = alpha_i * beta_i,
+Meng, Peng, Wang, Qiao: "Frame Attention Networks for Facial Expression Recognition in Videos", ICIP 2019,
+arXiv 1907.00193. With frame features f_i:
 
-    s_i / sum_j s_j = softmax over valid frames of log s_i,
-    log s_i = logsigmoid(a_i) + logsigmoid(b_i),
+    alpha_i        = sigmoid(w_a . f_i + b_a)                                  self-attention
+    global feature = f' = sum alpha_i f_i / sum alpha_i
+    beta_i         = sigmoid(w_b . [f_i : f'] + b_b)                           relation-attention
+    clip feature   = sum alpha_i beta_i [f_i : f'] / sum alpha_i beta_i
 
-which is the same function as the quotient of sigmoids, but cannot become 0 / 0 when all sigmoids of a clip
-underflow together.
+The weights are computed in the log domain. With scores s_i = alpha_i * beta_i,
+
+    s_i / sum_j s_j = softmax over the frames of log s_i,    log s_i = logsigmoid(a_i) + logsigmoid(b_i),
+
+which is the same function, but cannot become 0 / 0 when all sigmoids of a clip underflow.
+
+A new head is one class here, with a new `at_type`, and its entry in `HEADS`. Everything else (the command line,
+checkpoints, training with a frozen backbone, export) reads that table.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+FRAMES_AT_ONCE = 4096  # of a longer clip, evaluation computes so many frames at a time; see `AttentionHead.forward`
+
+
+@dataclass
+class FANOutput:
+    """What FAN says about B clips of up to T frames and C classes. All values on padding are 0.
+
+    Attributes:
+        logits: float [B, C].
+        alpha: float [B, T], sigmoid of the self-attention; 1 / length for score fusion.
+        beta: float [B, T], sigmoid of the relation-attention; None without it.
+        weights: float [B, T], the share of each frame in the clip: alpha (at_type 0) or alpha * beta (1), normalized,
+            or 1 / length (2). Sums to 1 over a clip.
+        clip_features: float [B, 2 D] with relation-attention, else [B, D]: the mean of the frame features under
+            ``weights``, followed by the global feature in the case of relation-attention.
+    """
+
+    logits: Tensor
+    alpha: Tensor
+    beta: Tensor | None
+    weights: Tensor
+    clip_features: Tensor
+
+
+class AttentionHead(nn.Module):
+    """Base class of the heads: from the features of a clip's frames to a `FANOutput`.
+
+    Layers keep the names that published checkpoints give them (`alpha.0`, `beta.0`, `pred_fc1`, `pred_fc2`).
+
+    Attributes:
+        at_type: the number of the head: the value of `--at_type`, stored in checkpoints.
+        title: its name for people and in the names of runs' folders.
+        classifier: the name of the linear layer that gives the logits.
+        weighs_frames: whether frames of one clip can have different weights.
+
+    Args:
+        feature_size: D, of the backbone.
+        num_classes: C.
+        dropout: probability for every dropout of the head; None: the published ones.
+    """
+
+    at_type: ClassVar[int]
+    title: ClassVar[str]
+    classifier: ClassVar[str] = "pred_fc1"
+    weighs_frames: ClassVar[bool] = True
+
+    def __init__(self, feature_size: int, num_classes: int, dropout: float | None = None) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(0.5 if dropout is None else dropout)
+
+    def forward(self, features: Tensor, mask: Tensor, at_once: int | None = None) -> FANOutput:
+        """Weighs the frames and classifies the clips.
+
+        It must not branch on values, so that it can be exported to ONNX.
+
+        Args:
+            features: float [B, T, D], 0 on padding.
+            mask: bool [B, T], True for frames; at least one per clip.
+            at_once: compute at most this many frames at a time. Very long clips need it, as several copies of
+                [T, 2 D] would fill the memory. The result is the same up to rounding. None: all frames at once.
+        """
+        raise NotImplementedError
+
+
+class SelfAttention(AttentionHead):
+    """Classifies the global feature f' with ``pred_fc1``."""
+
+    at_type = 0
+    title = "self-attention"
+
+    def __init__(self, feature_size: int, num_classes: int, dropout: float | None = None) -> None:
+        super().__init__(feature_size, num_classes, dropout)
+        # A Sequential of one layer gives the published name alpha.0. The sigmoid behind it is in the log domain.
+        self.alpha = nn.Sequential(nn.Linear(feature_size, 1))
+        self.pred_fc1 = nn.Linear(feature_size, num_classes)
+
+    def forward(self, features: Tensor, mask: Tensor, at_once: int | None = None) -> FANOutput:
+        alpha_logits = frame_scores(lambda part: self.alpha(self.dropout(part)), features, at_once)  # [B, T]
+        weights = normalize(logsigmoid(alpha_logits), mask)
+        global_feature = weighted_sum(lambda part: part, features, weights, at_once)  # [B, D]
+        return FANOutput(
+            logits=self.pred_fc1(self.dropout(global_feature)),
+            alpha=torch.sigmoid(alpha_logits).masked_fill(~mask, 0.0),
+            beta=None,
+            weights=weights,
+            clip_features=global_feature,
+        )
+
+
+class RelationAttention(AttentionHead):
+    """Self-attention, then relation-attention; classifies the clip feature with ``pred_fc2``."""
+
+    at_type = 1
+    title = "relation-attention"
+    classifier = "pred_fc2"
+
+    def __init__(self, feature_size: int, num_classes: int, dropout: float | None = None) -> None:
+        super().__init__(feature_size, num_classes, dropout)
+        self.dropout2 = nn.Dropout(0.6 if dropout is None else dropout)
+        self.alpha = nn.Sequential(nn.Linear(feature_size, 1))
+        self.beta = nn.Sequential(nn.Linear(2 * feature_size, 1))
+        self.pred_fc2 = nn.Linear(2 * feature_size, num_classes)
+
+    def forward(self, features: Tensor, mask: Tensor, at_once: int | None = None) -> FANOutput:
+        alpha_logits = frame_scores(lambda part: self.alpha(self.dropout(part)), features, at_once)  # [B, T]
+        alpha_weights = normalize(logsigmoid(alpha_logits), mask)
+        global_feature = weighted_sum(lambda part: part, features, alpha_weights, at_once)  # [B, D]
+
+        def pair(part: Tensor) -> Tensor:
+            """[B, t, D] -> [f_i : f'], [B, t, 2 D]."""
+            return torch.cat([part, global_feature.unsqueeze(1).expand_as(part)], dim=2)
+
+        if at_once is None:  # made once; for a long clip, part by part and twice
+            pairs = pair(features)
+            pair = lambda part: pairs  # noqa: E731
+        beta_logits = frame_scores(lambda part: self.beta(self.dropout(pair(part))), features, at_once)  # [B, T]
+        weights = normalize(logsigmoid(alpha_logits) + logsigmoid(beta_logits), mask)
+        clip_features = weighted_sum(pair, features, weights, at_once)  # [B, 2 D]
+        return FANOutput(
+            logits=self.pred_fc2(self.dropout2(clip_features)),
+            alpha=torch.sigmoid(alpha_logits).masked_fill(~mask, 0.0),
+            beta=torch.sigmoid(beta_logits).masked_fill(~mask, 0.0),
+            weights=weights,
+            clip_features=clip_features,
+        )
+
+
+class ScoreFusion(AttentionHead):
+    """No attention: classifies every frame with ``pred_fc1`` and averages the scores. The paper's baseline.
+
+    A FAN with this head is also the frame classifier that a backbone is pretrained as.
+    """
+
+    at_type = 2
+    title = "score-fusion"
+    weighs_frames = False
+
+    def __init__(self, feature_size: int, num_classes: int, dropout: float | None = None) -> None:
+        super().__init__(feature_size, num_classes, dropout)
+        self.pred_fc1 = nn.Linear(feature_size, num_classes)
+
+    def forward(self, features: Tensor, mask: Tensor, at_once: int | None = None) -> FANOutput:
+        weights = mask / mask.sum(dim=1, keepdim=True).to(features.dtype)  # [B, T]
+        return FANOutput(
+            logits=weighted_sum(lambda part: self.pred_fc1(self.dropout(part)), features, weights, at_once),
+            alpha=weights,
+            beta=None,
+            weights=weights,
+            clip_features=weighted_sum(lambda part: part, features, weights, at_once),
+        )
+
+
+HEADS: dict[int, type[AttentionHead]] = {head.at_type: head for head in (SelfAttention, RelationAttention, ScoreFusion)}
+
+
+def parameter_names(head: type[AttentionHead]) -> frozenset[str]:
+    """The names of a head's parameters, as checkpoints have them: `alpha.0.weight`, ..."""
+    with torch.device("meta"):  # neither memory nor random numbers
+        return frozenset(name for name, _ in head(1, 1).named_parameters())
+
+
+@functools.cache
+def all_parameter_names() -> frozenset[str]:
+    """The names of the parameters of all heads."""
+    return frozenset().union(*(parameter_names(head) for head in HEADS.values()))
 
 
 def frame_mask(lengths: Tensor | None, num_clips: int, num_frames: int, device: torch.device) -> Tensor:
     """Which entries of a padded batch are frames.
 
     Args:
-        lengths: int64 [B], frames per clip, the rest is padding; None when every clip has all T frames.
-            Lengths on the CPU are checked without waiting for the accelerator.
+        lengths: int64 [B], frames per clip, the rest is padding; None: every clip has T frames. Lengths on the
+            CPU are checked without waiting for the accelerator.
         num_clips: B.
         num_frames: T, the padded length.
-        device: Where the mask shall be.
+        device: of the mask.
 
     Returns:
         Bool [B, T], True for the first ``lengths[b]`` entries of row b.
 
     Raises:
-        ValueError: If a clip has no frames or more than T, naming its index in the batch, or if ``lengths``
+        ValueError: a clip has no frames or more than T (the message gives its index in the batch), or ``lengths``
             is not a vector of B integers.
     """
     if lengths is None:
@@ -48,23 +229,44 @@ def frame_mask(lengths: Tensor | None, num_clips: int, num_frames: int, device: 
     return torch.arange(num_frames, device=device) < lengths.to(device).unsqueeze(1)  # [1, T] < [B, 1]
 
 
-def normalise(log_scores: Tensor, mask: Tensor) -> Tensor:
-    """Scores of frames, given by their logarithms, to weights that sum to one over each clip.
+def normalize(log_scores: Tensor, mask: Tensor) -> Tensor:
+    """Weights of the frames from the logarithms of their scores.
 
     Args:
-        log_scores: Float [B, T], finite.
-        mask: Bool [B, T] with at least one frame per clip.
+        log_scores: float [B, T], finite.
+        mask: bool [B, T], at least one frame per clip.
 
     Returns:
-        Float [B, T], exactly 0 on padding.
+        Float [B, T]. Sums to 1 over each clip and is exactly 0 on padding.
     """
     return torch.softmax(log_scores.masked_fill(~mask, float("-inf")), dim=1)
 
 
-def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Sum over a clip's frames of weight times value: values [B, T, D], weights [B, T] -> [B, D].
+def frame_scores(layer: Callable[[Tensor], Tensor], features: Tensor, at_once: int | None = None) -> Tensor:
+    """One number per frame: features [B, T, D] -> [B, T]. The layer maps [B, t, D] to [B, t, 1]."""
+    if at_once is None:
+        return layer(features).squeeze(-1)
+    return torch.cat([layer(part).squeeze(-1) for part in features.split(at_once, dim=1)], dim=1)
 
-    Written as product and sum, not as a matrix product: reduced-precision matrix products (TF32) would make
-    a clip's result depend on the batch it came in.
+
+def weighted_sum(
+    values: Callable[[Tensor], Tensor], features: Tensor, weights: Tensor, at_once: int | None = None
+) -> Tensor:
+    """The sum over a clip's frames of weight times value.
+
+    A product and a sum, not a matrix product: in reduced precision (TF32) a matrix product would make a clip's result
+    depend on the batch it is in.
+
+    Args:
+        values: maps features [B, t, D] to the values [B, t, V].
+        features: float [B, T, D].
+        weights: float [B, T].
+        at_once: see `AttentionHead.forward`.
+
+    Returns:
+        Float [B, V].
     """
-    return (weights.unsqueeze(-1) * values).sum(dim=1)
+    if at_once is None:
+        return (weights.unsqueeze(-1) * values(features)).sum(dim=1)
+    parts = zip(weights.split(at_once, dim=1), features.split(at_once, dim=1), strict=True)
+    return functools.reduce(torch.add, ((weight.unsqueeze(-1) * values(part)).sum(dim=1) for weight, part in parts))

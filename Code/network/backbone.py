@@ -1,44 +1,97 @@
-"""ResNet18 without its classifier: one feature vector per face image."""
+"""The backbone: any classification network of torchvision, without its classifier."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
-from torchvision.models import resnet18
+import difflib
+import functools
+from typing import Any
 
-FEATURE_SIZE = 512
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from Code.common.errors import UsageError
+
+DEFAULT_BACKBONE = "resnet18"
+# Extra outputs that only the ImageNet training of these two networks uses.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "googlenet": {"aux_logits": False, "init_weights": True},
+    "inception_v3": {"aux_logits": False, "init_weights": True},
+}
 
 
 class Backbone(nn.Module):
-    """torchvision's ResNet18 up to the global average pooling.
+    """One feature vector per image: what a torchvision network gives to its last linear layer.
 
-    The layers are attributes of the module itself, not of a submodule: parameter names then equal those of
-    the published checkpoints (``conv1.weight``, ``layer1.0.bn1.weight``, ...). Weights start as torchvision
-    initialises them.
+    Weights start as torchvision initializes them.
+
+    Args:
+        name: of a classification network in torchvision.models: `resnet18`, `resnet50`, `vit_b_16`, ...
+
+    Attributes:
+        name: the same.
+        feature_size: D, the size of a feature vector; 512 for ResNet18.
+        classifier: the name of the last linear layer in torchvision's files; `fc` for a ResNet.
+        network: torchvision's module, with an identity in place of that layer.
+
+    Raises:
+        UsageError: torchvision has no such network.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = DEFAULT_BACKBONE) -> None:
         super().__init__()
-        resnet = resnet18(weights=None)
-        self.conv1 = resnet.conv1
-        self.bn1 = resnet.bn1
-        self.relu = resnet.relu
-        self.maxpool = resnet.maxpool
-        self.layer1 = resnet.layer1
-        self.layer2 = resnet.layer2
-        self.layer3 = resnet.layer3
-        self.layer4 = resnet.layer4
-        self.avgpool = resnet.avgpool
+        known = backbone_names()
+        if name not in known:
+            near = ", ".join(difflib.get_close_matches(name, known, n=3)) or "resnet18, resnet50, mobilenet_v3_small"
+            raise UsageError(f"--backbone {name}: torchvision has no classification network of this name; try {near}")
+        self.name = name
+        self.network = torchvision.models.get_model(name, weights=None, **_OPTIONS.get(name, {}))
+        # The last layer: a linear one, or a 1 x 1 convolution in SqueezeNet.
+        self.classifier, last = [
+            (path, layer) for path, layer in self.network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)
+        ][-1]
+        self.feature_size: int = last.in_features if isinstance(last, nn.Linear) else last.in_channels
+        self.network.set_submodule(self.classifier, nn.Identity())
 
-    def encode(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Features of single images.
 
         Args:
-            images: float [N, 3, H, W], RGB in [0, 1], no mean/std normalisation, of any size.
+            images: float [N, 3, H, W], RGB in [0, 1], without mean/std normalization.
 
         Returns:
-            Float [N, 512], the global average over the last feature map.
+            Float [N, D].
         """
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))  # [N, 64, H/4, W/4]
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # [N, 512, H/32, W/32]
-        return torch.flatten(self.avgpool(x), 1)  # [N, 512]
+        features: Tensor = self.network(images)
+        return features
+
+    def check_image_size(self, size: int) -> None:
+        """Makes sure that the network takes images of this side, in pixels.
+
+        Raises:
+            UsageError: it does not; a ViT takes 224 only.
+        """
+        problem = _size_problem(self.name, size)
+        if problem:
+            raise UsageError(
+                f"--image-size {size}: {self.name} cannot take images of {size} x {size} pixels ({problem}); "
+                "try --image-size 224"
+            )
+
+
+@functools.cache
+def backbone_names() -> list[str]:
+    """The classification networks of torchvision."""
+    names: list[str] = torchvision.models.list_models(module=torchvision.models)
+    return names
+
+
+@functools.cache
+def _size_problem(name: str, size: int) -> str:
+    """Why a network does not take an image size; "" if it does. Shapes alone are computed, on the meta device."""
+    try:
+        with torch.device("meta"), torch.no_grad():
+            Backbone(name).eval()(torch.empty(1, 3, size, size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".!")
+    return ""

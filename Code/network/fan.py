@@ -1,94 +1,77 @@
-"""Frame Attention Network: a backbone for single frames and attention that makes a clip of them.
+"""Frame Attention Network: a backbone for single frames and an attention head that makes a clip of them.
 
 Meng, Peng, Wang, Qiao: "Frame Attention Networks for Facial Expression Recognition in Videos", ICIP 2019,
-arXiv 1907.00193.
+arXiv 1907.00193. The equations are in `Code.network.attention`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid
 
-from Code.network.attention import frame_mask, normalise, weighted_mean
-from Code.network.backbone import FEATURE_SIZE, Backbone
+from Code.network import DEFAULT_AT_TYPE
+from Code.network.attention import FRAMES_AT_ONCE, HEADS, FANOutput, frame_mask
+from Code.network.backbone import DEFAULT_BACKBONE, Backbone
 
-SELF_ATTENTION, RELATION_ATTENTION, SCORE_FUSION = 0, 1, 2
+__all__ = ["FAN", "FANOutput", "FeatureFAN"]
 
-
-@dataclass
-class FANOutput:
-    """What FAN says about B clips of up to T frames and C classes; everything is 0 on padding.
-
-    Attributes:
-        logits: [B, C].
-        alpha: [B, T], sigmoid of the self-attention; 1 / length for score fusion.
-        beta: [B, T], sigmoid of the relation-attention; None without it.
-        weights: [B, T], what each frame counts: alpha (at_type 0) or alpha * beta (1), normalised, or
-            1 / length (2). Sums to 1 over a clip.
-        clip_features: [B, 1024] with relation-attention, else [B, 512]: the mean of frame features under
-            ``weights``, followed by the global feature in the case of relation-attention.
-    """
-
-    logits: Tensor
-    alpha: Tensor
-    beta: Tensor | None
-    weights: Tensor
-    clip_features: Tensor
+_BACKBONE, _HEAD = "backbone.network.", "head."  # before the published names
 
 
-class FAN(Backbone):
-    """ResNet18 features of every frame, weighted by attention into one clip, and classified.
+class FAN(nn.Module):
+    """Features of every frame, weighed by attention into one clip, and classified.
 
-    With frame features f_i:
-
-        alpha_i        = sigmoid(w_a . f_i + b_a)
-        global feature = f' = sum alpha_i f_i / sum alpha_i
-        beta_i         = sigmoid(w_b . [f_i : f'] + b_b)
-        clip feature   = sum alpha_i beta_i [f_i : f'] / sum alpha_i beta_i
-
-    at_type 0 (self-attention) classifies f' with ``pred_fc1``, at_type 1 (self + relation) the clip feature
-    with ``pred_fc2``, at_type 2 (score fusion) every frame alone with ``pred_fc1`` and averages the scores.
-    A model has only the parameters of its attention, under their published names.
+    The parameters have the names of the published checkpoints wherever torch gives them names (`state_dict`,
+    `load_state_dict`, `named_parameters`): `conv1.weight`, not `backbone.network.conv1.weight`; `alpha.0.weight`, not
+    `head.alpha.0.weight`. Layers can be reached by these names, too (`fan.conv1`, `fan.pred_fc1`). A model has only
+    the parameters of its own head.
 
     Args:
-        at_type: 0, 1 or 2.
+        at_type: which head: 0 self-attention, 1 self-attention and relation-attention, 2 none (score fusion).
         num_classes: C.
-        dropout: Probability for every dropout of the head; None means the published ones: 0.5 before alpha,
-            beta and pred_fc1, 0.6 before pred_fc2.
+        dropout: probability for every dropout of the head; None: the published ones, 0.5 before alpha, beta and
+            pred_fc1, 0.6 before pred_fc2.
+        backbone: the name of a classification network in torchvision.
+
+    Attributes:
+        backbone, head: the two parts.
+        feature_size: D, of the backbone; 512 for ResNet18.
     """
 
-    def __init__(self, at_type: int = 1, num_classes: int = 7, *, dropout: float | None = None) -> None:
-        if at_type not in (SELF_ATTENTION, RELATION_ATTENTION, SCORE_FUSION):
-            raise ValueError(f"at_type must be 0 (self), 1 (self + relation) or 2 (none), not {at_type!r}")
+    def __init__(
+        self,
+        at_type: int = DEFAULT_AT_TYPE,
+        num_classes: int = 7,
+        *,
+        dropout: float | None = None,
+        backbone: str = DEFAULT_BACKBONE,
+    ) -> None:
+        if at_type not in HEADS:
+            known = ", ".join(f"{number} ({head.title})" for number, head in sorted(HEADS.items()))
+            raise ValueError(f"at_type must be one of {known}, not {at_type!r}")
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, not {num_classes}")
         super().__init__()
         self.at_type = at_type
         self.num_classes = num_classes
-        self.dropout = nn.Dropout(0.5 if dropout is None else dropout)
-        self.dropout2 = nn.Dropout(0.6 if dropout is None else dropout)
-        # Sequentials of one layer: checkpoints call these parameters alpha.0.weight and beta.0.weight. The
-        # sigmoid that the published modules hold behind it is applied in the log domain instead.
-        if at_type != SCORE_FUSION:
-            self.alpha = nn.Sequential(nn.Linear(FEATURE_SIZE, 1))
-        if at_type == RELATION_ATTENTION:
-            self.beta = nn.Sequential(nn.Linear(2 * FEATURE_SIZE, 1))
-            self.pred_fc2 = nn.Linear(2 * FEATURE_SIZE, num_classes)
-        else:
-            self.pred_fc1 = nn.Linear(FEATURE_SIZE, num_classes)
+        self.backbone = Backbone(backbone)
+        self.feature_size = self.backbone.feature_size
+        self.head = HEADS[at_type](self.feature_size, num_classes, dropout)
+        self.register_state_dict_post_hook(_to_published_names)
+        self.register_load_state_dict_pre_hook(_from_published_names)
 
     def forward(self, frames: Tensor, lengths: Tensor | None = None) -> FANOutput:
-        """Classify clips: one backbone pass over all their frames, then attention within each clip.
+        """Classifies clips: one pass of the backbone over all their frames, then attention within each clip.
 
         Args:
-            frames: float [B, T, 3, H, W], RGB in [0, 1]. What lies behind a clip's length is never looked at.
+            frames: float [B, T, 3, H, W], RGB in [0, 1]. Frames beyond a clip's length are ignored.
             lengths: int64 [B], frames of each clip; None when all have T.
 
         Raises:
-            ValueError: On another shape or type of frames, and where ``attend`` raises it.
+            ValueError: frames of another shape or type, and where `attend` raises it.
         """
         if frames.dim() != 5 or frames.shape[2] != 3:
             raise ValueError(f"frames must be [B, T, 3, H, W], not {list(frames.shape)}")
@@ -96,68 +79,119 @@ class FAN(Backbone):
             raise ValueError(f"frames must be float in [0, 1], not {frames.dtype}")
         num_clips, num_frames = frames.shape[:2]
         if lengths is None:
-            encoded = self.encode(frames.flatten(0, 1))  # [B * T, 512]
-            return self.attend(encoded.reshape(num_clips, num_frames, FEATURE_SIZE))
+            encoded = self.encode(frames.flatten(0, 1))  # [B * T, D]
+            return self.attend(encoded.reshape(num_clips, num_frames, self.feature_size))
         mask = frame_mask(lengths, num_clips, num_frames, frames.device)
-        encoded = self.encode(frames[mask])  # [B, T, 3, H, W] -> [N, 3, H, W] -> [N, 512]
-        features = encoded.new_zeros(num_clips, num_frames, FEATURE_SIZE)
+        encoded = self.encode(frames[mask])  # [B, T, 3, H, W] -> [N, 3, H, W] -> [N, D]
+        features = encoded.new_zeros(num_clips, num_frames, self.feature_size)
         features[mask] = encoded
         return self.attend(features, lengths)
 
+    def encode(self, images: Tensor) -> Tensor:
+        """Features of single images: float [N, 3, H, W], RGB in [0, 1], without mean/std normalization -> [N, D]."""
+        features: Tensor = self.backbone(images)
+        return features
+
     def attend(self, features: Tensor, lengths: Tensor | None = None) -> FANOutput:
-        """Attention and classification, always in the head's own precision (float32), autocast or not.
+        """Attention and classification, always in the precision of the head (float32), with autocast or without.
+
+        In evaluation mode, clips of more than `FRAMES_AT_ONCE` frames are computed in parts, to save memory.
 
         Args:
-            features: float [B, T, 512] from ``encode``; what lies behind a clip's length, NaN included, has
-                no influence and receives no gradient.
+            features: float [B, T, D] from `encode`. Values beyond a clip's length, NaN included, have no influence
+                and receive no gradient.
             lengths: int64 [B], frames of each clip; None when all have T.
 
         Raises:
-            ValueError: If a clip has no frames, or a length exceeds T; both name the clip's index.
+            ValueError: a clip has no frames, or a length exceeds T; the message gives the clip's index.
         """
-        if features.dim() != 3 or features.shape[2] != FEATURE_SIZE:
-            raise ValueError(f"features must be [B, T, {FEATURE_SIZE}], not {list(features.shape)}")
+        if features.dim() != 3 or features.shape[2] != self.feature_size:
+            raise ValueError(f"features must be [B, T, {self.feature_size}], not {list(features.shape)}")
         mask = frame_mask(lengths, features.shape[0], features.shape[1], features.device)  # [B, T]
+        at_once = FRAMES_AT_ONCE if not self.training and features.shape[1] > FRAMES_AT_ONCE else None
         with torch.autocast(features.device.type, enabled=False):
-            return self.attend_masked(features, mask)
+            if lengths is None:  # no padding; another copy of a long clip's features would cost memory
+                return self.head(features.to(self._head_dtype), mask, at_once)
+            return self.attend_masked(features, mask, at_once)
 
-    def attend_masked(self, features: Tensor, mask: Tensor) -> FANOutput:
-        """``attend`` without its checks: features float [B, T, 512], mask bool [B, T], a frame per clip at least.
+    def attend_masked(self, features: Tensor, mask: Tensor, at_once: int | None = None) -> FANOutput:
+        """`attend` without its checks, so that it can be exported as a graph: it does not branch on any value.
 
-        It branches on no value, so that it can be traced into a graph (ONNX).
+        Args:
+            features: float [B, T, D].
+            mask: bool [B, T], at least one frame per clip.
+            at_once: see `AttentionHead.forward`.
         """
-        features = features.to(self._classifier.weight.dtype).masked_fill(~mask.unsqueeze(-1), 0.0)
-        if self.at_type == SCORE_FUSION:
-            return self._fuse_scores(features, mask)
-        alpha_logits = self.alpha(self.dropout(features)).squeeze(-1)  # [B, T, 1] -> [B, T]
-        alpha = torch.sigmoid(alpha_logits).masked_fill(~mask, 0.0)
-        weights = normalise(logsigmoid(alpha_logits), mask)
-        global_feature = weighted_mean(features, weights)  # [B, 512]
-        if self.at_type == SELF_ATTENTION:
-            logits = self.pred_fc1(self.dropout(global_feature))
-            return FANOutput(logits, alpha, None, weights, global_feature)
-
-        context = global_feature.unsqueeze(1).expand_as(features)  # [B, 512] -> [B, T, 512]
-        pairs = torch.cat([features, context], dim=2)  # [f_i : f'], [B, T, 1024]
-        beta_logits = self.beta(self.dropout(pairs)).squeeze(-1)  # [B, T]
-        beta = torch.sigmoid(beta_logits).masked_fill(~mask, 0.0)
-        weights = normalise(logsigmoid(alpha_logits) + logsigmoid(beta_logits), mask)
-        clip_features = weighted_mean(pairs, weights)  # [B, 1024]
-        logits = self.pred_fc2(self.dropout2(clip_features))
-        return FANOutput(logits, alpha, beta, weights, clip_features)
+        output: FANOutput = self.head(
+            features.to(self._head_dtype).masked_fill(~mask.unsqueeze(-1), 0.0), mask, at_once
+        )
+        return output
 
     @property
-    def _classifier(self) -> nn.Linear:
-        return self.pred_fc2 if self.at_type == RELATION_ATTENTION else self.pred_fc1
+    def _head_dtype(self) -> torch.dtype:
+        return next(self.head.parameters()).dtype
 
-    def _fuse_scores(self, features: Tensor, mask: Tensor) -> FANOutput:
-        """Mean over a clip's frames of what each says alone; features [B, T, 512] with zeros on padding."""
-        weights = mask / mask.sum(dim=1, keepdim=True).to(features.dtype)  # [B, T]
-        scores = self.pred_fc1(self.dropout(features))  # [B, T, C]
-        return FANOutput(
-            logits=weighted_mean(scores, weights),
-            alpha=weights,
-            beta=None,
-            weights=weights,
-            clip_features=weighted_mean(features, weights),
-        )
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """As in torch, with the published names."""
+        start = f"{prefix}." if prefix else ""
+        for name, parameter in super().named_parameters(prefix, recurse, remove_duplicate):
+            yield start + _published(name.removeprefix(start)), parameter
+
+    def __getattr__(self, name: str) -> Any:
+        """Layers of the backbone and of the head by their published names."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            parts = self.__dict__.get("_modules", {})
+            for part in (parts.get("head"), getattr(parts.get("backbone"), "network", None)):
+                if isinstance(part, nn.Module) and name in part._modules:
+                    return part._modules[name]
+            raise
+
+
+class FeatureFAN(nn.Module):
+    """A FAN whose input are features that were computed before, as those of a frozen backbone.
+
+    It takes the place of a FAN in training and evaluation: images of [3, H, W] are features of [D] there.
+
+    Args:
+        fan: shared, not copied.
+    """
+
+    def __init__(self, fan: FAN) -> None:
+        super().__init__()
+        self.fan = fan
+        self.feature_size = fan.feature_size
+
+    def forward(self, features: Tensor, lengths: Tensor | None = None) -> FANOutput:
+        """Features float [B, T, D], lengths as for `FAN.forward`."""
+        return self.fan.attend(features, lengths)
+
+    def encode(self, features: Tensor) -> Tensor:
+        """Features [N, D], unchanged."""
+        return features
+
+    def attend(self, features: Tensor, lengths: Tensor | None = None) -> FANOutput:
+        """As `FAN.attend`."""
+        return self.fan.attend(features, lengths)
+
+
+def _published(name: str) -> str:
+    return name.removeprefix(_BACKBONE) if name.startswith(_BACKBONE) else name.removeprefix(_HEAD)
+
+
+def _to_published_names(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+    """Hook of `state_dict`; keeps the order."""
+    for name in [name for name in state if name.startswith(prefix)]:
+        state[prefix + _published(name.removeprefix(prefix))] = state.pop(name)
+
+
+def _from_published_names(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+    """Hook of `load_state_dict`, which hands over a copy of what it was given."""
+    assert isinstance(module, FAN)
+    own = module.head.state_dict().keys()
+    for name in [name for name in state if name.startswith(prefix)]:
+        bare = name.removeprefix(prefix)
+        state[prefix + (_HEAD if bare in own else _BACKBONE) + bare] = state.pop(name)

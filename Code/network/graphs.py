@@ -8,12 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from Code.network.backbone import FEATURE_SIZE
 from Code.network.fan import FAN
 
 
 class FeaturesGraph(nn.Module):
-    """images float [N, 3, H, W] in [0, 1] -> features float [N, 512]."""
+    """images float [N, 3, H, W] in [0, 1] -> features float [N, D]."""
 
     def __init__(self, fan: FAN) -> None:
         super().__init__()
@@ -24,7 +23,7 @@ class FeaturesGraph(nn.Module):
 
 
 class HeadGraph(nn.Module):
-    """features float [B, K, 512], lengths int64 [B] -> logits [B, C], weights [B, K].
+    """features float [B, K, D], lengths int64 [B] -> logits [B, C], weights [B, K].
 
     What lies behind a clip's length, NaN included, has no influence.
     """
@@ -51,6 +50,6 @@ class WholeGraph(nn.Module):
 
     def forward(self, images: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         num_clips, num_frames = images.shape[:2]
-        features = self.features(images.flatten(0, 1))  # [B, K, 3, H, W] -> [B * K, 512]
-        logits, weights = self.head(features.reshape(num_clips, num_frames, FEATURE_SIZE), lengths)
+        features = self.features(images.flatten(0, 1))  # [B, K, 3, H, W] -> [B * K, D]
+        logits, weights = self.head(features.reshape(num_clips, num_frames, -1), lengths)
         return logits, weights

@@ -1,10 +1,8 @@
-"""From three kinds of checkpoint to a network that is ready to predict.
+"""From a checkpoint to a network that is ready to predict, and which checkpoint that is by default.
 
-Three kinds of file are understood: what a run of this project writes ("format": "emotion-fan/1"), what the
-published code and torchvision wrote (ResNet18 names, maybe behind ``module.``, saved by any torch since
-0.2), and FER+ frame classifiers.
-
-Which checkpoint answers when none is named, and what it was trained for.
+Three kinds of file are understood: the checkpoints of this project ("format": "emotion-fan/1"), what the published
+code and torchvision wrote (their names, maybe behind ``module.``, saved by any torch since 0.2), and FER+ frame
+classifiers.
 """
 
 from __future__ import annotations
@@ -13,55 +11,40 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
-from Code.network.fan import FAN, RELATION_ATTENTION, SCORE_FUSION, SELF_ATTENTION
+from Code.common.conventions import AFEW_LABELS, CHECKPOINT_FORMAT, FERPLUS_LABELS, IMAGE_SIZE, MAX_IMAGE_SIZE
+from Code.common.errors import UsageError
+from Code.network.attention import HEADS, ScoreFusion, all_parameter_names, parameter_names
+from Code.network.checkpoints import CheckpointError, read_checkpoint
+from Code.network.fan import FAN
 from Code.network.weights import (
-    AFEW_ORDER,
-    CLASSIFIER,
-    HEAD,
-    LoadReport,
+    classifier_names,
     load_published,
     plain_weights,
+    stored_backbone,
     stored_labels,
-    to_published,
 )
 
-__all__ = [
-    "CheckpointError",
-    "LoadReport",
-    "load_fan",
-    "load_published",
-    "plain_weights",
-    "read_checkpoint",
-    "save_atomically",
-    "to_published",
-]
-FORMAT = "emotion-fan/1"
-FERPLUS_ORDER = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
-FERPLUS_ALL = (*FERPLUS_ORDER, "unknown", "NF")
-PUBLISHED_IMAGE_SIZE = 224
-MAX_SIDE = 4096  # pixels
+FERPLUS_ALL = (*FERPLUS_LABELS, "unknown", "NF")
 
 
 def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict[str, Any]]:
-    """A network ready to predict, from a run's checkpoint, a published FAN or a FER+ frame classifier.
+    """Loads a run's checkpoint, a published FAN or a FER+ frame classifier.
 
     Args:
-        path: The file.
-        at_type: Which head of a published FAN to use, since such a file holds all of them; None takes
-            relation-attention where its head is there, else self-attention. Other kinds of file have one.
+        path: the file.
+        at_type: which head of a published FAN to use, since such a file has all of them; None takes
+            relation-attention if its head is there, else self-attention. Files of other kinds have one head.
 
     Returns:
-        The network, in evaluation mode, on the CPU, and what is known of it: ``kind`` ("run", "published",
-        "frame classifier"), ``path``, ``labels`` (tuple), ``at_type``, ``image_size``, ``epoch``,
-        ``metrics`` (dict), ``dataset``, ``protocol``, ``precision`` (the last ones None or empty when the file does not
-        say).
+        The network, in evaluation mode and on the CPU, and what is known of it: ``kind`` ("run", "published",
+        "frame classifier"), ``path``, ``labels`` (tuple), ``at_type``, ``backbone``, ``image_size``, ``epoch``,
+        ``metrics`` (dict), ``dataset``, ``protocol``, ``precision`` (the last ones None or empty if the file does not
+        say them).
 
     Raises:
-        CheckpointError: Where ``read_checkpoint`` and ``load_published`` raise it, if a trained head is not
+        CheckpointError: where ``read_checkpoint`` and ``load_published`` raise it, if a trained head is not
             in the file, or if what the file says of itself does not fit its weights.
     """
     if not Path(path).exists():
@@ -76,9 +59,9 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
             fan, labels, kind = _from_published(checkpoint, at_type)
         else:
             fan, labels, kind = _from_frame_classifier(checkpoint, at_type)
-        size = checkpoint.get("image_size", PUBLISHED_IMAGE_SIZE)
-        if type(size) is not int or not 1 <= size <= MAX_SIDE:
-            raise CheckpointError(f"image_size {size!r} is no size in pixels")
+        size = checkpoint.get("image_size", IMAGE_SIZE)
+        if type(size) is not int or not 1 <= size <= MAX_IMAGE_SIZE:
+            raise CheckpointError(f"image_size {size!r} is not a number of pixels from 1 to {MAX_IMAGE_SIZE}")
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     best = _number(checkpoint.get("best_prec1"))
@@ -88,6 +71,7 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
         "path": str(path),
         "labels": labels,
         "at_type": fan.at_type,
+        "backbone": fan.backbone.name,
         "image_size": size,
         "epoch": _number(checkpoint.get("epoch")),
         "metrics": metrics if isinstance(metrics, dict) else {},
@@ -101,74 +85,84 @@ _Built = tuple[FAN, tuple[str, ...], str]
 
 
 def _from_run(checkpoint: dict[str, Any], at_type: int | None) -> _Built:
-    if checkpoint["format"] != FORMAT:
-        raise CheckpointError(f"format {checkpoint['format']!r} is not {FORMAT!r}; another version wrote it")
+    if checkpoint["format"] != CHECKPOINT_FORMAT:
+        raise CheckpointError(f"format {checkpoint['format']!r} is not {CHECKPOINT_FORMAT!r}; another version wrote it")
     absent = [key for key in ("state_dict", "at_type", "labels") if key not in checkpoint]
     if absent:
         raise CheckpointError(f"the checkpoint does not say its {', '.join(absent)}")
     stored = checkpoint["at_type"]
-    if type(stored) is not int or stored not in (SELF_ATTENTION, RELATION_ATTENTION, SCORE_FUSION):
-        raise CheckpointError(f"at_type {stored!r} is not 0, 1 or 2")
+    if type(stored) is not int or stored not in HEADS:
+        raise CheckpointError(f"at_type {stored!r} is not one of {', '.join(map(str, sorted(HEADS)))}")
     if at_type not in (None, stored):
         raise CheckpointError(f"the run was trained with at_type {stored}; it has no head for at_type {at_type}")
     labels = stored_labels(checkpoint, None)
-    fan = FAN(stored, len(labels))
+    fan = _build(checkpoint, stored, len(labels))
     _load_trained(fan, checkpoint)
     return fan, labels, "run"
 
 
 def _from_published(checkpoint: dict[str, Any], at_type: int | None) -> _Built:
     weights = plain_weights(checkpoint)
-    if at_type is None:
-        if "pred_fc2.weight" in weights and "beta.0.weight" in weights:
-            at_type = RELATION_ATTENTION
-        else:
-            at_type = SELF_ATTENTION if "alpha.0.weight" in weights else SCORE_FUSION
-    classifier = "pred_fc2.weight" if at_type == RELATION_ATTENTION else "pred_fc1.weight"
+    if at_type is None:  # the head that uses most of what is there
+        whole = [head for head in HEADS.values() if parameter_names(head) <= weights.keys()]
+        head = max(whole, key=lambda head: len(parameter_names(head)), default=ScoreFusion)
+    else:
+        head = HEADS[at_type]
+    classifier = f"{head.classifier}.weight"
     num_classes = _num_outputs(weights, classifier)
     if not num_classes:
-        raise CheckpointError(f"no {classifier} of [classes, features], which at_type {at_type} needs")
+        raise CheckpointError(f"no {classifier} of [classes, features], which at_type {head.at_type} needs")
     labels = stored_labels(checkpoint, num_classes)
     if not labels:
         numbers = tuple(str(index) for index in range(num_classes))
-        labels = AFEW_ORDER if num_classes == len(AFEW_ORDER) else numbers
-    fan = FAN(at_type, num_classes)
+        labels = AFEW_LABELS if num_classes == len(AFEW_LABELS) else numbers
+    fan = _build(checkpoint, head.at_type, num_classes)
     _load_trained(fan, weights)
     return fan, labels, "published"
 
 
 def _from_frame_classifier(checkpoint: dict[str, Any], at_type: int | None) -> _Built:
     weights = plain_weights(checkpoint)
-    num_classes = _num_outputs(weights, "fc.weight")
+    if at_type not in (None, ScoreFusion.at_type):
+        raise CheckpointError(f"a frame classifier has no attention; it cannot be used with at_type {at_type}")
+    backbone = _build(checkpoint, ScoreFusion.at_type, 1).backbone
+    num_classes = _num_outputs(weights, f"{backbone.classifier}.weight")
     if not num_classes:
-        raise CheckpointError("a backbone without a classifier cannot tell expressions; train FAN from it first")
+        raise CheckpointError("a backbone without a classifier cannot predict expressions; train a FAN from it first")
     labels = stored_labels(checkpoint, num_classes)
     if not labels:
-        known = {len(names): names for names in (FERPLUS_ORDER, FERPLUS_ALL)}
+        known = {len(names): names for names in (FERPLUS_LABELS, FERPLUS_ALL)}
         if num_classes not in known:
             raise CheckpointError(
-                f"its classifier has {num_classes} outputs and no labels: no emotion classifier "
-                "(of FER+, 8 or 10 outputs), but a backbone; train FAN from it first"
+                f"its classifier has {num_classes} outputs and no labels, so it is not an emotion classifier "
+                "(FER+ has 8 or 10 outputs) but a backbone; train a FAN from it first"
             )
         labels = known[num_classes]
-    if at_type not in (None, SCORE_FUSION):
-        raise CheckpointError(f"a frame classifier has no attention; it cannot be used with at_type {at_type}")
-    fan = FAN(SCORE_FUSION, num_classes)
+    fan = _build(checkpoint, ScoreFusion.at_type, num_classes)
+    own = classifier_names(fan.backbone)
     renamed = {
-        ("pred_" + name.replace("fc.", "fc1.") if name in CLASSIFIER else name): weights[name] for name in weights
+        name.replace(backbone.classifier, ScoreFusion.classifier) if name in own else name: weight
+        for name, weight in weights.items()
     }
     _load_trained(fan, renamed)
     return fan, labels, "frame classifier"
 
 
+def _build(checkpoint: Mapping[str, Any], at_type: int, num_classes: int) -> FAN:
+    try:
+        return FAN(at_type, num_classes, backbone=stored_backbone(checkpoint))
+    except UsageError as error:  # the backbone's name is the file's, not a flag's
+        raise CheckpointError(str(error).removeprefix("--")) from None
+
+
 def _load_trained(fan: FAN, weights: Mapping[str, Any]) -> None:
-    untrained = sorted(HEAD.intersection(load_published(fan, weights).missing))
+    untrained = sorted(all_parameter_names().intersection(load_published(fan, weights).missing))
     if untrained:
         raise CheckpointError(f"no trained head for at_type {fan.at_type}; missing: {', '.join(untrained)}")
 
 
 def _num_outputs(weights: Mapping[str, Any], name: str) -> int:
-    """Outputs of a linear layer; 0 where the file has none."""
+    """Outputs of a linear layer; 0 if the file has none."""
     weight = weights.get(name)
     return weight.shape[0] if isinstance(weight, Tensor) and weight.dim() == 2 else 0
 
@@ -240,24 +234,3 @@ def trained_on(info: dict[str, Any]) -> str:
     if dataset is None:
         return "the file does not say what it was trained on"
     return f"trained on {known.get(dataset, dataset)}"
-
-
-FERPLUS_FILE = Path("pretrain_model/Resnet18_FER+_pytorch.pth.tar")
-SHIPPED_FILE = Path("pretrain_model/Resnet18_FER+_open.pth.tar")
-
-
-def starting_file(pretrained: str | None) -> Path | None:
-    """Turns `--pretrained` into a file: a path, None for "none".
-
-    By default a `Resnet18_FER+_pytorch.pth.tar` that the user put into (or made in) `pretrain_model/`
-    takes precedence over the file that comes with the project.
-    """
-    if pretrained is None:
-        return FERPLUS_FILE if FERPLUS_FILE.exists() or not SHIPPED_FILE.exists() else SHIPPED_FILE
-    return None if pretrained.lower() == "none" else Path(pretrained)
-
-
-def seeded_model(at_type: int, num_classes: int, seed: int, *, dropout: float | None = None) -> FAN:
-    """A FAN whose random weights depend on the seed alone."""
-    torch.manual_seed(seed)
-    return FAN(at_type, num_classes, dropout=dropout)

@@ -1,7 +1,4 @@
-"""Weights by the names of the published code and of torchvision, into a FAN and out of it.
-
-Starting weights trained for other classes, for the same ones in another order, or for another attention.
-"""
+"""Weights under the names of the published code and of torchvision: into a FAN, out of it, and to start from."""
 
 from __future__ import annotations
 
@@ -13,18 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from Code.common.conventions import AFEW_LABELS, IMAGE_SIZE
+from Code.network.attention import ScoreFusion, all_parameter_names
+from Code.network.backbone import DEFAULT_BACKBONE, Backbone, backbone_names
 from Code.network.checkpoints import CheckpointError, read_checkpoint
-from Code.network.fan import FAN, RELATION_ATTENTION, SCORE_FUSION
+from Code.network.fan import FAN
 
-AFEW_ORDER = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
-HEAD = frozenset(
-    f"{layer}.{kind}" for layer in ("alpha.0", "beta.0", "pred_fc1", "pred_fc2") for kind in ("weight", "bias")
-)
-CLASSIFIER = frozenset({"fc.weight", "fc.bias"})
+# A user's own file of this name goes before the one that ships with the project.
+FERPLUS_FILE = Path("pretrain_model/Resnet18_FER+_pytorch.pth.tar")
+SHIPPED_FILE = Path("pretrain_model/Resnet18_FER+_open.pth.tar")
 
 
 def plain_weights(checkpoint: Mapping[Any, Any]) -> dict[str, Any]:
-    """The weights of a checkpoint or of a bare state dict, by their names without ``module.``."""
+    """The weights of a checkpoint, or of a bare state dict, by their names without ``module.``.
+
+    Raises:
+        CheckpointError: this is no dict of names, or a name is there twice.
+    """
     weights = checkpoint.get("state_dict", checkpoint)
     if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
         raise CheckpointError("state_dict must be a dict of names and tensors")
@@ -37,13 +39,13 @@ def plain_weights(checkpoint: Mapping[Any, Any]) -> dict[str, Any]:
 
 @dataclass
 class LoadReport:
-    """What became of the names in a file and in the network (names without ``module.``).
+    """What happened to the names in a file and in the network (names without ``module.``).
 
     Attributes:
-        loaded: In both, and taken over.
-        missing: In the network only: its head, which keeps its initial weights, or batch counters.
-        dropped: In the file only: a classifier or the head of another attention.
-        unexpected: In the file only, and unknown; always empty, since such a file raises instead.
+        loaded: in both, and loaded.
+        missing: only in the network: its head, which keeps its initial weights, or batch counters.
+        dropped: only in the file: a classifier, or the head of another attention.
+        unexpected: only in the file, and unknown. Always empty, since such a file raises an error.
     """
 
     loaded: list[str]
@@ -52,12 +54,13 @@ class LoadReport:
     unexpected: list[str]
 
     def __str__(self) -> str:
-        head = sorted({name.rsplit(".", 1)[0] for name in self.missing if name in HEAD})
+        heads = all_parameter_names()
+        head = sorted({name.rsplit(".", 1)[0] for name in self.missing if name in heads})
         dropped = sorted({name.rsplit(".", 1)[0] for name in self.dropped})
-        counters = sum(name not in HEAD for name in self.missing)
+        counters = sum(name not in heads for name in self.missing)
         parts = [f"{len(self.loaded)} tensors loaded"]
         if head:
-            parts.append(f"start afresh: {', '.join(head)}")
+            parts.append(f"initialized anew: {', '.join(head)}")
         if counters:
             parts.append(f"not in the file: {counters} batch counters")
         if dropped:
@@ -66,33 +69,36 @@ class LoadReport:
 
 
 def load_published(fan: FAN, state_dict: Mapping[str, Any], *, fresh: Collection[str] = ()) -> LoadReport:
-    """Copy weights under published names into ``fan``, all that fit or nothing at all.
+    """Copies weights under published names into ``fan``: all of them, or none.
 
     Args:
-        fan: Changed in place; its dtype and device stay.
-        state_dict: Names with or without ``module.``; a checkpoint that holds it as ``state_dict`` will do.
-            An ``fc`` of any size and heads that ``fan`` does not have are dropped. Half precision is cast.
-        fresh: Names that may be missing though other parts of the head are there.
+        fan: changed in place; its dtype and device stay.
+        state_dict: names with or without ``module.``, or a checkpoint that holds them as ``state_dict``. The
+            backbone's own classifier (``fc``), of any size, and other heads than the one of ``fan`` are dropped.
+            Half precision is cast.
+        fresh: names that may be missing although other parts of the head are there.
 
     Returns:
-        What was loaded, and what was not.
+        What was loaded and what was not.
 
     Raises:
-        CheckpointError: Naming every key that is missing (only the whole head of ``fan``,
-            ``fresh`` and ``num_batches_tracked`` may be), unexpected, misshapen (with both shapes) or not finite;
-            ``fan`` is then as it was.
+        CheckpointError: names every key that is missing (only the whole head of ``fan``, ``fresh`` and
+            ``num_batches_tracked`` may be), unexpected, of another shape (with both shapes) or not finite;
+            ``fan`` is then unchanged.
     """
     given = plain_weights(state_dict)
     own: dict[str, Tensor] = fan.state_dict()
-    head = HEAD & own.keys()
+    heads = all_parameter_names()
+    head = heads & own.keys()
     missing = [name for name in own if name not in given]
     head_may_miss = head.isdisjoint(given)
     extra = [name for name in given if name not in own]
+    droppable = heads | classifier_names(fan.backbone)
     report = LoadReport(
         loaded=[name for name in own if name in given],
         missing=missing,
-        dropped=[name for name in extra if name in CLASSIFIER | HEAD],
-        unexpected=[name for name in extra if name not in CLASSIFIER | HEAD],
+        dropped=[name for name in extra if name in droppable],
+        unexpected=[name for name in extra if name not in droppable],
     )
 
     may_miss = {*fresh, *(head if head_may_miss else ())}
@@ -123,40 +129,50 @@ def load_published(fan: FAN, state_dict: Mapping[str, Any], *, fresh: Collection
     ]
     if problems:
         raise CheckpointError(
-            f"these weights do not fit a ResNet18 FAN (at_type {fan.at_type}, {fan.num_classes} classes); "
+            f"these weights do not fit a {fan.backbone.name} FAN (at_type {fan.at_type}, {fan.num_classes} classes); "
             + "; ".join(problems)
         )
-    fan.load_state_dict(weights, strict=False)  # what may be missing has been settled above
+    fan.load_state_dict(weights, strict=False)  # what is missing may be missing, see above
     return report
+
+
+def classifier_names(backbone: Backbone) -> frozenset[str]:
+    """The names that torchvision gives the weights of a backbone's own classifier: `fc.weight`, `fc.bias`."""
+    return frozenset(f"{backbone.classifier}.{kind}" for kind in ("weight", "bias"))
 
 
 def to_published(fan: FAN, *, half: bool = False) -> dict[str, Tensor]:
     """The frame classifier FAN(at_type=2) under the names of the published backbone files.
 
     Args:
-        fan: A FAN with score fusion; it is not changed.
-        half: Store weights as float16 (half the size) instead of float32.
+        fan: a FAN with score fusion; it is not changed.
+        half: store weights as float16 (half the size) instead of float32.
 
     Returns:
-        Copies on the CPU, every name behind ``module.``, ``pred_fc1`` as ``module.fc``; batch counters int64.
+        Copies on the CPU. Every name starts with ``module.``; ``pred_fc1`` is called ``module.fc``. Batch counters
+        are int64.
 
     Raises:
-        ValueError: If ``fan`` has attention, or a weight is not finite in that precision.
+        ValueError: ``fan`` has attention, or a weight is not finite in that precision.
     """
-    if fan.at_type != SCORE_FUSION:
-        raise ValueError(f"only a frame classifier (at_type 2) has a published backbone format, not {fan.at_type}")
+    if fan.at_type != ScoreFusion.at_type:
+        raise ValueError(f"only a frame classifier has a published backbone format, not at_type {fan.at_type}")
     published: dict[str, Tensor] = {}
     for name, value in fan.state_dict().items():
         dtype = (torch.float16 if half else torch.float32) if value.is_floating_point() else value.dtype
         copy = value.detach().to("cpu", dtype, copy=True).contiguous()
         if not torch.isfinite(copy).all():
             raise ValueError(f"{name} is not finite as {dtype}")
-        published["module." + name.replace("pred_fc1.", "fc.")] = copy
+        published["module." + name.replace(f"{fan.head.classifier}.", f"{fan.backbone.classifier}.")] = copy
     return published
 
 
 def stored_labels(checkpoint: Mapping[str, Any], expected: int | None) -> tuple[str, ...]:
-    """The file's names of the classes, checked; empty where it gives none."""
+    """The class names that a file gives, checked; empty if it gives none.
+
+    Args:
+        expected: how many outputs its classifier has; None: the file must have names.
+    """
     labels = checkpoint.get("labels")
     if labels is None and expected is not None:
         return ()
@@ -172,34 +188,35 @@ def stored_labels(checkpoint: Mapping[str, Any], expected: int | None) -> tuple[
 def fitted_head(
     fan: FAN, checkpoint: Mapping[str, Any], labels: Sequence[str], mapping: Mapping[str, str]
 ) -> tuple[dict[str, Any], set[str], str]:
-    """As much of a trained head as a network can start from: its attention, and the classes of the same name.
+    """The part of a trained head that a network can start from: its attention, and the classes of the same name.
 
     Args:
-        fan: a network of `len(labels)` classes; what the file does not give stays its own.
+        fan: a network of `len(labels)` classes; what the file does not give keeps its initial weights.
         checkpoint: its `labels`, if it has any, say what the rows of its classifier mean. Without them seven
-            rows are AFEW's classes, as the published code orders them; other numbers fit only an equal number.
-        labels: class names, in the order wanted.
+            rows are AFEW's classes, in the order of the published code; other numbers fit only an equal number.
+        labels: class names of `fan`, in order.
         mapping: name in `labels` -> name in the checkpoint, where they differ.
 
     Returns:
-        (weights by their plain names, names that start afresh although others of the head are there, a few
-        words on the classifier; "" where nothing had to be done).
+        Weights by their plain names; names that keep their initial weights although other parts of the head are
+        there; a few words on the classifier, "" if nothing had to be done.
 
     Raises:
-        CheckpointError: if the file's labels do not fit its classifier.
+        CheckpointError: the file's labels do not fit its classifier.
     """
     weights = plain_weights(checkpoint)
     own = fan.state_dict()
-    given = {_layer(name) for name in HEAD & weights.keys()}
+    heads = all_parameter_names()
+    given = {_layer(name) for name in heads & weights.keys()}
     if not given:
         return weights, set(), ""
-    fresh = {name for name in HEAD & own.keys() if _layer(name) not in given}
-    names = [f"{'pred_fc2' if fan.at_type == RELATION_ATTENTION else 'pred_fc1'}.{kind}" for kind in ("weight", "bias")]
+    fresh = {name for name in heads & own.keys() if _layer(name) not in given}
+    names = [f"{fan.head.classifier}.{kind}" for kind in ("weight", "bias")]
     values = [weights.get(name) for name in names]
     rows = {len(value) for value in values if isinstance(value, Tensor) and value.dim()}
     if fresh.issuperset(names) or len(rows) != 1 or not all(isinstance(value, Tensor) for value in values):
-        return weights, fresh, ""  # of another attention; or damaged, which load_published names
-    old = stored_labels(checkpoint, *rows) or (AFEW_ORDER if rows == {len(AFEW_ORDER)} else ())
+        return weights, fresh, ""  # of another attention; or damaged, which load_published reports
+    old = stored_labels(checkpoint, *rows) or (AFEW_LABELS if rows == {len(AFEW_LABELS)} else ())
     if old == tuple(labels) or (not old and rows == {len(labels)}):
         return weights, fresh, ""
     source = [old.index(name) if (name := mapping.get(label, label)) in old else None for label in labels]
@@ -208,7 +225,7 @@ def fitted_head(
         for name in names:
             del weights[name]
         classes = f"the file's classes are {', '.join(old)}" if old else f"the file has {rows.pop()} classes"
-        return weights, fresh | set(names), f"attention taken over, classifier new: {classes}"
+        return weights, fresh | set(names), f"attention loaded, classifier new: {classes}"
     for name in names:
         fitted = own[name].clone()
         for index, row in enumerate(source):
@@ -216,49 +233,99 @@ def fitted_head(
                 fitted[index] = weights[name][row].to(fitted.dtype)
         weights[name] = fitted
     if not new:
-        return weights, fresh, "classifier put into this dataset's order of classes"
-    return weights, fresh, f"classifier: {len(labels) - len(new)} classes taken over by name, {', '.join(new)} new"
+        return weights, fresh, "classifier put into the class order of this dataset"
+    loaded = f"{len(labels) - len(new)} of {len(labels)} classes loaded by name"
+    return weights, fresh, f"classifier: {loaded}, new: {', '.join(new)}"
 
 
 def _layer(name: str) -> str:
     return name.rsplit(".", 1)[0]
 
 
-PUBLISHED_SIZE = 224
+def starting_file(pretrained: str | None) -> Path | None:
+    """The file that `--pretrained` means: a path, or None for "none".
+
+    The default is a `Resnet18_FER+_pytorch.pth.tar` that the user put into (or made in) `pretrain_model/`, else the
+    file that ships with the project.
+    """
+    if pretrained is None:
+        return FERPLUS_FILE if FERPLUS_FILE.exists() or not SHIPPED_FILE.exists() else SHIPPED_FILE
+    return None if pretrained.lower() == "none" else Path(pretrained)
+
+
+def stored_backbone(checkpoint: Mapping[str, Any]) -> str:
+    """The name of the backbone that a checkpoint's weights belong to; ResNet18 if it gives none."""
+    name = checkpoint.get("backbone")
+    if name is None:  # published files have `arch`, in which training scripts wrote names of their own, too
+        name = checkpoint.get("arch")
+        return name if name in backbone_names() else DEFAULT_BACKBONE
+    if not isinstance(name, str):
+        raise CheckpointError(f"backbone {name!r} is not a name")
+    return name
+
+
+@dataclass
+class Start:
+    """A network to train.
+
+    Attributes:
+        fan: on the CPU.
+        image_size: the side in pixels that the weights were trained at; None for random weights.
+        message: says what the weights are.
+    """
+
+    fan: FAN
+    image_size: int | None
+    message: str
 
 
 def start_from(
-    model: FAN,
     path: Path | None,
-    fallback_size: int,
-    labels: Sequence[str] = (),
+    at_type: int,
+    labels: Sequence[str],
+    *,
+    seed: int,
+    backbone: str | None = None,
+    dropout: float | None = None,
     mapping: Mapping[str, str] | None = None,
-) -> tuple[int, str]:
-    """Loads the starting weights and says what was done.
+    with_head: bool = True,
+) -> Start:
+    """A network with random weights from a seed, and then the weights of a file.
 
     Args:
-        model: its backbone (and head, if the file holds one) is overwritten.
-        path: None leaves the random weights.
-        fallback_size: input side for random weights, pixels.
-        labels: the model's class names; a FAN hands its attention over, and its classifier by name.
-        mapping: class name of the model -> class name of the file, where they differ.
-
-    Returns:
-        (input side in pixels that the weights were trained at, a line for people).
+        path: the file; None leaves the random weights.
+        at_type: of the head.
+        labels: class names.
+        seed: of the random weights, which depend on nothing else.
+        backbone: its name; None takes the file's, or ResNet18.
+        dropout: see `FAN`.
+        mapping: class name in `labels` -> class name in the file, where they differ.
+        with_head: load the attention, and the classifier by class names, if the file has them.
 
     Raises:
-        CheckpointError: one line, if the file is missing or does not fit.
+        CheckpointError: the file is missing, or does not fit.
+        UsageError: torchvision has no such backbone.
     """
+    checkpoint = read_checkpoint(path) if path else {}
+    if "backbone" in checkpoint or checkpoint.get("arch") in backbone_names():
+        stored = stored_backbone(checkpoint)
+        if backbone not in (None, stored):
+            raise CheckpointError(
+                f"{path}: has the weights of {stored}, not of {backbone}; omit --backbone, or give other weights with "
+                "--pretrained (none: random ones)"
+            )
+        backbone = stored
+    torch.manual_seed(seed)
+    fan = FAN(at_type, len(labels), dropout=dropout, backbone=backbone or DEFAULT_BACKBONE)
     if path is None:
-        return fallback_size, "starting from random weights (--pretrained none)"
-    checkpoint = read_checkpoint(path)
+        return Start(fan, None, "starting from random weights")
     try:
         weights, fresh, classifier = (
-            fitted_head(model, checkpoint, labels, mapping or {}) if labels else (checkpoint, set[str](), "")
+            fitted_head(fan, checkpoint, labels, mapping or {}) if with_head else (checkpoint, set[str](), "")
         )
-        report = load_published(model, weights, fresh=fresh)
+        report = load_published(fan, weights, fresh=fresh)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    size = int(checkpoint.get("image_size", PUBLISHED_SIZE))
+    size = int(checkpoint.get("image_size", IMAGE_SIZE))
     also = f"; {classifier}" if classifier else ""
-    return size, f"starting from {path} ({report}{also}; trained at {size} x {size} pixels)"
+    return Start(fan, size, f"starting from {path} ({report}{also}; trained at {size} x {size} pixels)")

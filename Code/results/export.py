@@ -37,18 +37,12 @@ import torch
 from torch import Tensor, nn
 
 from Code.common.commandline import run_script
+from Code.common.conventions import MAX_IMAGE_SIZE
 from Code.common.errors import ProjectError
-from Code.network.backbone import FEATURE_SIZE
+from Code.network.checkpoints import CheckpointError
 from Code.network.fan import FAN
 from Code.network.graphs import FeaturesGraph, HeadGraph, WholeGraph
-from Code.network.pretrained import (
-    MAX_SIDE,
-    CheckpointError,
-    default_checkpoint,
-    find_checkpoint,
-    knows_fer2013,
-    load_fan,
-)
+from Code.network.pretrained import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
 
 OPSET = 18  # what torch's exporter writes without conversion
 TOLERANCE = 1e-4
@@ -116,7 +110,7 @@ def _traced(fan: FAN, part: str, size: int) -> Any:
     if part == "features":
         model, example, sizes = FeaturesGraph(fan), (torch.rand(2, 3, size, size),), {"images": {0: frames}}
     elif part == "head":
-        model, example = HeadGraph(fan), (torch.rand(2, 3, FEATURE_SIZE), lengths)
+        model, example = HeadGraph(fan), (torch.rand(2, 3, fan.feature_size), lengths)
         sizes = {"features": {0: clips, 1: frames}, "lengths": {0: clips}}
     else:
         model, example = WholeGraph(fan), (torch.rand(2, 3, 3, size, size), lengths)
@@ -250,8 +244,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.output.suffix != ".onnx":
         parser.error(f"--output {args.output}: name a file that ends in .onnx")
-    if args.image_size is not None and not 32 <= args.image_size <= MAX_SIDE:
-        parser.error(f"--image-size {args.image_size}: is not from 32 to {MAX_SIDE} pixels")
+    if args.image_size is not None and not 32 <= args.image_size <= MAX_IMAGE_SIZE:
+        parser.error(f"--image-size {args.image_size}: is not from 32 to {MAX_IMAGE_SIZE} pixels")
     try:
         path = default_checkpoint() if args.checkpoint is None else find_checkpoint(args.checkpoint)
         fan, info = load_fan(path, at_type=args.at_type)

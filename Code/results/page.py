@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from Code.data.clips import DataError
-from Code.data.loaders import read_image
+from Code.data.images import read_image
 from Code.results.figures import choose_frames, figure_bytes
 from Code.results.intervals import uar_interval
 from Code.results.run_files import ClipRow, ReportError, RunFiles

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from Code.common.commandline import run_script
 from Code.data.clips import DataError
-from Code.data.loaders import read_image
+from Code.data.images import read_image
 from Code.results.figures import attention_figure, choose_frames, figure_bytes
 from Code.results.run_files import ClipRow, ReportError, RunFiles, read_run
 

@@ -119,11 +119,6 @@ def device_of_process(device: str, local_rank: int) -> str:
     return f"cuda:{local_rank}"
 
 
-def one_machine() -> bool:
-    """Whether all processes are on this machine."""
-    return int(os.environ.get("WORLD_SIZE", 1)) == int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-
-
 def _is_lost_process(error: RuntimeError) -> bool:
     """Whether an error means that another process has died."""
     return isinstance(error, dist.DistError) or any(words in str(error) for words in _GONE)

@@ -1,10 +1,8 @@
-"""One epoch of training and one evaluation: the only loops over batches in the project.
-
-What is evaluated, and what an evaluation comes to: metrics, and a line about them.
-"""
+"""One epoch of training, and evaluation: the only loops over batches in the project."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,31 +13,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
 
+from Code.common.progress import Progress
 from Code.data.clips import Clip
 from Code.data.loaders import EvaluationBatches, FrameTable, TrainingBatches
-from Code.network.backbone import FEATURE_SIZE
-from Code.network.fan import FAN, FANOutput
+from Code.network.attention import FANOutput
+from Code.network.fan import FAN, FeatureFAN
 from Code.training import distributed
 from Code.training.compute import Compute
-from Code.training.epoch_state import EpochProgress
+from Code.training.epoch_state import EpochState
+from Code.training.losses import Loss, cross_entropy
 from Code.training.metrics import attention_auc, attention_correlation, classification_metrics
 
+Network = FAN | FeatureFAN
 Transform = Callable[[Tensor, torch.Generator], Tensor]
-Loss = Callable[[Tensor, Tensor], Tensor]
-# Clips are handed to the attention in groups of about this many, so that memory stays bounded.
-CLIPS_PER_GROUP = 64
-
-
-def progress_bar(total: int, label: str, show: bool, done: int = 0) -> tqdm:
-    """A bar on a terminal, nothing elsewhere nor in other processes than the main one."""
-    hidden = None if show and distributed.world().is_main else True  # None: tqdm looks whether it is a terminal
-    return tqdm(total=total, initial=done, desc=label, leave=False, disable=hidden, dynamic_ncols=True)
+Intensities = dict[str, np.ndarray]
+CLIPS_AT_ONCE = 64  # that the attention sees in evaluation; bounds the memory
 
 
 def train_one_epoch(
-    model: FAN,
+    model: Network,
     batches: TrainingBatches,
     optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
@@ -49,81 +42,73 @@ def train_one_epoch(
     transform: Transform,
     epoch: int,
     seed: int,
-    loss_function: Loss = F.cross_entropy,
+    loss_function: Loss = cross_entropy,
     after_step: Callable[[], None] | None = None,
     print_freq: int = 0,
     show_progress: bool = True,
     forward: Callable[..., Any] | None = None,
-    progress: EpochProgress | None = None,
+    state: EpochState | None = None,
 ) -> dict[str, float]:
     """Trains for one epoch.
 
-    Every random number of the epoch (plan, augmentation, dropout) derives from (seed, epoch) and the
-    process's rank, so an epoch does not depend on what ran before it in the process.
+    Every random number of the epoch (samples, augmentation, dropout) derives from (seed, epoch) and the rank of the
+    process, so an epoch does not depend on what ran before it in the process.
 
     Args:
-        model: in training mode afterwards.
-        batches: told the epoch here.
-        scheduler: stepped once a step.
-        transform: uint8 frames -> float frames [B, K, 3, H, W], on the device; or features [B, K, D], for a
-            `forward` that takes them.
-        loss_function: (logits [B, C], labels [B] or [B, C]) -> scalar.
-        after_step: called after each step: to average weights, to save, to stop by an exception.
-        print_freq: print the running loss every so many steps; 0 never. Each print waits for the device.
-        forward: what to call instead of `model` (a compiled or wrapped version of it).
-        progress: of this epoch, kept up to date; one that stands inside the epoch is gone on with from there.
+        model: a FAN, or a FeatureFAN whose batches hold features; in training mode afterwards.
+        batches: `set_epoch` is called here.
+        scheduler: stepped after each training step.
+        transform: maps uint8 frames to float frames [B, K, 3, H, W], on the device, or stored features to features
+            [B, K, D].
+        loss_function: maps the network's output and the batch to a scalar.
+        after_step: called after each step: to average weights, to save, or to stop by an exception.
+        print_freq: print the running loss every so many steps; 0: never. Each print waits for the device.
+        forward: called instead of `model`: a compiled or wrapped version of it.
+        state: of this epoch, kept up to date. A state from inside the epoch resumes the epoch there.
 
     Returns:
-        Over all processes: loss (mean over samples), war (of the training samples, dropout active), lr (of
-        the last step), samples, frames, seconds, frames_per_second.
+        Over all processes: loss (mean over samples), war (of the training samples, with dropout), lr (of the last
+        step), samples, frames, seconds, frames_per_second.
 
     Raises:
-        TrainingDivergedError: if a step's loss or the weights are not finite, naming the batch's clips.
+        TrainingDivergedError: a step's loss or the weights are not finite; names the clips of the batch.
     """
     forward = model if forward is None else forward  # a compiled module has no truth value
     device = compute.device
-    progress = progress or EpochProgress(epoch, batches.table.names)
-    batches.set_epoch(epoch, done=progress.step)
-    progress.begin(seed, device, progress.step + len(batches))
+    state = state or EpochState(epoch, batches.table.names)
+    batches.set_epoch(epoch, done=state.step)
+    state.begin(seed, device, state.step + len(batches))
     model.train()
-    with progress_bar(progress.steps, f"epoch {epoch}", show_progress, progress.step) as bar:
+    show = show_progress and distributed.world().is_main
+    with Progress(f"epoch {epoch}", state.steps, unit="steps", done=state.step, show=show) as progress:
         for share, batch in zip(batches.shares, batches, strict=True):
-            labels = batch["labels"].to(device, non_blocking=True)
-            frames = transform(batch["frames"].to(device, non_blocking=True), progress.generator)
-            if frames.ndim == 5:  # pixels; features come as they are
-                packed = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-                frames = packed.unflatten(0, frames.shape[:2])
+            batch["labels"] = batch["labels"].to(device, non_blocking=True)
+            frames = transform(batch["frames"].to(device, non_blocking=True), state.generator)
             with compute.autocast():
-                logits = forward(frames).logits
-            loss = loss_function(logits.float(), labels)
+                output: FANOutput = forward(frames)
+            loss = loss_function(output, batch)
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss if share == 1 else loss * share).backward()
             scaler.step(optimizer)
             scaler.update()
-            progress.lr = optimizer.param_groups[0]["lr"]
+            state.lr = optimizer.param_groups[0]["lr"]
             scheduler.step()
-            with torch.no_grad():
-                truth = labels if labels.ndim == 1 else labels.argmax(dim=1)
-                progress.sums += torch.stack([loss.detach() * len(labels), (logits.argmax(dim=1) == truth).sum()])
-            progress.samples += len(labels)
-            progress.frames += frames.shape[0] * frames.shape[1]
-            progress.step += 1
-            progress.losses.add(progress.step, loss, batch["clips"])
-            bar.update()
-            if print_freq and progress.step % print_freq == 0:
-                mean = float(progress.sums[0]) / progress.samples
-                tqdm.write(f"  epoch {epoch}, step {progress.step}/{progress.steps}: loss {mean:.4f}")
+            state.add(loss, output.logits, batch)
+            progress()
+            if print_freq and state.step % print_freq == 0:
+                mean = float(state.sums[0]) / state.samples
+                progress.say(f"  epoch {epoch}, step {state.step}/{state.steps}: loss {mean:.4f}", sys.stdout)
             if after_step:
                 after_step()
-    progress.losses.check(model)
-    loss_sum, correct = distributed.total(progress.sums.clone()).tolist()
-    counts = torch.tensor([progress.samples, progress.frames], device=device)
+    state.losses.check(model)
+    loss_sum, correct = distributed.total(state.sums.clone()).tolist()
+    counts = torch.tensor([state.samples, state.frames], device=device)
     samples, frames_seen = distributed.total(counts).tolist()
-    seconds = progress.seconds
+    seconds = state.seconds
     return {
         "loss": loss_sum / samples,
         "war": correct / samples,
-        "lr": progress.lr,
+        "lr": state.lr,
         "samples": samples,
         "frames": frames_seen,
         "seconds": seconds,
@@ -133,12 +118,12 @@ def train_one_epoch(
 
 @dataclass
 class Evaluation:
-    """What the network says of every clip.
+    """The network's output for every clip.
 
     Attributes:
         logits: float32 [clips, C].
-        alpha, weights: per clip, float32 [T]; beta: likewise, or None where there is none.
-        frames, seconds: how many frames were seen and how long it took.
+        alpha, weights: per clip, float32 [T]; beta: the same, or None for heads without it.
+        frames, seconds: how many frames were evaluated and how long it took.
     """
 
     logits: Tensor
@@ -151,37 +136,37 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    model: FAN,
+    model: Network,
     batches: EvaluationBatches,
     *,
     compute: Compute,
     transform: Transform,
     show_progress: bool = True,
-    from_features: bool = False,
     after_batch: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Runs the network over every frame of every clip.
 
-    The backbone sees full batches of frames packed across clip borders; the attention then sees each
-    clip whole. Features, not pixels, are what waits for the end of a clip. Several processes share the
-    backbone's batches; all of them return the whole result.
+    The backbone gets full batches of frames, packed across clip borders; the attention then gets each clip whole.
+    Only features wait for the end of a clip, not pixels. Several processes share the batches of the backbone; all of
+    them return the whole result.
 
     Args:
-        from_features: batches and transform give features [N, 1, D] instead of frames.
+        model: a FAN, or a FeatureFAN whose batches hold features.
         after_batch: called after each batch of frames; may stop the evaluation by an exception.
     """
     model.eval()
     generator = torch.Generator().manual_seed(0)
     start = time.perf_counter()
-    outputs: list[tuple[FANOutput, list[int]]] = []  # stay on the device to the end: copying waits for it
-    with progress_bar(len(batches), "evaluate", show_progress) as bar:
+    outputs: list[tuple[FANOutput, list[int]]] = []  # stay on the device until the end, since copying waits for it
+    show = show_progress and distributed.world().is_main
+    with Progress("evaluate", len(batches), unit="batches", show=show) as progress:
 
-        def tick() -> None:
-            bar.update()
+        def batch_done() -> None:
+            progress()
             if after_batch:
                 after_batch()
 
-        for features, lengths in _clip_groups(model, batches, compute, transform, generator, tick, from_features):
+        for features, lengths in _clip_groups(model, batches, compute, transform, generator, batch_done):
             outputs.append((model.attend(features, lengths), lengths.tolist()))
     result = Evaluation(logits=torch.cat([out.logits for out, _ in outputs]).float().cpu())
     for out, counts in outputs:
@@ -196,23 +181,22 @@ def evaluate(
 
 
 def _clip_groups(
-    model: FAN,
+    model: Network,
     batches: EvaluationBatches,
     compute: Compute,
     transform: Transform,
     generator: torch.Generator,
-    tick: Callable[[], object],
-    from_features: bool,
+    batch_done: Callable[[], object],
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields (features [B, T, D] padded, lengths [B]) as soon as a group of clips is complete."""
     lengths = batches.table.lengths
-    waiting: list[Tensor] = []  # features of clips not yet handed over, in order
+    waiting: list[Tensor] = []  # features of clips that are not complete yet, in order
     available = done = 0
-    for features in _features(model, batches, compute, transform, generator, tick, from_features):
+    for features in _features(model, batches, compute, transform, generator, batch_done):
         waiting.append(features)
         available += len(features)
         while done < len(lengths):
-            group = lengths[done : done + CLIPS_PER_GROUP]
+            group = lengths[done : done + CLIPS_AT_ONCE]
             if group.sum() > available:
                 break
             row = torch.cat(waiting)
@@ -224,27 +208,23 @@ def _clip_groups(
 
 
 def _features(
-    model: FAN,
+    model: Network,
     batches: EvaluationBatches,
     compute: Compute,
     transform: Transform,
     generator: torch.Generator,
-    tick: Callable[[], object],
-    from_features: bool = False,
+    batch_done: Callable[[], object],
 ) -> Iterator[Tensor]:
-    """Yields the features [N, D] of the frames in their order, all processes' batches of a round at a time."""
+    """Yields the features [N, D] of the frames in their order, one round of all processes at a time."""
     for counts, images in zip(batches.rounds, batches, strict=True):
         if len(images):
             frames = transform(images.to(compute.device, non_blocking=True)[:, None], generator)[:, 0]
-            if from_features:
-                features = frames
-            else:
-                with compute.autocast():
-                    features = model.encode(frames.contiguous(memory_format=torch.channels_last)).float()
+            with compute.autocast():
+                features = model.encode(frames).float()
         else:  # the last round has no batch for this process
-            features = torch.empty(0, FEATURE_SIZE, device=compute.device)
+            features = torch.empty(0, model.feature_size, device=compute.device)
         yield distributed.gather_rows(features, counts)
-        tick()
+        batch_done()
 
 
 @torch.inference_mode()
@@ -258,57 +238,60 @@ def encode_all(
     """
     model.eval()
     generator = torch.Generator().manual_seed(0)
-    with progress_bar(len(batches), "features", show_progress) as bar:
-        parts = [part.cpu() for part in _features(model, batches, compute, transform, generator, bar.update)]
+    with Progress(
+        "features", len(batches), unit="batches", show=show_progress and distributed.world().is_main
+    ) as progress:
+        parts = [part.cpu() for part in _features(model, batches, compute, transform, generator, progress)]
     return torch.cat(parts)
 
 
-Intensities = dict[str, np.ndarray]
-
-
 @dataclass
-class Judged:
+class EvaluationSplit:
     """A set of clips to evaluate on.
 
     Attributes:
-        batches: their frames.
-        transform: uint8 -> float.
-        clips: to name frames in attention.csv; None leaves that file out.
-        intensities: true importance of every frame, per clip name, where a dataset knows it.
-        from_features: the batches hold features of a fixed backbone instead of frames.
+        batches: their frames, or features of them.
+        transform: uint8 frames -> float frames, or stored features -> features.
+        clips: for the names of frames in attention.csv; None: that file is not written.
+        intensities: true importance of every frame, by clip name, if the dataset knows it.
     """
 
     batches: EvaluationBatches
     transform: Transform
     clips: Sequence[Clip] | None = None
     intensities: Intensities | None = None
-    from_features: bool = False
 
     @property
     def table(self) -> FrameTable:
-        """The clips' table."""
+        """The table of the clips."""
         return self.batches.table
 
 
-def judge(
-    model: FAN,
-    judged: Judged,
+def evaluate_split(
+    model: Network,
+    split: EvaluationSplit,
     compute: Compute,
     show_progress: bool = True,
     after_batch: Callable[[], None] | None = None,
 ) -> tuple[dict[str, Any], Evaluation]:
-    """Evaluates and measures: metrics as `classification_metrics` gives them, plus `loss`, and
-    `attention_correlation` and `attention_auc` where true intensities are known. See `evaluate` for `after_batch`."""
+    """Evaluates a set of clips and computes the metrics.
+
+    Args:
+        after_batch: see `evaluate`.
+
+    Returns:
+        The metrics of `classification_metrics`, `loss` (mean cross-entropy), and, if true intensities are known,
+        `attention_correlation` and `attention_auc`; and the outputs behind them.
+    """
     evaluation = evaluate(
         model,
-        judged.batches,
+        split.batches,
         compute=compute,
-        transform=judged.transform,
+        transform=split.transform,
         show_progress=show_progress,
-        from_features=judged.from_features,
         after_batch=after_batch,
     )
-    table = judged.table
+    table = split.table
     metrics = classification_metrics(
         evaluation.logits.softmax(dim=1),
         table.targets,
@@ -316,15 +299,15 @@ def judge(
         num_skipped=len(table.skipped),
     )
     metrics["loss"] = float(F.cross_entropy(evaluation.logits, table.targets))
-    if judged.intensities is not None:
+    if split.intensities is not None:
         weights = dict(zip(table.names, evaluation.weights, strict=True))
-        metrics["attention_correlation"] = attention_correlation(weights, judged.intensities)
-        metrics["attention_auc"] = attention_auc(weights, judged.intensities)
+        metrics["attention_correlation"] = attention_correlation(weights, split.intensities)
+        metrics["attention_auc"] = attention_auc(weights, split.intensities)
     return metrics, evaluation
 
 
 def summary(metrics: dict[str, Any]) -> str:
-    """Accuracy with its interval, UAR and counts in one line."""
+    """Accuracy with its interval, UAR and counts, in one line."""
     low, high = metrics["accuracy_interval"]
     text = (
         f"accuracy (WAR) {100 * metrics['accuracy']:.2f} % [{100 * low:.1f}, {100 * high:.1f}], "
@@ -332,8 +315,8 @@ def summary(metrics: dict[str, Any]) -> str:
     )
     if metrics["num_skipped"]:
         text += (
-            f" ({metrics['num_skipped']} of {metrics['num_clips_listed']} listed left out: no frames; "
-            f"{100 * metrics['accuracy_listed']:.2f} % over listed)"
+            f" ({metrics['num_skipped']} of {metrics['num_clips_listed']} listed clips skipped, without frames; "
+            f"{100 * metrics['accuracy_listed']:.2f} % over all listed)"
         )
     if metrics.get("attention_correlation") is not None:
         text += f", rank correlation of weights with true intensity {metrics['attention_correlation']:.3f}"
@@ -343,7 +326,7 @@ def summary(metrics: dict[str, Any]) -> str:
 
 
 def epoch_line(line: dict[str, Any], epochs: int) -> str:
-    """What the screen shows of an epoch."""
+    """The line that is printed after an epoch."""
     return (
         f"epoch {line['epoch']:{len(str(epochs))}}/{epochs}  lr {line['lr']:.1e}  "
         f"train loss {line['train_loss']:.4f} WAR {100 * line['train_war']:5.2f} %  |  "

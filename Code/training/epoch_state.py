@@ -1,10 +1,8 @@
-"""Where a training stands inside an epoch: steps done, sums so far, and the random numbers still to come.
+"""The state of an epoch that is under way: what it takes to resume it between two steps, and its recent losses.
 
-An epoch's first state derives from (seed, epoch, process) alone. Inside the epoch dropout and augmentation draw
-from running generators, whose states are kept here with everything else that the next step depends on, so that
-an epoch which is taken up at step k ends as if it had never been left.
-
-A loss that is no number any more: found without waiting for the device in every step, named with its clips.
+The random states of an epoch derive from (seed, epoch, process) at its first step. From there on, dropout and
+augmentation draw from running generators, so their states are kept, too: an epoch that is resumed at step k ends
+exactly as if it had never been interrupted.
 """
 
 from __future__ import annotations
@@ -20,18 +18,19 @@ import torch
 from torch import Tensor, nn
 
 from Code.common.errors import TrainingDivergedError
+from Code.data.loaders import Batch
 from Code.training import distributed
 
 
-class EpochProgress:
+class EpochState:
     """One epoch of this process.
 
     Attributes:
         epoch: counted from 1.
-        step: how many steps are done.
-        steps: of the whole epoch.
-        sums: float32 [2] on the device: loss times samples, samples that were right.
-        samples, frames: seen by this process.
+        step: steps done so far.
+        steps: steps of the whole epoch.
+        sums: float32 [2] on the device: loss times samples, and correct samples.
+        samples, frames: that this process has trained on.
         lr: of the last step.
         generator: of augmentation, on the CPU.
         losses: of the last steps.
@@ -48,13 +47,33 @@ class EpochProgress:
         self._since: float | None = None
         self._random: dict[str, Any] | None = None
 
+    @torch.no_grad()
+    def add(self, loss: Tensor, logits: Tensor, batch: Batch) -> None:
+        """Counts a step.
+
+        Args:
+            loss: a scalar.
+            logits: float [B, C].
+            batch: of the step; labels on the device.
+
+        Raises:
+            TrainingDivergedError: now and then, see `RecentLosses`.
+        """
+        labels, frames = batch["labels"], batch["frames"]
+        truth = labels if labels.ndim == 1 else labels.argmax(dim=1)
+        self.sums += torch.stack([loss.detach() * len(labels), (logits.argmax(dim=1) == truth).sum()])
+        self.samples += len(labels)
+        self.frames += frames.shape[0] * frames.shape[1]
+        self.step += 1
+        self.losses.add(self.step, loss, batch["clips"])
+
     @property
     def seconds(self) -> float:
-        """Spent in the epoch's steps, before an interruption and after it."""
+        """Time in the steps of the epoch, before and after an interruption."""
         return self._seconds + (0 if self._since is None else time.perf_counter() - self._since)
 
     def begin(self, seed: int, device: torch.device, steps: int) -> None:
-        """Sets all random states to what the next step needs: seeded at the first one, else as they were."""
+        """Sets all random states for the next step: from the seed for the first one, else as they were."""
         self.sums, self.steps = self.sums.to(device), steps
         if self._random is not None:
             restore_random(self._random, self.generator, device)
@@ -62,13 +81,13 @@ class EpochProgress:
         else:
             rank = distributed.world().rank
             state = (rank << 52) + (seed << 20) + self.epoch
-            if self.step:  # left by another number of processes, whose random states are not this one's
+            if self.step:  # another number of processes began it: their random states fit none of these
                 state = int(np.random.default_rng([state, self.step]).integers(2**62))
             random.seed(state)
             np.random.seed(state % 2**32)
             torch.manual_seed(state)  # dropout
             self.generator.manual_seed(state)  # augmentation
-            # The loader once drew a number here; without it a seed would mean other dropout than it did.
+            # The loader once drew a number here. Without this line old seeds would give other dropout.
             torch.empty((), dtype=torch.int64).random_()
         self._since = time.perf_counter()
 
@@ -85,28 +104,28 @@ class EpochProgress:
         }
 
     @classmethod
-    def taken_up(cls, position: dict[str, Any], names: Sequence[str] = ()) -> EpochProgress:
-        """The epoch of a checkpoint, where it was left.
+    def resumed(cls, position: dict[str, Any], names: Sequence[str] = ()) -> EpochState:
+        """The epoch of a checkpoint, at the step where it was interrupted.
 
         Args:
-            position: "epoch", its "steps", and under "processes" each process's `state`. With another number of
-                processes than then the sums are right still, but dropout and augmentation are drawn anew.
+            position: "epoch", its "steps", and under "processes" the `state` of each process. With another number
+                of processes the sums are still right, but dropout and augmentation are drawn anew.
         """
         states, world = position["processes"], distributed.world()
-        progress = cls(position["epoch"], names)
-        progress.steps = position["steps"]
+        epoch_state = cls(position["epoch"], names)
+        epoch_state.steps = position["steps"]
         same = len(states) == world.size
         mine = states[world.rank if same else 0]
-        progress.step, progress.lr = mine["step"], mine["lr"]
-        progress._seconds = mine["seconds"]
+        epoch_state.step, epoch_state.lr = mine["step"], mine["lr"]
+        epoch_state._seconds = mine["seconds"]
         if same:
-            progress.sums, progress._random = mine["sums"].clone(), mine["random"]
-            progress.samples, progress.frames = mine["samples"], mine["frames"]
+            epoch_state.sums, epoch_state._random = mine["sums"].clone(), mine["random"]
+            epoch_state.samples, epoch_state.frames = mine["samples"], mine["frames"]
         elif world.is_main:
-            progress.sums = torch.stack([state["sums"] for state in states]).sum(dim=0)
-            progress.samples = sum(state["samples"] for state in states)
-            progress.frames = sum(state["frames"] for state in states)
-        return progress
+            epoch_state.sums = torch.stack([state["sums"] for state in states]).sum(dim=0)
+            epoch_state.samples = sum(state["samples"] for state in states)
+            epoch_state.frames = sum(state["frames"] for state in states)
+        return epoch_state
 
 
 def capture_random(generator: torch.Generator, device: torch.device) -> dict[str, Any]:
@@ -138,13 +157,13 @@ def restore_random(state: dict[str, Any], generator: torch.Generator, device: to
     generator.set_state(state["augmentation"])
 
 
-def joined(progress: EpochProgress) -> dict[str, Any]:
-    """What a checkpoint keeps of an epoch that is under way: the states of all processes.
+def joint_position(epoch_state: EpochState) -> dict[str, Any]:
+    """The states of all processes, which a checkpoint keeps of an epoch that is under way.
 
-    All of them have to call it, after the same step.
+    All processes have to call it, after the same step.
     """
-    states: list[Tensor | dict[str, Any]] = distributed.gather_objects(progress.state())
-    return {"epoch": progress.epoch, "steps": progress.steps, "processes": states}
+    states: list[Tensor | dict[str, Any]] = distributed.gather_objects(epoch_state.state())
+    return {"epoch": epoch_state.epoch, "steps": epoch_state.steps, "processes": states}
 
 
 CHECKED_STEPS = 32  # the device is waited for once in so many steps

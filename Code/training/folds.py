@@ -16,8 +16,7 @@ import argparse
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +24,15 @@ import numpy as np
 import torch
 
 from Code.common.wording import counted
+from Code.network import DEFAULT_AT_TYPE, attention_titles
 from Code.results.intervals import interval_text
 from Code.training.compute import choose_compute
 from Code.training.datasets import count_folds
-from Code.training.launch import remember_folder
+from Code.training.launch import plain, remember_folder
 from Code.training.metrics import confusion_metrics
-from Code.training.protocols import ATTENTIONS, Protocol
-from Code.training.run import train
+from Code.training.protocols import Protocol
+from Code.training.run import Member, train
 from Code.training.run_folder import Run
-
-
-@dataclass
-class Member:
-    """One training of several: its folder, and its fold and seed."""
-
-    folder: Path
-    fold: int | None
-    seed: int
 
 
 def is_series(args: argparse.Namespace, protocol: Protocol) -> bool:
@@ -63,16 +54,18 @@ def train_all(args: argparse.Namespace, protocol: Protocol, after_run: Callable[
         The folder of them all; summary.json and summary.md are in it.
     """
     num_folds = count_folds(protocol) if protocol.data.all_folds else None
-    at_type = 1 if args.at_type is None else args.at_type
+    at_type = DEFAULT_AT_TYPE if args.at_type is None else args.at_type
     if args.resume:
         whole = Run(args.resume)
     else:
         suffix = "_folds" * protocol.data.all_folds + "_seeds" * bool(args.seeds)
         whole = Run.create(args.output, protocol.dataset, at_type, suffix=suffix)
         asked = {"dataset": protocol.dataset, "fold": "all" if protocol.data.all_folds else protocol.data.fold}
-        whole.write_arguments(args, {**asked, "at_type": at_type, "num_folds": num_folds}, choose_compute(args.device))
+        whole.write_arguments(
+            plain(args), {**asked, "at_type": at_type, "num_folds": num_folds}, choose_compute(args.device)
+        )
     remember_folder(whole.folder, outermost=True)
-    print(f"{whole.folder}: to go on after an interruption, --resume {whole.folder}")
+    print(f"{whole.folder}: to resume after an interruption, use --resume {whole.folder}")
     members = list(_members(args, whole.folder, num_folds))
     for number, member in enumerate(members, 1):
         run = Run(member.folder)
@@ -81,14 +74,14 @@ def train_all(args: argparse.Namespace, protocol: Protocol, after_run: Callable[
             print(f"[{number}/{len(members)}] {what}: finished before")
             continue
         print(f"[{number}/{len(members)}] {what}")
-        mine = copy(args)
-        mine.resume, mine.seeds, mine.seed = None, None, member.seed
-        mine.fold = args.fold if member.fold is None else member.fold
-        # Every fold reads the same files: to look at them once will do.
-        train(mine, member.folder, check_images=number == 1)
+        data = replace(protocol.data, seed=member.seed)
+        if member.fold is not None:
+            data = data.at_fold(member.fold)
+        # Every fold reads the same files, so they are checked once.
+        train(args, replace(protocol, data=data), member, check_images=number == 1)
         after_run(member.folder)
         run.mark_finished()
-    title = f"{ATTENTIONS[at_type]} on {protocol.dataset}"
+    title = f"{attention_titles()[at_type]} on {protocol.dataset}"
     seeds = args.seeds or [args.seed]
     if num_folds:
         for seed in seeds:
@@ -111,11 +104,11 @@ def _members(args: argparse.Namespace, folder: Path, num_folds: int | None) -> I
         above = _of_seed(folder, seed) if args.seeds else folder
         if num_folds is None:
             single = args.fold if isinstance(args.fold, int) else None
-            yield Member(above, single, seed)
+            yield Member(above, seed, single)
             continue
         width = max(2, len(str(num_folds)))
         for fold in range(1, num_folds + 1):
-            yield Member(above / f"fold-{fold:0{width}d}", fold, seed)
+            yield Member(above / f"fold-{fold:0{width}d}", seed, fold)
 
 
 def _pool(run: Run, members: list[Member], title: str) -> None:

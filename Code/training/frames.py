@@ -1,18 +1,13 @@
-"""Where a run's frames come from: stores, how they are loaded, and the features of a fixed backbone.
+"""Where the frames of a run come from: the store that `--cache` names, and the features of a frozen backbone.
 
-`--cache`: which store holds a run's frames.
-
-Training with a fixed backbone: the features of every frame are computed once, the head alone learns.
-
-Attention and classifier have a few thousand parameters; on fixed features a step costs next to nothing, so that a
-CPU trains them in the time that the frames need to pass the backbone twice, once plain and once mirrored.
+With a frozen backbone the features of every frame are computed once, plain and mirrored, and take the place of the
+frames. Attention and classifier have a few thousand parameters, so a training step on features costs next to nothing: a
+CPU trains a head in about the time that the frames need to pass the backbone twice.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,58 +15,116 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
+from Code.common.errors import UsageError
 from Code.common.files import free_disk, in_words
-from Code.common.machine import free_memory, total_memory
-from Code.data.augment import PlainFrames, to_float
-from Code.data.cache import CacheError, CacheFile, Progress, read_in_chunks
+from Code.common.machine import available_cores, free_memory, total_memory
+from Code.common.progress import Progress
+from Code.data.augment import PlainFrames, augmentation_named, to_float
+from Code.data.cache import CacheError, CacheFile, read_in_chunks
 from Code.data.clips import ClipSet, DataError
 from Code.data.composed.clips import ComposedClips, ComposedStore
-from Code.data.loaders import ArrayStore, EvaluationBatches, FileStore, FrameTable, Say, Store
-from Code.data.readers import find_reader
-from Code.network.fan import FAN, FANOutput
+from Code.data.loaders import ArrayStore, EvaluationBatches, FileStore, FrameTable, Say, Store, TrainingBatches
+from Code.network.fan import FAN
 from Code.training import distributed
 from Code.training.compute import Compute
-from Code.training.engine import Judged, Transform, encode_all
-from Code.training.protocols import Protocol
+from Code.training.engine import EvaluationSplit, Intensities, Transform, encode_all
 
-BATCH_FRAMES = {"cpu": 128, "cuda": 512}  # frames the backbone sees at once in evaluation
+BATCH_FRAMES = {"cpu": 128, "cuda": 512}  # that the backbone sees at once in evaluation
+# Of these, `--cache auto` leaves the rest to others: of a GPU's free memory to activations, of the disk, of the memory.
+DEVICE_SHARE = 0.5
+DISK_SHARE = 0.9
+MEMORY_SHARE = 0.8
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Where a run's frames come from.
+    """Where the frames of a run come from.
 
     Attributes:
         cache: "none", "disk" or "device".
         stores: one per split.
-        loading: what the splits' batches are made with: workers, pinned memory, this process's share.
-        features: the stores hold features of a fixed backbone.
+        loading: arguments of the splits' batches: workers, pinned memory, rank and number of processes.
+        are_features: the stores hold the features of a frozen backbone in place of frames.
     """
 
     cache: str
     stores: list[Store]
     loading: dict[str, Any]
-    features: bool = False
+    are_features: bool = False
+
+    def training_batches(self, clips: ClipSet, store: Store, **settings: Any) -> TrainingBatches:
+        """Batches of training samples; `settings` are those of `TrainingBatches`."""
+        table = FrameTable.of(clips)
+        if self.are_features:
+            table.renewed = False  # features are computed once, so they are the same in every epoch
+        return TrainingBatches(table, store, **settings, **self.loading)
+
+    def evaluation_split(
+        self, clips: ClipSet, store: Store, compute: Compute, intensities: Intensities | None = None
+    ) -> EvaluationSplit:
+        """A clip set to evaluate on."""
+        batches = EvaluationBatches(FrameTable.of(clips), store, batch_frames=batch_frames(compute), **self.loading)
+        transform = PlainView() if self.are_features else PlainFrames()
+        return EvaluationSplit(batches, transform, clips=clips.clips, intensities=intensities)
+
+    def training_transform(self, augmentation: str) -> Transform:
+        """What `--augmentation` does to these frames, or to features of them.
+
+        Raises:
+            UsageError: there is no such augmentation, or it needs pixels and there are only features.
+        """
+        transform = augmentation_named(augmentation)
+        return VIEWS[augmentation]() if self.are_features else transform
 
 
-def open_frames(args: argparse.Namespace, splits: Sequence[ClipSet], size: int, compute: Compute) -> Frames:
-    """Opens the store that `--cache` names, or that suits the machine, and fills it where that is needed."""
+def check_augmentation(augmentation: str, freeze_backbone: bool) -> None:
+    """Refuses, before any work is done, an augmentation that a frozen backbone cannot have.
+
+    Raises:
+        UsageError: there is no such augmentation, or it needs pixels in every epoch.
+    """
+    augmentation_named(augmentation)
+    if freeze_backbone and augmentation not in VIEWS:
+        raise UsageError(
+            f"--augmentation {augmentation}: changes pixels, but with --freeze-backbone features are computed once; "
+            f"use --no-freeze-backbone, or --augmentation {' or '.join(VIEWS)}"
+        )
+
+
+def open_frames(
+    splits: Sequence[ClipSet],
+    size: int,
+    compute: Compute,
+    *,
+    cache: str = "auto",
+    cache_dir: Path = Path("Data/Cache"),
+    workers: int | None = None,
+) -> Frames:
+    """Opens the store that `--cache` names, or the one that suits the machine, and fills it if need be.
+
+    Args:
+        splits: of the run.
+        size: side of the frames, pixels.
+        cache: "auto", "none", "disk" or "device".
+        cache_dir: folder of the cache files.
+        workers: processes that load frames during the run; None: by the number of cores.
+    """
     world, device = distributed.world(), compute.device
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     num_frames = sum(len(clip) for clips in splits if clips.in_files for clip in clips.clips)
-    choice = distributed.from_main(lambda: choose_cache(args.cache, num_frames, size, device, args.cache_dir))
+    choice = distributed.from_main(lambda: choose_cache(cache, num_frames, size, device, cache_dir))
     print(f"cache: {choice.mode} ({choice.reason})")
     on_disk = choice.mode == "disk"
-    # One process of a machine fills the file, with all cores; into their own memory all do at once.
+    # One process of a machine fills the file, with all cores; their own memory all processes fill at the same time.
     with distributed.local_main_first() if on_disk else nullcontext():
         stores = open_stores(
             splits,
             size,
             choice,
-            folder=args.cache_dir,
+            folder=cache_dir,
             device=device,
             workers=cores if on_disk else cores // world.local_size,
             say=print,
@@ -80,11 +133,9 @@ def open_frames(args: argparse.Namespace, splits: Sequence[ClipSet], size: int, 
     cores = max(1, cores // world.local_size)
     if choice.mode == "device":
         workers = 0
-    elif args.workers is not None:
-        workers = int(args.workers)
-    elif device.type == "cuda":
+    elif workers is None and device.type == "cuda":
         workers = min(16, cores)
-    else:  # the cores compute; frames of a cache are only copied
+    elif workers is None:  # the cores are busy with computing, and frames of a cache are only copied
         workers = 0 if on_disk else min(4, cores // 4)
     loading = {
         "workers": workers,
@@ -95,26 +146,14 @@ def open_frames(args: argparse.Namespace, splits: Sequence[ClipSet], size: int, 
     return Frames(choice.mode, stores, loading)
 
 
-def batch_frames_of(compute: Compute) -> int:
-    """Frames the backbone sees at once where nothing is learnt."""
+def batch_frames(compute: Compute) -> int:
+    """Frames that the backbone sees at once in evaluation."""
     return BATCH_FRAMES.get(compute.device.type, BATCH_FRAMES["cpu"])
 
 
-def judged_clips(protocol: Protocol, clips: ClipSet, store: Store, frames: Frames, compute: Compute) -> Judged:
-    """A clip set to evaluate."""
-    batches = EvaluationBatches(FrameTable.of(clips), store, batch_frames=batch_frames_of(compute), **frames.loading)
-    return Judged(
-        batches,
-        FirstView() if frames.features else PlainFrames(),
-        clips=clips.clips,
-        intensities=find_reader(protocol.reader).intensities(clips),
-        from_features=frames.features,
-    )
-
-
 def features_of(frames: Frames, splits: Sequence[ClipSet], model: FAN, compute: Compute) -> Frames:
-    """The frames' features, of the first split (training) plain and mirrored, in place of the frames."""
-    print("features of the fixed backbone: computed once, then the head alone learns", flush=True)
+    """The features of the frames; of the first split, the training set, plain and mirrored."""
+    print("the backbone is frozen: features are computed once, then the head is trained", flush=True)
     stores: list[Store] = [
         FeatureStore.of(
             model,
@@ -122,19 +161,13 @@ def features_of(frames: Frames, splits: Sequence[ClipSet], model: FAN, compute: 
             store,
             compute,
             mirrored=number == 0,
-            batch_frames=batch_frames_of(compute),
+            batch_frames=batch_frames(compute),
             loading=frames.loading,
         )
         for number, (clips, store) in enumerate(zip(splits, frames.stores, strict=True))
     ]
-    return replace(frames, stores=stores, features=True, loading={**frames.loading, "workers": 0, "pin_memory": False})
-
-
-CACHES = ("auto", "none", "disk", "device")
-# What auto leaves to others: of a GPU's free memory to activations, of the disk to everything else.
-DEVICE_SHARE = 0.5
-DISK_SHARE = 0.9
-MEMORY_SHARE = 0.8
+    loading = {**frames.loading, "workers": 0, "pin_memory": False}
+    return replace(frames, stores=stores, are_features=True, loading=loading)
 
 
 @dataclass(frozen=True)
@@ -143,7 +176,7 @@ class CacheChoice:
 
     Attributes:
         mode: "none", "disk" or "device".
-        reason: for people.
+        reason: a few words for the user.
     """
 
     mode: str
@@ -151,15 +184,16 @@ class CacheChoice:
 
 
 def choose_cache(mode: str, num_frames: int, image_size: int, device: torch.device, folder: Path) -> CacheChoice:
-    """Turns `--cache` into what is done.
+    """Decides where the frames are kept.
 
-    `auto` keeps the frames on a GPU if they take at most half of its free memory; else in a file if they fit
-    the disk's free room and the machine's memory (a file that does not stay in memory is read at random,
-    with a dozen times the bytes of its JPEGs); else it decodes on demand.
+    `auto` keeps them on a GPU if they take at most half of its free memory; else in a file if they fit the free disk
+    space and the memory of the machine (a file that does not stay in memory would be read at random, with a dozen
+    times the bytes of its JPEGs); else it decodes on demand.
 
     Args:
+        mode: the value of `--cache`.
         num_frames: of all splits of the run.
-        folder: where cache files lie.
+        folder: of the cache files.
     """
     size = num_frames * image_size * image_size * 3
     if mode != "auto":
@@ -187,15 +221,15 @@ def open_stores(
     say: Say,
     show_progress: bool = True,
 ) -> list[Store]:
-    """A store per split, all of one kind; clips that are composed when they are read have their own.
+    """A store per split, all of one kind. Clips that are composed when they are read have a store of their own.
 
     Args:
         workers: processes that decode while a cache is filled.
-        say: told in a line what is done.
+        say: is called with lines for the user.
 
     Raises:
-        DataError: naming the frames that cannot be decoded, of all splits.
-        CacheError: if the cache cannot be built.
+        DataError: names the frames, of all splits, that cannot be decoded.
+        CacheError: the cache cannot be built.
     """
     stores: list[Store] = []
     errors = []
@@ -221,7 +255,7 @@ def open_stores(
 def _in_memory(
     clips: ClipSet, image_size: int, folder: Path, device: torch.device, workers: int, say: Say, show_progress: bool
 ) -> ArrayStore:
-    """All frames in the device's memory, from their cache file if there is one, else decoded."""
+    """All frames in the memory of the device, from their cache file if there is one, else decoded."""
     source: Store = FileStore(clips, image_size)
     num_frames = sum(map(len, clips.clips))
     size = num_frames * image_size * image_size * 3
@@ -230,7 +264,7 @@ def _in_memory(
         if cache.fault() is None:
             source = cache.open(workers, say)
     full = CacheError(
-        f"--cache device: {in_words(size)} of frames do not fit the memory of {device}; take --cache disk or none"
+        f"--cache device: {in_words(size)} of frames do not fit the memory of {device}; use --cache disk or none"
     )
     if device.type == "cpu" and size > free_memory():
         raise full
@@ -239,13 +273,13 @@ def _in_memory(
     except RuntimeError as error:  # of which torch.OutOfMemoryError is one
         raise full from error
     problems: list[str] = []
-    with Progress(num_frames, "decoding frames", say, show_progress) as progress:
+    with Progress("decoding frames", num_frames, show=show_progress) as progress:
         for ids, chunk in read_in_chunks(_Chunks(source), num_frames, workers):
             if isinstance(chunk, DataError):
                 problems += chunk.problems
             else:
                 frames[int(ids[0]) : int(ids[-1]) + 1] = chunk.permute(0, 2, 3, 1).to(device)
-            progress.update(len(ids))
+            progress(len(ids))
     if problems:
         raise DataError(problems)
     return ArrayStore(frames.permute(0, 3, 1, 2))
@@ -261,11 +295,11 @@ class _Chunks(Dataset):
         try:
             return self.store.read(ids)
         except DataError as error:
-            return error  # as a value: see Code.data.loaders
+            return error  # as a value, see `_FrameDataset` in Code.data.loaders
 
 
 class FeatureStore:
-    """Features in memory, read like frames.
+    """Features in memory, which are read like frames.
 
     Args:
         features: float32 [N, V, D]: V views of frame i in row i.
@@ -286,11 +320,11 @@ class FeatureStore:
         batch_frames: int,
         loading: dict[str, Any],
     ) -> FeatureStore:
-        """Passes all frames of a table through the backbone, in the batches that an evaluation takes.
+        """Computes the features of all frames of a table, in the same batches as an evaluation.
 
         Args:
-            mirrored: a second view holds the features of the mirrored frames.
-            loading: what `EvaluationBatches` is told of workers and processes.
+            mirrored: add a second view, of the mirrored frames.
+            loading: arguments of `EvaluationBatches` for workers and processes.
         """
         views: list[Transform] = [_plain, _mirrored] if mirrored else [_plain]
         batches = EvaluationBatches(table, store, batch_frames=batch_frames, **loading)
@@ -309,8 +343,8 @@ def _mirrored(frames: Tensor, generator: torch.Generator) -> Tensor:
     return to_float(frames.flip(-1))
 
 
-class DrawnView:
-    """Training transform: one of the views, drawn per clip so that its frames agree (flips of `FlippedClips`)."""
+class RandomView:
+    """Training transform: the plain or the mirrored view, drawn per clip, as `FlippedClips` flips frames."""
 
     def __call__(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """[B, T, 2, D] -> [B, T, D]."""
@@ -318,28 +352,13 @@ class DrawnView:
         return torch.where(flip[:, None, None], features[:, :, 1], features[:, :, 0])
 
 
-class FirstView:
-    """Evaluation transform: the frames as they are."""
+class PlainView:
+    """The features of the frames as they are; the transform of evaluation."""
 
     def __call__(self, features: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """[B, T, V, D] -> [B, T, D]."""
         return features[:, :, 0]
 
 
-class Head(nn.Module):
-    """A FAN seen from its features: attention and classifier."""
-
-    def __init__(self, fan: FAN) -> None:
-        super().__init__()
-        self.fan = fan
-
-    def forward(self, features: Tensor) -> FANOutput:
-        """[B, T, D] -> what the FAN says."""
-        return self.fan.attend(features)
-
-
-def head_parameters(fan: FAN) -> list[nn.Parameter]:
-    """Freezes the backbone; returns what is left to learn."""
-    for name, parameter in fan.named_parameters():
-        parameter.requires_grad = name.split(".")[0] in ("alpha", "beta", "pred_fc1", "pred_fc2")
-    return [parameter for parameter in fan.parameters() if parameter.requires_grad]
+# The augmentations that the stored views can express, by the name that `--augmentation` has for them.
+VIEWS: dict[str, Callable[[], Transform]] = {"flip": RandomView, "none": PlainView}

@@ -10,8 +10,6 @@ from typing import Any
 
 from Code.data.readers.base import Request
 
-ATTENTIONS = {0: "self-attention", 1: "relation-attention", 2: "score-fusion"}
-
 
 @dataclass(frozen=True)
 class Protocol:

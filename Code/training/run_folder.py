@@ -7,7 +7,6 @@ Whether a run's folder can be written to and has room, asked before the first ep
 
 from __future__ import annotations
 
-import argparse
 import csv
 import errno
 import functools
@@ -25,19 +24,19 @@ import numpy as np
 import torch
 from torch import nn
 
+from Code.common.conventions import CHECKPOINT_FORMAT
 from Code.common.errors import UsageError, WriteError
 from Code.common.files import free_disk, in_words, save_text
 from Code.data.clips import Clip
+from Code.network import attention_titles
 from Code.network.checkpoints import DamagedCheckpointError, read_checkpoint, save_checkpoint
 from Code.network.fan import FAN
 from Code.training import distributed
 from Code.training.compute import Compute, describe_device, git_commit, versions
 from Code.training.engine import Evaluation
-from Code.training.launch import command_line, identity, plain
-from Code.training.protocols import ATTENTIONS
+from Code.training.launch import command_line, identity
 from Code.training.tensorboard import Board
 
-FORMAT = "emotion-fan/1"
 FINISHED = "finished.json"
 LAST, PREVIOUS = "last.pth", "previous.pth"
 P = ParamSpec("P")
@@ -84,7 +83,7 @@ class Run:
         """A new folder under `parent`, named by now; never one that exists."""
 
         def new_folder() -> Path:
-            name = f"{datetime.now():%Y%m%d-%H%M%S}_{dataset}_{ATTENTIONS[at_type]}{suffix}"
+            name = f"{datetime.now():%Y%m%d-%H%M%S}_{dataset}_{attention_titles()[at_type]}{suffix}"
             folder, count = parent / name, 1
             while folder.exists():
                 count += 1
@@ -94,11 +93,11 @@ class Run:
         return cls(distributed.from_main(new_folder))
 
     @main_only
-    def write_arguments(self, given: argparse.Namespace, resolved: dict[str, Any], compute: Compute) -> None:
+    def write_arguments(self, given: dict[str, Any], resolved: dict[str, Any], compute: Compute) -> None:
         """Writes args.json: every argument, as given and as resolved, versions, commit and device.
 
         Args:
-            given: the command line, which `--resume` takes up again.
+            given: the flags as they were given, which `--resume` restores.
             resolved: what a protocol, a checkpoint or the machine filled in.
         """
         filled = {name: str(value) if isinstance(value, Path) else value for name, value in resolved.items()}
@@ -108,8 +107,8 @@ class Run:
             "args.json",
             {
                 "command": command_line(),
-                "args": {**plain(given), **filled},
-                "given": {**plain(given), **asked},
+                "args": {**given, **filled},
+                "given": {**given, **asked},
                 "launch": identity(),
                 "versions": {"python": platform.python_version(), **versions()},
                 "git_commit": git_commit(),
@@ -283,9 +282,10 @@ def checkpoint_payload(
         training: what resuming needs (optimiser, schedule, ...); None for a checkpoint to use only.
     """
     return {
-        "format": FORMAT,
+        "format": CHECKPOINT_FORMAT,
         "state_dict": {name: value.detach().cpu() for name, value in model.state_dict().items()},
         "at_type": model.at_type,
+        "backbone": model.backbone.name,
         "labels": list(labels),
         "image_size": image_size,
         "dataset": dataset,
@@ -322,10 +322,10 @@ def newest_best(parent: Path, dataset: str, at_type: int | None = None, fold: in
     Args:
         fold: of this fold. Without it, networks of single folds are not looked at.
     """
-    attention = "*" if at_type is None else ATTENTIONS[at_type]
+    attention = "*" if at_type is None else attention_titles()[at_type]
     name = f"*_{dataset}_{attention}"
     if fold is None:
-        words = ATTENTIONS.values() if at_type is None else [ATTENTIONS[at_type]]
+        words = attention_titles().values() if at_type is None else [attention_titles()[at_type]]
         patterns = [f"*_{dataset}_{word}{end}" for word in words for end in ("", "-[0-9]*")]
     else:
         patterns = [f"{name}{fold_suffix(fold)}", f"{name}{fold_suffix(fold)}-[0-9]*", f"{name}_folds*/fold-{fold:02d}"]

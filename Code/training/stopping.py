@@ -1,10 +1,8 @@
-"""Being asked to stop: SIGINT (Ctrl+C), SIGTERM, and SIGUSR1, which Slurm sends some time before the end.
+"""Signals that ask to stop, and when a training is saved: every few minutes, and before it stops.
 
-While a training is under way the first signal is a request: the step is finished, the state saved. Elsewhere it
-ends what is being done at once, in order (temporary files go). A second signal ends the process there and then;
-what was saved is whole all the same.
-
-Saving a training while it runs: every so many minutes, and when it is asked to stop.
+The signals are SIGINT (Ctrl+C), SIGTERM, and SIGUSR1, which Slurm sends some time before the end. During a training the
+first signal is a request: the step is finished and the state saved. Elsewhere it interrupts the work at once, in order
+(temporary files are removed). A second signal kills the process. Files that were saved are whole in any case.
 """
 
 from __future__ import annotations
@@ -21,12 +19,12 @@ from typing import Any
 from Code.common.errors import SIGNAL_STATUS, Interrupted
 from Code.training import distributed
 
-# torchrun hands on a signal that its processes may have got already; that is not a second request.
+# torchrun forwards a signal that its processes may have received already; that is not a second request.
 ECHO_SECONDS = 2.0
 
 
 class _Listener:
-    """What this process has been asked to do."""
+    """The handler of the signals, and what they asked for."""
 
     def __init__(self) -> None:
         self.owner = os.getpid()
@@ -34,9 +32,8 @@ class _Listener:
         self.at = 0.0
         self.deferred = False
 
-    def hear(self, number: int, frame: FrameType | None) -> None:
-        """The signals' handler."""
-        if os.getpid() != self.owner:  # a forked helper: its parent decides
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self.owner:  # a forked helper process: its parent decides
             if number == signal.SIGTERM:
                 _die(number)
             return
@@ -49,11 +46,11 @@ class _Listener:
             raise Interrupted(number)
         if int(os.environ.get("RANK", 0)) == 0:
             name = signal.Signals(number).name
-            os.write(2, f"\n{name}: finishing the step and saving; once more stops at once\n".encode())
+            os.write(2, f"\n{name}: finishing the step and saving; a second signal stops at once\n".encode())
 
 
 def _die(number: int) -> None:
-    """As if there were no handler."""
+    """What the signal does without a handler."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
@@ -63,13 +60,13 @@ _listener: _Listener | None = None
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Hears the signals in the block, which raises `Interrupted` wherever it is, see `deferred`."""
+    """Handles the signals in the block: they raise `Interrupted` in it, except where they are `deferred`."""
     global _listener
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before, _listener = _listener, _Listener()
-    handlers = {number: signal.signal(number, _listener.hear) for number in SIGNAL_STATUS}
+    handlers = {number: signal.signal(number, _listener.handle) for number in SIGNAL_STATUS}
     try:
         yield
     finally:
@@ -80,7 +77,7 @@ def listening() -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """In the block a signal interrupts nothing; the block has to ask `requested`."""
+    """Signals do not interrupt the block; the block has to call `requested`."""
     if _listener is None:
         yield
         return
@@ -92,20 +89,22 @@ def deferred() -> Iterator[None]:
 
 
 def requested() -> int | None:
-    """The signal that asked for a stop in a `deferred` block; None if there was none."""
+    """The signal that arrived in a `deferred` block; None if there was none."""
     return _listener.request if _listener is not None else None
 
 
-NOTHING, SAVE = 0, 1  # wishes; a higher one is a signal's number behind STOP
-STOP = 16
+# What a process asks for: nothing, to save, or (from STOP on) to save and stop because of a signal.
+NOTHING, SAVE, STOP = 0, 1, 16
 
 
-class Keeper:
-    """Asked after each step and each batch of an evaluation, in every process.
+class Saver:
+    """Decides, after each step and each batch of an evaluation, whether to save and whether to stop.
+
+    Every process of a training has one.
 
     Args:
-        save: writes the checkpoint to go on from; all processes call it after the same step.
-        minutes: between two of them; 0 saves only when a stop is asked for.
+        save: writes the checkpoint to resume from. All processes call it after the same step.
+        minutes: between two checkpoints; 0 saves only before a stop.
     """
 
     def __init__(self, save: Callable[[], Any], minutes: float) -> None:
@@ -113,39 +112,37 @@ class Keeper:
         self.agreement = distributed.Agreement()
         self.saved_at = time.monotonic()
 
-    def look(self) -> None:
-        """Saves and stops where that is due.
+    def check(self) -> None:
+        """Saves and stops if it is time to.
 
         Raises:
-            Interrupted: in all processes, once the state is saved.
+            Interrupted: in all processes, after the state is saved.
         """
-        self._do(self.agreement.ask(self._wish()))
-
-    def finish(self) -> None:
-        """After the last epoch, whose checkpoint is written: a stop that was asked for since the last look.
-
-        Raises:
-            Interrupted: in all processes.
-        """
-        answer = self.agreement.settle(self._wish())
-        if answer >= STOP:
-            raise Interrupted(answer - STOP)
-
-    def was_saved(self) -> None:
-        """A checkpoint was written otherwise; the minutes count from now."""
-        self.saved_at = time.monotonic()
-
-    def _wish(self) -> int:
-        signal = requested()
-        if signal is not None:
-            return STOP + signal
-        due = self.seconds > 0 and distributed.world().is_main and time.monotonic() - self.saved_at >= self.seconds
-        return SAVE if due else NOTHING
-
-    def _do(self, answer: int) -> None:
+        answer = self.agreement.ask(self._request())
         if answer == NOTHING:
             return
         self.save()
         self.was_saved()
         if answer >= STOP:
             raise Interrupted(answer - STOP)
+
+    def finish(self) -> None:
+        """After the last epoch, whose checkpoint is written: stops if a signal has arrived since the last check.
+
+        Raises:
+            Interrupted: in all processes.
+        """
+        answer = self.agreement.settle(self._request())
+        if answer >= STOP:
+            raise Interrupted(answer - STOP)
+
+    def was_saved(self) -> None:
+        """A checkpoint was written elsewhere; the minutes count from now."""
+        self.saved_at = time.monotonic()
+
+    def _request(self) -> int:
+        signal = requested()
+        if signal is not None:
+            return STOP + signal
+        due = self.seconds > 0 and distributed.world().is_main and time.monotonic() - self.saved_at >= self.seconds
+        return SAVE if due else NOTHING

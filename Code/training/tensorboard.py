@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from Code.data.clips import Clip, DataError
-from Code.data.loaders import read_image
+from Code.data.images import read_image
 from Code.results.figures import attention_figure, choose_frames, confusion_figure, figure_bytes
 from Code.training.engine import Evaluation
 

@@ -1,6 +1,6 @@
-"""From the first epoch to the results: what every training of the project goes through.
+"""A training from its first epoch to its results, and the learning rate schedules.
 
-How the learning rate goes over a training, and averages of weights over its steps.
+Every training of the project goes through here: FAN on clips, and the backbone on single images.
 """
 
 from __future__ import annotations
@@ -13,42 +13,55 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from Code.common.errors import TrainingDivergedError
 from Code.data.loaders import TrainingBatches
-from Code.network.fan import FAN
-from Code.network.pretrained import CheckpointError, read_checkpoint
+from Code.network.checkpoints import CheckpointError, read_checkpoint
+from Code.network.fan import FAN, FeatureFAN
 from Code.training import distributed
 from Code.training.compute import Compute
-from Code.training.engine import Evaluation, Judged, Loss, Transform, epoch_line, judge, train_one_epoch
-from Code.training.epoch_state import EpochProgress, joined
+from Code.training.engine import (
+    Evaluation,
+    EvaluationSplit,
+    Network,
+    Transform,
+    epoch_line,
+    evaluate_split,
+    train_one_epoch,
+)
+from Code.training.epoch_state import EpochState, joint_position
+from Code.training.losses import Loss, cross_entropy
 from Code.training.run_folder import LAST, Run, checkpoint_payload
-from Code.training.stopping import Keeper, deferred
+from Code.training.stopping import Saver, deferred
 from Code.training.tensorboard import is_shown
 
 
 @dataclass
 class Training:
-    """Everything a training consists of.
+    """Everything that a training consists of.
 
     Attributes:
-        transform: the training transform of an epoch (counted from 1).
-        seed: of plan, augmentation and dropout; weights are initialised by whoever makes the model.
-        labels, image_size, dataset, protocol: what checkpoints say of themselves.
-        average: weights averaged over steps; they are evaluated and saved in place of the model's.
-        before_epoch: called with the epoch's number (labels drawn anew, say).
-        val_transform: the evaluation's transform of an epoch, where it changes over the training.
+        model: the network that is trained and saved.
+        train: batches of frames; of features, if they are computed once (`from_features`).
+        val: evaluated after every epoch.
+        transform: maps the number of an epoch, from 1, to its training transform.
+        seed: of samples, augmentation and dropout. Whoever makes the model seeds its weights.
+        labels, image_size, dataset, protocol: what checkpoints say about themselves.
+        from_features: batches hold the features of a frozen backbone; only the head is trained.
+        average: weights averaged over steps. If there are any, they are evaluated and saved, not those of the model.
+        before_epoch: called with the number of the epoch (to draw labels anew, say).
+        val_transform: maps the number of an epoch to the transform of its evaluation, if it changes.
+        forward: called instead of the model in training: a compiled or wrapped version of it.
         checkpoint_every: minutes between checkpoints inside an epoch; 0: none.
-        best, lines, metrics: of the epochs done: the best one, the log's lines, the last one's metrics.
-        progress: of the epoch that is under way.
+        best, lines, metrics: of the epochs done: the best one, the lines of the log, the metrics of the last one.
+        epoch_state: of the epoch that is under way.
     """
 
     model: FAN
     train: TrainingBatches
-    val: Judged
+    val: EvaluationSplit
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
     compute: Compute
@@ -59,7 +72,8 @@ class Training:
     image_size: int
     dataset: str
     protocol: dict[str, Any]
-    loss_function: Loss = F.cross_entropy
+    loss_function: Loss = cross_entropy
+    from_features: bool = False
     average: AveragedModel | None = None
     before_epoch: Callable[[int], None] | None = None
     val_transform: Callable[[int], Transform] | None = None
@@ -70,15 +84,19 @@ class Training:
     best: dict[str, Any] = field(default_factory=dict)
     lines: list[dict[str, Any]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
-    progress: EpochProgress | None = None
+    epoch_state: EpochState | None = None
 
     def __post_init__(self) -> None:
         self.scaler = self.compute.scaler()
 
     @property
-    def judged_model(self) -> FAN:
-        """The weights that count: the averaged ones where there are any."""
+    def saved_model(self) -> FAN:
+        """The weights that count: the averaged ones if there are any."""
         return self.average.module if self.average is not None else self.model  # type: ignore[return-value]
+
+    def network(self, fan: FAN) -> Network:
+        """A FAN as the batches need it."""
+        return FeatureFAN(fan) if self.from_features else fan
 
     def payload(
         self,
@@ -107,7 +125,7 @@ class Training:
             "position": position,
         }
         return checkpoint_payload(
-            self.judged_model,
+            self.saved_model,
             labels=self.labels,
             image_size=self.image_size,
             dataset=self.dataset,
@@ -119,18 +137,18 @@ class Training:
         )
 
     def resume(self, path: Path) -> None:
-        """Takes up where a run's checkpoint was written: after an epoch, or inside one.
+        """Resumes from a checkpoint that was written after an epoch, or inside one.
 
         Raises:
-            CheckpointError: if the file is not a run's `last.pth` or belongs to another seed or length.
+            CheckpointError: the file is not the `last.pth` of a run, or of a run with another seed or other epochs.
         """
         checkpoint = read_checkpoint(path)
-        refuse_foreign(checkpoint, path, self.labels)
+        check_resumable(checkpoint, path, self.labels)
         state = checkpoint["training"]
         for name in ("seed", "epochs"):
             if state[name] != getattr(self, name):
                 raise CheckpointError(f"{path}: was trained with --{name} {state[name]}; resume with the same")
-        self.judged_model.load_state_dict(checkpoint["state_dict"])
+        self.saved_model.load_state_dict(checkpoint["state_dict"])
         if self.average is not None:
             self.model.load_state_dict(state["model"])
             self.average.n_averaged.fill_(state["average"])
@@ -140,77 +158,79 @@ class Training:
         self.best, self.lines, self.metrics = state["best"], list(state["log"]), checkpoint["metrics"]
         self.first_epoch = checkpoint["epoch"] + 1
         if state["position"] is not None:
-            self.progress = EpochProgress.taken_up(state["position"], self.train.table.names)
-            if self.progress.steps != len(self.train):
+            self.epoch_state = EpochState.resumed(state["position"], self.train.table.names)
+            if self.epoch_state.steps != len(self.train):
                 raise CheckpointError(
-                    f"{path}: was left in an epoch of {self.progress.steps} steps, which are {len(self.train)} now; "
-                    "the training set has changed, so start again"
+                    f"{path}: was written in an epoch of {self.epoch_state.steps} steps, but an epoch now has "
+                    f"{len(self.train)} steps; the training set has changed, so start again"
                 )
 
 
-def refuse_foreign(checkpoint: dict[str, Any], path: Path, labels: Sequence[str]) -> None:
-    """A run goes on from its own state, with the classes it was begun with.
+def check_resumable(checkpoint: dict[str, Any], path: Path, labels: Sequence[str]) -> None:
+    """Makes sure that a run can be resumed from this checkpoint.
 
     Raises:
-        CheckpointError: if the checkpoint holds no such state, or the data has other classes.
+        CheckpointError: it has no training state, or the data has other classes than it.
     """
     if not checkpoint.get("training"):
-        raise CheckpointError(f"{path}: holds weights but no training state; --resume needs a run's last.pth")
+        raise CheckpointError(f"{path}: has weights but no training state; --resume needs the last.pth of a run")
     theirs = checkpoint["labels"]
     if list(labels) != theirs:
         raise CheckpointError(f"{path}: its classes are {', '.join(theirs)}; the data's {', '.join(labels)}")
     if "log" not in checkpoint["training"]:
-        raise CheckpointError(f"{path}: was written by an older version of this project, which has to finish it")
+        raise CheckpointError(
+            f"{path}: was written by an older version of this project; finish the run with that version"
+        )
 
 
 def run_training(training: Training, run: Run) -> None:
-    """Trains all epochs, a line and a checkpoint each; goes on inside an epoch where one was left.
+    """Trains all epochs and writes a line of the log and a checkpoint after each. Resumes inside an epoch if need be.
 
-    `best.pth` is the epoch with the highest validation accuracy, the earlier one where two agree.
+    `best.pth` is of the epoch with the highest validation accuracy; of equal ones, of the earlier.
 
     Raises:
-        Interrupted: a signal asked for it; `last.pth` holds the state after the last step.
-        TrainingDivergedError: the loss is not finite; `last.pth` holds the state of the last time it was saved.
+        Interrupted: a signal asked to stop; `last.pth` has the state after the last step.
+        TrainingDivergedError: the loss is not finite; `last.pth` is from before.
     """
-    keeper = Keeper(lambda: save_inside(training, run), training.checkpoint_every)
+    saver = Saver(lambda: save_inside(training, run), training.checkpoint_every)
     average = training.average
 
     def after_step() -> None:
         if average is not None:
             average.update_parameters(training.model)
-        keeper.look()
+        saver.check()
 
     with deferred():
         for epoch in range(training.first_epoch, training.epochs + 1):
             try:
-                run_epoch(training, run, epoch, after_step, keeper.look)
+                run_epoch(training, run, epoch, after_step, saver.check)
             except TrainingDivergedError as error:
                 kept = f"; {run.folder / LAST} is from before" if (run.folder / LAST).exists() else ""
                 raise TrainingDivergedError(f"{error}{kept}") from None
-            keeper.was_saved()
-        keeper.finish()
+            saver.was_saved()
+        saver.finish()
 
 
 def save_inside(training: Training, run: Run) -> None:
-    """Writes `last.pth` between two steps, or between the batches of an epoch's evaluation."""
-    assert training.progress is not None
-    training.progress.losses.check(training.model)
-    position = joined(training.progress)
+    """Writes `last.pth` between two steps, or between two batches of the evaluation after an epoch."""
+    assert training.epoch_state is not None
+    training.epoch_state.losses.check(training.model)
+    position = joint_position(training.epoch_state)
     if distributed.world().is_main:
-        run.save(LAST, training.payload(training.progress.epoch - 1, training.metrics, position=position))
+        run.save(LAST, training.payload(training.epoch_state.epoch - 1, training.metrics, position=position))
 
 
 def run_epoch(
     training: Training, run: Run, epoch: int, after_step: Callable[[], None], after_batch: Callable[[], None]
 ) -> None:
-    """Trains and evaluates one epoch, writes its line and its checkpoint."""
-    progress = training.progress if training.progress and training.progress.epoch == epoch else None
-    training.progress = progress = progress or EpochProgress(epoch, training.train.table.names)
-    earlier, start = progress.seconds, time.perf_counter()
+    """Trains and evaluates one epoch; writes its line and its checkpoint."""
+    state = training.epoch_state if training.epoch_state and training.epoch_state.epoch == epoch else None
+    training.epoch_state = state = state or EpochState(epoch, training.train.table.names)
+    earlier, start = state.seconds, time.perf_counter()
     if training.before_epoch:
         training.before_epoch(epoch)
     trained = train_one_epoch(
-        training.model,
+        training.network(training.model),
         training.train,
         training.optimizer,
         training.scheduler,
@@ -223,13 +243,14 @@ def run_epoch(
         after_step=after_step,
         print_freq=training.print_freq,
         forward=training.forward,
-        progress=progress,
+        state=state,
     )
     distributed.share_buffers(training.model)
-    distributed.share_buffers(training.judged_model)
+    distributed.share_buffers(training.saved_model)
     if training.val_transform:
         training.val.transform = training.val_transform(epoch)
-    metrics, evaluation = judge(training.judged_model, training.val, training.compute, after_batch=after_batch)
+    network = training.network(training.saved_model)
+    metrics, evaluation = evaluate_split(network, training.val, training.compute, after_batch=after_batch)
     line = {
         "epoch": epoch,
         "lr": trained["lr"],
@@ -260,16 +281,16 @@ def run_epoch(
 
 
 def load_weights(model: FAN, path: Path) -> dict[str, Any]:
-    """Puts a run's checkpoint into a model of the same shape; returns the checkpoint."""
+    """Loads the weights of a checkpoint into a model of the same shape; returns the checkpoint."""
     checkpoint = read_checkpoint(path)
     model.load_state_dict(checkpoint["state_dict"])
     return checkpoint
 
 
 def conclude(
-    run: Run, model: FAN, judged: Judged, compute: Compute, about: dict[str, Any] | None = None
+    training: Training, run: Run, split: EvaluationSplit, about: dict[str, Any] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Evaluates `last.pth` and `best.pth` as `-e` would, and writes results and per-clip files (of the best).
+    """Evaluates `last.pth` and `best.pth` as `-e` would, and writes the results, per clip for the best.
 
     Args:
         about: what results.json says beside the metrics.
@@ -277,41 +298,41 @@ def conclude(
     results: dict[str, dict[str, Any]] = {}
     distributed.barrier()  # the main process has written both
     for which in ("last", "best"):
-        checkpoint = load_weights(model, run.folder / f"{which}.pth")
-        metrics, evaluation = judge(model, judged, compute)
+        checkpoint = load_weights(training.model, run.folder / f"{which}.pth")
+        metrics, evaluation = evaluate_split(training.network(training.model), split, training.compute)
         results[which] = {"epoch": checkpoint["epoch"], **metrics}
-    write_outcome(run, judged, results, evaluation, about)
+    write_results(run, split, results, evaluation, about)
     run.log_outcome(results["last"])
     return results
 
 
-def write_outcome(
+def write_results(
     run: Run,
-    judged: Judged,
+    split: EvaluationSplit,
     results: dict[str, dict[str, Any]],
     evaluation: Evaluation,
     about: dict[str, Any] | None = None,
 ) -> None:
-    """results.json, predictions.csv and, where frames have names, attention.csv and clips.csv."""
-    table = judged.table
+    """Writes results.json, predictions.csv and, if frames have names, attention.csv and clips.csv."""
+    table = split.table
     run.write_results(table.labels, results, about)
     run.write_predictions(table.labels, table.names, table.targets.tolist(), evaluation)
-    if judged.clips is not None:
-        run.write_attention(judged.clips, evaluation, judged.intensities)
+    if split.clips is not None:
+        run.write_attention(split.clips, evaluation, split.intensities)
 
 
 def per_step(schedule: Callable[[float], float], steps_per_epoch: int) -> Callable[[int], float]:
-    """A LambdaLR function from one of the epoch: schedule(epochs done, fractional) -> factor."""
+    """The function that LambdaLR takes, from schedule(epochs done, with fractions) -> factor."""
     return lambda step: schedule(step / steps_per_epoch)
 
 
 def decay_after(epochs: Sequence[float], factor: float) -> Callable[[float], float]:
-    """x factor after each of these numbers of epochs (AFEW: 60 and 120 of 180)."""
+    """Multiplies by `factor` after each of these numbers of epochs (AFEW: 60 and 120 of 180)."""
     return lambda done: factor ** sum(done >= at for at in epochs)
 
 
 def one_cycle(epochs: float, warm_up: float = 0.2, first: float = 0.1, last: float = 0.001) -> Callable[[float], float]:
-    """Cosine up from `first` over the `warm_up` share of the epochs, then cosine down to `last`."""
+    """A cosine from `first` up to 1 over the `warm_up` share of the epochs, then a cosine down to `last`."""
 
     def factor(done: float) -> float:
         share = min(done / epochs, 1.0)
@@ -325,8 +346,10 @@ def one_cycle(epochs: float, warm_up: float = 0.2, first: float = 0.1, last: flo
 
 
 def averaged(model: FAN, decay: float) -> AveragedModel:
-    """An exponential moving average of weights and batch-norm statistics, quick at first: decay
-    min(decay, (1 + n) / (10 + n)) after n steps."""
+    """An exponential moving average of weights and batch-norm statistics.
+
+    It starts fast: after n steps the decay is min(decay, (1 + n) / (10 + n)).
+    """
 
     def update(averages: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
         steps = int(steps)

@@ -15,8 +15,8 @@ from Code.data.clips import DataError
 from Code.data.labels import relabelled
 from Code.data.readers.ckplus import CKPLUS_LABELS
 from Code.data.readers.folders import read_folders
+from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import save_atomically
 from Code.network.weights import start_from
 from Code.training.protocols import PROTOCOLS
 from Code.training.run_folder import checkpoint_payload
@@ -84,10 +84,10 @@ def test_evaluation_maps_classes_to_the_checkpoints_order(call, sample, tmp_path
 def test_starting_weights_hand_their_classifier_over_by_name(tmp_path):
     fan = checkpoint(tmp_path / "afew.pth", AFEW_LABELS)
     labels = CKPLUS_LABELS
-    new = FAN(1, 7)
-    before = new.pred_fc2.weight.clone()
-    _, message = start_from(new, tmp_path / "afew.pth", 32, labels)
-    assert "6 classes taken over by name, Contempt new" in message
+    before = start_from(None, 1, labels, seed=0).fan.pred_fc2.weight
+    start = start_from(tmp_path / "afew.pth", 1, labels, seed=0)
+    new = start.fan
+    assert "6 of 7 classes loaded by name, new: Contempt" in start.message
     for index, name in enumerate(labels):
         expected = before[index] if name == "Contempt" else fan.pred_fc2.weight[AFEW_LABELS.index(name)]
         assert torch.equal(new.pred_fc2.weight[index], expected), name

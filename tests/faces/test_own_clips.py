@@ -16,8 +16,9 @@ from PIL import Image
 
 import Train_Own_Clips as script
 from Code.data import split
+from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import save_atomically, to_published
+from Code.network.weights import to_published
 from tests.trees import stub_clip
 
 Call = Callable[..., Any]

@@ -14,19 +14,14 @@ from PIL import Image
 from Code import Predictor
 from Code.common.errors import MissingExtraError
 from Code.data.clips import DataError
-from Code.data.loaders import read_image
+from Code.data.images import read_image
 from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes, align_face
 from Code.faces.detect import Detector
 from Code.faces.prediction import crops_of, row_columns, windows
+from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import (
-    CheckpointError,
-    default_checkpoint,
-    find_checkpoint,
-    save_atomically,
-    to_published,
-    trained_on,
-)
+from Code.network.pretrained import default_checkpoint, find_checkpoint, trained_on
+from Code.network.weights import to_published
 
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")

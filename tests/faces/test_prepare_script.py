@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 import Prepare_Faces
-from Code.data.loaders import read_image
+from Code.data.images import read_image
 from Code.faces import prepare as prepare_module
 from Code.faces.align import PAPER_EYES, Eyes
 from Code.faces.detect import Detector

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torchvision.models import resnet18
 
-from Code.network.attention import normalise
+from Code.network.attention import normalize
 from Code.network.fan import FAN, FANOutput
 
 AT_TYPES = pytest.mark.parametrize("at_type", [0, 1, 2])
@@ -228,7 +228,7 @@ def test_sigmoids_that_underflow_together(at_type: int, logit: float) -> None:
 def test_log_domain_keeps_ratios_that_sigmoids_lose() -> None:
     """Frame logits of -200 and -201: both sigmoids are 0 in float32, their ratio is e."""
     logits = torch.tensor([[-200.0, -201.0]])
-    weights = normalise(torch.nn.functional.logsigmoid(logits), torch.ones(1, 2, dtype=torch.bool))
+    weights = normalize(torch.nn.functional.logsigmoid(logits), torch.ones(1, 2, dtype=torch.bool))
     torch.testing.assert_close(weights, torch.softmax(torch.tensor([[1.0, 0.0]]), dim=1))
 
 

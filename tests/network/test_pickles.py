@@ -18,8 +18,7 @@ import Pretrain_FERPlus as pretrain_script
 from Code import load_fan
 from Code.data.cache import CacheFile
 from Code.data.readers.afew import read_afew
-from Code.network.checkpoints import read_checkpoint
-from Code.network.pretrained import CheckpointError
+from Code.network.checkpoints import CheckpointError, read_checkpoint
 from tests.runs import flags_of
 
 

@@ -11,15 +11,10 @@ import torch
 from torch import Tensor
 from torchvision.models import resnet18
 
+from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import (
-    CheckpointError,
-    load_fan,
-    load_published,
-    read_checkpoint,
-    save_atomically,
-    to_published,
-)
+from Code.network.pretrained import load_fan
+from Code.network.weights import load_published, to_published
 
 Weights = dict[str, Tensor]
 FORMATS = pytest.mark.parametrize("zipped", [False, True], ids=["legacy", "zip"])
@@ -102,7 +97,8 @@ def test_torchvision_weights_without_counters() -> None:
     report = load_published(fan, weights)
     assert_holds(fan, weights)
     assert str(report) == (
-        "100 tensors loaded; start afresh: alpha.0, beta.0, pred_fc2; not in the file: 20 batch counters; dropped: fc"
+        "100 tensors loaded; initialized anew: alpha.0, beta.0, pred_fc2; "
+        "not in the file: 20 batch counters; dropped: fc"
     )
 
 
@@ -231,6 +227,7 @@ def test_run_comes_back(tmp_path: Path, at_type: int) -> None:
         "path": str(path),
         "labels": ("calm", "glad", "sad"),
         "at_type": at_type,
+        "backbone": "resnet18",
         "image_size": 64,
         "epoch": 4,
         "metrics": {"accuracy": 0.75},
@@ -254,7 +251,7 @@ def test_run_comes_back(tmp_path: Path, at_type: int) -> None:
         ({"labels": ["a", "b", "a"]}, "not distinct"),
         ({"labels": "abc"}, "not a list of names"),
         ({"labels": None}, "not a list of names"),
-        ({"at_type": 5}, "at_type 5 is not 0, 1 or 2"),
+        ({"at_type": 5}, "at_type 5 is not one of 0, 1, 2"),
         ({"at_type": 0}, "missing: pred_fc1.weight, pred_fc1.bias"),
         ({"at_type": 2}, "no trained head for at_type 2"),
         ({"image_size": "large"}, "image_size 'large'"),
@@ -349,7 +346,7 @@ def test_published_format_is_exact_in_float32() -> None:
     assert_holds(other, fan.state_dict())
     weights["module.conv1.weight"].zero_()
     assert fan.conv1.weight.abs().sum() > 0, "the copy must not share memory with the network"
-    with pytest.raises(ValueError, match="at_type 2"):
+    with pytest.raises(ValueError, match="only a frame classifier"):
         to_published(FAN(1))
     with torch.no_grad():
         fan.bn1.running_var.fill_(1e6)
@@ -363,8 +360,8 @@ def test_published_format_is_exact_in_float32() -> None:
         (10, None, 10),
         (3, ["a", "b", "c"], 3),
         (8, ["a", "b"], "2 labels for a classifier of 8 outputs"),
-        (8631, None, "8631 outputs .* no emotion classifier"),
-        (1000, None, "1000 outputs .* no emotion classifier"),
+        (8631, None, "8631 outputs .* not an emotion classifier"),
+        (1000, None, "1000 outputs .* not an emotion classifier"),
         (0, None, "a backbone without a classifier"),
     ],
 )

@@ -57,9 +57,9 @@ def test_its_weights_follow_what_drawn_faces_show(shipped) -> None:
 
 def test_it_is_the_start_for_other_classes(shipped) -> None:
     fan, _ = shipped
-    new = FAN(fan.at_type, 3)
-    size, message = start_from(new, PATH, 224, ("happiness", "tired", "bored"))
-    assert size == 80 and "1 classes taken over by name, tired, bored new" in message
+    start = start_from(PATH, fan.at_type, ("happiness", "tired", "bored"), seed=0)
+    new = start.fan
+    assert start.image_size == 80 and "1 of 3 classes loaded by name, new: tired, bored" in start.message
     assert torch.equal(new.conv1.weight, fan.conv1.weight)
     assert torch.equal(new.alpha[0].weight, fan.alpha[0].weight)
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from Code.common.conventions import AFEW_LABELS
+from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import CheckpointError, save_atomically
 from Code.network.weights import start_from
 
 OWN = ("Bored", "Curious", "Tired")
@@ -43,6 +43,15 @@ def fresh(at_type: int, num_classes: int) -> FAN:
     return FAN(at_type, num_classes)
 
 
+def started(
+    model: FAN, path: Path, labels: tuple[str, ...], mapping: dict[str, str] | None = None
+) -> tuple[int | None, str]:
+    """Loads the start into a network that has the same random weights; returns the image size and the message."""
+    start = start_from(path, model.at_type, labels, seed=0, mapping=mapping)
+    model.load_state_dict(start.fan.state_dict())
+    return start.image_size, start.message
+
+
 def assert_equal(first: FAN, second: FAN, *layers: str) -> None:
     for layer in layers:
         for kind in ("weight", "bias"):
@@ -54,10 +63,10 @@ def assert_equal(first: FAN, second: FAN, *layers: str) -> None:
 def test_other_classes_start_with_the_attention_and_a_new_classifier(tmp_path: Path, labels: tuple[str, ...]) -> None:
     trained = write_fan(tmp_path / "fan.pth", FERPLUS)
     model = fresh(1, len(labels))
-    size, message = start_from(model, tmp_path / "fan.pth", 224, labels)
+    size, message = started(model, tmp_path / "fan.pth", labels)
     assert size == 80
-    assert "start afresh: pred_fc2;" in message and "\n" not in message
-    assert f"attention taken over, classifier new: the file's classes are {', '.join(FERPLUS)};" in message
+    assert "initialized anew: pred_fc2;" in message and "\n" not in message
+    assert f"attention loaded, classifier new: the file's classes are {', '.join(FERPLUS)};" in message
     assert_equal(model, trained, "alpha.0", "beta.0", "bn1")
     assert_equal(model, fresh(1, len(labels)), "pred_fc2")
 
@@ -65,8 +74,8 @@ def test_other_classes_start_with_the_attention_and_a_new_classifier(tmp_path: P
 def test_classes_that_mean_the_same_are_taken_over_where_a_flag_says_so(tmp_path: Path) -> None:
     trained = write_fan(tmp_path / "fan.pth", FERPLUS)
     model = fresh(1, 2)
-    _, message = start_from(model, tmp_path / "fan.pth", 224, ("Happy", "Tired"), {"Happy": "happiness"})
-    assert "classifier: 1 classes taken over by name, Tired new" in message
+    _, message = started(model, tmp_path / "fan.pth", ("Happy", "Tired"), {"Happy": "happiness"})
+    assert "classifier: 1 of 2 classes loaded by name, new: Tired" in message
     assert torch.equal(model.pred_fc2.weight[0], trained.pred_fc2.weight[FERPLUS.index("happiness")])
     assert torch.equal(model.pred_fc2.weight[1], fresh(1, 2).pred_fc2.weight[1])
 
@@ -74,16 +83,16 @@ def test_classes_that_mean_the_same_are_taken_over_where_a_flag_says_so(tmp_path
 def test_published_fan_that_names_no_classes(tmp_path: Path) -> None:
     trained = write_published(tmp_path / "seven.pth", 7)
     model = fresh(1, 7)
-    start_from(model, tmp_path / "seven.pth", 224, AFEW_LABELS)
+    started(model, tmp_path / "seven.pth", AFEW_LABELS)
     assert_equal(model, trained, "alpha.0", "beta.0", "pred_fc2")
-    _, message = start_from(fresh(1, 3), tmp_path / "seven.pth", 224, OWN)
+    _, message = started(fresh(1, 3), tmp_path / "seven.pth", OWN)
     assert "classifier new: the file's classes are Happy, Angry" in message
 
     trained = write_published(tmp_path / "five.pth", 5)
-    _, message = start_from(model := fresh(1, 3), tmp_path / "five.pth", 224, OWN)
+    _, message = started(model := fresh(1, 3), tmp_path / "five.pth", OWN)
     assert "classifier new: the file has 5 classes" in message
     assert_equal(model, trained, "alpha.0", "beta.0")
-    start_from(model := fresh(1, 5), tmp_path / "five.pth", 224, tuple("abcde"))  # nobody can tell what they mean
+    started(model := fresh(1, 5), tmp_path / "five.pth", tuple("abcde"))  # nobody can tell what they mean
     assert_equal(model, trained, "pred_fc2")
 
 
@@ -102,8 +111,8 @@ def test_another_attention_takes_what_it_has_in_common(
 ) -> None:
     trained = write_fan(tmp_path / "fan.pth", OWN, stored)
     model = fresh(wanted, len(OWN))
-    _, message = start_from(model, tmp_path / "fan.pth", 224, OWN)
-    assert f"start afresh: {new};" in message
+    _, message = started(model, tmp_path / "fan.pth", OWN)
+    assert f"initialized anew: {new};" in message
     assert_equal(model, trained, "bn1", *kept)
     assert_equal(model, fresh(wanted, len(OWN)), *new.split(", "))
 
@@ -111,10 +120,10 @@ def test_another_attention_takes_what_it_has_in_common(
 def test_files_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
     write_fan(tmp_path / "few.pth", OWN, said=OWN[:2])
     with pytest.raises(CheckpointError, match=r"few.pth: 2 labels for a classifier of 3 outputs"):
-        start_from(fresh(1, 4), tmp_path / "few.pth", 224, tuple("abcd"))
+        started(fresh(1, 4), tmp_path / "few.pth", tuple("abcd"))
     state = write_published(tmp_path / "whole.pth", 7).state_dict()
     for name, value in (("beta.0.bias", None), ("pred_fc2.bias", torch.zeros(3))):
         broken = {key: entry for key, entry in {**state, name: value}.items() if entry is not None}
         save_atomically({"state_dict": broken}, tmp_path / "broken.pth")
         with pytest.raises(CheckpointError, match=rf"broken.pth: .*{name}"):
-            start_from(fresh(1, 7), tmp_path / "broken.pth", 224, AFEW_LABELS)
+            started(fresh(1, 7), tmp_path / "broken.pth", AFEW_LABELS)

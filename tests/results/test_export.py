@@ -14,8 +14,10 @@ import torch
 from PIL import Image
 
 from Code.faces.predict import Predictor
+from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import load_fan, save_atomically, to_published
+from Code.network.pretrained import load_fan
+from Code.network.weights import to_published
 from Code.results import export as room
 
 onnx = pytest.importorskip("onnx", reason="needs requirements-onnx.txt")

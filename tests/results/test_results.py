@@ -22,7 +22,8 @@ from PIL import Image
 from Code.results import figures, method, report
 from Code.results.figures import attention_figure, choose_frames, figure_bytes
 from Code.results.page import bars_path
-from Code.results.report import ReportError, write_report
+from Code.results.report import write_report
+from Code.results.run_files import ReportError
 
 LABELS = ["Happy", "Angry", "Sad"]
 ALERT = "<script>alert(1)</script>"

@@ -94,8 +94,8 @@ def test_weights_of_another_network_are_refused_by_name(call, data):
 
 
 @pytest.mark.parametrize("device", ["cuda:9", "nonsense", "cpu:one"])
-def test_device_that_is_not_there(call, tmp_path, device):
-    refused(call(script, "--device", device, cwd=tmp_path), f"--device {device}", "--device auto")
+def test_device_that_is_not_there(call, data, device):
+    refused(call(script, "--device", device, cwd=data), f"--device {device}", "--device auto")
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ import torch
 
 import Demo_AFEW_Attention as script
 from Code.common.conventions import AFEW_LABELS
+from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import save_atomically, to_published
+from Code.network.weights import to_published
 from Code.training import trainer
 
 SCRIPT = Path(script.__file__).resolve()
@@ -220,15 +221,15 @@ def test_evaluation_in_a_process_of_its_own_gives_the_same(trained, sample, tmp_
 
 
 def test_resumed_run_ends_where_an_uninterrupted_one_does(trained, call, sample, tmp_path, same_weights, monkeypatch):
-    judge, calls = trainer.judge, []
+    evaluate, calls = trainer.evaluate_split, []
 
     def stopped_in_the_second_epoch(*args, **kwargs):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return judge(*args, **kwargs)
+        return evaluate(*args, **kwargs)
 
-    monkeypatch.setattr(trainer, "judge", stopped_in_the_second_epoch)
+    monkeypatch.setattr(trainer, "evaluate_split", stopped_in_the_second_epoch)
     outcome = call(script, *tiny(sample), "--epochs", 2, cwd=tmp_path)
     assert outcome.status == 130 and "Traceback" not in outcome.err
     monkeypatch.undo()

@@ -21,8 +21,9 @@ from Code.common.conventions import AFEW_LABELS
 from Code.data.clips import DataError
 from Code.data.images import ImageError, examine, look_at, read_image
 from Code.data.readers.afew import read_afew
+from Code.network.checkpoints import CheckpointError, read_checkpoint
 from Code.network.fan import FAN
-from Code.network.pretrained import CheckpointError, load_fan, read_checkpoint
+from Code.network.pretrained import load_fan
 from Code.training.run_folder import checkpoint_payload
 
 SECONDS = 5.0  # for one file; the slowest takes a tenth of it, but the machine may be busy

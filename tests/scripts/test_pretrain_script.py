@@ -9,10 +9,11 @@ import pytest
 import torch
 
 import Pretrain_FERPlus as script
-from Code.common.conventions import FERPLUS_LABELS
+from Code.common.conventions import AFEW_LABELS, FERPLUS_LABELS
+from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import FERPLUS_FILE, load_fan, load_published, save_atomically, to_published
-from Code.network.weights import start_from
+from Code.network.pretrained import load_fan
+from Code.network.weights import FERPLUS_FILE, load_published, start_from, to_published
 from Code.training import trainer
 from tests.runs import log_of, only_run
 
@@ -53,7 +54,7 @@ def test_label_mode_trains_and_writes_the_published_format(call, ferplus, tmp_pa
     backbone = FAN(1)
     assert load_published(backbone, file).dropped == ["fc.weight", "fc.bias"]
     assert torch.equal(backbone.conv1.weight, fan.conv1.weight)
-    assert start_from(FAN(1), path, 224)[0] == 32
+    assert start_from(path, 1, AFEW_LABELS, seed=0).image_size == 32
 
     folder = only_run(tmp_path)
     assert folder.name.endswith("_ferplus_score-fusion")
@@ -80,15 +81,15 @@ def test_resumed_training_ends_where_an_uninterrupted_one_does(call, ferplus, tm
     outcome = call(script, *flags, cwd=tmp_path / "whole")
     assert outcome.status == 0, outcome.err
 
-    judge, calls = trainer.judge, []
+    evaluate, calls = trainer.evaluate_split, []
 
     def stopped_in_the_second_epoch(*args, **kwargs):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return judge(*args, **kwargs)
+        return evaluate(*args, **kwargs)
 
-    monkeypatch.setattr(trainer, "judge", stopped_in_the_second_epoch)
+    monkeypatch.setattr(trainer, "evaluate_split", stopped_in_the_second_epoch)
     assert call(script, *flags, cwd=tmp_path / "parts").status == 130
     monkeypatch.undo()
     folder = only_run(tmp_path / "parts")

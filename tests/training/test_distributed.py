@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ import Demo_AFEW_Attention as script
 from Code.common.errors import UsageError
 from Code.data.clips import DataError
 from Code.data.loaders import ArrayStore, EvaluationBatches, FrameTable, TrainingBatches
+from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import save_atomically
 from Code.training import distributed
 from Code.training import frames as run_frames
 from Code.training.run_folder import checkpoint_payload
@@ -184,7 +185,7 @@ def test_metrics_are_equal_for_one_two_and_three_processes(sample, checkpoint, t
     assert outcome(distributed.World())[0] == 0
     assert json.loads(written(1)[0])["best"]["num_clips"] == 7
     for size in (2, 3):
-        monkeypatch.setattr(script, "processes", lambda device: distributed.contextlib.nullcontext(distributed.world()))
+        monkeypatch.setattr(distributed, "processes", lambda device: nullcontext(distributed.world()))
         statuses = in_processes(size, outcome, tmp_path)
         assert [status for status, _ in statuses] == [0] * size
         assert written(size) == written(1)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 import Demo_AFEW_Attention as script
 from Code.common.errors import TrainingDivergedError
 from Code.network.checkpoints import read_checkpoint
-from Code.training import epoch_state, run
+from Code.training import epoch_state
 from Code.training.epoch_state import RecentLosses
+from Code.training.losses import LOSSES, cross_entropy
 from tests.runs import flags_of, log_of, only_run, without_pictures
 
 NAMES = [f"clip{number}" for number in range(100)]
@@ -64,15 +63,15 @@ def test_training_stops_with_the_clips_named_and_the_last_good_checkpoint_kept(
 ):
     add, seen, batches = RecentLosses.add, [], []
 
-    def spoilt(logits, labels):
+    def spoilt(output, batch):
         seen.append(1)
-        return F.cross_entropy(logits, labels) * (torch.nan if len(seen) == 5 else 1)
+        return cross_entropy(output, batch) * (torch.nan if len(seen) == 5 else 1)
 
     def noted(self, step, loss, clips) -> None:
         batches.append({self.names[clip] for clip in clips.tolist()})
         add(self, step, loss, clips)
 
-    monkeypatch.setattr(run, "Training", functools.partial(run.Training, loss_function=spoilt))
+    monkeypatch.setitem(LOSSES, "cross-entropy", spoilt)
     monkeypatch.setattr(RecentLosses, "add", noted)
     flags = (*flags_of(sample, "--epochs", 2, "--pretrained", "none"), "--workers", 0, "--checkpoint-every", every)
     outcome = call(script, *flags, cwd=tmp_path)

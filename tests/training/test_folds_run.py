@@ -40,16 +40,16 @@ def only_run(cwd: Path) -> Path:
 def interrupted(tmp_path_factory, call, sample) -> tuple[Path, str, str, dict[str, bytes]]:
     """(folder, output before, output after, what fold 1 had written before) of a run stopped in its third fold."""
     cwd = tmp_path_factory.mktemp("folds")
-    judge, calls = trainer.judge, []
+    evaluate, calls = trainer.evaluate_split, []
 
     def stopped_in_the_third_fold(*args, **kwargs):
         calls.append(1)
         if len(calls) == 7:  # an epoch, last and best: three evaluations a fold
             raise KeyboardInterrupt
-        return judge(*args, **kwargs)
+        return evaluate(*args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "judge", stopped_in_the_third_fold)
+        patch.setattr(trainer, "evaluate_split", stopped_in_the_third_fold)
         before = call(script, *sample_flags(sample), *TINY, "--fold", "all", cwd=cwd)
     assert before.status == 130 and "Traceback" not in before.err
     folder = only_run(cwd)
@@ -122,7 +122,7 @@ def test_table_shows_each_fold_the_mean_the_pool_and_what_best_means(interrupted
     starts = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")]
     assert starts[:8] == ["fold", "1", "2", "3", "4", "5", "**mean over folds**", "**pooled**"]
     assert before.count("of fold 1 of 5 alone") == 2  # last and best
-    assert f"look at: model/{folder.name}/summary.md" in after
+    assert f"see model/{folder.name}/summary.md" in after
 
 
 def test_a_single_fold_gives_the_same_and_is_named_as_a_fold(interrupted, call, sample, tmp_path, same_weights):

@@ -18,14 +18,16 @@ import pytest
 import torch
 
 import Demo_AFEW_Attention as script
+from Code.common.errors import Interrupted
 from Code.data import cache
 from Code.network.checkpoints import read_checkpoint, save_atomically, save_checkpoint
 from Code.network.fan import FAN
-from Code.network.pretrained import load_fan, to_published
+from Code.network.pretrained import load_fan
+from Code.network.weights import to_published
 from Code.training import stopping
-from Code.training.epoch_state import EpochProgress, capture_random, restore_random
+from Code.training.epoch_state import EpochState, capture_random, restore_random
 from Code.training.run_folder import Run
-from Code.training.stopping import Interrupted, deferred, listening
+from Code.training.stopping import deferred, listening
 from tests.runs import ended_alike, flags_of, forked, log_of, only_run, told_command, without_pictures
 
 # Two epochs of three steps; the evaluation is one batch.
@@ -69,17 +71,17 @@ def whole(tmp_path_factory, call, kinds) -> Callable[[str], Path]:
     return run
 
 
-def at_look(monkeypatch, number: int, do) -> None:
+def at_check(monkeypatch, number: int, do) -> None:
     """Does something the n-th time (from 1) that the training asks whether it has to stop."""
-    look, count = stopping.Keeper.look, [0]
+    check, count = stopping.Saver.check, [0]
 
     def counted(self) -> None:
         count[0] += 1
         if count[0] == number:
             do()
-        look(self)
+        check(self)
 
-    monkeypatch.setattr(stopping.Keeper, "look", counted)
+    monkeypatch.setattr(stopping.Saver, "check", counted)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,7 @@ def test_stopped_run_goes_on_as_if_nothing_had_happened(
     call, kinds, whole, tmp_path, monkeypatch, kind, number, at, workers
 ):
     position = STEPS.index(at) + 1
-    at_look(monkeypatch, position, lambda: os.kill(os.getpid(), number))
+    at_check(monkeypatch, position, lambda: os.kill(os.getpid(), number))
     outcome = call(script, *kinds[kind], "--workers", workers, "--checkpoint-every", 0, cwd=tmp_path)
     monkeypatch.undo()
     assert outcome.status == STATUS[number], outcome.err
@@ -117,7 +119,7 @@ def test_second_signal_ends_the_process_at_once(call, kinds, tmp_path, monkeypat
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    at_look(monkeypatch, 2, twice)
+    at_check(monkeypatch, 2, twice)
     child = forked(lambda: call(script, *kinds["plain"], "--workers", 0, cwd=tmp_path).status)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM
@@ -133,7 +135,7 @@ def test_second_signal_ends_the_process_at_once(call, kinds, tmp_path, monkeypat
     ],
 )
 def test_killed_run_goes_on_from_the_last_checkpoint(call, kinds, whole, tmp_path, monkeypatch, minutes, at):
-    at_look(monkeypatch, STEPS.index(at) + 1, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    at_check(monkeypatch, STEPS.index(at) + 1, lambda: os.kill(os.getpid(), signal.SIGKILL))
     flags = (*kinds["plain"], "--workers", 0, "--checkpoint-every", minutes)
     _, status = os.waitpid(forked(lambda: call(script, *flags, cwd=tmp_path).status), 0)
     monkeypatch.undo()
@@ -158,7 +160,7 @@ def test_folds_go_on_inside_an_epoch(call, sample, tmp_path, monkeypatch):
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()
     assert call(script, *flags, cwd=tmp_path / "whole").status == 0
-    at_look(monkeypatch, 4, lambda: os.kill(os.getpid(), signal.SIGUSR1))  # in the second fold: two steps a fold
+    at_check(monkeypatch, 4, lambda: os.kill(os.getpid(), signal.SIGUSR1))  # in the second fold: two steps a fold
     outcome = call(script, *flags, cwd=tmp_path / "parts")
     monkeypatch.undo()
     folder = only_run(tmp_path / "parts")
@@ -273,7 +275,7 @@ def test_random_states_survive_a_checkpoint(tmp_path):
 def test_epoch_left_by_other_processes_keeps_its_sums():
     state = {"step": 4, "sums": torch.tensor([3.0, 2.0]), "samples": 8, "frames": 24, "lr": 0.1, "seconds": 2.0}
     position = {"epoch": 2, "steps": 9, "processes": [{**state, "random": None}] * 3}
-    progress = EpochProgress.taken_up(position)
+    progress = EpochState.resumed(position)
     assert (progress.step, progress.steps, progress.samples, progress.frames) == (4, 9, 24, 72)
     assert progress.sums.tolist() == [9, 6] and progress.seconds == 2
     numbers = []
@@ -281,6 +283,6 @@ def test_epoch_left_by_other_processes_keeps_its_sums():
         progress.begin(0, torch.device("cpu"), 9)
         numbers.append((float(torch.rand(())), float(torch.rand((), generator=progress.generator))))
     assert numbers[0] == numbers[1] and numbers[0][0] != float(torch.rand(()))
-    fresh = EpochProgress(2)
+    fresh = EpochState(2)
     fresh.begin(0, torch.device("cpu"), 9)
     assert float(torch.rand((), generator=fresh.generator)) != numbers[0][1]

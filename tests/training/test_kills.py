@@ -83,9 +83,11 @@ def test_fifty_kills_lose_nothing(call, sample, tmp_path, monkeypatch, capfd, no
     flags = (*flags_of(sample, "--epochs", epochs, "--pretrained", "none"), "--workers", 0)
     doing = Doing()
     for place, name, phase in (
-        (run_folder, "save_checkpoint", "save"), (trainer, "judge", "evaluation"), (run_folder.Run, "log", "log"),
+        (run_folder, "save_checkpoint", "save"),
+        (trainer, "evaluate_split", "evaluation"),
+        (run_folder.Run, "log", "log"),
         (run, "conclude", "results"),
-    ):  # fmt: skip
+    ):
         doing.around(monkeypatch, place, name, phase)
 
     def training(cwd: Path, *more: object) -> Callable[[], int]:

@@ -26,7 +26,7 @@ def started_plainly(monkeypatch):
 
 def begun(args: argparse.Namespace) -> Path:
     run = Run.create(args.output, "afew", 1)
-    run.write_arguments(args, {}, Compute(torch.device("cpu")))
+    run.write_arguments(launch.plain(args), {}, Compute(torch.device("cpu")))
     run.close()
     return run.folder
 
@@ -74,7 +74,7 @@ def test_restarted_command_finds_the_run_that_it_began(tmp_path, monkeypatch, fi
 def test_command_that_goes_on_names_the_folder_and_the_flags_of_the_machine(tmp_path):
     parser = script.build_parser()
     flags = ["--lr", "0.1", "--device", "cpu", "--workers", "0", "--compile", "--output", "some where", "-p", "5"]
-    launch.remember_flags(parser.parse_args(flags), parser)
+    launch.parse(parser, flags)
     assert launch.resume_command() is None
     launch.remember_folder(Path("some where/all"), outermost=True)
     launch.remember_folder(Path("some where/all/fold-01"))
@@ -82,5 +82,5 @@ def test_command_that_goes_on_names_the_folder_and_the_flags_of_the_machine(tmp_
     assert command.startswith("python Demo_AFEW_Attention.py --resume 'some where/all' ")
     assert "--device cpu" in command and "--compile" in command and "--print-freq 5" in command
     assert "--lr" not in command and "--output" not in command
-    launch.remember_flags(parser.parse_args([]), parser)
+    launch.parse(parser, [])
     assert launch.resume_command() is None

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import Demo_AFEW_Attention as script
-from Code.network.checkpoints import read_checkpoint
+from Code.network.checkpoints import CheckpointError, read_checkpoint
 from Code.network.fan import FAN
-from Code.network.pretrained import CheckpointError, load_fan
+from Code.network.pretrained import load_fan
 from Code.training.release import main, released
 
 SMALL = ("--image-size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu", "--precision", "fp32")

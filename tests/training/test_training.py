@@ -12,12 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from Code.common import commandline
+from Code.common.conventions import AFEW_LABELS
 from Code.common.errors import TrainingDivergedError, UsageError
 from Code.data.augment import FlippedClips, PlainFrames, to_float
 from Code.data.loaders import ArrayStore, EvaluationBatches, FrameTable, TrainingBatches
-from Code.network import pretrained, weights
+from Code.network import weights
+from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import CheckpointError, save_atomically, to_published
+from Code.network.weights import to_published
 from Code.training import engine
 from Code.training.compute import Compute, choose_compute
 from Code.training.engine import evaluate, train_one_epoch
@@ -53,7 +56,7 @@ def seeded_fan(at_type: int, dropout: float | None = None) -> FAN:
 @pytest.mark.parametrize("at_type", [0, 1, 2])
 @pytest.mark.parametrize(("batch_frames", "group"), [(1, 64), (4, 3), (7, 1), (64, 64)])
 def test_packed_frames_give_each_clip_what_it_has_alone(at_type, batch_frames, group, monkeypatch):
-    monkeypatch.setattr(engine, "CLIPS_PER_GROUP", group)
+    monkeypatch.setattr(engine, "CLIPS_AT_ONCE", group)
     fan, (table, store) = seeded_fan(at_type), random_clips(LENGTHS)
     batches = EvaluationBatches(table, store, batch_frames=batch_frames)  # clips of 5 and 9 exceed batches of 4
     result = evaluate(fan, batches, compute=CPU, transform=PlainFrames())
@@ -256,32 +259,33 @@ def backbone_file(path: Path) -> Path:
 
 def test_starting_file_prefers_what_the_user_put_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert pretrained.starting_file("none") is None and pretrained.starting_file("a/b.pth") == Path("a/b.pth")
-    assert pretrained.starting_file(None) == pretrained.FERPLUS_FILE  # neither is there: the error names this one
+    assert weights.starting_file("none") is None and weights.starting_file("a/b.pth") == Path("a/b.pth")
+    assert weights.starting_file(None) == weights.FERPLUS_FILE  # neither is there: the error names this one
     Path("pretrain_model").mkdir()
-    pretrained.SHIPPED_FILE.touch()
-    assert pretrained.starting_file(None) == pretrained.SHIPPED_FILE
-    pretrained.FERPLUS_FILE.touch()
-    assert pretrained.starting_file(None) == pretrained.FERPLUS_FILE
+    weights.SHIPPED_FILE.touch()
+    assert weights.starting_file(None) == weights.SHIPPED_FILE
+    weights.FERPLUS_FILE.touch()
+    assert weights.starting_file(None) == weights.FERPLUS_FILE
 
 
 def test_starting_weights_are_loaded_and_bring_their_size(tmp_path, same_weights):
     path = backbone_file(tmp_path / "backbone.pth.tar")
-    fan = pretrained.seeded_model(1, 7, 0)
-    size, message = weights.start_from(fan, path, 64)
-    assert size == 48 and str(path) in message and "dropped: fc" in message
+    start = weights.start_from(path, 1, AFEW_LABELS, seed=0)
+    fan = start.fan
+    assert start.image_size == 48 and str(path) in start.message and "dropped: fc" in start.message
     stored = {name.removeprefix("module."): value for name, value in torch.load(path)["state_dict"].items()}
     own: dict[str, Tensor] = fan.state_dict()
     assert all(torch.equal(own[name], value) for name, value in stored.items() if not name.startswith("fc."))
-    assert weights.start_from(fan, None, 64)[0] == 64
-    assert same_weights(pretrained.seeded_model(1, 7, 3).state_dict(), pretrained.seeded_model(1, 7, 3).state_dict())
+    random = [weights.start_from(None, 1, AFEW_LABELS, seed=3) for _ in range(2)]
+    assert random[0].image_size is None
+    assert same_weights(random[0].fan.state_dict(), random[1].fan.state_dict())
 
 
 def test_starting_weights_that_do_not_fit_name_their_file(tmp_path):
     path = tmp_path / "other.pth"
     torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, path)
     with pytest.raises(CheckpointError, match=r"other\.pth: these weights do not fit"):
-        weights.start_from(FAN(1, 7), path, 64)
+        weights.start_from(path, 1, AFEW_LABELS, seed=0)
 
 
 def test_run_folders_are_never_shared_and_the_newest_best_is_found(tmp_path):
@@ -299,10 +303,10 @@ def test_run_folders_are_never_shared_and_the_newest_best_is_found(tmp_path):
 @pytest.mark.parametrize(
     ("check", "good", "bad"),
     [
-        (pretrained.positive, {"1": 1, "12": 12}, ["0", "-1", "1.5", "", "x"]),
-        (pretrained.whole, {"0": 0, "7": 7}, ["-1", "4294967296", "1e3"]),
-        (pretrained.rate, {"0": 0.0, "4e-6": 4e-6}, ["-1", "nan", "inf", "x"]),
-        (pretrained.share, {"0": 0.0, "0.998": 0.998}, ["1", "-0.1", "nan"]),
+        (commandline.positive, {"1": 1, "12": 12}, ["0", "-1", "1.5", "", "x"]),
+        (commandline.count, {"0": 0, "7": 7}, ["-1", "4294967296", "1e3"]),
+        (commandline.from_zero, {"0": 0.0, "4e-6": 4e-6}, ["-1", "nan", "inf", "x"]),
+        (commandline.share, {"0": 0.0, "0.998": 0.998}, ["1", "-0.1", "nan"]),
     ],
 )
 def test_numbers_of_the_command_line(check, good, bad):

@@ -10,9 +10,9 @@ import torch
 import Demo_AFEW_Attention as script
 from Code.network.checkpoints import read_checkpoint, save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import to_published
+from Code.network.weights import to_published
 from Code.training.compute import Compute
-from Code.training.frames import DrawnView, FeatureStore, FirstView
+from Code.training.frames import FeatureStore, PlainView, RandomView
 
 HEAD = ("alpha", "beta", "pred_fc1", "pred_fc2")
 SMALL = ("--image-size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu", "--precision", "fp32")
@@ -69,11 +69,11 @@ def test_random_weights_are_not_frozen(tmp_path: Path, call, sample) -> None:
 
 def test_views_are_drawn_per_clip() -> None:
     features = torch.stack([torch.zeros(64, 3, 4), torch.ones(64, 3, 4)], dim=2)  # [B, T, V, D]
-    drawn = DrawnView()(features, torch.Generator().manual_seed(0))
+    drawn = RandomView()(features, torch.Generator().manual_seed(0))
     assert drawn.shape == (64, 3, 4)
     per_clip = drawn.mean(dim=(1, 2))
     assert set(per_clip.tolist()) == {0.0, 1.0}
-    assert torch.equal(FirstView()(features), torch.zeros(64, 3, 4))
+    assert torch.equal(PlainView()(features), torch.zeros(64, 3, 4))
 
 
 def test_features_are_those_of_the_frames_and_of_the_mirrored_frames() -> None:

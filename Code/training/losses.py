@@ -1,0 +1,49 @@
+"""Losses: a loss sees the whole output of the network and the whole batch.
+
+A new loss is one function here and its entry in `LOSSES`; `--loss` chooses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from Code.common.errors import UsageError
+from Code.data.loaders import Batch
+from Code.network.attention import FANOutput
+
+# Takes the output for B samples and their batch (see `TrainingBatches`; labels are on the device, int64 [B] or
+# float32 [B, C] shares); returns a scalar, the mean over the samples.
+Loss = Callable[[FANOutput, Batch], Tensor]
+
+
+def cross_entropy(output: FANOutput, batch: Batch) -> Tensor:
+    """Mean cross-entropy of the logits with class indices, or with class shares."""
+    return F.cross_entropy(output.logits, batch["labels"])
+
+
+def any_label(output: FANOutput, batch: Batch) -> Tensor:
+    """-log of the most probable one of a sample's labels, float32 [B, C]: any label with a share above 0 is right.
+
+    Barsoum, Zhang, Canton Ferrer, Zhang: "Training deep networks for facial expression recognition with
+    crowd-sourced label distribution", ICMI 2016, multi-label learning.
+    """
+    allowed = output.logits.log_softmax(dim=1).masked_fill(batch["labels"] <= 0, -torch.inf)
+    return -allowed.amax(dim=1).mean()
+
+
+LOSSES: dict[str, Loss] = {"cross-entropy": cross_entropy}
+
+
+def loss_named(name: str) -> Loss:
+    """The loss that `--loss` names.
+
+    Raises:
+        UsageError: there is no such loss.
+    """
+    if name not in LOSSES:
+        raise UsageError(f"--loss {name}: unknown; Code/training/losses.py has {', '.join(LOSSES)}")
+    return LOSSES[name]
