@@ -1,8 +1,4 @@
-"""What a dataset holds: clips, each a folder of frame files with a class.
-
-The readers, one module per dataset, are `afew` (and `folders`), `ckplus`, `dfew`, `ferv39k`, `sharedlist` and
-`plainlist`; what they have in common is in `reading`. They look at names only, never at pixels.
-"""
+"""What a dataset holds: clips, each a folder of frame files with a class."""
 
 from __future__ import annotations
 
@@ -11,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from Code.common.errors import ProjectError
+from Code.common.wording import counted
 
 NO_FRAMES = "no frames"
 NO_FOLDER = "no such folder"
@@ -19,15 +16,15 @@ _SHOWN_PROBLEMS = 20
 
 
 class DataError(ProjectError, ValueError):
-    """Data that cannot be used: all of its problems, a line each.
+    """Data that cannot be used, with all of its problems, one per line.
 
     Args:
-        problems: one line or several; each names the file (and line) or folder and what is wrong with it.
+        problems: one line or several. Each names the file (and line) or folder, and what is wrong with it.
         where: what was being read, for the headline above several problems.
         advice: what to do about them, printed once, below.
 
     Attributes:
-        readable: the clips that could be read nonetheless, for whoever reports on data instead of using it.
+        readable: the clips that could be read in spite of the problems. The dataset doctor reports on them.
     """
 
     readable: ClipSet | None = None
@@ -36,11 +33,11 @@ class DataError(ProjectError, ValueError):
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         self.where = where
         self.advice = list(advice)
-        super().__init__(self.problems, where, self.advice)  # the args that pickling calls __init__ with
+        super().__init__(self.problems, where, self.advice)  # pickling calls __init__ with these
 
     @classmethod
     def joined(cls, errors: Iterable[DataError]) -> DataError:
-        """Several errors, of training and validation folders say, as one; what is the same in both is said once."""
+        """Joins errors, for example those of two splits. What several of them say appears once."""
         errors = list(errors)
         return cls(
             list(dict.fromkeys(problem for error in errors for problem in error.problems)),
@@ -64,11 +61,11 @@ class Clip:
 
     Attributes:
         name: path relative to the dataset's root, with forward slashes: `Fear/000633000`.
-        folder: where its frames lie.
+        folder: the folder with its frames.
         frames: file names in that folder, in natural order.
         label: class index.
-        person: who is seen, where the dataset says so, else "".
-        fold: the fold (from 1) in which a list has the clip evaluated, else 0.
+        person: who the clip shows, "" if unknown.
+        fold: the fold, from 1, that a list puts the clip into; 0 if it names none.
     """
 
     name: str
@@ -82,12 +79,12 @@ class Clip:
         return len(self.frames)
 
     def path(self, index: int) -> str:
-        """The file of one frame."""
+        """The path of one frame."""
         return os.path.join(self.folder, self.frames[index])
 
     @property
     def paths(self) -> list[str]:
-        """The files of all frames."""
+        """The paths of all frames."""
         return [os.path.join(self.folder, frame) for frame in self.frames]
 
 
@@ -96,14 +93,14 @@ class ClipSet:
     """The clips of one split.
 
     Attributes:
-        clips: those with frames, in the list's order, or by class and natural order when scanned.
+        clips: the clips with frames, in the order of the list; without a list by class, then in natural order.
         labels: the class names, in the order of their indices.
-        listed: how many clips the list or the folders name, those left out included.
-        skipped: names of those left out because they hold no frames.
-        root: the folder that everything lies in.
-        left_out: the clips behind `skipped`, without frames; folds must not depend on what is left out.
-        notes: what a person should know of the reading, a line each.
-        in_files: frames are files; else a store of its own makes them, others in every epoch of a training.
+        listed: number of clips that the list or the folders name, skipped ones included.
+        skipped: names of the clips that were skipped because they have no frames.
+        root: the folder that contains everything.
+        left_out: the skipped clips themselves. Folds are made of all clips, so that they do not depend on skipping.
+        notes: lines to print about what was read.
+        in_files: the frames are files. If not, a store of their own generates them, anew in every training epoch.
     """
 
     clips: list[Clip]
@@ -116,7 +113,7 @@ class ClipSet:
     in_files: bool = True
 
     def subset(self, keep: Callable[[Clip], bool]) -> ClipSet:
-        """The clips, those left out included, for which `keep` holds, in their order."""
+        """The clips for which `keep` is true, skipped ones included, in the same order."""
         clips, left_out = [c for c in self.clips if keep(c)], [c for c in self.left_out if keep(c)]
         return replace(
             self,
@@ -128,7 +125,7 @@ class ClipSet:
 
 
 def describe(clip_set: ClipSet) -> str:
-    """One line: `771 clips, 46 080 frames, 7 classes, 2 without frames left out`; persons where they are known."""
+    """One line: `771 clips, 46 080 frames, 7 classes, 2 clips without frames skipped`; persons if they are known."""
     persons = {clip.person for clip in clip_set.clips} - {""}
     parts = [
         _count(len(clip_set.clips), "clip", "clips"),
@@ -137,7 +134,7 @@ def describe(clip_set: ClipSet) -> str:
         _count(len(clip_set.labels), "class", "classes"),
     ]
     if clip_set.skipped:
-        parts.append(f"{len(clip_set.skipped)} without frames left out")
+        parts.append(f"{counted(len(clip_set.skipped), 'clip')} without frames skipped")
     return ", ".join(parts)
 
 

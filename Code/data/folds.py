@@ -1,13 +1,13 @@
-"""Cross-validation: which clip is evaluated in which fold, and which are held out to choose an epoch.
+"""Cross-validation folds, and clips held out of training to choose an epoch.
 
-The published fold file of CK+: every fold's sequences and classes, in blocks with a header.
+Folds can be kept in a file, in the format of CK+'s published folds: one block per fold, with a header.
 
     1-fold 33 Angry 2 Sad 4 Disgust 7 Surprise 8 Fear 4 Contempt 1 Happy 7
     S130/007 Angry
     ...
 
-The header's numbers are how many lines follow, in all and per class; classes without a clip may be absent.
-Any dataset's folds can be kept in this format: a line is `<clip> <Class>` as in AFEW's lists.
+The header says how many lines follow, in total and per class; classes without a clip may be absent. A line is
+`<clip> <Class>`, as in AFEW's lists.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from Code.common.files import save_text
+from Code.common.wording import counted
 from Code.data.clips import Clip, ClipSet, DataError
 from Code.data.lists import (
     ListedClip,
-    ListError,
     natural_key,
     printable,
     quoted,
@@ -36,13 +37,13 @@ from Code.data.lists import (
 
 @dataclass
 class Folds:
-    """A set of clips in k folds: fold i is evaluated by what all others train.
+    """Clips in k folds. Each fold is evaluated by a network that is trained on all others.
 
     Attributes:
-        clips: all of them.
-        of: fold (from 1) by clip name, of clips left out, too.
+        clips: the clips of all folds.
+        of: fold, from 1, by clip name, skipped clips included.
         count: k.
-        how: where the folds come from, a few words.
+        how: where the folds come from, in a few words.
     """
 
     clips: ClipSet
@@ -51,69 +52,70 @@ class Folds:
     how: str
 
     def train(self, fold: int) -> ClipSet:
-        """What is trained on when `fold` is evaluated."""
+        """The clips to train on when `fold` is evaluated."""
         return self.clips.subset(lambda clip: self.of[clip.name] != fold)
 
     def val(self, fold: int) -> ClipSet:
-        """What is evaluated in `fold`."""
+        """The clips to evaluate in `fold`."""
         return self.clips.subset(lambda clip: self.of[clip.name] == fold)
 
     def members(self) -> list[list[Clip]]:
-        """The clips of each fold, those left out included."""
+        """The clips of each fold, skipped ones included."""
         return [[c for c in everything(self.clips) if self.of[c.name] == fold] for fold in range(1, self.count + 1)]
 
 
 def everything(clips: ClipSet) -> list[Clip]:
-    """The clips and those left out: folds are made of both, so that they do not depend on what is left out."""
+    """All clips, skipped ones included. Folds are made of them, so that folds do not depend on what is skipped."""
     return [*clips.clips, *clips.left_out]
 
 
 def folds_by_person(clips: ClipSet, count: int) -> Folds:
-    """Person-independent folds by CK+'s rule: persons in the order of their ids, fold i = persons[i - 1 :: count].
+    """Person-independent folds by CK+'s rule: persons sorted by id, fold i = persons[i - 1 :: count].
 
     Raises:
-        DataError: persons are not known, or are fewer than the folds.
+        DataError: persons are unknown, or there are fewer persons than folds.
     """
     persons = _persons(clips)
     if len(persons) < count:
-        raise DataError(f"{clips.root}: {len(persons)} persons cannot be put into {count} folds; see --folds")
+        found = counted(len(persons), "person")
+        raise DataError(f"{clips.root}: {found} cannot be divided into {count} folds; choose fewer with --folds")
     number = {person: 1 + index % count for index, person in enumerate(persons)}
     of = {clip.name: number[clip.person] for clip in everything(clips)}
     return _checked(Folds(clips, of, count, f"{count} person-independent folds"))
 
 
 def folds_as_listed(clips: ClipSet) -> Folds:
-    """The folds that every clip's list names.
+    """The folds that a list gives for each clip.
 
     Raises:
-        DataError: a clip without a fold, or a fold without clips.
+        DataError: a clip has no fold, or a fold has no clips.
     """
     of = {clip.name: clip.fold for clip in everything(clips)}
     without = [name for name, fold in of.items() if not fold]
     if without:
-        raise DataError(f"{clips.root}: {len(without)} clips without a fold, {printable(without[0])} for one")
+        raise DataError(f"{clips.root}: {counted(len(without), 'clip')} without a fold, e.g. {printable(without[0])}")
     return _checked(Folds(clips, of, max(of.values(), default=0), "folds as listed"))
 
 
 def folds_from_file(clips: ClipSet, listed: Sequence[ListedClip], path: str) -> Folds:
-    """The folds of a fold file, for clips that were read in another way.
+    """The folds of a fold file, for clips that were read without it.
 
     Raises:
-        DataError: naming every clip that only one of both has, or that has another class there.
+        DataError: naming every clip that is missing from the file or from the data, or whose classes differ.
     """
     known = {clip.name: clip for clip in everything(clips)}
     problems = []
     for item in listed:
         clip = known.get(item.name)
         if clip is None:
-            problems.append(f"{path}, line {item.line}: {quoted(item.name)} is no clip of {printable(clips.root)}")
+            problems.append(f"{path}, line {item.line}: {quoted(item.name)} is not a clip of {printable(clips.root)}")
         elif clip.label != item.label:
             problems.append(
-                f"{path}, line {item.line}: {quoted(item.name)} is {clips.labels[item.label]} there, "
+                f"{path}, line {item.line}: {quoted(item.name)} is {clips.labels[item.label]} in this file, "
                 f"but {clips.labels[clip.label]} in the data"
             )
     in_file = {item.name: item.fold for item in listed}
-    problems += [f"{path}: lacks {quoted(name)}, which the data hold" for name in known if name not in in_file]
+    problems += [f"{path}: lacks {quoted(name)}, a clip of the data" for name in known if name not in in_file]
     if problems:
         raise DataError(problems, path)
     of = {name: in_file[name] for name in known}
@@ -121,16 +123,16 @@ def folds_from_file(clips: ClipSet, listed: Sequence[ListedClip], path: str) -> 
 
 
 def _checked(folds: Folds) -> Folds:
-    problems = [f"{folds.how}: fold {i} holds no clip" for i, clips in enumerate(folds.members(), 1) if not clips]
+    problems = [f"{folds.how}: fold {i} has no clip" for i, clips in enumerate(folds.members(), 1) if not clips]
     if folds.count < 2:
-        problems.append(f"{folds.how}: at least 2 folds are needed, not {folds.count}")
+        problems.append(f"{folds.how}: at least 2 folds are needed, found {folds.count}")
     if problems:
         raise DataError(problems, folds.clips.root)
     return folds
 
 
 def persons_in_two_folds(folds: Folds) -> list[str]:
-    """Persons whose clips are in more than one fold: their results are not person-independent."""
+    """The persons whose clips are in more than one fold; results are then not person-independent."""
     seen: dict[str, set[int]] = {}
     for clip in everything(folds.clips):
         if clip.person:
@@ -139,13 +141,13 @@ def persons_in_two_folds(folds: Folds) -> list[str]:
 
 
 def name_persons(clips: ClipSet, pattern: str) -> ClipSet:
-    """Takes each clip's person from its name: the pattern's first group, or all that it matches.
+    """Takes each clip's person from its name: the pattern's first group, or the whole match.
 
     Args:
         pattern: a regular expression, searched for anywhere in names such as `Happy/anna_03`.
 
     Raises:
-        DataError: the pattern is none, or some name does not match it.
+        DataError: the pattern is not valid, or does not match a name.
     """
     try:
         compiled = re.compile(pattern)
@@ -157,7 +159,7 @@ def name_persons(clips: ClipSet, pattern: str) -> ClipSet:
         match = compiled.search(clip.name)
         person = (match[1] if compiled.groups else match[0]) if match else ""
         if not person:
-            problems.append(f"--person-pattern {quoted(pattern)}: finds no person in {quoted(clip.name)}")
+            problems.append(f"--person-pattern {quoted(pattern)}: does not match {quoted(clip.name)}")
         return replace(clip, person=person or "?")
 
     renamed = replace(
@@ -169,21 +171,23 @@ def name_persons(clips: ClipSet, pattern: str) -> ClipSet:
 
 
 def hold_out(train: ClipSet, seed: int, share: float = 0.1) -> tuple[ClipSet, ClipSet, str]:
-    """Sets a part of the training clips apart, to choose an epoch by instead of by the evaluated clips.
+    """Holds out a part of the training clips, so that the epoch is not chosen on the evaluated clips.
 
-    Persons are drawn at random, whole, until `share` of the clips is reached. Where persons are not known,
-    `share` of each class's clips is drawn instead.
+    Persons are drawn at random until their clips make up `share`. If persons are unknown, `share` of each class's
+    clips is drawn.
 
     Args:
-        seed: of the drawing.
+        train: the training clips.
+        seed: of the random draw.
+        share: of the clips to hold out.
 
     Returns:
-        The clips to train on, those held out, and how they were drawn, for people.
+        The clips to train on, the clips held out, and how they were drawn, for the log.
 
     Raises:
-        DataError: too few persons or clips to leave something on both sides.
+        DataError: there are too few persons or clips to have some on both sides.
     """
-    rng = np.random.default_rng([seed, 0x4E1D])  # apart from all other streams of this seed
+    rng = np.random.default_rng([seed, 0x4E1D])  # independent of all other streams of this seed
     wanted = share * len(train.clips)
     if all(clip.person for clip in train.clips):
         persons = _persons(train)
@@ -203,11 +207,12 @@ def hold_out(train: ClipSet, seed: int, share: float = 0.1) -> tuple[ClipSet, Cl
             take = max(1, round(share * len(of_class))) if len(of_class) > 1 else 0
             names |= {of_class[index] for index in rng.permutation(len(of_class))[:take]}
         part = "a tenth" if share == 0.1 else f"{100 * share:.0f} %"
-        how = f"{part} of each class's clips; who is seen is not known, so persons may be on both sides"
+        how = f"{part} of each class's clips; persons are unknown, so one may be on both sides"
     kept = train.subset(lambda clip: clip.name not in names)
     held = train.subset(lambda clip: clip.name in names)
     if not kept.clips or not held.clips:
-        raise DataError(f"--select-on heldout: {len(train.clips)} clips in {train.root} are too few to hold some out")
+        found = counted(len(train.clips), "clip")
+        raise DataError(f"--select-on heldout: {train.root} has only {found}; use --select-on val")
     return kept, held, how
 
 
@@ -215,32 +220,32 @@ def _persons(clips: ClipSet) -> list[str]:
     unknown = [clip.name for clip in everything(clips) if not clip.person]
     if unknown:
         raise DataError(
-            f"{clips.root}: who is seen is not known of {len(unknown)} clips, {printable(unknown[0])} for one; "
-            "name persons in a list's column `person`, or say by --person-pattern where in the names they are"
+            f"{clips.root}: {counted(len(unknown), 'clip')} without a person, e.g. {printable(unknown[0])}; "
+            "name persons in a list's column `person`, or take them from the clips' names with --person-pattern"
         )
     return sorted({clip.person for clip in everything(clips)}, key=natural_key)
 
 
 _HEADER = re.compile(r"(\d+)-fold\s+(\d+)((?:\s+\S+\s+\d+)*)")
-# The published file's header names classes in this order; others follow in the order of their labels.
+# The order of classes in the published file's headers; other classes follow in the order of their labels.
 _HEADER_ORDER = ("Angry", "Sad", "Disgust", "Surprise", "Fear", "Contempt", "Happy")
 
 
 def read_fold_file(path: str, labels: Sequence[str]) -> tuple[list[ListedClip], list[str]]:
-    """Parses a fold file; whether its clips exist is not looked at.
+    """Parses a fold file, without looking for its clips.
 
     Args:
         path: the file.
         labels: the class names, in the order of their indices.
 
     Returns:
-        The clips with their folds, in order, and a line of text for every problem: folds that are not
-        numbered 1, 2, ..., numbers of lines that a header contradicts, unknown classes, clips named twice.
+        The clips with their folds, in order, and one line of text per problem: folds that are not numbered 1, 2, ...,
+        headers that contradict the number of lines, unknown classes, duplicate clips.
     """
     try:
         text = read_text(path)
-    except ListError as error:
-        return [], [str(error)]
+    except DataError as error:
+        return [], error.problems
     clips: list[ListedClip] = []
     problems: list[str] = []
     first_seen: dict[str, int] = {}
@@ -250,7 +255,7 @@ def read_fold_file(path: str, labels: Sequence[str]) -> tuple[list[ListedClip], 
         found = Counter(labels[clip.label] for clip in clips if clip.fold == fold)
         if fold and announced["all"] != found.total():
             problems.append(
-                f"{path}, line {header_line}: fold {fold} announces {announced['all']} clips, "
+                f"{path}, line {header_line}: fold {fold} announces {counted(announced['all'], 'clip')}, "
                 f"but {found.total()} follow; is a part missing?"
             )
         elif fold:
@@ -276,7 +281,7 @@ def read_fold_file(path: str, labels: Sequence[str]) -> tuple[list[ListedClip], 
             clips.append(_parse(line, labels, number, fold, first_seen))
         except ValueError as error:
             problems.append(f"{path}, line {number}: {error}")
-            announced["all"] -= 1  # said once
+            announced["all"] -= 1  # this problem has been reported
     check_announced()
     if not clips and not problems:
         problems.append(f"{path}: the fold file is empty; it begins with `1-fold <clips> <Class> <clips> ...`")
@@ -299,7 +304,7 @@ def _parse(line: str, labels: Sequence[str], number: int, fold: int, first_seen:
 
 
 def write_fold_file(path: str | os.PathLike[str], folds: Sequence[Sequence[Clip]], labels: Sequence[str]) -> None:
-    """Writes folds in the published format: by class name, then by clip.
+    """Writes folds in the published format, sorted by class name, then by clip.
 
     Raises:
         DataError: the file cannot be written.
@@ -314,7 +319,6 @@ def write_fold_file(path: str | os.PathLike[str], folds: Sequence[Sequence[Clip]
         named = sorted((labels[clip.label], clip.name) for clip in clips)
         lines += [f"{name} {class_name}" for class_name, name in named]
     try:
-        with open(path, "w", encoding="utf-8", newline="\n") as file:
-            file.write("\n".join(lines) + "\n")
+        save_text("\n".join(lines) + "\n", os.fspath(path))
     except OSError as error:
         raise DataError(f"--write-folds {os.fspath(path)}: cannot be written ({error.strerror})") from None

@@ -1,7 +1,7 @@
-"""Image files: from bytes that may be anything to RGB pixels, or to one line that names the file.
+"""Image files: decodes a file to RGB pixels, or raises one line that names the file.
 
-Only the formats that frames come in are opened. Pillow knows dozens more; some of them start other programs
-(EPS runs Ghostscript), which a file that calls itself `001.jpg` must not be able to do.
+Only the formats of video frames are opened. Pillow knows dozens more, some of which start other programs (EPS runs
+Ghostscript); a file named `001.jpg` must not be able to do that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import IO, NamedTuple
 
 import numpy as np
-from PIL import (  # naming the plugins keeps Pillow from loading all that it has
+from PIL import (  # importing the plugins by name keeps Pillow from loading all of them
     BmpImagePlugin,
     GifImagePlugin,
     Image,
@@ -32,8 +32,8 @@ from Code.data.lists import printable
 
 _PLUGINS = (JpegImagePlugin, PngImagePlugin, BmpImagePlugin, WebPImagePlugin, GifImagePlugin)
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
-MAX_PIXELS = 89_478_485  # Pillow warns from here on: a quarter of a GiB of RGB
-MAX_BYTES = 1 << 28  # 16-bit colours of that many pixels, packed by half
+MAX_PIXELS = 89_478_485  # Pillow's own limit: 256 MiB of RGB
+MAX_BYTES = 1 << 28  # of a file: 16-bit RGB of that many pixels at half its size
 
 _ORIENTATION = 0x0112  # EXIF tag
 _UPRIGHT = {
@@ -45,10 +45,10 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # JPEG: what these bytes follow is data, restart or padding
-_SMALLEST = 16  # a JPEG that is decoded at an eighth of its size is unpacked whole, in half the time
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # JPEG; 00, d0 to d7 and ff stand for data, restart, padding
+_SMALLEST = 16  # pixels; decoding a JPEG at an eighth of its size still reads all of it, in half the time
 
-# What Pillow has to say of damaged metadata would tear progress bars apart, and changes no pixel.
+# Pillow warns about damaged metadata, which changes no pixel. The warnings would break progress bars.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -68,15 +68,15 @@ class ImageError(DataError):
 
 
 class ImageFacts(NamedTuple):
-    """What an image file says of itself.
+    """Properties of an image file.
 
     Attributes:
-        width, height: pixels, upright.
-        mode: Pillow's name of the stored pixel format: "RGB", "L" (grey), "CMYK", "I;16", ...
-        transparent: it has an alpha channel or a transparent colour; reading drops it.
-        animated: it holds several frames; the first one is read.
-        rotated: its EXIF orientation turns or mirrors it; reading applies that.
-        digest: 8 bytes, of the file's contents; empty where they were not read.
+        width, height: in pixels, after EXIF orientation.
+        mode: Pillow's name of the stored pixel format: "RGB", "L" (grayscale), "CMYK", "I;16", ...
+        transparent: it has an alpha channel or a transparent color; `read_image` drops it.
+        animated: it contains several frames; `read_image` reads the first.
+        rotated: its EXIF orientation rotates or mirrors it; `read_image` applies that.
+        digest: 8 bytes, a hash of the file's contents; empty if only the header was read.
     """
 
     width: int
@@ -91,12 +91,12 @@ class ImageFacts(NamedTuple):
 def read_image(path: str, size: int | None = None) -> np.ndarray:
     """Decodes one image file.
 
-    The first frame of an animation is taken, EXIF orientation is applied, 16-bit values keep their upper
-    byte, and an alpha channel is dropped.
+    Takes the first frame of an animation, applies EXIF orientation, keeps the upper byte of 16-bit values, and drops
+    an alpha channel.
 
     Args:
         path: a file in one of `FORMATS`, whatever its name ends in.
-        size: side in pixels to resize to (bilinear, antialiased), or None to leave the size alone.
+        size: side in pixels to resize to (bilinear, antialiased), or None to keep the size.
 
     Returns:
         uint8 [H, W, 3], RGB.
@@ -106,7 +106,7 @@ def read_image(path: str, size: int | None = None) -> np.ndarray:
     """
     with open_image(path) as image:
         image.draft("RGB", (size, size) if size else None)
-        if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion cuts off at 255
+        if image.mode.startswith("I"):  # 16-bit grayscale; Pillow's own conversion clips at 255
             rgb = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
         else:
             rgb = image.convert("RGB")
@@ -120,16 +120,16 @@ def read_image(path: str, size: int | None = None) -> np.ndarray:
 
 @contextmanager
 def open_image(path: str) -> Iterator[Image.Image]:
-    """Opens an image file, not decoded yet; whatever fails inside the block becomes an `ImageError`."""
+    """Opens an image file without decoding it. Any failure inside the block becomes an `ImageError`."""
     with _naming(path):
         contents = _contents(path)
         with _opened(io.BytesIO(contents)) as image:
-            _require_end(image, contents)
+            _require_end(path, image, contents)
             yield image
 
 
-def look_at(path: str) -> ImageFacts:
-    """Opens a file's header alone: finds what is no image, but not what breaks off in its middle.
+def read_header(path: str) -> ImageFacts:
+    """Reads a file's header only: finds files that are not images, but not truncated ones.
 
     Raises:
         ImageError: one line naming the file.
@@ -140,8 +140,8 @@ def look_at(path: str) -> ImageFacts:
             return _facts(image, image.size)
 
 
-def examine(path: str) -> ImageFacts:
-    """Decodes a file, to see that all of it can be, and takes the digest of its bytes.
+def read_facts(path: str) -> ImageFacts:
+    """Decodes a whole file and takes the digest of its bytes.
 
     Raises:
         ImageError: one line naming the file.
@@ -149,7 +149,7 @@ def examine(path: str) -> ImageFacts:
     with _naming(path):
         contents = _contents(path)
         with _opened(io.BytesIO(contents)) as image:
-            _require_end(image, contents)
+            _require_end(path, image, contents)
             stored = image.size
             image.draft(None, (_SMALLEST, _SMALLEST))
             image.load()
@@ -171,21 +171,21 @@ def _facts(image: Image.Image, size: tuple[int, int], digest: bytes = b"") -> Im
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; 1, upright, where there is none or it cannot be read."""
+    """EXIF orientation, 1 to 8; 1 (upright) if there is none or it cannot be read."""
     try:
-        # Not PngImageFile's own method, which decodes the pixels in search of a chunk behind them.
+        # Not PngImageFile's own method, which decodes all pixels to look for a chunk after them.
         value = Image.Image.getexif(image).get(_ORIENTATION)
-    except Exception:  # damaged metadata can provoke anything, and is no reason to refuse good pixels
+    except Exception:  # damaged metadata can raise anything; the pixels are still good
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _is_animated(image: Image.Image) -> bool:
-    if image.format == "MPO":  # a photograph with previews, not a film
+    if image.format == "MPO":  # a photograph with previews
         return False
     try:
         return bool(getattr(image, "is_animated", False))
-    except Exception:  # the second frame is damaged; it is not wanted anyway
+    except Exception:  # the second frame is damaged; it is not used
         return True
 
 
@@ -197,11 +197,11 @@ def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
         yield image
 
 
-def _require_end(image: Image.Image, contents: bytes) -> None:
-    """Refuses a JPEG that lacks its end marker.
+def _require_end(path: str, image: Image.Image, contents: bytes) -> None:
+    """Raises if a JPEG has no end marker.
 
-    Its decoder takes zeros, which a power cut may leave of the second half of a file, for a grey area. All
-    other ends that are missing it tells itself.
+    After a power cut the second half of a file may be zeros, which the decoder takes for a gray area. It reports all
+    other truncated files itself.
     """
     if image.format not in ("JPEG", "MPO"):
         return
@@ -211,20 +211,20 @@ def _require_end(image: Image.Image, contents: bytes) -> None:
         code = contents[position - 1]
         if code == 0xD9:
             return
-        if code != 0x01:  # all others say how long they are
+        if code != 0x01:  # all other markers are followed by a length
             position += int.from_bytes(contents[position : position + 2])
-    raise _Refused("truncated", "cannot be decoded (the file breaks off before its end); write it again")
+    raise _error(path, "truncated", "cannot be decoded (the file is truncated); write it again")
 
 
 def _size(path: str) -> int:
-    """Bytes of a regular file. A pipe would be waited for, /dev/zero never ends."""
+    """Size in bytes of a regular file. Reading a pipe would block, and /dev/zero never ends."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
-        raise _Refused("unreadable", "not a regular file; only files can hold frames")
+        raise _error(path, "unreadable", "not a regular file; replace it by an image file")
     if status.st_size == 0:
-        raise _Refused("empty file", "the file is empty (0 bytes); delete it or write it again")
+        raise _error(path, "empty file", "the file is empty (0 bytes); delete it or write it again")
     if status.st_size > MAX_BYTES:
-        raise _Refused("too large", f"a file of {status.st_size >> 20} MiB is no frame; delete it")
+        raise _error(path, "too large", f"a file of {status.st_size >> 20} MiB is too large for a frame; delete it")
     return status.st_size
 
 
@@ -234,32 +234,29 @@ def _contents(path: str) -> bytes:
         return file.read(size)
 
 
-class _Refused(Exception):
-    """(kind, what is wrong) of a file that is not even opened."""
+def _error(path: str, kind: str, what: str) -> ImageError:
+    return ImageError(kind, f"{printable(path)}: {what}")
 
 
 @contextmanager
 def _naming(path: str) -> Iterator[None]:
-    """Turns whatever is raised inside into an `ImageError` that names the file."""
+    """Turns any exception inside the block into an `ImageError` that names the file."""
     try:
         yield
     except ImageError:
         raise
-    except Exception as error:  # a damaged file can provoke anything in a decoder
-        kind, what = _verdict(error)
-        raise ImageError(kind, f"{printable(path)}: {what}") from None
+    except Exception as error:  # a damaged file can raise anything in a decoder
+        raise _error(path, *_fault(error)) from None
 
 
-def _verdict(error: Exception) -> tuple[str, str]:
-    """What kind of fault it is, and how to say it."""
-    if isinstance(error, _Refused):
-        return error.args
+def _fault(error: Exception) -> tuple[str, str]:
+    """(kind of `ImageError`, what is wrong) of an exception."""
     if isinstance(error, FileNotFoundError):
         return "missing", "no such file; write it again"
     if isinstance(error, UnidentifiedImageError):
         return "not an image", "not an image (JPEG, PNG, BMP, WebP, GIF); delete the file or write it again"
     if isinstance(error, Image.DecompressionBombError):
-        return "too large", f"refused as a decompression bomb: more than {MAX_PIXELS // 10**6} million pixels"
+        return "too large", f"more than {MAX_PIXELS // 10**6} million pixels (a decompression bomb?); delete it"
     if isinstance(error, OSError) and error.strerror:
         return "unreadable", f"cannot be read ({error.strerror})"
     if isinstance(error, MemoryError):

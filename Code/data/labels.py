@@ -1,45 +1,34 @@
-"""When a checkpoint meets other data: the same classes in another order are mapped, other classes are refused."""
+"""Class names of a checkpoint and of the data: another order is mapped, other classes are an error."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from Code.common.conventions import expression
+from Code.common.wording import counted
 from Code.data.clips import Clip, ClipSet, DataError
 from Code.data.lists import printable
 
-DROPPED = "none"  # `--map-labels Contempt=none` leaves the class's clips out
-
-# How the field writes the same classes. Only to say what `--map-labels` could be: whether "anger" in one's own
-# list means what a network learnt as "Angry" is not ours to decide.
-_SPELLINGS = (
-    ("happy", "happiness", "joy"),
-    ("angry", "anger"),
-    ("disgust", "disgusted"),
-    ("fear", "afraid", "fearful", "scared"),
-    ("sad", "sadness"),
-    ("neutral", "neutrality", "calm"),
-    ("surprise", "surprised"),
-    ("contempt", "contemptuous"),
-)
+DROPPED = "none"  # `--map-labels Contempt=none` drops the clips of that class
 
 
 def relabelled(clips: ClipSet, target: Sequence[str], mapping: Mapping[str, str], what: str) -> ClipSet:
-    """The clips with class indices into other names.
+    """The same clips with class indices that refer to a checkpoint's class names.
 
     Args:
-        clips: in their own order of classes.
-        target: the checkpoint's class names, in its order.
-        mapping: class of the data -> class of the checkpoint, or "none" to leave its clips out; names that
-            it does not mention mean themselves.
-        what: names the checkpoint in messages.
+        clips: with the data's own class names.
+        target: the checkpoint's class names, in the order of their indices.
+        mapping: class of the data -> class of the checkpoint, or "none" to drop its clips. Names that are not in it
+            keep their meaning.
+        what: the checkpoint, for messages.
 
     Raises:
-        DataError: a class of the data that `target` does not have, or a mapping that speaks of unknown classes.
+        DataError: the data have a class that `target` lacks, or the mapping contains an unknown class.
     """
     problems = [
-        f"--map-labels {printable(old)}={printable(new)}: {printable(name)} is no class of the {whose}; "
-        f"known: {', '.join(map(printable, known))}"
+        f"--map-labels {printable(old)}={printable(new)}: {printable(name)} is not a class of the {whose}; "
+        f"its classes are {', '.join(map(printable, known))}"
         for old, new in mapping.items()
         for name, known, whose in ((old, clips.labels, "data"), (new, (*target, DROPPED), "checkpoint"))
         if name not in known
@@ -49,8 +38,8 @@ def relabelled(clips: ClipSet, target: Sequence[str], mapping: Mapping[str, str]
     if strangers and not problems:
         hint = " ".join(f"{name}={_meant(name, target)}" for name in strangers)
         problems.append(
-            f"{what}: its classes are {', '.join(map(printable, target))}; the data's "
-            f"{', '.join(map(printable, clips.labels))}; say what the others mean, for example --map-labels {hint}"
+            f"{what}: its classes are {', '.join(map(printable, target))}; those of the data are "
+            f"{', '.join(map(printable, clips.labels))}; map the others, for example --map-labels {hint}"
         )
     if problems:
         raise DataError(problems)
@@ -61,23 +50,20 @@ def relabelled(clips: ClipSet, target: Sequence[str], mapping: Mapping[str, str]
 
     kept = replace(clips, clips=moved(clips.clips), left_out=moved(clips.left_out), labels=tuple(target))
     if not kept.clips:
-        raise DataError(f"--map-labels: leaves no clip of {clips.root}")
+        raise DataError(f"--map-labels: drops every clip of {clips.root}; map at least one class")
     dropped = len(clips.clips) + len(clips.left_out) - len(kept.clips) - len(kept.left_out)
     notes = [*clips.notes]
     if dropped:
         gone = [name for name, new in zip(clips.labels, wanted, strict=True) if new == DROPPED]
-        notes.append(f"--map-labels: {dropped} clips of class {', '.join(gone)} are not evaluated")
+        notes.append(f"--map-labels: {counted(dropped, 'clip')} of class {', '.join(gone)} not evaluated")
     if tuple(target) != clips.labels:
-        notes.append(f"classes in the checkpoint's order: {', '.join(target)}")
+        notes.append(f"classes are in the checkpoint's order: {', '.join(target)}")
     absent = [name for name in target if name not in wanted]
     if absent:
-        notes.append(f"the data have no class {', '.join(absent)}, which the network may still answer")
+        notes.append(f"the data have no class {', '.join(absent)}, but the network can still predict it")
     return replace(kept, listed=clips.listed - dropped, skipped=[clip.name for clip in kept.left_out], notes=notes)
 
 
 def _meant(name: str, target: Sequence[str]) -> str:
-    """Which class of `target` a name could mean; "none" where that is not clear."""
-    for group in _SPELLINGS:
-        if name.lower() in group:
-            return next((other for other in target if other.lower() in group), DROPPED)
-    return next((other for other in target if other.lower() == name.lower()), DROPPED)
+    """The class of `target` that a name probably means, or "none". Only a suggestion: the user decides."""
+    return next((other for other in target if expression(other) == expression(name)), DROPPED)

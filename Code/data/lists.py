@@ -1,13 +1,11 @@
-"""The names in list files and folders: which clips belong to a split, and their classes.
+"""List files and folders: which clips belong to a split, their classes, and their frames.
 
-A line of a list file is `Fear/000633000 Fear`: the clip's folder relative to the dataset's root, then its
-class. The class is what follows the last tab, or, in a line without tabs, the last word; so the folder may
-hold spaces. Byte order marks, CRLF, blank lines and spaces around a line are accepted.
+A line of a list file is `Fear/000633000 Fear`: the clip's folder relative to the dataset's root, then its class. The
+class is what follows the last tab, or the last word of a line without tabs, so folder names may contain spaces. Byte
+order marks, CRLF, blank lines and spaces around a line are accepted.
 
-What every reader of a dataset does: gather all problems, look up the frames of listed clips.
-
-Readers look at names only, never at pixels, and to a fixed depth, so that a symbolic link that leads back up
-cannot trap them. They gather every problem before they raise.
+Readers look at names, never at pixels, and only to a fixed depth, so that a symbolic link to a parent folder cannot
+trap them. They collect all problems before they raise.
 """
 
 from __future__ import annotations
@@ -23,28 +21,29 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from Code.common.conventions import AFEW_LABELS
+from Code.common.wording import counted
 from Code.data.clips import NO_FOLDER, NO_FRAMES, Clip, ClipSet, DataError
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
 _NUMBER = re.compile(r"([0-9]+)")
-_LINE_END = re.compile(r"\r\n|\r|\n")  # str.splitlines would also split at characters legal in a name
-_AROUND = " \t\v\f\ufeff"  # U+FEFF: byte order mark, also in mid-file where lists were joined
-_LONGEST = 300
+_LINE_END = re.compile(r"\r\n|\r|\n")  # str.splitlines also splits at characters that a name may contain
+_AROUND = " \t\v\f\ufeff"  # U+FEFF: byte order mark, also in the middle of a file if lists were concatenated
+_LONGEST = 300  # characters of a name in a message
 _MOST_BYTES = 1 << 26  # a line for each of a million clips
-OR_SCAN = "correct the path, or leave it out to scan the folders"
+OR_SCAN = "correct the path, or omit it to scan the folders"
 
 
 class ListedClip(NamedTuple):
-    """A clip by name.
+    """A clip as a list or a folder names it.
 
     Attributes:
         name: its path relative to the root.
         label: its class index.
-        line: where it stands in the list; 0 without a list.
+        line: its line in the list; 0 without a list.
         person, fold: as in `Clip`.
-        folder: where its frames lie, if not in `<root>/<name>`.
-        frames: how many frames the list says it has; None where it does not say.
+        folder: the folder with its frames, if it is not `<root>/<name>`.
+        frames: the number of frames according to the list; None if it does not say.
     """
 
     name: str
@@ -56,38 +55,34 @@ class ListedClip(NamedTuple):
     frames: int | None = None
 
 
-class ListError(ValueError):
-    """A list file that cannot be read at all; the text is one line that names it."""
-
-
 def read_text(path: str, if_missing: str = "correct the path") -> str:
-    """A list file's text: UTF-8, or UTF-16 with a byte order mark.
+    """Reads a list file: UTF-8, or UTF-16 with a byte order mark.
 
     Args:
-        if_missing: what to advise where there is no such file.
+        if_missing: what to do if there is no such file, for the message.
 
     Raises:
-        ListError: there is no such file, or it is no such text.
+        DataError: the file is missing, too large, or no such text.
     """
     try:
         with open(path, "rb") as file:
-            raw = file.read(_MOST_BYTES + 1)  # of a pipe as well, but not of /dev/zero for ever
+            raw = file.read(_MOST_BYTES + 1)  # bounded, because /dev/zero never ends
     except FileNotFoundError:
-        raise ListError(f"{path}: no such list file; {if_missing}") from None
+        raise DataError(f"{path}: no such list file; {if_missing}") from None
     except OSError as error:
-        raise ListError(f"{path}: the list cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: the list cannot be read ({error.strerror})") from None
     if len(raw) > _MOST_BYTES:
-        raise ListError(f"{path}: larger than {_MOST_BYTES >> 20} MiB, no list of clips; correct the path")
+        raise DataError(f"{path}: larger than {_MOST_BYTES >> 20} MiB, so not a list of clips; correct the path")
     encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
     try:
         return raw.decode(encoding)
     except UnicodeDecodeError as error:
         bad = 1 + raw[: error.start].count(b"\n")
-        raise ListError(f"{path}, line {bad}: not UTF-8; save the list as UTF-8 text (in Excel: CSV UTF-8)") from None
+        raise DataError(f"{path}, line {bad}: not UTF-8; save the list as UTF-8 text (in Excel: CSV UTF-8)") from None
 
 
 def text_lines(text: str, *, keep_tabs: bool = False) -> Iterator[tuple[int, str]]:
-    """(number from 1, line) of the lines that hold something, stripped; any line ends."""
+    """Yields (number from 1, stripped line) of all lines that are not blank; any line ends."""
     around = _AROUND.replace("\t", "") if keep_tabs else _AROUND
     for number, line in enumerate(_LINE_END.split(text), start=1):
         line = line.strip(around)
@@ -98,21 +93,21 @@ def text_lines(text: str, *, keep_tabs: bool = False) -> Iterator[tuple[int, str
 def read_list(
     path: str, labels: Sequence[str], form: str = "<Class>/<clip> <Class>", if_missing: str = OR_SCAN
 ) -> tuple[list[ListedClip], list[str]]:
-    """Parses a list file; whether its clips exist is not looked at.
+    """Parses a list file, without looking for the clips.
 
     Args:
         path: a text file in UTF-8, or in UTF-16 with a byte order mark.
         labels: the class names, in the order of their indices.
         form: what a line looks like, for messages.
-        if_missing: what to advise where there is no such file.
+        if_missing: what to do if there is no such file, for the message.
 
     Returns:
-        The well-formed lines in order, and a line of text for every problem.
+        The clips of the valid lines in order, and one line of text per problem.
     """
     try:
         text = read_text(path, if_missing)
-    except ListError as error:
-        return [], [str(error)]
+    except DataError as error:
+        return [], error.problems
     clips, problems = collect(path, text_lines(text), lambda line, number: _listed(line, number, labels, form))
     if not clips and not problems:
         problems.append(f"{path}: the list is empty; lines are {form}")
@@ -127,7 +122,7 @@ def _listed(line: str, number: int, labels: Sequence[str], form: str) -> ListedC
 def collect(
     path: str, lines: Iterable[tuple[int, str]], parse: Callable[[str, int], ListedClip]
 ) -> tuple[list[ListedClip], list[str]]:
-    """Parses the lines of a list that name one clip each, and goes on behind a bad one.
+    """Parses lines that name one clip each. A bad line does not end the parsing.
 
     Args:
         path: of the list, for messages.
@@ -135,7 +130,7 @@ def collect(
         parse: (text, line number) -> clip; raises ValueError with what is wrong.
 
     Returns:
-        The well-formed lines in order, each name once, and a line of text for every problem.
+        The clips of the valid lines in order, each name once, and one line of text per problem.
     """
     clips: list[ListedClip] = []
     problems: list[str] = []
@@ -154,7 +149,7 @@ def collect(
 
 
 def _parse_line(line: str, labels: Sequence[str], form: str) -> tuple[str, str]:
-    """(clip path, class) of a line that is stripped and not empty; ValueError says what is wrong with it."""
+    """(clip path, class) of a stripped line. Raises ValueError with what is wrong."""
     if "\t" in line:
         path, _, class_name = line.rpartition("\t")
         parts = [path.strip(_AROUND), class_name.strip(_AROUND)]
@@ -169,24 +164,24 @@ def _parse_line(line: str, labels: Sequence[str], form: str) -> tuple[str, str]:
     name = relative_name(path)
     *folders, clip = name.split("/")
     if name == "." or (not folders and clip in labels):
-        raise ValueError(f"{quoted(line)} is malformed: it names no clip; expected {form}")
+        raise ValueError(f"{quoted(line)} is malformed: it does not name a clip; expected {form}")
     classes = [folder for folder in folders if folder in labels]
     if classes and classes[-1] != class_name:
-        raise ValueError(f"{quoted(name)} lies in folder {classes[-1]}, but the line says {class_name}")
+        raise ValueError(f"{quoted(name)} is in folder {classes[-1]}, but the line says {class_name}")
     return name, class_name
 
 
 def relative_name(path: str) -> str:
-    """A clip's path in a list as its name: forward slashes, nothing superfluous.
+    """Turns a clip's path in a list into its name: forward slashes, nothing superfluous.
 
-    Lists written on Windows have backslashes. The check is on the text alone: a symbolic link inside the root
-    may well point to another disk, but a list must not choose files outside of it.
+    Lists written on Windows have backslashes. Only the text is checked: a symbolic link inside the root may point to
+    another disk, but a list must not choose files outside of the root.
 
     Raises:
-        ValueError: the path is absolute, leaves the root, or is none.
+        ValueError: the path is absolute, leaves the root, or is not a path.
     """
     if "\0" in path:
-        raise ValueError(f"{quoted(path)} is malformed: it holds a NUL character")
+        raise ValueError(f"{quoted(path)} is malformed: it contains a NUL character")
     name = slashed(path)
     if is_absolute(name):
         raise ValueError(f"{quoted(path)} is an absolute path; write it relative to the root")
@@ -196,7 +191,7 @@ def relative_name(path: str) -> str:
 
 
 def slashed(path: str) -> str:
-    """A path with forward slashes and without `.`, `..` and doubled slashes where they mean nothing."""
+    """A path with forward slashes, and without redundant `.`, `..` and double slashes."""
     return re.sub("^//", "/", posixpath.normpath(path.replace("\\", "/")))
 
 
@@ -206,10 +201,10 @@ def is_absolute(name: str) -> bool:
 
 
 def list_folder(path: str, problems: list[str]) -> tuple[list[str], list[str]]:
-    """Lists one folder, hidden and system files left out.
+    """Lists one folder without its hidden and system files.
 
     Args:
-        path: the folder; links in it are followed, but nothing below it is looked at.
+        path: the folder. Links in it are followed; its subfolders are not searched.
         problems: receives a line for every entry that cannot be used.
 
     Returns:
@@ -227,12 +222,12 @@ def list_folder(path: str, problems: list[str]) -> tuple[list[str], list[str]]:
                 continue
             try:
                 if name.lower().endswith(FRAME_SUFFIXES) and entry.is_file():
-                    images.append(sys.intern(name))  # many clips have a 001.jpg: one string serves all
+                    images.append(sys.intern(name))  # many clips have a 001.jpg: store the string once
                 elif entry.is_dir():
                     folders.append(name)
                 elif entry.is_symlink() and not os.path.exists(entry.path):
                     problems.append(f"{printable(entry.path)}: broken link; repair or delete it")
-            except OSError as error:  # a link to itself, for one
+            except OSError as error:  # for example a link to itself
                 problems.append(f"{printable(entry.path)}: cannot be read ({error.strerror})")
             if not name.isascii() and not is_unicode(name):
                 problems.append(f"{printable(entry.path)}: the name is not valid UTF-8; rename it")
@@ -242,17 +237,17 @@ def list_folder(path: str, problems: list[str]) -> tuple[list[str], list[str]]:
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Sort key by which `2.jpg` comes before `10.jpg`."""
+    """Sort key that puts `2.jpg` before `10.jpg`."""
     parts: list[str | int] = list(_NUMBER.split(name.casefold()))
-    parts[1::2] = map(int, parts[1::2])  # text and numbers alternate, so like is compared with like
+    parts[1::2] = map(int, parts[1::2])  # text and numbers alternate, so text is compared with text
     return parts, name
 
 
 def is_unicode(name: str) -> bool:
-    """Whether a file name is text, and not bytes of another encoding."""
+    """Whether a file name is valid text, so that a CSV file or a log can contain it."""
     try:
         name.encode()
-    except UnicodeEncodeError:  # bytes of another encoding: no CSV file or log could hold the name
+    except UnicodeEncodeError:  # bytes of another encoding
         return False
     return True
 
@@ -271,7 +266,7 @@ def quoted(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` on one line of bounded length: control characters and undecodable bytes become escapes."""
+    """`text` on one line of bounded length, with control characters and undecodable bytes escaped."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 :]}"
     if text.isprintable():
@@ -287,11 +282,13 @@ GUIDE = (
 
 @dataclass
 class Report:
-    """What is wrong with one split, gathered while it is read.
+    """Collects what is wrong with one split while it is read.
 
     Attributes:
-        where: what is read, for the headline above several problems.
-        layout: where frames belong, said to those who have no data in place; by default AFEW's layout.
+        where: what is being read, for the headline above several problems.
+        problems: one line each.
+        advice: what to do about them.
+        layout: where the dataset's frames belong; "" for AFEW's layout.
     """
 
     where: str
@@ -300,30 +297,30 @@ class Report:
     layout: str = ""
 
     def add_folder(self, path: str, error: OSError, listed_in: str = "") -> None:
-        """A folder that cannot be listed."""
+        """Adds a folder that cannot be listed."""
         if isinstance(error, FileNotFoundError):
             what = NO_FOLDER
         elif isinstance(error, NotADirectoryError):
-            what = "a file, where a folder is expected"
+            what = "a file, but a folder is expected"
         else:
             what = f"the folder cannot be read ({error.strerror})"
         self.problems.append(f"{listed_in}{printable(path)}: {what}")
 
     def advise_layout(self, root: str, labels: Sequence[str]) -> None:
-        """Gets somebody further who has no data in place."""
+        """Adds where frames belong, for users who have not put their data in place."""
         example = os.path.join(root, labels[0], "000149120", "001.jpg")
         usual = f"Frames belong in <root>/<Class>/<clip>/<frame>.jpg, for example {printable(example)}."
         self.advice += [self.layout or usual, *GUIDE]
 
     def error(self, readable: ClipSet | None = None) -> DataError:
-        """What was gathered, to be raised; with the clips that can be read all the same."""
+        """The error to raise. `readable` are the clips that can be read in spite of it."""
         error = DataError(self.problems, self.where, self.advice)
         error.readable = readable
         return error
 
 
 def require_root(root: str, report: Report, labels: Sequence[str]) -> None:
-    """Ends the reading if there is no root: all clips would be missing, which is not worth a line each."""
+    """Raises if there is no root, instead of one problem per clip."""
     try:
         os.scandir(root).close()
     except OSError as error:
@@ -345,13 +342,14 @@ def read_clips(
 
     Args:
         root: what the clips' names are relative to.
-        listed: the clips; one whose frames do not lie in `<root>/<name>` says where.
-        skip_empty: leave out clips without frames instead of calling them a problem.
-        report: problems found so far.
-        list_file: where the clips' line numbers count.
+        listed: the clips.
+        labels: the class names, in the order of their indices.
+        skip_empty: skip clips without frames instead of reporting them as a problem.
+        report: the problems found so far.
+        list_file: the file that the clips' line numbers refer to.
 
     Raises:
-        DataError: whatever the report then holds.
+        DataError: there are problems.
     """
     clips: list[Clip] = []
     left_out: list[Clip] = []
@@ -376,17 +374,17 @@ def read_clips(
             report.problems.append(f"{listed_in}{printable(folder)}: {NO_FRAMES}{hint}")
     if left_out and not skip_empty:
         report.advice.append(f"Frames are files ending in {' '.join(FRAME_SUFFIXES)}.")
-        report.advice.append("--skip-empty leaves out clips without frames, and counts them.")
+        report.advice.append("--skip-empty skips clips without frames, and counts them.")
     if missing == len(listed) > 1:
-        report.advice.append(f"Not one listed clip is in {printable(root)}: is it the folder for this list?")
+        report.advice.append(f"None of the listed clips is in {printable(root)}: is it the right folder for this list?")
     if not clips and not report.problems:
-        found = f"all {len(left_out)} clips are without frames" if left_out else "no clips"
+        found = f"no clip of {len(left_out)} has frames" if left_out else "no clips"
         report.problems.append(f"{printable(root)}: {found}")
         report.advise_layout(root, labels or AFEW_LABELS)
     notes = []
     if other_count:
-        who = "1 clip holds" if other_count == 1 else f"{other_count} clips hold"
-        notes.append(f"{list_file}: {who} another number of frames than it says")
+        who = f"{counted(other_count, 'clip')} {'has' if other_count == 1 else 'have'}"
+        notes.append(f"{list_file}: {who} another number of frames than the list says")
     skipped = [clip.name for clip in left_out]
     clip_set = ClipSet(clips, tuple(labels), len(listed), skipped, root, left_out, notes)
     if report.problems:
@@ -409,14 +407,14 @@ def read_listed(
     Args:
         root: of the dataset.
         list_file: the list.
-        parse: path of the list -> its clips, and a line of text for every problem.
+        parse: path of the list -> its clips, and one line of text per problem.
         labels: the class names, in the order of their indices.
-        skip_empty: leave out clips that have no frames instead of raising.
+        skip_empty: skip clips that have no frames instead of raising.
         layout: see `Report`.
-        frame_folders: where below the root the clips may be; the first one that exists counts, else the root.
+        frame_folders: where below the root the clips may be: the first of these that exists, else the root itself.
 
     Raises:
-        DataError: everything that is wrong with the list and the folders.
+        DataError: all problems of the list and the folders.
     """
     root, list_file = os.fspath(root), os.fspath(list_file)
     report = Report(f"{root} (listed in {list_file})", layout=layout)
@@ -427,7 +425,7 @@ def read_listed(
 
 
 def folder_of(root: str, name: str) -> str:
-    """Where a clip lies. macOS writes an accented letter as two characters, lists mostly have it as one."""
+    """A clip's folder. macOS writes an accented letter as two characters, most lists write it as one."""
     folder = os.path.join(root, *name.split("/"))
     if not name.isascii() and not os.path.exists(folder):
         for form in ("NFC", "NFD"):

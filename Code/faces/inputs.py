@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 
 from Code.data.clips import DataError
-from Code.data.images import ImageError, look_at
+from Code.data.images import ImageError, read_header
 from Code.data.lists import FRAME_SUFFIXES, natural_key, printable
 
 # What counts as a video inside a folder; a file that is named itself may have any name.
@@ -68,7 +68,7 @@ def kind_of(path: str | Path) -> Kind:
 
 def _is_animated(path: str | Path) -> bool:
     try:
-        return look_at(os.fspath(path)).animated
+        return read_header(os.fspath(path)).animated
     except ImageError:
         return False  # reading it will say what is wrong
 

@@ -35,7 +35,7 @@ def test_the_whole_set_is_its_327_labelled_sequences_of_118_persons(whole):
     clips = read_ckplus(whole)
     assert len(clips.clips) == clips.listed == 327
     assert describe(clips) == "327 clips, 118 persons, 981 frames, 7 classes"
-    assert clips.notes == ["266 sequences without a label are not used"]
+    assert clips.notes == ["266 sequences without a label not used"]
     counts = Counter(CKPLUS_LABELS[clip.label] for clip in clips.clips)
     assert counts == {"Angry": 45, "Contempt": 18, "Disgust": 59, "Fear": 25, "Happy": 69, "Sad": 28, "Surprise": 83}
     assert all(clip.person == clip.name.split("/")[0] for clip in clips.clips)
@@ -97,7 +97,7 @@ def test_published_file_alone_will_do_without_emotion_labels(small, tmp_path):
         ("S010/002", "Surprise", 1),
         ("S005/001", "Disgust", 2),
     ]
-    assert clips.notes == ["2 sequences without a label are not used"]
+    assert clips.notes == ["2 sequences without a label not used"]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_published_file_alone_will_do_without_emotion_labels(small, tmp_path):
         ("S011/001 Happy", "Happy", 7, "malformed"),
         ("1-fold 3 Angry 1 Surprise 1 Contempt 1\n", "", 1, "before any header"),
         ("S010/004 Angry", "../S010/004 Angry", 2, "leaves the root"),
-        ("S010/004 Angry", "S010/004 Sad", 2, "S010/004 is Sad there, but Angry in"),
+        ("S010/004 Angry", "S010/004 Sad", 2, "S010/004 is Sad in this file, but Angry in"),
         ("S011/001 Happy", "S011/009 Happy", 7, "no such folder"),
     ],
 )
@@ -129,13 +129,13 @@ def test_empty_and_missing_fold_files(small, tmp_path):
     assert "no such list file" in problems_of(small, tmp_path / "none.txt")[0]
     assert read_fold_file(str(path), CKPLUS_LABELS)[0] == []
     with pytest.raises(DataError, match=r"--write-folds .* cannot be written"):
-        write_fold_file(tmp_path / "no" / "folds.txt", [], CKPLUS_LABELS)
+        write_fold_file(path / "folds.txt", [], CKPLUS_LABELS)
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("0.0000000e+00", "0 is neutral, which is no class of the protocol"),
+        ("0.0000000e+00", "0 is neutral, which is not a class of the protocol"),
         ("8.0", "not a number from 1 to 7"),
         ("happy", '"happy" is not a number'),
         ("3.5", "not a number"),
@@ -176,7 +176,7 @@ def test_missing_parts_get_a_newcomer_further(small, tmp_path):
     assert "cohn-kanade-images/S005/001" in str(caught.value) and "Data/README.md" in str(caught.value)
     for file in small.glob("Emotion/*/*/*"):
         file.unlink()
-    assert "not one *_emotion.txt" in problems_of(small)[0]
+    assert "no *_emotion.txt" in problems_of(small)[0]
     (small / "Emotion").rename(tmp_path / "elsewhere")
     assert "Emotion: no such folder; it holds the labels" in problems_of(small)[0]
 

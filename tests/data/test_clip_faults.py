@@ -74,9 +74,9 @@ def test_missing_and_unreadable_lists(root):
         ("Fear/000633000 Xyz", "known: Happy, Angry, Disgust, Fear, Sad, Neutral, Surprise"),
         ("Fear/000633000", "malformed"),
         ("\tFear", "malformed"),
-        ("Fear/000633000 Happy", "lies in folder Fear, but the line says Happy"),
-        ("Fear Fear", "names no clip"),
-        (". Fear", "names no clip"),
+        ("Fear/000633000 Happy", "is in folder Fear, but the line says Happy"),
+        ("Fear Fear", "does not name a clip"),
+        (". Fear", "does not name a clip"),
         ("/etc Fear", "absolute"),
         ("C:\\Fear\\000633000 Fear", "absolute"),
         ("../Train/Fear/000633000 Fear", "leaves the root"),
@@ -102,7 +102,7 @@ def test_each_bad_line_is_named(root, line, said):
 
 def test_list_without_end_is_refused(root):
     (problem,) = problems_of(read_afew, root, "/dev/zero")
-    assert problem == "/dev/zero: larger than 64 MiB, no list of clips; correct the path"
+    assert problem == "/dev/zero: larger than 64 MiB, so not a list of clips; correct the path"
 
 
 def test_all_problems_at_once(root):
@@ -134,7 +134,7 @@ def test_all_problems_of_a_scan_at_once(root):
     for path, said in [
         ("Fear/empty", "no frames"),
         ("Happines", "did you mean Happy?"),
-        ("Sad", '1 images outside of any clip folder, for example "loose.png"'),
+        ("Sad", '1 image outside of any clip folder, for example "loose.png"'),
         ("Neutral", "broken link"),
         ("Angry", "cannot be read"),
         ("Fear/000633000/009.jpg", "broken link"),
@@ -149,7 +149,7 @@ def test_a_thousand_missing_clips_do_not_flood_the_terminal(root):
     assert len(error.problems) == 1000
     assert lines[0].startswith("1000 problems in ") and lines[21] == "  and 980 more" and len(lines) == 23
     assert lines[1].strip() == error.problems[0] and lines[20].strip() == error.problems[19]
-    assert "is it the folder for this list?" in lines[22]
+    assert "is it the right folder for this list?" in lines[22]
 
 
 def test_empty_clips_are_fatal_or_skipped_and_counted(root):
@@ -171,7 +171,7 @@ def test_nothing_to_read_is_an_error(tmp_path):
         assert text.startswith(f"{tmp_path}: no clips") and "Data/README.md" in text
     (tmp_path / "Fear/1").mkdir(parents=True)
     (problem,) = problems_of(read_afew, tmp_path, skip_empty=True)
-    assert "all 1 clips are without frames" in problem
+    assert "no clip of 1 has frames" in problem
 
 
 def test_root_one_level_too_high(root):

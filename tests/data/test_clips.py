@@ -158,7 +158,7 @@ def test_describe(root):
     (root / "Fear/empty").mkdir()
     make_clip(root, "Sad/long", 1200)
     text = describe(read_afew(root, skip_empty=True))
-    assert text == "4 clips, 1 209 frames, 7 classes, 1 without frames left out"
+    assert text == "4 clips, 1 209 frames, 7 classes, 1 clip without frames skipped"
 
 
 # Any text at all

@@ -54,8 +54,8 @@ def test_other_names_are_refused_until_they_are_mapped(tmp_path):
         ("Anger/1", "Angry"),
         ("Happy/3", "Happy"),
     ]
-    assert clips.listed == 2 and any("1 clips of class Contempt are not evaluated" in note for note in clips.notes)
-    with pytest.raises(DataError, match="Angri is no class of the checkpoint"):
+    assert clips.listed == 2 and any("1 clip of class Contempt not evaluated" in note for note in clips.notes)
+    with pytest.raises(DataError, match="Angri is not a class of the checkpoint"):
         relabelled(data, AFEW_LABELS, {"Anger": "Angri"}, "--checkpoint x")
 
 
@@ -129,12 +129,12 @@ def test_mistakes_with_folds_and_labels(call, sample, tmp_path):
     lists = ("--train-root", sample / "Train", "--val-root", sample / "Val")
     refused(call(script, *lists, "--fold", 1, cwd=tmp_path), "--fold: afew has a fixed split")
     refused(call(script, *lists, "--folds", 3, cwd=tmp_path), "--folds", "add --fold all")
-    refused(call(script, *lists, "--labels", "a", "b", cwd=tmp_path), "--labels: the classes of afew are known")
+    refused(call(script, *lists, "--labels", "a", "b", cwd=tmp_path), "--labels: afew has its own classes")
     refused(call(script, *lists, "--seeds", 1, 1, cwd=tmp_path), "--seeds 1 1: name each seed once")
-    refused(call(script, "--dataset", "list", cwd=tmp_path), "--dataset list: name the list")
+    refused(call(script, "--dataset", "list", cwd=tmp_path), "--dataset list: name it with --train-list")
     refused(call(script, "--dataset", "list", "--train-list", "no.csv", cwd=tmp_path), "no.csv: no such list file")
     flags = ("--dataset", "folders", "--train-root", sample / "Train", "--fold")
-    refused(call(script, *flags, "all", cwd=tmp_path), "who is seen is not known", "--person-pattern")
+    refused(call(script, *flags, "all", cwd=tmp_path), "without a person", "--person-pattern")
     refused(call(script, *flags, "x", cwd=tmp_path), "neither the number of a fold nor all")
     refused(call(script, *flags, 9, "--person-pattern", "[^/]+$", cwd=tmp_path), "--fold 9: there are 5 folds")
     stub_dfew(tmp_path / "DFEW")

@@ -29,7 +29,7 @@ def test_a_share_of_each_class_is_held_out(tmp_path: Path, capsys: pytest.Captur
     (root / "Sad" / "nobody").mkdir()  # Prepare_Faces leaves no folder of a clip without a face, others may
     assert main([str(root), "--output", str(output)]) == 0
     said = capsys.readouterr().out
-    assert "12 clips to train on, 4 held out (25 % of each class's clips; who is seen is not known" in said
+    assert "12 clips to train on, 4 held out (25 % of each class's clips; persons are unknown" in said
     train, val = (read_plain_list(root, output, split=split) for split in ("train", "val"))
     assert [sum(clip.label == label for clip in val.clips) for label in (0, 1)] == [2, 2]
     assert train.labels == val.labels == ("Happy", "Sad")
@@ -60,7 +60,7 @@ def test_what_cannot_be_split_is_named(tmp_path: Path, capsys: pytest.CaptureFix
     assert "Happy has 1, Sad has 1; two classes of two clips each" in refused(few, *output)
     assert "one class alone, Happy" in refused(tree(tmp_path / "one", classes=("Happy",)), *output)
     faces = tree(tmp_path / "faces")
-    assert "cannot be written" in refused(faces, "--output", tmp_path / "nowhere" / "clips.csv")
+    assert "cannot be written" in refused(faces, "--output", faces / "Sad" / "a_Sad" / "001.jpg" / "clips.csv")
     assert "not a regular expression" in refused(faces, *output, "--person-pattern", "(")
     assert "--seed -1" in refused(faces, *output, "--seed", -1)
     assert not (tmp_path / "clips.csv").exists()

@@ -65,8 +65,8 @@ def test_dfew_ids_that_lost_their_zeros_are_the_same_clips(dfew, tmp_path):
         ("00001,8", 'label "8"'),
         ("00001,Happy", 'label "Happy"'),
         ("00001", "malformed"),
-        ("clip,1", '"clip" is no clip\'s number'),
-        ("../1,1", "is no clip's number"),
+        ("clip,1", '"clip" is not the number of a clip'),
+        ("../1,1", "is not the number of a clip"),
         ("3,1", "already in line 2"),
         ("99999,1", "no such folder"),
     ],
@@ -101,7 +101,7 @@ def test_ferv39k_has_no_header_and_its_first_line_is_a_clip(ferv39k):
     ("line", "said"),
     [
         ("path label", 'unknown class "label"'),
-        ("Action/Happy/0267 Sad", "lies in folder Happy, but the line says Sad"),
+        ("Action/Happy/0267 Sad", "is in folder Happy, but the line says Sad"),
         ("Action/Happy/0001 Happy", "no such folder"),
         ("Action/Happy/0268 Happy", "already in line 1"),
     ],
@@ -145,7 +145,7 @@ def test_shared_list_from_windows_and_a_map_that_names_only_the_beginning(dfew, 
     (clip,) = read_shared_list(dfew, path, root_map=[("D:\\data\\DFEW", str(dfew))]).clips
     assert clip.name == "Clip/clip_224x224/00005" and len(clip) == 2
     (problem,) = problems_of(read_shared_list, dfew, path, root_map=[("D:\\data\\DF", str(dfew))])
-    assert "lies in no folder known here" in problem  # a map ends where a folder's name ends
+    assert "is in no known folder" in problem  # a map ends where a folder's name ends
 
 
 def test_shared_list_with_paths_below_the_root(dfew, tmp_path):
@@ -169,7 +169,7 @@ def test_shared_list_that_counted_other_frames_is_read_and_noted(dfew, tmp_path)
     path = shared(tmp_path, "Clip/clip_224x224/00005 16 4\nClip/clip_224x224/00010 2 2\n")
     clips = read_shared_list(dfew, path)
     assert [len(clip) for clip in clips.clips] == [2, 2]
-    assert clips.notes == [f"{path}: 1 clip holds another number of frames than it says"]
+    assert clips.notes == [f"{path}: 1 clip has another number of frames than the list says"]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_shared_list_that_counted_other_frames_is_read_and_noted(dfew, tmp_path)
         ("x Happy", "malformed"),
         ("x 2", "malformed"),
         ("x 2 -1", "malformed"),
-        ("../x 2 1", "lies in no folder known here"),
+        ("../x 2 1", "is in no known folder"),
         ("Clip/clip_224x224/00005 2 1", "already in line 1"),
         ("Clip/clip_224x224/1 2 1", "no such folder"),
     ],
@@ -193,4 +193,4 @@ def test_each_bad_line_of_a_shared_list_is_named(dfew, tmp_path, line, said):
 def test_a_class_that_the_dataset_lacks_is_refused(dfew, tmp_path):
     path = shared(tmp_path, "Clip/clip_224x224/00005 2 2\n")
     (problem,) = problems_of(read_shared_list, dfew, path, labels=("Happy", "Sad"))
-    assert "label 2 is Neutral, which is no class of this dataset" in problem
+    assert "label 2 is Neutral, which is not a class of this dataset" in problem

@@ -19,7 +19,7 @@ from PIL import Image
 
 from Code.common.conventions import AFEW_LABELS
 from Code.data.clips import DataError
-from Code.data.images import ImageError, examine, look_at, read_image
+from Code.data.images import ImageError, read_facts, read_header, read_image
 from Code.data.readers.afew import read_afew
 from Code.network.checkpoints import CheckpointError, read_checkpoint
 from Code.network.fan import FAN
@@ -98,7 +98,7 @@ def survives(path: Path, read: Callable[[str], object], error: type[Exception]) 
 def read_any_way(path: str) -> None:
     """Reads at two sizes and by the doctor, which must agree: what passes the doctor is uint8 RGB in a training."""
     verdicts = []
-    for read in (lambda: read_image(path, 16), lambda: read_image(path), lambda: examine(path)):
+    for read in (lambda: read_image(path, 16), lambda: read_image(path), lambda: read_facts(path)):
         try:
             value = read()
             verdicts.append(None)
@@ -108,7 +108,7 @@ def read_any_way(path: str) -> None:
             verdicts.append(error)
     assert len({verdict is None for verdict in verdicts}) == 1, verdicts
     if verdicts[0] is None:
-        look_at(path)
+        read_header(path)
     else:
         raise verdicts[0]
 

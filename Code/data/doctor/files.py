@@ -21,7 +21,7 @@ from Code.common.machine import available_cores
 from Code.common.progress import Progress
 from Code.data.clips import Clip, DataError
 from Code.data.doctor.findings import BOTH, Check, Split
-from Code.data.images import ImageError, ImageFacts, examine, look_at
+from Code.data.images import ImageError, ImageFacts, read_facts, read_header
 from Code.data.lists import printable
 
 _TASK_FRAMES = 256  # frames handed to a worker at once
@@ -116,7 +116,7 @@ def _tasks(clips: Sequence[Clip]) -> Iterator[list[Clip]]:
 
 
 def _scan_clips(clips: list[Clip], decode: bool) -> list[ClipFacts]:
-    look = examine if decode else look_at
+    look = read_facts if decode else read_header
     all_facts = []
     for clip in clips:
         facts = ClipFacts()

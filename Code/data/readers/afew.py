@@ -1,4 +1,4 @@
-"""AFEW, and anything laid out like it: `<root>/<Class>/<clip>/<frame>`, with or without a list."""
+"""AFEW, and all data with its layout: `<root>/<Class>/<clip>/<frame>`, with or without a list."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def read_afew(
     labels: Sequence[str] = AFEW_LABELS,
     skip_empty: bool = False,
 ) -> ClipSet:
-    """Reads one split of AFEW, or of anything laid out and listed like it.
+    """Reads one split of AFEW, or of data with the same layout.
 
     Args:
-        root: holds `<Class>/<clip>/<frame>`.
-        list_file: lines `<Class>/<clip> <Class>`; only the clips listed are read. None: all folders are.
+        root: contains `<Class>/<clip>/<frame>`.
+        list_file: lines `<Class>/<clip> <Class>`; only these clips are read. None reads all folders.
         labels: the class names, in the order of their indices.
-        skip_empty: leave out clips that have no frames instead of raising.
+        skip_empty: skip clips that have no frames instead of raising.
 
     Raises:
-        DataError: everything that is wrong with the list and the folders.
+        DataError: all problems of the list and the folders.
     """
     if list_file is None:
         return read_folders(root, labels=labels, skip_empty=skip_empty)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from Code.common.errors import UsageError
+from Code.common.wording import counted
 from Code.data.clips import ClipSet, DataError
 from Code.data.folds import (
     Folds,
@@ -159,7 +160,7 @@ class Reader:
         request = replace(self.defaults.with_flags(flags, seed), fold=fold, all_folds=all_folds)
         request = self.locate(request)
         if request.label_order and request.labels:
-            raise UsageError(f"--labels: the classes of {self.name} are known; use it with --dataset list or folders")
+            raise UsageError(f"--labels: {self.name} has its own classes; use --labels with --dataset list or folders")
         return request
 
     def locate(self, request: Request) -> Request:
@@ -275,19 +276,19 @@ class Reader:
         """
         if not self.makes_folds and not is_plain_list(request.train_list or ""):
             raise UsageError(
-                f"--fold: {self.name} has a fixed split, no folds; leave --fold away, or name lists of folds with "
-                "{fold} in their names: --train-list set_{fold}_train.txt --val-list set_{fold}_test.txt"
+                f"--fold: {self.name} has a fixed split, no folds; omit --fold, or name one list per fold with "
+                "{fold} in its name: --train-list set_{fold}_train.txt --val-list set_{fold}_test.txt"
             )
         clips = self.read_all(request)
         listed = any(clip.fold for clip in everything(clips))
-        if request.fold_file and not listed:  # CK+'s reader has taken the folds from the file
+        if request.fold_file and not listed:  # listed: CK+'s reader has read the file
             members, problems = read_fold_file(request.fold_file, clips.labels)
             if problems:
                 raise DataError(problems, request.fold_file)
             return folds_from_file(clips, members, request.fold_file)
         if listed:
             if request.folds and not request.fold_file:
-                raise UsageError(f"--folds {request.folds}: the list says which fold a clip belongs to; leave it away")
+                raise UsageError(f"--folds {request.folds}: the list has a fold for each clip; omit --folds")
             return folds_as_listed(clips)
         return folds_by_person(clips, request.folds or request.num_folds or DEFAULT_FOLDS)
 
@@ -329,7 +330,7 @@ class Reader:
 
 
 def _list_file(given: str | None, usual: str | None, root_given: bool) -> str | None:
-    """The list that was named, else the usual one if it exists and belongs to the usual root."""
+    """The list that was given, else the usual one if it exists and the usual root is read."""
     if given is not None:
         return None if given.lower() == "none" else given
     return usual if usual and not root_given and os.path.isfile(usual) else None
@@ -337,14 +338,14 @@ def _list_file(given: str | None, usual: str | None, root_given: bool) -> str | 
 
 def _check_fold(fold: int, count: int) -> None:
     if fold > count:
-        raise UsageError(f"--fold {fold}: there are {count} folds; name one from 1 to {count}, or all")
+        raise UsageError(f"--fold {fold}: there are {count} folds; give a number from 1 to {count}, or all")
 
 
 def _joined(train: ClipSet, val: ClipSet) -> ClipSet:
     names = {clip.name for clip in everything(train)}
     twice = [clip.name for clip in everything(val) if clip.name in names]
     if twice:
-        raise DataError(f"{val.root}: {len(twice)} clips are in {train.root}, too: {twice[0]} for one")
+        raise DataError(f"{val.root}: {counted(len(twice), 'clip')} also in {train.root}, e.g. {twice[0]}")
     return ClipSet(
         clips=[*train.clips, *val.clips],
         labels=train.labels,

@@ -1,9 +1,9 @@
-"""CK+ (extended Cohn-Kanade): posed sequences from neutral to the apex, labelled in a tree of their own.
+"""CK+ (extended Cohn-Kanade): posed sequences from neutral to the apex, with labels in a separate tree.
 
     <root>/cohn-kanade-images/S005/001/S005_001_00000011.png      frames of 593 sequences
     <root>/Emotion/S005/001/S005_001_00000011_emotion.txt         one number; 327 sequences have one
 
-Aligned faces of the same tree may lie in `<root>/faces/`, which is then preferred, or in `root` itself, with
+Aligned faces, in the same layout, may be in `<root>/faces/`, which is then preferred, or in `root` itself, with
 `Emotion` in it or beside it. The reference is Lucey et al., The Extended Cohn-Kanade Dataset (CK+), CVPRW 2010.
 """
 
@@ -16,18 +16,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from Code.common.errors import UsageError
+from Code.common.wording import counted
 from Code.data.clips import ClipSet
 from Code.data.folds import read_fold_file
 from Code.data.lists import ListedClip, Report, list_folder, printable, quoted, read_clips, require_root
 from Code.data.readers.base import Labels, Reader, Request
 
-# FAN's order. CK+'s own numbers: 0 neutral, which no labelled sequence has, 1 anger, 2 contempt, ...
+# In the order of the published FAN. CK+ has numbers of its own; no labeled sequence has 0, neutral.
 CKPLUS_LABELS = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Contempt", "Surprise")
 EMOTION_NUMBERS = {1: "Angry", 2: "Contempt", 3: "Disgust", 4: "Fear", 5: "Happy", 6: "Sad", 7: "Surprise"}
 FRAME_FOLDERS = ("faces", "cohn-kanade-images")
 _SUBJECT = re.compile(r"S\d+")
 _LAYOUT = (
-    "CK+ lies as <root>/cohn-kanade-images/S005/001/<frame>.png (or aligned faces in <root>/faces/) "
+    "CK+'s layout is <root>/cohn-kanade-images/S005/001/<frame>.png (or aligned faces in <root>/faces/) "
     "and <root>/Emotion/S005/001/<...>_emotion.txt."
 )
 
@@ -39,20 +40,20 @@ def read_ckplus(
     labels: Sequence[str] = CKPLUS_LABELS,
     skip_empty: bool = False,
 ) -> ClipSet:
-    """Reads the labelled sequences of CK+, whole: from neutral to the apex.
+    """Reads the labeled sequences of CK+ with all of their frames.
 
     Args:
-        root: see above.
-        fold_file: in the published format (see `foldfile`): its sequences with its classes and folds are
-            read, and `Emotion`, if it is there, must agree. None: those that `Emotion` labels.
+        root: as above.
+        fold_file: a file in the published format (see `Code.data.folds`) with the sequences to read, their classes
+            and folds. `Emotion` must agree if it exists. None reads the sequences that `Emotion` labels.
         labels: the class names, in the order of their indices.
-        skip_empty: leave out sequences that have no frames instead of raising.
+        skip_empty: skip sequences that have no frames instead of raising.
 
     Returns:
-        All sequences, named `S005/001`, with their persons; in the order of names, or of the fold file.
+        The sequences, named `S005/001`, with their persons, in the order of names or of the fold file.
 
     Raises:
-        DataError: everything that is wrong with labels and folders.
+        DataError: all problems of the labels and the folders.
     """
     root = os.fspath(root)
     report = Report(root, layout=_LAYOUT)
@@ -70,21 +71,21 @@ def read_ckplus(
             said = (known or {}).get(item.name, labels[item.label])
             if said != labels[item.label]:
                 here = f"{fold_file}, line {item.line}: {item.name} is {labels[item.label]}"
-                report.problems.append(f"{here} there, but {said} in {emotions}")
+                report.problems.append(f"{here} in this file, but {said} in {emotions}")
         listed = [item._replace(person=item.name.split("/")[0]) for item in listed]
     elif known is None:
-        report.problems.append(f"{printable(os.path.join(root, 'Emotion'))}: no such folder; it holds the labels")
+        report.problems.append(f"{printable(os.path.join(root, 'Emotion'))}: no such folder; the labels belong there")
         report.advise_layout(root, labels)
         raise report.error()
     else:
         if not known and not report.problems:
-            report.problems.append(f"{printable(str(emotions))}: not one *_emotion.txt in S*/*/; it holds the labels")
+            report.problems.append(f"{printable(str(emotions))}: no *_emotion.txt in S*/*/; the labels belong there")
             report.advise_layout(root, labels)
         listed = [ListedClip(name, labels.index(emotion), person=name.split("/")[0]) for name, emotion in known.items()]
     unlabelled = len(set(_sequences(frames, report)) - {item.name for item in listed})
     clips = read_clips(frames, listed, labels, skip_empty, report, fold_file or "")
     if unlabelled:
-        clips.notes.append(f"{unlabelled} sequences without a label are not used")
+        clips.notes.append(f"{counted(unlabelled, 'sequence')} without a label not used")
     return clips
 
 
@@ -94,7 +95,7 @@ def _emotion_folder(root: str) -> str | None:
 
 
 def _sequences(folder: str, report: Report) -> list[str]:
-    """`S005/001`, ... of a tree, in natural order."""
+    """The names of all sequences of a tree, `S005/001`, ..., in natural order."""
     found = []
     for subject in _folders(folder, report):
         if _SUBJECT.fullmatch(subject):
@@ -111,7 +112,7 @@ def _folders(path: str, report: Report) -> list[str]:
 
 
 def _read_emotions(folder: str, report: Report) -> dict[str, str]:
-    """Class by sequence. A folder without a file is a sequence without a label: 266 of 593 are."""
+    """Class by sequence. 266 of 593 sequences have no label: their folder is empty or missing."""
     found: dict[str, str] = {}
     for name in _sequences(folder, report):
         path = os.path.join(folder, *name.split("/"))
@@ -140,7 +141,7 @@ def _emotion_in(path: str) -> str:
     except ValueError:
         number = math.nan
     if number not in EMOTION_NUMBERS:
-        neutral = "; 0 is neutral, which is no class of the protocol" if number == 0 else ""
+        neutral = "; 0 is neutral, which is not a class of the protocol" if number == 0 else ""
         raise ValueError(f"{quoted(text)} is not a number from 1 to 7{neutral}")
     return EMOTION_NUMBERS[int(number)]
 
@@ -166,7 +167,7 @@ class CKPlus(Reader):
         )
 
     def read_split(self, request: Request, split: str, labels: Labels) -> ClipSet:
-        raise UsageError("--dataset ckplus: is evaluated in folds; give --fold N or --fold all")
+        raise UsageError("--dataset ckplus: is evaluated in folds; add --fold N or --fold all")
 
 
 reader = CKPlus(

@@ -21,7 +21,7 @@ TRAIN_CLIPS, VAL_CLIPS = 2000, 800  # if no flag says how many
 
 
 class Composed(Reader):
-    """Composes the clips of a training when they are read; those that are evaluated are written to files once."""
+    """Composes training clips when they are read; writes evaluated clips to files once."""
 
     writes = True
 
@@ -29,11 +29,11 @@ class Composed(Reader):
         given = [name for name in ("val_root", "train_list", "val_list") if name in request.flags]
         if given:
             flag = f"--{given[0].replace('_', '-')}"
-            raise UsageError(f"{flag}: --dataset composed makes its own splits of FER+, --data-root; leave it away")
+            raise UsageError(f"{flag}: --dataset composed uses the splits of FER+ in --data-root; omit it")
         return super().locate(request)
 
     def frames_per_sample(self, request: Request) -> int | None:
-        return composed_spec(request.flags).frames[0]  # whole clips: of a few frames none might show the expression
+        return composed_spec(request.flags).frames[0]  # whole clips, since a few frames may not show the expression
 
     def is_missing(self, request: Request) -> bool:
         return not os.path.isdir(request.train_root)
@@ -56,12 +56,12 @@ class Composed(Reader):
 
 
 def composed_spec(flags: Mapping[str, Any]) -> ComposedSpec:
-    """What the flags say of composed clips; one number stands for both ends of a range."""
+    """The settings of composed clips. One number stands for both ends of a range."""
     given: dict[str, Any] = {}
     for name, flag in (("frames", "clip_frames"), ("telling", "telling")):
         if values := flags.get(flag):
             if len(values) > 2:
-                raise UsageError(f"--{flag.replace('_', '-')}: takes one number, or the two ends of a range")
+                raise UsageError(f"--{flag.replace('_', '-')}: takes one number or two, the ends of a range")
             given[name] = (values[0], values[-1])
     if flags.get("distractors"):
         given["distractors"] = tuple(dict.fromkeys(flags["distractors"]))

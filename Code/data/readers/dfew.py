@@ -1,4 +1,4 @@
-"""DFEW: clips from films with 16 000 single and double labels, evaluated in five folds.
+"""DFEW: 16 000 clips from films, evaluated in five folds.
 
     <root>/EmoLabel_DataSplit/train(single-labeled)/set_1.csv     header video_name,label; labels 1 to 7
     <root>/EmoLabel_DataSplit/test(single-labeled)/set_1.csv
@@ -15,10 +15,9 @@ import os
 import re
 from collections.abc import Sequence
 
-from Code.data.clips import ClipSet
+from Code.data.clips import ClipSet, DataError
 from Code.data.lists import (
     ListedClip,
-    ListError,
     collect,
     printable,
     quoted,
@@ -28,13 +27,13 @@ from Code.data.lists import (
 )
 from Code.data.readers.base import Reader, Request
 
-# In the order of the file's numbers, which begin with 1.
+# In the order of the numbers in the files, which start at 1.
 DFEW_LABELS = ("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear")
 DFEW_TRAIN_LIST = "EmoLabel_DataSplit/train(single-labeled)/set_{fold}.csv"
 DFEW_TEST_LIST = "EmoLabel_DataSplit/test(single-labeled)/set_{fold}.csv"
 FRAME_FOLDERS = ("Clip/clip_224x224", "Clip/clip_224x224_16f", "clip_224x224", "clip_224x224_16f")
 _LAYOUT = (
-    "DFEW lies as <root>/Clip/clip_224x224/00001/<frame>.jpg and "
+    "DFEW's layout is <root>/Clip/clip_224x224/00001/<frame>.jpg and "
     "<root>/EmoLabel_DataSplit/{train,test}(single-labeled)/set_1.csv."
 )
 
@@ -46,19 +45,19 @@ def read_dfew(
     labels: Sequence[str] = DFEW_LABELS,
     skip_empty: bool = False,
 ) -> ClipSet:
-    """Reads one official csv of DFEW.
+    """Reads one official CSV file of DFEW.
 
     Args:
-        root: see above; or the folder with the clips' folders itself.
+        root: as above, or the folder with the clips' folders.
         list_file: a set_k.csv.
-        labels: the class names, in the order of their indices; the file's numbers mean `DFEW_LABELS`.
-        skip_empty: leave out clips that have no frames instead of raising.
+        labels: the class names, in the order of their indices. The numbers in the file always mean `DFEW_LABELS`.
+        skip_empty: skip clips that have no frames instead of raising.
 
     Returns:
         The clips, named by their five digits.
 
     Raises:
-        DataError: everything that is wrong with the list and the folders.
+        DataError: all problems of the list and the folders.
     """
     return read_listed(
         root,
@@ -74,10 +73,10 @@ def read_dfew(
 def _read_csv(path: str, labels: Sequence[str]) -> tuple[list[ListedClip], list[str]]:
     try:
         lines = list(text_lines(read_text(path)))
-    except ListError as error:
-        return [], [str(error)]
+    except DataError as error:
+        return [], error.problems
     if not lines:
-        return [], [f"{path}: the list is empty; it begins with the header video_name,label"]
+        return [], [f"{path}: the list is empty; its first line should be video_name,label"]
     number, header = lines[0]
     if [word.strip(' "').lower() for word in header.split(",")] != ["video_name", "label"]:
         return [], [f"{path}, line {number}: {quoted(header)} is not DFEW's header video_name,label"]
@@ -88,7 +87,7 @@ def _read_csv(path: str, labels: Sequence[str]) -> tuple[list[ListedClip], list[
 
 
 def _parse(line: str, line_number: int, labels: Sequence[str]) -> ListedClip:
-    """The clip of a line: a name of five digits, a label from 1."""
+    """The clip of a line: a number with up to five digits, and a label from 1."""
     try:
         row = next(csv.reader([line], strict=True))
     except csv.Error:
@@ -96,10 +95,10 @@ def _parse(line: str, line_number: int, labels: Sequence[str]) -> ListedClip:
     if len(row) != 2:
         raise ValueError(f"{quoted(line)} is malformed; expected video_name,label")
     name, label = (word.strip() for word in row)
-    # Spreadsheets strip the ids' zeros, some copies of the lists add a suffix.
+    # Spreadsheets strip the zeros of the ids, and some copies of the lists add a suffix.
     number = re.fullmatch(r"([0-9]{1,9})(?:\.0|\.mp4)?", name)
     if not number:
-        raise ValueError(f"{quoted(name)} is no clip's number")
+        raise ValueError(f"{quoted(name)} is not the number of a clip")
     if not re.fullmatch(r"[1-7](?:\.0)?", label):
         raise ValueError(f"label {quoted(label)} is not a number from 1 ({DFEW_LABELS[0]}) to 7 ({DFEW_LABELS[-1]})")
     return ListedClip(printable(number[1]).zfill(5), labels.index(DFEW_LABELS[int(label[0]) - 1]), line_number)

@@ -1,10 +1,8 @@
-"""FER+: 48 x 48 grey faces with the votes of ten annotators each.
+"""FER+: grayscale faces of 48 x 48 pixels, each with the votes of ten annotators. Stills, so not a reader of clips.
 
-Source of the votes and of the rules: Barsoum, Zhang, Canton Ferrer, Zhang: Training Deep Networks for
-Facial Expression Recognition with Crowd-Sourced Label Distribution, ICMI 2016 (arXiv 1608.01041).
-Images come from FER2013, as `fer2013.csv` or as the PNG folders that the FER+ tools write.
-
-FER+ images as a training sees them: which of a split's images count, with which targets.
+The votes and the rules are from Barsoum, Zhang, Canton Ferrer, Zhang: Training Deep Networks for Facial Expression
+Recognition with Crowd-Sourced Label Distribution, ICMI 2016 (arXiv 1608.01041). The images are those of FER2013, as
+`fer2013.csv` or as the PNG folders that the FER+ tools write.
 """
 
 from __future__ import annotations
@@ -35,11 +33,11 @@ SIDE = 48
 
 @dataclass
 class FERPlusSplit:
-    """One split as it stands in the files, before any rule is applied.
+    """One split as it is in the files, before any rule is applied.
 
     Attributes:
         images: uint8 [N, 1, 48, 48].
-        votes: float32 [N, 10], columns as `VOTE_COLUMNS`.
+        votes: float32 [N, 10], in the order of `VOTE_COLUMNS`.
         names: file name of each image.
     """
 
@@ -49,25 +47,25 @@ class FERPlusSplit:
 
 
 def clean_votes(votes: np.ndarray) -> np.ndarray:
-    """Drops single votes: an emotion that one annotator alone saw counts as an outlier (the paper's rule)."""
+    """Drops single votes. The paper treats an emotion with one vote as an outlier."""
     return np.where(votes > 1, votes, 0).astype(np.float32)
 
 
 def targets_of(votes: np.ndarray, mode: str) -> tuple[np.ndarray, np.ndarray]:
     """Applies the paper's rules for one label mode.
 
-    After single votes are dropped: `majority` keeps an image whose first emotion has more than half of
-    the votes. `probability` and `crossentropy` take emotions by falling votes until three quarters of
-    the votes are covered, at most three of them; `multitarget` takes those with at least 30 % of the
-    votes. Both drop an image if what they took is half of the votes or less. In every mode an image
-    is dropped when its strongest taken label is `unknown` or `NF` (no face).
+    Single votes are dropped first. `majority` then keeps an image if its first emotion has more than half of the votes.
+    `probability` and `crossentropy` take the emotions with the most votes, at most three, until they cover three
+    quarters of the votes; `multitarget` takes those with at least 30 % of the votes. Both drop an image if the emotions
+    taken have half of the votes or fewer. All modes drop an image if its strongest label is `unknown` or `NF` (no
+    face).
 
     Args:
         votes: float [N, 10].
         mode: one of `LABEL_MODES`.
 
     Returns:
-        targets float32 [N, 8], rows summing to one (zero where dropped), and kept bool [N].
+        Targets float32 [N, 8], each row summing to one (zero if dropped), and kept bool [N].
     """
     votes = clean_votes(votes)
     total = votes.sum(axis=1, keepdims=True)
@@ -80,7 +78,7 @@ def targets_of(votes: np.ndarray, mode: str) -> tuple[np.ndarray, np.ndarray]:
         ranked = np.take_along_axis(votes, order, axis=1)
         before = np.cumsum(ranked, axis=1) - ranked
         taken_ranked = (before < 0.75 * total) & (np.arange(votes.shape[1]) < 3) & (ranked > 0)
-        # `unknown` and `NF` end the list: what they would add is not an emotion.
+        # `unknown` and `NF` are not emotions and end the list.
         foreign = np.cumsum(order >= len(FERPLUS_LABELS), axis=1) > 0
         first = np.arange(votes.shape[1]) == 0
         taken_ranked &= ~foreign | first
@@ -105,26 +103,26 @@ def read_ferplus(root: Path, workers: int = 2) -> dict[str, FERPlusSplit]:
     """Reads all three splits from a folder.
 
     Args:
-        root: holds `fer2013new.csv` and either `fer2013.csv` or the folders FER2013Train,
-            FER2013Valid and FER2013Test.
+        root: contains `fer2013new.csv`, and either `fer2013.csv` or the folders FER2013Train, FER2013Valid and
+            FER2013Test.
         workers: threads that decode PNG files.
 
     Returns:
-        A split per Usage: Training, PublicTest, PrivateTest.
+        The splits by their names in FER2013: Training, PublicTest, PrivateTest.
 
     Raises:
-        DataError: what is missing or malformed, all of it.
+        DataError: everything that is missing or malformed.
     """
     votes_file = root / "fer2013new.csv"
     problems = []
     if not votes_file.is_file():
-        problems.append(f"{votes_file}: missing; it comes from github.com/microsoft/FERPlus")
+        problems.append(f"{votes_file}: missing; get it from github.com/microsoft/FERPlus")
     pixels_file = root / "fer2013.csv"
     folders = {usage: root / folder for usage, folder in SPLITS.items()}
     if not pixels_file.is_file():
         for folder in folders.values():
             if not folder.is_dir():
-                problems.append(f"{folder}: missing, and there is no {pixels_file.name} either; see Data/README.md")
+                problems.append(f"{folder}: missing, and so is {pixels_file.name}; see Data/README.md")
     if problems:
         raise DataError(problems)
     rows = _read_votes(votes_file)
@@ -135,7 +133,7 @@ def read_ferplus(root: Path, workers: int = 2) -> dict[str, FERPlusSplit]:
 
 @contextmanager
 def _csv_rows(path: Path) -> Iterator[csv.DictReader]:
-    """Opens a CSV file with a header; contents that are no such text become a DataError."""
+    """Opens a CSV file with a header. Contents that are not CSV text raise a DataError."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             yield csv.DictReader(file)
@@ -144,7 +142,7 @@ def _csv_rows(path: Path) -> Iterator[csv.DictReader]:
 
 
 def _read_votes(path: Path) -> dict[str, list[tuple[int, str, list[float]]]]:
-    """(row number of the image in fer2013.csv, file name or "", votes) of every line, by Usage."""
+    """(row in fer2013.csv, file name or "", votes) of every line, by split."""
     rows: dict[str, list[tuple[int, str, list[float]]]] = {usage: [] for usage in SPLITS}
     problems = []
     with _csv_rows(path) as reader:
@@ -157,7 +155,7 @@ def _read_votes(path: Path) -> dict[str, list[tuple[int, str, list[float]]]]:
                 if not all(0 <= vote <= 10 for vote in votes):
                     raise ValueError("votes must be 0 to 10")
                 if row["Usage"] not in rows:
-                    raise ValueError(f"Usage {row['Usage']!r} is none of {', '.join(rows)}")
+                    raise ValueError(f"Usage {row['Usage']!r} is not one of {', '.join(rows)}")
                 rows[row["Usage"]].append((number, (row["Image name"] or "").strip(), votes))
             except (TypeError, ValueError) as error:
                 problems.append(f"{path}, line {number + 2}: malformed ({error})")
@@ -167,7 +165,7 @@ def _read_votes(path: Path) -> dict[str, list[tuple[int, str, list[float]]]]:
 
 
 def _from_folder(folder: Path, rows: list[tuple[int, str, list[float]]], workers: int) -> FERPlusSplit:
-    # A line without a file name is an image that the FER+ tools left out: it shows no face.
+    # A line without a file name is an image without a face, which the FER+ tools do not write.
     rows = [row for row in rows if row[1]]
     images = np.empty((len(rows), 1, SIDE, SIDE), dtype=np.uint8)
 
@@ -190,7 +188,7 @@ def _from_folder(folder: Path, rows: list[tuple[int, str, list[float]]], workers
 
 
 def _from_pixels(path: Path, rows: dict[str, list[tuple[int, str, list[float]]]]) -> dict[str, FERPlusSplit]:
-    """`fer2013.csv` has the lines of `fer2013new.csv` in the same order, with the pixels as text."""
+    """Reads the pixels from `fer2013.csv`, whose lines are in the order of those of `fer2013new.csv`."""
     by_number = {number: (usage, name, votes) for usage, part in rows.items() for number, name, votes in part}
     images: dict[str, list[np.ndarray]] = {usage: [] for usage in SPLITS}
     votes: dict[str, list[list[float]]] = {usage: [] for usage in SPLITS}
@@ -233,8 +231,8 @@ def _from_pixels(path: Path, rows: dict[str, list[tuple[int, str, list[float]]]]
 
 
 def table_of(split: FERPlusSplit, mode: str) -> tuple[FrameTable, ArrayStore]:
-    """The images that a label mode keeps: one-frame clips, with class indices (majority) or class shares."""
-    import torch
+    """The images that a label mode keeps, as clips of one frame, with class indices (majority) or probabilities."""
+    import torch  # not at the top: a missing FER+ is reported without it
 
     from Code.data.loaders import ArrayStore, FrameTable
 
@@ -255,7 +253,7 @@ def table_of(split: FERPlusSplit, mode: str) -> tuple[FrameTable, ArrayStore]:
 
 
 def plurality_table(split: FERPlusSplit) -> tuple[FrameTable, ArrayStore]:
-    """Every image whose most voted label is an emotion, majority or not: the other way to count the test."""
+    """All images whose label with the most votes is an emotion, majority or not: another way to count the test set."""
     import torch
 
     from Code.data.loaders import ArrayStore, FrameTable

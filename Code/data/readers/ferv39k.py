@@ -17,13 +17,13 @@ from Code.data.clips import ClipSet
 from Code.data.lists import read_list, read_listed
 from Code.data.readers.base import Reader, Request
 
-# The same order as in the lists that peers share for it; the official files name classes.
+# The order of the shared lists (see `sharedlist`); the official files contain class names.
 FERV39K_LABELS = ("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear")
 FERV39K_TRAIN_LIST = "4_setups/All_scenes/train_All.csv"
 FERV39K_TEST_LIST = "4_setups/All_scenes/test_All.csv"
 FRAME_FOLDERS = ("2_ClipsforFaceCrop",)
 _LAYOUT = (
-    "FERV39k lies as <root>/2_ClipsforFaceCrop/Action/Happy/0267/<frame>.jpg and "
+    "FERV39k's layout is <root>/2_ClipsforFaceCrop/Action/Happy/0267/<frame>.jpg and "
     "<root>/4_setups/All_scenes/{train,test}_All.csv."
 )
 
@@ -35,16 +35,16 @@ def read_ferv39k(
     labels: Sequence[str] = FERV39K_LABELS,
     skip_empty: bool = False,
 ) -> ClipSet:
-    """Reads one official list of FERV39k. It has no header: its first line is a clip.
+    """Reads one official list of FERV39k. It has no header.
 
     Args:
-        root: see above; or the folder with the scenes' folders itself.
-        list_file: of a setup.
+        root: as above, or the folder with the scenes' folders.
+        list_file: a list of any setup.
         labels: the class names, in the order of their indices.
-        skip_empty: leave out clips that have no frames instead of raising.
+        skip_empty: skip clips that have no frames instead of raising.
 
     Raises:
-        DataError: everything that is wrong with the list and the folders.
+        DataError: all problems of the list and the folders.
     """
     return read_listed(
         root,

@@ -1,4 +1,4 @@
-"""Any tree `<root>/<Class>/<clip>/<frame>`: the folders' names are the classes."""
+"""Any tree `<root>/<Class>/<clip>/<frame>`: the names of the folders are the classes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from Code.common.conventions import AFEW_LABELS
 from Code.common.errors import UsageError
+from Code.common.wording import counted
 from Code.data.clips import ClipSet
 from Code.data.lists import (
     ListedClip,
@@ -27,13 +28,13 @@ def read_folders(
     """Reads any `<Class>/<clip>/<frame>` tree.
 
     Args:
-        root: holds a folder per class.
-        labels: the class names, in the order of their indices: a folder of another name is then an error, a
-            missing one is not. None: the sorted folder names are the classes.
-        skip_empty: leave out clips that have no frames instead of raising.
+        root: contains one folder per class.
+        labels: the class names, in the order of their indices. A folder with another name is then an error, a
+            missing folder is not. None takes the sorted folder names.
+        skip_empty: skip clips that have no frames instead of raising.
 
     Raises:
-        DataError: everything that is wrong with the folders.
+        DataError: all problems of the folders.
     """
     root = os.fspath(root)
     report = Report(root)
@@ -57,21 +58,21 @@ def read_folders(
         listed += [ListedClip(f"{name}/{clip}", label) for clip in clips]
         if images:
             report.problems.append(
-                f"{printable(folder)}: {len(images)} images outside of any clip folder, for example "
-                f"{quoted(images[0])}; put them into {printable(name)}/<clip>/"
+                f"{printable(folder)}: {counted(len(images), 'image')} outside of any clip folder, for example "
+                f"{quoted(images[0])}; move to {printable(name)}/<clip>/"
             )
     return read_clips(root, listed, labels, skip_empty, report)
 
 
 class Folders(Reader):
-    """A folder per class; with folds, all clips are in the training root."""
+    """One folder per class. With folds, all clips are in the training root."""
 
     makes_folds = True
-    checkpoint_labels = True  # a folder of clips to evaluate may lack classes
+    checkpoint_labels = True  # the folders to evaluate may lack classes
 
     def locate(self, request: Request) -> Request:
         if (request.fold or request.all_folds) and "val_root" in request.flags:
-            raise UsageError("--val-root: with --fold all clips come from --train-root; leave --val-root away")
+            raise UsageError("--val-root: with --fold, all clips come from --train-root; omit --val-root")
         return super().locate(request)
 
     def is_missing(self, request: Request) -> bool:
@@ -84,7 +85,7 @@ class Folders(Reader):
     def read_split(self, request: Request, split: str, labels: Labels) -> ClipSet:
         if request.list_file(split):
             raise UsageError(
-                f"--{split}-list: --dataset folders reads whole folders; leave it away, "
+                f"--{split}-list: --dataset folders reads whole folders; omit it, "
                 "or use --dataset list (--dataset afew for AFEW's lines `Class/clip Class`)"
             )
         return read_folders(request.root(split), labels=labels, skip_empty=request.skip_empty)

@@ -1,4 +1,4 @@
-"""The generated sample, laid out like AFEW; it is drawn when it is first read."""
+"""The generated sample, in AFEW's layout. It is drawn when it is first read."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from Code.common.conventions import AFEW_LABELS
 from Code.common.machine import available_cores
+from Code.common.wording import counted
 from Code.data.clips import ClipSet, DataError
 from Code.data.readers.afew import read_afew
 from Code.data.readers.base import Intensities, Reader, Request
@@ -20,7 +21,7 @@ SAMPLE_ROOT = "Data/Sample"
 
 
 class Sample(Reader):
-    """The sample in its usual place is drawn if it is missing; each clip shows one person, whose number it has."""
+    """Draws the sample in its usual folder if it is missing. A clip's number is its person's number."""
 
     makes_folds = True
     person_pattern = "[^/]+$"
@@ -30,7 +31,7 @@ class Sample(Reader):
         request = super().locate(request)
         if not _is_ours(request):
             return request
-        # Its lists are there by the time it is read.
+        # Its lists exist by the time it is read.
         usual, flags = self.defaults, request.flags
         return replace(
             request,
@@ -54,18 +55,20 @@ def _is_ours(request: Request) -> bool:
 
 
 def read_intensities(clips: ClipSet) -> Intensities | None:
-    """The true importance of every frame, if an intensity.csv lies beside the clips' tree.
+    """The true importance of every frame, from the intensity.csv beside the clips' folders; None without the file.
 
     Raises:
         DataError: the file lacks frames.
     """
-    path = Path(clips.clips[0].folder).parents[2] / "intensity.csv"  # <sample>/Val/Fear/100003
+    path = Path(clips.clips[0].folder).parents[2] / "intensity.csv"  # the clip is <root>/Val/Fear/100003
     if not path.is_file():
         return None
     truth = read_intensity(path)
     absent = [clip.name for clip in clips.clips if any((clip.name, frame) not in truth for frame in clip.frames)]
     if absent:
-        raise DataError([f"{path}: lacks frames of {len(absent)} clips, {absent[0]} for one; draw the sample again"])
+        raise DataError(
+            f"{path}: lacks frames of {counted(len(absent), 'clip')}, e.g. {absent[0]}; draw the sample again"
+        )
     return {clip.name: np.array([truth[clip.name, frame][0] for frame in clip.frames]) for clip in clips.clips}
 
 

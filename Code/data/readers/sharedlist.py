@@ -1,7 +1,7 @@
-"""Lists that peers share (Former-DFER, DFER-CLIP and their like): `<clip folder> <frames> <label index>`.
+"""Lists that other projects share (Former-DFER, DFER-CLIP and others): `<clip folder> <frames> <label index>`.
 
-They exist for DFEW, FERV39k, AFEW and MAFW, have no header, and name folders of the machine they were written
-on: `--root-map OLD=NEW` says where those lie here.
+They exist for DFEW, FERV39k, AFEW and MAFW, have no header, and name folders of the machine that they were written on.
+`--root-map OLD=NEW` translates these folders.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import posixpath
 import re
 from collections.abc import Sequence
 
-from Code.data.clips import ClipSet
+from Code.data.clips import ClipSet, DataError
 from Code.data.lists import (
     ListedClip,
-    ListError,
     Report,
     collect,
     is_absolute,
@@ -27,17 +26,17 @@ from Code.data.lists import (
     text_lines,
 )
 
-# What the indices mean in all of these lists, whatever the dataset's own order is.
+# The meaning of the indices in all of these lists, which may differ from the dataset's own order.
 SHARED_LABELS = ("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear")
 _LINE = re.compile(r"(.*\S)\s+(\d{1,9})\s+(\d{1,9})")
 RootMap = Sequence[tuple[str, str]]
 
 
 def is_shared_list(path: str | os.PathLike[str]) -> bool:
-    """Whether a file's first line is of this format; False for a file that cannot be read."""
+    """Whether the first line of a file has this format. False if the file cannot be read."""
     try:
         first = next(text_lines(read_text(os.fspath(path))), (0, ""))[1]
-    except ListError:
+    except DataError:
         return False
     return _LINE.fullmatch(first) is not None
 
@@ -51,22 +50,22 @@ def read_shared_list(
     root_map: RootMap = (),
     skip_empty: bool = False,
 ) -> ClipSet:
-    """Reads such a list.
+    """Reads a shared list.
 
     Args:
-        root: what relative paths are relative to; absolute ones must lie in it or be mapped.
+        root: the folder that relative paths start from. Absolute paths must be inside it, or be mapped.
         list_file: the list.
-        labels: the class names, in the order of their indices here.
+        labels: the class names, in the order of their indices in the result.
         meaning: the class names, in the order of the list's indices.
-        root_map: (folder there, folder here); the longest that fits a path counts.
-        skip_empty: leave out clips that have no frames instead of raising.
+        root_map: (folder in the list, folder on this machine); the longest one that fits a path is used.
+        skip_empty: skip clips that have no frames instead of raising.
 
     Returns:
-        The clips, named by their path below the mapped folder or the root. A note says if their frames are
-        not as many as the list says.
+        The clips, named by their path below the mapped folder or the root. A note says if their numbers of frames
+        differ from the list's.
 
     Raises:
-        DataError: everything that is wrong with the list and the folders.
+        DataError: all problems of the list and the folders.
     """
     root, list_file = os.fspath(root), os.fspath(list_file)
     report = Report(f"{root} (listed in {list_file})")
@@ -74,7 +73,7 @@ def read_shared_list(
     if foreign:
         shared = posixpath.commonpath([posixpath.dirname(path) for path in foreign]) or "/"
         report.advice.append(
-            f"The list was written on another machine. Where is {printable(shared)} on this one? "
+            f"The list was written on another machine. Say where {printable(shared)} is on this one: "
             f"--root-map {printable(shared)}=FOLDER"
         )
     if any(not item.folder for item in listed):
@@ -83,7 +82,7 @@ def read_shared_list(
 
 
 class _Roots:
-    """Where the folders that a list names lie here."""
+    """Translates the folders that a list names to folders of this machine."""
 
     def __init__(self, root: str, root_map: RootMap) -> None:
         here = slashed(os.path.abspath(root))
@@ -91,7 +90,7 @@ class _Roots:
         self.pairs = sorted([*pairs, (here, root)], key=lambda pair: -len(pair[0]))
 
     def locate(self, path: str) -> tuple[str, str] | None:
-        """(name, folder here or "" for below the root) of a listed path; None if no root is known for it."""
+        """(clip name, its folder, or "" for `<root>/<name>`) of a listed path; None if no folder fits it."""
         path = slashed(path)
         for old, new in self.pairs:
             prefix = old if old.endswith("/") else old + "/"
@@ -106,7 +105,7 @@ class _Roots:
 def _parse_all(
     path: str, labels: Sequence[str], meaning: Sequence[str], roots: _Roots, problems: list[str]
 ) -> tuple[list[ListedClip], list[str]]:
-    """The well-formed lines, and the absolute paths for which no root is known."""
+    """The clips of the valid lines, and the absolute paths that no known folder contains."""
     foreign: list[str] = []
 
     def parse(line: str, number: int) -> ListedClip:
@@ -118,19 +117,19 @@ def _parse_all(
             known = ", ".join(f"{i} {name}" for i, name in enumerate(meaning))
             raise ValueError(f"label {index} is unknown; known: {known}")
         if meaning[index] not in labels:
-            raise ValueError(f"label {index} is {meaning[index]}, which is no class of this dataset")
+            raise ValueError(f"label {index} is {meaning[index]}, which is not a class of this dataset")
         place = roots.locate(match[1])
         if place is None:
             if is_absolute(slashed(match[1])):
                 foreign.append(slashed(match[1]))
-            raise ValueError(f"{quoted(match[1])} lies in no folder known here; say where with --root-map OLD=NEW")
+            raise ValueError(f"{quoted(match[1])} is in no known folder; translate it with --root-map OLD=NEW")
         name, folder = place
         return ListedClip(name, labels.index(meaning[index]), number, folder=folder, frames=int(match[2]))
 
     try:
         listed, wrong = collect(path, text_lines(read_text(path)), parse)
-    except ListError as error:
-        listed, wrong = [], [str(error)]
+    except DataError as error:
+        listed, wrong = [], error.problems
     if not listed and not wrong:
         wrong = [f"{path}: the list is empty; lines are <clip folder> <frames> <label index>"]
     problems += wrong
