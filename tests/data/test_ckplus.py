@@ -178,7 +178,7 @@ def test_missing_parts_get_a_newcomer_further(small, tmp_path):
         file.unlink()
     assert "no *_emotion.txt" in problems_of(small)[0]
     (small / "Emotion").rename(tmp_path / "elsewhere")
-    assert "Emotion: no such folder; it holds the labels" in problems_of(small)[0]
+    assert "Emotion: no such folder; the labels belong there" in problems_of(small)[0]
 
 
 def test_a_label_without_frames_is_named(small):
