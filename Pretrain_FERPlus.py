@@ -177,7 +177,7 @@ def train(args: argparse.Namespace, compute: Compute) -> int:
     from Code.results.report import write_report
     from Code.training.launch import plain, remember_folder
     from Code.training.losses import any_label, cross_entropy
-    from Code.training.run_folder import LAST, Run, check_room, checkpoint_bytes, newest_whole
+    from Code.training.run_folder import LAST, Run, check_space, checkpoint_bytes, newest_whole
     from Code.training.trainer import Training, averaged, conclude, load_weights, one_cycle, per_step, run_training
 
     splits = read_ferplus(args.data_root)
@@ -247,7 +247,7 @@ def train(args: argparse.Namespace, compute: Compute) -> int:
         val_transform=lambda epoch: PlainFrames(size_of(epoch)),
         checkpoint_every=args.checkpoint_every,
     )
-    check_room(args.resume or args.output, checkpoint_bytes(model) * (2 if args.average else 1))
+    check_space(args.resume or args.output, checkpoint_bytes(model) * (2 if args.average else 1))
     run = Run(args.resume) if args.resume else Run.create(args.output, DATASET, ScoreFusion.at_type)
     run.clear_leftovers()
     if (run.folder / LAST).is_file():

@@ -1,7 +1,4 @@
-"""On which device and in which precision a run computes.
-
-What a run notes of the machine and the software it ran on.
-"""
+"""The device and the precision that a run computes with, and the machine and software that it notes."""
 
 from __future__ import annotations
 
@@ -21,12 +18,12 @@ from Code.training import distributed
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how numbers are computed.
+    """The device and the precision of a run.
 
     Attributes:
         device: of the model and of every tensor in a step.
-        precision: "fp32", "bf16" or "fp16"; the backbone's arithmetic. Attention, loss and weights
-            are float32 always.
+        precision: of the backbone's arithmetic: "fp32", "bf16" or "fp16". Attention, loss and weights are always
+            float32.
     """
 
     device: torch.device
@@ -44,9 +41,9 @@ class Compute:
 
 
 def make_deterministic() -> None:
-    """Makes CUDA give the same bits every time, at some cost in speed; CPUs do anyway.
+    """Makes CUDA compute the same bits every time, at some cost in speed; CPUs do anyway.
 
-    To be called before the first computation on a GPU.
+    Call it before the first computation on a GPU.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
@@ -58,11 +55,12 @@ def choose_compute(device: str = "auto", precision: str = "auto", *, trained_wit
     """Turns `--device` and `--precision` into a `Compute`.
 
     Args:
-        trained_with: a checkpoint's precision, which "auto" then means: the same numbers come out again.
-            fp16 on a CPU is left aside, as no CPU is fast at it.
+        device, precision: the values of the flags.
+        trained_with: the precision of a checkpoint, which "auto" then means, so that the same numbers come out. Not
+            fp16 on a CPU, as no CPU is fast at it.
 
     Raises:
-        UsageError: one line, if the device or the precision cannot be had here.
+        UsageError: the device is not available.
     """
     world = distributed.world()
     if world.size > 1:
@@ -91,7 +89,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "Pillow", "torchmetrics", "scipy")
 
 
 def describe_device(device: torch.device) -> str:
-    """The device in words: its type and the name the hardware gives itself."""
+    """The type of a device and the name of the hardware."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":
@@ -103,6 +101,7 @@ def describe_device(device: torch.device) -> str:
 
 
 def versions() -> dict[str, str]:
+    """The versions of the packages that results depend on."""
     found = {}
     for package in PACKAGES:
         try:

@@ -1,7 +1,7 @@
-"""Several processes that train one network: `torchrun --nproc_per_node N Demo_AFEW_Attention.py ...`.
+"""Training with several processes: `torchrun --nproc_per_node N Demo_AFEW_Attention.py ...`.
 
-Without torchrun, or with one process, every function here does nothing or hands back what it got, so that
-callers need not ask. Processes talk through NCCL on GPUs and through gloo on CPUs.
+Without torchrun, or with one process, every function here does nothing or returns its argument, so callers need not
+check. The processes communicate through NCCL on GPUs and through gloo on CPUs.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from torch import Tensor, nn
 from Code.common.errors import LostProcessError, ProjectError, UsageError
 
 T = TypeVar("T")
-# The others wait this long for one of them, which may be decoding a whole data set into the cache.
+# How long processes wait for one of them, which may be decoding a whole dataset into the cache.
 PATIENCE = timedelta(hours=2)
 
 
-# What c10d's backends say when the process at the other end is gone.
+# Messages of c10d's backends when the process at the other end is gone.
 _GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused", "Socket Timeout")
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among all.
+    """The place of this process among all.
 
     Attributes:
-        rank: 0 for the main process, the only one that prints and writes.
-        size: how many processes there are, on all machines.
+        rank: 0 for the main process, the only one that prints and writes files.
+        size: number of processes on all machines.
         local_rank, local_size: the same on this machine.
     """
 
@@ -46,12 +46,12 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that prints and writes."""
+        """Whether this is the process that prints and writes files."""
         return self.rank == 0
 
 
 def world() -> World:
-    """This process's place; a world of one outside `processes`."""
+    """The place of this process; a world of one outside of `processes`."""
     if not (dist.is_available() and dist.is_initialized()):
         return World()
     return World(
@@ -64,13 +64,14 @@ def world() -> World:
 
 @contextlib.contextmanager
 def processes(device: str) -> Iterator[World]:
-    """Joins the processes that torchrun started; only the main one prints from here on.
+    """Joins the processes that torchrun started. In the block only the main one prints.
 
     Args:
         device: the value of `--device`.
 
     Raises:
-        UsageError: if the device cannot be shared among them.
+        UsageError: the device cannot be shared among them.
+        LostProcessError: another process is gone.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield World()
@@ -94,16 +95,16 @@ def processes(device: str) -> Iterator[World]:
             raise LostProcessError(
                 "a process that this one worked with is gone (killed, out of memory, or ended by an error: see above)"
             ) from error
-    # Not after an error: there the others may never come to say goodbye.
+    # Not after an error: the other processes may never get here.
     _talk.cache_clear()
     dist.destroy_process_group()
 
 
 def device_of_process(device: str, local_rank: int) -> str:
-    """`--device` for one of several processes of a machine: a GPU each, or the CPU.
+    """The device of one of several processes on a machine: a GPU each, or the CPU.
 
     Raises:
-        UsageError: if there are fewer GPUs than processes, or all would use the same one.
+        UsageError: there are fewer GPUs than processes, or all would use the same one.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -125,26 +126,26 @@ def _is_lost_process(error: RuntimeError) -> bool:
 
 
 def barrier() -> None:
-    """Waits until all processes have come here."""
+    """Waits until all processes are here."""
     if world().size > 1:
         dist.barrier()
 
 
 @contextlib.contextmanager
 def local_main_first() -> Iterator[None]:
-    """The first process of each machine runs the block before the others do: it prepares, they find it done."""
+    """The first process of each machine runs the block before the others, which find its work done."""
     first = world().local_rank == 0
     if not first:
         barrier()
     try:
         yield
-    finally:  # also when the block fails: the others then meet the same error by themselves
+    finally:  # also when the block fails: the others then get the same error
         if first:
             barrier()
 
 
 def from_main(make: Callable[[], T]) -> T:
-    """What `make` returns in the main process, which alone calls it; it must be picklable."""
+    """The result of `make`, which only the main process calls; it must be picklable."""
     if world().size == 1:
         return make()
     box: list[Any] = [make() if world().is_main else None]
@@ -153,7 +154,7 @@ def from_main(make: Callable[[], T]) -> T:
 
 
 def gather_objects(mine: T) -> list[T]:
-    """Every process's object, in the order of their ranks, in all of them; they must be picklable."""
+    """The objects of all processes, in the order of their ranks; they must be picklable."""
     if world().size == 1:
         return [mine]
     box: list[Any] = [None] * world().size
@@ -163,32 +164,32 @@ def gather_objects(mine: T) -> list[T]:
 
 @functools.cache
 def _talk() -> dist.ProcessGroup:
-    """A group of all processes that talks over the network and never waits for a GPU."""
+    """A group of all processes that communicates over the network, without waiting for a GPU."""
     return dist.new_group(backend="gloo", timeout=PATIENCE)
 
 
 class Agreement:
-    """What to do next, agreed on by all processes without waiting: what is said at one step is answered at the next.
+    """Lets all processes agree on what to do next, without waiting: a request at one step is answered at the next.
 
-    All of them have to ask equally often.
+    All processes have to call it equally often.
     """
 
     def __init__(self) -> None:
         self._said: Tensor | None = None
         self._under_way: dist.Work | None = None
 
-    def ask(self, wish: int) -> int:
-        """The highest wish of all processes, in one alone its own, in several those of the last time."""
+    def ask(self, request: int) -> int:
+        """The highest request of all processes: of this call with one process, of the previous call with several."""
         if world().size == 1:
-            return wish
+            return request
         answer = self._answer()
-        self._said = torch.tensor([wish])
+        self._said = torch.tensor([request])
         self._under_way = dist.all_reduce(self._said, dist.ReduceOp.MAX, group=_talk(), async_op=True)
         return answer
 
-    def settle(self, wish: int) -> int:
-        """The highest wish of all processes, of now and of the last time; waits for them."""
-        return max(self.ask(wish), self._answer()) if world().size > 1 else wish
+    def settle(self, request: int) -> int:
+        """The highest request of all processes, of this and the previous call; waits for them."""
+        return max(self.ask(request), self._answer()) if world().size > 1 else request
 
     def _answer(self) -> int:
         if self._said is None or self._under_way is None:
@@ -199,7 +200,7 @@ class Agreement:
 
 
 def agree_on_error(check: Callable[[], None]) -> None:
-    """The main process checks something; what it finds wrong all processes raise."""
+    """The main process runs a check; if it raises a `UsageError`, all processes raise it."""
 
     def found() -> Exception | None:
         try:
@@ -214,9 +215,9 @@ def agree_on_error(check: Callable[[], None]) -> None:
 
 
 def wrapped(model: nn.Module) -> nn.Module:
-    """The model as a step calls it: gradients are averaged over the processes, starting weights are the main one's.
+    """The model as a training step calls it: gradients are averaged over the processes.
 
-    Running batch-norm statistics stay apart, see `share_buffers`.
+    Initial weights are those of the main process. Running batch-norm statistics stay separate, see `share_buffers`.
     """
     if world().size == 1:
         return model
@@ -224,9 +225,9 @@ def wrapped(model: nn.Module) -> nn.Module:
 
 
 def share_buffers(model: nn.Module) -> None:
-    """Gives all processes the main one's running batch-norm statistics.
+    """Copies the running batch-norm statistics of the main process to all others.
 
-    They have no influence on training steps; what is evaluated and saved are the main process's.
+    They have no influence on training steps; those of the main process are evaluated and saved.
     """
     if world().size > 1:
         for buffer in model.buffers():
@@ -234,18 +235,18 @@ def share_buffers(model: nn.Module) -> None:
 
 
 def total(values: Tensor) -> Tensor:
-    """The sum over all processes, in all of them; in place."""
+    """The sum over all processes, in place."""
     if world().size > 1:
         dist.all_reduce(values)
     return values
 
 
 def gather_rows(rows: Tensor, counts: list[int]) -> Tensor:
-    """Rows of all processes, in the order of their ranks, in all of them.
+    """The rows of all processes, in the order of their ranks.
 
     Args:
-        rows: [counts[rank], D] of this process, of one type everywhere.
-        counts: rows of every process.
+        rows: [counts[rank], D] of this process, of the same dtype everywhere.
+        counts: number of rows of every process.
 
     Returns:
         [sum of counts, D].

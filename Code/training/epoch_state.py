@@ -92,7 +92,7 @@ class EpochState:
         self._since = time.perf_counter()
 
     def state(self) -> dict[str, Any]:
-        """Everything of this process, as plain data and tensors on the CPU."""
+        """The state of this process, as plain data and tensors on the CPU."""
         return {
             "step": self.step,
             "sums": self.sums.detach().cpu().clone(),
@@ -133,7 +133,7 @@ def capture_random(generator: torch.Generator, device: torch.device) -> dict[str
 
     Args:
         generator: of augmentation.
-        device: a CUDA device's own state is kept too.
+        device: if it is a CUDA device, its state is included.
     """
     kind, keys, *rest = np.random.get_state()
     return {
@@ -146,7 +146,7 @@ def capture_random(generator: torch.Generator, device: torch.device) -> dict[str
 
 
 def restore_random(state: dict[str, Any], generator: torch.Generator, device: torch.device) -> None:
-    """Puts `capture_random`'s states back; a CUDA state has no use on another device."""
+    """Restores the states of `capture_random`; a CUDA state is ignored on another device."""
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))
     kind, words, *rest = state["numpy"]
@@ -166,16 +166,18 @@ def joint_position(epoch_state: EpochState) -> dict[str, Any]:
     return {"epoch": epoch_state.epoch, "steps": epoch_state.steps, "processes": states}
 
 
-CHECKED_STEPS = 32  # the device is waited for once in so many steps
-NAMED_CLIPS = 64  # at most, in the error
+CHECKED_STEPS = 32  # between two checks, which wait for the device
+NAMED_CLIPS = 64  # at most, in an error
 
 
 class RecentLosses:
-    """The losses of the last steps, left on the device, and which clips they are of.
+    """The losses of the last steps, which stay on the device, and the clips of these steps.
+
+    It finds a loss that is not finite without waiting for the device in every step.
 
     Args:
         epoch: counted from 1.
-        names: of the training set's clips.
+        names: of the clips of the training set.
     """
 
     def __init__(self, epoch: int, names: Sequence[str]) -> None:
@@ -183,23 +185,23 @@ class RecentLosses:
         self.kept: list[tuple[int, Tensor, Tensor]] = []
 
     def add(self, step: int, loss: Tensor, clips: Tensor) -> None:
-        """Takes in a step: its number from 1, its loss (a scalar), the places of its clips, int64 [B].
+        """Adds a step: its number, from 1; its loss, a scalar; the indices of its clips, int64 [B].
 
         Raises:
-            TrainingDivergedError: see `check`, which is called now and then.
+            TrainingDivergedError: see `check`, which is called every `CHECKED_STEPS` steps.
         """
         self.kept.append((step, loss.detach(), clips))
         if len(self.kept) > CHECKED_STEPS:
             self.check()
 
     def check(self, model: nn.Module | None = None) -> None:
-        """Looks at all losses since the last time; all processes have to do it after the same step.
+        """Checks all losses since the last call. All processes have to call it after the same step.
 
         Args:
-            model: its weights are looked at too: the last step may have spoilt them with a loss that was finite.
+            model: its weights are checked, too: the last step may have spoiled them although its loss was finite.
 
         Raises:
-            TrainingDivergedError: in all processes, naming the step and the clips of its whole batch.
+            TrainingDivergedError: in all processes; names the step and the clips of its whole batch.
         """
         if not self.kept:
             return
@@ -218,7 +220,7 @@ class RecentLosses:
         self._raise(distributed.gather_objects(mine))
 
     def _raise(self, reports: list[tuple[bool, int, list[str]]]) -> None:
-        """Of all processes' (loss was finite, step, clips), names the earliest."""
+        """Names the earliest of the reports (loss was finite, step, clips) of all processes."""
         finite, first = min((finite, step) for finite, step, _ in reports)
         names = list(dict.fromkeys(name for *found, clips in reports if found == [finite, first] for name in clips))
         what = "the weights are not finite after step" if finite else "the loss is not finite in step"

@@ -31,7 +31,7 @@ from Code.training.protocols import Protocol
 from Code.training.run_folder import (
     LAST,
     Run,
-    check_room,
+    check_space,
     checkpoint_bytes,
     fold_suffix,
     newest_best,
@@ -169,7 +169,7 @@ def train(
     model.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
 
     evaluated = [val_clips] if held_out is None else [val_clips, held_out]
-    distributed.agree_on_error(lambda: check_room(into or args.output, checkpoint_bytes(model)))
+    distributed.agree_on_error(lambda: check_space(into or args.output, checkpoint_bytes(model)))
     frames = open_frames(
         [train_clips, *evaluated],
         size,

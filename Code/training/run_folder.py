@@ -1,9 +1,4 @@
-"""A run's folder: its log, its checkpoints, its results. What a run writes is written here.
-
-Finding what earlier runs left: the newest best network, the checkpoint to go on from.
-
-Whether a run's folder can be written to and has room, asked before the first epoch.
-"""
+"""The folder of a run: everything that a run writes, what earlier runs wrote, and whether there is space for it."""
 
 from __future__ import annotations
 
@@ -26,7 +21,7 @@ from torch import nn
 
 from Code.common.conventions import CHECKPOINT_FORMAT
 from Code.common.errors import UsageError, WriteError
-from Code.common.files import free_disk, in_words, save_text
+from Code.common.files import atomic_text, free_disk, in_words, save_text
 from Code.data.clips import Clip
 from Code.network import attention_titles
 from Code.network.checkpoints import DamagedCheckpointError, read_checkpoint, save_checkpoint
@@ -43,9 +38,9 @@ P = ParamSpec("P")
 
 
 def main_only(method: Callable[P, None]) -> Callable[P, None]:
-    """Of several processes only the main one does it: no two write the same file.
+    """Makes a method run in the main process only, so that no two processes write the same file.
 
-    A disk that refuses becomes a `WriteError` that names the file.
+    An `OSError` becomes a `WriteError` that names the file.
     """
 
     @functools.wraps(method)
@@ -56,16 +51,16 @@ def main_only(method: Callable[P, None]) -> Callable[P, None]:
             method(*args, **kwargs)
         except OSError as error:
             where = error.filename or args[0].folder  # type: ignore[attr-defined]
-            raise WriteError(f"{where}: cannot be written ({error.strerror or error}); make room") from None
+            raise WriteError(f"{where}: cannot be written ({error.strerror or error}); free some space") from None
 
     return guarded
 
 
 class Run:
-    """One run's folder, `<parent>/<date-time>_<dataset>_<attention>/`; several processes share one.
+    """The folder of one run, `<parent>/<date-time>_<dataset>_<attention>/`. Several processes share one.
 
     Args:
-        folder: created if it is not there.
+        folder: created if it is missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -76,11 +71,16 @@ class Run:
             raise UsageError(
                 f"--output {folder}: cannot be made ({error.strerror}); name a folder to write to"
             ) from None
-        self.board = Board(folder)
+        self._first_epoch: int | None = None  # that TensorBoard is to show anew
+
+    @functools.cached_property
+    def board(self) -> Board:
+        """TensorBoard's view of the run."""
+        return Board(self.folder, self._first_epoch)
 
     @classmethod
     def create(cls, parent: Path, dataset: str, at_type: int, suffix: str = "") -> Run:
-        """A new folder under `parent`, named by now; never one that exists."""
+        """A new folder under `parent`, named by the current time. It is never one that exists."""
 
         def new_folder() -> Path:
             name = f"{datetime.now():%Y%m%d-%H%M%S}_{dataset}_{attention_titles()[at_type]}{suffix}"
@@ -94,11 +94,11 @@ class Run:
 
     @main_only
     def write_arguments(self, given: dict[str, Any], resolved: dict[str, Any], compute: Compute) -> None:
-        """Writes args.json: every argument, as given and as resolved, versions, commit and device.
+        """Writes args.json: every argument as given and as resolved, versions, commit and device.
 
         Args:
             given: the flags as they were given, which `--resume` restores.
-            resolved: what a protocol, a checkpoint or the machine filled in.
+            resolved: the values from the protocol, a checkpoint or the machine.
         """
         filled = {name: str(value) if isinstance(value, Path) else value for name, value in resolved.items()}
         # So that `--resume RUN --dataset afew` fits a run that was started without `--dataset`.
@@ -136,39 +136,39 @@ class Run:
         evaluation: Evaluation,
         intensities: Mapping[str, np.ndarray] | None,
     ) -> None:
-        """Puts the confusion matrix and, where frames have files, a few clips' attention into TensorBoard."""
+        """Shows the confusion matrix in TensorBoard, and the attention of a few clips if their frames are files."""
         self.board.confusion(epoch, labels, confusion)
         if clips is not None:
             self.board.attention(epoch, labels, clips, evaluation, intensities)
 
     @main_only
     def log_outcome(self, metrics: dict[str, Any]) -> None:
-        """Puts the run's arguments and what it reached into TensorBoard's table of runs."""
+        """Adds the arguments and the final metrics to TensorBoard's table of runs."""
         path = self.folder / "args.json"
         if path.exists():
             self.board.hyperparameters(json.loads(path.read_text(encoding="utf-8"))["args"], metrics)
 
     def read_log(self) -> list[dict[str, Any]]:
-        """The lines of log.jsonl; none if there is no log. A last line that was broken off is left out."""
+        """The lines of log.jsonl; none if there is no log. An incomplete last line is skipped."""
         path = self.folder / "log.jsonl"
         whole = path.read_text(encoding="utf-8").rpartition("\n")[0] if path.exists() else ""
         return [json.loads(line) for line in whole.splitlines()]
 
     @main_only
     def begin_log(self, lines: Sequence[dict[str, Any]] = ()) -> None:
-        """Makes log.jsonl hold these lines, those of the checkpoint that is gone on from, and no others.
+        """Rewrites log.jsonl with these lines, those of the checkpoint that is resumed.
 
-        TensorBoard drops what it was shown of later epochs.
+        TensorBoard drops later epochs that it has been shown.
         """
         save_text("".join(json.dumps(line) + "\n" for line in lines), self.folder / "log.jsonl")
-        self.board.begin_after(lines[-1]["epoch"] if lines else 0)
+        self._first_epoch = lines[-1]["epoch"] + 1 if lines else 1
 
     @main_only
     def save(self, name: str, payload: dict[str, Any]) -> None:
-        """Writes a checkpoint file with a checksum; what a new last.pth replaces stays as previous.pth.
+        """Writes a checkpoint with a checksum. The old last.pth is kept as previous.pth.
 
         Raises:
-            WriteError: if the disk refuses; what was there before is whole.
+            WriteError: the disk refuses; the old file is whole.
         """
         previous = self.folder / PREVIOUS if name == LAST else None
         path = self.folder / name
@@ -176,11 +176,11 @@ class Run:
             save_checkpoint(payload, path, previous=previous)
         except OSError as error:
             kept = "; the one before it is whole" if path.exists() else ""
-            raise WriteError(f"{path}: cannot be written ({error.strerror or error}){kept}; make room") from None
+            raise WriteError(f"{path}: cannot be written ({error.strerror or error}){kept}; free some space") from None
 
     @main_only
     def clear_leftovers(self) -> None:
-        """Deletes what a process that was killed while it wrote has left: files that were never whole."""
+        """Deletes the temporary files of a process that was killed while it wrote."""
         for path in self.folder.glob(".*.tmp"):
             path.unlink(missing_ok=True)
 
@@ -188,10 +188,10 @@ class Run:
     def write_results(
         self, labels: Sequence[str], results: dict[str, dict[str, Any]], about: dict[str, Any] | None = None
     ) -> None:
-        """Writes results.json: metrics under "last" and "best" (or under "best" alone, of an evaluation).
+        """Writes results.json: the metrics under "last" and "best"; of an evaluation, under "best" alone.
 
         Args:
-            about: said beside them: which fold, how the best epoch was chosen.
+            about: more entries: which fold, how the best epoch was chosen.
         """
         self._write_json("results.json", {"labels": list(labels), **(about or {}), **results})
 
@@ -199,29 +199,29 @@ class Run:
     def write_summary(self, summary: dict[str, Any], table: str) -> None:
         """Writes summary.json and summary.md of several runs."""
         self._write_json("summary.json", summary)
-        (self.folder / "summary.md").write_text(table, encoding="utf-8")
+        save_text(table, self.folder / "summary.md")
 
     @main_only
     def write_rows(self, name: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Writes a CSV file."""
-        with (self.folder / name).open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([header, *rows])
+        with self._table(name, header) as writer:
+            writer.writerows(rows)
 
     @main_only
     def mark_finished(self) -> None:
-        """Notes that everything of this run is written: a fold or seed that is not done again."""
+        """Marks a fold or seed as finished, so that resuming does not train it again."""
         self._write_json(FINISHED, {"finished": datetime.now().isoformat(timespec="seconds")})
 
     @property
     def is_finished(self) -> bool:
-        """Whether `mark_finished` was reached."""
+        """Whether `mark_finished` was called."""
         return (self.folder / FINISHED).is_file()
 
     @main_only
     def write_predictions(
         self, labels: Sequence[str], names: Sequence[str], targets: Sequence[int], evaluation: Evaluation
     ) -> None:
-        """Writes predictions.csv: clip, label, prediction and a probability per class."""
+        """Writes predictions.csv: clip, label, prediction, and a probability per class."""
         probabilities = evaluation.logits.softmax(dim=1)
         with self._table("predictions.csv", ["clip", "label", "prediction", *labels]) as writer:
             for name, target, row in zip(names, targets, probabilities, strict=True):
@@ -233,8 +233,8 @@ class Run:
     ) -> None:
         """Writes attention.csv and clips.csv.
 
-        attention.csv: clip, frame, alpha, beta (empty without relation-attention), weight and, where it is known,
-        the true intensity. clips.csv: clip and the folder that holds its frames, for pictures of them.
+        attention.csv: clip, frame, alpha, beta (empty without relation-attention), weight and, if it is known, the true
+        intensity. clips.csv: clip and the folder of its frames, from which the report takes its pictures.
         """
         extra = ["intensity"] if intensities is not None else []
         with self._table("attention.csv", ["clip", "frame", "alpha", "beta", "weight", *extra]) as writer:
@@ -250,8 +250,8 @@ class Run:
 
     @contextmanager
     def _table(self, name: str, header: Sequence[str]) -> Iterator[Any]:
-        """A CSV file's writer. Names of files that are no UTF-8 are kept as they are."""
-        with (self.folder / name).open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        """Writes a CSV file. File names that are not valid UTF-8 are written byte for byte."""
+        with atomic_text(self.folder / name, newline="", errors="surrogateescape") as file:
             writer = csv.writer(file)
             writer.writerow(header)
             yield writer
@@ -276,10 +276,10 @@ def checkpoint_payload(
     metrics: dict[str, Any],
     training: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A checkpoint that describes itself, of plain data and tensors only.
+    """A checkpoint that describes itself, with plain data and tensors only.
 
     Args:
-        training: what resuming needs (optimiser, schedule, ...); None for a checkpoint to use only.
+        training: the state that resuming needs (optimizer, schedule, ...); None for a checkpoint to use only.
     """
     return {
         "format": CHECKPOINT_FORMAT,
@@ -298,10 +298,10 @@ def checkpoint_payload(
 
 
 def newest_whole(folder: Path) -> Path:
-    """The checkpoint that `--resume` goes on from: last.pth, or previous.pth where that is damaged, and says so.
+    """The checkpoint that `--resume` loads: last.pth, or previous.pth with a warning if last.pth is damaged.
 
     Raises:
-        CheckpointError: if neither can be read; about last.pth.
+        CheckpointError: neither can be read; the message is about last.pth.
     """
     last, previous = folder / LAST, folder / PREVIOUS
     try:
@@ -311,16 +311,16 @@ def newest_whole(folder: Path) -> Path:
             raise
         read_checkpoint(previous)
         if distributed.world().is_main:
-            print(f"warning: {error}; going on from {previous}, the checkpoint before it", file=sys.stderr)
+            print(f"warning: {error}; resuming from {previous}, the checkpoint before it", file=sys.stderr)
         return previous
     return last
 
 
 def newest_best(parent: Path, dataset: str, at_type: int | None = None, fold: int | None = None) -> Path | None:
-    """The newest best.pth of a dataset (and attention) below `parent`; None if there is none.
+    """The newest best.pth below `parent` of a dataset, and of an attention if one is given; None if there is none.
 
     Args:
-        fold: of this fold. Without it, networks of single folds are not looked at.
+        fold: look for the networks of this fold. None skips networks of single folds.
     """
     attention = "*" if at_type is None else attention_titles()[at_type]
     name = f"*_{dataset}_{attention}"
@@ -334,7 +334,7 @@ def newest_best(parent: Path, dataset: str, at_type: int | None = None, fold: in
 
 
 def fold_suffix(fold: int | None) -> str:
-    """The end of a folder's name that says it holds one fold's results only."""
+    """The end of the folder's name if a run is of one fold only."""
     return "" if fold is None else f"_fold-{fold}"
 
 
@@ -343,23 +343,22 @@ SPARE = 16 * 2**20  # log, results, report, TensorBoard
 
 
 def checkpoint_bytes(model: nn.Module) -> int:
-    """About the size of a checkpoint to resume from: weights, and a momentum as large."""
+    """The approximate size of a checkpoint to resume from: the weights, and a momentum of the same size."""
     weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     return 2 * weights + 2**20
 
 
-def check_room(folder: Path, size: int) -> None:
-    """Makes sure that `folder` can hold a run: last, previous and best checkpoint, and one being written.
+def check_space(folder: Path, size: int) -> None:
+    """Makes sure that a folder has space for a run: last, previous and best checkpoint, and one being written.
 
-    Asks the file system for the room and gives it back at once: a quota or a limit on the size of files shows
-    itself only so.
+    It reserves the space and frees it at once, because a quota or a limit on file sizes only shows that way.
 
     Args:
-        folder: made if it is not there.
+        folder: made if it is missing.
         size: of a checkpoint, bytes.
 
     Raises:
-        WriteError: one line.
+        WriteError: there is not enough space, or the folder cannot be written to.
     """
     present = [name for name in CHECKPOINTS if (folder / name).exists()]
     wanted = (len(CHECKPOINTS) + 1 - len(present)) * size + SPARE
@@ -371,9 +370,9 @@ def check_room(folder: Path, size: int) -> None:
     if free < wanted:
         raise WriteError(
             f"--output {folder}: {in_words(free)} are free, but a run needs about {in_words(wanted)} "
-            f"(checkpoints of {in_words(size)}); free some room, or name another folder"
+            f"(checkpoints of {in_words(size)}); free some space, or name another folder"
         )
-    probes = [folder / f".room-{number}.{os.getpid()}.tmp" for number in range(-(-(wanted - SPARE) // size))]
+    probes = [folder / f".space-{number}.{os.getpid()}.tmp" for number in range(-(-(wanted - SPARE) // size))]
     try:
         for probe in probes:
             with probe.open("xb") as file:
@@ -383,11 +382,11 @@ def check_room(folder: Path, size: int) -> None:
                     file.write(b"\0")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            what = f"has no room for {len(probes)} checkpoints of {in_words(size)}"
+            what = f"has no space for {len(probes)} checkpoints of {in_words(size)}"
             raise WriteError(
-                f"--output {folder}: {what} ({error.strerror}); free some room, or name another folder"
+                f"--output {folder}: {what} ({error.strerror}); free some space, or name another folder"
             ) from None
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that reserves nothing
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot reserve space
             raise WriteError(
                 f"--output {folder}: cannot be written to ({error.strerror}); name a folder to write to"
             ) from None

@@ -24,22 +24,23 @@ SIDE = 96
 
 
 class Board:
-    """The TensorBoard events of a run's folder; the file appears with the first thing that is shown."""
+    """The TensorBoard events of a run; the file is made when something is shown for the first time.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: of the run.
+        first_epoch: events of this and later epochs, from before an interruption, are dropped.
+    """
+
+    def __init__(self, folder: Path, first_epoch: int | None = None) -> None:
         self.folder = folder
+        self._first_epoch = first_epoch
         self._writer: SummaryWriter | None = None
-        self._begin: int | None = None
-
-    def begin_after(self, epoch: int) -> None:
-        """What was shown of later epochs is void: a run that was interrupted shows them again."""
-        self._begin = epoch + 1
 
     @property
     def writer(self) -> SummaryWriter:
         """The open events file."""
         if self._writer is None:
-            self._writer = SummaryWriter(str(self.folder), purge_step=self._begin)
+            self._writer = SummaryWriter(str(self.folder), purge_step=self._first_epoch)
         return self._writer
 
     def scalars(self, line: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ import Demo_AFEW_Attention as script
 from Code.common.errors import WriteError
 from Code.network.checkpoints import read_checkpoint
 from Code.training import run_folder, trainer
-from Code.training.run_folder import check_room, checkpoint_bytes
+from Code.training.run_folder import check_space, checkpoint_bytes
 from tests.runs import ended_alike, flags_of, forked, log_of, only_run, told_command, without_pictures
 
 MIB = 2**20
@@ -46,21 +46,21 @@ def tiny(sample: Path) -> tuple[object, ...]:
 
 
 def test_room_is_asked_for_and_given_back(tmp_path):
-    check_room(tmp_path / "model", 5 * MIB)
+    check_space(tmp_path / "model", 5 * MIB)
     assert list((tmp_path / "model").iterdir()) == []
     with files_limited_to(2 * MIB), pytest.raises(WriteError, match="no room for 4 checkpoints of 5 MiB"):
-        check_room(tmp_path / "model", 5 * MIB)
+        check_space(tmp_path / "model", 5 * MIB)
     assert list((tmp_path / "model").iterdir()) == []
     for name in run_folder.CHECKPOINTS:  # a run that is resumed has these already
         (tmp_path / "model" / name).touch()
     with files_limited_to(2 * MIB), pytest.raises(WriteError, match="no room for 1 checkpoints"):
-        check_room(tmp_path / "model", 5 * MIB)
+        check_space(tmp_path / "model", 5 * MIB)
     assert checkpoint_bytes(nn.Linear(1000, 1000)) == pytest.approx(2 * 4 * 1001000 + MIB)
 
 
 def test_more_than_the_disk_has_is_refused_in_one_line(tmp_path):
     with pytest.raises(WriteError) as caught:
-        check_room(tmp_path / "model", 2**60)
+        check_space(tmp_path / "model", 2**60)
     assert "are free, but a run needs about" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -80,7 +80,7 @@ def test_folder_that_cannot_be_written_to_is_told_before_the_first_epoch(call, s
             os.setgid(65534)
             os.setuid(65534)
         with pytest.raises(WriteError) as caught:
-            check_room(output, MIB)
+            check_space(output, MIB)
         heard.write_text(str(caught.value))
 
     assert os.waitpid(forked(as_somebody), 0)[1] == 0
