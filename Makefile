@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 help:
 	@echo "make demo       environment, generated sample, a training of a few minutes, evaluation"
 	@echo "make test       the test suite (fast part); make test-slow: the long tests, too"
-	@echo "make lint       ruff and mypy; make format: rewrite to the house style"
+	@echo "make lint       ruff, mypy and the direction of imports; make format: rewrite to the house style"
 	@echo "make table      the README's table of three attentions x three seeds on the sample"
 	@echo "make clean      remove the environment and caches (data and runs stay)"
 
@@ -43,6 +43,7 @@ lint: $(VENV)/.dev
 	"$(BIN)/python" -m ruff check .
 	"$(BIN)/python" -m ruff format --check .
 	"$(BIN)/python" -m mypy
+	"$(BIN)/lint-imports" --no-logo --no-cache
 
 format: $(VENV)/.dev
 	"$(BIN)/python" -m ruff check --fix .
