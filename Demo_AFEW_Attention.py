@@ -1,19 +1,19 @@
 """Trains and evaluates Frame Attention Networks (FAN) for facial expression recognition in videos.
 
 examples:
-  learn the generated sample, no data needed       python Demo_AFEW_Attention.py --dataset sample --at_type 1
+  train on the generated sample, no data needed    python Demo_AFEW_Attention.py --dataset sample --at_type 1
   train on AFEW from Data/Train and Data/Val       python Demo_AFEW_Attention.py --at_type 1
   evaluate the newest trained network              python Demo_AFEW_Attention.py --at_type 1 -e
   evaluate a checkpoint                            python Demo_AFEW_Attention.py -e --checkpoint model/RUN/best.pth
   train on your own <Class>/<clip>/<frame> folders python Demo_AFEW_Attention.py --dataset folders
                                                      --train-root faces/train --val-root faces/val
-  examine the data, every image of it              python Demo_AFEW_Attention.py --check
-  go on with a run that was stopped                python Demo_AFEW_Attention.py --resume model/RUN
+  check the data, every image of it                python Demo_AFEW_Attention.py --check
+  resume a run that was stopped                    python Demo_AFEW_Attention.py --resume model/RUN
   train on the four GPUs of a machine              torchrun --nproc_per_node 4 Demo_AFEW_Attention.py --at_type 1
   CK+ in ten person-independent folds              python Demo_AFEW_Attention.py --dataset ckplus --fold all
   DFEW in its five folds, three seeds              python Demo_AFEW_Attention.py --dataset dfew --fold all --seeds 0 1 2
-  your own clips named by a list                   python Demo_AFEW_Attention.py --dataset list --train-list own.csv
-  clips composed of FER+ stills, real faces        python Demo_AFEW_Attention.py --dataset composed
+  train on your own clips, named in a list         python Demo_AFEW_Attention.py --dataset list --train-list own.csv
+  train on clips composed of FER+ faces            python Demo_AFEW_Attention.py --dataset composed
                                                      --data-root Data/FERPlus
   start from random weights                        python Demo_AFEW_Attention.py --pretrained none
 """
@@ -38,7 +38,7 @@ from Code.common.commandline import (
 )
 from Code.common.errors import UsageError
 from Code.data.composed.plan import DISTRACTORS
-from Code.network import attention_titles
+from Code.network import DEFAULT_AT_TYPE, attention_titles
 from Code.training.datasets import check_paths, resolve, write_folds
 from Code.training.launch import parse, resume_command
 from Code.training.protocols import PROTOCOLS
@@ -47,33 +47,37 @@ from Code.training.protocols import PROTOCOLS
 def build_parser() -> argparse.ArgumentParser:
     """The command line. Flags that a protocol sets have no default here."""
     note = (
-        "\nDefaults that depend on the dataset come from its protocol; a flag overrides."
-        "\nCtrl+C, SIGTERM and SIGUSR1 end a training after its step, saved: status 130, 143, 0; --resume goes on."
-        "\nUnder Slurm (#SBATCH --signal=TERM@90 --requeue) and torchrun (--max-restarts) a restarted command goes on"
-        "\nwith the run that it began."
+        "\nDefaults that depend on the dataset come from its protocol; flags override them. Ctrl+C, SIGTERM and"
+        "\nSIGUSR1 stop a training after the current step and save it (exit status 130, 143, 0); --resume continues. Under"
+        "\nSlurm (#SBATCH --signal=TERM@90 --requeue) and torchrun (--max-restarts) a restarted command resumes its own run."
     )
     parser = script_parser(__doc__, note)
+    heads = ", ".join(f"{number} {title}" for number, title in attention_titles().items())
     what = parser.add_argument_group("what to do")
     what.add_argument(
         "--at_type",
         "--attention",
         type=int,
         choices=attention_titles(),
-        help="0 self-attention, 1 self + relation, 2 none: score fusion (default: 1; with -e the checkpoint's)",
+        help=f"attention head: {heads} (default: {DEFAULT_AT_TYPE}; with -e, that of the checkpoint)",
     )
-    what.add_argument("-e", "--evaluate", action="store_true", help="evaluate a trained network, train nothing")
+    what.add_argument(
+        "-e", "--evaluate", action="store_true", help="evaluate a trained network instead of training one"
+    )
     what.add_argument(
         "--checkpoint",
         type=Path,
         metavar="PATH",
-        help="for -e (default: the newest best.pth of dataset and attention)",
+        help="of -e (default: the newest best.pth of the dataset and attention)",
     )
     what.add_argument(
-        "--check", action="store_true", help="examine lists, folders and every image, train nothing; status 0, 1, 2"
+        "--check",
+        action="store_true",
+        help="check lists, folders and every image instead of training; exit status 0, 1 or 2",
     )
-    what.add_argument("--json", action="store_true", help="for --check: the report as JSON")
+    what.add_argument("--json", action="store_true", help="with --check: print the report as JSON")
     what.add_argument(
-        "--resume", type=Path, metavar="RUN", help="go on with a run's folder where it was left; it ends the same"
+        "--resume", type=Path, metavar="RUN", help="resume the run in this folder, as if it had not been interrupted"
     )
 
     data = parser.add_argument_group("data")
@@ -136,62 +140,88 @@ def build_parser() -> argparse.ArgumentParser:
         "--fold",
         type=fold,
         metavar="N|all",
-        help="train and evaluate one fold, or every one and pool them (default: all where the dataset has folds)",
+        help="train and evaluate one fold, or all folds and pool them (default: all, if the dataset has folds)",
     )
-    folds.add_argument("--folds", type=positive, metavar="K", help="how many (ckplus: 10, dfew: 5, others: 5)")
-    folds.add_argument("--fold-file", metavar="FILE", help="read the folds from a file as CK+'s was published")
-    folds.add_argument("--write-folds", type=Path, metavar="FILE", help="write that file and stop")
+    folds.add_argument("--folds", type=positive, metavar="K", help="number of folds (ckplus: 10, dfew: 5, others: 5)")
+    folds.add_argument(
+        "--fold-file", metavar="FILE", help="read the folds from a file in the format that was published for CK+"
+    )
+    folds.add_argument(
+        "--write-folds", type=Path, metavar="FILE", help="write the folds to a file in that format, and stop"
+    )
     folds.add_argument(
         "--person-pattern",
         metavar="REGEX",
-        help="finds the person in a clip's name: its first group, or all",
+        help="finds the person in the name of a clip: the first group of the match, or all of it",
     )
-    folds.add_argument("--seeds", type=seed, nargs="+", metavar="N", help="repeat with each: mean, deviation, range")
+    folds.add_argument(
+        "--seeds",
+        type=seed,
+        nargs="+",
+        metavar="N",
+        help="train once with each seed; reports mean, standard deviation and range",
+    )
     folds.add_argument(
         "--select-on",
         choices=("val", "heldout", "last"),
         default="val",
-        help="which clips choose the best epoch: those evaluated, as papers do, or a tenth of training's persons; "
-        "last: no choice, the last epoch counts",
+        help="clips that choose the best epoch: val, the evaluated ones, as papers do; heldout, a tenth of the persons "
+        "of the training set; last: no choice, the last epoch counts",
     )
-    data.add_argument("--skip-empty", action="store_true", help="leave out clips without frames, and count them")
+    data.add_argument("--skip-empty", action="store_true", help="skip clips without frames, and count them")
 
     recipe = parser.add_argument_group("training")
     recipe.add_argument(
         "--pretrained",
         metavar="PATH|none",
-        help="weights to start from (default: see pretrain_model/README.md)",
+        help="weights to start from; none: random ones (default: see pretrain_model/README.md)",
     )
     recipe.add_argument(
         "--freeze-backbone",
         action=argparse.BooleanOptionalAction,
-        help="the head alone learns, on features computed once: minutes on a CPU (sample, composed: yes, others: no)",
+        help="train only the head, on features that are computed once: minutes on a CPU (default: only for sample and "
+        "composed)",
     )
     recipe.add_argument(
         "--backbone",
         metavar="NAME",
-        help="a classification network of torchvision, as resnet50 (default: that of the starting weights, resnet18)",
+        help="a classification network of torchvision, for example resnet50 (default: that of the weights to start "
+        "from, or resnet18)",
     )
     recipe.add_argument(
-        "--augmentation", default="flip", metavar="NAME", help="of training clips: flip, none, or one of your own"
+        "--augmentation",
+        default="flip",
+        metavar="NAME",
+        help="of training clips: flip, none, or your own (docs/extending.md)",
     )
-    recipe.add_argument("--loss", default="cross-entropy", metavar="NAME", help="cross-entropy, or one of your own")
-    recipe.add_argument("--epochs", type=positive, metavar="N", help="(afew: 180)")
-    recipe.add_argument("--lr", "--learning-rate", type=from_zero, metavar="RATE", help="of SGD (afew: 4e-6)")
-    recipe.add_argument("--momentum", type=from_zero, metavar="M", help="of SGD (0.9)")
-    recipe.add_argument("--weight-decay", "--wd", type=from_zero, metavar="W", help="of SGD (1e-4)")
-    recipe.add_argument("--batch-size", type=positive, metavar="N", help="samples a step (afew: 48)")
-    recipe.add_argument("--frames", type=positive, metavar="K", help="frames a training sample, one a segment (3)")
+    recipe.add_argument(
+        "--loss", default="cross-entropy", metavar="NAME", help="cross-entropy, or your own (docs/extending.md)"
+    )
+    recipe.add_argument("--epochs", type=positive, metavar="N", help="number of epochs (afew: 180)")
+    recipe.add_argument(
+        "--lr", "--learning-rate", type=from_zero, metavar="RATE", help="learning rate of SGD (afew: 4e-6)"
+    )
+    recipe.add_argument("--momentum", type=from_zero, metavar="M", help="momentum of SGD (0.9)")
+    recipe.add_argument("--weight-decay", "--wd", type=from_zero, metavar="W", help="weight decay of SGD (1e-4)")
+    recipe.add_argument("--batch-size", type=positive, metavar="N", help="samples per step (afew: 48)")
+    recipe.add_argument(
+        "--frames", type=positive, metavar="K", help="frames per training sample, one from each of K segments (3)"
+    )
     recipe.add_argument(
         "--samples-per-clip",
         type=positive,
         metavar="N",
-        help="an epoch's samples of a clip (afew: one per frame)",
+        help="samples per clip and epoch (afew: as many as the clip has frames)",
     )
     recipe.add_argument(
-        "--image-size", type=image_side, metavar="PIXELS", help="input side (what the weights were made at)"
+        "--image-size",
+        type=image_side,
+        metavar="PIXELS",
+        help="side of the input (default: what the weights were trained at)",
     )
-    recipe.add_argument("--seed", type=seed, default=0, metavar="N", help="of weights, sampling, flips and dropout")
+    recipe.add_argument(
+        "--seed", type=seed, default=0, metavar="N", help="of weights, sampling, augmentation and dropout"
+    )
 
     machine = parser.add_argument_group("machine and output")
     add_device(machine)
@@ -199,42 +229,48 @@ def build_parser() -> argparse.ArgumentParser:
         "--precision",
         choices=("auto", "fp32", "bf16", "fp16"),
         default="auto",
-        help="of the backbone; auto: bf16 where the hardware has it, else fp32",
+        help="of the backbone; auto: bf16 if the hardware has it, else fp32",
     )
     machine.add_argument(
-        "--workers", type=count, metavar="N", help="processes that decode frames (default: by the cores)"
+        "--workers",
+        type=count,
+        metavar="N",
+        help="processes that load frames (default: depends on the number of cores)",
     )
     machine.add_argument(
         "--cache",
         choices=("auto", "none", "disk", "device"),
         default="auto",
-        help="frames: none decoded when needed; disk decoded once, into a file; device in the GPU's memory",
+        help="decoded frames: none, decode them when needed; disk, decode them once into a file; device, keep them in "
+        "the memory of the GPU",
     )
     machine.add_argument(
-        "--cache-dir", type=Path, default=Path("Data/Cache"), metavar="DIR", help="where --cache disk keeps its files"
+        "--cache-dir", type=Path, default=Path("Data/Cache"), metavar="DIR", help="folder of the files of --cache disk"
     )
     machine.add_argument(
-        "--compile", action="store_true", help="torch.compile for training (slow start, faster steps on GPUs)"
+        "--compile", action="store_true", help="train with torch.compile: a slow start, then faster steps on GPUs"
     )
     machine.add_argument(
         "--deterministic",
         action="store_true",
-        help="CUDA: the same numbers every time, also across --resume (slower; a CPU's are)",
+        help="the same numbers every time on CUDA, too, also across --resume; slower",
     )
     machine.add_argument(
         "--checkpoint-every",
         type=from_zero,
         default=15.0,
         metavar="MINUTES",
-        help="save inside long epochs too, to go on from there; fractions allowed, 0: only at their ends",
+        help="save inside long epochs, too; fractions allowed, 0: only after each epoch",
     )
-    machine.add_argument("--output", type=Path, default=Path("model"), metavar="DIR", help="where runs' folders go")
+    machine.add_argument(
+        "--output", type=Path, default=Path("model"), metavar="DIR", help="parent of the folders of runs"
+    )
     machine.add_argument(
         "--figures",
         type=count,
         default=0,
         metavar="N",
-        help="attention figures of the N most and least certain clips, right and wrong, into the run's folder",
+        help="draw attention figures of the N most and least certain clips, right and wrong",
     )
     machine.add_argument(
         "--print-freq", "-p", type=count, default=0, metavar="N", help="print the loss every N steps; 0: never"
@@ -243,7 +279,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def check_files(args: argparse.Namespace) -> None:
-    """Looks for the checkpoints that the flags name; the data is looked for by `check_paths`."""
+    """Looks for the checkpoints that the flags name. `check_paths` looks for the data."""
     if args.checkpoint and not args.checkpoint.exists():
         raise UsageError(
             f"--checkpoint {args.checkpoint}: no such file; a trained FAN is model/<run>/best.pth, written by "
@@ -271,7 +307,7 @@ def main() -> int:
     from Code.results.run_figures import write_figures
     from Code.training.distributed import processes
     from Code.training.doctor import check_data
-    from Code.training.folds import is_series, train_all
+    from Code.training.folds import train_all
     from Code.training.run import evaluate_checkpoint, train
     from Code.training.stopping import listening
 
@@ -284,7 +320,7 @@ def main() -> int:
         elif args.write_folds:
             print(write_folds(protocol, args.write_folds))
             return 0
-        elif is_series(args, protocol):
+        elif protocol.data.all_folds or args.seeds:
             print(f"see {train_all(args, protocol, after_run=write_report) / 'summary.md'}")
             return 0
         else:

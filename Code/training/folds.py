@@ -1,13 +1,11 @@
-"""Several trainings of one command: every fold, every seed, and what they come to together.
+"""Several trainings of one command: every fold and every seed, and their results together.
 
     model/<date-time>_ckplus_relation-attention_folds/
         args.json  summary.json  summary.md  results.json  predictions.csv      of all folds together
-        fold-01/ ... fold-10/                                                   a run's folder each
+        fold-01/ ... fold-10/                                                   the folder of a run each
 
-With several seeds there is a folder per seed around it. A fold's result is never given as the whole's: the
-files above are written when the last fold is finished.
-
-What several runs come to: folds pooled and averaged, seeds averaged; as data and as a table.
+With several seeds there is a folder per seed around it. The files above are written after the last fold, so the result
+of one fold is never taken for the whole.
 """
 
 from __future__ import annotations
@@ -35,20 +33,15 @@ from Code.training.run import Member, train
 from Code.training.run_folder import Run
 
 
-def is_series(args: argparse.Namespace, protocol: Protocol) -> bool:
-    """Whether the flags ask for several trainings."""
-    return protocol.data.all_folds or bool(args.seeds)
-
-
 def train_all(args: argparse.Namespace, protocol: Protocol, after_run: Callable[[Path], Any]) -> Path:
     """Trains and evaluates every fold with every seed, one after the other, and pools the results.
 
-    Started again with `--resume` it leaves out what is finished and goes on with what was begun.
+    With `--resume` it skips the folds and seeds that are finished, and resumes the one that is not.
 
     Args:
         args: the flags.
-        protocol: what they come to.
-        after_run: called with each finished run's folder (its report).
+        protocol: resolved from the flags.
+        after_run: called with the folder of each finished run, to write its report.
 
     Returns:
         The folder of them all; summary.json and summary.md are in it.
@@ -66,12 +59,12 @@ def train_all(args: argparse.Namespace, protocol: Protocol, after_run: Callable[
         )
     remember_folder(whole.folder, outermost=True)
     print(f"{whole.folder}: to resume after an interruption, use --resume {whole.folder}")
-    members = list(_members(args, whole.folder, num_folds))
+    members = list(_members(args, protocol.data.fold, whole.folder, num_folds))
     for number, member in enumerate(members, 1):
         run = Run(member.folder)
         what = " ".join(member.folder.relative_to(whole.folder).parts)
         if run.is_finished:
-            print(f"[{number}/{len(members)}] {what}: finished before")
+            print(f"[{number}/{len(members)}] {what}: already finished")
             continue
         print(f"[{number}/{len(members)}] {what}")
         data = replace(protocol.data, seed=member.seed)
@@ -99,20 +92,19 @@ def _of_seed(folder: Path, seed: int) -> Path:
     return folder / f"seed-{seed}"
 
 
-def _members(args: argparse.Namespace, folder: Path, num_folds: int | None) -> Iterator[Member]:
+def _members(args: argparse.Namespace, fold: int | None, folder: Path, num_folds: int | None) -> Iterator[Member]:
     for seed in args.seeds or [args.seed]:
         above = _of_seed(folder, seed) if args.seeds else folder
         if num_folds is None:
-            single = args.fold if isinstance(args.fold, int) else None
-            yield Member(above, seed, single)
+            yield Member(above, seed, fold)
             continue
         width = max(2, len(str(num_folds)))
-        for fold in range(1, num_folds + 1):
-            yield Member(above / f"fold-{fold:0{width}d}", seed, fold)
+        for number in range(1, num_folds + 1):
+            yield Member(above / f"fold-{number:0{width}d}", seed, number)
 
 
 def _pool(run: Run, members: list[Member], title: str) -> None:
-    """Writes what all folds come to: each clip is evaluated in one of them, so that counts add up."""
+    """Writes the results of all folds together: each clip is evaluated in one fold, so the counts add up."""
     results = [_read(member.folder / "results.json") for member in members]
     summary = fold_summary(results)
     run.write_summary(summary, fold_table(summary, title))

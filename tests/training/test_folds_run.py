@@ -67,7 +67,7 @@ def test_resumed_run_does_the_folds_that_were_not_finished(interrupted):
     folder, before, after, kept = interrupted
     assert folder.name.endswith("_sample_relation-attention_folds") and f"--resume model/{folder.name}" in before
     assert [f"[{n}/5] fold-0{n}" in before for n in range(1, 6)] == [True, True, True, False, False]
-    assert [f"[{n}/5] fold-0{n}: finished before" in after for n in range(1, 6)] == [True, True, False, False, False]
+    assert [f"[{n}/5] fold-0{n}: already finished" in after for n in range(1, 6)] == [True, True, False, False, False]
     assert {path.name: path.read_bytes() for path in (folder / "fold-01").iterdir()} == kept
     for n in range(1, 6):
         run = folder / f"fold-0{n}"
