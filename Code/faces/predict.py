@@ -286,7 +286,9 @@ class Predictor:
             progress(len(waiting))
             waiting.clear()
 
-        for face in ahead(found.images(dict.fromkeys(tracks)), room=BATCH_FACES):
+        # FER2013's crops turn gray before they are resized, as in training.
+        side = None if self.knows_fer2013 else self.image_size
+        for face in ahead(found.images(dict.fromkeys(tracks), side), room=BATCH_FACES):
             waiting.append(face)
             if len(waiting) == BATCH_FACES:
                 flush()

@@ -14,6 +14,7 @@ from PIL import Image
 from Code.common.errors import require
 from Code.common.wording import counted
 from Code.data.clips import DataError
+from Code.data.images import read_image
 from Code.faces.align import FACE_SIZE, Eyes
 from Code.faces.extract import Analysis, cut_out
 from Code.faces.inputs import Kind
@@ -269,19 +270,26 @@ class Found:
     aligned: bool
     eyes: Eyes
 
-    def images(self, wanted: Mapping[int, Sequence[int] | None]) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+    def images(
+        self, wanted: Mapping[int, Sequence[int] | None], side: int | None = None
+    ) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
         """((track, place in its path), uint8 [H, W, 3]) in the order of the frames.
 
-        Faces that are cut out are 224 x 224. Aligned frames keep their size, since each resizing changes the answer,
-        and training resizes only once, from the file to the network's size.
+        Faces that are cut out are 224 x 224. Aligned frames keep their size, since each resizing changes the answer.
 
         Args:
             wanted: track -> the places of its path, ascending; None: all.
+            side: read image files of aligned frames at this size, exactly as training reads them.
         """
         if self.aligned:
             ((track, places),) = wanted.items()
             numbers = self.analysis.numbers
             place_of = {int(numbers[at]): at for at in (range(len(numbers)) if places is None else places)}
+            files = self.source.files if side else {}
+            if files:
+                for number, place in place_of.items():
+                    yield (track, place), read_image(str(files[number]), side)
+                return
             for frame in self.source.frames(wanted=place_of):
                 yield (track, place_of[frame.number]), frame.image
             return

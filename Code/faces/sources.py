@@ -42,6 +42,7 @@ class ArraySource(Source):
         self.problems = []
         self.kind = Kind.FOLDER
         self.fps, self.size, self.is_video, self.total = None, None, False, len(frames)
+        self._files = []
         self._frames = frames
 
     def frames(self, *, fps: float | None = None, wanted: Collection[int] | None = None) -> Iterator[Frame]:

@@ -141,6 +141,13 @@ class Source:
                     raise DataError(f"{self.path}: frame {number} cannot be converted to RGB ({reason})") from error
                 yield Frame(f"{number:07d}", number, time, image)
 
+    @property
+    def files(self) -> dict[int, Path]:
+        """The image files of a folder, or a single one, by their frames' numbers; empty for videos."""
+        if self.kind is Kind.PHOTO:
+            return {}
+        return dict(zip(frame_numbers(self._files), self._files, strict=True)) if self._files else {}
+
     def _read_pictures(self, wanted: Collection[int] | None) -> Iterator[Frame]:
         readable = 0
         for number, file in zip(frame_numbers(self._files), self._files, strict=True):
