@@ -182,7 +182,7 @@ def watch(predictor: Predictor, frames: Iterator[Frame], window: float) -> Itera
         if not mine:
             yield LiveAnswer(frame, "", math.nan, None, box, 0)
             continue
-        output = predictor.attend(stack(mine))
+        output = predictor.fan.attend(stack(mine)[None])
         shares = output.logits[0].softmax(dim=0)
         best = int(shares.argmax())
         weight = float(output.weights[0, -1] / output.weights[0].max()) if here else None

@@ -27,7 +27,6 @@ from Code.faces.track import Path as FacePath
 from Code.faces.track import follow
 from Code.faces.video import Source
 from Code.network.attention import FRAMES_AT_ONCE
-from Code.network.fan import FANOutput
 from Code.network.pretrained import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
 
 BATCH_FACES = 32  # encoded together
@@ -217,7 +216,7 @@ class Predictor:
 
     def _predict(self, found: Found, person: int, num_people: int, features: Tensor, curve: Curve | None) -> Prediction:
         """The answer for one person from their features, [T, D]."""
-        output = self.attend(features)
+        output = self.fan.attend(features[None])
         shares = output.logits[0].softmax(dim=0).tolist()
         ranked = sorted(zip(self.labels, shares, strict=True), key=lambda pair: -pair[1])
         analysis, path = found.analysis, found.paths[found.main]
@@ -248,11 +247,6 @@ class Predictor:
             problems=analysis.problems,
             _found=found,
         )
-
-    @torch.inference_mode()
-    def attend(self, features: Tensor) -> FANOutput:
-        """The network's answer to one clip of features, float [T, D]; B is 1."""
-        return self.fan.attend(features.unsqueeze(0))
 
     @torch.inference_mode()
     def encode(self, crops: Sequence[np.ndarray]) -> Tensor:
@@ -320,7 +314,7 @@ class Predictor:
             times = analysis.times[paths[track].positions]
             first, last = np.searchsorted(times, (starts[index], ends[index]))
             if first < last:
-                output = self.attend(features[track][int(first) : int(last)])
+                output = self.fan.attend(features[track][None, int(first) : int(last)])
                 shares[index], faces[index] = output.logits[0].softmax(dim=0).cpu().numpy(), last - first
         return Curve(self.labels, starts, ends, shares, faces, tracks)
 
