@@ -2,7 +2,7 @@
 
 A transform is called with `frames` uint8 [B, T, channels, H, W] and a CPU generator, and returns
 float32 [B, T, 3, S, S]. Random numbers are drawn on the CPU and moved, so that a seed means the
-same on every device. There is no mean/std normalisation: the published checkpoints expect plain [0, 1].
+same on every device. Frames are not normalized by mean and deviation: the published checkpoints expect [0, 1].
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from Code.common.errors import UsageError
 
 
 def to_float(frames: Tensor, size: int | None = None) -> Tensor:
-    """uint8 [..., channels, H, W] -> float32 [..., 3, S, S] in [0, 1]; grey becomes three equal channels."""
+    """uint8 [..., channels, H, W] -> float32 [..., 3, S, S] in [0, 1]; grayscale becomes three equal channels."""
     images = frames.flatten(0, -4).float().div_(255)  # [N, channels, H, W]
     if size is not None and images.shape[-2:] != (size, size):
         images = F.interpolate(
@@ -31,7 +31,7 @@ def to_float(frames: Tensor, size: int | None = None) -> Tensor:
 
 
 class PlainFrames:
-    """Evaluation: no randomness, only the conversion (and a resize where `size` asks for one)."""
+    """Evaluation: converts frames to float, and resizes them if `size` is given."""
 
     def __init__(self, size: int | None = None) -> None:
         self.size = size
@@ -41,7 +41,7 @@ class PlainFrames:
 
 
 class FlippedClips:
-    """FAN training: a horizontal flip with probability 1/2, drawn per clip so that its frames agree."""
+    """Training of FAN: flips clips horizontally with probability 1/2, all frames of a clip alike."""
 
     def __call__(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         flip = torch.rand(len(frames), generator=generator) < 0.5
@@ -49,7 +49,7 @@ class FlippedClips:
         return to_float(torch.where(flip, frames.flip(-1), frames))
 
 
-# What `--augmentation` chooses from for the clips of a training. A new one is a class above and its entry here.
+# The choices of `--augmentation` for training clips. A new one is a class above and an entry here.
 AUGMENTATIONS: dict[str, Callable[[], Callable[[Tensor, torch.Generator], Tensor]]] = {
     "flip": FlippedClips,
     "none": PlainFrames,
@@ -69,19 +69,18 @@ def augmentation_named(name: str) -> Callable[[Tensor, torch.Generator], Tensor]
 
 @dataclass
 class FaceAugmentation:
-    """Pretraining on stills: the variation of face crops, in one resampling step.
+    """Pretraining on stills: varies face crops in one resampling step.
 
-    One affine map per image holds flip, roll, scale and shift and goes straight from the source's
-    pixels to the network's size; then brightness, contrast and one erased box. All are drawn
-    uniformly in +- the value.
+    One affine map per image combines flip, roll, scale and shift, and samples the source at the size of the network's
+    input. Then brightness and contrast change, and one box is erased. All values are drawn uniformly from [-v, v].
 
     Attributes:
-        size: side of the result, pixels.
-        roll: degrees.
+        size: side of the result, in pixels.
+        roll: in degrees.
         scale: relative size of the crop.
         shift: fraction of half the image's side.
-        contrast, brightness: of the unit grey range.
-        erase: probability of a box of random grey (occlusion).
+        contrast, brightness: relative to the range [0, 1].
+        erase: probability of erasing a box with a random gray (occlusion).
     """
 
     size: int
@@ -110,7 +109,7 @@ class FaceAugmentation:
             dim=1,
         ).to(device)  # [N, 2, 3]
         grid = F.affine_grid(theta, [number, 1, self.size, self.size], align_corners=False)
-        images = F.grid_sample(images, grid, align_corners=False)  # outside is black
+        images = F.grid_sample(images, grid, align_corners=False)  # black outside of the source
 
         contrast = (1 + draw(self.contrast)).to(device)[:, None, None, None]
         brightness = draw(self.brightness).to(device)[:, None, None, None]

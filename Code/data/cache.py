@@ -1,13 +1,10 @@
-"""All frames of a split, decoded once, in one file that later runs map into memory.
+"""A file with all frames of a split, decoded once, which later runs map into memory.
 
-A cache file is 4096 bytes of JSON (what it holds, of which frames, at which times), the CRC-32 of every
-frame, and, from the next multiple of 4096 on, the frames: uint8 [N, S, S, 3], in the clips' order. It is
-written under another name and renamed when it is whole and on the disk, under a lock that other builders
-of the same file wait at; so a name without `.partial` is a cache that was complete once. What happened to it since
-is seen when it is opened (frames that changed, a file cut short, a header that is none) or, frame by
-frame, when a process first reads a frame.
-
-One pass over all frames of a split, by several processes, with its progress.
+A cache file starts with 4096 bytes of JSON (its format, and the paths, sizes and times of the frames) and the CRC-32 of
+every frame. The frames follow at the next multiple of 4096: uint8 [N, S, S, 3], in the order of the clips. The file is
+written under a name that ends in `.partial`, flushed to the disk and renamed, under a lock that other processes
+building the same file wait for. Changes since then (other frames, a truncated file, a damaged header) are found when
+the file is opened, or, frame by frame, when a process first reads a frame.
 """
 
 from __future__ import annotations
@@ -17,7 +14,6 @@ import json
 import logging
 import os
 import re
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,11 +26,11 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from Code.common.files import in_words
+from Code.common.progress import Progress
 from Code.data.clips import Clip, ClipSet, DataError
-from Code.data.loaders import FileStore, Say, leave_stopping_to_the_parent
+from Code.data.loaders import FileStore, Say, ignore_signals
 
 FORMAT = "emotion-fan frames/1"
 HEADER_BYTES = PAGE = 4096
@@ -42,16 +38,16 @@ logger = logging.getLogger(__name__)
 
 
 class CacheError(DataError):
-    """A cache that cannot be built or read here; one line, with the way out."""
+    """A cache that cannot be built or read."""
 
 
 class CacheFile:
     """The decoded frames of a clip set at one size.
 
     Args:
-        clips: whose frames.
+        clips: the clips with the frames.
         image_size: side in pixels.
-        folder: where cache files lie; made when one is built.
+        folder: contains the cache files; made when one is built.
     """
 
     def __init__(self, clips: ClipSet, image_size: int, folder: Path) -> None:
@@ -66,7 +62,7 @@ class CacheFile:
         start = HEADER_BYTES + 4 * self.num_frames
         self.pixels_at = -(-start // PAGE) * PAGE
         self.size = self.pixels_at + self.num_frames * self.frame_bytes
-        # Another Pillow may decode a JPEG to slightly other pixels.
+        # Another version of Pillow may decode a JPEG to slightly different pixels.
         self.about = {
             "format": FORMAT,
             "image_size": image_size,
@@ -77,16 +73,16 @@ class CacheFile:
         }
 
     def fault(self) -> str | None:
-        """Why the file on the disk cannot be used, in words; None if it can."""
+        """Why the file on the disk cannot be used; None if it can."""
         try:
             with self.path.open("rb") as file:
                 header = file.read(HEADER_BYTES).rstrip(b"\0")
                 if os.fstat(file.fileno()).st_size != self.size:
-                    return "it is cut short or of another length"
+                    return "it is truncated or too long"
                 found = json.loads(header)
                 table = file.read(4 * self.num_frames)
         except FileNotFoundError:
-            return "there is none yet"
+            return "it does not exist yet"
         except OSError as error:
             return f"it cannot be read ({error.strerror})"
         except ValueError:
@@ -97,19 +93,20 @@ class CacheFile:
             return "its checksums are damaged"
         if any(found.get(name) != value for name, value in self.about.items()):
             other = "the decoder" if found.get("decoder") != self.about["decoder"] else "frames"
-            return f"{other} changed since"
+            return f"{other} changed"
         return None
 
     def open(self, workers: int, say: Say, show_progress: bool = True) -> DiskStore:
-        """Maps the file, after building it where that is needed.
+        """Maps the file, after building it if necessary.
 
         Args:
             workers: processes that decode; 0 decodes in this one.
-            say: told in a line what is done.
+            say: prints one line about what is done.
+            show_progress: show the progress of decoding.
 
         Raises:
             DataError: naming every frame that cannot be decoded.
-            CacheError: if the file cannot be written; nothing is left of it then.
+            CacheError: the file cannot be written. No part of it is left.
         """
         fault = self.fault()
         if fault is not None:
@@ -124,21 +121,21 @@ class CacheFile:
             except (OSError, NotImplementedError) as error:
                 raise self._error(error) from None
             try:
-                fault = self.fault()  # the builder that was waited for may have done it
+                fault = self.fault()  # another process may have built it
                 if fault is not None:
-                    again = "" if fault.startswith("there is none") else f"; built anew, since {fault}"
+                    again = "" if fault.startswith("it does not exist") else f"; built again, because {fault}"
                     say(f"cache: decoding {self.num_frames} frames once into {self.path}{again}")
-                    self._build(workers, say, show_progress)
+                    self._build(workers, show_progress)
             finally:
                 lock.release()
         return DiskStore(self)
 
-    def _build(self, workers: int, say: Say, show_progress: bool) -> None:
+    def _build(self, workers: int, show_progress: bool) -> None:
         try:
-            self.partial.unlink(missing_ok=True)  # of a builder that was killed: this one holds the lock
+            self.partial.unlink(missing_ok=True)  # left by a process that was killed, since this one has the lock
             with self.partial.open("xb") as file:
                 _reserve(file.fileno(), self.size)
-            checksums = self._decode_all(workers, say, show_progress)
+            checksums = self._decode_all(workers, show_progress)
             with self.partial.open("r+b") as file:
                 header = json.dumps({**self.about, "checksums": zlib.crc32(checksums.tobytes())})
                 file.write(header.encode().ljust(HEADER_BYTES, b"\0"))
@@ -152,12 +149,12 @@ class CacheFile:
         finally:
             self.partial.unlink(missing_ok=True)
 
-    def _decode_all(self, workers: int, say: Say, show_progress: bool) -> np.ndarray:
-        """Decodes every frame into the partial file; the frames' CRC-32, uint32 [N]."""
+    def _decode_all(self, workers: int, show_progress: bool) -> np.ndarray:
+        """Decodes all frames into the partial file; returns their CRC-32, uint32 [N]."""
         checksums = np.zeros(self.num_frames, dtype="<u4")
         problems: list[str] = []
         rows = _DecodedRows(self.source, self.partial, self.pixels_at)
-        with Progress(self.num_frames, "decoding frames", say, show_progress) as progress:
+        with Progress("decoding frames", self.num_frames, show=show_progress) as progress:
             for ids, outcome in read_in_chunks(rows, self.num_frames, workers):
                 if isinstance(outcome, DataError):
                     problems += outcome.problems
@@ -165,7 +162,7 @@ class CacheFile:
                     raise outcome
                 else:
                     checksums[ids] = outcome
-                progress.update(len(ids))
+                progress(len(ids))
         if problems:
             raise DataError(problems)
         return checksums
@@ -173,16 +170,16 @@ class CacheFile:
     def _error(self, error: Exception) -> CacheError:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return CacheError(
-            f"--cache disk: {self.path} cannot be written ({reason}); it needs {in_words(self.size)}: free some room, "
-            "name another folder with --cache-dir, or take --cache none"
+            f"--cache disk: {self.path} cannot be written ({reason}); it needs {in_words(self.size)}: free some space, "
+            "choose another folder with --cache-dir, or use --cache none"
         )
 
 
 class DiskStore:
-    """The frames of a cache file, mapped into memory: the system keeps of them what memory has room for.
+    """The frames of a cache file, mapped into memory. The system keeps as many of them in memory as fit.
 
-    A frame whose CRC-32 is wrong when this process first reads it is decoded anew from its own file, and
-    put right in the cache.
+    The CRC-32 of a frame is checked when this process first reads it. A damaged frame is decoded again from its image
+    file, and repaired in the cache.
     """
 
     def __init__(self, cache: CacheFile) -> None:
@@ -195,7 +192,7 @@ class DiskStore:
         self.checked = np.zeros(cache.num_frames, dtype=bool)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Workers that do not fork map the file themselves instead of receiving its pixels.
+        # Workers that are spawned map the file themselves instead of receiving its pixels.
         return {"cache": self.cache}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -205,32 +202,32 @@ class DiskStore:
         """Frames as uint8 [N, 3, S, S], RGB.
 
         Raises:
-            DataError: if a damaged frame's own file cannot be decoded any more.
+            DataError: a frame is damaged, and its image file cannot be decoded either.
         """
         rows = self.pixels[frame_ids]  # a copy, [N, S, S, 3]
         for row in np.flatnonzero(~self.checked[frame_ids]):
             frame_id = int(frame_ids[row])
             if zlib.crc32(rows[row]) != self.checksums[frame_id]:
-                rows[row] = self._mend(frame_id)
+                rows[row] = self._repair(frame_id)
             self.checked[frame_id] = True
         return torch.from_numpy(rows).permute(0, 3, 1, 2)
 
-    def _mend(self, frame_id: int) -> np.ndarray:
-        """Decodes a damaged frame, uint8 [S, S, 3], and writes it to its place where that is possible."""
+    def _repair(self, frame_id: int) -> np.ndarray:
+        """Decodes a damaged frame, uint8 [S, S, 3], and writes it to the cache if possible."""
         cache = self.cache
         pixels = cache.source.read(np.array([frame_id]))[0].permute(1, 2, 0).contiguous().numpy()
-        outcome = "put right"
+        outcome = "repaired"
         try:
             with cache.path.open("r+b") as file:
                 _write_all(file.fileno(), pixels, cache.pixels_at + frame_id * cache.frame_bytes)
         except OSError as error:
-            outcome = f"the cache stays as it is ({error.strerror})"
-        logger.warning("%s: frame %d was damaged; decoded anew, %s", cache.path, frame_id, outcome)
+            outcome = f"not repaired ({error.strerror})"
+        logger.warning("%s: frame %d was damaged; decoded again, %s", cache.path, frame_id, outcome)
         return pixels
 
 
 class _DecodedRows(Dataset):
-    """Key: frame ids in a row. Decodes them into the file; value: their CRC-32, or the error."""
+    """Maps consecutive frame ids to their CRC-32, or to an error, after decoding the frames into the file."""
 
     def __init__(self, source: FileStore, path: Path, pixels_at: int) -> None:
         self.source, self.path, self.pixels_at = source, path, pixels_at
@@ -240,19 +237,19 @@ class _DecodedRows(Dataset):
             pixels = self.source.read(ids).permute(0, 2, 3, 1).contiguous().numpy()  # [N, S, S, 3]
             descriptor = os.open(self.path, os.O_WRONLY)
             try:
-                # Not through the mapping: there a full disk would kill the process.
+                # Not through a memory map: with one, a full disk kills the process.
                 _write_all(descriptor, pixels, self.pixels_at + int(ids[0]) * pixels[0].nbytes)
             finally:
                 os.close(descriptor)
             return [zlib.crc32(frame) for frame in pixels]
         except (DataError, OSError) as error:
-            return error  # as a value: see Code.data.loaders
+            return error  # not raised: see Code.data.loaders
 
 
 def _identify(clips: Sequence[Clip]) -> tuple[str, str]:
     """Digests of all frames' absolute paths, and of their sizes and times."""
     paths, stamps = hashlib.sha256(), hashlib.sha256()
-    with ThreadPoolExecutor(8) as pool:  # waiting for file servers, mostly
+    with ThreadPoolExecutor(8) as pool:  # mostly waiting for the disk or a file server
         for clip, stamp in zip(clips, pool.map(_stamp, clips), strict=True):
             paths.update(os.fsencode("\0".join([os.path.abspath(clip.folder), *clip.frames]) + "\0\0"))
             stamps.update(stamp)
@@ -260,19 +257,19 @@ def _identify(clips: Sequence[Clip]) -> tuple[str, str]:
 
 
 def _stamp(clip: Clip) -> bytes:
-    """Size and time of a clip's frames, int64 [T, 2]; -1 for a file that cannot be looked at."""
+    """Size and time of a clip's frames, int64 [T, 2]; -1 for a file that cannot be read."""
     found = np.full((len(clip), 2), -1, dtype="<i8")
     for index, path in enumerate(clip.paths):
         try:
             status = os.stat(path)
         except OSError:
-            continue  # reported when it is decoded
+            continue  # reported when the frame is decoded
         found[index] = status.st_size, status.st_mtime_ns
     return found.tobytes()
 
 
 def _reserve(descriptor: int, size: int) -> None:
-    """Takes room for the whole file now: a full disk is met before the work, not in its middle."""
+    """Reserves space for the whole file, so that a full disk is an error now and not in the middle of the work."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
     else:
@@ -295,31 +292,6 @@ def _sync_folder(folder: Path) -> None:
 
 
 CHUNK_FRAMES = 32  # decoded by a worker at a time
-SECONDS_BETWEEN_LINES = 20.0  # of progress, where there is no terminal
-
-
-class Progress:
-    """A bar on a terminal; elsewhere a line now and then."""
-
-    def __init__(self, total: int, label: str, say: Say, show: bool) -> None:
-        self.bar = tqdm(total=total, desc=label, leave=False, disable=None if show else True, unit="frame")
-        self.say = say if show and self.bar.disable else None
-        self.total, self.label, self.done = total, label, 0
-        self.last = time.monotonic()
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.close()
-
-    def update(self, count: int) -> None:
-        """`count` more frames are done."""
-        self.bar.update(count)
-        self.done += count
-        if self.say and time.monotonic() - self.last > SECONDS_BETWEEN_LINES:
-            self.last = time.monotonic()
-            self.say(f"  {self.label}: {self.done} of {self.total}")
 
 
 def read_in_chunks(dataset: Dataset, num_frames: int, workers: int) -> Iterator[tuple[np.ndarray, Any]]:
@@ -330,11 +302,11 @@ def read_in_chunks(dataset: Dataset, num_frames: int, workers: int) -> Iterator[
         sampler=keys,  # type: ignore[arg-type]  # keys are whole chunks
         batch_size=None,
         num_workers=min(workers, len(keys)),
-        collate_fn=_as_it_is,
-        worker_init_fn=leave_stopping_to_the_parent,
+        collate_fn=_unchanged,
+        worker_init_fn=ignore_signals,
     )
     return zip(keys, loader, strict=True)
 
 
-def _as_it_is(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value

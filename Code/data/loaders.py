@@ -1,18 +1,12 @@
-"""Where pixels come from.
+"""From clips to batches: a table numbers the frames of all clips, a store reads frames by number, batches draw them.
 
-A store answers one question, `read(frame_ids) -> uint8 [N, channels, H, W]`, for the frames of a
-`FrameTable`, which lays all frames of all clips out in one row. Here are two: image files that are decoded on
-demand, and frames that are in memory already. Code.data.cache has a third, one file of decoded frames;
-Code.training.frames chooses among them.
+`FrameTable` lays the frames of all clips out in one row. A frame's id is its place in that row. A `Store` reads frames
+by their ids: `FileStore` decodes image files, `ArrayStore` has the frames in memory, `Code.data.cache.DiskStore` maps
+a file of decoded frames, `Code.data.composed` generates them. `Code.training.frames` chooses among them.
 
-From a frame table and a store to batches.
-
-Training draws K frames a sample, one from each of K equal segments; evaluation packs all frames of
-all clips, across clip borders, into full batches. Both go through one `DataLoader` dataset whose
-keys are tuples of frame ids, so that an epoch's plan is made in one place, from a seed, and workers
-hold no state.
-
-What processes that load data have in common.
+`TrainingBatches` draws K frames per sample, one from each of K equal segments. `EvaluationBatches` packs all frames of
+all clips into full batches, across clip borders. Both use one `DataLoader` dataset whose keys are arrays of frame ids:
+an epoch is planned in one place, from a seed, and workers have no state.
 """
 
 from __future__ import annotations
@@ -30,21 +24,22 @@ from torch.utils.data import DataLoader, Dataset
 from Code.data.clips import ClipSet, DataError
 from Code.data.images import read_image
 
-Say = Callable[[str], None]  # takes a line for people
+Say = Callable[[str], None]  # prints one line
+Batch = dict[str, Tensor]
 
 
 @dataclass
 class FrameTable:
-    """The frames of all clips in one row: clip c owns the ids offsets[c] .. offsets[c + 1] - 1.
+    """The frames of all clips in one row: clip c has the ids offsets[c] to offsets[c + 1] - 1.
 
     Attributes:
-        lengths: int64 [clips], frames of each clip.
+        lengths: int64 [clips], number of frames of each clip.
         targets: int64 [clips] class indices, or float32 [clips, C] class probabilities.
-        names: a name per clip.
+        names: one name per clip.
         labels: the class names, in the order of their indices.
-        listed: clips that the dataset lists, those without frames included.
-        skipped: names of listed clips that were left out.
-        renewed: the frames are others in every epoch; a training asks its store for id + epoch * num_frames.
+        listed: number of clips that the dataset lists, including those without frames.
+        skipped: names of the clips that were skipped.
+        renewed: every training epoch has new frames; their ids are id + epoch * num_frames.
     """
 
     lengths: np.ndarray
@@ -67,7 +62,7 @@ class FrameTable:
 
     @classmethod
     def of(cls, clips: ClipSet) -> FrameTable:
-        """The table of a `ClipSet`, in its order."""
+        """The table of a `ClipSet`, in the same order."""
         return cls(
             lengths=np.array([len(clip) for clip in clips.clips], dtype=np.int64),
             targets=torch.tensor([clip.label for clip in clips.clips], dtype=torch.int64),
@@ -79,13 +74,21 @@ class FrameTable:
         )
 
 
+class Store(Protocol):
+    """Reads frames by their ids."""
+
+    def read(self, frame_ids: np.ndarray) -> Tensor:
+        """Frames as uint8 [N, channels, H, W]."""
+        ...
+
+
 class FileStore:
-    """Decodes image files on demand and brings them to one square size.
+    """Decodes image files when they are read, and resizes them to one square size.
 
     Args:
-        clips: whose frames to read.
-        image_size: side of the result in pixels. Other sizes are resized with antialiasing; a frame
-            that is not square is resized all the same, as the published pipeline does.
+        clips: the clips with the frames.
+        image_size: side of the result in pixels. Resizing is antialiased. A frame that is not square is squeezed, as
+            in the published pipeline.
     """
 
     def __init__(self, clips: ClipSet, image_size: int) -> None:
@@ -99,7 +102,7 @@ class FileStore:
         return clip, int(frame_id - self.offsets[clip])
 
     def path(self, frame_id: int) -> str:
-        """The file that holds a frame."""
+        """The path of a frame."""
         clip, index = self.locate(frame_id)
         return self.clips[clip].path(index)
 
@@ -107,7 +110,7 @@ class FileStore:
         """Frames as uint8 [N, 3, S, S], RGB.
 
         Raises:
-            DataError: naming every file of this call that is not a readable image.
+            DataError: naming every file of this call that cannot be read.
         """
         out = np.empty((len(frame_ids), self.image_size, self.image_size, 3), dtype=np.uint8)
         problems = []
@@ -123,47 +126,35 @@ class FileStore:
 
 
 class ArrayStore:
-    """Frames that are in memory already, the host's or a GPU's.
+    """Frames in the memory of the host or of a GPU.
 
     Args:
-        frames: uint8 [N, 1 or 3, H, W], row i being frame i. Grey frames stay one channel wide until
-            they are on the device.
+        frames: uint8 [N, 1 or 3, H, W]; row i is frame i. Grayscale frames keep one channel until they are on the
+            device.
     """
 
     def __init__(self, frames: np.ndarray | Tensor) -> None:
         self.frames = torch.from_numpy(frames) if isinstance(frames, np.ndarray) else frames
 
     def read(self, frame_ids: np.ndarray) -> Tensor:
-        """Frames as uint8 [N, 1 or 3, H, W], where the store's own are."""
+        """Frames as uint8 [N, 1 or 3, H, W], on the device of the store."""
         return self.frames[torch.from_numpy(frame_ids).to(self.frames.device, non_blocking=True)]
-
-
-Batch = dict[str, Tensor]
-
-
-class Store(Protocol):
-    """What a loader needs of a store."""
-
-    def read(self, frame_ids: np.ndarray) -> Tensor:
-        """Frames as uint8 [N, channels, H, W]."""
-        ...
 
 
 def draw_segments(
     lengths: np.ndarray, num_frames: int, rng: np.random.Generator, samples_per_clip: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Plans an epoch: which frames each training sample takes.
+    """Plans an epoch: draws the frames of each training sample.
 
-    A clip of L frames is cut into K = `num_frames` equal segments [i L / K, (i + 1) L / K), bounds rounded
-    down, that do not overlap, and one frame is drawn from each. A clip with fewer than K frames repeats
-    frames in order.
+    A clip of L frames is divided into K = `num_frames` equal segments [i L / K, (i + 1) L / K) without overlap, with
+    bounds rounded down, and one frame is drawn from each. A clip with fewer than K frames repeats frames in order.
 
     Args:
         lengths: int64 [clips], all above zero.
         num_frames: K.
-        rng: the epoch's generator.
-        samples_per_clip: samples drawn of every clip; None draws as many as the clip has frames, so
-            that an epoch is as many samples as the training set has frames (the published protocol).
+        rng: the generator of the epoch.
+        samples_per_clip: samples per clip; None draws as many as the clip has frames, so that an epoch has as many
+            samples as the training set has frames (the published protocol).
 
     Returns:
         clips int64 [samples] and frames int64 [samples, K] (index within the clip, ascending), shuffled.
@@ -179,7 +170,7 @@ def draw_segments(
 
 
 class _FrameDataset(Dataset):
-    """Key: int64 array of frame ids [..]. Value: the frames, or the error a worker met."""
+    """Maps an int64 array of frame ids [...] to the frames, or to the error of reading them."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -188,9 +179,7 @@ class _FrameDataset(Dataset):
         try:
             return self.store.read(key.reshape(-1)).unflatten(0, key.shape)
         except DataError as error:
-            # Handed over as a value: an exception that crosses the border of a worker process arrives
-            # wrapped in that worker's traceback.
-            return error
+            return error  # not raised: an exception of a worker process arrives wrapped in the worker's traceback
 
 
 class _Plan:
@@ -214,9 +203,9 @@ def _loader(store: Store, plan: _Plan, workers: int, pin_memory: bool) -> DataLo
         batch_size=None,
         num_workers=workers,
         pin_memory=pin_memory,
-        # Its own: a loader that drew from the common generator would shift dropout, by the number of workers.
+        # Without a generator of its own, the loader draws from torch's, and dropout depends on the number of workers.
         generator=torch.Generator(),
-        worker_init_fn=leave_stopping_to_the_parent,
+        worker_init_fn=ignore_signals,
         **options,
     )
 
@@ -227,16 +216,17 @@ class TrainingBatches:
     Args:
         table, store: the training set.
         num_frames: K.
-        batch_size: samples a batch. A last batch smaller than this is left out only if the epoch has
-            another one: batch norm needs company, an epoch needs a step.
-        seed: of the plan; the epoch's number is mixed in, so epoch 7 is the same whether or not
-            epochs 1 to 6 ran before it in this process.
+        batch_size: samples per batch. A smaller last batch is dropped, since batch norm needs several samples, unless
+            it is the only batch of the epoch.
+        seed: of the plan. Combined with the epoch's number, so that epoch 7 is the same whether or not epochs 1 to 6
+            ran in this process.
         samples_per_clip: see `draw_segments`.
-        rank, world_size: of several processes that draw the same plan and take their share of every batch.
+        workers, pin_memory: of the `DataLoader`.
+        rank, world_size: of several processes, which draw the same plan and take a share of every batch each.
 
     Attributes:
-        shares: per batch, this process's samples relative to an even split. Losses that are weighted by it
-            average over processes to the mean over the whole batch.
+        shares: per batch, the number of this process's samples relative to an even split. Averaged over processes, a
+            loss weighted by it is the mean over the whole batch.
     """
 
     def __init__(
@@ -263,13 +253,14 @@ class TrainingBatches:
         self.set_epoch(1)
 
     def set_epoch(self, epoch: int, done: int = 0) -> None:
-        """Draws the plan of an epoch (counted from 1).
+        """Draws the plan of an epoch, counted from 1.
 
         Args:
-            done: so many of its batches are left out, as they were trained on before an interruption.
+            epoch: its number.
+            done: batches to skip, because they were trained on before an interruption.
 
         Raises:
-            DataError: if a batch has fewer samples than there are processes.
+            DataError: a batch has fewer samples than there are processes.
         """
         rng = np.random.default_rng([self.seed, epoch])
         clips, frames = draw_segments(self.table.lengths, self.num_frames, rng, self.samples_per_clip)
@@ -282,7 +273,7 @@ class TrainingBatches:
         size = min(self.batch_size, stop)  # of every batch
         first, last = self.rank * size // self.world_size, (self.rank + 1) * size // self.world_size
         if size < self.world_size:
-            raise DataError(f"batches of {size} samples for {self.world_size} processes; start fewer processes")
+            raise DataError(f"batches have {size} samples for {self.world_size} processes; start fewer processes")
         self.plan.keys = [ids[start + first : start + last] for start in starts]
         self.clips = [clips[start + first : start + last] for start in starts]
         self.shares = [(last - first) * self.world_size / size] * len(starts)
@@ -304,11 +295,11 @@ class TrainingBatches:
 class EvaluationBatches:
     """All frames of all clips, in order, packed into batches of `batch_frames` across clip borders.
 
-    Of several processes each takes every `world_size`-th of the same batches, the batches of one, so that the
-    backbone sees the same whatever their number. Batch r of every process together are round r.
+    With several processes, each takes every `world_size`-th batch; their number does not change the batches.
+    The r-th batches of all processes are round r.
 
     Attributes:
-        rounds: per round, the frames of every process's batch; 0 where batches have run out.
+        rounds: per round, the number of frames in the batch of each process, 0 if it has no batch left.
     """
 
     def __init__(
@@ -342,16 +333,15 @@ class EvaluationBatches:
 
 def _checked(frames: Tensor | DataError) -> Tensor:
     if isinstance(frames, DataError):
-        # A copy: raising the local itself makes a cycle of error and frame, which keeps the workers alive.
+        # A copy: raising the local variable makes a reference cycle that keeps the workers alive.
         raise DataError.joined([frames])
     return frames
 
 
-def leave_stopping_to_the_parent(worker: int) -> None:
-    """A DataLoader's `worker_init_fn`: signals that ask a whole group of processes to stop are the parent's affair.
+def ignore_signals(worker: int) -> None:
+    """A `worker_init_fn` of `DataLoader`: leaves signals that stop all processes to the parent.
 
-    It finishes its step, for which it needs its workers, and they end with it; one that ended by itself would be
-    an error in the middle of a step.
+    The parent finishes its step first, which needs its workers. They end with the parent.
     """
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):

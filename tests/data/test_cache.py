@@ -102,7 +102,7 @@ def test_frame_that_changed_makes_the_cache_stale_and_it_is_replaced(clips, deco
     Image.new("RGB", (16, 16), (200, 10, 10)).save(path)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     pixels, said = build(clips, tmp_path / "cache")
-    assert "frames changed since" in said[0]
+    assert "because frames changed" in said[0]
     assert not torch.equal(pixels[8], decoded[8])
     assert torch.equal(pixels, FileStore(clips, SIZE).read(np.arange(52)))
     assert len(list((tmp_path / "cache").glob("*.frames"))) == 1
@@ -145,7 +145,7 @@ def test_damaged_file_is_noticed_and_built_anew(clips, decoded, tmp_path, damage
     cache.path.write_bytes(content)
     assert cache.fault() is not None
     pixels, said = build(clips, tmp_path / "cache")
-    assert torch.equal(pixels, decoded) and "built anew" in said[0]
+    assert torch.equal(pixels, decoded) and "built again" in said[0]
     assert cache.fault() is None and build(clips, tmp_path / "cache")[1] == []
 
 
@@ -157,7 +157,7 @@ def test_damaged_frame_is_decoded_anew_and_put_right(clips, decoded, tmp_path, c
         file.write(b"\x00\xff\x00\xff")
     pixels, said = build(clips, tmp_path / "cache")
     assert torch.equal(pixels, decoded) and said == []
-    assert "frame 7 was damaged; decoded anew, put right" in caplog.text
+    assert "frame 7 was damaged; decoded again, repaired" in caplog.text
     caplog.clear()
     assert torch.equal(build(clips, tmp_path / "cache")[0], decoded) and caplog.text == ""
 

@@ -57,18 +57,19 @@ def test_what_cannot_be_split_is_named(tmp_path: Path, capsys: pytest.CaptureFix
 
     output = ("--output", tmp_path / "clips.csv")
     few = tree(tmp_path / "few", "a")
-    assert "Happy has 1, Sad has 1; two classes of two clips each" in refused(few, *output)
-    assert "one class alone, Happy" in refused(tree(tmp_path / "one", classes=("Happy",)), *output)
+    assert "Happy has 1, Sad has 1; a training needs at least two classes with two clips each" in refused(few, *output)
+    assert "only one class, Happy" in refused(tree(tmp_path / "one", classes=("Happy",)), *output)
     faces = tree(tmp_path / "faces")
     assert "cannot be written" in refused(faces, "--output", faces / "Sad" / "a_Sad" / "001.jpg" / "clips.csv")
     assert "not a regular expression" in refused(faces, *output, "--person-pattern", "(")
-    assert "--seed -1" in refused(faces, *output, "--seed", -1)
     assert not (tmp_path / "clips.csv").exists()
-    with pytest.raises(SystemExit):
-        main([str(faces), *map(str, output), "--share", "1"])
+    for wrong in (("--share", "1"), ("--share", "0"), ("--seed", "-1")):
+        with pytest.raises(SystemExit, match="2"):
+            main([str(faces), *map(str, output), *wrong])
+        assert wrong[0] in capsys.readouterr().err
 
     for number in range(3):  # one person shows all of a class
         stub_clip(tmp_path / "lost" / "Sad" / f"z_{number}")
         stub_clip(tmp_path / "lost" / "Happy" / f"y_{number}")
-    with pytest.raises(DataError, match=r"all clips of (Sad|Happy) are of persons held out"):
+    with pytest.raises(DataError, match=r"all clips of (Sad|Happy) show persons held out"):
         split_clips(name_persons(read_folders(tmp_path / "lost"), PATTERN))

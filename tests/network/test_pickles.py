@@ -136,5 +136,5 @@ def test_frame_cache_is_bytes_and_json_only(evil, sample, tmp_path):
     size = cache.path.stat().st_size
     cache.path.write_bytes(data.ljust(size, b"\0")[:size])  # in a cache's place, and of its length
     again = CacheFile(clips, 16, tmp_path).open(0, said.append).read(np.arange(3))
-    assert torch.equal(pixels, again) and "built anew, since its header is damaged" in said[-1]
+    assert torch.equal(pixels, again) and "built again, because its header is damaged" in said[-1]
     assert not planted.exists()

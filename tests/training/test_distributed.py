@@ -61,7 +61,7 @@ def test_training_shares_make_up_the_batches_of_one_process(world_size):
 
 
 def test_fewer_samples_than_processes_are_refused():
-    with pytest.raises(DataError, match="batches of 2 samples for 3 processes"):
+    with pytest.raises(DataError, match="batches have 2 samples for 3 processes"):
         TrainingBatches(*table_and_store([5]), num_frames=3, batch_size=2, seed=0, rank=1, world_size=3)
 
 

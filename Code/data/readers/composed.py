@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,7 @@ class Composed(Reader):
             return compose_training(root, spec, flags.get("train_clips", TRAIN_CLIPS), request.seed)
         usage = TEST if request.eval_split == "test" else VAL
         count = flags.get("val_clips", VAL_CLIPS)
-        return compose_evaluated(root, COMPOSED_ROOT, spec, count, usage, progress=sys.stderr.isatty())
+        return compose_evaluated(root, COMPOSED_ROOT, spec, count, usage, progress=True)
 
     def intensities(self, clips: ClipSet) -> Intensities | None:
         return read_intensities(clips)

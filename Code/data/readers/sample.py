@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +40,7 @@ class Sample(Reader):
 
     def prepare(self, request: Request) -> None:
         if _is_ours(request):
-            draw_sample(SAMPLE_ROOT, workers=available_cores(), progress=sys.stderr.isatty())
+            draw_sample(SAMPLE_ROOT, workers=available_cores(), progress=True)
 
     def is_missing(self, request: Request) -> bool:
         return not _is_ours(request) and super().is_missing(request)

@@ -1,17 +1,17 @@
-"""The generated sample: a small dataset in AFEW layout, drawn from a seed, with every frame's true intensity.
+"""The generated sample: a small dataset in AFEW's layout, drawn from a seed, with the true intensity of every frame.
 
-Each clip is one synthetic person whose face rises from neutral to the apex of an expression and falls again,
-disturbed by distractor frames. What no recorded dataset has is known here: how much of the clip's expression
-each frame shows.
+Each clip shows one synthetic person, whose face goes from neutral to the apex of an expression and back, with
+distractor frames in between. Unlike in recorded datasets, it is known how much of the clip's expression each frame
+shows.
 
     python -m Code.data.sample --output Data/Sample --seed 0
     python -m Code.data.sample --contact-sheet docs/sample.png
 
-The same seed gives the same sample everywhere: random numbers come from
-`numpy.random.default_rng([seed, split, clip])`, so no clip depends on another or on the order of drawing, and
-pixels from arithmetic that IEEE 754 fixes to the last bit (see `drawing.canvas`). What Pillow does (moving,
-blur, JPEG) is the same on all x86-64 machines; where a compiler fuses multiplications with additions (some
-arm64 builds), single pixels may be a grey level off.
+The same seed gives the same sample on every machine. Random numbers come from
+`numpy.random.default_rng([seed, split, clip])`, so that no clip depends on another or on the order of drawing. Pixels
+come from arithmetic that IEEE 754 defines to the last bit (see `drawing.canvas`). Pillow's steps (moving, blur, JPEG)
+are identical on all x86-64 machines; on some arm64 builds, whose compilers fuse multiplications and additions, single
+pixels may differ by one gray level.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ import argparse
 import csv
 import json
 import multiprocessing
-import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from tqdm import tqdm
-
-from Code.common.conventions import AFEW_LABELS
+from Code.common.commandline import positive, run_script, whole_number
+from Code.common.commandline import seed as any_seed
+from Code.common.conventions import AFEW_LABELS, MAX_IMAGE_SIZE
+from Code.common.files import writing
+from Code.common.machine import available_cores
+from Code.common.progress import Progress
 from Code.data.clips import DataError
 from Code.data.sample.clip import SampleSpec, draw_clip
 
-VERSION = 1  # to be raised by whoever changes a pixel: samples of other versions are drawn anew
+VERSION = 1  # increase when any pixel changes; samples of other versions are drawn again
 SPLITS = ("Train", "Val")
 LISTS = ("list_train.txt", "list_eval.txt")
 MARKER = "README.txt"
@@ -52,34 +53,34 @@ def draw_sample(
     progress: bool = False,
     spec: SampleSpec | None = None,
 ) -> Path:
-    """Draw the sample into `root`, unless the same one (version, seed and spec) is there already.
+    """Draws the sample into `root`, unless the same sample (version, seed and spec) is there already.
 
     Args:
-        root: folder to make. A sample of another seed or version, or a half-drawn one, is replaced.
-        seed: what all random numbers start from, 0 or above.
-        workers: processes that draw; the result does not depend on their number.
-        progress: show a progress bar on stderr.
+        root: folder to make. A sample of another seed or version, or an incomplete one, is replaced.
+        seed: of all random numbers, 0 or above.
+        workers: processes that draw. The result does not depend on their number.
+        progress: show the progress.
         spec: size and difficulty; default `SampleSpec()`.
 
     Returns:
-        `root`, which then holds Train/, Val/, list_train.txt, list_eval.txt, intensity.csv and sample.json.
+        `root`, which then contains Train/, Val/, list_train.txt, list_eval.txt, intensity.csv and sample.json.
 
     Raises:
-        DataError: `root` holds something that is not a generated sample.
+        DataError: `root` contains something that is not a generated sample.
     """
     root, spec = Path(root), spec or SampleSpec()
-    # Through JSON and back, so that it compares equal with what is read from a file.
+    # Converted to JSON and back, so that it is comparable with the content of a file.
     stamp = json.loads(json.dumps({"version": VERSION, "seed": seed, "spec": asdict(spec)}))
     if _is_complete(root, stamp):
         return root
     if root.exists() and not (root / MARKER).is_file() and (not root.is_dir() or any(root.iterdir())):
-        # Perhaps somebody's own data in the same layout: not ours to delete.
-        raise DataError(f"{root}: not empty and not a generated sample; name another folder or remove it yourself")
+        # Perhaps the user's own data in the same layout, which must not be deleted.
+        raise DataError(f"{root}: not empty and not a generated sample; choose another folder, or delete it yourself")
     root.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
         _draw_into(draft, seed, workers, progress, spec, stamp)
-        if not _is_complete(root, stamp):  # another process may have been faster
+        if not _is_complete(root, stamp):  # another process may have finished first
             if root.exists():
                 shutil.rmtree(root)
             draft.rename(root)
@@ -89,13 +90,13 @@ def draw_sample(
 
 
 def read_intensity(path: str | Path) -> dict[tuple[str, str], tuple[float, str]]:
-    """Read an intensity.csv.
+    """Reads an intensity.csv.
 
     Returns:
-        (clip as `Class/clip`, frame's file name) -> (intensity in [0, 1], kind of distractor or "").
+        (clip as `Class/clip`, file name of the frame) -> (intensity in [0, 1], kind of distractor or "").
 
     Raises:
-        DataError: the file is missing, or a line is malformed; names the file and the line.
+        DataError: the file is missing, or a line is malformed.
     """
     truth: dict[tuple[str, str], tuple[float, str]] = {}
     try:
@@ -111,17 +112,17 @@ def read_intensity(path: str | Path) -> dict[tuple[str, str], tuple[float, str]]
         raise DataError(f"{path}: {error.strerror}", advice=[advice]) from error
     except (KeyError, TypeError, ValueError) as error:
         wanted = "split,clip,frame,intensity,distractor with an intensity from 0 to 1"
-        raise DataError(f"{path}, line {reader.line_num}: not {wanted}") from error
+        raise DataError(f"{path}, line {reader.line_num}: expected {wanted}") from error
     return truth
 
 
 def clip_name(split: int, clip: int) -> str:
-    """Class and folder of a clip, `Fear/100003` for clip 3 of split 1: unique over both splits."""
+    """Class and folder of a clip, `Fear/100003` for clip 3 of split 1; unique in both splits."""
     return f"{AFEW_LABELS[clip % len(AFEW_LABELS)]}/{split}{clip:05d}"
 
 
 def _is_complete(root: Path, stamp: dict[str, object]) -> bool:
-    """Whether `root` holds the whole sample that `stamp` describes."""
+    """Whether `root` contains the complete sample that `stamp` describes."""
     try:
         found = json.loads((root / "sample.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -136,16 +137,16 @@ def _draw_into(
     folder: Path, seed: int, workers: int, progress: bool, spec: SampleSpec, stamp: dict[str, object]
 ) -> None:
     folder.chmod(0o755)  # mkdtemp makes it private
-    (folder / MARKER).write_text("Drawn by `python -m Code.data.sample`: synthetic faces, nobody's. Safe to delete.\n")
+    (folder / MARKER).write_text("Synthetic faces, drawn by `python -m Code.data.sample`. Safe to delete.\n")
     totals = (spec.num_train_clips, spec.num_val_clips)
     tasks: list[Task] = [
         (str(folder), seed, split, clip, spec) for split, total in enumerate(totals) for clip in range(total)
     ]
     rows: list[Row] = []
-    with tqdm(total=len(tasks), desc="Drawing the sample", unit="clip", disable=not progress) as bar:
+    with Progress("drawing the sample", len(tasks), unit="clips", show=progress) as bar:
         for clip_rows in _drawn(tasks, workers):
             rows += clip_rows
-            bar.update()
+            bar()
     for split, name in enumerate(LISTS):
         names = [clip_name(split, clip) for clip in range(totals[split])]
         (folder / name).write_text("".join(f"{clip} {clip.split('/')[0]}\n" for clip in names))
@@ -161,13 +162,13 @@ def _drawn(tasks: list[Task], workers: int) -> Iterator[list[Row]]:
     if workers <= 1:
         yield from map(_write_clip, tasks)
         return
-    # spawn: a process that is forked while other threads run (torch's, say) may hang.
+    # spawn: a process that is forked while other threads run (torch's, for example) may hang.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         yield from pool.map(_write_clip, tasks, chunksize=4)
 
 
 def _write_clip(task: Task) -> list[Row]:
-    """Draw one clip into its folder; returns its lines of intensity.csv."""
+    """Draws one clip into its folder; returns its lines of intensity.csv."""
     root, seed, split, clip, spec = task
     name = clip_name(split, clip)
     folder = Path(root) / SPLITS[split] / name
@@ -180,45 +181,37 @@ def _write_clip(task: Task) -> list[Row]:
     return rows
 
 
-def _whole_number(lowest: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or int(text) < lowest:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {lowest} or more")
-        return int(text)
-
-    return parse
-
-
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status: 0 done, 2 wrong input."""
-    spec, cores = SampleSpec(), os.cpu_count() or 1
+    spec = SampleSpec()
     parser = argparse.ArgumentParser(prog="python -m Code.data.sample", description="Draw the generated sample.")
-    count = _whole_number(1)
     shown = "(default: %(default)s)"
 
-    def number(flag: str, default: int, help: str, kind: Callable[[str], int] = count) -> None:
+    def number(flag: str, default: int, help: str, kind: Callable[[str], int] = positive) -> None:
         parser.add_argument(flag, type=kind, metavar="N", default=default, help=f"{help} {shown}")
 
     parser.add_argument("--output", type=Path, default=Path("Data/Sample"), help=f"folder to make {shown}")
-    number("--seed", 0, "another seed, other people", _whole_number(0))
+    number("--seed", 0, "of the random numbers; another seed draws other people", any_seed)
     number("--train-clips", spec.num_train_clips, "training clips")
     number("--val-clips", spec.num_val_clips, "validation clips")
-    number("--size", spec.size, "width and height of a frame in pixels", _whole_number(32))
-    number("--workers", cores, "processes that draw")
+    number("--size", spec.size, "width and height of a frame in pixels", whole_number(32, MAX_IMAGE_SIZE))
+    number("--workers", available_cores(), "processes that draw")
     parser.add_argument(
-        "--contact-sheet", type=Path, metavar="PNG", help="draw only an overview of the sample into this file"
+        "--contact-sheet", type=Path, metavar="PNG", help="only draw an overview of the sample into this file"
     )
     args = parser.parse_args(argv)
     spec = SampleSpec(num_train_clips=args.train_clips, num_val_clips=args.val_clips, size=args.size)
-    try:
+
+    def draw() -> int:
         if args.contact_sheet:
             from Code.data.sample.sheet import draw_sheet
 
-            print(draw_sheet(args.contact_sheet, seed=args.seed))
+            with writing(args.contact_sheet):
+                print(draw_sheet(args.contact_sheet, seed=args.seed))
             return 0
-        root = draw_sample(args.output, seed=args.seed, workers=args.workers, progress=sys.stderr.isatty(), spec=spec)
-    except (DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{root}: {spec.num_train_clips} training and {spec.num_val_clips} validation clips, seed {args.seed}")
-    return 0
+        with writing(args.output):
+            root = draw_sample(args.output, seed=args.seed, workers=args.workers, progress=True, spec=spec)
+        print(f"{root}: {spec.num_train_clips} training and {spec.num_val_clips} validation clips, seed {args.seed}")
+        return 0
+
+    return run_script(draw)

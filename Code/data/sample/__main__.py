@@ -2,8 +2,7 @@
 
 import sys
 
-from Code.common.commandline import run_script
 from Code.data.sample import main
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(main())
