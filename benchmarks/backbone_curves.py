@@ -42,7 +42,7 @@ def main() -> int:
         "from the FER+ backbone": log_of("backbone", [*size, *args.extra], output),
         "from random weights": log_of("random", [*size, "--pretrained", "none", *args.extra], output),
     }
-    compare_curves(runs, "val_war").savefig(args.figure, dpi=110)
+    compare_curves(runs, "val_war").savefig(args.figure, dpi=165)
     print(f"wrote {args.figure}")
     return 0
 

@@ -1,4 +1,4 @@
-"""A trained network as an ONNX file, which runs without torch: in other languages, in browsers, on phones.
+"""Exports a trained network to ONNX, to run it without torch: in other languages, in browsers, on phones.
 
     python -m Code.results.export --checkpoint model/RUN/best.pth --output fan.onnx
     python -m Code.results.export --checkpoint model/RUN --part features --output features.onnx
@@ -8,13 +8,15 @@
     features  images [N, 3, S, S]                   -> features [N, 512]
     head      features [B, K, 512], lengths [B]     -> logits [B, C], weights [B, K]
 
-B, K and N are free; S is the image size. Images are float32 in [0, 1], lengths int64 from 1 to K: the frames of
-each clip; what lies behind them has no influence. `all` computes padding too: for clips of very different lengths
-`features` and `head` are cheaper, and features can be kept. What a program must know is in the file's metadata_props:
-labels, image_size, color_mode, mean, std, at_type, ... (docs/onnx_example.py reads them).
+B, K and N are dynamic; S is the image size. Images are float32 in [0, 1]. Lengths are int64, the number of frames of
+each clip, from 1 to K; frames beyond them are padding, which has no influence. `all` runs the backbone on padding, too.
+For clips of very different lengths, `features` and `head` are faster, and features can be stored. The metadata_props
+of the file say what a program needs: labels, image_size, color_mode, mean, std, at_type, ... (see
+docs/onnx_example.py).
 
-Before it is kept, the file is compared with torch on ragged clips. Needs `pip install -r requirements-onnx.txt`.
-exit status: 0 written, 2 wrong input, or the file's answers differ from torch's (it is then removed)
+The new file is compared with torch on clips of different lengths. If it differs, it is not kept.
+Needs `pip install -r requirements-onnx.txt`.
+exit status: 0 written; 2 wrong input, or the outputs differ from torch's
 """
 
 from __future__ import annotations
@@ -36,35 +38,39 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from Code.common.commandline import run_script
+from Code.common.commandline import run_script, whole_number
 from Code.common.conventions import MAX_IMAGE_SIZE
 from Code.common.errors import ProjectError
-from Code.network.checkpoints import CheckpointError
 from Code.network.fan import FAN
 from Code.network.graphs import FeaturesGraph, HeadGraph, WholeGraph
-from Code.network.pretrained import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
+from Code.network.pretrained import (
+    default_checkpoint,
+    find_checkpoint,
+    knows_fer2013,
+    load_fan,
+)
+from Code.results.run_files import HEADS
 
 OPSET = 18  # what torch's exporter writes without conversion
 TOLERANCE = 1e-4
-ATTENTION = {0: "self-attention", 1: "relation-attention", 2: "score fusion"}
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-# Clips, and frames of the longest, of what the file is compared on; each batch also has a clip of one frame.
+# Batches that the file is compared on: clips, and frames of the longest one. Each batch has a clip of one frame.
 CHECKED = ((1, 1), (2, 1), (1, 4), (5, 3), (3, 6))
 
 
 class ExportError(ProjectError, RuntimeError):
-    """A file that cannot be made, written, or trusted; one line for people."""
+    """The file cannot be written, or its outputs differ from torch's."""
 
 
 def export(fan: FAN, info: dict[str, Any], output: Path, part: str = "all", *, image_size: int | None = None) -> float:
-    """Writes a network, or a part of it, as an ONNX file and compares it with torch before the file is kept.
+    """Writes a network, or a part of it, as an ONNX file, and compares it with torch.
 
     Args:
         fan: in evaluation mode, on the CPU.
-        info: what `load_fan` says of it.
-        output: the file; what was there stays until the new one has proved right.
-        part: "all", "features" or "head", as described above.
-        image_size: S in pixels; None: what the checkpoint says.
+        info: returned by `load_fan` with it.
+        output: the file. An existing file is replaced only after the comparison.
+        part: "all", "features" or "head", see above.
+        image_size: S in pixels (default: that of the checkpoint).
 
     Returns:
         The largest difference from torch's outputs.
@@ -85,7 +91,7 @@ def export(fan: FAN, info: dict[str, Any], output: Path, part: str = "all", *, i
             difference = largest_difference(fan, temporary, part, size)
             if not difference <= TOLERANCE:  # NaN too
                 raise ExportError(
-                    f"{output}: not written, its answers differ from torch's by {difference:.1e}, "
+                    f"{output}: was not written, since its outputs differ from torch's by {difference:.1e}, "
                     f"more than {TOLERANCE:.0e}; try other versions of torch and onnxruntime"
                 )
             _write(model, temporary, about(fan, info, part, size, difference))
@@ -100,7 +106,7 @@ def export(fan: FAN, info: dict[str, Any], output: Path, part: str = "all", *, i
 def _traced(fan: FAN, part: str, size: int) -> Any:
     """The graph, as an onnx.ModelProto.
 
-    An example is traced, with every free size at 2 or more: torch takes a 1 for a constant.
+    Traces an example in which each dynamic size is at least 2, since torch takes 1 for a constant.
     """
     clips, frames = torch.export.Dim("clips"), torch.export.Dim("frames")
     lengths = torch.tensor([3, 2])
@@ -128,7 +134,7 @@ def _traced(fan: FAN, part: str, size: int) -> Any:
         )
     assert program is not None
     proto = program.model_proto
-    # What the exporter notes beside every node and value: lines of its own source, and paths of this machine.
+    # The exporter adds its source lines and paths of this machine to each node and value.
     for entry in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):
         del entry.metadata_props[:]
     del proto.graph.metadata_props[:], proto.functions[:]
@@ -145,19 +151,19 @@ def _write(model: Any, path: Path, metadata: dict[str, str]) -> None:
 
 
 def about(fan: FAN, info: dict[str, Any], part: str, size: int, difference: float) -> dict[str, str]:
-    """What the file says of itself, in its metadata_props; lists and numbers as JSON."""
+    """The metadata_props of the file. Lists and numbers are JSON."""
     source = Path(info["path"])
     return {
         "format": "emotion-fan-onnx/1",
         "part": part,
         "labels": json.dumps(list(info["labels"])),
         "image_size": str(size),
-        "color_mode": "L" if knows_fer2013(info) else "RGB",  # Pillow's names; grey goes into all three channels
+        "color_mode": "L" if knows_fer2013(info) else "RGB",  # Pillow's names; gray is repeated in all three channels
         "input_range": "[0, 1]",
         "mean": "[0.0, 0.0, 0.0]",
         "std": "[1.0, 1.0, 1.0]",
         "at_type": str(fan.at_type),
-        "attention": ATTENTION[fan.at_type],
+        "attention": HEADS[fan.at_type],
         "opset": str(OPSET),
         "checkpoint": str(source.name if source.parent.name in ("", "pretrain_model") else "/".join(source.parts[-2:])),
         "checkpoint_kind": info["kind"],
@@ -170,7 +176,7 @@ def about(fan: FAN, info: dict[str, Any], part: str, size: int, difference: floa
 
 @torch.inference_mode()
 def largest_difference(fan: FAN, path: Path, part: str, size: int) -> float:
-    """How far onnxruntime's outputs are from those of `fan` itself, on random ragged clips; NaN if one is NaN."""
+    """The largest difference of onnxruntime's outputs from those of `fan`, on random clips; NaN if one is NaN."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -199,7 +205,7 @@ def largest_difference(fan: FAN, path: Path, part: str, size: int) -> float:
 
 
 def _pictures(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Random images [count, 3, size, size] in [0, 1]: coarse blots with fine noise, some darker than others."""
+    """Random images [count, 3, size, size] in [0, 1]: coarse spots with fine noise, of different brightness."""
     coarse = torch.rand(count, 3, 6, 6, generator=generator)
     blots = nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
     light = torch.rand(count, 1, 1, 1, generator=generator)
@@ -208,7 +214,7 @@ def _pictures(count: int, size: int, generator: torch.Generator) -> Tensor:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the exporter's remarks, on its own insides, from the terminal."""
+    """Silences the exporter's warnings about its internals."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -227,14 +233,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--checkpoint",
         metavar="PATH",
-        help="a run (folder or file), a published FAN or a FER+ classifier (default: as Predict_Video.py)",
+        help="a run (folder or file), a published FAN or a FER+ classifier (default: that of Predict_Video.py)",
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="its name ends in .onnx")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write, .onnx")
     parser.add_argument("--part", choices=("all", "features", "head"), default="all", help="(default: all)")
     parser.add_argument(
-        "--at_type", type=int, choices=sorted(ATTENTION), help="which head of a published FAN, which has them all"
+        "--at_type", type=int, choices=sorted(HEADS), help="which head of a published FAN, which has all of them"
     )
-    parser.add_argument("--image-size", type=int, metavar="S", help="pixels (default: what the checkpoint says)")
+    parser.add_argument(
+        "--image-size",
+        type=whole_number(32, MAX_IMAGE_SIZE, "of pixels"),
+        metavar="S",
+        help="input side (default: that of the checkpoint)",
+    )
     return parser
 
 
@@ -244,28 +255,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.output.suffix != ".onnx":
         parser.error(f"--output {args.output}: name a file that ends in .onnx")
-    if args.image_size is not None and not 32 <= args.image_size <= MAX_IMAGE_SIZE:
-        parser.error(f"--image-size {args.image_size}: is not from 32 to {MAX_IMAGE_SIZE} pixels")
-    try:
-        path = default_checkpoint() if args.checkpoint is None else find_checkpoint(args.checkpoint)
-        fan, info = load_fan(path, at_type=args.at_type)
-        size = args.image_size or info["image_size"]
-        print(
-            f"{path}: {info['kind']}, {ATTENTION[fan.at_type]}, {len(info['labels'])} classes, {size} x {size} pixels",
-            flush=True,
-        )
-        start = time.monotonic()
-        difference = export(fan, info, args.output, args.part, image_size=size)
-    except (CheckpointError, ExportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    path = default_checkpoint() if args.checkpoint is None else find_checkpoint(args.checkpoint)
+    fan, info = load_fan(path, at_type=args.at_type)
+    size = args.image_size or info["image_size"]
+    print(
+        f"{path}: {info['kind']}, {HEADS[fan.at_type]}, {len(info['labels'])} classes, {size} x {size} pixels",
+        flush=True,
+    )
+    start = time.monotonic()
+    difference = export(fan, info, args.output, args.part, image_size=size)
     megabytes = args.output.stat().st_size / 1e6
     print(
         f"{args.output}: {args.part}, opset {OPSET}, {megabytes:.1f} MB, {time.monotonic() - start:.1f} s; largest "
-        f"difference from torch on {len(CHECKED)} ragged batches {difference:.1e} (tolerance {TOLERANCE:.0e})"
+        f"difference from torch in {len(CHECKED)} batches {difference:.1e} (tolerance {TOLERANCE:.0e})"
     )
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_script(main))
+    sys.exit(run_script(main))

@@ -1,10 +1,8 @@
-"""What all figures share: colours, text and the way to a file.
+"""All figures: a clip's frames with their attention, the confusion matrix, and curves over epochs.
 
-The picture that the method lives from: a clip's frames in a row, over each what the network made of it.
-
-Every function of `Code.results` that draws returns a `matplotlib.figure.Figure` of its own (no pyplot state): it
-needs no display and goes into a file, a page or TensorBoard. Names of clips, classes and runs are never read as
-mathtext: a `$` in the name of a folder is a dollar sign.
+Each function returns a new `matplotlib.figure.Figure`. None uses pyplot, so none needs a display, and a figure can
+go into a file, a page or TensorBoard. Names of clips, classes and runs are never parsed as mathtext: a `$` in a
+folder's name stays a dollar sign.
 """
 
 from __future__ import annotations
@@ -17,20 +15,23 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
+from Code.common.wording import counted
 from Code.results.fonts import fonts_for
 
-# Two hues of Okabe and Ito's palette: apart for every colour blindness, and dark and light in grey print.
-BLUE, ORANGE, INK, GREY, FAINT = "#0072B2", "#E69F00", "#1b1f24", "#8b949e", "#d8dee4"
-SOFT = "#57606a"  # for small text, where GREY is too pale
-CYCLE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#D55E00", INK)
+# From Okabe and Ito's palette, which people with any color blindness can tell apart, also in gray print.
+BLUE, ORANGE, INK, GREY, FAINT = "#0072b2", "#e69f00", "#1b1f24", "#8b949e", "#d8dee4"
+SOFT = "#57606a"  # for small text, for which GREY is too pale
+CYCLE = (BLUE, ORANGE, "#009e73", "#cc79a7", "#56b4e9", "#d55e00", INK)
 DASHES = ("-", "--", "-.", ":")
+LogLine = Mapping[str, Any]  # of log.jsonl
+Style = tuple[str, str]  # color and dash of a line
 
 
 def figure_bytes(figure: Figure, kind: str = "svg", *, dpi: int = 150) -> bytes:
-    """A figure as the bytes of an `svg`, `png` or `pdf` file; the same figure gives the same bytes."""
+    """A figure as an `svg`, `png` or `pdf` file. Equal figures give equal bytes."""
     buffer = io.BytesIO()
     stamp = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
     with matplotlib.rc_context({"svg.hashsalt": "emotion-fan"}), fonts_for(figure):
@@ -38,31 +39,24 @@ def figure_bytes(figure: Figure, kind: str = "svg", *, dpi: int = 150) -> bytes:
     return buffer.getvalue()
 
 
-def dress(axes: Axes, title: str) -> None:
-    axes.set_title(title, fontsize=10, loc="left", color=INK)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(color=FAINT, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
-
-
-def shorten(text: str, room: int) -> str:
-    return text if len(text) <= room else f"{text[: room // 2 - 2]}...{text[-(room - room // 2 - 1) :]}"
+def shorten(text: str, width: int) -> str:
+    """The text, or its start and end if it has more than `width` characters."""
+    return text if len(text) <= width else f"{text[: width // 2 - 2]}...{text[-(width - width // 2 - 1) :]}"
 
 
 def choose_frames(weights: ArrayLike, max_frames: int = 12) -> list[int]:
-    """Frames that stand for a clip in a picture: evenly chosen ones, the highest and the lowest weighted.
+    """Frames that represent a clip: evenly spaced ones, and those with the highest and the lowest weight.
 
     Args:
         weights: [T], any scale.
-        max_frames: how many there may be, at least 2.
+        max_frames: how many to choose at most; 2 or more.
 
     Returns:
-        Ascending indices, at most `max_frames`; all of them where the clip is no longer than that.
+        Ascending indices, at most `max_frames`; all frames of a shorter clip.
     """
     values = np.asarray(weights, dtype=np.float64)
     if max_frames < 2:
-        raise ValueError(f"max_frames is {max_frames}; the highest and the lowest weighted frame need 2")
+        raise ValueError(f"max_frames is {max_frames}; it must be at least 2, for the highest and the lowest weight")
     extremes = {int(values.argmax()), int(values.argmin())}
     for evenly in range(min(max_frames, len(values)), 0, -1):
         chosen = extremes | {round(float(i)) for i in np.linspace(0, len(values) - 1, evenly)}
@@ -86,10 +80,10 @@ def attention_figure(
     shown: Sequence[int] | None = None,
     times: ArrayLike | None = None,
 ) -> Figure:
-    """The frames of one clip in a row and over each what the network made of it.
+    """The frames of one clip in a row, with bars for their attention above.
 
-    The blue bar is the self-attention alpha as it is, the orange bar the final weight as a share of the
-    clip's highest one: final weights sum to 1 over a clip, their height alone would only tell how long it is.
+    Blue bars are the self-attention alpha. Orange bars are the final weight relative to the clip's highest weight:
+    final weights sum to 1 over a clip, so that their absolute size depends on its length.
 
     Args:
         frames: uint8 [T, H, W, 3], RGB.
@@ -97,17 +91,16 @@ def attention_figure(
         weights: [T], not negative.
         title: the clip's name.
         label, prediction: class names, or indices into `labels`.
-        probabilities: [C], drawn beside the frames; needs `labels`.
+        probabilities: [C], drawn beside the frames; requires `labels`.
         labels: C class names.
-        intensity: [T] in [0, 1], the true intensity of the expression, drawn as a third line.
-        max_frames: longer clips show this many frames, see `choose_frames`.
-        shown: which frames of the clip `frames` holds, ascending, for callers that do not have all of a long
-            clip in memory: then `frames` is [len(shown), H, W, 3], all of them are drawn, and everything else
-            still covers all T frames.
+        intensity: [T] in [0, 1], the true intensity of the expression, drawn as a line.
+        max_frames: how many frames of a longer clip are drawn, see `choose_frames`.
+        shown: indices of the frames to draw, ascending, for callers that have not loaded the whole clip. `frames` is
+            then [len(shown), H, W, 3]; the other arguments still cover all T frames.
         times: [T], seconds of a video's frames, written below them instead of their numbers.
 
     Raises:
-        ValueError: sizes that do not belong together.
+        ValueError: sizes do not match.
     """
     pictures = np.asarray(frames)
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3 or not len(pictures):
@@ -116,17 +109,17 @@ def attention_figure(
     count, height, width, _ = pictures.shape
     total = count if shown is None else int(np.size(alpha))
     if shown is not None and (len(shown) != count or min(shown) < 0 or max(shown) >= total):
-        raise ValueError(f"shown names {len(shown)} of {total} frames, but there are {count} pictures")
+        raise ValueError(f"shown has {len(shown)} indices into {total} frames, but frames has {count} pictures")
     alphas, shares = _per_frame("alpha", alpha, total), _per_frame("weights", weights, total)
     chosen = choose_frames(shares, max_frames) if shown is None else list(shown)
     highest, lowest = int(shares.argmax()), int(shares.argmin())
     uneven = bool(shares[highest] - shares[lowest] > 1e-6 * shares[highest])
     shares = shares / shares.max() if shares.max() > 0 else shares
 
-    # Everything is placed in inches: only then do bars stand exactly above their frame at every clip length.
+    # Placed in inches, so that bars are exactly above their frame whatever the clip's length.
     columns, slot, left, bars_high, below = len(chosen), 0.92, 0.6 if times is None else 0.8, 1.15, 0.52
     if probabilities is not None and labels is None:
-        raise ValueError("probabilities need labels, the names of their classes")
+        raise ValueError("probabilities need labels, the class names")
     full = list(labels or ())
     names = [shorten(name, 18) for name in full]
     beside = 0.75 + 0.085 * max(map(len, names), default=0) + 1.2 if probabilities is not None else 0.15
@@ -141,7 +134,7 @@ def attention_figure(
     strip = place(left, below, columns * slot, strip_high)
     places = np.arange(columns)
     bars.bar(places - 0.19, alphas[chosen], 0.34, color=BLUE, label="self-attention alpha")
-    bars.bar(places + 0.19, shares[chosen], 0.34, color=ORANGE, label="final weight, share of the highest")
+    bars.bar(places + 0.19, shares[chosen], 0.34, color=ORANGE, label="final weight, relative to the highest")
     if intensity is not None:
         truth = _per_frame("intensity", intensity, total)[chosen]
         bars.plot(places, truth, "o--", color=INK, mfc="white", ms=4, lw=1, label="true intensity", clip_on=False)
@@ -173,9 +166,9 @@ def attention_figure(
     verdict = [f"true {true}"] if true is not None else []
     verdict += [f"predicted {said}"] if said is not None else []
     line = ", ".join(verdict) + (f"  ({'right' if true == said else 'wrong'})" if len(verdict) == 2 else "")
-    room = int((size[0] - 0.3) / 0.088) - len(line)
+    width_left = int((size[0] - 0.3) / 0.088) - len(line)
     top = 1 - 0.14 / size[1]
-    name = shorten(title, max(room, 16))
+    name = shorten(title, max(width_left, 16))
     figure.text(0.15 / size[0], top, name, size=10.5, va="top", color=INK, weight="bold", parse_math=False)
     figure.text(1 - 0.15 / size[0], top, line, size=10, va="top", ha="right", color=INK, parse_math=False)
     if probabilities is not None:
@@ -216,7 +209,6 @@ def _class_name(which: int | str | None, labels: Sequence[str] | None) -> str | 
     return labels[which] if labels is not None else f"class {which}"
 
 
-LogLine = Mapping[str, Any]
 LOG_TITLES = {
     "train_loss": "training loss",
     "val_loss": "validation loss",
@@ -230,10 +222,10 @@ LOG_TITLES = {
 
 
 def confusion_figure(confusion: ArrayLike, labels: Sequence[str]) -> Figure:
-    """A confusion matrix: counts, with the share of the true class below each and as the shade.
+    """A confusion matrix: counts, and below each its percentage of the true class, which is also the shade.
 
     Args:
-        confusion: int [C, C], a row per true class, a column per predicted one.
+        confusion: int [C, C], a row per true class and a column per predicted class.
         labels: C class names.
     """
     counts = np.asarray(confusion)
@@ -266,71 +258,101 @@ def confusion_figure(confusion: ArrayLike, labels: Sequence[str]) -> Figure:
     return figure
 
 
-def curves_figure(log_lines: Sequence[LogLine]) -> Figure:
-    """Loss, WAR, UAR and learning rate of one run over its epochs.
+PANELS = {
+    "loss": ("train_loss", "val_loss"),
+    "WAR (%)": ("train_war", "val_war"),
+    "UAR (%)": ("val_uar",),
+    "learning rate": ("lr",),
+}
+
+
+def run_curves(log: Sequence[LogLine]) -> dict[str, Figure]:
+    """The curves of one run, for each title of `PANELS` that the log has values for.
 
     Args:
-        log_lines: the lines of its `log.jsonl`; a value that a line lacks (or that is null) leaves a gap.
+        log: the lines of its `log.jsonl`. A missing value, or null, leaves a gap.
+
+    Returns:
+        Figures without a legend: training is dashed blue, validation solid orange.
     """
-    if not log_lines:
-        raise ValueError("no epochs to draw: the log has no line")
-    figure = Figure(figsize=(8.4, 5.2), facecolor="white", layout="constrained")
-    panels = figure.subplots(2, 2, sharex=True)
-    wanted = {
-        "loss": ("train_loss", "val_loss"),
-        "WAR (%)": ("train_war", "val_war"),
-        "UAR (%)": ("val_uar",),
-        "learning rate": ("lr",),
-    }
-    for axes, (title, keys) in zip(panels.flat, wanted.items(), strict=True):
+    figures = {}
+    for title, keys in PANELS.items():
+        figure, axes = _panel(title, log_scale=title == "learning rate")
         for key in keys:
-            style = (BLUE, "--", "training") if key.startswith("train_") else (ORANGE, "-", "validation")
-            _draw_series(axes, log_lines, key, *style)
-        if len(keys) > 1 and axes.lines:
-            axes.legend(fontsize=8, frameon=False)
-        dress(axes, title)
-    if panels[1, 1].lines:
-        panels[1, 1].set_yscale("log")
-    for axes in panels[1]:
-        axes.set_xlabel("epoch", fontsize=9)
-    return figure
+            _draw_series(axes, log, key, (BLUE, "--") if key.startswith("train_") else (ORANGE, "-"), key)
+        if axes.lines:
+            figures[title] = figure
+    return figures
 
 
-def compare_curves(runs: Mapping[str, Sequence[LogLine]], key: str, methods: Mapping[str, str] | None = None) -> Figure:
+def line_styles(methods: Mapping[str, str]) -> dict[str, Style]:
+    """A style for each run's line: a color for each method, and a dash for each run of a method.
+
+    Args:
+        methods: for each run's name the name of its method.
+    """
+    names = list(dict.fromkeys(methods.values()))
+    drawn = dict.fromkeys(names, 0)
+    styles = {}
+    for run, method in methods.items():
+        at = names.index(method)
+        dash = drawn[method] + at // len(CYCLE)  # the eighth method has the color of the first, but another dash
+        styles[run] = CYCLE[at % len(CYCLE)], DASHES[dash % len(DASHES)]
+        drawn[method] += 1
+    return styles
+
+
+def compare_curves(
+    runs: Mapping[str, Sequence[LogLine]], key: str, styles: Mapping[str, Style] | None = None, *, legend: bool = True
+) -> Figure:
     """One value of several runs over their epochs.
 
     Args:
         runs: for each run's name the lines of its `log.jsonl`.
         key: which value, for example `val_war`.
-        methods: for each run's name its method: runs of one have one colour, and a dash each.
+        styles: for each run's name the style of its line (default: a color each).
+        legend: name the lines below the plot.
 
     Raises:
-        ValueError: no run has that value.
+        ValueError: no run has this value.
     """
-    figure = Figure(figsize=(7.2, 4.2), facecolor="white", layout="constrained")
-    axes = figure.add_subplot()
-    drawn: dict[str, int] = {}  # per method, how many of its runs have been drawn
-    for at, (name, lines) in enumerate(runs.items()):
-        if methods is None:
-            colour, dash = at, at + at // len(CYCLE)
-        else:
-            dash = drawn.get(methods[name], 0)
-            drawn[methods[name]] = dash + 1
-            colour = list(drawn).index(methods[name])
-        _draw_series(axes, lines, key, CYCLE[colour % len(CYCLE)], DASHES[dash % len(DASHES)], name)
+    styles = styles or line_styles({name: name for name in runs})
+    figure, axes = _panel(LOG_TITLES.get(key, key), log_scale=key == "lr")
+    for name, log in runs.items():
+        _draw_series(axes, log, key, styles[name], name)
     if not axes.lines:
-        raise ValueError(f"none of {len(runs)} runs has a value for {key!r} in its log")
-    for text in axes.legend(fontsize=8, frameon=False).get_texts():
-        text.set_parse_math(False)
-    dress(axes, LOG_TITLES.get(key, key))
-    axes.set_xlabel("epoch", fontsize=9)
+        raise ValueError(f"no value for {key!r} in the logs of {counted(len(runs), 'run')}")
+    if legend:
+        columns = 2 if max(map(len, runs)) < 36 else 1
+        figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(axes.lines) // columns))
+        for text in figure.legend(loc="outside lower left", ncols=columns, fontsize=8, frameon=False).get_texts():
+            text.set_parse_math(False)
     return figure
 
 
-def _draw_series(axes: Axes, lines: Sequence[LogLine], key: str, hue: str, dash: str, name: str) -> None:
+def _panel(title: str, *, log_scale: bool = False) -> tuple[Figure, Axes]:
+    """An empty plot over epochs, of a size that stays readable on a phone."""
+    figure = Figure(figsize=(4.8, 2.7), facecolor="white", layout="constrained")
+    axes = figure.add_subplot(facecolor="white")
+    axes.set_title(title, fontsize=10, loc="left", color=INK)
+    axes.set_xlabel("epoch", fontsize=9, color=SOFT)
+    axes.grid(color=FAINT, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    if log_scale:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.tick_params(which="both", labelsize=8, color=GREY, labelcolor=SOFT)
+    return figure, axes
+
+
+def _draw_series(axes: Axes, lines: Sequence[LogLine], key: str, style: Style, name: str) -> None:
     scale = 100 if key.endswith(("_war", "_uar")) else 1
     values = [scale * line[key] if line.get(key) is not None else float("nan") for line in lines]
     if np.isfinite(values).any():
         epochs = [line["epoch"] for line in lines]
         marker = "o" if len(lines) < 25 else None
-        axes.plot(epochs, values, dash, color=hue, lw=1.7, label=name, marker=marker, ms=3)
+        axes.plot(epochs, values, linestyle=style[1], color=style[0], lw=1.7, label=name, marker=marker, ms=3)

@@ -6,6 +6,7 @@ python -m Code.results.method docs/method.svg
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Arc, Circle, FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 
 from Code.common.commandline import run_script
+from Code.common.files import atomic_file, writing
 from Code.results.figures import BLUE, FAINT, GREY, INK, ORANGE, figure_bytes
 
 
@@ -25,7 +27,7 @@ def method_figure() -> Figure:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, wide), ylim=(foot, high))
     axes.axis("off")
-    # A white card of its own: the picture then reads the same on a light and on a dark page.
+    # A white card, so that the picture reads the same on a light and on a dark page.
     card = "round,pad=0,rounding_size=0.14"
     sides = wide - 0.06, high - foot - 0.06
     axes.add_patch(FancyBboxPatch((0.03, foot + 0.03), *sides, boxstyle=card, fc="white", ec=FAINT))
@@ -48,7 +50,7 @@ def method_figure() -> Figure:
         axes.add_patch(Rectangle((x, y - 0.1), 0.52, 0.2, fc="#eceff2", lw=0))
         axes.add_patch(Rectangle((x, y - 0.1), 0.52 * value, 0.2, fc=hue, lw=0))
 
-    # The smile grows, and something hides the face in the last frame: the weights follow.
+    # The smile grows, and something hides the face in the last frame. The weights follow.
     purple, middle = "#8f4b8f", 2.72
     frames = (  # y, smile, alpha, beta, cells of f_i
         (3.78, 0.05, 0.25, 0.3, (0.9, 0.2, 0.3, 0.2)),
@@ -86,7 +88,7 @@ def method_figure() -> Figure:
         write(7.93, y + 0.06, name, 8.5, ha="left", va="bottom", weight="bold" if at == 0 else "normal")
         axes.add_patch(Rectangle((7.93, y - 0.06), 0.86 * value, 0.1, fc=INK if at == 0 else GREY, lw=0))
 
-    # Orange on white is too pale for letters.
+    # Orange letters would be too pale on white.
     brown = "#9a6700"
     for x, text, sign, hue in (
         (0.5, "frames", "", INK),
@@ -120,12 +122,12 @@ def method_figure() -> Figure:
 
 
 def _draw_face(axes: Axes, x: float, y: float, r: float, smile: float, *, hidden: bool) -> None:
-    """A face in a square frame of half side `r`; `smile` in [0, 1]; `hidden`: something is in front of it."""
+    """A face in a square frame with half side `r`. `smile` is in [0, 1]; `hidden` puts something in front of it."""
     axes.add_patch(Rectangle((x - r, y - r), 2 * r, 2 * r, fc="#dce6ee", ec=INK, lw=0.8))
     axes.add_patch(Circle((x, y), 0.82 * r, fc="#f2cfa5", ec=INK, lw=0.7))
     for side in (-1, 1):
         axes.add_patch(Circle((x + 0.3 * side * r, y + 0.22 * r), 0.08 * r, color=INK))
-    # Only the depth of the mouth's arc grows, so that a flat one is a neutral face.
+    # Only the depth of the mouth grows: flat is neutral.
     depth = 0.75 * r * smile + 0.01
     axes.add_patch(Arc((x, y - 0.3 * r), 0.85 * r, depth, theta1=180, theta2=360, color=INK, lw=1.2))
     if hidden:
@@ -134,19 +136,22 @@ def _draw_face(axes: Axes, x: float, y: float, r: float, smile: float, *, hidden
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draw the figure of the method for the README, as SVG and as PNG beside it."""
-    parser = argparse.ArgumentParser(prog="python -m Code.results.method", description=main.__doc__)
-    parser.add_argument("path", type=Path, metavar="FILE.svg", help="where the figure goes")
+    """Draws the method; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m Code.results.method", description="Draw the method for the README, as SVG and as PNG."
+    )
+    parser.add_argument("path", type=Path, metavar="FILE.svg", help="the file to write; a .png is written beside it")
     path = parser.parse_args(argv).path
     if path.suffix != ".svg":
-        parser.error(f"{path}: the name has to end in .svg (a .png is written beside it)")
+        parser.error(f"{path}: the name must end in .svg")
     figure = method_figure()
-    path.parent.mkdir(parents=True, exist_ok=True)
     for kind, dpi in (("svg", 100), ("png", 200)):
-        path.with_suffix(f".{kind}").write_bytes(figure_bytes(figure, kind, dpi=dpi))
+        target = path.with_suffix(f".{kind}")
+        with writing(target), atomic_file(target) as file:
+            file.write(figure_bytes(figure, kind, dpi=dpi))
     print(f"{path}  {path.with_suffix('.png')}")
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_script(main))
+    sys.exit(run_script(main))

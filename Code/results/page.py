@@ -1,4 +1,8 @@
-"""How a page is made: templates with escaping, a policy that lets nothing in from outside, written piece by piece."""
+"""The parts of the HTML pages: templates, pictures of frames, and figures that follow dark mode.
+
+A page is one file: styles, script and pictures are inside. Its content security policy forbids everything else, and
+allows the page's own script by its hash. Everything that comes from files is escaped.
+"""
 
 from __future__ import annotations
 
@@ -6,68 +10,94 @@ import base64
 import hashlib
 import io
 import json
-import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from PIL import Image
 
+from Code.common.files import atomic_text
+from Code.common.progress import Progress
+from Code.common.wording import counted
 from Code.data.clips import DataError
 from Code.data.images import read_image
-from Code.results.figures import choose_frames, figure_bytes
-from Code.results.intervals import uar_interval
-from Code.results.run_files import ClipRow, ReportError, RunFiles
+from Code.results.figures import CYCLE, FAINT, GREY, INK, SOFT, Style, choose_frames, figure_bytes
+from Code.results.intervals import difference_text, interval_text, uar_interval
+from Code.results.run_files import HEADS, ClipRow, ReportError, RunFiles
 
+T = TypeVar("T")
 TEMPLATES = Path(__file__).parent / "templates"
+# Colors of figures in dark mode, as base.css has them.
+DARK = {
+    "#ffffff": "#161b22", INK: "#e6edf3", SOFT: "#9aa4af", GREY: "#6e7681", FAINT: "#30363d",
+    **dict(zip(CYCLE, ("#4aa8e0", "#f0b429", "#2ec4a0", "#e3a1c8", "#9bd4f7", "#ff8a4c", "#e6edf3"), strict=True)),
+}  # fmt: skip
 
 
 def write_page(path: Path, template: str, **context: Any) -> Path:
-    """Renders a template into a file, piece by piece: generators in the context are drawn as the page grows.
-
-    The page's own script is the only one that its policy lets run, by its hash.
+    """Renders a template into a file. Generators in the context are consumed while the page is written.
 
     Args:
-        path: of the page; it appears when it is whole.
-        template: a file of `TEMPLATES`.
+        path: of the page; it appears when it is complete.
+        template: name of a file in `TEMPLATES`.
 
     Raises:
-        ReportError: the template asks for something that the run's files do not have, or the page cannot be
-            written.
+        ReportError: the run's files lack something that the template needs, or the page cannot be written.
     """
-    script = (TEMPLATES / "gallery.js").read_text(encoding="utf-8")
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     context |= {
-        "css": Markup((TEMPLATES / "base.css").read_text(encoding="utf-8")),
+        "css": Markup(_palette() + (TEMPLATES / "base.css").read_text(encoding="utf-8")),
         "script": Markup(script),
         "script_hash": f"sha256-{digest}",
     }
     stream = _environment().get_template(template).stream(**context)
     stream.enable_buffering(256)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        # A name that is no valid text in any encoding is shown with "?" in the place of its odd bytes.
-        with draft.open("w", encoding="utf-8", errors="replace") as file:
+        # A file name that is not valid Unicode is shown with question marks.
+        with atomic_text(path, errors="replace") as file:
             file.writelines(stream)
-        draft.replace(path)
     except (KeyError, UndefinedError) as error:
         raise ReportError(
             f"{path.parent}: results.json or log.jsonl lacks {error}; was it written by this project?"
         ) from error
     except OSError as error:
         raise ReportError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        draft.unlink(missing_ok=True)
     return path
 
 
-def inline(figure: Figure) -> str:
-    """A figure as a data URI: nothing to fetch, and nothing in it can reach the page around it."""
-    return "data:image/svg+xml;base64," + base64.b64encode(figure_bytes(figure, "svg")).decode("ascii")
+def with_progress(items: Iterable[T], label: str, total: int, *, show: bool) -> Iterator[T]:
+    """The same items, with a progress bar that counts clips."""
+    with Progress(label, total, unit="clips", show=show) as progress:
+        for item in items:
+            yield item
+            progress()
+
+
+def picture(figure: Figure) -> str:
+    """A figure as a data URI. It follows the reader's color scheme, and nothing in it can reach the page around it."""
+    svg = figure_bytes(figure, "svg").decode("utf-8")
+    for color in DARK:
+        svg = svg.replace(color, f"var({_variable(color)})")
+    start = svg.index(">", svg.index("<svg")) + 1
+    svg = f"{svg[:start]}<style>{_palette()}</style>{svg[start:]}"
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
+
+
+def _variable(color: str) -> str:
+    return f"--c-{color[1:]}"
+
+
+def _palette() -> str:
+    """CSS variables for the colors of figures."""
+    light = "".join(f"{_variable(color)}:{color};" for color in DARK)
+    dark = "".join(f"{_variable(color)}:{value};" for color, value in DARK.items())
+    return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
 
 
 def _environment() -> Environment:
@@ -78,7 +108,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "plain": _plain, "bars": bars_path, "uar_range": _uar_range}
+    environment.filters |= {"percent": _percent, "bars": bars_path, "counted": counted, "line": _line}
+    environment.filters |= {"plain": plain, "breakable": breakable, "words": words, "glued": glued}
+    environment.globals |= {"war_range": _war_range, "uar_range": _uar_range, "difference_text": difference_text}
     return environment
 
 
@@ -86,26 +118,88 @@ def _percent(share: float | None, digits: int = 1) -> str:
     return "-" if share is None else f"{100 * share:.{digits}f}"
 
 
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _war_range(metrics: dict[str, Any]) -> str:
+    return interval_text(metrics["accuracy_interval"], metrics["num_clips"])
 
 
 def _uar_range(metrics: dict[str, Any]) -> str:
-    low, high = metrics.get("uar_interval") or uar_interval(metrics["confusion"])
-    return f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
+    # Runs of earlier versions have no interval of the UAR.
+    return interval_text(metrics.get("uar_interval") or uar_interval(metrics["confusion"]), metrics["num_clips"])
 
 
-PICTURE_BYTES = 13_000_000  # of all pictures of a page together, as base64
-# (bytes that a clip may take, frames shown, side in pixels): pictures get fewer and smaller as clips get more.
+def _line(style: Style) -> Markup:
+    """A piece of a plotted line, for a key outside the plot."""
+    color, dash = style
+    pattern = {"-": "none", "--": "6 3", "-.": "7 2 1.5 2", ":": "1.5 2.5"}[dash]
+    return Markup(
+        f'<svg class="line" viewBox="0 0 26 8" aria-hidden="true"><path d="M0 4H26" '
+        f'style="stroke:var({_variable(color)});stroke-dasharray:{pattern}"/></svg>'
+    )
+
+
+def breakable(text: str) -> Markup:
+    """A name that may be broken behind its separators, and nowhere else."""
+    return Markup(re.sub(r"([_/=])(?=\w)", r"\1<wbr>", str(escape(text))))
+
+
+def glued(text: str) -> str:
+    """A range that is broken before its "to" only."""
+    return text.replace(" to ", " to\N{NO-BREAK SPACE}")
+
+
+def words(command: str) -> Markup:
+    """A command that is broken between its arguments, not at the hyphens inside them."""
+    return Markup(" ").join(Markup("<span>{}</span>").format(word) for word in command.split(" "))
+
+
+def plain(value: Any) -> str:
+    """A value of args.json as people write it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(plain, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {plain(entry)}" for key, entry in value.items()) or "none"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def setting(key: str, value: Any) -> str:
+    """An argument's value for people."""
+    if key == "pretrained" and value == "none":
+        return "random weights"
+    return "-" if value is None else plain(value)
+
+
+def settings_of(args: dict[str, Any]) -> tuple[list[tuple[str, str]], list[str]]:
+    """(name and value of each argument that is set, names of the others), in alphabetical order."""
+    rows, unset = [], []
+    for key, value in sorted(args.items()):
+        if value is None or value == [] or value == {}:
+            unset.append(key)
+        elif key == "at_type" and value in HEADS:
+            rows.append((key, f"{value} ({HEADS[value]})"))
+        else:
+            rows.append((key, setting(key, value)))
+    return rows, unset
+
+
+PICTURE_BYTES = 13_000_000  # for all pictures of a page together, as base64
+# (bytes for a clip, frames shown, side in pixels): with more clips, pictures get fewer and smaller.
 SIZES = ((20_000, 12, 72), (10_000, 8, 64), (5_000, 6, 56), (2_500, 4, 48), (0, 2, 48))
 QUALITIES = (75, 55, 35, 15)
 
 
 @dataclass
 class Tile:
-    """One frame shown: its place in the clip (from 1), what the network made of it, and its picture.
+    """One frame of a clip, as a page shows it.
 
-    alpha, share (of the clip's highest weight) and intensity are in [0, 1]; `mark` is "highest", "lowest" or "".
+    Attributes:
+        number: its position in the clip, from 1.
+        frame: the name of its file.
+        share: its weight relative to the clip's highest weight.
+        alpha, share, intensity: in [0, 1].
+        mark: "highest", "lowest" or "".
+        picture: a data URI, if the file can be read.
     """
 
     number: int
@@ -120,7 +214,7 @@ class Tile:
 
 @dataclass
 class Card:
-    """A clip as the page shows it; `truth` and `said` are indices of its classes."""
+    """A clip as the report shows it. `truth` and `said` are the indices of its true and its predicted class."""
 
     number: int
     clip: ClipRow
@@ -131,15 +225,17 @@ class Card:
 
 @dataclass
 class Gallery:
-    """Makes the cards of a run's clips while they are asked for, so that no page's pictures are in memory at once.
+    """Makes the cards of a run's clips one by one, so that a page's pictures are never in memory together.
 
     Args:
         run: whose clips.
-        frames_root: where the frames are now, `<frames_root>/<clip>/<frame>`; None: where they were.
-        clips: how many clips share the page's room; None: all of the run's.
+        frames_root: where the frames are now, `<frames_root>/<clip>/<frame>` (default: where they were when the run
+            was evaluated).
+        clips: how many clips the page shows (default: all of the run).
 
     Attributes:
-        unread: pictures that could not be read so far, and why the first one could not.
+        unread: how many pictures could not be read so far.
+        first_unread: the error of the first of them.
     """
 
     run: RunFiles
@@ -156,7 +252,7 @@ class Gallery:
 
     @property
     def most(self) -> int:
-        """Frames shown of a clip at most."""
+        """How many frames of a clip are shown at most."""
         return self._plan[1]
 
     @property
@@ -165,7 +261,7 @@ class Gallery:
         return self._plan[2]
 
     def cards(self) -> Iterator[Card]:
-        """All clips, in the run's order."""
+        """All clips, most certain first."""
         index = {label: at for at, label in enumerate(self.run.labels)}
         for number, clip in enumerate(self.run.clips):
             tiles = self.tiles(clip)
@@ -173,7 +269,7 @@ class Gallery:
             yield Card(number, clip, index[clip.label], index[clip.prediction], tiles)
 
     def tiles(self, clip: ClipRow, most: int | None = None) -> list[Tile]:
-        """The frames that stand for a clip, without their pictures; none where its weights are unknown."""
+        """The frames that represent a clip, without pictures; none if its weights are unknown."""
         weights = clip.weights
         if weights is None:
             return []
@@ -194,10 +290,10 @@ class Gallery:
         ]
 
     def add_pictures(self, clip: str, tiles: Sequence[Tile], folder: Path | None = None) -> None:
-        """Puts JPEG data URIs into tiles; what cannot be read is counted.
+        """Adds the pictures to tiles, as data URIs. Counts those that cannot be read.
 
         Args:
-            folder: where the frames were, if another run than this gallery's knows that.
+            folder: where the frames were, for a clip of another run.
         """
         folder = self.folder(clip) or folder
         if folder is None:
@@ -217,7 +313,7 @@ class Gallery:
             tile.picture = uri
 
     def folder(self, clip: str) -> Path | None:
-        """Where a clip's frames are looked for; None where the run does not say."""
+        """The folder of a clip's frames; None if the run does not say."""
         return self.frames_root / clip if self.frames_root is not None else self.run.folders.get(clip)
 
 
@@ -228,9 +324,9 @@ def _jpeg_uri(picture: Image.Image, quality: int) -> str:
 
 
 def bars_path(values: Sequence[float]) -> str:
-    """Bars as the data of one SVG path, for a viewBox of `0 0 T 100`; values outside [0, 1] are cut off.
+    """Bars as one SVG path, for a viewBox of `0 0 T 100`. Values are clipped to [0, 1].
 
-    One path per clip instead of an element per frame keeps the page of a large dataset small enough to open.
+    One path for each clip, not one element for each frame, keeps the page of a large dataset small.
     """
     heights = ((at, round(100 * min(max(value, 0.0), 1.0))) for at, value in enumerate(values))
     return "".join(f"M{at} 100v-{height}h.85v{height}z" for at, height in heights if height)

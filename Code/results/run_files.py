@@ -1,4 +1,4 @@
-"""A run's folder, read back: what it was asked, how it trained, what it says of every clip."""
+"""Reads a run's folder: its arguments, its log, its results, and the prediction and attention for each clip."""
 
 from __future__ import annotations
 
@@ -10,20 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from Code.common.errors import ProjectError
+from Code.network import attention_titles
 
 FILES = ("args.json", "log.jsonl", "results.json", "predictions.csv", "attention.csv")
 ATTENTION_COLUMNS = ("clip", "frame", "alpha", "beta", "weight")
+# Titles of the heads. Score fusion, the baseline without attention, comes first, as in the paper's table.
+HEADS = dict(sorted(attention_titles().items(), key=lambda head: head[0] != 2))
+DATASETS = {
+    "afew": "AFEW", "ckplus": "CK+", "dfew": "DFEW", "ferv39k": "FERV39k", "mafw": "MAFW", "folders": "own clips",
+    "sample": "the generated sample", "composed": "composed clips",
+}  # fmt: skip
 
 
 class ReportError(ProjectError, ValueError):
-    """A run's folder that no report can be made of; the text names the file and line."""
+    """A run's folder cannot be read or reported on. The message names the file and, in tables, the line or clip."""
 
 
 @dataclass
 class FrameWeights:
-    """What the network made of one clip's frames: names, alpha, weight and true intensity, each [T].
+    """The attention of one clip: frame names, alpha, weight and true intensity, each [T].
 
-    `intensity` is empty where nobody knows it.
+    `intensity` is empty if the dataset does not know it.
     """
 
     frames: list[str] = field(default_factory=list)
@@ -33,19 +40,26 @@ class FrameWeights:
 
     @property
     def shares(self) -> list[float]:
-        """Weights as a share of the clip's highest one."""
+        """Weights relative to the clip's highest weight."""
         highest = max(self.weight)
         return [value / highest if highest > 0 else 0.0 for value in self.weight]
 
     @property
     def peak(self) -> str:
-        """The highest weighted frame's name."""
+        """The name of the frame with the highest weight."""
         return self.frames[max(range(len(self.frames)), key=self.weight.__getitem__)]
 
 
 @dataclass
 class ClipRow:
-    """One clip of the list: what it is, what the network says and how surely (probabilities in [0, 1], [C])."""
+    """One line of predictions.csv, with the clip's attention.
+
+    Attributes:
+        probabilities: [C], in [0, 1].
+        certainty: probability of the predicted class.
+        of_label: probability of the true class.
+        weights: None if attention.csv does not have the clip.
+    """
 
     name: str
     label: str
@@ -62,15 +76,16 @@ class ClipRow:
 
 @dataclass
 class RunFiles:
-    """Everything a run's folder says. What is not there is empty, and named in `missing`.
+    """The contents of a run's folder. The content of a missing file is empty.
 
     Attributes:
         about: args.json.
         log: the lines of log.jsonl.
-        results: results.json, metrics under "last" and "best".
+        results: results.json, with metrics under "last" and "best".
         labels: the class names.
-        clips: the lines of predictions.csv with their frames' weights, the most certain first.
-        folders: clip -> the folder that held its frames when it was evaluated.
+        clips: the lines of predictions.csv, most certain first.
+        folders: for each clip the folder that had its frames when it was evaluated.
+        missing: names of the files that are missing.
     """
 
     folder: Path
@@ -84,24 +99,56 @@ class RunFiles:
 
     @property
     def name(self) -> str:
+        """The name of the folder."""
         return self.folder.resolve().name
+
+    @property
+    def args(self) -> dict[str, Any]:
+        """The arguments as they were resolved; empty without args.json."""
+        args = self.about.get("args", {})
+        return args if isinstance(args, dict) else {}
+
+    @property
+    def at_type(self) -> int | None:
+        """The head: 0, 1, 2, or None if args.json does not say."""
+        at_type = self.args.get("at_type")
+        return at_type if at_type in HEADS else None
+
+    @property
+    def is_pretraining(self) -> bool:
+        """Whether Pretrain_FERPlus.py wrote it: a backbone trained on single faces, without a head."""
+        return "label_mode" in self.args
+
+    @property
+    def title(self) -> str:
+        """What was done, for a heading: `Relation-attention on CK+, fold 3 of 10`. Without args.json, the name."""
+        if self.is_pretraining:
+            return "Backbone pretrained on single faces of FER+"
+        if self.at_type is None:
+            return self.name
+        title = HEADS[self.at_type].capitalize()
+        if self.args.get("dataset"):
+            title += f" on {DATASETS.get(self.args['dataset'], self.args['dataset'])}"
+        if self.results.get("fold"):
+            title += f", fold {self.results['fold']} of {self.results.get('num_folds', '?')}"
+        return title + (", evaluation" if self.args.get("evaluate") else "")
 
 
 def read_run(folder: Path) -> RunFiles:
     """Reads a run's folder.
 
     Args:
-        folder: of a run, with any of `FILES` in it.
+        folder: has at least one of `FILES`.
 
     Raises:
-        ReportError: no such folder, none of these files in it, or one of them unreadable.
+        ReportError: the folder does not exist, has none of these files, or one of them cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ReportError(f"{folder}: no such folder; name a run's folder, for example model/<date-time>_...")
     missing = [name for name in FILES if not (folder / name).is_file()]
     if len(missing) == len(FILES):
-        raise ReportError(f"{folder}: not a run's folder, it has none of {', '.join(FILES)}")
+        raise ReportError(f"{folder}: is not a run's folder; it has none of {', '.join(FILES)}")
     results = _read_json(folder / "results.json")
     classes, clips = _read_clips(folder)
     return RunFiles(
@@ -122,7 +169,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ReportError(f"{path}: is not JSON ({error}); run the evaluation again to write it anew") from error
+        raise ReportError(f"{path}: is not JSON ({error}); repeat the evaluation to write it again") from error
     if not isinstance(content, dict):
         raise ReportError(f"{path}: holds a {type(content).__name__}, expected an object")
     return content
@@ -144,7 +191,7 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_table(path: Path, header: Sequence[str]) -> Iterator[list[str]]:
-    """The header of a CSV file, which has to start with `header`, then its rows, each as wide."""
+    """The header of a CSV file, which must start with `header`, then its rows, which must be as wide."""
     if not path.is_file():
         return
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -160,11 +207,11 @@ def _read_table(path: Path, header: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _read_clips(folder: Path) -> tuple[list[str], list[ClipRow]]:
-    """Class names and clips of predictions.csv, the most certain first; of equal ones by name."""
+    """Class names and clips of predictions.csv, most certain first and then by name."""
     weights = _read_weights(folder / "attention.csv")
     path = folder / "predictions.csv"
     table = _read_table(path, ("clip", "label", "prediction"))
-    # By position, not by name: a class may well be called "label".
+    # By position, not by name: a class could be called "label".
     classes = next(table, [])[3:]
     clips = []
     for name, label, prediction, *values in table:
@@ -191,7 +238,7 @@ def _read_weights(path: Path) -> dict[str, FrameWeights]:
             of_clip.intensity.append(_number(truth, path, clip))
     for clip, of_clip in weights.items():
         if len(of_clip.intensity) not in (0, len(of_clip.frames)):
-            raise ReportError(f"{path}: clip {clip!r}: some of its frames have an intensity and some have none")
+            raise ReportError(f"{path}: clip {clip!r}: some of its frames have an intensity and some do not")
     return weights
 
 

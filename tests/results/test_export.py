@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from Code.common.commandline import run_script
 from Code.faces.predict import Predictor
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
@@ -192,8 +193,9 @@ def test_a_file_that_answers_otherwise_is_not_kept(
     output = tmp_path / "fan.onnx"
     output.write_text("what was there")
     monkeypatch.setattr(room, "TOLERANCE", 0.0)  # below what float32 can keep
-    assert room.main(["--checkpoint", str(run), "--part", "head", "--output", str(output)]) == 2
-    assert "answers differ from torch's by" in capsys.readouterr().err
+    argv = ["--checkpoint", str(run), "--part", "head", "--output", str(output)]
+    assert run_script(lambda: room.main(argv)) == 2
+    assert "outputs differ from torch's by" in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["fan.onnx"] and output.read_text() == "what was there"
 
 
@@ -202,14 +204,16 @@ def test_mistakes_are_one_line(
 ) -> None:
     def refused(*flags: object) -> str:
         try:
-            assert room.main([str(flag) for flag in flags]) == 2
+            assert run_script(lambda: room.main([str(flag) for flag in flags])) == 2
         except SystemExit as stop:
             assert stop.code == 2
         return capsys.readouterr().err.splitlines()[-1]
 
     assert "no such file" in refused("--checkpoint", tmp_path / "no.pth", "--output", tmp_path / "a.onnx")
     assert "ends in .onnx" in refused("--checkpoint", run, "--output", run)
-    assert "--image-size 8" in refused("--checkpoint", run, "--image-size", 8, "--output", tmp_path / "a.onnx")
+    assert "argument --image-size: '8' is not a whole number of pixels from 32" in refused(
+        "--checkpoint", run, "--image-size", 8, "--output", tmp_path / "a.onnx"
+    )
     nowhere = tmp_path / "nowhere" / "a.onnx"
     assert "cannot be written (No such file" in refused("--checkpoint", run, "--part", "head", "--output", nowhere)
     monkeypatch.setattr(room, "PACKAGES", ("onnx", "a_package_that_is_missing"))

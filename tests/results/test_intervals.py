@@ -80,7 +80,7 @@ def coverage_of_differences(layout: tuple[int, ...], draws: int, seed: int) -> t
         share = rng.beta(8 * level, 8 * (1 - level), (draws, len(clips)))
         better = share * rng.beta(5, 3, (draws, len(clips)))
         for win, loss in zip(better, share - better, strict=True):
-            counts = rng.multinomial(clips, np.stack([loss, 1 - win - loss, win], axis=1))
+            counts = rng.multinomial(clips, np.stack([loss, np.maximum(1 - win - loss, 0), win], axis=1))
             pooled = counts.sum(axis=0, keepdims=True)
             war, uar = ((win - loss) * clips).sum() / clips.sum(), (win - loss).mean()
             for at, (table, truth) in enumerate(((pooled, war), (counts, uar))):

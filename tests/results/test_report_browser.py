@@ -120,7 +120,7 @@ def test_all_clips_show_by_certainty_and_a_strange_name_is_text(opened: Any) -> 
     assert shown(opened) == [name for name, *_ in CLIPS]
     pictures = opened.find_elements("css selector", ".tiles img")
     assert len(pictures) == 19 and len(opened.find_elements("css selector", ".blank")) == 1
-    assert "1 pictures could not be read" in find(opened, "#clips").text
+    assert "1 picture could not be read" in find(opened, "#clips").text
     opened.execute_script("for (const picture of document.images) picture.loading = 'eager'")
     loaded = "return [...document.images].every((one) => one.complete && one.naturalWidth > 0)"
     for _ in range(50):

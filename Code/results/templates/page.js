@@ -1,5 +1,5 @@
 "use strict";
-// Filters, search and sorting of a page's clips. Without this script all of them are shown.
+// Filters, search and sorting of a page's clips. Without this script the page shows all clips.
 {
   const form = document.querySelector(".filters");
   const list = document.querySelector(".cards-of-clips");
@@ -10,7 +10,7 @@
     certainty: Number(node.dataset.certainty),
     right: node.dataset.right === "1",
   }));
-  const selects = [...form.querySelectorAll("select")].filter((select) => select.name !== "sort");
+  const selects = [...form.querySelectorAll("select")].filter((select) => !["sort", "print"].includes(select.name));
   const fields = [...selects, form.elements.search, form.elements.sort];
   const byName = (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true });
   const orders = {
@@ -34,7 +34,7 @@
       order = form.elements.sort.value;
       list.append(...[...cards].sort(orders[order]).map((card) => card.node));
     }
-    form.querySelector(".count").textContent = `${shown} of ${cards.length} ${list.dataset.unit ?? "clips"}`;
+    form.querySelector(".count").textContent = `${shown} of ${cards.length} ${list.dataset.unit ?? (cards.length === 1 ? "clip" : "clips")}`;
     none.hidden = shown > 0;
     for (const link of document.querySelectorAll(".confusion a")) {
       const chosen = ["truth", "said"].every((name) => form.elements[name].value === link.dataset[name]);
@@ -42,7 +42,7 @@
     }
   }
 
-  // The filters are part of the address: a view can be bookmarked, and the back button returns to the last one.
+  // The filters are part of the address, so that a view can be bookmarked and the back button returns to the last one.
   function address() {
     const chosen = new URLSearchParams(fields.filter((field) => field.value).map((field) => [field.name, field.value]));
     return `#clips${chosen.size ? `?${chosen}` : ""}`;
@@ -64,11 +64,12 @@
   const changed = () => { apply(); history.replaceState(null, "", address()); };
   form.addEventListener("input", changed);
   form.addEventListener("change", changed);
-  form.addEventListener("reset", () => setTimeout(changed));
+  const clear = () => { for (const field of fields) field.value = ""; };
+  form.addEventListener("reset", (event) => { event.preventDefault(); clear(); changed(); });
   for (const link of document.querySelectorAll(".confusion a")) {
     link.addEventListener("click", (event) => {
       event.preventDefault();
-      form.reset();
+      clear();
       for (const name of ["truth", "said"]) form.elements[name].value = link.dataset[name];
       apply();
       history.pushState(null, "", address());
