@@ -80,6 +80,16 @@ def run_script(main: Callable[[], int], resume_command: Callable[[], str | None]
             file=sys.stderr,
         )
         return 1
+    except RuntimeError as error:
+        # torch raises this wherever the process is when a child of it has ended.
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        print(
+            f"{process}error: a process that loads data was killed, perhaps for want of memory "
+            f"({str(error).partition('. ')[0]}); use fewer --workers{how_to_resume('; to resume: ')}",
+            file=sys.stderr,
+        )
+        return 1
     except Interrupted as stop:
         if not rank:
             hint = how_to_resume("; to resume: ") or "; nothing was saved yet, start the command again"

@@ -11,6 +11,7 @@ import ctypes
 import getpass
 import os
 import platform
+import shutil
 
 # mallopt(3), malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -48,6 +49,14 @@ def free_memory() -> int:
     except (OSError, KeyError, ValueError):
         pass  # not Linux
     return free
+
+
+def free_shared_memory() -> int:
+    """Bytes that processes can hand to each other at once: Docker gives its containers 64 MiB by default."""
+    try:
+        return shutil.disk_usage("/dev/shm").free
+    except OSError:  # not Linux
+        return total_memory()
 
 
 def _number_in(path: str) -> int | None:

@@ -19,13 +19,17 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from Code.common.errors import ProjectError
+from Code.common.files import in_words
+from Code.common.machine import free_shared_memory
 from Code.data.clips import ClipSet, DataError
 from Code.data.images import read_image
 
 Say = Callable[[str], None]  # prints one line
 Batch = dict[str, Tensor]
+PREFETCHED = 4  # batches, by each worker process
 
 
 @dataclass
@@ -169,15 +173,57 @@ def draw_segments(
     return clips, np.minimum(frames, length - 1)
 
 
+class SharedMemoryError(ProjectError, RuntimeError):
+    """A process that loads data cannot hand over its frames."""
+
+    status = 1
+    resumable = True
+
+
+def shared(frames: Tensor) -> Tensor | SharedMemoryError:
+    """In a worker process: frames in shared memory. Elsewhere: the frames as they are.
+
+    A worker's queue would do the same, but in a thread of its own, whose errors nobody hears: the process that waits
+    for the frames would wait for ever.
+    """
+    if get_worker_info() is None:
+        return frames
+    try:
+        return frames.share_memory_()
+    except RuntimeError as error:
+        size = in_words(frames.nbytes)
+        return SharedMemoryError(
+            f"a worker process cannot hand over {size} of frames: {in_words(free_shared_memory())} of /dev/shm are "
+            f"free ({error}); use --workers 0, or enlarge /dev/shm (docker run --shm-size 8g)"
+        )
+
+
+def workers_that_fit(workers: int, batch_bytes: int, free: int) -> tuple[int, int]:
+    """How many worker processes, and how many batches prefetched by each, the shared memory has space for.
+
+    Args:
+        workers: wanted.
+        batch_bytes: of the largest batch.
+        free: bytes of shared memory.
+
+    Returns:
+        workers and prefetched batches; 0 workers if not even one fits.
+    """
+    choices = [(workers, batches) for batches in range(PREFETCHED, 0, -1)]
+    choices += [(fewer, 1) for fewer in range(workers - 1, 0, -1)]
+    # One more: the batch that is being used.
+    return next((c for c in choices if c[0] and (c[0] * c[1] + 1) * batch_bytes <= free), (0, PREFETCHED))
+
+
 class _FrameDataset(Dataset):
     """Maps an int64 array of frame ids [...] to the frames, or to the error of reading them."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def __getitem__(self, key: np.ndarray) -> Tensor | DataError:
+    def __getitem__(self, key: np.ndarray) -> Tensor | ProjectError:
         try:
-            return self.store.read(key.reshape(-1)).unflatten(0, key.shape)
+            return shared(self.store.read(key.reshape(-1)).unflatten(0, key.shape))
         except DataError as error:
             return error  # not raised: an exception of a worker process arrives wrapped in the worker's traceback
 
@@ -195,8 +241,8 @@ class _Plan:
         return len(self.keys)
 
 
-def _loader(store: Store, plan: _Plan, workers: int, pin_memory: bool) -> DataLoader:
-    options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 4} if workers else {}
+def _loader(store: Store, plan: _Plan, workers: int, pin_memory: bool, prefetched: int) -> DataLoader:
+    options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": prefetched} if workers else {}
     return DataLoader(
         _FrameDataset(store),
         sampler=plan,  # type: ignore[arg-type]  # keys are whole batches
@@ -222,6 +268,7 @@ class TrainingBatches:
             ran in this process.
         samples_per_clip: see `draw_segments`.
         workers, pin_memory: of the `DataLoader`.
+        prefetched: batches that each worker loads before they are needed.
         rank, world_size: of several processes, which draw the same plan and take a share of every batch each.
 
     Attributes:
@@ -240,6 +287,7 @@ class TrainingBatches:
         samples_per_clip: int | None = None,
         workers: int = 0,
         pin_memory: bool = False,
+        prefetched: int = PREFETCHED,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -249,7 +297,7 @@ class TrainingBatches:
         self.plan = _Plan()
         self.clips: list[np.ndarray] = []
         self.shares: list[float] = []
-        self.loader = _loader(store, self.plan, workers, pin_memory)
+        self.loader = _loader(store, self.plan, workers, pin_memory, prefetched)
         self.set_epoch(1)
 
     def set_epoch(self, epoch: int, done: int = 0) -> None:
@@ -310,6 +358,7 @@ class EvaluationBatches:
         batch_frames: int,
         workers: int = 0,
         pin_memory: bool = False,
+        prefetched: int = PREFETCHED,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -321,7 +370,7 @@ class EvaluationBatches:
         self.rounds = [lengths[start : start + world_size] for start in range(0, len(keys), world_size)]
         plan = _Plan()
         plan.keys = keys[rank::world_size]
-        self.loader = _loader(store, plan, workers, pin_memory)
+        self.loader = _loader(store, plan, workers, pin_memory, prefetched)
 
     def __len__(self) -> int:
         return len(self.rounds)
@@ -331,10 +380,12 @@ class EvaluationBatches:
         return map(_checked, self.loader)
 
 
-def _checked(frames: Tensor | DataError) -> Tensor:
+def _checked(frames: Tensor | ProjectError) -> Tensor:
+    # A copy: raising the local itself makes a cycle of error and frame, which keeps the workers alive.
     if isinstance(frames, DataError):
-        # A copy: raising the local variable makes a reference cycle that keeps the workers alive.
         raise DataError.joined([frames])
+    if isinstance(frames, ProjectError):
+        raise type(frames)(str(frames))
     return frames
 
 

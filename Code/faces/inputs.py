@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from Code.common.wording import counted
 from Code.data.clips import DataError
 from Code.data.images import ImageError, read_header
 from Code.data.lists import FRAME_SUFFIXES, natural_key, printable
@@ -142,7 +143,7 @@ def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
             stem, suffix = os.path.splitext(name)
             found.append(((relative / stem).as_posix(), suffix[1:], os.path.join(folder, name)))
         if videos and images:
-            remarks.append(f"{printable(folder)}: holds videos, so its {len(images)} pictures are skipped")
+            remarks.append(f"{printable(folder)}: holds videos, so its {counted(len(images), 'picture')} are skipped")
         elif images:
             name = relative.as_posix() if relative.parts else root.resolve().name
             found.append((name, "frames", folder))

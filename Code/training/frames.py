@@ -18,15 +18,28 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from Code.common.errors import UsageError
+from Code.common.errors import ProjectError, UsageError
 from Code.common.files import free_disk, in_words
-from Code.common.machine import available_cores, free_memory, total_memory
+from Code.common.machine import available_cores, free_memory, free_shared_memory, total_memory
 from Code.common.progress import Progress
+from Code.common.wording import counted
 from Code.data.augment import PlainFrames, augmentation_named, to_float
-from Code.data.cache import CacheError, CacheFile, read_in_chunks
+from Code.data.cache import CHUNK_FRAMES, CacheError, CacheFile, read_in_chunks
 from Code.data.clips import ClipSet, DataError
 from Code.data.composed.clips import ComposedClips, ComposedStore
-from Code.data.loaders import ArrayStore, EvaluationBatches, FileStore, FrameTable, Say, Store, TrainingBatches
+from Code.data.loaders import (
+    PREFETCHED,
+    ArrayStore,
+    EvaluationBatches,
+    FileStore,
+    FrameTable,
+    Say,
+    SharedMemoryError,
+    Store,
+    TrainingBatches,
+    shared,
+    workers_that_fit,
+)
 from Code.network.fan import FAN
 from Code.training import distributed
 from Code.training.compute import Compute
@@ -102,6 +115,7 @@ def open_frames(
     cache: str = "auto",
     cache_dir: Path = Path("Data/Cache"),
     workers: int | None = None,
+    training_batch: int = 0,
 ) -> Frames:
     """Opens the store that `--cache` names, or the one that suits the machine, and fills it if need be.
 
@@ -111,6 +125,7 @@ def open_frames(
         cache: "auto", "none", "disk" or "device".
         cache_dir: folder of the cache files.
         workers: processes that load frames during the run; None: by the number of cores.
+        training_batch: frames in a batch of training.
     """
     world, device = distributed.world(), compute.device
     cores = available_cores()
@@ -137,13 +152,30 @@ def open_frames(
         workers = min(16, cores)
     elif workers is None:  # the cores are busy with computing, and frames of a cache are only copied
         workers = 0 if on_disk else min(4, cores // 4)
+    prefetched = PREFETCHED
+    if workers:
+        batch_bytes = max(training_batch, batch_frames(compute)) * size * size * 3
+        workers, prefetched = _fit_shared_memory(workers, batch_bytes, free_shared_memory() // world.local_size)
     loading = {
         "workers": workers,
+        "prefetched": prefetched,
         "pin_memory": device.type == "cuda" and choice.mode != "device",
         "rank": world.rank,
         "world_size": world.size,
     }
     return Frames(choice.mode, stores, loading)
+
+
+def _fit_shared_memory(wanted: int, batch_bytes: int, free: int) -> tuple[int, int]:
+    """(worker processes, batches prefetched by each) for which there is shared memory; says so if that is fewer."""
+    workers, prefetched = workers_that_fit(wanted, batch_bytes, free)
+    if workers < wanted:
+        by = counted(workers, "worker process", "worker processes") if workers else "the training process itself"
+        print(
+            f"note: /dev/shm has {in_words(free)} free, too little for {wanted} worker processes with batches of "
+            f"{in_words(batch_bytes)}: frames are loaded by {by} (docker run --shm-size 8g gives it more)"
+        )
+    return workers, prefetched
 
 
 def batch_frames(compute: Compute) -> int:
@@ -272,11 +304,15 @@ def _in_memory(
         frames = torch.empty((num_frames, image_size, image_size, 3), dtype=torch.uint8, device=device)
     except RuntimeError as error:  # of which torch.OutOfMemoryError is one
         raise full from error
+    chunk_bytes = 2 * CHUNK_FRAMES * image_size * image_size * 3  # a DataLoader prefetches two
+    workers, _ = workers_that_fit(workers, chunk_bytes, free_shared_memory() // distributed.world().local_size)
     problems: list[str] = []
     with Progress("decoding frames", num_frames, show=show_progress) as progress:
         for ids, chunk in read_in_chunks(_Chunks(source), num_frames, workers):
             if isinstance(chunk, DataError):
                 problems += chunk.problems
+            elif isinstance(chunk, SharedMemoryError):
+                raise SharedMemoryError(str(chunk))
             else:
                 frames[int(ids[0]) : int(ids[-1]) + 1] = chunk.permute(0, 2, 3, 1).to(device)
             progress(len(ids))
@@ -291,9 +327,9 @@ class _Chunks(Dataset):
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def __getitem__(self, ids: np.ndarray) -> Tensor | DataError:
+    def __getitem__(self, ids: np.ndarray) -> Tensor | ProjectError:
         try:
-            return self.store.read(ids)
+            return shared(self.store.read(ids))
         except DataError as error:
             return error  # as a value, see `_FrameDataset` in Code.data.loaders
 

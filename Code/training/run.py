@@ -177,6 +177,8 @@ def train(
         cache=args.cache,
         cache_dir=args.cache_dir,
         workers=args.workers,
+        # With a frozen backbone no worker loads batches of training: the features are computed before.
+        training_batch=0 if protocol.freeze_backbone else protocol.batch_size * protocol.num_frames,
     )
     network: torch.nn.Module = model
     if protocol.freeze_backbone:

@@ -19,6 +19,8 @@ from typing import Any
 from Code.common.errors import SIGNAL_STATUS, Interrupted
 from Code.training import distributed
 
+# A step that waits for data that never come must not wait for ever.
+LAST_STEP_SECONDS = 120.0
 # torchrun forwards a signal that its processes may have received already; that is not a second request.
 ECHO_SECONDS = 2.0
 
@@ -31,6 +33,7 @@ class _Listener:
         self.request: int | None = None
         self.at = 0.0
         self.deferred = False
+        self.limit: threading.Timer | None = None
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self.owner:  # a forked helper process: its parent decides
@@ -44,6 +47,9 @@ class _Listener:
         self.request, self.at = number, time.monotonic()
         if not self.deferred:
             raise Interrupted(number)
+        self.limit = threading.Timer(LAST_STEP_SECONDS, _give_up, (number,))
+        self.limit.daemon = True
+        self.limit.start()
         if int(os.environ.get("RANK", 0)) == 0:
             name = signal.Signals(number).name
             os.write(2, f"\n{name}: finishing the step and saving; a second signal stops at once\n".encode())
@@ -53,6 +59,13 @@ def _die(number: int) -> None:
     """What the signal does without a handler."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
+
+
+def _give_up(number: int) -> None:
+    """Ends the process, whatever it waits for; what was saved before is whole."""
+    seconds = f"{LAST_STEP_SECONDS:.0f} s"
+    os.write(2, f"\nthe step did not finish within {seconds}; stopped without saving it\n".encode())
+    os._exit(128 + number)
 
 
 _listener: _Listener | None = None
@@ -70,6 +83,8 @@ def listening() -> Iterator[None]:
     try:
         yield
     finally:
+        if _listener.limit is not None:
+            _listener.limit.cancel()
         for number, handler in handlers.items():
             signal.signal(number, handler)
         _listener = before

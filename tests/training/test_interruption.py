@@ -286,3 +286,20 @@ def test_epoch_left_by_other_processes_keeps_its_sums():
     fresh = EpochState(2)
     fresh.begin(0, torch.device("cpu"), 9)
     assert float(torch.rand((), generator=fresh.generator)) != numbers[0][1]
+
+
+def test_a_step_that_never_ends_is_ended_after_a_while() -> None:
+    code = """
+import os, signal, time
+from Code.training import stopping
+stopping.LAST_STEP_SECONDS = 0.3
+with stopping.listening(), stopping.deferred():
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(script.__file__).parent, capture_output=True, timeout=50, check=False
+    )
+    assert done.returncode == 143
+    assert b"SIGTERM: finishing the step" in done.stderr
+    assert b"the step did not finish within" in done.stderr
