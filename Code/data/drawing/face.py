@@ -17,8 +17,7 @@ from PIL import Image
 
 from Code.data.drawing.canvas import MARGIN, Array, Canvas, bump, colour, edge, line, step
 from Code.data.drawing.expressions import Units, add_units
-from Code.data.drawing.layers import Layers
-from Code.data.drawing.person import Person
+from Code.data.drawing.person import Layers, Person
 
 _F = np.float32
 
