@@ -34,7 +34,7 @@ def ckplus_sequences() -> list[tuple[str, int]]:
     return list(zip(sequences, emotions, strict=True))
 
 
-def stub_ckplus(root: Path, sequences: list[tuple[str, int]] | None = None, unlabelled: int = 266) -> Path:
+def stub_ckplus(root: Path, sequences: list[tuple[str, int]] | None = None, unlabeled: int = 266) -> Path:
     """`cohn-kanade-images` and `Emotion` as distributed, some sequences without a label: half of those have an
     empty folder in `Emotion`, the others none; a few are of subjects without any label."""
     sequences = ckplus_sequences() if sequences is None else sequences
@@ -48,7 +48,7 @@ def stub_ckplus(root: Path, sequences: list[tuple[str, int]] | None = None, unla
         folder = root / "Emotion" / name
         folder.mkdir(parents=True)
         (folder / f"{name.replace('/', '_')}_00000011_emotion.txt").write_text(f"   {emotion:.7e}\n")
-    for index in range(unlabelled):
+    for index in range(unlabeled):
         subject = f"S{700 + index}" if index < 5 else subjects[index % len(subjects)]
         name = f"{subject}/{100 + index // len(subjects)}"
         stub_clip(root / "cohn-kanade-images" / name, frames(name))

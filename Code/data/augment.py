@@ -121,11 +121,11 @@ class FaceAugmentation:
 
     def _erase_box(self, images: Tensor, generator: torch.Generator) -> Tensor:
         number, size, device = len(images), self.size, images.device
-        centre = torch.rand(2, number, 1, generator=generator) * size
+        center = torch.rand(2, number, 1, generator=generator) * size
         half = (0.05 + 0.2 * torch.rand(2, number, 1, generator=generator)) * size
         hit = torch.rand(number, 1, 1, generator=generator) < self.erase
-        grey = torch.rand(number, 1, 1, 1, generator=generator).to(device)
+        gray = torch.rand(number, 1, 1, 1, generator=generator).to(device)
         pixels = torch.arange(size) + 0.5
-        rows, columns = ((pixels - centre).abs() < half).unbind(0)  # [N, S] each
+        rows, columns = ((pixels - center).abs() < half).unbind(0)  # [N, S] each
         box = (rows[:, :, None] & columns[:, None, :] & hit).to(device)
-        return torch.where(box[:, None], grey, images)
+        return torch.where(box[:, None], gray, images)

@@ -13,7 +13,7 @@ from Code.data.lists import printable
 DROPPED = "none"  # `--map-labels Contempt=none` drops the clips of that class
 
 
-def relabelled(clips: ClipSet, target: Sequence[str], mapping: Mapping[str, str], what: str) -> ClipSet:
+def map_labels(clips: ClipSet, target: Sequence[str], mapping: Mapping[str, str], what: str) -> ClipSet:
     """The same clips with class indices that refer to a checkpoint's class names.
 
     Args:

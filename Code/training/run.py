@@ -12,7 +12,7 @@ import torch
 from Code.common.errors import UsageError
 from Code.data.clips import describe
 from Code.data.folds import hold_out
-from Code.data.labels import relabelled
+from Code.data.labels import map_labels
 from Code.data.readers import find_reader
 from Code.network import DEFAULT_AT_TYPE
 from Code.network.checkpoints import read_checkpoint
@@ -85,7 +85,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> Path:
     compute = choose_compute(args.device, args.precision, trained_with=info.get("precision"))
     val, protocol = read_evaluated(protocol, info)
     fold, num_folds = protocol.data.fold, protocol.data.num_folds
-    val = relabelled(val, info["labels"], label_map(args), f"--checkpoint {path}")
+    val = map_labels(val, info["labels"], label_map(args), f"--checkpoint {path}")
     print(f"evaluating {path} ({fan.head.title}) on {compute.device}, {compute.precision}")
     part = "" if fold is None else f" (fold {fold} of {num_folds} alone)"
     print(f"val:   {describe(val)}{part}")

@@ -15,14 +15,14 @@ from tests.trees import CKPLUS_FOLD_SIZES, stub_ckplus, stub_clip
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """593 sequences, 327 of them labelled."""
+    """593 sequences, 327 of them labeled."""
     return stub_ckplus(tmp_path_factory.mktemp("ck") / "CKPlus")
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     sequences = [("S005/001", 3), ("S010/002", 7), ("S010/004", 1), ("S011/001", 5), ("S130/007", 2)]
-    return stub_ckplus(tmp_path / "CKPlus", sequences, unlabelled=2)
+    return stub_ckplus(tmp_path / "CKPlus", sequences, unlabeled=2)
 
 
 def problems_of(*args, **kwargs) -> list[str]:
@@ -31,7 +31,7 @@ def problems_of(*args, **kwargs) -> list[str]:
     return caught.value.problems
 
 
-def test_the_whole_set_is_its_327_labelled_sequences_of_118_persons(whole):
+def test_the_whole_set_is_its_327_labeled_sequences_of_118_persons(whole):
     clips = read_ckplus(whole)
     assert len(clips.clips) == clips.listed == 327
     assert describe(clips) == "327 clips, 118 persons, 981 frames, 7 classes"
@@ -85,13 +85,13 @@ S011/001 Happy
 def test_published_file_alone_will_do_without_emotion_labels(small, tmp_path):
     path = tmp_path / "folds.txt"
     path.write_text(PUBLISHED)
-    labelled = read_ckplus(small, path)
+    labeled = read_ckplus(small, path)
     for file in small.glob("Emotion/*/*/*"):
         file.unlink()
     (small / "Emotion").rename(tmp_path / "elsewhere")
     clips = read_ckplus(small / "cohn-kanade-images", path)
     assert [(c.name, c.label, c.person, c.fold) for c in clips.clips] == [
-        (c.name, c.label, c.person, c.fold) for c in labelled.clips
+        (c.name, c.label, c.person, c.fold) for c in labeled.clips
     ]
     assert [(c.name, CKPLUS_LABELS[c.label], c.fold) for c in clips.clips[2:4]] == [
         ("S010/002", "Surprise", 1),

@@ -120,7 +120,7 @@ def test_unreadable_pixels_in_every_frame_are_all_named(data):
 
 WARNINGS: dict[str, Callable[[Path], None]] = {
     "of another size than 16 x 16": lambda path: write_frame(path, 99, size=(24, 24)),
-    "grey frames among coloured": lambda path: write_frame(path, 99, mode="L"),
+    "gray frames among colored": lambda path: write_frame(path, 99, mode="L"),
     "odd modes": lambda path: write_frame(path, 99, mode="CMYK"),
     "transparency": lambda path: write_frame(path, 99, mode="RGBA", format="PNG"),
     "animations": lambda path: Image.new("L", (16, 16), 5).save(
@@ -152,11 +152,11 @@ def test_frames_that_are_not_square(data):
     assert the(data.report(), "not square").items == ["1 16 x 12, first train sad/Train0/0.jpg"]
 
 
-def test_data_that_are_grey_throughout_are_only_noted(data):
+def test_data_that_are_gray_throughout_are_only_noted(data):
     for path in data.root.rglob("*.jpg"):
         Image.open(path).convert("L").save(path)
     report = data.report()
-    assert found(report) == {"grey frames": {"train": 24, "val": 8}} and report.status == 0
+    assert found(report) == {"gray frames": {"train": 24, "val": 8}} and report.status == 0
 
 
 def test_missing_and_empty_clips_are_errors_and_the_rest_is_examined_all_the_same(tmp_path):
@@ -178,7 +178,7 @@ def test_missing_and_empty_clips_are_errors_and_the_rest_is_examined_all_the_sam
         "faults of lists and folders": {"train": 1},
         "missing clips or folders": {"train": 1},
         "empty clips": {"train": 1},
-        "grey frames among coloured ones": {"train": 1},
+        "gray frames among colored ones": {"train": 1},
     }
     assert report.status == 2 and report.frames == 28
     assert "line 7" in the(report, "missing").items[0] and "did you mean sad?" in the(report, "faults of").items[0]
@@ -251,7 +251,7 @@ def test_labels_that_contradict_the_folders():
     labels = ("Happiness", "Sadness")
     splits = {"train": clip_set(["sad/1", "sad/2", "happy/3", "other/4"], labels), "val": clip_set(["a"], labels)}
     assert the(check(splits, headers=False, known_labels=labels), "labels out of order").items == [
-        "train: 2 clips in a folder sad are labelled Happiness, sad/1 for one"
+        "train: 2 clips in a folder sad are labeled Happiness, sad/1 for one"
     ]
 
 
@@ -334,8 +334,8 @@ def test_quick_part_warns_before_a_training(call, sample, tmp_path):
     flags = ("--pretrained", "none", "--image-size", 32, "--device", "cpu", "--epochs", 1, "--samples-per-clip", 1)
     done = call(script, *flags, cwd=tmp_path)
     assert done.status == 0
-    (line,) = [line for line in done.err.splitlines() if "grey" in line]
-    assert line.startswith("warning: grey frames among coloured ones: 1 in train")
+    (line,) = [line for line in done.err.splitlines() if "gray" in line]
+    assert line.startswith("warning: gray frames among colored ones: 1 in train")
 
 
 def test_script_checks_all_folds_each_image_once(call, sample, tmp_path):

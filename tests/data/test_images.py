@@ -18,7 +18,7 @@ READERS = (read_image, read_header, read_facts)
 
 
 def corners() -> Image.Image:
-    """8 x 16 pixels, another colour in each quarter: no turn and no mirror leaves it as it is."""
+    """8 x 16 pixels, another color in each quarter: no turn and no mirror leaves it as it is."""
     pixels = np.zeros((16, 8, 3), np.uint8)
     pixels[:8, :4], pixels[:8, 4:], pixels[8:, :4] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
     return Image.fromarray(pixels)
@@ -53,7 +53,7 @@ def test_rotated_frame_is_upright_after_resizing(tmp_path):
     pixels = read_image(str(path), 16)
     assert pixels.shape == (16, 16, 3)
     upright = {"top left": pixels[2, 2], "top right": pixels[2, 13], "bottom right": pixels[13, 13]}
-    assert {corner: int(colour.argmax()) for corner, colour in upright.items()} == {
+    assert {corner: int(color.argmax()) for corner, color in upright.items()} == {
         "top left": 2, "top right": 0, "bottom right": 1,
     }  # fmt: skip
 
@@ -68,7 +68,7 @@ def test_damaged_exif_spoils_no_pixels(tmp_path, exif):
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
 def test_of_an_animation_the_first_frame_is_read(tmp_path, suffix):
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "green", "blue")]
     path = tmp_path / f"frame.{suffix}"
     frames[0].save(path, save_all=True, append_images=frames[1:])
     assert read_image(str(path))[4, 4].argmax() == 0
@@ -92,8 +92,8 @@ def test_mode_and_transparency_are_told(tmp_path, mode, transparent):
 
 
 def test_digest_tells_contents_not_names(tmp_path):
-    for name, colour in (("a", "red"), ("b", "red"), ("c", "blue")):
-        Image.new("RGB", (8, 8), colour).save(tmp_path / f"{name}.jpg")
+    for name, color in (("a", "red"), ("b", "red"), ("c", "blue")):
+        Image.new("RGB", (8, 8), color).save(tmp_path / f"{name}.jpg")
     a, b, c = (read_facts(str(tmp_path / f"{name}.jpg")).digest for name in "abc")
     assert a == b != c and len(a) == 8
     assert read_header(str(tmp_path / "a.jpg")).digest == b""

@@ -12,7 +12,7 @@ from PIL import Image
 import Demo_AFEW_Attention as script
 from Code.common.conventions import AFEW_LABELS
 from Code.data.clips import DataError
-from Code.data.labels import relabelled
+from Code.data.labels import map_labels
 from Code.data.readers.ckplus import CKPLUS_LABELS
 from Code.data.readers.folders import read_folders
 from Code.network.checkpoints import save_atomically
@@ -37,7 +37,7 @@ def checkpoint(path: Path, labels: tuple[str, ...], dataset: str = "sample") -> 
 def test_same_names_in_another_order_are_mapped(tmp_path):
     for name in ("Fear/1", "Happy/2"):
         stub_clip(tmp_path / name)
-    clips = relabelled(read_folders(tmp_path, labels=AFEW_LABELS), OTHER_ORDER, {}, "--checkpoint x")
+    clips = map_labels(read_folders(tmp_path, labels=AFEW_LABELS), OTHER_ORDER, {}, "--checkpoint x")
     assert [(clip.name, OTHER_ORDER[clip.label]) for clip in clips.clips] == [("Happy/2", "Happy"), ("Fear/1", "Fear")]
     assert clips.labels == OTHER_ORDER and "checkpoint's order" in clips.notes[0]
 
@@ -47,16 +47,16 @@ def test_other_names_are_refused_until_they_are_mapped(tmp_path):
         stub_clip(tmp_path / name)
     data = read_folders(tmp_path)
     with pytest.raises(DataError) as caught:
-        relabelled(data, AFEW_LABELS, {}, "--checkpoint x")
+        map_labels(data, AFEW_LABELS, {}, "--checkpoint x")
     assert "--map-labels Anger=Angry Contempt=none" in str(caught.value)
-    clips = relabelled(data, AFEW_LABELS, {"Anger": "Angry", "Contempt": "none"}, "--checkpoint x")
+    clips = map_labels(data, AFEW_LABELS, {"Anger": "Angry", "Contempt": "none"}, "--checkpoint x")
     assert [(clip.name, AFEW_LABELS[clip.label]) for clip in clips.clips] == [
         ("Anger/1", "Angry"),
         ("Happy/3", "Happy"),
     ]
     assert clips.listed == 2 and any("1 clip of class Contempt not evaluated" in note for note in clips.notes)
     with pytest.raises(DataError, match="Angri is not a class of the checkpoint"):
-        relabelled(data, AFEW_LABELS, {"Anger": "Angri"}, "--checkpoint x")
+        map_labels(data, AFEW_LABELS, {"Anger": "Angri"}, "--checkpoint x")
 
 
 def test_evaluation_maps_classes_to_the_checkpoints_order(call, sample, tmp_path):

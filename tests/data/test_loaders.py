@@ -146,7 +146,7 @@ def test_every_mode_of_image_becomes_rgb(tmp_path, suffix, mode):
     assert np.abs(pixels - expected).mean() < (0.5 if suffix in ("png", "bmp") else 25)
 
 
-def test_16_bit_grey_keeps_its_shades(tmp_path):
+def test_16_bit_gray_keeps_its_shades(tmp_path):
     shades = np.linspace(0, 65535, 24 * 24).astype(np.uint16).reshape(24, 24)
     Image.fromarray(shades).save(tmp_path / "deep.png")
     pixels = read_image(str(tmp_path / "deep.png"))
@@ -210,7 +210,7 @@ def test_damaged_file_never_raises_anything_but_a_data_error(tmp_path_factory, k
 
 @pytest.fixture
 def clip_set(tmp_path: Path) -> ClipSet:
-    """Two clips of 3 and 2 frames; frame i has the grey value 40 * i."""
+    """Two clips of 3 and 2 frames; frame i has the gray value 40 * i."""
     clips = []
     for number, name in enumerate([("0", "1", "2"), ("3", "4")]):
         folder = tmp_path / str(number)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from Code.common.conventions import AFEW_LABELS
 from Code.data.clips import DataError
-from Code.data.drawing.expressions import EXPRESSIONS, UNITS, at_intensity
+from Code.data.drawing.expressions import ACTION_UNITS, EXPRESSIONS, at_intensity
 from Code.data.drawing.face import Face, Pose
 from Code.data.drawing.person import Person, draw_person
 from Code.data.drawing.spoiled import OCCLUDERS, blur, darken, occlude
@@ -235,7 +235,7 @@ def test_course_of_a_clip(seed: int, expression: str) -> None:
 
 def test_expressions_use_known_units() -> None:
     assert tuple(EXPRESSIONS) == AFEW_LABELS
-    assert {unit for variants in EXPRESSIONS.values() for units in variants for unit in units} <= set(UNITS)
+    assert {unit for variants in EXPRESSIONS.values() for units in variants for unit in units} <= set(ACTION_UNITS)
 
 
 @pytest.mark.parametrize("expression", [label for label in AFEW_LABELS if label != "Neutral"])

@@ -69,7 +69,7 @@ def render(images: np.ndarray, course: Course, size: int) -> Tensor:
         elif kind == "cropped":
             scale = _between(_CROP, spoil[0])
             pose[at, 2] = scale
-            # Off the centre, so that the window shows less than half of the face, and stays within the still.
+            # Off the center, so that the window shows less than half of the face, and stays within the still.
             angle, reach = 2 * math.pi * spoil[1], min(0.55, 0.95 - scale)
             pose[at, 3:] = reach * math.cos(angle), reach * math.sin(angle)
     pictures = _moved(torch.from_numpy(sources), pose, size)  # [T, size, size]
@@ -110,10 +110,10 @@ def _occluded(picture: Tensor, spoil: np.ndarray) -> Tensor:
     """Lays a shaded, slanted block over most of a face."""
     size = len(picture)
     axis = (torch.arange(size, dtype=torch.float32) + 0.5) * (2 / size) - 1
-    centre = (spoil[:2] - 0.5) * 0.5
+    center = (spoil[:2] - 0.5) * 0.5
     wide, high = _between(_COVER, spoil[2]), _between(_COVER, spoil[3])
     angle = (spoil[4] - 0.5) * math.pi / 3
-    x, y = axis[None, :] - float(centre[0]), axis[:, None] - float(centre[1])
+    x, y = axis[None, :] - float(center[0]), axis[:, None] - float(center[1])
     across, along = math.cos(angle) * x + math.sin(angle) * y, math.cos(angle) * y - math.sin(angle) * x
     shade = 0.1 + 0.8 * float(spoil[5]) + 0.15 * across
     return torch.where((across.abs() < wide) & (along.abs() < high), shade, picture)
@@ -191,7 +191,7 @@ class ComposedStore:
         self.offsets = np.concatenate([[0], np.cumsum([len(clip) for clip in clips.clips])])
 
     def read(self, frame_ids: np.ndarray) -> Tensor:
-        """Frames as uint8 [N, 1, S, S], grey."""
+        """Frames as uint8 [N, 1, S, S], gray."""
         epochs, places = np.divmod(frame_ids, self.offsets[-1])
         clips = np.searchsorted(self.offsets, places, side="right") - 1
         courses: dict[tuple[int, int], Course] = {}

@@ -24,11 +24,11 @@ CELL = 8  # pixels; faces are compared by the mean brightness of cells this big
 
 @dataclass(frozen=True)
 class Stills:
-    """Confidently labelled stills of one split.
+    """Confidently labeled stills of one split.
 
     Attributes:
         usage: FER+'s name of the split: Training, PublicTest or PrivateTest.
-        images: uint8 [N, 48, 48], grey.
+        images: uint8 [N, 48, 48], gray.
         classes: int64 [N], indices into `FERPLUS_LABELS`.
         by_class: per class, the indices of its stills.
         looks: float32 [N, 36], the coarse brightness pattern that decides which stills look alike.
@@ -148,7 +148,7 @@ class Course:
         kind: T of `DISTRACTORS`, or `TELLING`.
         pose: float64 [T, 5]: mirror (1 or -1), roll (radians), scale of the crop, shift right and down (of half
             the still's side).
-        light: float64 [T, 2]: contrast and brightness, of the unit grey range.
+        light: float64 [T, 2]: contrast and brightness, of the unit gray range.
         spoil: float64 [T, 6] in [0, 1]: what the kind makes of it, see `Code.data.composed.clips`.
         noise: int64 [T], seed of a frame's own noise.
     """

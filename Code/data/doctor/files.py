@@ -141,7 +141,7 @@ _FAULTS = {  # kind of ImageError -> name
     "unreadable": "frames that cannot be opened",
     "missing": "frames that vanished",
 }
-_GREY = {"L", "LA"}
+_GRAY = {"L", "LA"}
 _USUAL = {"RGB", "L"}
 
 
@@ -150,8 +150,8 @@ def frame_checks(splits: Mapping[str, Split], facts: Facts) -> list[Check]:
     total = _counts(facts)
     sizes = Counter({trait[1:]: count for trait, count in total.items() if trait[0] == "size"})
     usual = sizes.most_common(1)[0][0] if sizes else (0, 0)
-    grey = sum(count for trait, count in total.items() if trait[0] == "mode" and trait[1] in _GREY)
-    mixed = grey < sizes.total()
+    gray = sum(count for trait, count in total.items() if trait[0] == "mode" and trait[1] in _GRAY)
+    mixed = gray < sizes.total()
 
     def collect(name: str, level: str, wanted: Wanted) -> Check:
         return _with_trait(splits, facts, name, level, wanted)
@@ -169,9 +169,9 @@ def frame_checks(splits: Mapping[str, Split], facts: Facts) -> list[Check]:
             lambda trait: trait[0] == "size" and trait[1] != trait[2],
         ),
         collect(
-            "grey frames among coloured ones" if mixed else "grey frames",
+            "gray frames among colored ones" if mixed else "gray frames",
             "warning" if mixed else "note",
-            lambda trait: trait[0] == "mode" and trait[1] in _GREY,
+            lambda trait: trait[0] == "mode" and trait[1] in _GRAY,
         ),
         collect(
             "frames of odd modes, converted to RGB",

@@ -135,7 +135,7 @@ def _label_order(splits: Mapping[str, Split], known_labels: tuple[str, ...] | No
                 wrong[case] += 1
                 first.setdefault(case, clip.name)
         found += [
-            f"{name}: {count} clips in a folder {printable(folder)} are labelled {printable(label)}, "
+            f"{name}: {count} clips in a folder {printable(folder)} are labeled {printable(label)}, "
             f"{printable(first[folder, label])} for one"
             for (folder, label), count in wrong.items()
         ]

@@ -1,11 +1,11 @@
-"""The canvas on which synthetic faces are drawn, and the few shapes that everything on it is made of.
+"""The canvas that synthetic faces are drawn on, and the basic shapes that everything on it is made of.
 
-Coordinates are face units: the picture shows x and y in [-1, 1] (y downwards). The canvas reaches `MARGIN`
-times as far, so that a moving head never shows its border, and has twice the picture's resolution.
+Coordinates are face units: the picture shows x and y in [-1, 1] (y downwards). The canvas is `MARGIN` times as large,
+so that a moving head never shows its border, and has twice the resolution of the picture.
 
-Only additions, multiplications, divisions and square roots touch pixels: IEEE 754 rounds these alike
-everywhere, whereas exp, sin or pow differ in their last bits from one processor's vector library to the next.
-For the same reason hills are polynomials, not Gaussians.
+Pixels come from additions, multiplications, divisions and square roots only. IEEE 754 rounds these the same way on
+every machine, whereas the last bits of exp, sin and pow depend on the vector library. For the same reason, hills are
+polynomials instead of Gaussians.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Canvas:
     """Coordinates of a square canvas for a picture of `picture_size` pixels a side.
 
     Attributes:
-        size: pixels a side of the canvas.
+        size: side of the canvas, in pixels.
         px: canvas pixels of one face unit.
-        x, y: coordinates of the pixel centres, float32 [1, size] and [size, 1].
+        x, y: coordinates of the pixel centers, float32 [1, size] and [size, 1].
     """
 
     def __init__(self, picture_size: int) -> None:
@@ -35,15 +35,15 @@ class Canvas:
     def window(self, cx: float, cy: float, half_width: float, half_height: float) -> tuple[slice, slice]:
         """Rows and columns within half_width, half_height of (cx, cy)."""
 
-        def pixels(centre: float, half: float) -> slice:
-            lowest = int((centre - half + MARGIN) * self.px)
-            highest = int((centre + half + MARGIN) * self.px) + 2
+        def pixels(center: float, half: float) -> slice:
+            lowest = int((center - half + MARGIN) * self.px)
+            highest = int((center + half + MARGIN) * self.px) + 2
             return slice(max(lowest, 0), min(highest, self.size))
 
         return pixels(cy, half_height), pixels(cx, half_width)
 
     def add_hill(self, field: Array, high: float, cx: float, cy: float, sx: float, sy: float) -> None:
-        """Add a `bump` of height `high` to a field [size, size] in place, where it reaches."""
+        """Adds a `bump` of height `high` to a field [size, size], in place."""
         rows, cols = self.window(cx, cy, 2.9 * sx, 2.9 * sy)
         field[rows, cols] += np.float32(high) * bump(self.x[:, cols], self.y[rows], cx, cy, sx, sy)
 
@@ -55,17 +55,17 @@ def step(t: Array) -> Array:
 
 
 def edge(distance: Array, width: float = 0.016) -> Array:
-    """Cover in [0, 1] of an area given by its signed distance (positive inside), soft over `width`."""
+    """Opacity in [0, 1] of an area with a soft edge, from its signed distance (positive inside)."""
     return step(distance * np.float32(1 / width) + 0.5)
 
 
 def line(distance: Array, half_width: float) -> Array:
-    """Cover of a soft line: 1 where the distance is 0, none from half_width on."""
+    """Opacity of a soft line: 1 at distance 0, and 0 from `half_width` on."""
     return 1.0 - step(abs(distance) * np.float32(1 / half_width))
 
 
 def bump(x: Array, y: Array, cx: float, cy: float, sx: float, sy: float) -> Array:
-    """A hill of height 1 at (cx, cy), near a Gaussian of deviations sx, sy; it ends at 2.8 of them."""
+    """A hill of height 1 at (cx, cy): close to a Gaussian with deviations sx and sy, and 0 beyond 2.8 of them."""
     dx, dy = (x - np.float32(cx)) / np.float32(sx), (y - np.float32(cy)) / np.float32(sy)
     t = np.maximum(1.0 - (dx * dx + dy * dy) * np.float32(0.125), 0.0)
     t *= t
@@ -85,6 +85,6 @@ def cloud(rng: np.random.Generator, size: int, cells_y: int, cells_x: int) -> Ar
     return field
 
 
-def colour(rgb: tuple[float, float, float] | list[float]) -> Array:
+def color(rgb: tuple[float, float, float] | list[float]) -> Array:
     """An RGB triple as float32 [3, 1, 1], to be multiplied with [H, W] fields."""
     return np.array(rgb, np.float32)[:, None, None]

@@ -1,15 +1,15 @@
-"""What a synthetic face does: expressions as strengths of facial action units.
+"""Expressions of a synthetic face, as strengths of facial action units.
 
-The numbers follow the Facial Action Coding System (Ekman and Friesen, 1978): each unit is one muscle's
-visible effect, and each of the seven expressions is a set of units. An expression has a few variants (a smile
-with and without teeth, anger shouted or pressed together), because real ones have.
+The numbers are those of the Facial Action Coding System (Ekman and Friesen, 1978): an action unit is the visible effect
+of one muscle, and an expression is a set of action units. Like real expressions, each has several variants (a smile
+with and without teeth, anger with an open mouth and with pressed lips).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-UNITS: dict[str, str] = {
+ACTION_UNITS: dict[str, str] = {
     "au1": "inner brow raised",
     "au2": "outer brow raised",
     "au4": "brows lowered and drawn together",
@@ -30,10 +30,10 @@ UNITS: dict[str, str] = {
     "au43": "eyes closed",
 }
 
-Units = dict[str, float]
+ActionUnits = dict[str, float]
 
-# At the apex. Values above 1 are a unit at its strongest.
-EXPRESSIONS: dict[str, tuple[Units, ...]] = {
+# Strengths at the apex. A value above 1 is the maximum of an action unit.
+EXPRESSIONS: dict[str, tuple[ActionUnits, ...]] = {
     "Happy": (
         {"au6": 0.9, "au12": 1.0, "au25": 0.9, "au10": 0.15},
         {"au6": 1.0, "au12": 1.1, "au25": 1.0, "au26": 0.45, "au10": 0.2},
@@ -84,21 +84,21 @@ EXPRESSIONS: dict[str, tuple[Units, ...]] = {
 }
 
 
-def draw_apex(expression: str, rng: np.random.Generator) -> Units:
-    """One person's way to show `expression`: a variant, each unit up to 15 % weaker or stronger."""
+def draw_apex(expression: str, rng: np.random.Generator) -> ActionUnits:
+    """How one person shows `expression`: a variant, with each action unit up to 15 % weaker or stronger."""
     variants = EXPRESSIONS[expression]
     chosen = variants[int(rng.integers(len(variants)))]
     return {unit: strength * rng.uniform(0.85, 1.15) for unit, strength in chosen.items()}
 
 
-def at_intensity(apex: Units, intensity: float) -> Units:
-    """The units of an expression shown at `intensity` in [0, 1] of its apex."""
+def at_intensity(apex: ActionUnits, intensity: float) -> ActionUnits:
+    """The action units at `intensity`, in [0, 1], of the apex."""
     return {unit: strength * intensity for unit, strength in apex.items()}
 
 
-def add_units(*parts: Units) -> Units:
-    """Sum of unit strengths, each held within [-0.5, 1.4]."""
-    total = dict.fromkeys(UNITS, 0.0)
+def add_action_units(*parts: ActionUnits) -> ActionUnits:
+    """The sum of action units, each clipped to [-0.5, 1.4]."""
+    total = dict.fromkeys(ACTION_UNITS, 0.0)
     for part in parts:
         for unit, strength in part.items():
             total[unit] = min(max(total[unit] + strength, -0.5), 1.4)

@@ -1,10 +1,8 @@
-"""The mouth of a synthetic face: its shape under given action units, and how it is painted.
+"""Draws one frame of a synthetic face.
 
-How one frame of a synthetic face is drawn.
-
-The face is a relief (height over the picture plane). Action units raise and lower parts of it - cheeks,
-furrows, folds - and the person's light shades it. What has edges (eyes, brows, nostrils, lips, teeth) is
-painted on top as areas between curves. A mesh then moves the picture as the head moves.
+The face is a relief, a height over the picture plane. Action units raise and lower parts of it (cheeks, furrows,
+folds), and the person's light shades it. Parts with edges (eyes, brows, nostrils, lips, teeth) are painted on top, as
+areas between curves. A mesh then moves the picture with the head.
 """
 
 from __future__ import annotations
@@ -15,24 +13,24 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from Code.data.drawing.canvas import MARGIN, Array, Canvas, bump, colour, edge, line, step
-from Code.data.drawing.expressions import Units, add_units
+from Code.data.drawing.canvas import MARGIN, Array, Canvas, bump, color, edge, line, step
+from Code.data.drawing.expressions import ActionUnits, add_action_units
 from Code.data.drawing.person import Layers, Person
 
 _F = np.float32
 
 
 class Mouth:
-    """Four curves (both edges of both lips) over s in [-1, 1] between the corners.
+    """The mouth: four curves, the edges of both lips, over s in [-1, 1] from corner to corner.
 
     Attributes:
-        half: half its width, face units.
+        half: half its width, in face units.
         jaw: how far the jaw has dropped.
         corner_y: y of the corners.
         inner_top, inner_low: y, in the middle, of the upper lip's lower edge and the lower lip's upper edge.
     """
 
-    def __init__(self, person: Person, units: Units) -> None:
+    def __init__(self, person: Person, units: ActionUnits) -> None:
         p, au = person, units
         self.person, self.units = person, units
         opened, smile, stretch = max(au["au25"], 0.0), au["au12"], au["au20"]
@@ -58,7 +56,7 @@ class Mouth:
         self.corner_y += -0.115 * smile + 0.095 * au["au15"] + 0.025 * stretch + 0.02 * au["au10"]
 
     def paint(self, image: Array, canvas: Canvas) -> None:
-        """Paint it onto the canvas, float32 [3, S, S], in place."""
+        """Paints the mouth onto the canvas, float32 [3, S, S], in place."""
         p, au = self.person, self.units
         top = min(self.inner_top - self.upper, self.corner_y) - 0.08
         low = max(self.inner_low + self.lower, self.corner_y) + 0.12
@@ -68,12 +66,12 @@ class Mouth:
         s = x * _F(1 / self.half)
         outer_top, inner_top, inner_low, outer_low = self._curves(s)
         within = (1 - abs(s)) * _F(self.half)
-        # Shadow below the lower lip and light above the upper one give the lips body.
+        # A shadow below the lower lip and light above the upper lip give the lips volume.
         patch *= 1 - _F(0.26) * bump(s, (y - outer_low - _F(0.025)) * 12, 0, 0, 0.32, 0.32)
         patch *= 1 + _F(0.06) * bump(s, (y - outer_top + _F(0.02)) * 14, 0, 0, 0.32, 0.25)
 
-        skin = colour(p.skin)
-        red = skin * colour([0.80, 0.52, 0.50]) + colour([18, 2, 6])
+        skin = color(p.skin)
+        red = skin * color([0.80, 0.52, 0.50]) + color([18, 2, 6])
         lip = (skin * _F(0.86 - 0.86 * p.lip_red) + red * _F(p.lip_red)) * _F(p.ambient + 0.42)
         v = (y - outer_top) / np.maximum(inner_top - outer_top, 0.004)
         upper = lip * (0.86 - _F(0.16) * step(v))
@@ -95,14 +93,14 @@ class Mouth:
             patch *= 1 - _F(frown) * bump(x, y, side * (self.half + 0.02), self.corner_y + 0.05, 0.022, 0.04)
 
     def _curves(self, s: Array) -> tuple[Array, Array, Array, Array]:
-        """y of outer top, inner top, inner low and outer low edge of the lips at s."""
+        """y of the outer top, inner top, inner low and outer low edges of the lips at s."""
         au = self.units
         s2 = np.minimum(s * s, 1)
         parabola, square, oval = 1 - s2, 1 - s2 * s2, np.sqrt(1 - s2)
         boxy = _F(min(0.6 * max(au["au20"], 0) + 0.6 * max(au["au16"], 0), 1))
         profile = parabola + boxy * (square - parabola)
         profile = profile + _F(self.round) * (oval - profile)
-        # A raised upper lip goes up at both sides, not to a peak.
+        # A raised upper lip goes up on both sides, without a peak.
         lifted = _F(0.8 * min(max(au["au10"], au["au9"], 0), 1))
         corner = _F(self.corner_y)
         inner_top = corner + (_F(self.inner_top) - corner) * (profile + lifted * (square - profile))
@@ -115,15 +113,15 @@ class Mouth:
         return outer_top, inner_top, inner_low, outer_low
 
     def _cavity(self, s: Array, y: Array, inner_top: Array, inner_low: Array) -> Array:
-        """Colours inside the open mouth: tongue, upper teeth and, below a lowered lip, lower ones."""
+        """Colors inside the open mouth: tongue, upper teeth and, above a lowered lip, lower teeth."""
         au = self.units
-        inside = colour([46, 18, 18]) + np.zeros_like(s + y)
+        inside = color([46, 18, 18]) + np.zeros_like(s + y)
         tongue = bump(s, y, 0, self.inner_low - 0.02, 0.42, 0.06) * step((inner_low - inner_top) * 8 - 0.5)
-        inside += tongue * (colour([150, 72, 72]) - inside)
+        inside += tongue * (color([150, 72, 72]) - inside)
         tooth = s * _F(self.half / 0.062)
         seam = step((abs(tooth - np.floor(tooth) - 0.5) - 0.40) * 10)
         ivory = (1 - 0.55 * s * s) * _F(0.72 + 0.28 * self.person.ambient) * (1 - _F(0.22) * seam)
-        teeth = colour([232, 224, 208]) * ivory
+        teeth = color([232, 224, 208]) * ivory
         shown = max(0.05 + 0.035 * au["au10"] + 0.03 * au["au12"] - 0.025 * self.round, 0.01)
         above = edge(inner_top + _F(shown) * (1 - 0.25 * s * s) - y, 0.021)
         inside += above * (teeth * (0.72 + 0.28 * step((y - inner_top) * 40)) - inside)
@@ -134,19 +132,19 @@ class Mouth:
         return inside
 
 
-_CELLS = 6  # of the mesh that moves the picture, a side
+_CELLS = 6  # per side, of the mesh that moves the picture
 
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Where the head is and the eyes look.
+    """The pose of the head, and the direction of gaze.
 
     Attributes:
         dx, dy: shift in face units.
-        scale: size, 1 as the aligned face.
+        scale: size; 1 is that of the aligned face.
         roll: sine of the angle.
-        yaw: turn to the side; 1 is about as far as both eyes can be seen.
-        gaze: -1 far left to 1 far right.
+        yaw: turn to the side; at 1 both eyes are just visible.
+        gaze: from -1, far left, to 1, far right.
     """
 
     dx: float = 0.0
@@ -158,11 +156,11 @@ class Pose:
 
 
 class Face:
-    """One synthetic person, ready to be drawn at `size` x `size` pixels showing anything in any pose.
+    """Draws one synthetic person with any expression in any pose.
 
     Args:
         person: the traits.
-        size: pixels a side of the pictures.
+        size: side of the pictures, in pixels.
         rng: draws the texture of skin and hair, and the background.
     """
 
@@ -173,9 +171,9 @@ class Face:
         side = self.canvas.size
         self.hairs = rng.integers(110, 256, (side, side)).astype(np.float32) * _F(1 / 255)
 
-    def draw(self, units: Units, pose: Pose) -> Image.Image:
-        """Draw the face showing `units` at `pose`: RGB, size x size."""
-        au = add_units(units)
+    def draw(self, units: ActionUnits, pose: Pose) -> Image.Image:
+        """Draws the face with action units `units` in `pose`: RGB, size x size."""
+        au = add_action_units(units)
         mouth = Mouth(self.person, au)
         image, cover = self._skin(au, mouth)
         for side in (-1, 1):
@@ -192,14 +190,14 @@ class Face:
         pixels = np.clip(image + _F(0.5), 0, 255).astype(np.uint8)
         return self._move(Image.merge("RGB", [Image.fromarray(channel) for channel in pixels]), pose)
 
-    def _skin(self, au: Units, mouth: Mouth) -> tuple[Array, Array]:
-        """Shaded skin [3, S, S] and how it covers what lies behind it, [S, S]."""
+    def _skin(self, au: ActionUnits, mouth: Mouth) -> tuple[Array, Array]:
+        """Shaded skin [3, S, S], and its opacity [S, S]."""
         p, layers, px = self.person, self.layers, self.canvas.px
         height, width, albedo = layers.height, layers.half_width, layers.albedo
         for unit, relief in layers.relief.items():
             if abs(au[unit]) > 0.02:
                 height = height + _F(au[unit]) * relief
-        if mouth.jaw > 0.004:  # the jaw drops: rows around the mouth and below come from higher up
+        if mouth.jaw > 0.004:  # the jaw drops: shift the rows around and below the mouth down
             y = self.canvas.y[:, 0]
             source = y - _F(mouth.jaw) * step((y - _F(p.mouth_y - 0.30)) * _F(1.8))
             row = np.clip((source + _F(MARGIN)) * _F(px) - 0.5, 0, self.canvas.size - 1.001)
@@ -217,11 +215,11 @@ class Face:
         lambert = np.maximum(lambert, 0)
         shade = (_F(p.ambient) + _F(1.16 - p.ambient) * lambert) * layers.hair_shadow
         skin = albedo * shade
-        skin[0] += (255 - skin[0]) * (1 - shade) * _F(0.03)  # shadows of skin are warm
+        skin[0] += (255 - skin[0]) * (1 - shade) * _F(0.03)  # shadows on skin are warm
         skin += np.maximum(lambert - _F(0.90), 0) * _F(156)
         return skin, step((width[:, None] - abs(self.canvas.x)) * _F(px / 3) + 0.5)
 
-    def _eye(self, image: Array, side: int, au: Units, gaze: float) -> None:
+    def _eye(self, image: Array, side: int, au: ActionUnits, gaze: float) -> None:
         p = self.person
         ex, ey, ew = side * p.eye_x, p.eye_y, p.eye_width
         rows, cols = self.canvas.window(ex, ey, ew * 1.7, 0.2)
@@ -235,7 +233,7 @@ class Face:
         up = up * (1 - shut) - 0.022 * shut
         low = 0.040 * p.eye_open * (1 + 0.20 * au["au5"] - 0.65 * au["au7"] - 0.75 * au["au6"] - 0.3 * au["au9"])
         low = max(low, 0.004 if shut < 0.7 else 0.022)
-        # Lids slant inwards below lowered brows and droop outwards below raised inner ones.
+        # Lids slant inwards below lowered brows, and droop outwards below raised inner brows.
         slant = 0.30 * brow_in * (1 - brow_up) - 0.30 * brow_up * (1 - wide) - 0.12
         tilt = _F(ey) - _F(p.eye_tilt) * s
         lid = tilt - _F(up) * arch * (1 + _F(slant) * s)
@@ -256,20 +254,20 @@ class Face:
         patch *= 1 - _F(pouch) * fade * line(y - under - _F(0.045 - 0.012 * au["au6"]), 0.022)
 
     def _eyeball(self, x: Array, y: Array, s: Array, lid: Array, gx: float, gy: float) -> Array:
-        """The eye's white, with iris and pupil at (gx, gy); darker below the lid and in the corners."""
+        """The white of the eye with iris and pupil at (gx, gy), darker below the lid and in the corners."""
         p = self.person
         white = 1 - _F(0.38) * (1 - step((y - lid) * _F(1 / 0.055))) - _F(0.28) * s * s
-        ball = colour([226, 218, 212]) * (white * _F(0.55 + 0.45 * p.ambient))
+        ball = color([226, 218, 212]) * (white * _F(0.55 + 0.45 * p.ambient))
         dx, dy = x - _F(gx), y - _F(gy)
         r = np.sqrt(dx * dx + dy * dy)
-        iris = colour(p.iris) * (0.6 + 0.6 * step(dy * 14 + 0.5)) * (1 - 0.45 * step((r - 0.045) * 50))
+        iris = color(p.iris) * (0.6 + 0.6 * step(dy * 14 + 0.5)) * (1 - 0.45 * step((r - 0.045) * 50))
         ball += edge(_F(0.064) - r, 0.021) * (iris - ball)
         ball += edge(_F(0.028) - r, 0.021) * (_F(12) - ball)
         dx, dy = dx - _F(0.02 * p.light[0] + 0.008), dy + _F(0.024)
-        ball += edge(_F(0.013) - np.sqrt(dx * dx + dy * dy)) * (_F(245) - ball)  # the light, mirrored
+        ball += edge(_F(0.013) - np.sqrt(dx * dx + dy * dy)) * (_F(245) - ball)  # the reflection of the light
         return ball
 
-    def _brow(self, image: Array, side: int, au: Units) -> None:
+    def _brow(self, image: Array, side: int, au: ActionUnits) -> None:
         p, one, two, four = self.person, au["au1"], au["au2"], au["au4"]
         lively = 1 + side * p.asymmetry
         base = p.eye_y - p.brow_gap
@@ -289,9 +287,9 @@ class Face:
         body = step((thick - abs(y - curve)) * 42 + 0.55) * step(t * 7 + 0.3) * step((1 - t) * 5 + 0.2)
         cover = np.minimum(body * _F(p.brow_dark) * self.hairs[rows, cols], 1)
         patch = image[:, rows, cols]
-        patch += cover * (colour(p.hair) * _F(0.42) - patch)
+        patch += cover * (color(p.hair) * _F(0.42) - patch)
 
-    def _nostril(self, image: Array, side: int, au: Units) -> None:
+    def _nostril(self, image: Array, side: int, au: ActionUnits) -> None:
         p = self.person
         flare = 1 + 0.25 * max(au["au9"], 0) + 0.12 * max(au["au10"], 0)
         nx, ny = side * p.nose_width * 0.46 * flare, p.nose_y + 0.062 - 0.035 * au["au9"] - 0.012 * au["au10"]
@@ -302,7 +300,7 @@ class Face:
         patch *= 1 - _F(0.28) * bump(x, y, side * p.nose_width * 0.98 * flare, ny - 0.03, 0.016, 0.038)
         patch *= 1 - _F(0.22) * bump(x, y, side * 0.03, ny + 0.022, 0.07, 0.014)
 
-    def _fold(self, image: Array, side: int, au: Units, mouth: Mouth) -> None:
+    def _fold(self, image: Array, side: int, au: ActionUnits, mouth: Mouth) -> None:
         """The fold from the wing of the nose past the corner of the mouth."""
         p = self.person
         raised = 0.9 * max(au["au12"], 0) + 0.8 * max(au["au9"], 0) + 0.7 * max(au["au10"], 0)
@@ -337,7 +335,7 @@ class Face:
         image[:, rows, cols] *= 1 - _F(0.55) * edge(_F(0.010) - abs(self.canvas.y[rows] - _F(p.eye_y)))
 
     def _move(self, picture: Image.Image, pose: Pose) -> Image.Image:
-        """Shift, scale, roll and turn the canvas, and cut the picture out of it."""
+        """Shifts, scales, rolls and turns the canvas, and crops the picture from it."""
         out = 2 * self.size
         edges = [out * k // _CELLS for k in range(_CELLS + 1)]
         cosine = math.sqrt(1 - pose.roll * pose.roll)
@@ -346,12 +344,12 @@ class Face:
         def source(across: int, down: int) -> tuple[float, float]:
             x, y = 2 * across / out - 1 - pose.dx, 2 * down / out - 1 - pose.dy
             x, y = (cosine * x + pose.roll * y) / pose.scale, (cosine * y - pose.roll * x) / pose.scale
-            # What is nearer to the viewer moves further when the head turns.
+            # Points nearer to the viewer move further when the head turns.
             depth = max(1 - x * x / (w * w), 0.0) * max(1 - y * y / 1.96, 0.0)
             x = (x - 0.34 * pose.yaw * depth) * (1 + 0.12 * abs(pose.yaw))
             limit = MARGIN - 0.01
             x, y = min(max(x, -limit), limit), min(max(y, -limit), limit)
-            # Rounded to sixteenths of a pixel, so that the last bits of a processor's arithmetic cannot show.
+            # Rounded to sixteenths of a pixel, so that differences in the last bits between machines have no effect.
             return round((x + MARGIN) * self.canvas.px * 16) / 16, round((y + MARGIN) * self.canvas.px * 16) / 16
 
         corners = [[source(across, down) for across in edges] for down in edges]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from Code.data.drawing.canvas import Array, Canvas, bump, cloud, colour, step
+from Code.data.drawing.canvas import Array, Canvas, bump, cloud, color, step
 
 _F = np.float32
 Rgb = tuple[float, float, float]
@@ -41,19 +41,19 @@ class Person:
     """Traits of one synthetic person.
 
     Attributes:
-        style: of the hair, one of `STYLES`.
-        chin: y of its tip; eye_y, nose_y (tip) and mouth_y likewise.
+        style: hair style, one of `STYLES`.
+        chin, eye_y, nose_y, mouth_y: y of the tip of the chin, of the eyes, the tip of the nose, and the mouth.
         jaw_square: 0 pointed chin, 1 square jaw.
-        eye_x: distance of the eyes' centres from the middle; eye_width is half an eye's width.
-        eye_open, eye_tilt: factor of the opening; rise of the outer corners.
-        brow_gap: from the eye up to the brow.
-        hairline: y of the hair's edge in the middle of the forehead.
+        eye_x, eye_width: distance of the eyes' centers from the middle, and half the width of an eye.
+        eye_open, eye_tilt: factor of the eyes' opening, and rise of the outer corners.
+        brow_gap: distance from eye to brow.
+        hairline: y of the edge of the hair in the middle of the forehead.
         age: 0 to 1, depth of wrinkles and folds.
         beard: 0 none, 1 full.
         glasses: "", "round" or "square".
-        light: direction towards the light (x right, y down, z to the viewer).
-        ambient: light from everywhere, 0 to 1.
-        asymmetry: how much livelier the right brow is than the left one.
+        light: direction of the light (x right, y down, z to the viewer).
+        ambient: share of ambient light, 0 to 1.
+        asymmetry: how much more the right brow moves than the left.
     """
 
     skin: Rgb
@@ -90,10 +90,10 @@ class Person:
 
 
 def draw_person(rng: np.random.Generator) -> Person:
-    """Draw the traits of one person."""
+    """Draws the traits of one person at random."""
     u = rng.uniform
     tone = int(rng.integers(len(SKINS)))
-    fair = tone < 4  # fair hair and light eyes on dark skin are rare enough to look like a mistake
+    fair = tone < 4  # light hair and eyes with dark skin are so rare that they look like a mistake
     hair = HAIRS[int(rng.integers(len(HAIRS) if fair else 2))]
     iris = IRISES[int(rng.integers(len(IRISES) if fair else 2))]
     style = STYLES[int(rng.integers(len(STYLES)))]
@@ -134,29 +134,29 @@ def draw_person(rng: np.random.Generator) -> Person:
 
 
 def _shade(rgb: tuple[int, int, int], factor: float, rng: np.random.Generator) -> Rgb:
-    """The colour, lighter or darker by `factor` and a little off."""
+    """The color times `factor`, with small random changes."""
     red, green, blue = (min(max(c * factor + rng.uniform(-3.0, 3.0), 4.0), 245.0) for c in rgb)
     return red, green, blue
 
 
 _SIDES = (-1, 1)
 
-# How far the hair of each style comes down at the temples, and how far it stands off the head.
+# How far hair of each style reaches down at the temples, and its thickness.
 _REACH = {"long": 1.3, "fringe": 0.15, "curly": 0.1, "parted": 0.0, "short": -0.02, "tied": -0.2}
 _VOLUME = {"long": 0.1, "fringe": 0.07, "curly": 0.17, "parted": 0.06, "short": 0.04, "tied": 0.01}
 
 
 class Layers:
-    """The unchanging layers of one person; arrays float32 over the canvas' S x S pixels.
+    """The layers of one person that do not change between frames: float32 arrays over the S x S pixels of the canvas.
 
     Attributes:
         half_width: half the face's width in each row, [S].
-        height: relief of the resting face, in face units towards the viewer, [S, S].
-        relief: what an action unit at strength 1 adds to it, unit -> [S, S].
-        albedo: skin colour, beard included, [3, S, S].
-        hair_shadow: light left on the skin below the hair's edge, [S, S].
-        behind: what lies behind the face, [3, S, S].
-        front, front_cover: hair before the face and its cover, [3, S, S] and [S, S].
+        height: relief of the neutral face, in face units towards the viewer, [S, S].
+        relief: action unit -> change of the relief at strength 1, [S, S].
+        albedo: skin color, beard included, [3, S, S].
+        hair_shadow: share of the light on the skin below the hair, [S, S].
+        behind: everything behind the face, [3, S, S].
+        front, front_cover: hair in front of the face, [3, S, S], and its opacity, [S, S].
     """
 
     def __init__(self, person: Person, canvas: Canvas, rng: np.random.Generator) -> None:
@@ -169,7 +169,7 @@ class Layers:
         if person.style == "curly":
             strands = 0.3 + 0.5 * cloud(rng, canvas.size, 60, 60)
         gloss = bump(canvas.x, canvas.y, person.light[0] * 0.8, -0.88, 0.5, 0.2)
-        self.front = colour(person.hair) * (0.55 + 0.7 * strands + 0.5 * gloss)
+        self.front = color(person.hair) * (0.55 + 0.7 * strands + 0.5 * gloss)
         wobble = (cloud(rng, canvas.size, 8, 14) - 0.5) * _F(0.07)
         self.front_cover = self._hair(wobble, rng)
         self.hair_shadow = 1 - _F(0.30) * np.roll(self.front_cover, max(int(0.03 * canvas.px), 1), axis=0)
@@ -188,7 +188,7 @@ class Layers:
     def _height(self) -> Array:
         p, x, y, add = self.person, self.canvas.x, self.canvas.y, self.canvas.add_hill
         n, e, m = p.nose_y, p.eye_y, p.mouth_y
-        # The relief's outline is longer than the face's: the chin faces forward, narrow as it is.
+        # The outline of the relief is longer than that of the face, because the chin faces forward.
         across = x / np.maximum(self._outline(p.chin + 0.3)[:, None], 0.05)
         h = _F(0.62) * np.sqrt(np.maximum(1.0 - _F(0.93) * across * across, 0.02))
         h = h - _F(0.22) * (y + 0.1) * (y + 0.1)
@@ -219,9 +219,9 @@ class Layers:
         def add(unit: str, depth: float, cx: float, cy: float, sx: float, sy: float) -> None:
             self.canvas.add_hill(r[unit], depth, cx, cy, sx, sy)
 
-        for k in range(3):  # lines of the forehead; those of the inner brow stay in the middle
+        for k in range(3):  # lines of the forehead, in the middle for the inner brows
             add("au1", -0.014 * crease, 0, b - 0.09 - 0.085 * k, 0.15, 0.013)
-            add("au9", -0.022 * crease, 0, e + 0.01 + 0.055 * k, 0.07, 0.012)  # and across the bridge
+            add("au9", -0.022 * crease, 0, e + 0.01 + 0.055 * k, 0.07, 0.012)  # wrinkles across the bridge of the nose
         add("au9", 0.045, 0, n - 0.07, 0.06, 0.05)  # the tip of the nose goes up
         add("au9", -0.040, 0, n + 0.04, 0.06, 0.04)
         add("au17", 0.050, 0, p.chin - 0.15, 0.14, 0.07)
@@ -251,14 +251,14 @@ class Layers:
         p, x, y, size = self.person, self.canvas.x, self.canvas.y, self.canvas.size
         add = self.canvas.add_hill
         mottle = 1.0 + _F(0.05) * (cloud(rng, size, 40, 40) - 0.5) + _F(0.09) * (cloud(rng, size, 7, 7) - 0.5)
-        skin = colour(p.skin) * mottle
+        skin = color(p.skin) * mottle
         flush = np.zeros((size, size), np.float32)
         add(flush, 0.10, 0, p.nose_y, 0.09, 0.08)
         dark = np.zeros((size, size), np.float32)
         add(dark, 0.22, 0, p.nose_y + 0.09, p.nose_width * 0.75, 0.03)
         for side in _SIDES:
             add(flush, 0.10, side * 0.42, 0.17, 0.17, 0.13)
-            # Thin skin around the eyes, and the furrow beside the nose, are dark in any light.
+            # Thin skin around the eyes and the furrow beside the nose are dark in any light.
             add(dark, 0.14 + 0.10 * p.age, side * (p.eye_x - 0.02), p.eye_y + 0.10, 0.11, 0.032)
             add(dark, 0.20, side * (p.eye_x - p.eye_width - 0.03), p.eye_y - 0.02, 0.05, 0.07)
             add(dark, 0.12, side * p.eye_x, p.eye_y - 0.075, 0.13, 0.03)
@@ -267,17 +267,17 @@ class Layers:
         skin *= 1.0 - dark
         if p.beard:
             jaw = step((y - _F(0.18)) * 3.0 - (1 - abs(x) * _F(1 / 0.7)) * 0.9 + 0.35)
-            moustache = bump(x, y, 0, p.nose_y + 0.15, 0.22, 0.05)
+            mustache = bump(x, y, 0, p.nose_y + 0.15, 0.22, 0.05)
             bare = bump(x, y, 0, p.mouth_y, 0.24, 0.07)
-            cover = (jaw * (1 - bare) + moustache * 0.8) * (0.55 + 0.6 * cloud(rng, size, 90, 60))
-            skin += np.clip(cover, 0, 1) * _F(0.8 * p.beard) * (colour(p.hair) * 0.8 - skin)
+            cover = (jaw * (1 - bare) + mustache * 0.8) * (0.55 + 0.6 * cloud(rng, size, 90, 60))
+            skin += np.clip(cover, 0, 1) * _F(0.8 * p.beard) * (color(p.hair) * 0.8 - skin)
         return skin
 
     def _soft(self, distance: Array, pixels: float) -> Array:
         return step(distance * _F(self.canvas.px / pixels) + 0.5)
 
     def _hair(self, wobble: Array, rng: np.random.Generator) -> Array:
-        """Cover of the hair before the face and around the skull, [S, S]."""
+        """Opacity of the hair in front of the face and around the skull, [S, S]."""
         p, x, y = self.person, self.canvas.x, self.canvas.y
         parting = _F(rng.uniform(-0.5, 0.5))
         if p.style == "bald":
@@ -301,21 +301,21 @@ class Layers:
         """Background, long hair, neck, clothes and ears, [3, S, S]."""
         p, x, y, size = self.person, self.canvas.x, self.canvas.y, self.canvas.size
         tint = [rng.uniform(-30, 30) for _ in range(3)]
-        grey = rng.uniform(40, 210)
-        room = 0.7 + 0.6 * cloud(rng, size, 3, 3) + 0.25 * (cloud(rng, size, 12, 12) - 0.5)
-        behind = colour([grey + t for t in tint]) * room
+        gray = rng.uniform(40, 210)
+        backdrop = 0.7 + 0.6 * cloud(rng, size, 3, 3) + 0.25 * (cloud(rng, size, 12, 12) - 0.5)
+        behind = color([gray + t for t in tint]) * backdrop
         if p.style == "long":
             outer = _F(p.head_width + rng.uniform(0.12, 0.26)) - _F(0.10) * np.maximum(-y - 0.3, 0)
             behind += self._soft(outer + wobble - abs(x), 4) * (self.front * 0.75 - behind)
         shade = 1 - 0.35 * bump(x, y, 0, p.chin, 0.6, 0.16) + 0.2 * x * _F(p.light[0])
-        neck = colour(p.skin) * _F(p.ambient * 0.95) * shade
+        neck = color(p.skin) * _F(p.ambient * 0.95) * shade
         narrow = 0.46 - abs(x) + wobble * 0.2 - np.maximum(0.7 - y, 0) * 9
         behind += self._soft(narrow, 2) * (neck - behind)
-        cloth = colour([rng.uniform(20, 220) for _ in range(3)]) * (0.6 + 0.4 * strands)
+        cloth = color([rng.uniform(20, 220) for _ in range(3)]) * (0.6 + 0.4 * strands)
         behind += self._soft(y - 1.12 + 0.09 * abs(x), 2) * (cloth - behind)
         if p.style != "long":
             for side in _SIDES:
                 ear = self._soft(0.5 * (bump(x, y, side * (p.head_width + 0.01), 0.02, 0.055, 0.11) - 0.3), 2)
                 rim = 0.62 + 0.25 * bump(x, y, side * (p.head_width + 0.04), 0, 0.03, 0.1)
-                behind += ear * (colour(p.skin) * rim - behind)
+                behind += ear * (color(p.skin) * rim - behind)
         return behind

@@ -1,7 +1,7 @@
-"""What befalls a frame after the face was drawn: occluders, blur, bad light, the camera's noise.
+"""Degrades a drawn frame: occluders, blur, bad light, and the noise of a camera.
 
-Arrays are float32 [H, W, 3] in grey levels 0 to 255. Coordinates are face units, -1 to 1.
-Arithmetic that rounds alike on every machine only; see `drawing.canvas`.
+Arrays are float32 [H, W, 3] with gray levels from 0 to 255. Coordinates are face units, -1 to 1. The arithmetic rounds
+the same way on every machine; see `drawing.canvas`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ def _grid(size: int) -> tuple[Array, Array]:
     return axis[None, :], axis[:, None]
 
 
-def _lay(image: Array, inside: Array, colour: Array) -> Array:
-    """Lay an object over the image: `inside` is its signed distance in face units, positive within."""
+def _lay(image: Array, inside: Array, color: Array) -> Array:
+    """Draws an object over the image. `inside` is its signed distance in face units, positive inside."""
     px = image.shape[0] / 2
-    near = step((inside + np.float32(0.08)) * np.float32(10))  # its soft shadow on what lies behind
+    near = step((inside + np.float32(0.08)) * np.float32(10))  # its soft shadow
     image = image * (1 - np.float32(0.45) * near[..., None])
     cover = step(inside * np.float32(px / 1.4) + 0.5)[..., None]
-    return image + cover * (colour - image)
+    return image + cover * (color - image)
 
 
 def _rod(x: Array, y: Array, a: tuple[float, float], b: tuple[float, float], radius: float) -> tuple[Array, Array]:
-    """Signed distance to a rod from a to b with round ends, and its roundness (1 along the middle)."""
+    """Signed distance to a rod from a to b with round ends, and its roundness (1 in the middle)."""
     dx, dy = b[0] - a[0], b[1] - a[1]
     along = np.clip(((x - a[0]) * dx + (y - a[1]) * dy) / np.float32(dx * dx + dy * dy), 0, 1)
     qx, qy = x - a[0] - along * np.float32(dx), y - a[1] - along * np.float32(dy)
@@ -40,7 +40,7 @@ def _rod(x: Array, y: Array, a: tuple[float, float], b: tuple[float, float], rad
 
 
 def _hand(image: Array, skin: tuple[float, float, float], rng: np.random.Generator) -> Array:
-    """Fingers over the face, from one side or from below."""
+    """A hand with its fingers over the face."""
     x, y = _grid(image.shape[0])
     tone = np.array(skin, np.float32) * np.float32(rng.uniform(0.75, 1.0))
     side = 1.0 if rng.integers(2) else -1.0
@@ -64,7 +64,7 @@ def _hand(image: Array, skin: tuple[float, float, float], rng: np.random.Generat
 
 
 def _block(image: Array, rng: np.random.Generator) -> Array:
-    """A flat thing held before the face: a sheet, a book, a telephone."""
+    """A flat object in front of the face: a sheet, a book, a phone."""
     size = image.shape[0]
     x, y = _grid(size)
     slope = np.float32(rng.uniform(-0.3, 0.3))
@@ -75,11 +75,11 @@ def _block(image: Array, rng: np.random.Generator) -> Array:
         (y - np.float32(cy)) - slope * (x - np.float32(cx)),
     )
     inside = np.minimum(np.float32(rng.uniform(0.5, 0.75)) - abs(u), np.float32(rng.uniform(0.35, 0.6)) - abs(v))
-    colour = rng.uniform(15, 235, 3).astype(np.float32)
+    color = rng.uniform(15, 235, 3).astype(np.float32)
     stripes = 1 - np.float32(0.35) * step(abs(v * 7 - np.floor(v * 7) - 0.5) * 8 - 2.6)[..., None] * (
         rng.integers(2) > 0
     )
-    return _lay(image, inside, colour * (0.85 + 0.25 * u[..., None]) * stripes)
+    return _lay(image, inside, color * (0.85 + 0.25 * u[..., None]) * stripes)
 
 
 def _microphone(image: Array, rng: np.random.Generator) -> Array:
@@ -101,8 +101,8 @@ def _scarf(image: Array, rng: np.random.Generator) -> Array:
     top = np.float32(rng.uniform(0.12, 0.3)) + np.float32(rng.uniform(-0.15, 0.15)) * x + np.float32(0.18) * x * x
     folds = (y - top) * 6 + np.float32(rng.uniform(-2, 2)) * x
     wave = abs(folds - np.floor(folds) - 0.5) * 2
-    colour = rng.uniform(20, 220, 3).astype(np.float32)
-    return _lay(image, y - top, colour * (0.6 + 0.45 * wave * wave)[..., None])
+    color = rng.uniform(20, 220, 3).astype(np.float32)
+    return _lay(image, y - top, color * (0.6 + 0.45 * wave * wave)[..., None])
 
 
 def occlude(image: Array, kind: str, skin: tuple[float, float, float], rng: np.random.Generator) -> Array:
@@ -134,15 +134,15 @@ def darken(image: Array, rng: np.random.Generator) -> Array:
 
 
 def camera(image: Array, gain: float, tilt: float, noise: float, rng: np.random.Generator) -> Image.Image:
-    """What the camera makes of a frame.
+    """Applies exposure, uneven light and noise.
 
-    The noise is a sum of eight random bytes, nearly Gaussian; half of it is common to the three colours.
+    The noise is a sum of eight random bytes, which is nearly Gaussian. Half of it is common to the three colors.
 
     Args:
         image: the frame.
         gain: exposure.
-        tilt: how much brighter the right edge is than the middle, as a share.
-        noise: deviation of the noise in grey levels.
+        tilt: relative difference in brightness between the right edge and the middle.
+        noise: standard deviation of the noise, in gray levels.
         rng: draws the noise.
     """
     size = image.shape[0]

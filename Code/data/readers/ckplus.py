@@ -82,10 +82,10 @@ def read_ckplus(
             report.problems.append(f"{printable(str(emotions))}: no *_emotion.txt in S*/*/; the labels belong there")
             report.advise_layout(root, labels)
         listed = [ListedClip(name, labels.index(emotion), person=name.split("/")[0]) for name, emotion in known.items()]
-    unlabelled = len(set(_sequences(frames, report)) - {item.name for item in listed})
+    unlabeled = len(set(_sequences(frames, report)) - {item.name for item in listed})
     clips = read_clips(frames, listed, labels, skip_empty, report, fold_file or "")
-    if unlabelled:
-        clips.notes.append(f"{counted(unlabelled, 'sequence')} without a label not used")
+    if unlabeled:
+        clips.notes.append(f"{counted(unlabeled, 'sequence')} without a label not used")
     return clips
 
 

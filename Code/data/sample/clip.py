@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from Code.data.drawing.expressions import EXPRESSIONS, Units, add_units, at_intensity, draw_apex
+from Code.data.drawing.expressions import EXPRESSIONS, ActionUnits, add_action_units, at_intensity, draw_apex
 from Code.data.drawing.face import Face, Pose
 from Code.data.drawing.person import draw_person
 from Code.data.drawing.spoiled import OCCLUDERS, blur, camera, darken, occlude
@@ -29,7 +29,7 @@ class SampleSpec:
         apex: intensity at the apex.
         distractors: share of a clip's frames that are distractors.
         misleading: probability that a distractor is of kind `other`.
-        noise: deviation of the sensor noise in grey levels.
+        noise: deviation of the sensor noise in gray levels.
     """
 
     num_train_clips: int = 420
@@ -125,7 +125,7 @@ def draw_clip(
         if flaw == "turned":
             yaw = rng.uniform(0.9, 1.15) * (1 if rng.integers(2) else -1)
             pose = Pose(pose.dx, pose.dy, pose.scale, pose.roll, yaw, pose.gaze)
-        picture = face.draw(add_units(units, movements[frame]), pose)
+        picture = face.draw(add_action_units(units, movements[frame]), pose)
         pixels = np.asarray(picture, np.float32)
         if flaw == "occluded":
             pixels = occlude(pixels, OCCLUDERS[int(rng.integers(len(OCCLUDERS)))], person.skin, rng)
@@ -160,13 +160,13 @@ def _poses(count: int, rng: np.random.Generator) -> list[Pose]:
     return [Pose(dx[i], dy[i], scale + zoom[i], roll[i], yaw[i], gaze[i]) for i in range(count)]
 
 
-def _small_movements(count: int, expression: str, rng: np.random.Generator) -> list[Units]:
+def _small_movements(count: int, expression: str, rng: np.random.Generator) -> list[ActionUnits]:
     """What a face does beside its expression: brows that wander, blinks and, in some clips, speech."""
     talks = rng.uniform() < (0.5 if expression == "Neutral" else 0.25)
     brows = _path(count, 0.12, rng)
     movements = []
     for frame in range(count):
-        units: Units = {"au1": brows[frame], "au2": brows[frame]}
+        units: ActionUnits = {"au1": brows[frame], "au2": brows[frame]}
         if rng.uniform() < 0.06:
             units["au43"] = 0.9
         if talks and rng.uniform() < 0.6:

@@ -53,7 +53,7 @@ def draw_sheet(path: Path, *, seed: int = 0) -> Path:
             pen.rectangle((x + 4, base - round(BARS * truth.intensity), x + side - 5, base), fill=GOOD)
             pen.text((x + side // 2, base + 14), f"{truth.intensity:.2f}", FAINT, small, anchor="mm")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # 256 colours of its own hardly show and keep the file small enough for a README.
+    # 256 colors of its own hardly show and keep the file small enough for a README.
     sheet.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
     return path
 
