@@ -1,4 +1,4 @@
-# Everything runs in a virtual environment inside the clone. Two commands to know: make demo, make test.
+# Everything runs in a virtual environment, .venv. Two commands to know: make demo, make test.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -6,13 +6,13 @@ BIN    := $(VENV)/bin
 .PHONY: help demo test test-slow lint format table clean
 
 help:
-	@echo "make demo       environment, generated sample, a training of a few minutes, evaluation"
-	@echo "make test       the test suite (fast part); make test-slow: the long tests, too"
-	@echo "make lint       ruff, mypy and the direction of imports; make format: rewrite to the house style"
-	@echo "make table      the README's table of three attentions x three seeds on the sample"
-	@echo "make clean      remove the environment and caches (data and runs stay)"
+	@echo "make demo       set up .venv, draw the sample, train for a few minutes, evaluate, write a report"
+	@echo "make test       run the fast tests; make test-slow: the long ones, too"
+	@echo "make lint       run ruff and mypy, and check the direction of imports; make format: reformat the code"
+	@echo "make table      measure three attentions with three seeds each on the sample"
+	@echo "make clean      remove .venv and caches (data and runs stay)"
 
-# The stamps are newer than the requirements when nothing has to be installed.
+# Stamps: newer than the requirements if nothing has to be installed.
 $(VENV)/.core: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; name another one: make PYTHON=python3.12 ..." >&2; exit 2; }
@@ -28,9 +28,9 @@ demo: $(VENV)/.core
 	"$(BIN)/python" Demo_AFEW_Attention.py --dataset sample --at_type 1
 	"$(BIN)/python" Demo_AFEW_Attention.py --dataset sample --at_type 1 -e
 	@echo
-	@echo "Next: open report.html of the run's folder above, or point the same command at your own clips (README.md)."
+	@echo "Next: open report.html in the folder of the run above, or train on your own clips (README.md)."
 
-# Files, not tests, go side by side: the trainings that a file's tests share are done once.
+# Files, not tests, run in parallel: the tests of a file share trainings.
 PYTEST := "$(BIN)/python" -m pytest --numprocesses auto --dist loadfile
 
 test: $(VENV)/.dev
