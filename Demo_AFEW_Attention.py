@@ -321,7 +321,9 @@ def main() -> int:
             print(write_folds(protocol, args.write_folds))
             return 0
         elif protocol.data.all_folds or args.seeds:
-            print(f"see {train_all(args, protocol, after_run=write_report) / 'summary.md'}")
+            folder = train_all(args, protocol, after_run=write_report)
+            if world.is_main:
+                print(f"see {write_report(folder)}")  # summary.html, which links to the reports
             return 0
         else:
             folder = train(args, protocol)

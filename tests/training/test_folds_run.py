@@ -122,7 +122,9 @@ def test_table_shows_each_fold_the_mean_the_pool_and_what_best_means(interrupted
     starts = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")]
     assert starts[:8] == ["fold", "1", "2", "3", "4", "5", "**mean over folds**", "**pooled**"]
     assert before.count("of fold 1 of 5 alone") == 2  # last and best
-    assert f"see model/{folder.name}/summary.md" in after
+    assert f"see model/{folder.name}/summary.html" in after
+    page = (folder / "summary.html").read_text()
+    assert "fold-01/report.html" in page and "5 folds" in page and "<h2>Confusion, last epoch</h2>" in page
 
 
 def test_a_single_fold_gives_the_same_and_is_named_as_a_fold(interrupted, call, sample, tmp_path, same_weights):
