@@ -28,7 +28,7 @@ from Code.common.errors import UsageError
 from Code.common.steps import PROJECT, StepError, Steps, fingerprint, script
 from Code.data.clips import DataError
 from Code.data.readers.plainlist import parse_plain_list
-from Code.data.split import SHARE, between
+from Code.data.split import SHARE
 from Code.faces.inputs import Job, find_jobs
 from Code.network.attention import HEADS
 from Code.network.checkpoints import CheckpointError, read_checkpoint
@@ -54,7 +54,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fps", type=number(0, 1000), default=10.0, metavar="N", help="look at N frames a second at most; 0: at all"
     )
-    parser.add_argument("--share", type=between, default=SHARE, metavar="S", help="of the clips, held out")
+    parser.add_argument(
+        "--share", type=number(0, 1, above=True, below=True), default=SHARE, metavar="S", help="of the clips, held out"
+    )
     parser.add_argument(
         "--person-pattern", metavar="REGEX", help="finds the person in `<Class>/<name>`; see Code.data.split"
     )

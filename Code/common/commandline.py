@@ -123,7 +123,7 @@ def number(low: float, high: float = math.inf, *, above: bool = False, below: bo
         below: `high` itself is not allowed.
     """
     start = f"above {low:g}" if above else f"from {low:g}"
-    end = "" if high == math.inf else f" to below {high:g}" if below else f" to {high:g}"
+    end = "" if high == math.inf else f"{' and' if above else ' to'} below {high:g}" if below else f" to {high:g}"
 
     def parse(text: str) -> float:
         try:

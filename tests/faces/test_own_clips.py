@@ -49,7 +49,7 @@ def test_mistakes_are_told_before_the_long_work(call: Call, tmp_path: Path) -> N
     assert "Happy is the only class" in refused(one)
     assert "--pretrained none: few clips teach no network" in refused(good, "--pretrained", "none")
     assert "no such file" in refused(good, "--pretrained", tmp_path / "missing.pth")
-    assert "not a share between 0 and 1" in refused(good, "--share", 2)
+    assert "not a number above 0 and below 1" in refused(good, "--share", 2)
     assert "not a number of frames a second" in refused(good, "--fps", -1)
     (tmp_path / "file").write_text("")
     outcome = call(script, good, "--output", tmp_path / "file", cwd=tmp_path)
