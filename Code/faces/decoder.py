@@ -32,6 +32,14 @@ def file_url(path: str | Path) -> str:
     return f"file:{path}"
 
 
+def open_file(path: str | Path) -> Any:
+    """PyAV's container of a file, whatever its name looks like and in whatever encoding its tags are."""
+    av = require("av", "PyAV", "reading a video")
+    # Before version 19, tags that are not UTF-8 were an error by default.
+    older = int(av.__version__.split(".")[0]) < 19
+    return av.open(file_url(path), **({"metadata_errors": "replace"} if older else {}))
+
+
 @contextmanager
 def open_video(path: Path, threads: int = 0) -> Iterator[tuple[Any, Any]]:
     """Opens a video file.
@@ -49,7 +57,7 @@ def open_video(path: Path, threads: int = 0) -> Iterator[tuple[Any, Any]]:
     """
     av = require("av", "PyAV", "reading a video")
     try:
-        container = av.open(file_url(path), metadata_errors="replace")
+        container = open_file(path)
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read as a video ({reason}); the file is damaged or not a video") from error
@@ -244,11 +252,11 @@ class Upright:
 
 def display_matrix(decoded: Any) -> tuple[int, int, int, int] | None:
     """(a, b, c, d) of a frame's display matrix, with x' = a x + c y and y' = b x + d y; None if it has none."""
-    for data in decoded.side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            a, b, _, c, d = struct.unpack_from("=5i", bytes(data))
-            return a, b, c, d
-    return None
+    data = decoded.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return None
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(data))
+    return a, b, c, d
 
 
 def turned(image: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np.ndarray:

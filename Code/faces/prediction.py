@@ -72,6 +72,8 @@ class Curve:
 def windows(times: np.ndarray, window: float, stride: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Where windows start and end: at 0, stride, 2 * stride, ... until one reaches the end of the video.
 
+    Windows without a single frame, in a pause of the recording, are left out.
+
     Args:
         times: float64 [P], seconds, ascending.
         window: length in seconds.
@@ -94,7 +96,8 @@ def windows(times: np.ndarray, window: float, stride: float | None = None) -> tu
     starts = np.arange(count) * stride
     # A stride longer than the window may step beyond the last frame.
     starts = starts[starts <= length]
-    return starts, starts + window
+    some = np.searchsorted(times, starts) < np.searchsorted(times, starts + window)
+    return starts[some], starts[some] + window
 
 
 @dataclass(frozen=True, repr=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from Code.common.errors import require
-from Code.faces.decoder import choose_stream, file_url
+from Code.faces.decoder import choose_stream, open_file
 
 # Copied as they are if the container takes them. Others (PCM in .mp4, say) are not played everywhere.
 COPIED = frozenset({"aac", "mp3", "opus", "vorbis", "flac", "ac3", "eac3", "alac"})
@@ -32,7 +32,7 @@ class Sound:
         self._packets: Iterator[Any] = iter(())
         self._held: Any = None
         try:
-            self._source = self._av.open(file_url(path), metadata_errors="replace")
+            self._source = open_file(path)
             stream, video = self._source.streams.best("audio"), choose_stream(self._source, path)
             if stream is None:
                 return

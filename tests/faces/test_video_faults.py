@@ -23,6 +23,7 @@ from Code.data.clips import DataError
 from Code.faces.decoder import HLG, PQ, Clock, Upright, turned
 from Code.faces.inputs import Kind, find_jobs, kind_of
 from Code.faces.live import camera_frames
+from Code.faces.prediction import windows
 from Code.faces.render import VideoWriter
 from Code.faces.video import Source
 
@@ -269,6 +270,18 @@ def test_names_are_files_and_no_addresses(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(list(camera_frames(name))) == 3
 
 
+def test_tags_in_another_encoding_do_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "tagged.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        container.metadata["title"] = "Mueller"
+        container.mux(stream.encode(av.VideoFrame.from_image(plain(0))))
+        container.mux(stream.encode())
+    path.write_bytes(path.read_bytes().replace(b"Mueller", b"M\xfc\xffller"))
+    assert len(list(Source(path).frames())) == 1
+
+
 def test_an_unknown_codec_is_named(tmp_path: Path, write_video: Write) -> None:
     path = write_video(tmp_path / "strange.mov", [plain(0)] * 3, codec="mjpeg")
     path.write_bytes(path.read_bytes().replace(b"jpeg", b"zz9v"))
@@ -444,3 +457,10 @@ def test_a_standard_frame_is_not_changed() -> None:
     frame = av.VideoFrame.from_image(test_card())
     np.testing.assert_array_equal(Upright()(frame), np.asarray(test_card()))
     assert Upright()(frame, float(Fraction(3, 2))).shape == (48, 96, 3)
+
+
+def test_a_pause_has_no_windows() -> None:
+    starts, ends = windows(np.array([0.0, 0.5, 300.0, 300.5]), 1.0, 0.5)
+    assert len(starts) < 6
+    assert ends[-1] >= 300.5
+    np.testing.assert_array_equal(ends - starts, 1.0)
