@@ -151,11 +151,11 @@ def test_within_a_stretch_one_still_moves_a_little(stills: Stills) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"frames": (9, 6)}, "--clip-frames 9 6: name the lower end first"),
-        ({"telling": (0.0, 0.5)}, "--telling 0 0.5: shares above 0"),
-        ({"telling": (0.5, 1.5)}, "--telling 0.5 1.5: shares above 0 up to 1"),
-        ({"distractors": ("neutral", "asleep")}, "--distractors asleep: choose of neutral, other, blurred"),
-        ({"distractors": ("other",)}, "--distractors other: cannot fill a clip"),
+        ({"frames": (9, 6)}, "--clip-frames 9 6: give the lower end first"),
+        ({"telling": (0.0, 0.5)}, "--telling 0 0.5: shares must be above 0"),
+        ({"telling": (0.5, 1.5)}, "--telling 0.5 1.5: shares must be above 0 and at most 1"),
+        ({"distractors": ("neutral", "asleep")}, "--distractors asleep: choose from neutral, other, blurred"),
+        ({"distractors": ("other",)}, "--distractors other: lasts for a moment"),
     ],
 )
 def test_options_that_make_no_clips_are_refused(options, message) -> None:

@@ -87,9 +87,9 @@ def truncate(path: Path) -> None:
 
 
 ERRORS: dict[str, tuple[Callable[[Path], object], bool]] = {  # name -> (how to spoil a frame, seen in its header?)
-    "frames that are no images": (lambda path: path.write_text("<html>"), True),
+    "frames that are not images": (lambda path: path.write_text("<html>"), True),
     "frames of 0 bytes": (lambda path: path.write_bytes(b""), True),
-    "frames that break off": (truncate, False),
+    "frames that are truncated": (truncate, False),
     "frames that are too large": (lambda path: Image.new("1", (10_000, 9_000)).save(path, "PNG"), True),
 }
 
@@ -114,14 +114,14 @@ def test_unreadable_pixels_in_every_frame_are_all_named(data):
     for path in paths:
         truncate(path)
     report = data.report()
-    assert found(report) == {"frames that break off": {"train": 24, "val": 8}}
-    assert [item.split(": ")[0] for item in the(report, "break off").items] == list(map(str, paths))
+    assert found(report) == {"frames that are truncated": {"train": 24, "val": 8}}
+    assert [item.split(": ")[0] for item in the(report, "truncated").items] == list(map(str, paths))
 
 
 WARNINGS: dict[str, Callable[[Path], None]] = {
-    "of another size than 16 x 16": lambda path: write_frame(path, 99, size=(24, 24)),
-    "gray frames among colored": lambda path: write_frame(path, 99, mode="L"),
-    "odd modes": lambda path: write_frame(path, 99, mode="CMYK"),
+    "of another size than the usual 16 x 16": lambda path: write_frame(path, 99, size=(24, 24)),
+    "grayscale frames among color": lambda path: write_frame(path, 99, mode="L"),
+    "unusual pixel formats": lambda path: write_frame(path, 99, mode="CMYK"),
     "transparency": lambda path: write_frame(path, 99, mode="RGBA", format="PNG"),
     "animations": lambda path: Image.new("L", (16, 16), 5).save(
         path, "PNG", save_all=True, append_images=[Image.new("L", (16, 16), 9)]
@@ -156,7 +156,7 @@ def test_data_that_are_gray_throughout_are_only_noted(data):
     for path in data.root.rglob("*.jpg"):
         Image.open(path).convert("L").save(path)
     report = data.report()
-    assert found(report) == {"gray frames": {"train": 24, "val": 8}} and report.status == 0
+    assert found(report) == {"grayscale frames": {"train": 24, "val": 8}} and report.status == 0
 
 
 def test_missing_and_empty_clips_are_errors_and_the_rest_is_examined_all_the_same(tmp_path):
@@ -175,17 +175,17 @@ def test_missing_and_empty_clips_are_errors_and_the_rest_is_examined_all_the_sam
 
     report = read()
     assert found(report) == {
-        "faults of lists and folders": {"train": 1},
+        "problems of lists and folders": {"train": 1},
         "missing clips or folders": {"train": 1},
         "empty clips": {"train": 1},
-        "gray frames among colored ones": {"train": 1},
+        "grayscale frames among color frames": {"train": 1},
     }
     assert report.status == 2 and report.frames == 28
-    assert "line 7" in the(report, "missing").items[0] and "did you mean sad?" in the(report, "faults of").items[0]
+    assert "line 7" in the(report, "missing").items[0] and "did you mean sad?" in the(report, "problems of").items[0]
     assert "--skip-empty" in as_table(report)
     (tmp_path / "list.txt").write_text("\n".join(lines))
     report = read(skip_empty=True)
-    assert report.status == 1 and the(report, "left out").items == ["sad/Train1"]
+    assert report.status == 1 and the(report, "skipped (").items == ["sad/Train1"]
 
 
 def test_a_split_that_is_not_there_at_all_is_reported(data):
@@ -210,7 +210,7 @@ def test_clips_in_both_splits_by_name_or_by_link(data):
     shutil.move(data.frame("Val/sad/Val0"), data.frame("Val/sad/Train2"))
     data.frame("Val/happy/linked").symlink_to(data.frame("Train/happy/Train1"))
     items = the(data.report(headers=False), "clips in both").items
-    assert items == ["happy/linked is the folder of happy/Train1", "sad/Train2"]
+    assert items == ["happy/linked is the same folder as happy/Train1", "sad/Train2"]
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_labels_in_another_order_than_the_protocol_or_than_afew():
     alphabetical = tuple(sorted(AFEW_LABELS))
     splits = {name: clip_set(["Angry/1"], alphabetical) for name in ("train", "val")}
     (item,) = the(check(splits, headers=False), "labels out of order").items
-    assert "0 Angry 1 Disgust" in item and "AFEW's order is 0 Happy 1 Angry" in item
+    assert "0 Angry 1 Disgust" in item and "the order of AFEW is 0 Happy 1 Angry" in item
     assert the(check(splits, headers=False, known_labels=alphabetical), "labels out of order").found == 0
     splits = {"train": clip_set(["x"]), "val": clip_set(["y"], alphabetical)}
     assert "train: 0 Happy" in the(check(splits, headers=False), "labels out of order").items[0]
@@ -251,7 +251,7 @@ def test_labels_that_contradict_the_folders():
     labels = ("Happiness", "Sadness")
     splits = {"train": clip_set(["sad/1", "sad/2", "happy/3", "other/4"], labels), "val": clip_set(["a"], labels)}
     assert the(check(splits, headers=False, known_labels=labels), "labels out of order").items == [
-        "train: 2 clips in a folder sad are labeled Happiness, sad/1 for one"
+        "train: 2 clips in a folder sad labeled Happiness, e.g. sad/1"
     ]
 
 
@@ -265,7 +265,7 @@ def test_copies_are_found_by_content_whatever_they_are_called(data):
     copies = the(report, "copies")
     assert copies.counts == {"train": 1, "val": 0, "both": 1}
     assert copies.items == [
-        "train sad/Train0 = train happy/Train9, of another class",
+        "train sad/Train0 = train happy/Train9, in another class",
         "val happy/Val0 = train happy/Train1",
     ]
     leaked = the(report, "val frames that are also train frames")
@@ -275,7 +275,7 @@ def test_copies_are_found_by_content_whatever_they_are_called(data):
     ]
     assert the(report, "several clips of a split").counts == {"train": 8, "val": 0}
     assert the(report, "clips of different classes").counts == {"train": 8, "val": 0}
-    assert the(report, "repeat another one").items == ["1 in train sad/Train1"]
+    assert the(report, "repeated frames").items == ["1 in train sad/Train1"]
     assert report.status == 1
 
 
@@ -300,7 +300,7 @@ def test_json_says_all_that_the_table_says(data):
     assert values["status"] == 2 and values["labels"] == list(LABELS) and values["frames"] == 32
     (empty,) = [check for check in values["checks"] if check["name"] == "frames of 0 bytes"]
     assert empty["counts"] == {"train": 9, "val": 0} and len(empty["items"]) == 9
-    assert "and 4 more; --json names them all" in as_table(report)
+    assert "and 4 more; --json lists all" in as_table(report)
 
 
 # The script
@@ -335,7 +335,7 @@ def test_quick_part_warns_before_a_training(call, sample, tmp_path):
     done = call(script, *flags, cwd=tmp_path)
     assert done.status == 0
     (line,) = [line for line in done.err.splitlines() if "gray" in line]
-    assert line.startswith("warning: gray frames among colored ones: 1 in train")
+    assert line.startswith("warning: grayscale frames among color frames: 1 in train")
 
 
 def test_script_checks_all_folds_each_image_once(call, sample, tmp_path):

@@ -67,7 +67,7 @@ def test_the_head_alone_learns_and_seeds_are_summed_up(tmp_path: Path, call, fla
 def test_the_doctor_looks_at_composed_clips(tmp_path: Path, call, flags) -> None:
     outcome = call(script, *flags, "--check", cwd=tmp_path)
     assert outcome.status == 0, outcome.out + outcome.err
-    assert "frames that are no images" in outcome.out and "clean; 48 frames decoded" in outcome.out
+    assert "frames that are not images" in outcome.out and "clean; 48 frames decoded" in outcome.out
     missing = call(script, "--dataset", "composed", "--data-root", tmp_path / "none", "--check", cwd=tmp_path)
     assert missing.status == 2 and "fer2013new.csv: missing" in missing.out
 
@@ -75,11 +75,11 @@ def test_the_doctor_looks_at_composed_clips(tmp_path: Path, call, flags) -> None
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--val-root", "x"), "--val-root: --dataset composed makes its own splits"),
-        (("--telling", "0.2", "0.3", "0.4"), "--telling: takes one number, or the two ends"),
-        (("--telling", "0"), "--telling 0 0: shares above 0"),
+        (("--val-root", "x"), "--val-root: --dataset composed uses the splits of FER+"),
+        (("--telling", "0.2", "0.3", "0.4"), "--telling: takes one number or two"),
+        (("--telling", "0"), "--telling 0 0: shares must be above 0"),
         (("--fold", "1"), "--fold: composed has a fixed split"),
-        (("--distractors", "other"), "--distractors other: cannot fill a clip"),
+        (("--distractors", "other"), "--distractors other: lasts for a moment"),
     ],
 )
 def test_wrong_flags_are_refused_in_one_line(tmp_path: Path, call, flags, more, message) -> None:

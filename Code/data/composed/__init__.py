@@ -1,4 +1,4 @@
-"""Clips composed of FER+ stills: real faces, a known true importance of every frame, no gated data.
+"""Clips composed of FER+ stills: real faces, frames of known importance, and no data that need an agreement.
 
-`stills`: which pictures; `plan`: a clip's course; `frames`: its pixels; `clips`: the splits that a training reads.
+`plan` chooses the stills and plans the frames of a clip, `clips` renders them and makes the splits.
 """

@@ -1,13 +1,12 @@
-"""The pixels of composed frames: a still, spoiled, moved and lit, in one resampling step.
+"""The splits of `--dataset composed`: training clips composed when they are read, validation clips written to files.
 
-Every frame is computed alone, by elementwise arithmetic: its pixels do not depend on the frames it is read with.
+Training clip c of epoch e is composed from `numpy.random.default_rng([seed, TRAIN, e, c])`. It does not depend on the
+process that reads it or on what was read before, and differs in every epoch. Validation clips (PublicTest) and test
+clips (PrivateTest) are composed once, from seed 0, and written as pictures with an `intensity.csv`, so that all
+trainings are evaluated on the same clips.
 
-The splits of `--dataset composed`: training clips that are made when they are read, validation clips in files.
-
-Training: clip number c of epoch e is composed from `numpy.random.default_rng([seed, TRAIN, e, c])`, whatever was
-read before and by which process, and is another one in every epoch. Validation (PublicTest) and test (PrivateTest)
-are composed once, from seed 0, and written as pictures beside `intensity.csv`, as the generated sample is: two
-trainings are judged by the same clips.
+A frame is a still that is spoiled, moved and lit in one resampling step. Each frame is computed on its own, so that its
+pixels do not depend on the frames that it is read with.
 """
 
 from __future__ import annotations
@@ -30,30 +29,31 @@ import torch.nn.functional as F
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
-from tqdm import tqdm
 
 from Code.common.conventions import FERPLUS_LABELS
+from Code.common.progress import Progress
+from Code.common.wording import counted
 from Code.data.clips import Clip, ClipSet, DataError
 from Code.data.composed.plan import VERSION, ComposedSpec, Course, Stills, choose_stills, plan_course
 from Code.data.readers.ferplus import SPLITS, FERPlusSplit, read_ferplus
 from Code.data.readers.folders import read_folders
 
-_SIGMA = (2.5, 4.5)  # of the blur, in pixels of a still of 48
-_CROP = (0.3, 0.5)  # scale of a bad crop: what part of the still's side is seen
+_SIGMA = (2.5, 4.5)  # of the blur, in pixels of a 48 x 48 still
+_CROP = (0.3, 0.5)  # visible share of the still's side in a bad crop
 _TURN = (math.radians(70), math.radians(180))
-_DARK = (0.06, 0.2)  # contrast that is left
-_GRAIN = 0.03  # deviation of a dark frame's noise
-_BRIGHT = (0.08, 0.25)  # contrast that is left below white
-_COVER = (0.55, 0.85)  # half sides of an occluder, of half the picture's side
+_DARK = (0.06, 0.2)  # remaining contrast
+_GRAIN = 0.03  # standard deviation of the noise in a dark frame
+_BRIGHT = (0.08, 0.25)  # remaining contrast, below white
+_COVER = (0.55, 0.85)  # half the sides of an occluder, relative to half the picture's side
 
 
 def render(images: np.ndarray, course: Course, size: int) -> Tensor:
-    """Draws frames.
+    """Renders the frames of a clip.
 
     Args:
-        images: uint8 [N, 48, 48], the stills that `course.still` counts.
+        images: uint8 [N, 48, 48], the stills that `course.still` indexes.
         course: of T frames.
-        size: side of the result, pixels.
+        size: side of the result, in pixels.
 
     Returns:
         uint8 [T, 1, size, size].
@@ -69,7 +69,7 @@ def render(images: np.ndarray, course: Course, size: int) -> Tensor:
         elif kind == "cropped":
             scale = _between(_CROP, spoil[0])
             pose[at, 2] = scale
-            # Off the center, so that the window shows less than half of the face, and stays within the still.
+            # Off center: the crop shows less than half of the face, and stays inside the still.
             angle, reach = 2 * math.pi * spoil[1], min(0.55, 0.95 - scale)
             pose[at, 3:] = reach * math.cos(angle), reach * math.sin(angle)
     pictures = _moved(torch.from_numpy(sources), pose, size)  # [T, size, size]
@@ -93,11 +93,11 @@ def _between(ends: tuple[float, float], share: float) -> float:
 
 
 def _moved(sources: Tensor, pose: np.ndarray, size: int) -> Tensor:
-    """Resamples stills [T, 48, 48] to [T, size, size]; beyond their border it goes on as it ends."""
+    """Resamples stills [T, 48, 48] to [T, size, size]. Outside of a still, its border is repeated."""
     mirror, _, scale, right, down = torch.from_numpy(pose.astype(np.float32)).T[:, :, None, None]
     axis = (torch.arange(size, dtype=torch.float32) + 0.5) * (2 / size) - 1
     x, y = axis[None, None, :] * mirror, axis[None, :, None]
-    # float64 angles: cos and sin of whole vectors may differ from those of single values in float32
+    # float64, because in float32 cos and sin of vectors may differ from those of single values
     cos, sin = (torch.from_numpy(f(pose[:, 1]).astype(np.float32))[:, None, None] for f in (np.cos, np.sin))
     across = scale * (cos * x - sin * y) + right
     along = scale * (sin * x + cos * y) + down
@@ -107,7 +107,7 @@ def _moved(sources: Tensor, pose: np.ndarray, size: int) -> Tensor:
 
 
 def _occluded(picture: Tensor, spoil: np.ndarray) -> Tensor:
-    """Lays a shaded, slanted block over most of a face."""
+    """Covers most of a face with a shaded, slanted block."""
     size = len(picture)
     axis = (torch.arange(size, dtype=torch.float32) + 0.5) * (2 / size) - 1
     center = (spoil[:2] - 0.5) * 0.5
@@ -122,7 +122,7 @@ def _occluded(picture: Tensor, spoil: np.ndarray) -> Tensor:
 TRAIN, VAL, TEST = 0, 1, 2
 USAGES = ("Training", "PublicTest", "PrivateTest")
 NAMES = ("train", "val", "test")
-FILE_SIDE = 80  # pixels of the written pictures: what the shipped backbone sees
+FILE_SIDE = 80  # pixels of the written pictures: the input size of the shipped backbone
 MARKER = "README.txt"
 
 
@@ -131,10 +131,10 @@ class Composer:
     """Composes the clips of one split.
 
     Attributes:
-        stills: of the split.
-        spec: what clips are like.
+        stills: the stills of the split.
+        spec: the properties of the clips.
         labels: int64 [clips], the class of each clip.
-        seed, split: what all random numbers start from, with epoch and clip.
+        seed, split: of all random numbers, together with epoch and clip.
     """
 
     stills: Stills
@@ -145,7 +145,7 @@ class Composer:
 
     @classmethod
     def of(cls, stills: Stills, spec: ComposedSpec, count: int, seed: int) -> Composer:
-        """Of `count` clips; a class has as many as the square root of its stills says, and one at least."""
+        """Composes `count` clips, in proportion to the square root of a class's stills; at least one per class."""
         roots = np.sqrt([len(of_class) for of_class in stills.by_class])
         counts = np.diff(np.round(np.cumsum(roots) / roots.sum() * count), prepend=0).astype(np.int64)
         for absent in np.flatnonzero(counts == 0) if count >= len(roots) else ():
@@ -154,17 +154,17 @@ class Composer:
         return cls(stills, spec, np.repeat(np.arange(len(roots)), counts), seed, USAGES.index(stills.usage))
 
     def length(self, clip: int) -> int:
-        """Frames of a clip, in every epoch."""
+        """Number of frames of a clip, the same in every epoch."""
         low, high = self.spec.frames
         return int(np.random.default_rng([self.seed, self.split, clip]).integers(low, high + 1))
 
     def course(self, clip: int, epoch: int = 0) -> Course:
-        """What a clip is in an epoch."""
+        """The course of a clip in an epoch."""
         rng = np.random.default_rng([self.seed, self.split, epoch, clip])
         return plan_course(int(self.labels[clip]), self.length(clip), self.stills, self.spec, rng)
 
     def name(self, clip: int) -> str:
-        """`anger/train-00012`: unique over the splits."""
+        """The name of a clip, `anger/train-00012`; unique in all splits."""
         return f"{FERPLUS_LABELS[self.labels[clip]]}/{NAMES[self.split]}-{clip:05d}"
 
 
@@ -179,8 +179,8 @@ class ComposedStore:
     """Composes frames when they are read.
 
     Args:
-        clips: whose frames. A frame's id is its place in the row of all frames, plus that row's length for each
-            epoch: `epoch * num_frames + place`.
+        clips: the clips with the frames. The id of a frame is `epoch * num_frames + place`, where `place` is its place
+            in the row of all frames.
         image_size: side of the result in pixels.
     """
 
@@ -191,7 +191,7 @@ class ComposedStore:
         self.offsets = np.concatenate([[0], np.cumsum([len(clip) for clip in clips.clips])])
 
     def read(self, frame_ids: np.ndarray) -> Tensor:
-        """Frames as uint8 [N, 1, S, S], gray."""
+        """Frames as uint8 [N, 1, S, S], grayscale."""
         epochs, places = np.divmod(frame_ids, self.offsets[-1])
         clips = np.searchsorted(self.offsets, places, side="right") - 1
         courses: dict[tuple[int, int], Course] = {}
@@ -204,7 +204,7 @@ class ComposedStore:
 
 
 def _picked(parts: Sequence[tuple[Course, int]]) -> Course:
-    """Single frames of several courses, as one."""
+    """Joins single frames of several courses."""
     return Course(
         kind=[course.kind[at] for course, at in parts],
         **{
@@ -218,18 +218,20 @@ def compose_training(root: Path, spec: ComposedSpec, count: int, seed: int) -> C
     """The training split.
 
     Args:
-        root: FER+, as `read_ferplus` takes it.
-        count: clips.
+        root: the folder of FER+, see `read_ferplus`.
+        spec: the properties of the clips.
+        count: number of clips.
+        seed: of all random numbers.
 
     Raises:
-        DataError: what is wrong with FER+.
+        DataError: FER+ cannot be read.
     """
     stills = _stills(root, TRAIN, spec)
     return composed_clips(Composer.of(stills, spec, count, seed), root)
 
 
 def composed_clips(composer: Composer, root: Path) -> ComposedClips:
-    """The clips of a composer, as a set that has no files; `root` only names them."""
+    """The clips of a composer as a set without files. `root` only appears in messages."""
     clips = []
     for number, label in enumerate(composer.labels.tolist()):
         name = composer.name(number)
@@ -246,14 +248,16 @@ def compose_evaluated(
     """The validation or test split, written below `into` if it is not there yet.
 
     Args:
-        root: FER+.
-        into: gets a folder for each composition, `<split>-<digest of all that it depends on>`, which holds
-            `Val/<Class>/<clip>/<frame>.png` and `intensity.csv` and may be deleted.
+        root: the folder of FER+.
+        into: receives a folder per composition, `<split>-<digest of its settings and stills>`, with
+            `Val/<Class>/<clip>/<frame>.png` and `intensity.csv`. It may be deleted.
+        spec: the properties of the clips.
+        count: number of clips.
         split: `VAL` or `TEST`.
-        progress: show a bar on stderr.
+        progress: show the progress.
 
     Raises:
-        DataError: what is wrong with FER+.
+        DataError: FER+ cannot be read, or the folder cannot be written.
     """
     stills = _stills(root, split, spec)
     composer = Composer.of(stills, spec, count, 0)
@@ -267,7 +271,7 @@ def compose_evaluated(
 
 
 def _stills(root: Path, split: int, spec: ComposedSpec) -> Stills:
-    """A split's stills; both splits of a run, and the runs of several seeds, read FER+ once."""
+    """The stills of a split. FER+ is read once for both splits and for all seeds of a command."""
     files = [root / name for name in ("fer2013new.csv", "fer2013.csv", *SPLITS.values())]
     times = tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
     return choose_stills(_read_once(root, times), USAGES[split], spec.confidence)
@@ -282,11 +286,11 @@ def _notes(composer: Composer) -> list[str]:
     left_out = composer.stills.left_out
     if not left_out:
         return []
-    return [f"{composer.stills.usage}: {left_out} stills left out, since a later split of FER+ has the same pictures"]
+    return [f"{composer.stills.usage}: {counted(left_out, 'still')} also in a later split, and used only there"]
 
 
 def _write(composer: Composer, folder: Path, about: dict[str, object], progress: bool) -> None:
-    """Writes all clips under another name, then renames: a folder that is there is whole."""
+    """Writes all clips to a temporary folder, then renames it, so that the folder is always complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -294,11 +298,13 @@ def _write(composer: Composer, folder: Path, about: dict[str, object], progress:
         with open(draft / "intensity.csv", "w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(("split", "clip", "frame", "intensity", "distractor"))
-            for clip in tqdm(range(len(composer.labels)), "Composing clips", unit="clip", disable=not progress):
-                rows.writerows(_write_clip(composer, clip, draft / "Val"))
+            with Progress("composing clips", len(composer.labels), unit="clips", show=progress) as bar:
+                for clip in range(len(composer.labels)):
+                    rows.writerows(_write_clip(composer, clip, draft / "Val"))
+                    bar()
         (draft / "composed.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        (draft / MARKER).write_text("Composed of FER+ stills, whose terms hold. Safe to delete.\n", encoding="utf-8")
-        if folder.exists():  # half deleted
+        (draft / MARKER).write_text("Composed of FER+ stills; their terms apply. Safe to delete.\n", encoding="utf-8")
+        if folder.exists():  # partly deleted
             shutil.rmtree(folder)
         draft.rename(folder)
     except OSError as error:

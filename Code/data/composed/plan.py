@@ -1,10 +1,9 @@
-"""The stills that clips are composed of: those of one FER+ split whose votes agree.
+"""Plans composed clips: which still each frame shows, how it is moved and lit, and what spoils it.
 
-The course of a composed clip: which still each frame shows, how it is moved and lit, and what spoils it.
-
-A clip is a row of stretches. In some its expression shows: their frames tell, their importance is 1. The
-others distract, importance 0. A clip of the class neutral is told by its neutral frames; nothing but spoiled
-frames distracts there, because a moment of another expression would make it a clip of that one.
+The stills are those of one FER+ split whose votes agree. A clip is a sequence of stretches. Some show the clip's
+expression: their frames are telling, with importance 1. The others distract, with importance 0. The telling frames of a
+neutral clip are neutral, and only spoiled frames distract there, because a moment of another expression would turn it
+into a clip of that expression.
 """
 
 from __future__ import annotations
@@ -19,20 +18,20 @@ from Code.common.conventions import FERPLUS_LABELS
 from Code.data.clips import DataError
 from Code.data.readers.ferplus import SIDE, FERPlusSplit, clean_votes
 
-CELL = 8  # pixels; faces are compared by the mean brightness of cells this big
+CELL = 8  # pixels; faces are compared by the mean brightness of cells of this size
 
 
 @dataclass(frozen=True)
 class Stills:
-    """Confidently labeled stills of one split.
+    """The stills of one split whose labels are certain.
 
     Attributes:
         usage: FER+'s name of the split: Training, PublicTest or PrivateTest.
-        images: uint8 [N, 48, 48], gray.
+        images: uint8 [N, 48, 48], grayscale.
         classes: int64 [N], indices into `FERPLUS_LABELS`.
         by_class: per class, the indices of its stills.
-        looks: float32 [N, 36], the coarse brightness pattern that decides which stills look alike.
-        left_out: confident stills of this split that were left out, since another split has the same picture.
+        looks: float32 [N, 36], the coarse pattern of brightness by which stills are compared.
+        left_out: number of other such stills, not used because a later split has the same picture.
     """
 
     usage: str
@@ -47,23 +46,23 @@ class Stills:
 
     @property
     def digest(self) -> str:
-        """Of pixels and classes: composed clips belong to these stills and no others."""
+        """A hash of pixels and classes, which identifies the stills of composed clips."""
         return hashlib.blake2b(self.images.tobytes() + self.classes.tobytes(), digest_size=8).hexdigest()
 
     def alike(self, still: int, label: int, candidates: int, rng: np.random.Generator) -> int:
-        """A still of class `label` that looks like another one: of some drawn at random the most alike.
+        """A still of class `label` that looks like `still`: the most similar of `candidates` drawn at random.
 
-        FER+ does not say who is seen. This keeps pose, light and build near; it does not find the same person.
+        FER+ does not name persons. The result has a similar pose, light and build; it rarely shows the same person.
         """
         drawn = rng.choice(self.by_class[label], candidates)
         return int(drawn[np.square(self.looks[drawn] - self.looks[still]).sum(axis=1).argmin()])
 
 
 def choose_stills(splits: Mapping[str, FERPlusSplit], usage: str, confidence: float) -> Stills:
-    """The stills of a split with at least `confidence` of the votes on one emotion, single votes dropped.
+    """The stills of a split with at least `confidence` of the votes on one emotion, after dropping single votes.
 
-    A picture that FER2013 has in several splits counts for the later one only (Training, PublicTest, PrivateTest),
-    so that none of a test is trained on.
+    A picture that is in several splits of FER2013 is used in the last of them only (Training, PublicTest, PrivateTest),
+    so that no test picture is trained on.
 
     Raises:
         DataError: a class has no such still.
@@ -84,7 +83,7 @@ def choose_stills(splits: Mapping[str, FERPlusSplit], usage: str, confidence: fl
     if absent:
         raise DataError(
             f"fer2013new.csv: {usage} has no still of {', '.join(absent)} with {confidence:.0%} of the votes; "
-            "is this all of FER+?"
+            "is FER+ complete?"
         )
     cells = SIDE // CELL
     looks = images.reshape(-1, cells, CELL, cells, CELL).mean(axis=(2, 4), dtype=np.float32).reshape(len(images), -1)
@@ -95,30 +94,30 @@ def _digest(image: np.ndarray) -> bytes:
     return hashlib.blake2b(image.tobytes(), digest_size=8).digest()
 
 
-VERSION = 1  # to be raised by whoever changes a pixel: validation clips of other versions are composed anew
+VERSION = 1  # increase when any pixel changes; validation clips of other versions are composed again
 TELLING = ""
 SPOILED = ("blurred", "occluded", "dark", "bright", "cropped", "turned")
 DISTRACTORS = ("neutral", "other", *SPOILED)
-# How often stretches of each kind are drawn, relatively: faces rest more than they are hidden.
+# Relative frequencies of stretches. Faces are neutral more often than they are hidden.
 _SHARES = {"neutral": 4.0, "other": 1.0}
-_LONGEST = 5  # frames of a stretch that distracts
-_OTHER_LONGEST = 2  # "for a moment"
-_CANDIDATES = 12  # stills drawn, of which the most alike is taken
+_LONGEST = 5  # frames of a distracting stretch
+_OTHER_LONGEST = 2  # frames of a moment of another expression
+_CANDIDATES = 12  # stills drawn, of which the most similar is used
 NEUTRAL = FERPLUS_LABELS.index("neutral")
 
 
 @dataclass(frozen=True)
 class ComposedSpec:
-    """What composed clips are like. Pairs are the ends of a uniform range, drawn anew for each clip.
+    """Properties of composed clips. Pairs are the ends of a range that is sampled uniformly for each clip.
 
     Attributes:
-        frames: fewest and most frames of a clip.
-        telling: share of a clip's frames that show its expression; at least one always does.
-        distractors: kinds of the others, of `DISTRACTORS`. `neutral`: a neutral still that looks alike; `other`:
-            a moment of another expression, in all at most half as many frames as tell; `blurred`, `occluded`,
-            `dark`, `bright`, `cropped` (part of the face at most), `turned` (lying to upside down): the telling
-            still or any other one, spoiled.
-        confidence: share of the votes that a still's class has at least.
+        frames: minimum and maximum number of frames of a clip.
+        telling: share of a clip's frames that show its expression; at least one frame does.
+        distractors: kinds of the other frames, of `DISTRACTORS`. `neutral`: a neutral still that looks similar.
+            `other`: a moment of another expression, in total at most half as many frames as are telling. `blurred`,
+            `occluded`, `dark`, `bright`, `cropped` (part of the face at most) and `turned` (between sideways and upside
+            down): the telling still, or another one, spoiled.
+        confidence: minimum share of the votes for the class of a still.
     """
 
     frames: tuple[int, int] = (16, 16)
@@ -129,28 +128,28 @@ class ComposedSpec:
     def __post_init__(self) -> None:
         for name, (low, high) in {"clip-frames": self.frames, "telling": self.telling}.items():
             if low > high:
-                raise DataError(f"--{name} {low} {high}: name the lower end first")
+                raise DataError(f"--{name} {low} {high}: give the lower end first")
         if not self.telling[0] > 0 or self.telling[1] > 1:
-            raise DataError(f"--telling {self.telling[0]:g} {self.telling[1]:g}: shares above 0 up to 1 are possible")
+            raise DataError(f"--telling {self.telling[0]:g} {self.telling[1]:g}: shares must be above 0 and at most 1")
         unknown = [kind for kind in self.distractors if kind not in DISTRACTORS]
         if unknown or not self.distractors:
-            raise DataError(f"--distractors {' '.join(unknown)}: choose of {', '.join(DISTRACTORS)}")
+            raise DataError(f"--distractors {' '.join(unknown)}: choose from {', '.join(DISTRACTORS)}")
         if self.distractors == ("other",) and self.telling[0] < 1:
-            raise DataError("--distractors other: cannot fill a clip, only a moment of it; name another kind beside it")
+            raise DataError("--distractors other: lasts for a moment and cannot fill a clip; add another kind")
 
 
 @dataclass
 class Course:
-    """A clip of T frames.
+    """What the T frames of a clip show.
 
     Attributes:
-        still: int64 [T], whose pixels.
-        kind: T of `DISTRACTORS`, or `TELLING`.
-        pose: float64 [T, 5]: mirror (1 or -1), roll (radians), scale of the crop, shift right and down (of half
-            the still's side).
-        light: float64 [T, 2]: contrast and brightness, of the unit gray range.
-        spoil: float64 [T, 6] in [0, 1]: what the kind makes of it, see `Code.data.composed.clips`.
-        noise: int64 [T], seed of a frame's own noise.
+        still: int64 [T], indices of stills.
+        kind: T kinds, of `DISTRACTORS` or `TELLING`.
+        pose: float64 [T, 5]: mirror (1 or -1), roll (radians), scale of the crop, shift right and down (relative to
+            half the still's side).
+        light: float64 [T, 2]: contrast and brightness, relative to the range [0, 1].
+        spoil: float64 [T, 6] in [0, 1]: parameters of the kind, see `Code.data.composed.clips`.
+        noise: int64 [T], seed of the noise of each frame.
     """
 
     still: np.ndarray
@@ -173,7 +172,7 @@ def plan_course(label: int, length: int, stills: Stills, spec: ComposedSpec, rng
     own = int(rng.choice(stills.by_class[label]))
     still, kind, pose, light, spoil = [], [], [], [], []
     mirror = 1.0 if rng.random() < 0.5 else -1.0
-    # The camera and the light are the clip's; within a stretch they wander.
+    # Camera and light belong to the clip. They vary a little within a stretch.
     base = rng.uniform((-0.14, 0.92, -0.08, -0.08), (0.14, 1.1, 0.08, 0.08))
     lit = rng.uniform((0.75, -0.1), (1.2, 0.1))
     for name, count in kinds:
@@ -199,9 +198,9 @@ def plan_course(label: int, length: int, stills: Stills, spec: ComposedSpec, rng
 def _stretches(
     label: int, length: int, telling: int, spec: ComposedSpec, rng: np.random.Generator
 ) -> list[tuple[str, int]]:
-    """(kind, frames) of every stretch, in the order of the clip."""
+    """(kind, number of frames) of every stretch, in the order of the clip."""
     kinds = [kind for kind in spec.distractors if label != NEUTRAL or kind in SPOILED]
-    if not kinds:  # a neutral clip that nothing distracts
+    if not kinds:  # a neutral clip without distractors
         telling = length
     stretches = [(TELLING, telling)]
     if telling >= 4 and rng.random() < 0.5:  # the expression shows twice
@@ -225,7 +224,7 @@ def _stretches(
 
 
 def _still_of(kind: str, label: int, own: int, stills: Stills, rng: np.random.Generator) -> tuple[int, float]:
-    """The still of a stretch, and whether it is mirrored (-1) against the clip's other ones (1)."""
+    """The still of a stretch, and -1 if it is mirrored compared with the clip's other stills, else 1."""
     flip = 1.0 if rng.random() < 0.5 else -1.0
     others = [index for index in range(len(FERPLUS_LABELS)) if index not in (label, NEUTRAL)]
     if kind == TELLING:
@@ -236,7 +235,7 @@ def _still_of(kind: str, label: int, own: int, stills: Stills, rng: np.random.Ge
     other = int(rng.choice(others))
     if kind == "other":
         return stills.alike(own, other, _CANDIDATES, rng), flip
-    # Spoiled: half of them hide what the clip shows, the others something else.
+    # Half of the spoiled frames hide the clip's own expression, the others hide something else.
     draw = rng.random()
     if draw < 0.5:
         return own, 1.0

@@ -1,9 +1,7 @@
-"""The dataset doctor: what is wrong with a data set, or suspicious, before a training depends on it.
+"""The dataset doctor: finds errors and suspicious things in a dataset before a training depends on it.
 
-It works on `ClipSet`s, so on what any reader gives. An error is what a training would refuse, sooner or later; a
-warning is what it would swallow, and what may make its numbers lie; a note says what is merely worth knowing.
-
-The doctor's report as a table for people, and as plain values for programs.
+It checks `ClipSet`s, so the data of any reader. An error would stop a training sooner or later. A warning would not,
+but may make its results wrong. A note is information. The report is a table, or plain values for JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ STATUS = {"note": 0, "warning": 1, "error": 2}
 
 @dataclass
 class ClassRow:
-    """A class of one split: its number of clips and frames, the shortest, the median and the longest clip."""
+    """A class of one split: its numbers of clips and frames, and the shortest, median and longest clip in frames."""
 
     clips: int
     frames: int
@@ -36,15 +34,15 @@ class ClassRow:
 
 @dataclass
 class Report:
-    """What the doctor found.
+    """The findings of the dataset doctor.
 
     Attributes:
         labels: class names in the order of their indices.
         classes: split -> a row per class.
-        checks: everything that was looked for, found or not.
+        checks: all checks, whether or not they found anything.
         advice: what to do about errors of lists and folders.
-        decoded: every image was decoded; else only headers were looked at.
-        frames: image files looked at.
+        decoded: every image was decoded; if not, only headers were read.
+        frames: number of image files read.
         seconds: how long it took.
     """
 
@@ -77,15 +75,15 @@ def check(
     workers: int | None = None,
     progress: str | None = None,
 ) -> Report:
-    """Examines the two splits of a data set.
+    """Checks the two splits of a dataset.
 
     Args:
-        splits: "train" and "val", as a reader gave them; of several folds the first.
-        other_folds: further splits of the same clips, whose names and lists are looked at as well.
-        num_frames: K, frames of a training sample; shorter training clips repeat frames.
-        known_labels: the class order of the data set's protocol, where it has one.
-        decode: decode every image and compare contents; else read headers only (the quick part).
-        headers: look into image files at all; False leaves it at names.
+        splits: "train" and "val", as a reader returned them. With several folds, the first one.
+        other_folds: the splits of the other folds. Only their names and lists are checked.
+        num_frames: K, frames per training sample. Shorter training clips repeat frames.
+        known_labels: the classes of the dataset in the order of their indices, if it has fixed ones.
+        decode: decode every image and compare contents. If false, only read headers.
+        headers: read image files at all. If false, only check names.
         workers: processes that decode; None takes one per core.
         progress: label of the progress bar; None shows none.
 
@@ -93,7 +91,7 @@ def check(
         DataError: a worker process died.
     """
     begun = time.monotonic()
-    # A clip that is in both splits is looked at once.
+    # A clip that is in both splits is read once.
     filed = {name: split for name, split in splits.items() if not split.clips or split.clips.in_files}
     unique = {(clip.folder, clip.frames): clip for split in filed.values() for clip in split}
     scanned: dict[tuple[str, tuple[str, ...]], ClipFacts] = {}
@@ -108,7 +106,7 @@ def check(
         _add(checks, name_checks(fold, num_frames, known_labels))
     if len(filed) < len(splits):
         notes = {name: split.clips.notes if split.clips else [] for name, split in splits.items()}
-        checks.append(Check.of("remarks on what clips are composed of", "note", notes))
+        checks.append(Check.of("notes on composed clips", "note", notes))
     if headers:
         checks += frame_checks(filed, by_split)
         if decode:
@@ -126,7 +124,7 @@ def check(
 
 
 def _add(checks: list[Check], of_fold: list[Check]) -> None:
-    """Adds what another fold has that is not yet known: most faults are found in every fold."""
+    """Adds the new findings of another fold. Most problems are found in every fold."""
     by_name = {check.name: check for check in checks}
     for check in of_fold:
         known = by_name.get(check.name)
@@ -153,7 +151,7 @@ _SHOWN = 5
 
 
 def as_table(report: Report) -> str:
-    """The report in lines of text: classes, every check with its counts, the findings, the sum."""
+    """The report as text: classes, all checks with their counts, the findings, and the conclusion."""
     splits = list(report.classes)
     head = ["class", *(f"{split} {column}" for split in splits for column in ("clips", "frames", "length"))]
     rows = [head]
@@ -161,7 +159,7 @@ def as_table(report: Report) -> str:
         row = [f"{index} {printable(label)}"]
         for split in splits:
             part = report.classes[split][index]
-            length = f"{part.shortest} - {part.median:g} - {part.longest}" if part.clips else "-"
+            length = f"{part.shortest} / {part.median:g} / {part.longest}" if part.clips else "-"
             row += [_number(part.clips), _number(part.frames), length]
         rows.append(row)
     total = ["all"]
@@ -171,34 +169,39 @@ def as_table(report: Report) -> str:
     rows.append(total)
 
     columns = [*splits, BOTH]
-    found = [["looked for", *columns, ""]]
+    found = [["check", *columns, ""]]
     for check in report.checks:
         cells = [_number(check.counts[column]) if column in check.counts else "" for column in columns]
         found.append([check.name, *cells, check.level if check.found else ""])
 
-    lines = [*_aligned(rows), "(length: frames of the shortest, the median and the longest clip)", "", *_aligned(found)]
+    lines = [*_aligned(rows), "(length: frames of the shortest / median / longest clip)", "", *_aligned(found)]
     for level in ("error", "warning", "note"):
         for check in report.found(level):
             lines += ["", f"{level}: {check.name}: {_number(check.found)}"]
             lines += [f"  {item}" for item in check.items[:_SHOWN]]
             if len(check.items) > _SHOWN:
-                lines.append(f"  and {len(check.items) - _SHOWN} more; --json names them all")
+                lines.append(f"  and {len(check.items) - _SHOWN} more; --json lists all")
     if report.advice:
         lines += ["", *report.advice]
     return "\n".join([*lines, "", conclusion(report)])
 
 
 def conclusion(report: Report) -> str:
-    """The last line: how it stands, and how thoroughly that is known."""
+    """The last line of the report: the result, and what was read for it."""
     errors, warnings = len(report.found("error")), len(report.found("warning"))
-    verdict = {0: "clean", 1: f"usable, {warnings} kinds of warnings", 2: f"not usable, {errors} kinds of errors"}
-    how = "decoded" if report.decoded else "opened, not decoded"
+    kinds = ["clean", f"usable, {_kinds(warnings, 'warning')}", f"not usable, {_kinds(errors, 'error')}"]
+    read = "decoded" if report.decoded else "opened, not decoded"
+    frames = f"{_number(report.frames)} {'frame' if report.frames == 1 else 'frames'}"
     speed = f", {report.frames / report.seconds:.0f} frames/s" if report.seconds > 1 else ""
-    return f"{verdict[report.status]}; {_number(report.frames)} frames {how} in {report.seconds:.0f} s{speed}"
+    return f"{kinds[report.status]}; {frames} {read} in {report.seconds:.0f} s{speed}"
+
+
+def _kinds(count: int, noun: str) -> str:
+    return f"{count} kind of {noun}" if count == 1 else f"{count} kinds of {noun}s"
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """Everything in the report as plain values; each check with all of its items."""
+    """The whole report as plain values, with all items of each check."""
     return {
         "status": report.status,
         "labels": list(report.labels),
@@ -228,7 +231,7 @@ def _number(value: int) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns side by side, the first one to the left, the others to the right."""
+    """Aligns columns: the first one to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for first, *others in rows:

@@ -1,8 +1,7 @@
-"""All frames of a dataset, looked at or decoded once, many at a time: what the dataset doctor counts.
+"""Checks of the dataset doctor that read image files: unreadable files, sizes, modes, and copies.
 
-The doctor's checks of single image files: unreadable ones, sizes, modes.
-
-The doctor's search for copies: clips and frames whose files have the same bytes, whatever their names.
+`scan` reads every file once, in several threads or processes. The checks count what it found. Copies are files with the
+same bytes, whatever their names.
 """
 
 from __future__ import annotations
@@ -24,20 +23,20 @@ from Code.data.doctor.findings import BOTH, Check, Split
 from Code.data.images import ImageError, ImageFacts, read_facts, read_header
 from Code.data.lists import printable
 
-_TASK_FRAMES = 256  # frames handed to a worker at once
-_WORTH_PROCESSES = 4000  # frames; below, a process takes longer to start than a thread to do the work
-_THREADS = 8  # looking at headers is waiting for the disk, mostly
+_TASK_FRAMES = 256  # frames that a worker receives at once
+_WORTH_PROCESSES = 4000  # frames; for fewer, starting processes takes longer than the work
+_THREADS = 8  # reading headers is mostly waiting for the disk
 
 
 @dataclass
 class ClipFacts:
-    """What the frames of one clip are like.
+    """Properties of the frames of one clip.
 
     Attributes:
         faults: (kind of `ImageError`, line naming the file) of each frame that cannot be read.
         traits: trait -> (number of frames that have it, name of the first of them). Traits are
-            ("size", width, height), ("mode", mode), and ("transparent",), ("animated",), ("rotated",).
-        digests: 8 bytes per frame, in order, zero where it cannot be read; empty when only headers were looked at.
+            ("size", width, height), ("mode", mode), ("transparent",), ("animated",) and ("rotated",).
+        digests: 8 bytes per frame, in order, zero if it cannot be read. Empty if only headers were read.
     """
 
     faults: list[tuple[str, str]] = field(default_factory=list)
@@ -45,7 +44,7 @@ class ClipFacts:
     digests: bytes = b""
 
     def add(self, frame: str, facts: ImageFacts) -> None:
-        """Counts one frame."""
+        """Adds one frame."""
         traits: list[tuple[str | int, ...]] = [("size", facts.width, facts.height), ("mode", facts.mode)]
         traits += [(name,) for name in ("transparent", "animated", "rotated") if getattr(facts, name)]
         for trait in traits:
@@ -57,12 +56,11 @@ class ClipFacts:
 def scan(
     clips: Sequence[Clip], *, decode: bool, workers: int | None = None, progress: str | None = None
 ) -> list[ClipFacts]:
-    """Looks at every frame of some clips.
+    """Reads every frame of some clips.
 
     Args:
-        clips: whose frames to look at.
-        decode: decode all pixels and take digests, in worker processes where there is enough to do; else read
-            headers only.
+        clips: the clips with the frames.
+        decode: decode all pixels and take digests, in worker processes if there are many. If false, only read headers.
         workers: processes that decode; None takes one per core.
         progress: label of the progress bar; None shows none.
 
@@ -84,7 +82,7 @@ def scan(
                 facts += part
     except BrokenProcessPool:
         raise DataError(
-            f"{printable(clips[len(facts)].folder)}: a process died decoding this clip or one of the next; a file "
+            f"{printable(clips[len(facts)].folder)}: a process died while decoding this clip or one after it: a file "
             "that crashes the decoder, or too little memory (--workers 1 needs less)"
         ) from None
     finally:
@@ -97,12 +95,12 @@ def _pool(decode: bool, workers: int, frames: int) -> Executor:
         return ThreadPoolExecutor(_THREADS)
     if workers == 1 or frames < _WORTH_PROCESSES:
         return ThreadPoolExecutor(workers)
-    # spawn: a process that is forked while other threads run (torch's, say) may hang.
+    # spawn: a process that is forked while other threads run (torch's, for example) may hang.
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
 
 
 def _tasks(clips: Sequence[Clip]) -> Iterator[list[Clip]]:
-    """Runs of clips of some hundred frames."""
+    """Splits clips into tasks of a few hundred frames."""
     task: list[Clip] = []
     frames = 0
     for clip in clips:
@@ -133,20 +131,20 @@ def _scan_clips(clips: list[Clip], decode: bool) -> list[ClipFacts]:
 Facts = Mapping[str, Sequence[ClipFacts]]
 Wanted = Callable[[tuple[Any, ...]], bool]
 _FAULTS = {  # kind of ImageError -> name
-    "not an image": "frames that are no images",
-    "truncated": "frames that break off",
+    "not an image": "frames that are not images",
+    "truncated": "frames that are truncated",
     "damaged": "frames that cannot be decoded",
     "empty file": "frames of 0 bytes",
     "too large": "frames that are too large",
     "unreadable": "frames that cannot be opened",
-    "missing": "frames that vanished",
+    "missing": "frames that disappeared",
 }
 _GRAY = {"L", "LA"}
 _USUAL = {"RGB", "L"}
 
 
 def frame_checks(splits: Mapping[str, Split], facts: Facts) -> list[Check]:
-    """See `check`."""
+    """The checks of single files. `facts` has the result of `scan` per split."""
     total = _counts(facts)
     sizes = Counter({trait[1:]: count for trait, count in total.items() if trait[0] == "size"})
     usual = sizes.most_common(1)[0][0] if sizes else (0, 0)
@@ -159,7 +157,7 @@ def frame_checks(splits: Mapping[str, Split], facts: Facts) -> list[Check]:
     return [
         *(_faults(facts, kind, name) for kind, name in _FAULTS.items()),
         collect(
-            f"frames of another size than {usual[0]} x {usual[1]}, which most have",
+            f"frames of another size than the usual {usual[0]} x {usual[1]}",
             "warning",
             lambda trait: trait[0] == "size" and trait[1:] != usual,
         ),
@@ -169,18 +167,18 @@ def frame_checks(splits: Mapping[str, Split], facts: Facts) -> list[Check]:
             lambda trait: trait[0] == "size" and trait[1] != trait[2],
         ),
         collect(
-            "gray frames among colored ones" if mixed else "gray frames",
+            "grayscale frames among color frames" if mixed else "grayscale frames",
             "warning" if mixed else "note",
             lambda trait: trait[0] == "mode" and trait[1] in _GRAY,
         ),
         collect(
-            "frames of odd modes, converted to RGB",
+            "frames in unusual pixel formats, converted to RGB",
             "warning",
             lambda trait: trait[0] == "mode" and trait[1] not in _USUAL,
         ),
         collect("frames with transparency, which is dropped", "warning", lambda trait: trait[0] == "transparent"),
-        collect("animations, of which the first frame is read", "warning", lambda trait: trait[0] == "animated"),
-        collect("frames turned upright by their EXIF orientation", "warning", lambda trait: trait[0] == "rotated"),
+        collect("animations, whose first frame is read", "warning", lambda trait: trait[0] == "animated"),
+        collect("frames rotated by their EXIF orientation", "warning", lambda trait: trait[0] == "rotated"),
     ]
 
 
@@ -202,7 +200,7 @@ def _faults(facts: Facts, kind: str, name: str) -> Check:
 
 
 def _with_trait(splits: Mapping[str, Split], facts: Facts, name: str, level: str, wanted: Wanted) -> Check:
-    """Counts the frames with a wanted trait; a line per value of the trait, with its first frame."""
+    """Counts the frames with a wanted trait. Each value of the trait has one line, with its first frame."""
     counts = dict.fromkeys(splits, 0)
     values: dict[str, tuple[int, str]] = {}
     for split in splits:
@@ -250,7 +248,7 @@ class _Frames:
 
 
 def content_checks(splits: Mapping[str, Split], facts: Mapping[str, Sequence[ClipFacts]]) -> list[Check]:
-    """See `check`."""
+    """The checks of single files. `facts` has the result of `scan` per split."""
     rows = {name: _Frames.of(name, split, facts[name]) for name, split in splits.items()}
     return [
         _copied_clips(splits, facts),
@@ -261,7 +259,7 @@ def content_checks(splits: Mapping[str, Split], facts: Mapping[str, Sequence[Cli
 
 
 def _copied_clips(splits: Mapping[str, Split], facts: Mapping[str, Sequence[ClipFacts]]) -> Check:
-    """Clips with the frames of another one, in its order."""
+    """Clips with the same frames as another clip, in the same order."""
     seen: dict[bytes, tuple[str, Clip]] = {}
     counts = dict.fromkeys([*splits, BOTH], 0)
     items = []
@@ -270,22 +268,24 @@ def _copied_clips(splits: Mapping[str, Split], facts: Mapping[str, Sequence[Clip
             if clip_facts.faults or not clip.frames:
                 continue
             other, original = seen.setdefault(clip_facts.digests, (name, clip))
-            if original is clip or original.folder == clip.folder:  # the same folder is told as such
+            if original is clip or original.folder == clip.folder:  # the same folder is a check of its own
                 continue
             counts[name if other == name else BOTH] += 1
-            classes = "" if original.label == clip.label else ", of another class"
+            classes = "" if original.label == clip.label else ", in another class"
             items.append(f"{name} {printable(clip.name)} = {other} {printable(original.name)}{classes}")
     return Check("clips that are copies of other clips", "warning", counts, items)
 
 
 def _leaked_frames(rows: Mapping[str, _Frames]) -> Check:
-    """Validation frames that are training frames, too."""
+    """Validation frames that are also training frames."""
     name = "val frames that are also train frames"
     if "train" not in rows or "val" not in rows:
         return Check(name, "warning", {BOTH: 0}, [])
     train, val = rows["train"], rows["val"]
     folders = {clip.folder for clip in train.clips}
-    own = np.array([clip.folder not in folders for clip in val.clips], dtype=bool)  # not one and the same clip
+    own = np.array(
+        [clip.folder not in folders for clip in val.clips], dtype=bool
+    )  # the same folder is a check of its own
     leaked = np.isin(val.digests, train.digests[train.digests != 0]) & own[val.owners]
     order = np.argsort(train.digests, kind="stable")
     items = []
@@ -298,9 +298,9 @@ def _leaked_frames(rows: Mapping[str, _Frames]) -> Check:
 
 
 def _shared_frames(rows: Mapping[str, _Frames]) -> list[Check]:
-    """Frames that several clips of one split have, and those among them that are given several classes."""
-    shared = Check("frames that several clips of a split have", "warning", {}, [])
-    torn = Check("frames that clips of different classes have", "warning", {}, [])
+    """Frames that are in several clips of one split, and those whose clips have different classes."""
+    shared = Check("frames in several clips of a split", "warning", {}, [])
+    torn = Check("frames in clips of different classes", "warning", {}, [])
     for name, row in rows.items():
         labels = np.array([clip.label for clip in row.clips], dtype=np.int64)
         for check, group in ((shared, row.owners), (torn, labels[row.owners])):
@@ -316,7 +316,7 @@ def _shared_frames(rows: Mapping[str, _Frames]) -> list[Check]:
 
 
 def _repeated_frames(rows: Mapping[str, _Frames]) -> Check:
-    """Frames that repeat an earlier one of their clip: stills, or a video that was sampled too finely."""
+    """Frames that repeat an earlier frame of their clip: a still, or a video sampled at too high a rate."""
     counts, items = {}, []
     for name, row in rows.items():
         pairs = np.stack([row.digests, row.owners.astype(np.uint64)], axis=1)[row.digests != 0]
@@ -328,4 +328,4 @@ def _repeated_frames(rows: Mapping[str, _Frames]) -> Check:
             for owner in np.argsort(-extra, kind="stable")[:1000]
             if extra[owner]
         ]
-    return Check("frames that repeat another one of their clip", "note", counts, items)
+    return Check("repeated frames of a clip", "note", counts, items)

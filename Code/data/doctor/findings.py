@@ -1,4 +1,4 @@
-"""What the dataset doctor is given, and what it finds."""
+"""Input and findings of the dataset doctor."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from Code.data.clips import Clip, ClipSet, DataError
 
 SPLITS = ("train", "val")
-BOTH = "both"  # for what concerns the two splits together
+BOTH = "both"  # for findings about both splits together
 
 
 @dataclass
 class Split:
-    """What a reader gave for one split.
+    """What a reader returned for one split.
 
     Attributes:
-        clips: the clips that can be read; None where nothing could.
-        error: what the reader refused.
+        clips: the clips that can be read; None if there are none.
+        error: the error of the reader, if any.
     """
 
     clips: ClipSet | None
@@ -25,7 +25,7 @@ class Split:
 
     @classmethod
     def read(cls, reader: Callable[[], ClipSet]) -> Split:
-        """Calls a reader, and keeps what is readable when it refuses."""
+        """Calls a reader. If it raises, keeps the error and the clips that can be read."""
         try:
             return cls(reader())
         except DataError as error:
@@ -40,13 +40,13 @@ class Split:
 
 @dataclass
 class Check:
-    """One thing that was looked for.
+    """One check and its findings.
 
     Attributes:
-        name: what it is, in the plural: "frames that are no images".
-        level: what finding it means: "error", "warning" or "note".
-        counts: split, or "both" -> how many; zero where it was looked for and not found.
-        items: a line per case, or per group of cases.
+        name: what it looks for, in the plural: "frames that are not images".
+        level: severity of a finding: "error", "warning" or "note".
+        counts: split or "both" -> number of findings.
+        items: one line per finding, or per group of findings.
     """
 
     name: str
@@ -56,16 +56,16 @@ class Check:
 
     @property
     def found(self) -> int:
-        """How many, in all."""
+        """Number of findings in all splits."""
         return sum(self.counts.values())
 
     @classmethod
     def of(cls, name: str, level: str, items: dict[str, list[str]]) -> Check:
-        """A check with one case per item; `items` has a list per split."""
+        """A check with one finding per item; `items` has a list per split."""
         return cls(name, level, {split: len(lines) for split, lines in items.items()}, joined(items.values()))
 
     def line(self, shown: int = 3) -> str:
-        """The finding in one line: `clips shorter than 3 frames: 2 in train (Fear/1, Sad/7)`."""
+        """The findings in one line: `clips shorter than 3 frames: 2 in train (Fear/1, Sad/7)`."""
         counts = " and ".join(
             f"{count}" if split == BOTH else f"{count} in {split}" for split, count in self.counts.items() if count
         )
@@ -74,5 +74,5 @@ class Check:
 
 
 def joined(lists: Iterable[list[str]]) -> list[str]:
-    """One list of several."""
+    """Concatenates lists."""
     return [item for items in lists for item in items]

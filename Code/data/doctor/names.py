@@ -1,7 +1,4 @@
-"""The doctor's checks that need no look into any image: lists, folders, names, classes, persons.
-
-Whose face a clip shows, where the clip's name tells.
-"""
+"""Checks of the dataset doctor that need no image file: lists, folders, names, classes, persons."""
 
 from __future__ import annotations
 
@@ -10,29 +7,17 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-from Code.common.conventions import AFEW_LABELS
+from Code.common.conventions import AFEW_LABELS, expression
+from Code.common.wording import counted
 from Code.data.clips import NO_FOLDER, NO_FRAMES, Clip
 from Code.data.doctor.findings import BOTH, Check, Split
 from Code.data.lists import printable
-
-# The spellings under which the seven or eight expressions go, each group with one meaning.
-_SYNONYMS = (
-    ("happy", "happiness", "joy"),
-    ("angry", "anger"),
-    ("disgust", "disgusted"),
-    ("fear", "fearful", "afraid"),
-    ("sad", "sadness"),
-    ("neutral", "neutrality"),
-    ("surprise", "surprised"),
-    ("contempt", "contemptuous"),
-)
-_MEANING = {word: group[0] for group in _SYNONYMS for word in group}
 
 
 def name_checks(
     splits: Mapping[str, Split], num_frames: int, known_labels: tuple[str, ...] | None = None
 ) -> list[Check]:
-    """See `check`."""
+    """The checks of names. For the arguments see `Code.data.doctor.check.check`."""
     return [
         *_reading(splits),
         Check.of(
@@ -41,7 +26,7 @@ def name_checks(
             {
                 name: [printable(clip.name) for clip in split if len(clip) < num_frames]
                 for name, split in splits.items()
-                if name == "train"  # evaluation takes all frames, however few
+                if name == "train"  # evaluation reads all frames of a clip
             },
         ),
         *_classes_without_clips(splits),
@@ -52,7 +37,7 @@ def name_checks(
 
 
 def _reading(splits: Mapping[str, Split]) -> list[Check]:
-    """What the reader refused, sorted into missing, empty and everything else; and what it was told to leave out."""
+    """The problems that the reader found (missing, empty and other ones), and the clips that it skipped."""
     kinds: dict[str, dict[str, list[str]]] = {
         kind: {name: [] for name in splits} for kind in ("", NO_FOLDER, NO_FRAMES)
     }
@@ -64,10 +49,10 @@ def _reading(splits: Mapping[str, Split]) -> list[Check]:
         refused = kinds[NO_FRAMES][name]
         left_out[name] = [] if refused or not split.clips else [printable(clip) for clip in split.clips.skipped]
     return [
-        Check.of("faults of lists and folders", "error", kinds[""]),
+        Check.of("problems of lists and folders", "error", kinds[""]),
         Check.of("missing clips or folders", "error", kinds[NO_FOLDER]),
         Check.of("empty clips", "error", kinds[NO_FRAMES]),
-        Check.of("empty clips, left out (--skip-empty)", "warning", left_out),
+        Check.of("empty clips, skipped (--skip-empty)", "warning", left_out),
     ]
 
 
@@ -84,7 +69,7 @@ def _classes_without_clips(splits: Mapping[str, Split]) -> list[Check]:
 
 
 def _in_both(splits: Mapping[str, Split]) -> list[str]:
-    """Validation clips whose name or folder (links followed) a training clip has, too."""
+    """Validation clips with the name or the folder (links followed) of a training clip."""
     train, val = splits.get("train", ()), splits.get("val", ())
     names = {clip.name for clip in train}
     folders = {os.path.realpath(clip.folder): clip.name for clip in train}
@@ -94,12 +79,12 @@ def _in_both(splits: Mapping[str, Split]) -> list[str]:
         if clip.name in names:
             found.append(printable(clip.name))
         elif same is not None:
-            found.append(f"{printable(clip.name)} is the folder of {printable(same)}")
+            found.append(f"{printable(clip.name)} is the same folder as {printable(same)}")
     return found
 
 
 def _person(clip: Clip) -> str | None:
-    """The reader's word where it knows persons, else what the name tells."""
+    """The person according to the reader, else according to the clip's name."""
     return clip.person or person_in(clip.name)
 
 
@@ -114,29 +99,29 @@ def _persons_in_both(splits: Mapping[str, Split]) -> list[str]:
 
 
 def _label_order(splits: Mapping[str, Split], known_labels: tuple[str, ...] | None) -> list[str]:
-    """Signs that a class index does not mean what it is taken for."""
+    """Signs that class indices mean other classes than expected."""
     found = []
     orders = {name: split.clips.labels for name, split in splits.items() if split.clips}
     if len(set(orders.values())) > 1:
         found.append("; ".join(f"{name}: {_order(labels)}" for name, labels in orders.items()))
     for labels in dict.fromkeys(orders.values()):
         expected = known_labels or AFEW_LABELS
-        if labels != expected and sorted(map(meaning, labels)) == sorted(map(meaning, expected)):
-            whose = "the protocol's" if known_labels else "AFEW's"
-            found.append(f"{_order(labels)}; {whose} order is {_order(expected)}")
+        if labels != expected and sorted(map(expression, labels)) == sorted(map(expression, expected)):
+            whose = "the dataset" if known_labels else "AFEW"
+            found.append(f"{_order(labels)}; the order of {whose} is {_order(expected)}")
     for name, labels in orders.items():
-        meanings = [meaning(label) for label in labels]
+        meanings = [expression(label) for label in labels]
         wrong: Counter[tuple[str, str]] = Counter()
         first: dict[tuple[str, str], str] = {}
         for clip in splits[name]:
-            folders = [part for part in clip.name.split("/")[:-1] if meaning(part) in meanings]
-            if folders and meanings[clip.label] not in map(meaning, folders):
+            folders = [part for part in clip.name.split("/")[:-1] if expression(part) in meanings]
+            if folders and meanings[clip.label] not in map(expression, folders):
                 case = folders[0], labels[clip.label]
                 wrong[case] += 1
                 first.setdefault(case, clip.name)
         found += [
-            f"{name}: {count} clips in a folder {printable(folder)} are labeled {printable(label)}, "
-            f"{printable(first[folder, label])} for one"
+            f"{name}: {counted(count, 'clip')} in a folder {printable(folder)} labeled {printable(label)}, "
+            f"e.g. {printable(first[folder, label])}"
             for (folder, label), count in wrong.items()
         ]
     return found
@@ -146,16 +131,10 @@ def _order(labels: tuple[str, ...]) -> str:
     return " ".join(f"{index} {printable(label)}" for index, label in enumerate(labels))
 
 
-def meaning(label: str) -> str:
-    """One word for all spellings of an expression: happiness, Happy and JOY are `happy`."""
-    word = label.casefold().strip()
-    return _MEANING.get(word, word)
-
-
 _PATTERNS = (
-    # subject12, Actor_07, person-3, id00012, with or without more behind: subject12_smile
+    # subject12, Actor_07, person-3, id00012, also with a suffix: subject12_smile
     re.compile(r"(?:^|[/_\-. ])((?:subject|subj|sub|person|actor|speaker|id)[-_ ]?\d+)(?=$|[/_\-. ])", re.IGNORECASE),
-    # CK+ S005, MMI S001-100, Oulu-CASIA P001. A lone s1 or p2 may as well be a scene or a part.
+    # CK+ S005, MMI S001-100, Oulu-CASIA P001. s1 or p2 alone may be a scene or a part.
     re.compile(r"(?:^|[/_\-. ])([SP]\d{3,4})(?=$|[/_\-. ])"),
     # CREMA-D 1001_DFA_ANG_XX
     re.compile(r"(?:^|/)(\d{4})_[A-Z]{3}_[A-Z]{3}_[A-Z]{2}(?=$|[/.])"),
@@ -165,10 +144,9 @@ _PATTERNS = (
 
 
 def person_in(name: str) -> str | None:
-    """The person that a clip's name mentions, as `S005` or `subject12`; None where it does not tell.
+    """The person in a clip's name, such as `S005` or `subject12`; None if there is none.
 
-    Only what is unmistakable counts: words for a person with a number, and the names that the clips of CK+,
-    MMI, Oulu-CASIA, CREMA-D and RAVDESS have.
+    Recognizes words for a person with a number, and the clip names of CK+, MMI, Oulu-CASIA, CREMA-D and RAVDESS.
     """
     for pattern in _PATTERNS:
         if match := pattern.search(name):

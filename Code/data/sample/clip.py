@@ -1,4 +1,4 @@
-"""One clip of the generated sample: its course over time, its distractors, and its frames."""
+"""One clip of the generated sample: its intensity over time, its distractors, and its frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from Code.data.drawing.person import draw_person
 from Code.data.drawing.spoiled import OCCLUDERS, blur, camera, darken, occlude
 
 DISTRACTORS = ("occluded", "blurred", "turned", "neutral", "other")
-FLAWS = ("occluded", "blurred", "turned", "dark")  # what tells that an `other` frame is not to be trusted
+FLAWS = (
+    "occluded",
+    "blurred",
+    "turned",
+    "dark",
+)  # one of these spoils an `other` frame, so that it can be recognized
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +30,11 @@ class SampleSpec:
         num_train_clips, num_val_clips: classes take turns, so multiples of 7 are balanced.
         frames: fewest and most frames of a clip.
         size: width and height of a frame in pixels.
-        active: share of a clip's frames in which its expression shows at all; the others are neutral.
+        active: share of a clip's frames that show its expression at all; the others are neutral.
         apex: intensity at the apex.
         distractors: share of a clip's frames that are distractors.
         misleading: probability that a distractor is of kind `other`.
-        noise: deviation of the sensor noise in gray levels.
+        noise: standard deviation of the sensor noise, in gray levels.
     """
 
     num_train_clips: int = 420
@@ -45,14 +50,14 @@ class SampleSpec:
 
 @dataclass(frozen=True, slots=True)
 class FrameTruth:
-    """What is true of a frame.
+    """The ground truth of a frame.
 
     Attributes:
-        intensity: how strongly it shows the clip's expression, [0, 1]; 0 in distractors. The clear frames of
-            a Neutral clip all show it equally: 1.
-        distractor: one of `DISTRACTORS`, or "". `occluded`, `blurred` and `turned` spoil the view of what the
-            clip shows, `neutral` is a moment without the expression, `other` a moment of another expression
-            in a spoiled frame (one of `FLAWS`).
+        intensity: how strongly it shows the clip's expression, in [0, 1]; 0 in distractors. It is 1 in all other
+            frames of a Neutral clip.
+        distractor: one of `DISTRACTORS`, or "". `occluded`, `blurred` and `turned` spoil the view of the clip's
+            expression, `neutral` is a moment without it, `other` a moment of another expression in a spoiled frame
+            (one of `FLAWS`).
     """
 
     intensity: float
@@ -60,9 +65,10 @@ class FrameTruth:
 
 
 def plan_clip(expression: str, spec: SampleSpec, rng: np.random.Generator) -> tuple[list[float], list[str]]:
-    """Draw a clip's course: the intensity its face shows in each frame, and each frame's distractor or "".
+    """Draws the intensity of the expression in each frame of a clip, and each frame's distractor or "".
 
-    Onset, apex and offset lie at random. The two strongest frames are no distractors: every clip can be told.
+    Onset, apex and offset are random. The two strongest frames are never distractors, so that every clip can be
+    recognized.
     """
     count = int(rng.integers(spec.frames[0], spec.frames[1] + 1))
     length = max(count * rng.uniform(*spec.active), 3.0)
@@ -93,15 +99,15 @@ def plan_clip(expression: str, spec: SampleSpec, rng: np.random.Generator) -> tu
 def draw_clip(
     expression: str, seed: int, split: int, clip: int, spec: SampleSpec
 ) -> Iterator[tuple[Image.Image, FrameTruth]]:
-    """Draw one clip, frame by frame.
+    """Draws one clip, frame by frame.
 
     Args:
-        expression: what the clip's person shows.
-        seed, split, clip: what its random numbers start from; another split or clip is another person.
+        expression: what the person shows.
+        seed, split, clip: of the random numbers. Another split or clip shows another person.
         spec: size and difficulty.
 
     Yields:
-        The frame (RGB, spec.size x spec.size) and what is true of it.
+        The frame (RGB, spec.size x spec.size) and its ground truth.
     """
     rng = np.random.default_rng([seed, split, clip])
     person = draw_person(rng)
@@ -141,7 +147,7 @@ def draw_clip(
 
 
 def _path(count: int, reach: float, rng: np.random.Generator) -> list[float]:
-    """A smooth random course of `count` values within [-reach, reach], through five random points."""
+    """A smooth random curve of `count` values in [-reach, reach], through five random points."""
     points = [rng.uniform(-reach, reach) for _ in range(5)]
     course = []
     for frame in range(count):
@@ -161,7 +167,7 @@ def _poses(count: int, rng: np.random.Generator) -> list[Pose]:
 
 
 def _small_movements(count: int, expression: str, rng: np.random.Generator) -> list[ActionUnits]:
-    """What a face does beside its expression: brows that wander, blinks and, in some clips, speech."""
+    """Movements besides the expression: moving brows, blinks and, in some clips, speech."""
     talks = rng.uniform() < (0.5 if expression == "Neutral" else 0.25)
     brows = _path(count, 0.12, rng)
     movements = []

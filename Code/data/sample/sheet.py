@@ -15,15 +15,15 @@ from Code.data.drawing.spoiled import camera
 from Code.data.sample.clip import SampleSpec, draw_clip
 
 WIDTH, FACE, GAP, TOP = 1000, 136, 6, 34
-BARS = 70  # height of the bar of an intensity of 1
+BARS = 70  # height of a bar with intensity 1
 INK, FAINT, GOOD, BAD = (32, 36, 44), (120, 126, 136), (46, 125, 90), (190, 66, 52)
-# Clips of the training split: people who differ, and a clip with many kinds of distractors.
+# Training clips: different people, and a clip with many kinds of distractors.
 PEOPLE = (10, 22, 5, 14, 48)
 COURSE = 28
 
 
 def draw_sheet(path: Path, *, seed: int = 0) -> Path:
-    """Draw the contact sheet (RGB PNG, 1000 px wide) of the sample of `seed`; returns `path`."""
+    """Draws the contact sheet of the sample with this seed, an RGB PNG 1000 pixels wide; returns `path`."""
     clip = list(draw_clip(AFEW_LABELS[COURSE % 7], seed, 0, COURSE, SampleSpec()))
     side = (WIDTH - GAP * (len(clip) + 1)) // len(clip)
     course_top = TOP + len(PEOPLE) * (FACE + GAP) + 40
@@ -38,7 +38,7 @@ def draw_sheet(path: Path, *, seed: int = 0) -> Path:
         for row, number in enumerate(PEOPLE):
             sheet.paste(_apex(label, seed, number), (x, TOP + row * (FACE + GAP)))
 
-    heading = f"One clip over time ({AFEW_LABELS[COURSE % 7]}): bars are the true intensity, red are distractors"
+    heading = f"One clip over time ({AFEW_LABELS[COURSE % 7]}): bars show the true intensity, distractors are red"
     pen.text((WIDTH // 2, course_top - 20), heading, INK, title, anchor="mm")
     left = (WIDTH - len(clip) * (side + GAP) + GAP) // 2
     base = course_top + side + BARS + 14
@@ -53,7 +53,7 @@ def draw_sheet(path: Path, *, seed: int = 0) -> Path:
             pen.rectangle((x + 4, base - round(BARS * truth.intensity), x + side - 5, base), fill=GOOD)
             pen.text((x + side // 2, base + 14), f"{truth.intensity:.2f}", FAINT, small, anchor="mm")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # 256 colors of its own hardly show and keep the file small enough for a README.
+    # A palette of 256 colors makes almost no visible difference, and keeps the file small enough for a README.
     sheet.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
     return path
 
