@@ -1,4 +1,4 @@
-"""From videos of one's own to a trained network, its report and its answers, in one command.
+"""Trains a network on your own videos, in one command: faces, split, training, report and answers.
 
 examples:
   videos in <Class>/<name>.mp4           python Train_Own_Clips.py videos --output own
@@ -7,8 +7,9 @@ examples:
   the whole network, for many clips      python Train_Own_Clips.py videos -- --no-freeze-backbone --epochs 15
 
 Steps: faces (Prepare_Faces.py), split, training on the clips that are not held out (Demo_AFEW_Attention.py, which
-writes report.html), prediction of held-out videos (Predict_Video.py). Each step shows its command, to be used alone.
-Started again, the command leaves out what is done. What follows `--` goes to the training.
+writes report.html), answers for the held-out clips before and after the training (Predict_Video.py). Each step prints
+its command, which also works alone. Nothing is chosen on the held-out clips: the last epoch counts. Started again, the
+command skips what is done. Flags after `--` go to the training.
 Needs `pip install -r requirements-faces.txt`.
 exit status: that of the step that failed; 0 done, 2 an input, a flag or an installation is wrong
 """
@@ -17,42 +18,47 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
+import json
 import math
+import os
 import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
 from Code.common.commandline import add_device, count, number, run_script, script_parser, seed
+from Code.common.conventions import expression
 from Code.common.errors import UsageError
-from Code.common.steps import PROJECT, StepError, Steps, fingerprint, script
+from Code.common.files import writing
+from Code.common.steps import PROJECT, Steps, fingerprint, script
+from Code.common.wording import counted
 from Code.data.clips import DataError
 from Code.data.readers.plainlist import parse_plain_list
 from Code.data.split import SHARE
 from Code.faces.inputs import Job, find_jobs
-from Code.network.attention import HEADS
-from Code.network.checkpoints import CheckpointError, read_checkpoint
-from Code.network.pretrained import find_checkpoint, load_fan
-from Code.network.weights import FERPLUS_FILE, SHIPPED_FILE
 
 SHIPPED_FAN = PROJECT / "pretrain_model" / "FAN_FER+_composed.pth"
-# A head on a fixed backbone: 48 epochs, as on the generated sample, of at least 400 samples.
+# A head on a frozen backbone.
 EPOCHS, BATCH, SAMPLES, FEWEST = 48, 32, 400, 4
+SHOWN = 5  # copies or persons named in a warning
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = script_parser(__doc__, usage="%(prog)s VIDEOS [flags] [-- flags of Demo_AFEW_Attention.py]")
     parser.add_argument("videos", type=Path, metavar="VIDEOS", help="holds <Class>/<name>.mp4 (or any other video)")
-    parser.add_argument("--output", type=Path, default=Path("own"), metavar="FOLDER", help="for all that is made")
+    parser.add_argument("--output", type=Path, default=Path("own"), metavar="FOLDER", help="for everything it writes")
     parser.add_argument(
         "--pretrained",
         type=Path,
         metavar="PATH",
-        help="a run, a FAN or a backbone to start from (default: the FAN in pretrain_model, else its backbone)",
+        help="a run, a FAN or a backbone to start from (default: the FAN in pretrain_model/, else its backbone)",
     )
     parser.add_argument(
-        "--fps", type=number(0, 1000), default=10.0, metavar="N", help="look at N frames a second at most; 0: at all"
+        "--fps", type=number(0, 1000), default=10.0, metavar="N", help="read at most N frames a second; 0: all"
     )
     parser.add_argument(
         "--share", type=number(0, 1, above=True, below=True), default=SHARE, metavar="S", help="of the clips, held out"
@@ -60,14 +66,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--person-pattern", metavar="REGEX", help="finds the person in `<Class>/<name>`; see Code.data.split"
     )
-    parser.add_argument("--predict", type=count, default=12, metavar="N", help="at most N held-out videos")
+    parser.add_argument("--predict", type=count, default=12, metavar="N", help="draw at most N held-out clips")
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of split and training")
     add_device(parser)
     return parser
 
 
 def videos_by_name(root: Path) -> dict[str, Job]:
-    """The clips in `<Class>/<name>`, by name; what cannot be trained on is refused before the long work."""
+    """The clips by their names, `<Class>/<name>`. What cannot be trained on is refused before the long work."""
     jobs, _ = find_jobs(root)
     if root.is_file():
         raise DataError(f"{root}: is a file; name the folder that holds <Class>/<name>.mp4")
@@ -77,82 +83,183 @@ def videos_by_name(root: Path) -> dict[str, Job]:
             f"{astray[0]}: {len(astray)} of {len(jobs)} videos are not in a class folder; put them into "
             f"{root}/<Class>/<name>.mp4"
         )
-    counts: dict[str, int] = {}
+    counts: dict[str, int] = defaultdict(int)
     for job in jobs:
-        counts[job.name.split("/")[0]] = counts.get(job.name.split("/")[0], 0) + 1
-    few = [name for name, count in counts.items() if count < 2]
+        counts[job.name.split("/")[0]] += 1
+    few = [name for name, videos in counts.items() if videos < 2]
     if len(counts) < 2 or few:
         what = f"{', '.join(few)}: only one video" if few else f"{next(iter(counts))} is the only class"
-        raise DataError(f"{root}: {what}; two classes of two videos each are the least that can be trained on")
+        raise DataError(f"{root}: {what}; training needs at least two classes of two videos each")
     return {job.name: job for job in jobs}
 
 
-def start_of(given: Path | None) -> tuple[Path, int, str]:
-    """Which weights to start from, the attention that their head is for, and a line that says so."""
+def check_start(given: Path | None) -> None:
+    """Refuses a start that cannot be one, before torch is imported."""
     if given is not None and str(given).lower() == "none":
-        raise UsageError("--pretrained none: few clips teach no network from random weights; leave it away")
+        raise UsageError("--pretrained none: few clips cannot train a network from random weights; omit the flag")
+    if given is not None and not given.exists():
+        raise UsageError(f"--pretrained {given}: no such file or folder")
+
+
+@dataclass(frozen=True)
+class Start:
+    """The weights that the training starts from.
+
+    Attributes:
+        path: the file.
+        at_type: the attention that their head has, else the default.
+        labels: what they answer with; empty for a backbone.
+        line: says all this.
+    """
+
+    path: Path
+    at_type: int
+    labels: tuple[str, ...]
+    line: str
+
+
+def start_of(given: Path | None) -> Start:
+    """Finds the weights to start from."""
+    from Code.network import DEFAULT_AT_TYPE
+    from Code.network.checkpoints import CheckpointError, read_checkpoint
+    from Code.network.pretrained import find_checkpoint, load_fan
+    from Code.network.weights import FERPLUS_FILE, SHIPPED_FILE
+
     usual = (SHIPPED_FAN, PROJECT / FERPLUS_FILE, PROJECT / SHIPPED_FILE)
     path = find_checkpoint(given) if given else next((path for path in usual if path.is_file()), usual[-1])
     if path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
     read_checkpoint(path)
     try:
-        _, info = load_fan(path)
-    except CheckpointError:  # a face network that tells no expressions, say
-        return path, 1, f"start: {path} (a backbone; the attention is learnt from your clips alone)"
-    if not HEADS[info["at_type"]].weighs_frames:
-        return path, 1, f"start: {path} (a frame classifier's backbone; the attention is learnt from your clips alone)"
-    return (
-        path,
-        info["at_type"],
-        f"start: {path} (a FAN with {HEADS[info['at_type']].title}, of {len(info['labels'])} classes)",
-    )
+        fan, info = load_fan(path)
+    except CheckpointError:  # a face network without expressions, for example
+        return Start(path, DEFAULT_AT_TYPE, (), f"start: {path} (a backbone; your clips alone train the attention)")
+    labels = info["labels"]
+    if not fan.head.weighs_frames:
+        line = f"start: {path} (a frame classifier; your clips alone train the attention)"
+        return Start(path, DEFAULT_AT_TYPE, labels, line)
+    line = f"start: {path} (a FAN with {fan.head.title} and {counted(len(labels), 'class', 'classes')})"
+    return Start(path, fan.at_type, labels, line)
 
 
-def rows_of(path: Path, split: str) -> list[str]:
-    """The clips of a split in the list that the second step wrote, and that people may have changed."""
-    content, problems = parse_plain_list(str(path))
-    if problems:
-        raise DataError(problems, str(path))
-    return [clip.name for clip, said in zip(content.clips, content.splits, strict=True) if said == split]
+@dataclass(frozen=True)
+class Split:
+    """The list that the second step wrote, and that people may have changed: names of clips, and their persons."""
+
+    train: dict[str, str]
+    val: dict[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> Split:
+        content, problems = parse_plain_list(str(path))
+        if problems:
+            raise DataError(problems, str(path))
+        sides: dict[str, dict[str, str]] = {"train": {}, "val": {}}
+        for clip, side in zip(content.clips, content.splits, strict=True):
+            if side in sides:
+                sides[side][clip.name] = clip.person
+        return cls(**sides)
+
+    def warnings(self, jobs: Mapping[str, Job]) -> list[str]:
+        """What makes the accuracy on the held-out clips look better than it is: persons and copies on both sides."""
+        found = []
+        both = sorted({*self.train.values()} & {*self.val.values()} - {""})
+        if both:
+            found.append(f"{counted(len(both), 'person')} in training and held-out clips: {_some(both)}")
+        if "" in self.val.values() or "" in self.train.values():
+            found.append(
+                "the clips do not name their persons, so the same person may be in training and held-out clips; "
+                "--person-pattern tells where a name has the person"
+            )
+        copies = copies_of(
+            [jobs[name] for name in self.val if name in jobs], [jobs[n] for n in self.train if n in jobs]
+        )
+        if copies:
+            pairs = [f"{held} = {other}" for held, other in copies]
+            found.append(f"{counted(len(copies), 'held-out video')} also in training, the same file: {_some(pairs)}")
+        return found
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def copies_of(first: Iterable[Job], second: Iterable[Job]) -> list[tuple[str, str]]:
+    """Pairs of names of videos, one of each side, whose files have the same bytes."""
+
+    def size(job: Job) -> int:
+        return os.path.getsize(job.path) if os.path.isfile(job.path) else -1
+
+    def digest(job: Job) -> bytes:
+        with open(job.path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+
+    by_size: dict[int, list[Job]] = defaultdict(list)
+    for job in second:
+        by_size[size(job)].append(job)
+    pairs = []
+    for job in first:
+        candidates = by_size.get(size(job), []) if size(job) > 0 else []
+        pairs += [(job.name, other.name) for other in candidates if digest(job) == digest(other)]
+    return pairs
 
 
 def finished_run(models: Path) -> Path | None:
-    """The newest run with results; folders begin with date and time."""
+    """The newest run with results; the names of the folders begin with date and time."""
     runs = sorted(path.parent for path in models.glob("*/best.pth") if (path.parent / "results.json").exists())
     return runs[-1] if runs else None
 
 
 def half_run(models: Path) -> Path | None:
-    """The newest run, if it can be gone on with."""
+    """The newest run, if it can be resumed."""
     runs = sorted(path.parent for path in models.glob("*/last.pth"))
     return runs[-1] if runs and not (runs[-1] / "results.json").exists() else None
 
 
-def spread(names: list[str], count: int) -> list[str]:
+def spread(names: Iterable[str], most: int) -> list[str]:
     """At most so many clips, taken from the classes in turn."""
     classes: dict[str, list[str]] = {}
     for name in names:
         classes.setdefault(name.split("/")[0], []).append(name)
-    return [name for turn in zip_longest(*classes.values()) for name in turn if name is not None][:count]
+    return [name for turn in zip_longest(*classes.values()) for name in turn if name is not None][:most]
 
 
-def compare(answers: Path, jobs: dict[str, Job]) -> str:
-    """Which held-out videos the network named right."""
-    of_path = {job.path: job.name for job in jobs.values()}
-    with answers.open(encoding="utf-8", newline="") as file:
-        said = [(of_path[row["input"]], row["expression"]) for row in csv.DictReader(file)]
-    wrong = [f"{name} is called {answer}" for name, answer in said if name.split("/")[0] != answer]
-    return "\n  ".join([f"held-out videos named right: {len(said) - len(wrong)} of {len(said)}", *wrong])
+def answers_of_run(run: Path) -> dict[str, str]:
+    """What the trained network says about each held-out clip, as the report has it."""
+    with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        return {row["clip"]: row["prediction"] for row in csv.DictReader(file)}
+
+
+def answers_before(table: Path, faces: Path) -> dict[str, str]:
+    """What a network says about each held-out clip without the training, from the table of Predict_Video.py."""
+    with table.open(encoding="utf-8", newline="") as file:
+        return {Path(row["input"]).relative_to(faces).as_posix(): row["expression"] for row in csv.DictReader(file)}
+
+
+def compare(after: Mapping[str, str], before: Mapping[str, str], interval: str, name: str) -> str:
+    """How many held-out clips are right after and before the training, and which are wrong.
+
+    Args:
+        after, before: name of a clip -> expression. Before, spellings count as the same: "happiness" is "Happy".
+        interval: of the accuracy after the training.
+        name: of the network before the training.
+    """
+    wrong = [f"{clip}: predicted {said}" for clip, said in after.items() if clip.split("/")[0] != said]
+    lines = [f"held-out clips right: {len(after) - len(wrong)} of {len(after)} ({interval})"]
+    if before:
+        right = sum(expression(said) == expression(clip.split("/")[0]) for clip, said in before.items())
+        lines.append(f"without training ({name}): {right} of {len(before)}")
+    return "\n  ".join([*lines, *wrong])
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The steps of one call, in their order; each reads what those before it wrote.
+    """The steps of one call, in order; each reads what those before it wrote.
 
     Attributes:
         args: the command line.
-        jobs: the videos by their clips' names.
+        jobs: the videos by the names of their clips.
         steps: runs them.
     """
 
@@ -168,16 +275,12 @@ class Recipe:
     def clips(self) -> Path:
         return self.args.output / "clips.csv"
 
-    @property
-    def fps(self) -> list[str]:
-        """Faces are trained on and predicted from at the same rate."""
-        return ["--fps", f"{self.args.fps:g}"] if self.args.fps else []
-
     def prepare(self) -> None:
         """Videos -> OUTPUT/faces/<Class>/<clip>/<frame>.jpg."""
         written = [self.faces / name for name in ("summary.json", "faces.csv")]
         before = written[0].stat().st_mtime_ns if written[0].is_file() else 0
-        command = [script("Prepare_Faces.py"), str(self.args.videos), str(self.faces), *self.fps]
+        command = [script("Prepare_Faces.py"), str(self.args.videos), str(self.faces)]
+        command += ["--fps", f"{self.args.fps:g}"] if self.args.fps else []
 
         def passes(status: int) -> bool:
             # 1 and a new summary: some videos show no face, the others are there.
@@ -191,56 +294,59 @@ class Recipe:
             passes=passes,
         )
 
-    def split(self) -> None:
+    def split(self) -> Split:
         """Faces -> OUTPUT/clips.csv."""
         args = self.args
         command = ["-m", "Code.data.split", str(self.faces), "--output", str(self.clips), "--share", f"{args.share:g}"]
         command += ["--seed", str(args.seed)]
         command += ["--person-pattern", args.person_pattern] if args.person_pattern else []
         self.steps.run("split", command, fingerprint([self.faces / "faces.csv"]), there=self.clips.is_file)
+        split = Split.read(self.clips)
+        for warning in split.warnings(self.jobs):
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
+        return split
 
-    def train(self, start: Path, at_type: int) -> Path:
+    def train(self, start: Start, split: Split) -> Path:
         """The clips that are not held out -> a run's folder below OUTPUT/model."""
         args, models = self.args, self.args.output / "model"
-        samples = max(FEWEST, math.ceil(SAMPLES / max(1, len(rows_of(self.clips, "train")))))
+        samples = max(FEWEST, math.ceil(SAMPLES / max(1, len(split.train))))
         command = [script("Demo_AFEW_Attention.py"), "--dataset", "list"]
-        command += ["--train-root", str(self.faces), "--train-list", str(self.clips), "--pretrained", str(start)]
-        command += ["--at_type", str(at_type), "--freeze-backbone", "--epochs", str(EPOCHS), "--batch-size", str(BATCH)]
-        command += ["--samples-per-clip", str(samples), "--seed", str(args.seed), "--cache", "none"]
-        command += ["--output", str(models), "--device", args.device, *args.training]
-        inputs, half = fingerprint([self.faces / "faces.csv", self.clips, start]), half_run(models)
+        command += ["--train-root", str(self.faces), "--train-list", str(self.clips), "--pretrained", str(start.path)]
+        command += ["--at_type", str(start.at_type), "--freeze-backbone", "--epochs", str(EPOCHS)]
+        command += ["--batch-size", str(BATCH), "--samples-per-clip", str(samples), "--select-on", "last"]
+        command += ["--seed", str(args.seed), "--cache", "none", "--output", str(models), "--device", args.device]
+        command += args.training
+        inputs, half = fingerprint([self.faces / "faces.csv", self.clips, start.path]), half_run(models)
         resume = None
         if half is not None and self.steps.begun("training", command, inputs):
             resume = [command[0], "--resume", str(half), "--cache", "none", "--device", args.device]
         self.steps.run("training", command, inputs, there=lambda: finished_run(models) is not None, instead=resume)
         run = finished_run(models)
         if run is None:
-            raise UsageError(f"{models}: no run with results; do the flags behind -- ask for a training?")
+            raise UsageError(f"{models}: no run with results; do the flags after -- ask for a training?")
         return run
 
-    def predict(self, run: Path) -> None:
-        """Some of the held-out videos -> OUTPUT/answers.csv and OUTPUT/pictures."""
-        answers, pictures = self.args.output / "answers.csv", self.args.output / "pictures"
-        names = spread([name for name in rows_of(self.clips, "val") if name in self.jobs], self.args.predict)
-        if not names:
-            return
-        command = [script("Predict_Video.py"), *(self.jobs[name].path for name in names), "--checkpoint", str(run)]
-        command += [*self.fps, "--csv", str(answers), "--output", str(pictures), "--device", self.args.device]
+    def predict(self, step: str, names: Sequence[str], checkpoint: Path, table: Path, *flags: str) -> None:
+        """The faces of some held-out clips -> a table and, without `--no-figure`, OUTPUT/pictures.
+
+        They are the crops of the first step: nothing is detected again, and the answers are those of the report.
+        """
+        command = [script("Predict_Video.py"), "--aligned", *(str(self.faces / name) for name in names)]
+        command += ["--checkpoint", str(checkpoint), "--csv", str(table), "--device", self.args.device, *flags]
         self.steps.run(
-            "prediction",
+            step,
             command,
-            fingerprint([run / "results.json", run / "best.pth"]),
-            there=answers.is_file,
-            passes=lambda status: status in (0, 1) and answers.is_file(),
+            fingerprint([self.faces / "faces.csv", self.clips, checkpoint]),
+            there=table.is_file,
         )
-        print(compare(answers, self.jobs))
 
 
 def follow(args: argparse.Namespace) -> None:
     """Checks the videos, then goes through the recipe."""
     jobs = videos_by_name(args.videos)
-    start, at_type, line = start_of(args.pretrained)
-    print(line, flush=True)
+    check_start(args.pretrained)
+    start = start_of(args.pretrained)
+    print(start.line, flush=True)
     try:
         args.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -248,9 +354,25 @@ def follow(args: argparse.Namespace) -> None:
     steps = Steps(args.output / "steps.json")
     recipe = Recipe(args, jobs, steps)
     recipe.prepare()
-    recipe.split()
-    run = recipe.train(start, at_type)
-    recipe.predict(run)
+    split = recipe.split()
+    run = recipe.train(start, split)
+
+    from Code.results.intervals import interval_text
+
+    held_out = list(split.val)
+    unadapted = start.path if start.labels else SHIPPED_FAN
+    before: dict[str, str] = {}
+    if held_out and unadapted.is_file():
+        table = args.output / "before.csv"
+        recipe.predict("answers without training", held_out, unadapted, table, "--no-figure")
+        before = answers_before(table, recipe.faces)
+    drawn = spread(held_out, args.predict)
+    if drawn:
+        pictures = str(args.output / "pictures")
+        recipe.predict("answers", drawn, run / "best.pth", args.output / "answers.csv", "--output", pictures)
+    after = answers_of_run(run)
+    best = json.loads((run / "results.json").read_text(encoding="utf-8"))["best"]
+    print(compare(after, before, interval_text(best["accuracy_interval"], best["num_clips"]), unadapted.name))
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in steps.seconds.items())
     print(f"network: {run / 'best.pth'}")
     print(f"report:  {run / 'report.html'}")
@@ -263,13 +385,8 @@ def main() -> int:
     at = words.index("--") if "--" in words else len(words)
     args = build_parser().parse_args(words[:at])
     args.training = words[at + 1 :]
-    try:
+    with writing(args.output):
         follow(args)
-    except StepError as error:
-        print(error, file=sys.stderr)
-        return error.status
-    except OSError as error:
-        raise UsageError(f"{error.filename or args.output}: cannot be written ({error.strerror})") from error
     return 0
 
 

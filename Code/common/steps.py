@@ -1,4 +1,4 @@
-"""Several commands in a row: each is shown, timed, and left out when it was done before on the same inputs."""
+"""Several commands in a row: each is printed and timed, and skipped if it was done before on the same inputs."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from types import FrameType
 from typing import Any
 
 from Code.common.errors import ProjectError
+from Code.common.files import save_text
 
 PROJECT = Path(__file__).resolve().parents[2]
 
 
 class StepError(ProjectError, RuntimeError):
-    """A step failed; its own message is on the terminal already.
+    """A step failed, and printed why.
 
     Attributes:
         status: the step's exit status.
     """
 
     def __init__(self, step: str, status: int) -> None:
-        super().__init__(f"stopped in step {step}; what is done stays, and the same command goes on there")
+        super().__init__(f"stopped in step {step}; the steps before it are kept, and the same command resumes here")
         self.status = status
 
 
 def fingerprint(paths: Iterable[str | os.PathLike[str]]) -> str:
-    """Changes when one of these files does; large ones (videos, weights) are told by their size and time."""
+    """Changes when one of these files does; of large ones (videos, weights), size and time are compared."""
     digest = hashlib.sha256()
     for path in paths:
         try:
@@ -49,11 +50,11 @@ def fingerprint(paths: Iterable[str | os.PathLike[str]]) -> str:
 
 @dataclass
 class Steps:
-    """Runs steps and remembers, in a file, which are done.
+    """Runs steps and records in a file which are done.
 
     Attributes:
-        file: where; JSON: name of the step -> command, inputs, done, seconds.
-        seconds: what each step of this call took; 0.0 for those that were done before.
+        file: JSON; name of a step -> command, inputs, done, seconds.
+        seconds: how long each step of this call took; 0.0 for those that were done before.
     """
 
     file: Path
@@ -66,7 +67,7 @@ class Steps:
             self._known = {}
 
     def begun(self, name: str, command: Sequence[str], inputs: str) -> bool:
-        """Whether this step was begun before, in the same way on the same inputs, and not finished."""
+        """Whether this step was started before, with the same command on the same inputs, and not finished."""
         known = self._known.get(name, {})
         return bool(known) and not known["done"] and _same(known, command, inputs)
 
@@ -86,9 +87,9 @@ class Steps:
             name: of the step, for people.
             command: what follows `python`.
             inputs: fingerprint of what it reads.
-            there: whether its results are still there.
-            passes: which exit statuses are no failure.
-            instead: runs in place of `command`, to finish what it had begun.
+            there: whether its results still exist.
+            passes: whether an exit status means success.
+            instead: runs in place of `command`, to finish what that had started.
 
         Raises:
             StepError: the command failed.
@@ -97,7 +98,7 @@ class Steps:
         known = self._known.get(name, {})
         shown = show(command)
         if known.get("done") and _same(known, command, inputs) and there():
-            print(f"{title}: is done already\n   {shown}", flush=True)
+            print(f"{title}: done before\n   {shown}", flush=True)
             self.seconds[name] = 0.0
             return
         print(f"{title}\n   {show(instead or command)}", flush=True)
@@ -113,9 +114,7 @@ class Steps:
 
     def _note(self, name: str, entry: dict[str, Any]) -> None:
         self._known[name] = entry
-        temporary = self.file.with_name(f".{self.file.name}.tmp")
-        temporary.write_text(json.dumps(self._known, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, self.file)
+        save_text(json.dumps(self._known, indent=1) + "\n", self.file)
 
 
 def _same(known: dict[str, Any], command: Sequence[str], inputs: str) -> bool:
@@ -123,19 +122,19 @@ def _same(known: dict[str, Any], command: Sequence[str], inputs: str) -> bool:
 
 
 def script(name: str) -> str:
-    """A script of this project, as the path that leads to it from here."""
+    """The path of a script of this project, from the working directory."""
     return name if Path.cwd() == PROJECT else str(PROJECT / name)
 
 
 def show(command: Sequence[str]) -> str:
-    """A command as one types it in a shell, here."""
+    """A command as it is typed in a shell, in the working directory."""
     elsewhere = command[0] == "-m" and Path.cwd() != PROJECT
     before = f"PYTHONPATH={shlex.quote(str(PROJECT))} " if elsewhere else ""
     return before + shlex.join(["python", *command])
 
 
 def run_python(command: Sequence[str]) -> int:
-    """Runs `python COMMAND` and waits for it, whatever ends this process: the child's own Ctrl-C comes first.
+    """Runs `python COMMAND` and waits for it, also on Ctrl-C and SIGTERM: it may be saving.
 
     Returns:
         The exit status; 128 + the signal's number if one ended it.
@@ -149,7 +148,7 @@ def run_python(command: Sequence[str]) -> int:
     before = signal.signal(signal.SIGTERM, terminated)
     try:
         status = process.wait()
-    except KeyboardInterrupt:  # the terminal sent it to the child, too, which may be saving
+    except KeyboardInterrupt:  # the terminal sent it to the child, too
         process.wait()
         raise
     except SystemExit:

@@ -1,4 +1,4 @@
-"""Commands in a row: what is done is left out, what failed or changed is done again."""
+"""Commands in a row: what is done is skipped, what failed or changed is done again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from shlex import quote
 
 import pytest
 
-from Code.common import steps as steps_module
 from Code.common.steps import PROJECT, StepError, Steps, fingerprint, script, show
 
 COUNT = "import sys; open(sys.argv[1], 'a').write(sys.argv[2]); sys.exit(int(sys.argv[3]))"
@@ -24,7 +23,7 @@ def count(path: Path, word: str = "x", status: int = 0) -> list[str]:
     return ["-c", COUNT, str(path), word, str(status)]
 
 
-def test_done_steps_are_left_out_until_something_changes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_done_steps_are_skipped_until_something_changes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     trace, source = tmp_path / "trace", tmp_path / "source"
     source.write_text("one")
 
@@ -33,7 +32,7 @@ def test_done_steps_are_left_out_until_something_changes(tmp_path: Path, capfd: 
         return trace.read_text()
 
     assert call() == "x" and "1. trace\n   " in capfd.readouterr().out
-    assert call() == "x" and "1. trace: is done already\n" in capfd.readouterr().out
+    assert call() == "x" and "1. trace: done before\n" in capfd.readouterr().out
     assert call("y") == "xy", "another command"
     source.write_text("two")
     assert call("y") == "xyy", "other inputs"
@@ -49,7 +48,7 @@ def test_done_steps_are_left_out_until_something_changes(tmp_path: Path, capfd: 
 def test_a_failure_stops_and_is_done_again(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     steps = Steps(tmp_path / "steps.json")
-    with pytest.raises(StepError, match=r"stopped in step 1. bad; .* same command goes on") as caught:
+    with pytest.raises(StepError, match=r"stopped in step 1. bad; .* same command resumes here") as caught:
         steps.run("bad", count(trace, status=3), "")
     assert caught.value.status == 3
     again = Steps(tmp_path / "steps.json")
@@ -74,15 +73,8 @@ def test_commands_are_shown_as_they_can_be_typed(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_a_terminated_row_takes_its_step_with_it(tmp_path: Path) -> None:
     child = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
-    program = "\n".join(  # by its file: the package would bring torch along, which takes seconds
-        (
-            "import importlib.util, sys",
-            f"spec = importlib.util.spec_from_file_location('steps', {steps_module.__file__!r})",
-            "sys.modules['steps'] = steps = importlib.util.module_from_spec(spec)",
-            f"spec.loader.exec_module(steps); steps.run_python(['-c', {child!r}])",
-        )
-    )
-    process = subprocess.Popen([sys.executable, "-c", program])
+    program = f"from Code.common.steps import run_python; run_python(['-c', {child!r}])"
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT)
     pid, limit = tmp_path / "pid", time.monotonic() + 60
     while not (pid.exists() and pid.read_text()) and time.monotonic() < limit:
         time.sleep(0.02)

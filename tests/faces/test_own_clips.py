@@ -1,13 +1,13 @@
-"""From videos to a network in one command; the people are the generated sample's, the steps are the real ones."""
+"""From videos to a network in one command; the people are drawn, the steps are the real ones."""
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,7 +32,7 @@ def write_videos(root: Path, names: tuple[str, ...]) -> Path:
     return root
 
 
-def test_mistakes_are_told_before_the_long_work(call: Call, tmp_path: Path) -> None:
+def test_mistakes_are_reported_before_the_long_work(call: Call, tmp_path: Path) -> None:
     def refused(videos: Path, *flags: object) -> str:
         outcome = call(script, videos, "--output", tmp_path / "own", *flags, cwd=tmp_path)
         assert outcome.status == 2 and not (tmp_path / "own").exists(), outcome
@@ -44,13 +44,13 @@ def test_mistakes_are_told_before_the_long_work(call: Call, tmp_path: Path) -> N
     flat = write_videos(tmp_path / "flat", ("1.mp4", "2.mp4", "Sad/3.mp4"))
     assert f"1.mp4: 2 of 3 videos are not in a class folder; put them into {flat}/<Class>" in refused(flat)
     few = write_videos(tmp_path / "few", ("Happy/1.mp4", "Happy/2.mp4", "Sad/1.mp4"))
-    assert "Sad: only one video; two classes of two videos each" in refused(few)
+    assert "Sad: only one video; training needs at least two classes of two videos each" in refused(few)
     one = write_videos(tmp_path / "one", ("Happy/1.mp4", "Happy/2.mp4"))
     assert "Happy is the only class" in refused(one)
-    assert "--pretrained none: few clips teach no network" in refused(good, "--pretrained", "none")
+    assert "--pretrained none: few clips cannot train a network" in refused(good, "--pretrained", "none")
     assert "no such file" in refused(good, "--pretrained", tmp_path / "missing.pth")
     assert "not a number above 0 and below 1" in refused(good, "--share", 2)
-    assert "not a number of frames a second" in refused(good, "--fps", -1)
+    assert "is not a number from 0 to 1000" in refused(good, "--fps", -1)
     (tmp_path / "file").write_text("")
     outcome = call(script, good, "--output", tmp_path / "file", cwd=tmp_path)
     assert outcome.status == 2 and "cannot be made" in outcome.err
@@ -63,29 +63,51 @@ def test_the_first_steps_error_is_the_commands(call: Call, tmp_path: Path, capfd
     outcome = call(script, videos, "--output", "own", "--device", "cpu", cwd=tmp_path)
     assert outcome.status == 2
     assert capfd.readouterr().err == "error: own/faces: is a file; name a folder for the faces\n"
-    assert outcome.err.startswith("stopped in step 1. faces; what is done stays")
+    assert outcome.err.startswith("error: stopped in step 1. faces; the steps before it are kept")
 
 
 def test_which_weights_it_starts_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script, "SHIPPED_FAN", tmp_path / "fan.pth")
-    path, at_type, line = script.start_of(None)
-    assert path.name.startswith("Resnet18_FER+") and at_type == 1 and "a frame classifier's backbone" in line
+    start = script.start_of(None)
+    assert start.path.name.startswith("Resnet18_FER+") and start.at_type == 1 and len(start.labels) == 8
+    assert "a frame classifier; your clips alone train the attention" in start.line
     fan = FAN(0, 8)
     saved = {"format": "emotion-fan/1", "state_dict": fan.state_dict(), "at_type": 0, "labels": list("abcdefgh")}
     save_atomically(saved, tmp_path / "fan.pth")
-    path, at_type, line = script.start_of(None)
-    assert (path, at_type) == (tmp_path / "fan.pth", 0) and "a FAN with self-attention, of 8 classes" in line
+    start = script.start_of(None)
+    assert (start.path, start.at_type, start.labels) == (tmp_path / "fan.pth", 0, tuple("abcdefgh"))
+    assert "a FAN with self-attention and 8 classes" in start.line
     classifier = tmp_path / "own.pth.tar"
     save_atomically({"state_dict": to_published(FAN(2, 8))}, classifier)
-    assert script.start_of(classifier)[:2] == (classifier, 1)
+    assert (script.start_of(classifier).path, script.start_of(classifier).at_type) == (classifier, 1)
 
 
-def test_held_out_videos_are_taken_from_all_classes(tmp_path: Path) -> None:
+def test_held_out_clips_are_drawn_from_all_classes_and_compared() -> None:
     assert script.spread(["A/1", "A/2", "A/3", "B/1", "C/1", "C/2"], 5) == ["A/1", "B/1", "C/1", "A/2", "C/2"]
-    jobs = {name: SimpleNamespace(name=name, path=f"videos/{name}.mp4") for name in ("A/1", "B/1")}
-    (tmp_path / "answers.csv").write_text("input,expression\nvideos/A/1.mp4,A\nvideos/B/1.mp4,A\n")
-    said = script.compare(tmp_path / "answers.csv", jobs)
-    assert said == "held-out videos named right: 1 of 2\n  B/1 is called A"
+    after, before = {"Happy/1": "Happy", "Sad/1": "Happy"}, {"Happy/1": "happiness", "Sad/1": "sadness"}
+    assert script.compare(after, before, "95 % interval 1.0 to 99.0 %", "fan.pth").splitlines() == [
+        "held-out clips right: 1 of 2 (95 % interval 1.0 to 99.0 %)",
+        "  without training (fan.pth): 2 of 2",
+        "  Sad/1: predicted Happy",
+    ]
+
+
+def test_copies_and_persons_on_both_sides_are_reported(tmp_path: Path) -> None:
+    jobs = {}
+    for name, content in {"Happy/1": b"one", "Happy/2": b"two", "Sad/3": b"one", "Sad/4": b"four"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+        jobs[name] = script.Job(name, str(tmp_path / name))
+    clips = tmp_path / "clips.csv"
+    rows = ["Happy/1,Happy,train,ann", "Happy/2,Happy,train,bob", "Sad/3,Sad,val,ann", "Sad/4,Sad,val,cid"]
+    clips.write_text("\n".join(["path,label,split,person", *rows]))
+    assert script.Split.read(clips).warnings(jobs) == [
+        "1 person in training and held-out clips: ann",
+        "1 held-out video also in training, the same file: Sad/3 = Happy/1",
+    ]
+    clips.write_text("path,label,split\nHappy/1,Happy,train\nSad/4,Sad,val\n")
+    (unknown,) = script.Split.read(clips).warnings(jobs)
+    assert "the clips do not name their persons" in unknown and "--person-pattern" in unknown
 
 
 @pytest.mark.slow
@@ -117,18 +139,29 @@ def test_the_whole_recipe_and_what_is_done_again(
     assert "no face: Sad/nobody" in first.stderr  # named, and the others go on
     assert "9 clips to train on, 3 held out (1 of 4 persons)" in first.stdout
     assert "classifier: 1 classes taken over by name, Happy, Surprise new" in first.stdout
-    assert "held-out videos named right: " in first.stdout and " of 3" in first.stdout
-    for step in ("faces", "split", "training", "prediction"):
+    assert "held-out clips right: " in first.stdout and "without training (fan.pth): " in first.stdout
+    assert "(last, none chosen)" in first.stdout
+    for step in ("faces", "split", "training", "answers without training", "answers"):
         assert f". {step}\n" in first.stdout and f"   {step}: " in first.stdout
     (run,) = (tmp_path / "own" / "model").iterdir()
     assert (run / "report.html").is_file() and len(list((tmp_path / "own" / "pictures").glob("*.png"))) == 3
+    # The console's answers, the pictures' and the report's are the same, from the same crops.
+    with (run / "predictions.csv").open() as file:
+        of_run = {f"own/faces/{row['clip']}": row for row in csv.DictReader(file)}
+    with (tmp_path / "own" / "answers.csv").open() as file:
+        said = {row["input"]: row for row in csv.DictReader(file)}
+    assert said.keys() == of_run.keys() and len(said) == 3
+    for name, row in said.items():
+        assert row["expression"] == of_run[name]["prediction"]
+        for label in ("Happy", "Sad", "Surprise"):
+            assert float(row[label]) == pytest.approx(float(of_run[name][label]), abs=1e-4)
 
     before = (run / "best.pth").stat().st_mtime_ns
     second = recipe()
-    assert second.returncode == 0 and second.stdout.count("is done already") == 4, second.stdout
+    assert second.returncode == 0 and second.stdout.count("done before") == 5, second.stdout
     assert (run / "best.pth").stat().st_mtime_ns == before
 
-    # Stopped after its first epoch: the run is gone on with, not begun anew.
+    # Stopped after its first epoch: the run is resumed, not started anew.
     state = json.loads((tmp_path / "own" / "steps.json").read_text())
     state["training"]["done"] = False
     (tmp_path / "own" / "steps.json").write_text(json.dumps(state))
@@ -138,7 +171,7 @@ def test_the_whole_recipe_and_what_is_done_again(
     assert len(list((tmp_path / "own" / "model").iterdir())) == 1
 
     other = recipe("--seed", "3")
-    assert other.returncode == 0 and other.stdout.count("is done already") == 1, other.stdout
+    assert other.returncode == 0 and other.stdout.count("done before") == 1, other.stdout
     assert len(list((tmp_path / "own" / "model").iterdir())) == 2
 
 
@@ -146,5 +179,6 @@ def test_a_face_tree_is_split_as_the_recipe_reads_it(tmp_path: Path) -> None:
     for name in ("Happy/1", "Happy/2", "Sad/1", "Sad/2"):
         stub_clip(tmp_path / "faces" / name)
     assert split.main([str(tmp_path / "faces"), "--output", str(tmp_path / "clips.csv")]) == 0
-    train, val = (script.rows_of(tmp_path / "clips.csv", part) for part in ("train", "val"))
+    parts = script.Split.read(tmp_path / "clips.csv")
+    train, val = list(parts.train), list(parts.val)
     assert sorted(train + val) == ["Happy/1", "Happy/2", "Sad/1", "Sad/2"] and len(val) == 2

@@ -222,7 +222,7 @@ def test_mistakes_are_one_line(
     assert not os.listdir(tmp_path)
 
 
-def test_the_example_runs_where_torch_cannot_be_imported(whole: Path, run: Path, tmp_path: Path) -> None:
+def test_the_example_runs_where_torch_cannot_be_imported(whole: Path, head: Path, run: Path, tmp_path: Path) -> None:
     crops, blocked = tmp_path / "crops", tmp_path / "blocked" / "torch"
     crops.mkdir()
     blocked.mkdir(parents=True)
@@ -237,7 +237,12 @@ def test_the_example_runs_where_torch_cannot_be_imported(whole: Path, run: Path,
         return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
 
     assert "torch is not here" in python("-c", "import torch").stderr
-    said = python(PROJECT / "docs" / "onnx_example.py", whole, crops)
+    example = PROJECT / "docs" / "onnx_example.py"
+    refused = python(example, head, crops)
+    assert refused.returncode and refused.stderr == (
+        f"{head}: only the head of a network; export all of it with --part all\n"
+    )
+    said = python(example, whole, crops)
     assert said.returncode == 0, said.stderr
     expression, probabilities, weights = said.stdout.splitlines()
     expected = Predictor(run, "cpu")(crops, aligned=True)
