@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -55,7 +56,7 @@ class Gallery:
             OSError: the folder cannot be written to.
         """
         (self.folder / RECORDS).mkdir(parents=True, exist_ok=True)
-        places = [Path(path).resolve() for path in paths]
+        places = [Path(os.path.abspath(path)) for path in paths]
         stems = [place.name if place.is_dir() else place.stem for place in places]
         often = Counter(map(str.casefold, stems))
         return [
