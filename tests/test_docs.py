@@ -1,0 +1,374 @@
+"""What the pages say is true: their commands run, their flags exist, their links lead somewhere.
+
+Each block of commands says behind the language of its fence, where no reader sees it, what its commands need:
+
+    ```sh run        nothing: run by the fast tests
+    ```sh slow       time: run by `make test-slow`, on little data (see `LITTLE` and the fixture `place`)
+    ```sh install    an environment of their own: only the files and targets that they name are checked
+    ```sh data       a dataset that is not public
+    ```sh gpu        a GPU; likewise `cluster`, `camera`
+
+Flags are checked in all of them. Blocks of Python are run likewise. Blocks of other languages are not commands.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from Code.data.sample import draw_sample
+from Code.data.sample.clip import SampleSpec
+from Code.training.protocols import PROTOCOLS
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [
+    "README.md",
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+    *(f"{folder}/README.md" for folder in ("Data", "model", "pretrain_model", "benchmarks")),
+]
+RUN, NEEDS = ("run", "slow"), ("install", "data", "gpu", "cluster", "camera")
+COMING = ("docs/extending.md",)  # linked before it is written
+
+# Placeholders of the pages -> files of the fixture `place`.
+STAND_INS = {"YOUR_VIDEO": "clip.mp4", "CLIP480x360": "clip.mp4", "CLIP720x576": "talk.mp4"}
+TINY = "--epochs 1 --image-size 32 --samples-per-clip 1 --batch-size 8"
+# Script -> flags that keep a command small; the last of a flag that is given twice counts.
+LITTLE = {
+    "Demo_AFEW_Attention.py": TINY,
+    "Pretrain_FERPlus.py": "--epochs 1 --small-epochs 0 --image-size 32 --batch-size 8",
+    "Train_Own_Clips.py": "-- --epochs 1",
+    "benchmarks/backbone_curves.py": f"--extra {TINY}",
+    "benchmarks/composed_table.py": "--seeds 0 --epochs 1 --train-clips 16 --clips 8 --levels 50",
+    "benchmarks/faces_speed.py": "--workers 1 --frames 2 --copies 1 --rounds 1",
+    "benchmarks/full_protocol.py": "--clips 7 --train-frames 8 --val-frames 8 --epochs 2 --extra --image-size 32",
+    "benchmarks/precision.py": "--val-clips 7 --image-size 32 --at_types 1 --precisions bf16",
+    "benchmarks/report_cost.py": "--clips 3 --frames 4",
+    "benchmarks/sample_table.py": f"--seeds 0 --at_types 1 --extra {TINY}",
+    "benchmarks/scaling.py": "--frames 100 200 --turns 1",
+    "benchmarks/throughput.py": "--image-size 32 --clips 7 --steps 1 --rounds 1 --no-warm-up",
+}
+# What the Python of a page takes for granted.
+PRELUDE = """
+import numpy as np, torch
+from PIL import Image
+frames = np.stack([np.asarray(Image.open("photo.jpg").convert("RGB"))] * 2)
+faces, lengths = torch.rand(2, 3, 3, 32, 32), torch.tensor([3, 2])
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: str
+    line: int
+    language: str
+    mark: str
+    text: str
+
+    @property
+    def commands(self) -> list[str]:
+        """Its logical lines, without comments."""
+        lines = self.text.replace("\\\n", " ").splitlines()
+        return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+@cache
+def blocks() -> list[Block]:
+    found = []
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for match in re.finditer(r"^```(\w*) *(.*)\n((?:(?!```).*\n)*)```$", text, re.MULTILINE):
+            line = text[: match.start()].count("\n") + 1
+            found.append(Block(page, line, match[1], match[2].strip(), match[3]))
+    return found
+
+
+def marked(language: str, *marks: str) -> list[Block]:
+    return [block for block in blocks() if block.language == language and block.mark in marks]
+
+
+def scripts_in(command: str) -> Iterator[tuple[str, list[str]]]:
+    """The scripts and modules of the project that a command starts, each with its own words."""
+    words = shlex.split(command, comments=True)
+    for index, word in enumerate(words):
+        if " " in word and "Demo_AFEW" in word:  # bash -c '...'
+            yield from scripts_in(word)
+        starts = word.endswith(".py") or (word.startswith("Code.") and words[index - 1] == "-m")
+        if starts and (index == 0 or not words[index - 1].startswith("--")):
+            rest = words[index + 1 :]
+            stop = next((at for at, each in enumerate(rest) if each in ("--", "||", "&&", "|", ";")), len(rest))
+            yield word, rest[:stop]
+            return
+
+
+# Fast
+
+
+def test_every_command_is_run_or_says_what_it_needs() -> None:
+    allowed = {"sh": (*RUN, *NEEDS), "python": RUN}
+    unmarked = [
+        f"{block.page}:{block.line}: mark the block: ```{block.language} {'|'.join(allowed[block.language])}"
+        for block in blocks()
+        if block.language in allowed and block.mark not in allowed[block.language]
+    ]
+    assert not unmarked, "\n".join(unmarked)
+    fences = sum((ROOT / page).read_text(encoding="utf-8").count("\n```") for page in PAGES)
+    assert fences == 2 * len(blocks()), "a fence that is not closed, or not at the start of its line"
+    hidden = [
+        f"{block.page}:{block.line}"
+        for block in blocks()
+        if block.language not in ("sh", "python")
+        and re.search(r"^(python|make|torchrun|pip) ", block.text, re.MULTILINE)
+    ]
+    assert not hidden, f"commands in a block that is not `sh`: {hidden}"
+
+
+def test_flags_exist() -> None:
+    used = {}
+    for block in marked("sh", *RUN, *NEEDS):
+        for command in block.commands:
+            for script, words in scripts_in(command):
+                path = script.replace(".", "/") if script.startswith("Code.") else script.removesuffix(".py")
+                assert any((ROOT / f"{path}{end}").is_file() for end in (".py", "/__main__.py")), f"{block}: {script}"
+                flags = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+                used.setdefault(path, set()).update((flag, f"{block.page}:{block.line}") for flag in flags)
+    scripts = [path for path in used if "/" not in path]
+    with ThreadPoolExecutor() as pool:
+        helps = dict(zip(scripts, pool.map(help_of, scripts), strict=True))
+    for path, flags in used.items():
+        # The modules and benchmarks import torch first, so their help is read where it is written.
+        sources = [ROOT / f"{path}{end}" for end in (".py", "/__init__.py", "/__main__.py")]
+        text = helps.get(path) or "".join(file.read_text(encoding="utf-8") for file in sources if file.is_file())
+        for flag, place in flags:
+            assert re.search(rf"(?<![\w-]){flag}(?![\w-])", text), f"{place}: {path} has no flag {flag}"
+
+
+@cache
+def quick(command: str) -> str:
+    """What a command prints that ends at once."""
+    done = execute(command, ROOT)
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def help_of(script: str) -> str:
+    return quick(f"python {script}.py --help")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)):
+        if target.startswith(("https://", "http://")):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (ROOT / page).parent / name if name else ROOT / page
+        inside = Path(os.path.normpath(path)).relative_to(ROOT)
+        if str(inside) in COMING and not path.exists():
+            continue
+        assert path.exists(), f"{page}: {target} is not there"
+        assert not anchor or anchor in anchors(path), f"{page}: {target}: no such heading"
+
+
+def anchors(path: Path) -> set[str]:
+    """The headings of a page as GitHub names them in links."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_readme_begins_where_users_begin() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 180
+    first_screen = "\n".join(lines[:22])
+    for wanted in ("make demo", "python Predict_Video.py ", "make test", "]("):
+        assert wanted in first_screen
+
+
+def test_defaults_in_options_are_those_of_the_protocols() -> None:
+    text = (ROOT / "docs/options.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    table = {row[0].split(",")[0].split(" (")[0]: row[1:] for row in rows[:9]}
+    for column, names in enumerate(table["flag"]):
+        for dataset in re.findall(r"`(\w+)`", names):
+            protocol = PROTOCOLS[dataset]
+            said = {row: cells[column] for row, cells in table.items()}
+            assert int(said["`--epochs`"]) == protocol.epochs, dataset
+            assert float(said["`--lr`"]) == protocol.lr, dataset
+            decay = f"{protocol.decay:g}: {', '.join(f'{at:g}' for at in protocol.decay_at)}"
+            assert said["factor on it"] == decay, dataset
+            assert int(said["`--batch-size`"]) == protocol.batch_size, dataset
+            assert int(said["`--frames`"]) == protocol.num_frames, dataset
+            samples = said["`--samples-per-clip` in an epoch"]
+            assert (None if samples == "its frames" else int(samples)) == protocol.samples_per_clip, dataset
+            assert (said["`--freeze-backbone`"] == "yes") == protocol.freeze_backbone, dataset
+
+
+def test_what_installs_names_files_and_targets_that_exist() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for block in marked("sh", "install", *RUN):
+        for command in block.commands:
+            words = shlex.split(command, comments=True)
+            for flag, name in pairwise(words):
+                assert flag != "-r" or (ROOT / name).is_file(), f"{block.page}: {command}"
+                assert flag != "make" or name in targets, f"{block.page}: {command}"
+
+
+def test_python_on_the_pages_compiles() -> None:
+    for block in marked("python", *RUN):
+        ast.parse(block.text, f"{block.page}:{block.line}")
+
+
+def test_quick_commands_run() -> None:
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(quick, (command for block in marked("sh", "run") for command in block.commands)))
+
+
+# Slow
+
+
+def execute(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a shell command with this Python."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+    return subprocess.run(
+        ["bash", "-c", command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=1800
+    )
+
+
+def made_little(command: str) -> str:
+    """A command of a page on little data."""
+    command = re.sub(r"\s#.*$", "", command)
+    for placeholder, name in STAND_INS.items():
+        command = command.replace(placeholder, name)
+    for script, flags in LITTLE.items():
+        if script not in command or "--check" in command:
+            continue
+        if script == "Demo_AFEW_Attention.py" and re.search(r" (-e|--resume)\b", command):
+            flags = ""
+        if "composed" in command and script == "Demo_AFEW_Attention.py":
+            flags += " --train-clips 16 --val-clips 8"
+        if script == "Pretrain_FERPlus.py" and " -e " in command:
+            flags = ""
+        command = f"{command} {flags}"
+    return command
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, make_ferplus) -> Path:
+    """A copy of the project with little data under the names that the pages use."""
+    place = tmp_path_factory.mktemp("pages") / "project"
+    place.mkdir()
+    for name in ("Code", "docs", "benchmarks"):
+        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in (*ROOT.glob("*.py"), *ROOT.glob("*.txt"), ROOT / "Makefile", ROOT / "pyproject.toml"):
+        shutil.copy(file, place)
+    (place / "pretrain_model").mkdir()
+    for name in ("Resnet18_FER+_open.pth.tar", "FAN_FER+_composed.pth"):
+        (place / "pretrain_model" / name).symlink_to(ROOT / "pretrain_model" / name)
+    # Few and small clips that pass for the whole sample, for AFEW, and for folders of face crops.
+    sample = draw_sample(
+        place / "Data" / "Sample", spec=SampleSpec(num_train_clips=14, num_val_clips=7, frames=(4, 6), size=48)
+    )
+    stamp = json.loads((sample / "sample.json").read_text())
+    (sample / "sample.json").write_text(json.dumps({**stamp, "spec": asdict(SampleSpec())}))
+    for source, names in {"Train": ("Data/Train", "faces/train"), "Val": ("Data/Val", "faces/val")}.items():
+        for name in names:
+            shutil.copytree(sample / source, place / name)
+    rows = [
+        f"faces/train/{clip.parent.name}/{clip.name},{clip.parent.name},train,person{index % 7}"
+        for index, clip in enumerate(sorted((place / "faces/train").glob("*/*")))
+    ]
+    rows += [f"faces/val/{clip.parent.name}/{clip.name},{clip.parent.name},val,other" for clip in
+             sorted((place / "faces/val").glob("*/*"))]  # fmt: skip
+    (place / "own.csv").write_text("\n".join(["path,label,split,person", *rows]) + "\n")
+    make_ferplus(place / "Data" / "FERPlus", as_csv=False, counts={"Training": 48, "PublicTest": 32, "PrivateTest": 32})
+    write_videos(place)
+    train = f"python Demo_AFEW_Attention.py --dataset sample --at_type 1 {TINY}"
+    for name in ("RUN", "RUN2"):
+        done = execute(f"{train} --output {name} --seed {len(name)} && mv {name}/* model_{name}", place)
+        assert done.returncode == 0, done.stderr
+        (place / "model").mkdir(exist_ok=True)
+        (place / f"model_{name}").rename(place / "model" / name)
+    return place
+
+
+def write_videos(place: Path) -> None:
+    """Videos of drawn people, and a picture."""
+    av = pytest.importorskip("av", reason="videos need PyAV")
+    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
+    from Code.data.sample.clip import draw_clip
+
+    spec = SampleSpec(frames=(4, 4), distractors=(0.0, 0.0), noise=(0.0, 0.0), size=224)
+    clips = {
+        f"videos/{label}/p{number}_{label}.mp4": (label, number) for label in ("Happy", "Sad") for number in (0, 1, 2)
+    }
+    for name, (label, number) in {**clips, "clip.mp4": ("Happy", 0), "talk.mp4": ("Surprise", 1)}.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(place / name), "w") as container:
+            stream = container.add_stream("mpeg4", rate=2)
+            stream.width, stream.height, stream.pix_fmt = 192, 144, "yuv420p"
+            for image, _ in draw_clip(label, 0, 0, number, spec):
+                scene = Image.new("RGB", (192, 144), (90, 90, 90))
+                scene.paste(image.resize((120, 120)), (30, 12))
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(scene), format="rgb24")))
+                scene.save(place / "photo.jpg")
+            container.mux(stream.encode())
+
+
+@pytest.fixture
+def place(template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(template, tmp_path / "project", symlinks=True))
+
+
+def expected(command: str) -> tuple[int, ...]:
+    return (0, 1) if "--check" in command else (0,)  # clips of few frames are a warning
+
+
+def made_from(command: str, place: Path) -> list[str]:
+    """A command of a page, or those of a target of the Makefile, on little data."""
+    if not command.startswith("make "):
+        return [made_little(command)]
+    target = shlex.split(command, comments=True)[1]
+    if target == "test":
+        return []  # runs this
+    lines = execute(f"make -n {target}", place).stdout.splitlines()
+    return [made_little(line.replace('".venv/bin/python"', "python")) for line in lines if "Demo_AFEW" in line]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("page", sorted({block.page for block in blocks() if block.mark == "slow"}))
+def test_commands_run_in_their_order(page: str, place: Path) -> None:
+    failed = []
+    for block in blocks():
+        if block.page != page or block.mark != "slow":
+            continue
+        if block.language == "python":
+            (place / "block.py").write_text(PRELUDE + block.text)
+            commands = ["python block.py"]
+        else:
+            commands = [small for command in block.commands for small in made_from(command, place)]
+        for command in commands:
+            done = execute(command, place)
+            if done.returncode not in expected(command):
+                failed.append(
+                    f"{page}:{block.line}: {command}\nstatus {done.returncode}\n{(done.stdout + done.stderr)[-2000:]}"
+                )
+    assert not failed, "\n\n".join(failed)
