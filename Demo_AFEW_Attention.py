@@ -48,8 +48,9 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line. Flags that a protocol sets have no default here."""
     note = (
         "\nDefaults that depend on the dataset come from its protocol; flags override them. Ctrl+C, SIGTERM and"
-        "\nSIGUSR1 stop a training after the current step and save it (exit status 130, 143, 0); --resume continues. Under"
-        "\nSlurm (#SBATCH --signal=TERM@90 --requeue) and torchrun (--max-restarts) a restarted command resumes its own run."
+        "\nSIGUSR1 stop a training after the current step and save it (exit status 130, 143, 0); --resume continues."
+        "\nUnder Slurm (#SBATCH --signal=TERM@90 --requeue) and torchrun (--max-restarts) a restarted command resumes"
+        "\nits own run."
     )
     parser = script_parser(__doc__, note)
     heads = ", ".join(f"{number} {title}" for number, title in attention_titles().items())
@@ -84,56 +85,72 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument(
         "--dataset",
         choices=sorted(PROTOCOLS),
-        help="which protocol and reader (default: afew), but with -e the checkpoint's",
+        help="dataset, with its protocol (default: afew); with -e, that of the checkpoint",
     )
     data.add_argument(
         "--train-root",
         "--data-root",
         metavar="DIR",
-        help="holds <Class>/<clip>/<frame> (default: Data/Train); a dataset's own tree (Data/CKPlus, Data/FERPlus)",
+        help="folder with <Class>/<clip>/<frame> (default: Data/Train), or with the official files of a dataset "
+        "(Data/CKPlus, Data/FERPlus, ...)",
     )
-    data.add_argument("--val-root", metavar="DIR", help="likewise (default: Data/Val, or the same tree)")
+    data.add_argument(
+        "--val-root", metavar="DIR", help="the same for validation (default: Data/Val, or the training root)"
+    )
     data.add_argument(
         "--train-list",
         metavar="FILE",
-        help="lines `Class/clip Class`; `none`: scan the folders (default: Data/list_train.txt if it is there)",
+        help="list with lines `Class/clip Class`, or another format of Data/README.md; none: read all folders "
+        "(default: Data/list_train.txt if it exists)",
     )
-    data.add_argument("--val-list", metavar="FILE", help="likewise (default: Data/list_eval.txt if it is there)")
+    data.add_argument(
+        "--val-list", metavar="FILE", help="the same for validation (default: Data/list_eval.txt if it exists)"
+    )
     data.add_argument(
         "--root-map",
         action="append",
         type=pair,
         metavar="OLD=NEW",
-        help="where the folders of a list that was written on another machine are on this one; may be repeated",
+        help="for a list from another machine: replace the folder OLD by NEW; may be repeated",
     )
-    data.add_argument("--labels", nargs="+", metavar="NAME", help="order of the classes of --dataset folders or list")
+    data.add_argument(
+        "--labels", nargs="+", metavar="NAME", help="order of the classes, with --dataset folders or list"
+    )
     data.add_argument(
         "--map-labels",
         nargs="+",
         type=pair,
         metavar="DATA=CHECKPOINT",
-        help="classes whose names differ between data and checkpoint; NAME=none leaves the data's class out",
+        help="classes with different names in the data and the checkpoint; CLASS=none drops a class of the data",
     )
     data.add_argument(
-        "--eval-split", choices=("val", "test"), help="of a list with both, or of composed clips (default: val)"
+        "--eval-split",
+        choices=("val", "test"),
+        help="split to evaluate, of a list with both or of composed clips (default: val)",
     )
 
     composed = parser.add_argument_group("clips composed of FER+ stills (--dataset composed)")
     composed.add_argument(
-        "--clip-frames", type=positive, nargs="+", metavar="N", help="frames of a clip, or a range: 8 24 (16)"
+        "--clip-frames", type=positive, nargs="+", metavar="N", help="frames per clip, or a range such as 8 24 (16)"
     )
     composed.add_argument(
         "--telling",
         type=from_zero,
         nargs="+",
         metavar="SHARE",
-        help="share of a clip's frames that show its expression, or a range of it; the others distract (0.1 1)",
+        help="share of a clip's frames that show its expression, or a range; the others are distractors (0.1 1)",
     )
     composed.add_argument(
-        "--distractors", choices=DISTRACTORS, nargs="+", metavar="KIND", help=f"of {' '.join(DISTRACTORS)} (all)"
+        "--distractors",
+        choices=DISTRACTORS,
+        nargs="+",
+        metavar="KIND",
+        help=f"kinds of distractors: {' '.join(DISTRACTORS)} (all)",
     )
-    composed.add_argument("--train-clips", type=positive, metavar="N", help="an epoch's clips (2000)")
-    composed.add_argument("--val-clips", type=positive, metavar="N", help="composed once, from seed 0 (800)")
+    composed.add_argument("--train-clips", type=positive, metavar="N", help="training clips per epoch (2000)")
+    composed.add_argument(
+        "--val-clips", type=positive, metavar="N", help="validation clips, composed once from seed 0 (800)"
+    )
 
     folds = parser.add_argument_group("folds and seeds")
     folds.add_argument(

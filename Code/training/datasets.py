@@ -1,6 +1,6 @@
-"""From flags to clips: `resolve` makes a protocol of the command line; everything else takes only the protocol.
+"""From flags to clips: `resolve` turns the command line into a protocol, and all other functions take the protocol.
 
-Nothing here imports torch, so that a script finds a missing folder before it loads torch.
+Nothing here imports torch, so that a script reports a missing folder before it loads torch.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from Code.common.errors import UsageError
+from Code.common.wording import counted
 from Code.data.clips import ClipSet, describe
 from Code.data.folds import persons_in_two_folds, write_fold_file
 from Code.data.readers import find_reader
@@ -22,15 +23,15 @@ from Code.training.protocols import PROTOCOLS, Protocol
 
 
 def resolve(args: argparse.Namespace, info: dict[str, Any] | None = None) -> Protocol:
-    """The dataset's protocol with the flags on top: what is read, and how it is trained on.
+    """The dataset's protocol, overridden by flags: which clips to read, and how to train on them.
 
     Args:
         args: the flags of the main script.
-        info: what a checkpoint to evaluate (`-e`) says of itself; None for a training. If `--dataset` was not given,
-            the checkpoint's data are read, in the way that they were read for its training.
+        info: the description in the checkpoint to evaluate (`-e`); None for a training. Without `--dataset`, the data
+            of the checkpoint's training are read, with the same data flags.
 
     Raises:
-        UsageError: flags that do not go together, or not with the dataset.
+        UsageError: flags contradict each other or the dataset.
     """
     flags = {name: value for name in DATA_FLAGS if (value := getattr(args, name, None))}
     about = (info or {}).get("protocol") or {}
@@ -39,8 +40,8 @@ def resolve(args: argparse.Namespace, info: dict[str, Any] | None = None) -> Pro
         dataset = (info or {}).get("dataset") or "afew"
         if dataset not in PROTOCOLS:
             raise UsageError(
-                f"--checkpoint {(info or {})['path']}: was trained on {dataset}; "
-                "say with --dataset what to evaluate it on"
+                f"--checkpoint {(info or {})['path']}: was trained on {dataset}, which has no protocol here; "
+                "choose the data with --dataset"
             )
         flags = {name: value for name, value in about.get("data_flags", {}).items() if name in DATA_FLAGS} | flags
     protocol = PROTOCOLS[dataset]
@@ -72,34 +73,34 @@ def resolve(args: argparse.Namespace, info: dict[str, Any] | None = None) -> Pro
 
 def _check_series(args: argparse.Namespace, fold: int | str | None) -> None:
     if args.seeds and len(set(args.seeds)) < len(args.seeds):
-        raise UsageError(f"--seeds {' '.join(map(str, args.seeds))}: name each seed once")
+        raise UsageError(f"--seeds {' '.join(map(str, args.seeds))}: give each seed once")
     if fold is None:
         for name in ("folds", "fold_file"):
             if getattr(args, name):
                 flag = f"--{name.replace('_', '-')}"
-                raise UsageError(f"{flag}: without --fold nothing is done in folds; add --fold all")
+                raise UsageError(f"{flag}: only has an effect with folds; add --fold all")
 
 
 def _frozen(args: argparse.Namespace, protocol: Protocol) -> bool:
     """Whether only the head is trained; random weights are never frozen."""
     random_weights = (args.pretrained or "").lower() == "none"
     if args.freeze_backbone and random_weights:
-        raise UsageError("--freeze-backbone: needs a trained backbone; leave --pretrained none away")
+        raise UsageError("--freeze-backbone: needs a trained backbone; omit --pretrained none")
     wanted = protocol.freeze_backbone if args.freeze_backbone is None else args.freeze_backbone
     return bool(wanted) and not random_weights
 
 
 def label_map(args: argparse.Namespace) -> dict[str, str]:
-    """`--map-labels DATA=CHECKPOINT ...`: what a class of the data is called in the checkpoint."""
+    """`--map-labels DATA=CHECKPOINT ...` as a dictionary from classes of the data to classes of the checkpoint."""
     pairs = [pair.partition("=") for pair in args.map_labels or ()]
     return {old: new for old, _, new in pairs}
 
 
 def check_paths(protocol: Protocol) -> None:
-    """Raises what reading the training and validation sets would raise, if a root or a list is missing.
+    """Checks that roots and lists exist.
 
     Raises:
-        DataError: naming the folders and files, and where they belong.
+        DataError: the error of reading the training and validation sets, if something is missing.
     """
     reader, data = find_reader(protocol.reader), protocol.data
     if reader.is_missing(data):
@@ -108,7 +109,7 @@ def check_paths(protocol: Protocol) -> None:
 
 @contextmanager
 def opened(protocol: Protocol) -> Iterator[Reader]:
-    """The protocol's reader. If it writes files, the first process of a machine runs the block before the others."""
+    """The protocol's reader. If reading writes files, the first process of a machine runs the block first."""
     reader = find_reader(protocol.reader)
     if not reader.writes:
         yield reader
@@ -121,13 +122,13 @@ def opened(protocol: Protocol) -> Iterator[Reader]:
 
 
 def read_training(protocol: Protocol) -> tuple[ClipSet, ClipSet, Protocol]:
-    """Reads training and validation set, and prints what they are.
+    """Reads the training and validation sets, and prints a summary.
 
     Returns:
-        Both, and the protocol, which then knows the number of folds.
+        Both sets, and the protocol with the number of folds.
 
     Raises:
-        DataError: the problems of both in one error.
+        DataError: the problems of both sets.
     """
     with opened(protocol) as reader:
         train, val, protocol = _read_pair(reader, protocol)
@@ -148,10 +149,14 @@ def _read_pair(reader: Reader, protocol: Protocol) -> tuple[ClipSet, ClipSet, Pr
 
 
 def read_evaluated(protocol: Protocol, info: dict[str, Any]) -> tuple[ClipSet, Protocol]:
-    """Reads what `-e` evaluates: the validation split, one fold, or all clips of a dataset that has folds.
+    """Reads the clips that `-e` evaluates: the validation split, one fold, or all clips of a dataset with folds.
 
     Args:
-        info: what the checkpoint says of itself.
+        protocol: from `resolve`.
+        info: the description in the checkpoint.
+
+    Returns:
+        The clips, and the protocol with the number of folds.
     """
     data, same = protocol.data, protocol.dataset == info.get("dataset")
     with opened(protocol) as reader:
@@ -162,25 +167,30 @@ def read_evaluated(protocol: Protocol, info: dict[str, Any]) -> tuple[ClipSet, P
         if not data.all_folds:
             return reader.read(data, "val", data.labels or labels), protocol
         if same:
-            where = "warning: the checkpoint does not say which fold it was trained without: these are all clips, some"
-            print(f"{where} of which it may have learnt; --fold N evaluates one fold", file=sys.stderr)
+            print(
+                "warning: the checkpoint does not name its fold, so all clips are evaluated, including those that it "
+                "was trained on; --fold N evaluates one fold",
+                file=sys.stderr,
+            )
         return reader.read_all(data, labels), protocol
 
 
 def count_folds(protocol: Protocol) -> int:
-    """k: how many folds there are."""
+    """The number of folds, k."""
     with opened(protocol) as reader:
         return reader.count_folds(protocol.data)
 
 
 def write_folds(protocol: Protocol, path: Path) -> str:
-    """`--write-folds`: writes the folds that the other flags ask for; returns what was written, for people."""
+    """`--write-folds`: writes the folds that the other flags ask for; returns a line about them."""
     with opened(protocol) as reader:
         folds = reader.make_folds(protocol.data)
     members = folds.members()
     write_fold_file(path, members, folds.clips.labels)
     split = persons_in_two_folds(folds)
-    persons = f"{len(split)} persons are in two folds, {split[0]} for one" if split else "no known person is in two"
+    persons = (
+        f"{counted(len(split), 'person')} in several folds, e.g. {split[0]}" if split else "no known person in two"
+    )
     return f"{path}: {folds.how}, {' '.join(str(len(clips)) for clips in members)} clips; {persons}"
 
 

@@ -1,4 +1,4 @@
-"""The dataset doctor on the data of a command: all of it with `--check`, the quick part before every training."""
+"""Runs the dataset doctor on the data of a command: completely with `--check`, quickly before every training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHECKED_FRAMES = 200_000  # up to here every frame's header is read before a tra
 
 
 def check_data(args: argparse.Namespace) -> int:
-    """Examines the data and prints the report on stdout.
+    """Checks the data and prints the report on stdout.
 
     Returns:
         Exit status: 0 clean, 1 with warnings, 2 with errors.
@@ -41,7 +41,7 @@ def check_data(args: argparse.Namespace) -> int:
 
 
 def _pair(reader: Reader, request: Request) -> Splits:
-    """Training and validation set, or those of one fold, with what is wrong with each."""
+    """Training and validation set, or those of one fold, with their errors."""
     if request.fold is None or request.lists_per_fold:
         train = Split.read(lambda: reader.read(request, "train"))
         labels = train.clips.labels if train.clips else None
@@ -54,25 +54,27 @@ def _pair(reader: Reader, request: Request) -> Splits:
 
 
 def _folds(reader: Reader, request: Request) -> list[Splits]:
-    """The splits of every fold; each alone is all of the data."""
+    """The splits of every fold."""
     if request.lists_per_fold:
         return [_pair(reader, request.at_fold(fold)) for fold in range(1, reader.count_folds(request) + 1)]
     try:
         folds = reader.make_folds(request)
-    except DataError as error:  # no folds, but perhaps clips
+    except DataError as error:  # no folds, but there may be clips
         return [{"train": Split(error.readable, error), "val": Split(None)}]
     numbers = range(1, folds.count + 1)
     return [{"train": Split(folds.train(fold)), "val": Split(folds.val(fold))} for fold in numbers]
 
 
 def check_before_training(train: ClipSet, val: ClipSet, protocol: Protocol, check_images: bool) -> None:
-    """Prints what is suspicious about the data of a training; one of several processes checks for all of them.
+    """Prints warnings about the data of a training. The main process checks for all processes.
 
     Args:
-        check_images: read the headers of image files, too, if there are not too many.
+        train, val: the two sets.
+        protocol: of the training.
+        check_images: also read the headers of image files, unless there are too many.
 
     Raises:
-        DataError: all files that are not images.
+        DataError: naming all files that are not images.
     """
     report = from_main(
         lambda: check(
@@ -93,10 +95,10 @@ def check_before_training(train: ClipSet, val: ClipSet, protocol: Protocol, chec
 
 
 def refuse_broken_images(clips: ClipSet) -> None:
-    """Raises one error that names all files of a split that are not images, before an evaluation meets them.
+    """Reads the headers of all image files of a split before an evaluation, unless there are too many.
 
     Raises:
-        DataError: all files that are not images.
+        DataError: naming all files that are not images.
     """
     if _few_frames(clips):
         facts = from_main(lambda: scan(clips.clips, decode=False, progress="reading frame headers"))
@@ -106,5 +108,5 @@ def refuse_broken_images(clips: ClipSet) -> None:
 
 
 def _few_frames(*sets: ClipSet) -> bool:
-    """Whether reading every header is a matter of seconds."""
+    """Whether reading every header takes only seconds."""
     return sum(len(clip) for clips in sets if clips.in_files for clip in clips.clips) <= CHECKED_FRAMES

@@ -1,4 +1,4 @@
-"""Per-dataset protocol: what a training uses unless a flag says otherwise.
+"""The protocol of each dataset: the settings of a training unless a flag overrides them.
 
 A protocol names its reader, a module of `Code.data.readers`, which knows the dataset's classes, files and folds.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from Code.common.conventions import IMAGE_SIZE
 from Code.data.readers.base import Request
 
 
@@ -24,8 +25,8 @@ class Protocol:
         samples_per_clip: per epoch; None draws one sample per frame of the training set.
         freeze_backbone: features are computed once, and only the head is trained.
         image_size: input side in pixels if the starting checkpoint does not name one.
-        select_on: the clips that choose the best epoch: "val", those evaluated, or "heldout", a tenth of training's;
-            "last": no choice, the last epoch counts as the best.
+        select_on: the clips that choose the best epoch: "val", the evaluated ones, "heldout", a tenth of the training
+            clips, or "last": none, the last epoch counts as the best.
         data: the clips to read. `Code.training.datasets.resolve` fills it in.
     """
 
@@ -41,7 +42,7 @@ class Protocol:
     decay_at: tuple[float, ...] = (60, 120)
     samples_per_clip: int | None = None
     freeze_backbone: bool = False
-    image_size: int = 224
+    image_size: int = IMAGE_SIZE
     select_on: str = "val"
     data: Request = field(default_factory=Request)
 
@@ -74,7 +75,7 @@ class Protocol:
         }
 
     def trained_for(self, epochs: int) -> Protocol:
-        """The same for another number of epochs: the learning rate decays at the same shares of them."""
+        """The same for another number of epochs. The learning rate decays after the same shares of them."""
         return replace(self, epochs=epochs, decay_at=tuple(epochs * at / self.epochs for at in self.decay_at))
 
 
@@ -92,7 +93,7 @@ _FORMER_DFER = Protocol(
     decay_at=(40, 80),
     samples_per_clip=1,
 )
-# One's own clips: few epochs from a face network, at a rate that moves the whole network.
+# Own clips: few epochs, from a network trained on faces, with a learning rate for fine-tuning all of it.
 _OWN_CLIPS = Protocol(dataset="", reader="", epochs=15, lr=1e-2, decay_at=(5, 10), samples_per_clip=4)
 
 PROTOCOLS = {
@@ -104,8 +105,8 @@ PROTOCOLS = {
     "ferv39k": replace(_FORMER_DFER, dataset="ferv39k", reader="ferv39k"),  # as main_FERV39K.py
     "folders": replace(_OWN_CLIPS, dataset="folders", reader="folders"),
     "list": replace(_OWN_CLIPS, dataset="list", reader="list"),
-    # A minute or two on two CPU cores. The head learns on a fixed backbone: to fine-tune the whole network in the same
-    # minutes gave less (relation-attention 80 to 91 %, correlation 0.3 to 0.6).
+    # A minute or two on two CPU cores. Only the head is trained: fine-tuning the whole network for the same time was
+    # worse (relation-attention 80 to 91 %, correlation 0.3 to 0.6).
     "sample": Protocol(
         dataset="sample",
         reader="sample",
@@ -117,8 +118,8 @@ PROTOCOLS = {
         freeze_backbone=True,
         image_size=64,
     ),
-    # A sample is a whole clip: K is the clips' length. The head learns on a fixed backbone: minutes on two CPU cores,
-    # and right in more clips than after as many minutes of training the whole network.
+    # A sample is a whole clip: K is the length of the clips. Only the head is trained: it takes minutes on two CPU
+    # cores, and classifies more clips correctly than the whole network trained for the same time.
     "composed": Protocol(
         dataset="composed",
         reader="composed",

@@ -116,7 +116,7 @@ def test_ckplus_folds_are_written_without_training(call, tmp_path):
     stub_ckplus(tmp_path / "Data/CKPlus")
     outcome = call(script, "--dataset", "ckplus", "--write-folds", "folds.txt", cwd=tmp_path)
     assert outcome.status == 0, outcome.err
-    assert "33 39 40 35 30 37 29 29 33 22 clips; no known person is in two" in outcome.out
+    assert "33 39 40 35 30 37 29 29 33 22 clips; no known person in two" in outcome.out
     assert (tmp_path / "folds.txt").read_text().startswith("1-fold 33 ") and not (tmp_path / "model").exists()
 
 
@@ -130,7 +130,7 @@ def test_mistakes_with_folds_and_labels(call, sample, tmp_path):
     refused(call(script, *lists, "--fold", 1, cwd=tmp_path), "--fold: afew has a fixed split")
     refused(call(script, *lists, "--folds", 3, cwd=tmp_path), "--folds", "add --fold all")
     refused(call(script, *lists, "--labels", "a", "b", cwd=tmp_path), "--labels: afew has its own classes")
-    refused(call(script, *lists, "--seeds", 1, 1, cwd=tmp_path), "--seeds 1 1: name each seed once")
+    refused(call(script, *lists, "--seeds", 1, 1, cwd=tmp_path), "--seeds 1 1: give each seed once")
     refused(call(script, "--dataset", "list", cwd=tmp_path), "--dataset list: name it with --train-list")
     refused(call(script, "--dataset", "list", "--train-list", "no.csv", cwd=tmp_path), "no.csv: no such list file")
     flags = ("--dataset", "folders", "--train-root", sample / "Train", "--fold")
