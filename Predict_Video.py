@@ -26,13 +26,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from Code.common.commandline import above_zero, add_device, run_script, script_parser, whole_number
+from Code.common.commandline import above_zero, add_device, positive, run_script, script_parser, whole_number
 from Code.common.conventions import MAX_IMAGE_SIZE
 from Code.common.errors import UsageError
 from Code.common.files import atomic_file, writing
 from Code.common.machine import keep_freed_memory
 from Code.common.progress import Progress
 from Code.data.clips import DataError
+from Code.faces.settings import DETECT_EVERY
 from Code.faces.sources import clips_in
 
 if TYPE_CHECKING:
@@ -71,6 +72,13 @@ def build_parser() -> argparse.ArgumentParser:
     add_device(parser)
     parser.add_argument("--aligned", action="store_true", help="frames are face crops: do not detect faces")
     parser.add_argument("--fps", type=above_zero, metavar="N", help="read at most N frames a second (default: all)")
+    parser.add_argument(
+        "--detect-every",
+        type=positive,
+        default=DETECT_EVERY,
+        metavar="N",
+        help="search at least one frame in N in full, and follow known faces in the others; 1 searches every frame",
+    )
     parser.add_argument("--window", type=above_zero, metavar="SECONDS", help="also answer each window of time: a curve")
     parser.add_argument(
         "--stride", type=above_zero, metavar="SECONDS", help="from one window to the next (default: half a window)"
@@ -305,7 +313,9 @@ def main() -> int:
 
     keep_freed_memory()
     device = choose_compute(args.device, "fp32").device
-    predictor = Predictor(args.checkpoint, device, image_size=args.image_size, people=args.people)
+    predictor = Predictor(
+        args.checkpoint, device, image_size=args.image_size, people=args.people, detect_every=args.detect_every
+    )
     print(describe(predictor), flush=True)
     if predictor.info["dataset"] == "sample":
         print("note: trained on drawn faces; its answers about real ones mean little", file=sys.stderr)

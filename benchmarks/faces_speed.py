@@ -32,9 +32,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from Code.common.errors import require
 from Code.common.machine import keep_freed_memory
 from Code.faces.align import align_face
-from Code.faces.detect import MIN_FACE, MIN_FACE_SHARE, Detector
+from Code.faces.detect import MIN_FACE_SHARE, Detector
 from Code.faces.inputs import find_jobs
-from Code.faces.prepare import Settings, prepare_all
+from Code.faces.prepare import prepare_all
+from Code.faces.settings import MIN_FACE, Settings
 from Code.faces.video import Frame, Source, batches
 
 CPU = torch.device("cpu")

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, box_iou
 
 from Code.common.errors import require
 
 # Sides of what the second and third network look at, and how many of them at a time.
 SECOND_SIDE, THIRD_SIDE = 24, 48
 CANDIDATES_AT_ONCE = 512
+# Candidates that overlap a face by more than this vote on where it is.
+SAME_FACE_IOU = 0.5
 
 
 class Cascade:
@@ -27,7 +29,8 @@ class Cascade:
         mtcnn: facenet_pytorch.MTCNN, of which networks (rearranged in place), thresholds and pyramid are used.
     """
 
-    def __init__(self, mtcnn: Any) -> None:
+    def __init__(self, mtcnn: Any, *, vote: bool = True) -> None:
+        self._vote = vote
         self._library = require("facenet_pytorch.models.utils.detect_face", "facenet-pytorch", "face detection")
         self._proposals = mtcnn.pnet
         self._proposals.pool1 = HalvingPool()
@@ -67,7 +70,7 @@ class Cascade:
         boxes, where = [], []
         while min(height, width) * scale >= 12:
             level = resample(sums, int(height * scale + 1), int(width * scale + 1))
-            offsets, shares = self._proposals(normalised(level))
+            offsets, shares = self._proposals(normalized(level))
             found, images = self._library.generateBoundingBox(offsets, shares[:, 1], scale, self._thresholds[0])
             kept = batched_nms(found[:, :4], found[:, 4], images, 0.5)
             boxes.append(found[kept])
@@ -99,16 +102,19 @@ class Cascade:
         offsets, points, shares = self._in_parts(self._landmarks, crops)
         sure = shares[:, 1] > self._thresholds[2]
         boxes, where = torch.cat([boxes[sure, :4], shares[sure, 1:2]], dim=1), where[sure]
-        corner, sides = boxes[:, None, :2], (boxes[:, 2:4] - boxes[:, :2] + 1)[:, None]
-        # The network gives five x, then five y, in sides of the box.
-        points = sides * points[sure].reshape(-1, 2, 5).transpose(1, 2) + corner - 1
+        points = place_landmarks(points[sure], boxes)
         boxes = self._library.bbreg(boxes, offsets[sure])
         kept = self._library.batched_nms_numpy(boxes[:, :4], boxes[:, 4], where, 0.7, "Min")
-        return boxes[kept], where[kept], points[kept]
+        if not self._vote:
+            return boxes[kept], where[kept], points[kept]
+        same_face = (box_iou(boxes[kept, :4], boxes[:, :4]) > SAME_FACE_IOU) & (where[kept, None] == where)
+        weights = nn.functional.normalize(same_face * boxes[:, 4], p=1, dim=1)  # [kept, F]
+        mean = torch.cat([weights @ boxes[:, :4], boxes[kept, 4:]], dim=1)
+        return mean, where[kept], torch.einsum("kf,fpx->kpx", weights, points)
 
     @staticmethod
     def _in_parts(network: nn.Module, crops: Tensor) -> tuple[Tensor, ...]:
-        parts = [network(normalised(part)) for part in crops.split(CANDIDATES_AT_ONCE)]
+        parts = [network(normalized(part)) for part in crops.split(CANDIDATES_AT_ONCE)]
         return tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))
 
 
@@ -124,9 +130,15 @@ class HalvingPool(nn.Module):
         return torch.maximum(x[..., ::2], x[..., 1::2])
 
 
-def normalised(pixels: Tensor) -> Tensor:
+def normalized(pixels: Tensor) -> Tensor:
     """Means of pixels as the networks expect them, within [-1, 1]."""
     return (pixels - 127.5) * 0.0078125
+
+
+def place_landmarks(points: Tensor, boxes: Tensor) -> Tensor:
+    """O-Net's landmarks [F, 10], five x and then five y in sides of their box, in pixels: [F, 5, 2]."""
+    corner, sides = boxes[:, None, :2], (boxes[:, 2:4] - boxes[:, :2] + 1)[:, None]
+    return sides * points.reshape(-1, 2, 5).transpose(1, 2) + corner - 1
 
 
 def rectangle_sums(images: np.ndarray, device: torch.device) -> Tensor:

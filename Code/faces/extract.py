@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from Code.common.prefetch import ahead
 from Code.faces.align import PAPER_EYES, Eyes, align_face
 from Code.faces.detect import Detector
-from Code.faces.track import CutFinder, Path, Track, Tracker, credible, main_track
-from Code.faces.video import Frame, Source, batches
+from Code.faces.keyframes import find_faces
+from Code.faces.settings import DETECT_EVERY
+from Code.faces.track import Path, Track, Tracker, credible, main_track
+from Code.faces.video import Frame, Source
 
 # Decoded frames that are kept for the second reading: two seconds of 720 x 576 at 25 frames a second.
 KEPT_BYTES = 64 * 2**20
@@ -86,17 +87,19 @@ def analyse(
     detector: Detector,
     *,
     fps: float | None = None,
+    detect_every: int = DETECT_EVERY,
     overlap: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> Analysis:
-    """The first reading: detects, finds cuts, tracks.
+    """The first reading: finds faces and cuts, and joins faces to tracks.
 
     Args:
-        source: read once, a batch at a time.
+        source: read once, frame by frame.
         detector: finds the faces.
         fps: at most this many frames a second.
-        overlap: decode in a thread meanwhile; for a process that has the machine to itself.
-        progress: told how far it is, in frames of the source since the last call.
+        detect_every: at least one frame in so many is searched in full, see `find_faces`; 1: all of them.
+        overlap: decode and detect in threads of their own; for a process that has the machine to itself.
+        progress: called with how many more frames of the source are done.
 
     Raises:
         DataError: if nothing of the source can be read.
@@ -105,20 +108,18 @@ def analyse(
     numbers: list[int] = []
     times: list[float] = []
     cuts: list[int] = []
-    tracker, is_cut = Tracker(), CutFinder()
+    tracker = Tracker()
     done = 0
-    read = batches(source.frames(fps=fps), detector.pixels_at_once)
-    for batch in ahead(read, room=2) if overlap else read:
-        for frame, faces in zip(batch, detector(np.stack([frame.image for frame in batch])), strict=True):
-            position, cut = len(names), is_cut(frame.image)
-            if cut:
-                cuts.append(position)
-            tracker.update(position, frame.time, faces, cut)
-            names.append(frame.name)
-            numbers.append(frame.number)
-            times.append(frame.time)
+    for frame, faces, cut in find_faces(source.frames(fps=fps), detector, detect_every, prefetch=overlap):
+        position = len(names)
+        if cut:
+            cuts.append(position)
+        tracker.update(position, frame.time, faces, cut)
+        names.append(frame.name)
+        numbers.append(frame.number)
+        times.append(frame.time)
         if progress is not None:
-            reached = numbers[-1] + 1 if source.is_video else len(names)
+            reached = frame.number + 1 if source.is_video else len(names)
             progress(reached - done)
             done = reached
     return Analysis(

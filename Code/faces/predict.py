@@ -22,6 +22,7 @@ from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes
 from Code.faces.detect import Detector
 from Code.faces.extract import Analysis, BriefSource, analyse
 from Code.faces.prediction import Curve, Found, Prediction, windows
+from Code.faces.settings import DETECT_EVERY
 from Code.faces.sources import sources
 from Code.faces.track import Path as FacePath
 from Code.faces.track import follow
@@ -58,6 +59,7 @@ class Predictor:
         device: "auto" (CUDA if available), or a torch device.
         image_size: input side in pixels; None: what the checkpoint says.
         people: "main": the main person of each input, the largest (size x time); "all": everybody.
+        detect_every: search at least one frame in so many in full, and follow known faces in the others; 1: all.
 
     Attributes:
         fan: the network, in evaluation mode.
@@ -74,8 +76,10 @@ class Predictor:
         *,
         image_size: int | None = None,
         people: str = "main",
+        detect_every: int = DETECT_EVERY,
     ) -> None:
         self.people = _checked(people)
+        self.detect_every = detect_every
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
@@ -187,7 +191,9 @@ class Predictor:
         else:
             detector = self.detector
             with Progress(f"{name}: detecting faces", source.total, show=progress) as bar:
-                analysis = analyse(source, detector, fps=fps, overlap=True, progress=bar)
+                analysis = analyse(
+                    source, detector, fps=fps, detect_every=self.detect_every, overlap=True, progress=bar
+                )
             ranked = analysis.ranked()
         if not ranked:
             raise NoFaceError(f"{source.path}: no face in {counted(len(analysis.names), 'frame')}")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from Code.faces.detect import Detector
 from Code.faces.extract import BriefSource, analyse, cut_out
 from Code.faces.inputs import Job
 from Code.faces.records import STATE, Record, check_settings, csv_rows, is_done, load_record, save_record
+from Code.faces.settings import Settings
 from Code.faces.track import follow
 
 QUALITY = 95
@@ -36,21 +37,6 @@ class WorkerError(ProjectError, RuntimeError):
     """A worker process was killed from outside; what was finished stays."""
 
     status = 1
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How clips are prepared; the same for all of an output folder.
-
-    Attributes:
-        faces: "main": the main person of each clip; "all": a folder per person.
-        fps: at most this many frames a second; None: all.
-        min_face: smallest face in pixels; None: see `Detector`.
-    """
-
-    faces: str = "main"
-    fps: float | None = None
-    min_face: int | None = None
 
 
 def prepare_clip(
@@ -78,7 +64,9 @@ def prepare_clip(
     before = load_record(output, job.name)
     try:
         source = BriefSource(job.path, threads=0 if alone else 1)
-        analysis = analyse(source, detector, fps=settings.fps, overlap=alone, progress=progress)
+        analysis = analyse(
+            source, detector, fps=settings.fps, detect_every=settings.detect_every, overlap=alone, progress=progress
+        )
     except DataError as error:
         record.error = "; ".join(error.problems)
         _discard(output, before, workshop)

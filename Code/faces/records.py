@@ -251,6 +251,7 @@ def check_settings(output: Path, settings: dict[str, object]) -> None:
         return
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); name another output folder") from None
+    before = {"detect_every": 1, **before}  # folders of earlier versions do not say so
     changed = [f"{name} {before.get(name)}" for name in settings if before.get(name) != settings[name]]
     if changed:
         raise DataError(

@@ -46,7 +46,8 @@ class CutFinder:
     MEMORY = 8  # neighbours that "usual" is taken from
 
     def __init__(self) -> None:
-        self._last: np.ndarray | None = None
+        self.thumbnail = np.zeros((self.SIDE, self.SIDE), dtype=np.float32)
+        self._first = True
         self._usual: deque[float] = deque(maxlen=self.MEMORY)
 
     def __call__(self, image: np.ndarray) -> bool:
@@ -54,10 +55,11 @@ class CutFinder:
         step = max(1, min(image.shape[:2]) // (2 * self.SIDE))  # enough pixels for a mean; all of them cost time
         small = Image.fromarray(np.ascontiguousarray(image[::step, ::step])).convert("L")
         thumbnail = np.asarray(small.resize((self.SIDE, self.SIDE), Image.Resampling.BOX), dtype=np.float32)
-        last, self._last = self._last, thumbnail
-        if last is None:
+        difference = float(np.abs(thumbnail - self.thumbnail).mean())
+        self.thumbnail = thumbnail
+        if self._first:
+            self._first = False
             return False
-        difference = float(np.abs(thumbnail - last).mean())
         usual = max(1.0, float(np.median(self._usual))) if self._usual else 1.0
         if difference > max(self.LEAST, self.RATIO * usual):
             self._usual.clear()

@@ -56,7 +56,7 @@ def prepared(ckplus: Path, prepare: Callable[..., int]) -> Path:
 
 def test_the_reader_takes_the_faces_with_labels_persons_and_folds(prepared: Path) -> None:
     clips = read_ckplus(prepared)
-    assert clips.notes == ["1 sequences without a label are not used"]
+    assert clips.notes == ["1 sequence without a label not used"]
     expected = {name: CKPLUS_LABELS.index(EMOTION_NUMBERS[emotion]) for name, emotion, _ in SEQUENCES if emotion}
     assert {clip.name: clip.label for clip in clips.clips} == expected
     for clip in clips.clips:

@@ -1,0 +1,210 @@
+"""Faces in consecutive frames: full passes of the cascade on key frames, and refinement of their faces in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from Code.common.prefetch import ahead
+from Code.faces.detect import Detector, Faces, overlap
+from Code.faces.settings import DETECT_EVERY
+from Code.faces.track import SAME_PERSON_IOU, CutFinder
+from Code.faces.video import Frame, batches
+
+# If much has changed since a key frame, somebody may have come: the next one then follows after half as many frames.
+# So many cells of a 32 x 32 thumbnail, faces left out, must differ by so many gray levels.
+CHANGED_CELLS, CHANGED_LEVELS = 40, 25
+# Key frames are at most this far apart. In a video thinned by --fps, a second is only a few frames.
+RUN_SECONDS = 1.0
+# The frames after a key frame stay in memory until the next one, whose new faces are followed back through them.
+RUN_BYTES = 96 * 2**20
+# The last frame of a shot is a key frame, too, if the one before is further back than this.
+LEAST_LAST_RUN = 4
+# So many frames are refined from the same boxes at once, which takes less time than one by one.
+REFINED_TOGETHER = 5
+# Unless a face is found where it was expected, with at least this overlap, it is refined again from where it was found.
+STEADY_IOU = 0.75
+# A face that moves by less than this share of its height from frame to frame is expected to stay.
+LEAST_MOTION = 0.05
+
+
+class Found(NamedTuple):
+    """A frame, its faces, and whether a shot begins with it."""
+
+    frame: Frame
+    faces: Faces
+    cut: bool
+
+
+def find_faces(
+    frames: Iterable[Frame], detector: Detector, every: int = DETECT_EVERY, *, prefetch: bool = False
+) -> Iterator[Found]:
+    """Finds the faces in the frames of a clip.
+
+    Args:
+        frames: in order.
+        detector: runs full passes on key frames and refines faces in the others.
+        every: at least one frame in so many is a key frame; 1: all of them.
+        prefetch: decode in one thread and search key frames in another while this thread refines.
+    """
+    frames = iter(frames)
+    if every == 1:
+        read = batches(frames, detector.pixels_at_once)
+        is_cut = CutFinder()
+        for batch in ahead(read, room=2) if prefetch else read:
+            found = detector(np.stack([frame.image for frame in batch]))
+            yield from (Found(f, faces, is_cut(f.image)) for f, faces in zip(batch, found, strict=True))
+        return
+    runs = split_at_keys(ahead(frames, room=4) if prefetch else frames, detector, every)
+    run: Run | None = None
+    before = Faces.none()
+    for following in ahead(runs, room=1) if prefetch else runs:
+        if run is not None:
+            yield from run.search(detector, before, following.faces[0] if following.continues else None)
+            before = run.faces[-1] if following.continues else Faces.none()
+        run = following
+    if run is not None:
+        yield from run.search(detector, before, None)
+
+
+def split_at_keys(frames: Iterable[Frame], detector: Detector, every: int) -> Iterator[Run]:
+    """Chooses the key frames, runs full passes on them, and yields each with the frames after it."""
+    is_cut = CutFinder()
+    run: Run | None = None
+    for frame in frames:
+        cut = is_cut(frame.image)
+        if run is not None and not cut and run.takes(frame, is_cut.thumbnail, every):
+            run.frames.append(frame)
+            continue
+        continues = run is not None and not cut and frame.image.shape == run.frames[0].image.shape
+        if run is not None:
+            yield run
+        run = Run(frame, detector(frame.image[None])[0], is_cut.thumbnail, cut=cut, continues=continues)
+    if run is not None:
+        yield run
+
+
+class Run:
+    """A key frame and the frames after it, up to the next one.
+
+    Args:
+        key: its first frame.
+        faces: the faces that a full pass finds in the key frame.
+        thumbnail: of the key frame, float32 [32, 32], gray levels.
+        cut: whether a shot begins with it.
+        continues: whether it shows the same shot, in the same size, as the frame before.
+    """
+
+    def __init__(self, key: Frame, faces: Faces, thumbnail: np.ndarray, *, cut: bool, continues: bool) -> None:
+        self.frames = [key]
+        self.faces = [faces]  # of the first frames, as far as they are searched
+        self.continues = continues
+        self._thumbnail, self._cut = thumbnail, cut
+
+    def takes(self, frame: Frame, thumbnail: np.ndarray, every: int) -> bool:
+        """Whether the next frame of the same shot belongs to this run; if not, it is the next key frame."""
+        key, count = self.frames[0], len(self.frames)
+        if count >= every or (count + 1) * key.image.nbytes > RUN_BYTES or frame.image.shape != key.image.shape:
+            return False
+        if frame.time - key.time > RUN_SECONDS:  # never for images, whose time is NaN
+            return False
+        return 2 * count < every or self._changed_cells(thumbnail) < CHANGED_CELLS
+
+    def _changed_cells(self, thumbnail: np.ndarray) -> int:
+        """How many cells of a thumbnail differ from the key frame's, its faces and their surroundings left out."""
+        differs = np.abs(thumbnail - self._thumbnail) > CHANGED_LEVELS
+        height, width = self.frames[0].image.shape[:2]
+        cells = np.array([differs.shape[1] / width, differs.shape[0] / height] * 2)
+        for box in self.faces[0].boxes:
+            reach = (box[3] - box[1]) / 2
+            left, top, right, bottom = ((box + reach * np.array([-1, -1, 1, 1])) * cells).clip(min=0).astype(int)
+            differs[top : bottom + 1, left : right + 1] = False
+        return int(differs.sum())
+
+    def search(self, detector: Detector, before: Faces, following: Faces | None) -> Iterator[Found]:
+        """Searches the run, and yields all of its frames.
+
+        Args:
+            detector: as in `find_faces`.
+            before: the faces of the frame before the key frame.
+            following: the faces of the next key frame; None if that belongs to another shot, or there is none.
+        """
+        end = len(self.frames)
+        if following is None and end > LEAST_LAST_RUN:
+            end -= 1
+            following = detector(self.frames[end].image[None])[0]
+        while len(self.faces) < end:
+            self._follow(detector, self.faces[-2] if len(self.faces) > 1 else before, end)
+        if following is not None:
+            self._follow_back(detector, following)
+            if end < len(self.frames):
+                self.faces.append(following)
+        for number, (frame, faces) in enumerate(zip(self.frames, self.faces, strict=True)):
+            yield Found(frame, faces, self._cut and number == 0)
+
+    def _follow(self, detector: Detector, before: Faces, end: int) -> None:
+        """Refines the latest faces in the next frames, up to `end`, as far as all of them stay near their course."""
+        start, latest = len(self.faces), self.faces[-1]
+        images = [frame.image for frame in self.frames[start : min(end, start + REFINED_TOGETHER)]]
+        steps = np.arange(1, len(images) + 1)[:, None, None]
+        expected = latest.boxes + steps * np.tile(motion(before, latest), 2)  # [N, K, 4]
+        for place, faces in enumerate(detector.refine(images, expected)):
+            shared = [overlap(box[None], other)[0] for box, other in zip(faces.boxes, expected[place], strict=True)]
+            if (faces.scores > 0).all() and all(share > STEADY_IOU for share in shared):
+                self.faces.append(faces)
+                continue
+            if place == 0:
+                self.faces.append(follow_unsteady(detector, images[0], expected[0], faces))
+            return
+
+    def _follow_back(self, detector: Detector, faces: Faces) -> None:
+        """Adds new faces of the next key frame to the frames before it, as far back as they are found."""
+        new = faces.only(unknown(faces, self.faces[-1]))
+        for place in range(len(self.faces) - 1, 0, -1):
+            if not len(new):
+                return
+            here = detector.refine([self.frames[place].image], new.boxes[None])[0]
+            new = here.only((here.scores > 0) & unknown(here, self.faces[place]))
+            self.faces[place] = self.faces[place].joined(new)
+
+
+def follow_unsteady(detector: Detector, image: np.ndarray, expected: np.ndarray, faces: Faces) -> Faces:
+    """Refines faces a second time, and searches around those that are lost.
+
+    Args:
+        detector: refines and searches.
+        image: uint8 [H, W, 3].
+        expected: float [K, 4], where the faces were expected.
+        faces: K faces as refined from there; score 0: lost.
+    """
+    start = np.where(faces.scores[:, None] > 0, faces.boxes, expected)
+    again = detector.refine([image], start[None])[0]
+    found = (faces.scores > 0) & (again.scores > 0)
+    kept = again.only(found)
+    for box in expected[~found]:
+        around = detector.search_around(image, box)
+        shared = overlap(around.boxes, box)
+        if len(around) and shared.max() > SAME_PERSON_IOU:
+            nearest = around.only([int(shared.argmax())])
+            kept = kept.joined(nearest.only(unknown(nearest, kept)))
+    return kept
+
+
+def motion(before: Faces, faces: Faces) -> np.ndarray:
+    """How far each face moved since the frame before, float64 [K, 2], pixels; 0 if hardly, or if it was not there."""
+    moves = np.zeros((len(faces), 2))
+    for index, box in enumerate(faces.boxes):
+        shared = overlap(before.boxes, box)
+        if len(shared) and shared.max() > SAME_PERSON_IOU:
+            old = before.boxes[shared.argmax()]
+            move = (box[:2] + box[2:] - old[:2] - old[2:]) / 2
+            if np.hypot(*move) > LEAST_MOTION * (box[3] - box[1]):
+                moves[index] = move
+    return moves
+
+
+def unknown(faces: Faces, known: Faces) -> np.ndarray:
+    """Which faces are none of the known ones: bool [K]."""
+    return np.array([not (overlap(known.boxes, box) > SAME_PERSON_IOU).any() for box in faces.boxes], dtype=bool)
