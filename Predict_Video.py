@@ -146,7 +146,7 @@ def find_inputs(given: Sequence[str]) -> tuple[list[str], int]:
         try:
             if not Path(path).exists():
                 raise DataError(f"{path}: no such file or folder")
-            clips = clips_in(Path(path))
+            clips = clips_in(Path(path), lambda line: print(f"note: {line}", file=sys.stderr))
         except DataError as error:
             print(f"error: {error}", file=sys.stderr)
             status = 2

@@ -42,7 +42,7 @@ def accuracy(info: dict[str, Any]) -> str:
         clips = f" of {metrics['num_clips']} validation clips" if "num_clips" in metrics else ""
         return f"accuracy there {100 * metrics['accuracy']:.1f} %{clips}"
     if "best_prec1" in metrics:  # the published format has it in percent
-        return f"accuracy there {metrics['best_prec1']:.1f} % of the validation pictures"
+        return f"accuracy there {metrics['best_prec1']:.1f} % in validation"
     return "its accuracy is not in the file"
 
 

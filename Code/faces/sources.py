@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,11 @@ class ArraySource(Source):
                 yield Frame(f"{number:07d}", number, math.nan, image)
 
 
-def clips_in(path: Path) -> list[str] | None:
+def clips_in(path: Path, say: Callable[[str], object] = lambda line: None) -> list[str] | None:
     """The clips in a folder of videos, or in a tree of folders; None if `path` itself is one clip.
+
+    Args:
+        say: called with a line for each kind of file that is skipped.
 
     Raises:
         DataError: there are neither videos nor images in the folder.
@@ -65,7 +68,10 @@ def clips_in(path: Path) -> list[str] | None:
     videos, pictures = split_files(path, [name for name in os.listdir(path) if not name.startswith(".")])
     if pictures and not videos:
         return None  # frames of one clip
-    return [job.path for job in find_jobs(path)[0]]
+    jobs, remarks = find_jobs(path)
+    for line in remarks:
+        say(line)
+    return [job.path for job in jobs]
 
 
 def sources(given: Any) -> tuple[list[Source | str], bool]:
