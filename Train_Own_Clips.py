@@ -315,6 +315,7 @@ class Recipe:
         command += ["--at_type", str(start.at_type), "--freeze-backbone", "--epochs", str(EPOCHS)]
         command += ["--batch-size", str(BATCH), "--samples-per-clip", str(samples), "--select-on", "last"]
         command += ["--seed", str(args.seed), "--cache", "none", "--output", str(models), "--device", args.device]
+        command += ["--precision", "fp32"]  # as Predict_Video.py: figures and report agree exactly
         command += args.training
         inputs, half = fingerprint([self.faces / "faces.csv", self.clips, start.path]), half_run(models)
         resume = None
