@@ -47,10 +47,10 @@ from Code.training.protocols import PROTOCOLS
 def build_parser() -> argparse.ArgumentParser:
     """The command line. Flags that a protocol sets have no default here."""
     note = (
-        "\nDefaults that depend on the dataset come from its protocol; flags override them. Ctrl+C, SIGTERM and"
-        "\nSIGUSR1 stop a training after the current step and save it (exit status 130, 143, 0); --resume continues."
-        "\nUnder Slurm (#SBATCH --signal=TERM@90 --requeue) and torchrun (--max-restarts) a restarted command resumes"
-        "\nits own run."
+        "\nDefaults that depend on the dataset come from its protocol; flags override them."
+        "\nCtrl+C, SIGTERM and SIGUSR1 stop a training after the current step and save it (exit status 130, 143, 0);"
+        "\n--resume continues it. Under Slurm (#SBATCH --signal=TERM@90 --requeue) and torchrun (--max-restarts) a"
+        "\nrestarted command resumes its own run."
     )
     parser = script_parser(__doc__, note)
     heads = ", ".join(f"{number} {title}" for number, title in attention_titles().items())

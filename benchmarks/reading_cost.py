@@ -1,14 +1,15 @@
 """How much of Code/ a reader opens to follow one training step.
 
-    python benchmarks/reading_cost.py                      # --files: also each file
-    python benchmarks/reading_cost.py -- --cache auto      # more flags for the training
+    python benchmarks/reading_cost.py                        # --files: also each file
+    python benchmarks/reading_cost.py --without doctor       # leave out the check of the data before a training
+    python benchmarks/reading_cost.py -- --cache auto        # more flags for the training
 
 Runs `Demo_AFEW_Attention.py --at_type 1` on a tiny tree in AFEW's layout, from the command line to the first
 `backward`, with random weights and without a cache of frames, and notes which functions are called, in all threads.
 A file of Code/ is entered when a function that it defines is called. Code at the level of modules and classes does
 not count, nor what importing calls, nor generated methods (of dataclasses), lambdas and comprehensions alone.
-A function's lines reach from its first decorator to its end, with docstring and blank lines; nested ones count once.
-The script's own lines are told apart.
+The lines of a function are those from its first decorator to its end, with docstring and blank lines; nested functions
+count once. Lines of code are those without docstrings, comments and blank lines. The script is counted separately.
 """
 
 from __future__ import annotations
@@ -115,13 +116,28 @@ def follow(flags: list[str]) -> Calls:
 
 def lines_of(path: str, firsts: set[int]) -> int:
     """How many lines the functions that begin at the given lines have."""
+    return len(numbers_of(path, firsts))
+
+
+def code_of(path: str, firsts: set[int]) -> int:
+    """The same, without docstrings, comments and blank lines."""
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    numbers = numbers_of(path, firsts)
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and ast.get_docstring(node):
+            numbers -= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    return sum(bool(lines[number - 1].split("#")[0].strip()) for number in numbers)
+
+
+def numbers_of(path: str, firsts: set[int]) -> set[int]:
+    """The line numbers of the functions that begin at the given lines."""
     lines: set[int] = set()
     for node in ast.walk(ast.parse(Path(path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
             if first in firsts:
                 lines.update(range(first, (node.end_lineno or first) + 1))
-    return len(lines)
+    return lines
 
 
 def length(path: str | Path) -> int:
@@ -157,16 +173,26 @@ def main() -> int:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", action="store_true", help="also each file that is entered: lines, lines that run")
+    parser.add_argument(
+        "--without", nargs="+", default=[], metavar="WORD", help="leave out files with a word in their path"
+    )
     parser.add_argument("flags", nargs="*", metavar="-- FLAGS", help="of the training")
     args = parser.parse_args()
     calls = follow(args.flags)
-    entered = sorted(path for path in calls.everywhere if path != str(SCRIPT))
+    entered = sorted(
+        path
+        for path in calls.everywhere
+        if path != str(SCRIPT) and not any(word in str(Path(path).relative_to(CODE)) for word in args.without)
+    )
     run = {path: lines_of(path, firsts) for path, firsts in calls.everywhere.items()}
-    in_main = sum(lines_of(path, firsts) for path, firsts in calls.in_main.items() if path != str(SCRIPT))
+    in_main = sum(lines_of(path, firsts) for path, firsts in calls.in_main.items() if path in entered)
     functions = sum(len(calls.everywhere[path]) for path in entered)
     lines = sum(run[path] for path in entered)
     print(f"entered: {len(entered)} files of Code/ with {sum(map(length, entered)):,} lines")
-    print(f"run:     {functions} functions with {lines:,} lines ({in_main:,} in the main thread)")
+    code = sum(code_of(path, firsts) for path, firsts in calls.in_main.items() if path in entered)
+    print(
+        f"run:     {functions} functions with {lines:,} lines ({in_main:,} in the main thread, {code:,} of them code)"
+    )
     print(f"beside:  {SCRIPT.name} with {length(SCRIPT):,} lines, {run[str(SCRIPT)]:,} of them in functions that run")
     modules = sorted(CODE.rglob("*.py"))
     dataclasses, exceptions = count_classes(modules)
