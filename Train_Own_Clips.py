@@ -120,7 +120,7 @@ class Start:
 
 def start_of(given: Path | None) -> Start:
     """Finds the weights to start from."""
-    from Code.network import DEFAULT_AT_TYPE
+    from Code.common.conventions import DEFAULT_AT_TYPE
     from Code.network.checkpoints import CheckpointError, read_checkpoint
     from Code.network.pretrained import find_checkpoint, load_fan
     from Code.network.weights import FERPLUS_FILE, SHIPPED_FILE

@@ -5,6 +5,7 @@ from __future__ import annotations
 IMAGE_SIZE = 224  # side in pixels of the published networks' input
 MAX_IMAGE_SIZE = 4096  # side in pixels; a checkpoint or a flag that asks for more is refused
 CHECKPOINT_FORMAT = "emotion-fan/1"
+DEFAULT_AT_TYPE = 1  # the attention head: self-attention and relation-attention, the full method of the paper
 
 # Class names in the order of their indices, as the published networks' outputs have them.
 AFEW_LABELS = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")

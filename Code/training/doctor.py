@@ -11,9 +11,8 @@ from Code.data.doctor.check import as_json, as_table, check
 from Code.data.doctor.files import scan
 from Code.data.doctor.findings import Split
 from Code.data.readers.base import Reader, Request
-from Code.training.datasets import opened, resolve
 from Code.training.distributed import from_main, world
-from Code.training.protocols import Protocol
+from Code.training.protocols import Protocol, opened, resolve
 
 Splits = dict[str, Split]
 CHECKED_FRAMES = 200_000  # up to here every frame's header is read before a training: about 10 s

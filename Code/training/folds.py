@@ -21,14 +21,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from Code.common.conventions import DEFAULT_AT_TYPE
 from Code.common.wording import counted
-from Code.network import DEFAULT_AT_TYPE, attention_titles
 from Code.results.intervals import interval_text
 from Code.training.compute import choose_compute
-from Code.training.datasets import count_folds
 from Code.training.launch import plain, remember_folder
 from Code.training.metrics import confusion_metrics
-from Code.training.protocols import Protocol
+from Code.training.protocols import Protocol, attention_titles, count_folds
 from Code.training.run import Member, train
 from Code.training.run_folder import Run
 

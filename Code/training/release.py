@@ -19,7 +19,7 @@ from torch import Tensor
 
 from Code.common.commandline import run_script
 from Code.common.errors import UsageError
-from Code.data.readers import find_reader
+from Code.data.readers.base import find_reader
 from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from Code.network.pretrained import load_fan
 from Code.results.run_files import ReportError, read_run

@@ -9,25 +9,24 @@ from typing import Any
 
 import torch
 
+from Code.common.conventions import DEFAULT_AT_TYPE
 from Code.common.errors import UsageError
 from Code.data.clips import describe
 from Code.data.folds import hold_out
 from Code.data.labels import map_labels
-from Code.data.readers import find_reader
-from Code.network import DEFAULT_AT_TYPE
+from Code.data.readers.base import find_reader
 from Code.network.checkpoints import read_checkpoint
 from Code.network.fan import FAN, FeatureFAN
 from Code.network.pretrained import load_fan
 from Code.network.weights import start_from, starting_file, stored_backbone
 from Code.training import distributed
 from Code.training.compute import choose_compute, make_deterministic
-from Code.training.datasets import label_map, print_labels, read_evaluated, read_training, resolve
 from Code.training.doctor import check_before_training, refuse_broken_images
 from Code.training.engine import evaluate_split, summary
 from Code.training.frames import check_augmentation, features_of, open_frames
 from Code.training.launch import plain, remember_folder
 from Code.training.losses import loss_named
-from Code.training.protocols import Protocol
+from Code.training.protocols import Protocol, label_map, print_labels, read_evaluated, read_training, resolve
 from Code.training.run_folder import (
     LAST,
     Run,

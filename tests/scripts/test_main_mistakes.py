@@ -174,7 +174,9 @@ def test_checkpoint_of_another_attention_or_other_classes(call, data):
     torch.save(checkpoint_payload(FAN(0, 2), labels=["a", "b"], **about), data / "two.pth")
     outcome = call(script, "-e", "--checkpoint", "two.pth", "--at_type", 1, cwd=data)
     refused(outcome, "--at_type 1", "two.pth was trained with --at_type 0")
-    refused(call(script, "-e", "--checkpoint", "two.pth", cwd=data), "its classes are a, b; those of the data are Happy")
+    refused(
+        call(script, "-e", "--checkpoint", "two.pth", cwd=data), "its classes are a, b; those of the data are Happy"
+    )
 
 
 @pytest.mark.parametrize("contents", [b"", b"not an image", None])

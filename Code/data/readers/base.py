@@ -9,6 +9,7 @@ Readers look at names, never at pixels, and import no torch: a script finds a mi
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -355,3 +356,10 @@ def _joined(train: ClipSet, val: ClipSet) -> ClipSet:
         left_out=[*train.left_out, *val.left_out],
         notes=[*train.notes, *val.notes],
     )
+
+
+def find_reader(name: str) -> Reader:
+    """The reader of the module `Code.data.readers.<name>`."""
+    reader = importlib.import_module(f"Code.data.readers.{name}").reader
+    assert isinstance(reader, Reader)
+    return reader
