@@ -2,8 +2,8 @@
 
     python benchmarks/backbone_curves.py --figure docs/backbone.png
 
-Two trainings of the public command that differ in --pretrained alone; the figure shows validation accuracy
-over epochs.
+Runs two trainings of the public command that differ only in --pretrained, and draws their validation accuracy over the
+epochs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 
 def log_of(name: str, flags: list[str], output: Path) -> list[dict]:
-    """Trains once and returns the log's lines."""
+    """Trains once and returns the lines of the log."""
     folder = output / name
     command = [sys.executable, "Demo_AFEW_Attention.py", "--dataset", "sample", "--at_type", "1"]
     subprocess.run([*command, "--output", str(folder), *flags], cwd=ROOT, check=True)
@@ -31,11 +31,11 @@ def main() -> int:
     from Code.results.figures import compare_curves
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--figure", type=Path, required=True)
-    parser.add_argument("--output", type=Path, default=ROOT / "model" / "backbone_curves")
-    parser.add_argument("--extra", nargs=argparse.REMAINDER, default=[], help="flags handed to both trainings")
+    parser.add_argument("--figure", type=Path, required=True, help="the PNG to write")
+    parser.add_argument("--output", type=Path, default=ROOT / "model" / "backbone_curves", help="for the runs")
+    parser.add_argument("--extra", nargs=argparse.REMAINDER, default=[], help="more flags for both trainings")
     args = parser.parse_args()
-    # Both train the whole network, as random weights must; they have no size of their own: the shipped backbone's.
+    # Both train the whole network, as random weights must, at the image size of the shipped backbone.
     size = ["--image-size", "80", "--no-freeze-backbone", "--epochs", "6", "--lr", "4e-2", "--samples-per-clip", "2"]
     output = args.output.resolve()
     runs = {

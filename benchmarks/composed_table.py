@@ -1,14 +1,14 @@
-"""The README's tables on clips composed of FER+ stills: what attention brings, by the share of frames that distract.
+"""What attention brings on clips composed of FER+ stills, by the share of frames that distract (docs/composed.md).
 
     python benchmarks/composed_table.py --data-root Data/FERPlus
     python benchmarks/composed_table.py --data-root Data/FERPlus --checkpoint pretrain_model/FAN_FER+_composed.pth
 
-Heads (score fusion, self-attention, self + relation) learn on the fixed backbone, each seed on training clips of its
-own, and the last epoch counts. They are judged on the same clips of the private test (`--eval-split val`: of the
-validation split), composed five times, with 0, 25, 50, 75 and 90 % of frames that distract. Beside them: the frame
-classifier that the backbone is, its scores averaged over the clip, and any `--checkpoint`. Differences between methods
-have 95 % intervals by resampling clips, in pairs. Features are kept in `--output`, so that a second call takes
-seconds; everything measured goes to `table_test.json` there.
+Trains heads (score fusion, self-attention, self + relation-attention) on the frozen backbone. Each seed has its own
+training clips, and the last epoch counts. All are evaluated on the same clips of the private test (`--eval-split val`:
+of the validation split), composed once for each level: 0, 25, 50, 75 and 90 % of the frames distract. The table
+also has the backbone itself, a frame classifier whose scores are averaged over the clip, and the networks that
+`--checkpoint` names. Differences of two methods have 95 % intervals for paired clips. Features are kept in
+`--output`, so that a second call takes seconds; so is everything measured, in `table_test.json`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from Code.training.trainer import decay_after, per_step  # noqa: E402
 LEVELS = (0, 25, 50, 75, 90)  # percent of frames that distract
 NAMES = {2: "no attention (score fusion), trained", 0: "self-attention", 1: "self + relation-attention"}
 PLAIN = "FER+ frame classifier, scores averaged"
-# Of SGD, x 0.2 after each third of the epochs: for each attention the best of 0.003 to 0.3 on validation clips.
+# Learning rate of SGD, x 0.2 after each third of the epochs: the best of 0.003 to 0.3 on validation clips.
 RATES = {2: 3e-1, 0: 3e-3, 1: 3e-3}
 MEASURES = ("accuracy", "uar", "attention_correlation", "attention_auc")
 
@@ -63,7 +63,7 @@ class Clips:
 
     def __init__(self, composer: Composer, store: FeatureStore) -> None:
         self.table = FrameTable.of(composed_clips(composer, Path()))
-        self.table.renewed = False  # the features are of one composition
+        self.table.renewed = False  # the features belong to one composition
         self.store, self.composer = store, composer
 
     def split(self) -> EvaluationSplit:
@@ -74,7 +74,7 @@ class Clips:
 
 
 def encoded(fan: FAN, composer: Composer, size: int, compute: Compute, file: Path) -> Clips:
-    """A split's features, from `file` if they are there."""
+    """The features of a split, from `file` if it exists."""
     if file.is_file():
         return Clips(composer, FeatureStore(torch.load(file, weights_only=True)))
     start = time.perf_counter()
@@ -90,7 +90,7 @@ def encoded(fan: FAN, composer: Composer, size: int, compute: Compute, file: Pat
 
 
 def trained_head(clips: Clips, at_type: int, seed: int, epochs: int, compute: Compute, file: Path) -> FAN:
-    """A FAN whose head has learnt on features, or is in `file` already; its backbone is random and not to be used."""
+    """A FAN with a head trained on features, or loaded from `file`. Its backbone is random: do not use it."""
     torch.manual_seed(seed)
     model = FAN(at_type, len(FERPLUS_LABELS))
     if file.is_file():
@@ -115,7 +115,7 @@ def trained_head(clips: Clips, at_type: int, seed: int, epochs: int, compute: Co
 
 
 def measured(model: FAN, levels: dict[int, Clips], compute: Compute) -> dict[int, dict[str, Any]]:
-    """Per level the metrics, and for every clip whether it is right."""
+    """For each level the metrics, and for each clip whether it is right."""
     found = {}
     for level, clips in levels.items():
         metrics, evaluation = evaluate_split(FeatureFAN(model), clips.split(), compute, show_progress=False)
@@ -125,12 +125,12 @@ def measured(model: FAN, levels: dict[int, Clips], compute: Compute) -> dict[int
 
 
 def cell(values: list[float | None], scale: float, digits: int) -> str:
-    """`mean (lowest - highest)`, `-` where nothing could be measured."""
+    """`mean (lowest to highest)`; `-` if nothing was measured."""
     known = [scale * value for value in values if value is not None]
     if not known:
         return "-"
     mean, low, high = sum(known) / len(known), min(known), max(known)
-    return f"{mean:.{digits}f}" + (f" ({low:.{digits}f} - {high:.{digits}f})" if len(known) > 1 else "")
+    return f"{mean:.{digits}f}" + (f" ({low:.{digits}f} to {high:.{digits}f})" if len(known) > 1 else "")
 
 
 def tables(
@@ -162,19 +162,19 @@ def tables(
             war, uar = (paired_difference(one, other, classes, balanced=balanced) for balanced in (False, True))
             found.append({"first": first, "second": second, "level": level, "war": asdict(war), "uar": asdict(uar)})
             cells.append(f"{100 * war.value:+.1f} [{100 * war.low:+.1f}, {100 * war.high:+.1f}]")
-        lines.append(f"| {first} - {second} | {' | '.join(cells)} |")
+        lines.append(f"| {first} minus {second} | {' | '.join(cells)} |")
     return "\n".join(lines), found
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-root", type=Path, default=Path("Data/FERPlus"), help="FER+")
+    parser.add_argument("--data-root", type=Path, default=Path("Data/FERPlus"), help="the FER+ folder")
     parser.add_argument("--pretrained", type=Path, default=ROOT / SHIPPED_FILE, help="a FER+ frame classifier")
-    parser.add_argument("--checkpoint", type=Path, nargs="+", default=[], help="networks to judge beside the heads")
+    parser.add_argument("--checkpoint", type=Path, nargs="+", default=[], help="more networks to evaluate")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--train-clips", type=int, default=1500, help="of each seed")
-    parser.add_argument("--clips", type=int, default=800, help="that are judged, at each level")
+    parser.add_argument("--train-clips", type=int, default=1500, help="for each seed")
+    parser.add_argument("--clips", type=int, default=800, help="evaluated at each level")
     parser.add_argument("--levels", type=int, nargs="+", default=list(LEVELS), help="percent of frames that distract")
     parser.add_argument("--eval-split", choices=("val", "test"), default="test")
     parser.add_argument(

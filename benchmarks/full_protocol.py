@@ -1,13 +1,13 @@
-"""How long the full AFEW protocol takes on this machine, from measured epochs on frames of AFEW's size and number.
+"""How long the whole AFEW protocol takes on this machine, from measured epochs with as many frames as AFEW has.
 
     python benchmarks/full_protocol.py                          # 46 000 + 23 000 frames, 3 epochs, projected
-    python benchmarks/full_protocol.py --epochs 180             # the whole protocol, really measured
+    python benchmarks/full_protocol.py --epochs 180             # the whole protocol, nothing projected
     python benchmarks/full_protocol.py --clips 14 --train-frames 300 --val-frames 150       # quick, for a CPU
 
-Draws clips of 224 x 224 JPEG frames, repeats them under other names up to the number asked for, and trains and
-evaluates with the public command at the paper's settings (K = 3, batches of 48 samples, one sample per frame).
-Epochs after the first, which warms up, are scaled to 46 000 samples of 3 frames and 23 000 evaluation frames an
-epoch, 180 epochs.
+Draws clips of 224 x 224 JPEG frames, repeats them under other names up to the number of frames asked for, and trains
+and evaluates with the public command at the settings of the paper (K = 3, batches of 48 samples, one sample per frame).
+The first epoch warms up. The speed of the others is projected to 180 epochs of 46 000 samples of 3 frames and
+23 000 evaluation frames.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TRAIN_FRAMES, EVALUATION_FRAMES, EPOCHS = 46_000, 23_000, 180
 
 
 def repeat_clips(root: Path, frames: int) -> int:
-    """Brings a <Class>/<clip>/<frame> tree to at least so many frames by hard links; returns how many there are."""
+    """Fills a <Class>/<clip>/<frame> tree with hard links up to this number of frames; returns the number."""
     clips = [clip for folder in sorted(root.iterdir()) for clip in sorted(folder.iterdir())]
     count = sum(len(os.listdir(clip)) for clip in clips)
     copy = 0
@@ -49,12 +49,12 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=210, help="training clips to draw (default: %(default)s)")
     parser.add_argument("--train-frames", type=int, default=TRAIN_FRAMES, help="(default: %(default)s)")
     parser.add_argument("--val-frames", type=int, default=EVALUATION_FRAMES, help="(default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=3, help="to train, at least 2 (default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="write the figures here, too")
-    parser.add_argument("--extra", nargs=argparse.REMAINDER, default=[], help="flags handed to the training")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs to train, at least 2 (default: %(default)s)")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--extra", nargs=argparse.REMAINDER, default=[], help="more flags for the training")
     args = parser.parse_args()
     if args.epochs < 2:
-        parser.error("--epochs: at least 2, the first one warms up")
+        parser.error("--epochs: give at least 2; the first one only warms up")
     with tempfile.TemporaryDirectory() as folder:
         data, runs = Path(folder) / "data", Path(folder) / "runs"
         draw = [sys.executable, "-m", "Code.data.sample", "--output", str(data), "--size", "224"]

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Every check and measurement that the project owes on a GPU, in one call:
+# Runs every check and measurement that needs a GPU:
 #   bash benchmarks/gpu.sh OUTPUT_FOLDER [FER+ data folder]
-# Takes the python that is active (torch with CUDA). Each part says what it is; a part that fails does not
-# stop the others, and the exit status counts the failures.
+# Uses the active Python (torch with CUDA). Each part prints its command. If a part fails, the others still run; the
+# exit status is the number of failures.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:?usage: bash benchmarks/gpu.sh OUTPUT_FOLDER [FER+ data folder]}
@@ -32,6 +32,6 @@ if [ -e "$ferplus/fer2013new.csv" ]; then
       --export "$out/Resnet18_FER+_$size.pth.tar" --output "$out/runs"
   done
 else
-  echo "== FER+ pretraining left out: no $ferplus/fer2013new.csv (see Data/README.md)"
+  echo "== composed clips and FER+ pretraining skipped: no $ferplus/fer2013new.csv (see Data/README.md)"
 fi
 exit "$failures"

@@ -1,11 +1,10 @@
-"""What reduced precision changes: accuracy and predictions of the same networks, evaluated under each precision.
+"""What reduced precision changes: accuracy and predictions of the same networks under each precision.
 
     python benchmarks/precision.py                                   # under ten minutes on two cores
 
-Draws a generated set with more validation clips than the demo's, trains each attention once from the shipped
-backbone, and evaluates every network on all validation clips with `-e --precision`, fp32 first. The last columns
-compare with fp32: what changes in accuracy, how many clips keep their prediction, and the largest change of a
-probability.
+Draws a sample with more validation clips than the demo has, trains each attention once from the shipped backbone, and
+evaluates each network on all validation clips with `-e --precision`, fp32 first. The last columns compare with fp32:
+the change in accuracy, how many clips keep their prediction, and the largest change of a probability.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from Code.training.compute import choose_compute  # noqa: E402
 
 
 def main_script(*arguments: object) -> None:
-    """The public command; its output only where it fails."""
+    """Runs the public command; shows its output only if it fails."""
     command = [sys.executable, "Demo_AFEW_Attention.py", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
@@ -37,7 +36,7 @@ def main_script(*arguments: object) -> None:
 
 
 def outcome_of(folder: Path) -> tuple[float, list[str], np.ndarray]:
-    """Of an evaluation's folder: accuracy in percent, the predictions, the probabilities [clips, C]."""
+    """From the folder of an evaluation: accuracy in percent, predictions, probabilities [clips, C]."""
     (results,) = folder.glob("*_evaluation/results.json")
     accuracy = 100 * json.loads(results.read_text())["best"]["accuracy"]
     with (results.parent / "predictions.csv").open(newline="", encoding="utf-8") as file:
@@ -49,7 +48,12 @@ def outcome_of(folder: Path) -> tuple[float, list[str], np.ndarray]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     auto = choose_compute().precision
-    parser.add_argument("--precisions", nargs="+", default=[auto], help="beside fp32 (default: what auto is here)")
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        default=[auto],
+        help="in addition to fp32 (default: what auto chooses on this machine)",
+    )
     parser.add_argument("--at_types", type=int, nargs="+", default=[1, 0, 2])
     parser.add_argument("--val-clips", type=int, default=700)
     parser.add_argument("--image-size", type=int, default=80)
@@ -88,7 +92,7 @@ def main() -> int:
                 )
                 print(f"# {rows[-1]}", file=sys.stderr, flush=True)
     print(f"{choose_compute().device}; torch {torch.__version__}; {args.image_size} x {args.image_size} frames\n")
-    print("| at_type | precision | clips | accuracy % | less fp32's | same prediction % | largest change |")
+    print("| at_type | precision | clips | accuracy % | minus fp32 | same prediction % | largest change |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:
         print(

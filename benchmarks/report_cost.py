@@ -1,9 +1,9 @@
-"""What a report costs: time, peak memory and size for a run of many clips.
+"""What a report costs: time, peak memory and size, for a run of many clips.
 
     python benchmarks/report_cost.py --clips 400 --frames 60
 
-Writes frames (224 x 224 JPEG, noise over a gradient) and a run's files into a temporary folder, and makes the report
-in a process of its own, whose peak memory is the system's own count.
+Writes frames (224 x 224 JPEG, noise over a gradient) and the files of a run into a temporary folder, and makes the
+report in its own process. The operating system reports the peak memory of that process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LABELS = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 
 
 def write_run(root: Path, clips: int, frames: int) -> Path:
-    """A run's folder with predictions, weights and frames; every clip has its own files."""
+    """Makes the folder of a run with predictions, weights and frames; each clip has its own files."""
     rng = np.random.default_rng(0)
     gradient = np.linspace(60, 180, 224)[:, None, None]
     pictures = []
@@ -74,8 +74,8 @@ def main() -> int:
     """Measures and prints one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=400)
-    parser.add_argument("--frames", type=int, default=60, help="of a clip")
-    parser.add_argument("--keep", type=Path, help="copy the page here, to look at it")
+    parser.add_argument("--frames", type=int, default=60, help="in each clip")
+    parser.add_argument("--keep", type=Path, help="copy the report to this file")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = write_run(Path(folder), args.clips, args.frames)

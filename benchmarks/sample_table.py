@@ -1,11 +1,11 @@
-"""The README's table on the generated sample: three attentions x several seeds, one training each.
+"""The table of the generated sample (README.md, docs/expect.md): three attentions, several seeds, one training each.
 
     python benchmarks/sample_table.py                      # 9 trainings, prints the table
     python benchmarks/sample_table.py --seeds 0 --extra --epochs 3
 
-Every training is the public command in a process of its own. The table holds the last epoch (no epoch is
-chosen on the validation clips): mean and range over seeds of accuracy, UAR and the mean over clips of
-the rank correlation between final frame weights and true intensity. The numbers go to a JSON file, too.
+Each training is the public command in its own process. The table shows the last epoch (no epoch is chosen on the
+validation clips): mean and range over the seeds of accuracy, UAR, and the rank correlation of final frame weights
+with true intensity, averaged over clips. A JSON file has all numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAMES = {2: "score fusion", 0: "self-attention", 1: "self + relation-attention"}
 
 
 def train_once(at_type: int, seed: int, output: Path, threads: int, extra: list[str]) -> dict:
-    """One training of the public command; what its results.json says of the last epoch, and its time."""
+    """Trains once with the public command; returns the results of the last epoch, and the time."""
     folder = output / f"at_type{at_type}_seed{seed}"
     command = [sys.executable, "Demo_AFEW_Attention.py", "--dataset", "sample", "--at_type", str(at_type)]
     command += ["--seed", str(seed), "--output", str(folder), *extra]
@@ -49,23 +49,25 @@ def train_once(at_type: int, seed: int, output: Path, threads: int, extra: list[
 
 
 def cell(values: list[float], scale: float, digits: int) -> str:
-    """`mean (lowest - highest)`."""
+    """`mean (lowest to highest)`."""
     mean, low, high = (scale * value for value in (sum(values) / len(values), min(values), max(values)))
-    return f"{mean:.{digits}f} ({low:.{digits}f} - {high:.{digits}f})"
+    return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--at_types", type=int, nargs="+", default=[2, 0, 1])
-    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side, sharing the cores")
-    parser.add_argument("--output", type=Path, default=ROOT / "model" / "sample_table", help="runs and table.json")
-    parser.add_argument("--extra", nargs=argparse.REMAINDER, default=[], help="flags handed to every training")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time; they share the cores")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "model" / "sample_table", help="for the runs and table.json"
+    )
+    parser.add_argument("--extra", nargs=argparse.REMAINDER, default=[], help="more flags for each training")
     args = parser.parse_args()
     output, threads = args.output.resolve(), max(1, (os.cpu_count() or 1) // args.jobs)
-    # The sample is drawn once, before trainings that would draw it side by side.
+    # Draw the sample once, before several trainings draw it at the same time.
     subprocess.run([sys.executable, "-m", "Code.data.sample", "--workers", str(os.cpu_count())], cwd=ROOT, check=True)
-    # Seeds outside, attentions inside: a machine that slows down slows all attentions.
+    # Seeds outside, attentions inside: if the machine slows down, all attentions are affected.
     plan = [(at_type, seed) for seed in args.seeds for at_type in args.at_types]
     with ThreadPoolExecutor(args.jobs) as pool:
         jobs = [pool.submit(train_once, at_type, seed, output, threads, args.extra) for at_type, seed in plan]

@@ -1,10 +1,10 @@
-"""What a data set's size costs: indexing, memory and a training step, from 1 000 to 1 000 000 frames.
+"""What the size of a dataset costs: indexing, memory and a training step, from 1 000 to 1 000 000 frames.
 
     python benchmarks/scaling.py                       # under three minutes
 
-Makes stub trees `<Class>/<clip>/<frame>.jpg` in which all frames are links to a few real JPEGs (FERV39k has about
-1 000 000 frames), and measures each size in a process of its own, as its peak memory counts: reading the folders,
-drawing an epoch's plan, and training steps whose frames are decoded on demand, a few of each size in turn.
+Makes stub trees `<Class>/<clip>/<frame>.jpg` in which all frames are hard links to a few real JPEGs (FERV39k has about
+1 000 000 frames). Each size is measured in its own process, because peak memory counts per process: reading the
+folders, planning an epoch, and training steps whose frames are decoded on demand. The sizes take turns.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ CLASSES, FRAMES_PER_CLIP, STEPS_PER_TURN = 7, 25, 4
 
 
 def make_tree(root: Path, frames: int) -> None:
-    """Hard links: a million frames take no room but their names."""
+    """Makes a tree of hard links: a million frames use disk space only for their names."""
     root.mkdir(parents=True)
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(root / "frame.jpg")
     for clip in range(frames // FRAMES_PER_CLIP):
         folder = root / "data" / f"class{clip % CLASSES}" / f"{clip:06d}"
         folder.mkdir(parents=True)
-        if clip % 1000 == 0:  # a file may have some ten thousand names only
+        if clip % 1000 == 0:  # file systems limit the number of links to a file
             source = root / f"frame{clip}.jpg"
             shutil.copy(root / "frame.jpg", source)
         for frame in range(FRAMES_PER_CLIP):
@@ -53,7 +53,7 @@ def peak_memory() -> float:
 
 
 def serve(root: Path) -> None:
-    """In a child: indexes a tree, says what that took, and does a turn of training steps for every line it is sent."""
+    """In a child process: indexes a tree, reports the cost, and trains for a turn of steps for each line it reads."""
     from Code.data.augment import FlippedClips
     from Code.data.loaders import FileStore, FrameTable, TrainingBatches
     from Code.data.readers.folders import read_folders
@@ -77,7 +77,7 @@ def serve(root: Path) -> None:
     print(json.dumps(about), flush=True)
     model, flips, generator = FAN(1, CLASSES), FlippedClips(), torch.Generator()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    iterator = (batch for _ in count() for batch in batches)  # the smallest set's epoch is short
+    iterator = (batch for _ in count() for batch in batches)  # an epoch of the smallest size is short
     for _ in sys.stdin:
         seconds = []
         for _ in range(STEPS_PER_TURN):
@@ -92,7 +92,7 @@ def serve(root: Path) -> None:
 
 
 class Child:
-    """A data set's size, in a process of its own."""
+    """One size, in its own process."""
 
     def __init__(self, root: Path) -> None:
         self.process = subprocess.Popen(
@@ -105,11 +105,11 @@ class Child:
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"error: the child ended with status {self.process.wait()}; its message is above")
+            raise SystemExit(f"error: the child process ended with status {self.process.wait()}; see its message above")
         return json.loads(line)
 
     def turn(self, *, counts: bool) -> None:
-        """Some steps, while the other children wait."""
+        """Runs some steps, while the other children wait."""
         assert self.process.stdin
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -119,7 +119,7 @@ class Child:
             self.milliseconds += answer["milliseconds"]
 
     def close(self) -> dict[str, Any]:
-        """Ends the process; the table's row."""
+        """Ends the process and returns its row of the table."""
         self.process.communicate()
         low, middle, high = np.percentile(self.milliseconds, [25, 50, 75])
         return self.row | {"step_milliseconds": middle, "quartiles": [low, high]}
@@ -128,7 +128,7 @@ class Child:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
-    parser.add_argument("--turns", type=int, default=8, help=f"of {STEPS_PER_TURN} steps for each size, alternating")
+    parser.add_argument("--turns", type=int, default=8, help=f"turns of {STEPS_PER_TURN} steps for each size")
     parser.add_argument("--json", type=Path, default=Path("model/scaling.json"))
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -152,7 +152,7 @@ def main() -> int:
         low, high = row["quartiles"]
         print(
             f"| {row['frames']:,} | {row['index_seconds']:.2f} | {row['plan_seconds']:.2f} | "
-            f"{row['step_milliseconds']:.0f} ({low:.0f} - {high:.0f}) | {row['peak_memory_gib']:.2f} | "
+            f"{row['step_milliseconds']:.0f} ({low:.0f} to {high:.0f}) | {row['peak_memory_gib']:.2f} | "
             f"{row['before_data_gib']:.2f} |".replace(",", " ")
         )
     args.json.parent.mkdir(parents=True, exist_ok=True)

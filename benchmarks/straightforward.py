@@ -1,8 +1,8 @@
 """(a) of throughput.py: the pipeline as one would write it first, and as the published code is built.
 
-Pillow decodes in DataLoader workers; float32, NCHW; the K frames of a sample are stacked on a fifth axis
-[B, 3, H, W, K] and each slice passes through the backbone by itself; each step's loss is read. It runs in a
-process of its own, so that no setting of the project's reaches it.
+Pillow decodes in DataLoader workers; float32, NCHW; the K frames of a sample are stacked along a fifth axis
+[B, 3, H, W, K], and each slice goes through the backbone separately; the loss of each step is read. It runs in its own
+process, so that no setting of the project affects it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Straightforward:
     """The pipeline over one folder tree of frames.
 
     Args:
-        root: `<Class>/<clip>/<frame>` files, already of the network's size.
+        root: `<Class>/<clip>/<frame>` files, already of the input size.
         steps: training steps of a measurement.
     """
 
@@ -86,7 +86,7 @@ class Straightforward:
         self.samples = Samples(self.store, ids, self.table.targets[torch.from_numpy(clip_ids[chosen])])
 
     def train(self, workers: int) -> int:
-        """A short epoch; returns its frames."""
+        """Trains for a short epoch; returns the number of frames."""
         self.model.train()
         for stacked, labels in DataLoader(self.samples, BATCH, shuffle=True, num_workers=workers, drop_last=True):
             stacked, labels = stacked.to(self.device), labels.to(self.device)
@@ -100,7 +100,7 @@ class Straightforward:
 
     @torch.no_grad()
     def evaluate(self, workers: int) -> int:
-        """All frames of all clips; returns how many."""
+        """Evaluates all frames of all clips; returns their number."""
         self.model.eval()
         loader = DataLoader(FrameFiles(self.store, self.table.num_frames), BATCH_FRAMES, num_workers=workers)
         features = torch.cat([self.model.encode(frames.to(self.device)) for frames in loader])
@@ -109,7 +109,7 @@ class Straightforward:
         return self.table.num_frames
 
     def frames_per_second(self, kind: str, workers: int) -> float:
-        """Of `kind` "train" or "evaluate", once."""
+        """Measures `kind`, "train" or "evaluate", once."""
         work: Callable[[int], int] = getattr(self, kind)
         wait = torch.cuda.synchronize if self.device.type == "cuda" else lambda: None
         wait()
@@ -124,8 +124,10 @@ _PIPELINE: Straightforward  # of the child process
 
 def _build(start_method: str, root: Path, size: int, device: str, steps: int) -> None:
     global _PIPELINE
-    set_start_method(start_method, force=True)  # of the DataLoader's workers: as anywhere, not as this child's
-    warnings.filterwarnings("ignore", message="This DataLoader will create")  # 8 workers as published, on any machine
+    set_start_method(
+        start_method, force=True
+    )  # for the DataLoader's workers: the default of the platform, not that of this process
+    warnings.filterwarnings("ignore", message="This DataLoader will create")  # 8 workers, as published, on any machine
     _PIPELINE = Straightforward(root, size, torch.device(device), steps)
 
 
@@ -134,7 +136,7 @@ def _measure(kind: str, workers: int) -> float:
 
 
 class InItsOwnProcess:
-    """`Straightforward` in a child that lives as long as this object."""
+    """`Straightforward` in a child process that lives as long as this object."""
 
     def __init__(self, root: Path, size: int, device: torch.device, steps: int) -> None:
         self.pool = ProcessPoolExecutor(
@@ -142,9 +144,9 @@ class InItsOwnProcess:
         )
 
     def frames_per_second(self, kind: str, workers: int) -> float:
-        """One measurement, while this process waits."""
+        """Measures once, while this process waits."""
         return self.pool.submit(_measure, kind, workers).result()
 
     def close(self) -> None:
-        """Ends the child."""
+        """Ends the child process."""
         self.pool.shutdown()

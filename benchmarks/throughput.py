@@ -2,13 +2,13 @@
 
     python benchmarks/throughput.py                            # 224 x 224; under ten minutes on two cores
     python benchmarks/throughput.py --image-size 64 --clips 14 --rounds 1      # a quick look
-    python benchmarks/throughput.py --precisions fp32 bf16 --compile           # what a GPU should be asked
+    python benchmarks/throughput.py --precisions fp32 bf16 --compile           # useful on a GPU
 
-All variants take the same JPEG files, and turns: round after round each one is measured once, so that a machine
-that slows down slows all. (a) is straightforward.py beside this file. (b) is the project's own engine. (c) is the
-backbone on data already in place: the ceiling. (d) is what the machine's matrix product reaches in that precision,
-divided by the backbone's operations: no arrangement of the same arithmetic is faster. Medians over the rounds and
-their range; a JSON file beside the table holds every measurement.
+All variants read the same JPEG files. They take turns: each round measures each variant once, so that a machine that
+slows down affects all of them. (a) is straightforward.py. (b) is the engine of the project. (c) is the backbone alone
+on data in memory: the ceiling. (d) is the rate of matrix products in that precision, divided by the operations of the
+backbone: no arrangement of the same arithmetic is faster. The table shows the median and the range over the rounds; a
+JSON file has every measurement.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from Code.training.compute import Compute, choose_compute, describe_device  # no
 
 
 def cold_epochs(bench: Bench, compute: Compute, rounds: int) -> dict[str, list[float]]:
-    """Seconds from nothing to the end of a first epoch and its evaluation, without a cache and with a cold one.
+    """Seconds for a first epoch with its evaluation, without a cache and with a cold one.
 
-    The epoch is the protocol's: as many samples as there are frames. The order is turned round after round.
+    The epoch is that of the protocol: as many samples as there are frames. The order alternates between rounds.
     """
     seconds: dict[str, list[float]] = {"none": [], "disk": []}
     bench.steps = -(-bench.table.num_frames // BATCH)
@@ -59,7 +59,7 @@ def cold_epochs(bench: Bench, compute: Compute, rounds: int) -> dict[str, list[f
 
 
 def table(variants: list[Variant], figures: dict[str, dict[str, list[float]]]) -> str:
-    """Markdown: medians, ranges, ratios to the best (a) and to the (c) of the same precision."""
+    """The table in Markdown: medians, ranges, ratios to the best (a) and to (c) in the same precision."""
     lines = [
         "| | train frames/s (range) | x (a) | % of (c) | evaluation frames/s (range) | x (a) | % of (c) |",
         "|---|---|---|---|---|---|---|",
@@ -76,7 +76,7 @@ def table(variants: list[Variant], figures: dict[str, dict[str, list[float]]]) -
             top = next(middle(o, kind) for o in variants if o.group == "c" and o.precision == variant.precision)
             own = middle(variant, kind)
             cells += [
-                f"{own:.1f} ({min(values):.1f} - {max(values):.1f})",
+                f"{own:.1f} ({min(values):.1f} to {max(values):.1f})",
                 f"{own / plain:.2f}",
                 f"{100 * own / top:.0f}",
             ]
@@ -87,15 +87,19 @@ def table(variants: list[Variant], figures: dict[str, dict[str, list[float]]]) -
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--clips", type=int, default=14, help="clips to draw, about 16 frames each")
-    parser.add_argument("--steps", type=int, default=2, help="training steps of a measurement")
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of every variant")
+    parser.add_argument("--clips", type=int, default=14, help="number of clips to draw, about 16 frames each")
+    parser.add_argument("--steps", type=int, default=2, help="training steps per measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements per variant")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precisions", nargs="+", default=["auto"], choices=("auto", "fp32", "bf16", "fp16"))
     parser.add_argument("--caches", nargs="+", default=["none", "disk", "device"])
-    parser.add_argument("--compile", action="store_true", help="measure --compile, too")
-    parser.add_argument("--only-first-epoch", action="store_true", help="measure only what a cold cache costs")
-    parser.add_argument("--no-warm-up", action="store_true", help="the first round then holds what starting costs")
+    parser.add_argument("--compile", action="store_true", help="also measure --compile")
+    parser.add_argument(
+        "--only-first-epoch", action="store_true", help="measure only the first epoch, with a cold cache"
+    )
+    parser.add_argument(
+        "--no-warm-up", action="store_true", help="skip the warm-up; the first round then includes the cost of starting"
+    )
     parser.add_argument("--json", type=Path, default=Path("model/throughput.json"))
     args = parser.parse_args()
     keep_freed_memory()  # as the scripts do
@@ -109,7 +113,7 @@ def main() -> int:
         first = next(iter(computes.values()))
         on_gpu = device.type == "cuda"
         cold = cold_epochs(Bench(clips, args.image_size, device, args.steps, caches), first, args.rounds)
-        said = {name: f"{statistics.median(v):.1f} s ({min(v):.1f} - {max(v):.1f})" for name, v in cold.items()}
+        said = {name: f"{statistics.median(v):.1f} s ({min(v):.1f} to {max(v):.1f})" for name, v in cold.items()}
         first_epoch = f"a first epoch and evaluation: {said['none']} without a cache, {said['disk']} with a cold one"
         if args.only_first_epoch:
             print(first_epoch)
@@ -130,7 +134,7 @@ def main() -> int:
             for variant in variants:
                 for kind, measure in variant.measure.items():
                     if number == 0 and not args.no_warm_up and not on_gpu and variant.group != "b":
-                        continue  # on a CPU there is little to warm up, and these take long
+                        continue  # on a CPU, little needs to warm up, and these take long
                     value = measure()
                     if number or args.no_warm_up:
                         figures[variant.name][kind].append(value)

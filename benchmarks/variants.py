@@ -1,4 +1,4 @@
-"""What throughput.py compares: (b) the project's engine, (c) the backbone alone, (d) the machine's matrix product."""
+"""What throughput.py compares: (b) the engine of the project, (c) the backbone alone, (d) matrix products."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from Code.training.frames import BATCH_FRAMES, CacheChoice, open_stores
 
 
 class Variant(NamedTuple):
-    """One row of the table: frames/s of one measurement, by kind of work."""
+    """One row of the table: for each kind of work, a function that measures its frames/s once."""
 
     name: str
     group: str  # "a" to "d"
@@ -33,13 +33,13 @@ class Variant(NamedTuple):
 
 
 class Bench:
-    """The files, the work of an epoch, and all ways to do it."""
+    """The files, and all variants of the same work on them."""
 
     def __init__(self, clips: ClipSet, size: int, device: torch.device, steps: int, folder: Path) -> None:
         self.clips, self.size, self.device, self.folder = clips, size, device, folder
         self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.store, table = FileStore(clips, size), FrameTable.of(clips)
-        # A training of `steps` batches; evaluation of all frames.
+        # Training runs `steps` batches; evaluation reads all frames.
         self.table = table
         self.samples_per_clip = -(-steps * BATCH // len(table))
         self.steps = steps
@@ -102,7 +102,7 @@ class Bench:
         )
         whole_epoch = training.set_epoch
 
-        def set_epoch(epoch: int) -> None:  # the same number of steps as the others
+        def set_epoch(epoch: int) -> None:  # as many steps as the other variants
             whole_epoch(epoch)
             training.plan.keys, training.clips = training.plan.keys[: self.steps], training.clips[: self.steps]
 
@@ -177,7 +177,7 @@ class Bench:
         )
 
     def parts(self, compute: Compute) -> dict[str, float]:
-        """Milliseconds per frame: decoding on one core; the copy from the cache to floats on the device; the step."""
+        """Milliseconds per frame: decoding on one core, copying from the cache to floats on the device, computing."""
         number = min(96, self.table.num_frames)
         ids = np.arange(number)
         decode = 1000 / self.timed(number, lambda: self.store.read(ids))
@@ -203,8 +203,10 @@ class Bench:
 
 
 def operations_per_frame(size: int) -> dict[str, float]:
-    """Floating-point operations of the backbone's convolutions; a training step needs each thrice, less the first
-    layer's gradient with respect to the image."""
+    """Floating-point operations of the convolutions in the backbone, per frame.
+
+    A training step needs three times as many, except that the first layer needs no gradient for the image.
+    """
     counts: list[float] = []
 
     def count(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
