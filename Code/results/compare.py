@@ -151,6 +151,7 @@ def compare_runs(
         methods=methods,
         settings=list(methods[0].settings),
         whiches=whiches,
+        chosen_here=any(run.chosen_here for run in runs.values()),
         spread_text=spread_text,
         measures=[key for key in MEASURES if any(of.spread(which, key) for of in methods for which in whiches)],
         titles=MEASURES,

@@ -18,7 +18,6 @@ from Code.results.intervals import interval_text
 from Code.results.page import picture, settings_of, write_page
 from Code.results.run_files import DATASETS, HEADS, ReportError, RunFiles, read_run
 
-WHICHES = ("last", "best")
 MEASURES = {"accuracy": "WAR", "uar": "UAR"}
 CURVES = ("val_war", "val_uar", "val_loss", "train_loss")
 
@@ -58,8 +57,10 @@ def write_overview(folder: Path) -> Path:
         seeds = "seeds" in summary
         for path in sorted(folder.glob("seed-*/summary.json")) if seeds else ():
             write_overview(path.parent)
-        members = _members(folder, summary, "seed" if seeds else "fold")
-        page = _of_seeds(summary, members) if seeds else _of_folds(summary)
+        # If no epoch was chosen, best is last.
+        whiches = ("last",) if summary["selected_on"].startswith("last") else ("last", "best")
+        members = _members(folder, summary, "seed" if seeds else "fold", whiches)
+        page = _of_seeds(summary, members, whiches) if seeds else _of_folds(summary, whiches)
     except (KeyError, TypeError, IndexError) as error:
         raise ReportError(f"{folder / 'summary.json'}: lacks {error}; was it written by this project?") from error
     kind = "seed" if seeds else "fold"
@@ -79,6 +80,7 @@ def write_overview(folder: Path) -> Path:
         about=about,
         settings=settings_of(about.get("args", {})),
         kind=kind,
+        whiches=whiches,
         labels=summary["labels"],
         selected_on=summary["selected_on"],
         members=members,
@@ -88,11 +90,11 @@ def write_overview(folder: Path) -> Path:
     )
 
 
-def _of_folds(summary: dict[str, Any]) -> dict[str, Any]:
+def _of_folds(summary: dict[str, Any], whiches: Sequence[str]) -> dict[str, Any]:
     """What the template shows of folds."""
     cards, confusions = [], []
     totals: dict[str, list[str]] = {"mean over folds": [], "standard deviation": [], "range": [], "pooled": []}
-    for which in WHICHES:
+    for which in whiches:
         pooled, means = summary[which]["pooled"], summary[which]["mean_over_folds"]
         clips = pooled["num_clips"]
         rows = [("UAR", f"{_percent(pooled['uar'])} %" + _interval(pooled, "uar"))]
@@ -110,7 +112,7 @@ def _of_folds(summary: dict[str, Any]) -> dict[str, Any]:
             _add_totals(totals, "mean over folds", means[key])
             totals["pooled"].append(_percent(pooled[key]))
     skipped = summary["last"]["pooled"]["num_skipped"]
-    recalls = [[(_percent(recall), "") for recall in summary[which]["pooled"]["per_class_recall"]] for which in WHICHES]
+    recalls = [[(_percent(recall), "") for recall in summary[which]["pooled"]["per_class_recall"]] for which in whiches]
     support = [sum(row) for row in summary["last"]["pooled"]["confusion"]]
     return {
         "cards": cards,
@@ -122,11 +124,11 @@ def _of_folds(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _of_seeds(summary: dict[str, Any], members: list[Member]) -> dict[str, Any]:
+def _of_seeds(summary: dict[str, Any], members: list[Member], whiches: Sequence[str]) -> dict[str, Any]:
     """What the template shows of seeds."""
     cards = []
     totals: dict[str, list[str]] = {"mean over seeds": [], "standard deviation": [], "range": []}
-    for which in WHICHES:
+    for which in whiches:
         war, uar = summary[which]["accuracy"], summary[which]["uar"]
         seeds, clips = counted(len(summary["seeds"]), "seed"), counted(summary["num_clips"], "clip")
         text = f"accuracy (WAR), mean of {seeds} on {clips}"
@@ -139,7 +141,7 @@ def _of_seeds(summary: dict[str, Any], members: list[Member]) -> dict[str, Any]:
             _add_totals(totals, "mean over seeds", of)
     results = [member.run.results for member in members if member.run is not None and member.run.results]
     recalls: list[list[tuple[str, str]]] = []
-    for which in WHICHES:
+    for which in whiches:
         table = [result[which]["per_class_recall"] for result in results]
         recalls.append([_mean_and_range(list(of)) for of in zip(*table, strict=True)])
     support = [sum(row) for row in results[0]["last"]["confusion"]] if results else []
@@ -165,17 +167,17 @@ def _class_rows(labels: list[str], support: list[int], recalls: list[list[tuple[
     ]
 
 
-def _members(folder: Path, summary: dict[str, Any], kind: str) -> list[Member]:
+def _members(folder: Path, summary: dict[str, Any], kind: str, whiches: Sequence[str]) -> list[Member]:
     """The folds or seeds, in order."""
     numbers = summary["seeds"] if kind == "seed" else [of["fold"] for of in summary["last"]["folds"]]
     places = {path.name.split("-")[1].lstrip("0") or "0": path for path in folder.glob(f"{kind}-*")}
     members = []
     for at, number in enumerate(numbers):
         if kind == "seed":
-            values = [summary[which][key]["values"][at] for which in WHICHES for key in MEASURES]
+            values = [summary[which][key]["values"][at] for which in whiches for key in MEASURES]
             clips = summary["num_clips"]
         else:
-            values = [summary[which]["folds"][at][key] for which in WHICHES for key in MEASURES]
+            values = [summary[which]["folds"][at][key] for which in whiches for key in MEASURES]
             clips = summary["last"]["folds"][at]["num_clips"]
         place = places.get(str(number))
         pages = [name for name in ("summary.html", "report.html") if place is not None and (place / name).is_file()]

@@ -66,7 +66,8 @@ def write_report(run_dir: Path, frames_root: Path | None = None, *, progress: bo
             log=run.log,
             # One point makes no curve.
             curves=[(title, picture(of)) for title, of in run_curves(run.log).items()] if len(run.log) > 1 else [],
-            results=[(which, run.results[which]) for which in ("best", "last") if which in run.results],
+            results=run.shown_results,
+            chosen_here=run.chosen_here,
             classes=_class_rows(run),
             labels=run.labels,
             clips=run.clips,

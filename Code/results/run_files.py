@@ -120,6 +120,23 @@ class RunFiles:
         return "label_mode" in self.args
 
     @property
+    def chosen_here(self) -> bool:
+        """Whether the best epoch was chosen by its accuracy on the clips that it is reported on."""
+        # Runs of earlier versions do not say; they always did.
+        return {"best", "last"} <= self.results.keys() and "evaluated" in self.results.get("selected_on", "evaluated")
+
+    @property
+    def shown_results(self) -> list[tuple[str, dict[str, Any]]]:
+        """A name and the metrics for each different epoch of results.json: best and last, one, or a checkpoint."""
+        found = [(which, self.results[which]) for which in ("best", "last") if which in self.results]
+        if len(found) == 2 and found[0][1].get("epoch") == found[1][1].get("epoch"):
+            chosen = not str(self.results.get("selected_on", "")).startswith("last")
+            return [("best and last epoch" if chosen else "last epoch", found[1][1])]
+        if self.args.get("evaluate"):
+            return [("checkpoint", metrics) for _, metrics in found]
+        return [(f"{which} epoch", metrics) for which, metrics in found]
+
+    @property
     def title(self) -> str:
         """What was done, for a heading: `Relation-attention on CK+, fold 3 of 10`. Without args.json, the name."""
         if self.is_pretraining:

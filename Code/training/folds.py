@@ -195,8 +195,8 @@ def fold_table(summary: dict[str, Any], title: str) -> str:
     lines = [
         f"# {title}: {counted(summary['num_folds'], 'fold')}, {counted(clips, 'clip')}",
         "",
-        f"Best epoch of each fold: {summary['selected_on']}. The mean over folds is followed by the standard deviation "
-        "and the range.",
+        f"Best epoch means {summary['selected_on']}, in each fold. Means over folds are given with the standard "
+        "deviation and the range.",
         "",
         "| fold | clips | last epoch: WAR % | UAR % | best epoch: WAR % | UAR % |",
         "|---|---|---|---|---|---|",
@@ -248,7 +248,7 @@ def seed_table(summary: dict[str, Any], title: str) -> str:
     lines = [
         f"# {title}: {part}{counted(len(summary['seeds']), 'seed')}, {counted(summary['num_clips'], 'clip')}",
         "",
-        f"Best epoch: {summary['selected_on']}.",
+        f"Best epoch means {summary['selected_on']}.",
         "",
         "| seed | last epoch: WAR % | UAR % | best epoch: WAR % | UAR % |",
         "|---|---|---|---|---|",

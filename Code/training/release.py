@@ -1,9 +1,9 @@
-"""A trained FAN as a file to hand on: half precision, and nothing of the machine that it was trained on.
+"""Writes a trained FAN to publish: in half precision, without paths of the machine that it was trained on.
 
     python -m Code.training.release model/<run> --output pretrain_model/FAN_FER+_composed.pth
 
-The file is a run's checkpoint, read like any other: it says its classes, attention, input and precision, and beside
-them the commands that made it, with versions, device and date, and the figures of the run's results.json.
+The file is read like any checkpoint of a run. It says its classes, head, input and precision, and how it was made:
+commands, versions, device, date, and the metrics of the run's results.json.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from Code.common.errors import UsageError
 from Code.data.readers.base import find_reader
 from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from Code.network.pretrained import load_fan
-from Code.results.run_files import ReportError, read_run
+from Code.results.run_files import read_run
 from Code.training.protocols import PROTOCOLS
 
-INPUT = "RGB, or grey as three equal channels, in [0, 1]; no mean/std normalisation"
-PLACES = ("train_root", "val_root", "train_list", "val_list")  # where data lay on one machine
+INPUT = "RGB, or gray as three equal channels, in [0, 1]; no mean/std normalization"
+PLACES = ("train_root", "val_root", "train_list", "val_list")  # paths of one machine
 
 
 def released(checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint to hand on.
+    """A checkpoint to publish.
 
     Args:
-        checkpoint: of a run, as `read_checkpoint` gives it.
-        about: what is said beside it: plain values.
+        checkpoint: of a run, as returned by `read_checkpoint`.
+        about: plain values to add, which say how it was made.
 
     Raises:
         CheckpointError: a weight is not finite in half precision.
@@ -53,7 +53,8 @@ def released(checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[st
     protocol["data_flags"] = {
         name: value for name, value in protocol.get("data_flags", {}).items() if name not in PLACES
     }
-    kept = ("format", "at_type", "labels", "image_size", "dataset", "precision", "epoch", "metrics")
+    kept = ["format", "at_type", "labels", "image_size", "dataset", "precision", "epoch", "metrics"]
+    kept += ["backbone"] * ("backbone" in checkpoint)  # without it, a run of an earlier version: ResNet18
     return {
         **{name: checkpoint[name] for name in kept},
         "state_dict": weights,
@@ -65,22 +66,25 @@ def released(checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[st
 
 
 def release(run: Path, output: Path, which: str = "last", before: Sequence[Path] = ()) -> Path:
-    """Writes `<which>.pth` of a run as a file to hand on.
+    """Writes `<which>.pth` of a run as a file to publish.
 
     Args:
-        before: the runs that this one started from, the first one first; their commands are named, too.
+        before: the runs that this one started from, oldest first. The file names their commands, too.
+
+    Returns:
+        `output`.
 
     Raises:
-        CheckpointError, ReportError: the run is not whole.
+        CheckpointError, ReportError, UsageError: the run lacks a file, or one of them cannot be read.
     """
     checkpoint = read_checkpoint(run / f"{which}.pth")
     if "protocol" not in checkpoint:
-        raise CheckpointError(f"{run / which}.pth: not the checkpoint of a run; name a run's folder")
+        raise CheckpointError(f"{run / which}.pth: is not the checkpoint of a run; name a run's folder")
     commands = []
     for folder in (*before, run):
         command = read_run(folder).about.get("command")
         if command is None:
-            raise UsageError(f"{folder}: no args.json, which says how it was trained")
+            raise UsageError(f"{folder}: has no args.json, which says how it was trained; name a run's folder")
         commands.append(command)
     args = read_run(run).about
     about = {
@@ -91,24 +95,29 @@ def release(run: Path, output: Path, which: str = "last", before: Sequence[Path]
         "results": read_run(run).results.get(which, {}),
     }
     save_atomically(released(checkpoint, about), output)
-    load_fan(output)  # reads it back
+    load_fan(output)  # can it be read?
     return output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write a run's network in half precision, to hand on; nothing in it names this machine's folders."""
-    parser = argparse.ArgumentParser(prog="python -m Code.training.release", description=main.__doc__)
+    """Writes the file; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m Code.training.release",
+        description="Write a run's network to publish, in half precision and without paths of this machine.",
+    )
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder, model/<date-time>_...")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write")
-    parser.add_argument("--which", choices=("last", "best"), default="last", help="epoch (default: last)")
+    parser.add_argument("--which", choices=("last", "best"), default="last", help="which epoch (default: last)")
     parser.add_argument(
-        "--after", type=Path, nargs="+", default=[], metavar="RUN", help="runs it started from, whose commands count"
+        "--after",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="runs that it started from, oldest first, to name their commands",
     )
     args = parser.parse_args(argv)
-    try:
-        path = release(args.run, args.output, args.which, args.after)
-    except ReportError as error:
-        raise UsageError(str(error)) from None
+    path = release(args.run, args.output, args.which, args.after)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return 0
 

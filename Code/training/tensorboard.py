@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: scalars, the confusion matrix, a few fixed clips' attention, hyperparameters."""
+"""A run in TensorBoard: scalars, the confusion matrix, the attention of a few clips, and hyperparameters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from Code.results.figures import attention_figure, choose_frames, confusion_figu
 from Code.training.engine import Evaluation
 
 SHOWN_CLIPS = 4
-SHOWN_TIMES = 5  # times in a training that figures are drawn: each takes seconds
+SHOWN_TIMES = 5  # how often figures are drawn in a training; it takes seconds each time
 SIDE = 96
 
 
@@ -44,14 +44,14 @@ class Board:
         return self._writer
 
     def scalars(self, line: Mapping[str, Any]) -> None:
-        """The numbers of a line of the log."""
+        """Adds the numbers of a line of the log."""
         for name, value in line.items():
             if name != "epoch" and isinstance(value, int | float):
                 self.writer.add_scalar(name.replace("_", "/", 1), value, line["epoch"])
         self.writer.flush()
 
     def confusion(self, epoch: int, labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> None:
-        """The validation clips' confusion matrix after an epoch."""
+        """Adds the confusion matrix of the validation clips after an epoch."""
         self._picture("val/confusion", confusion_figure(confusion, labels), epoch)
 
     def attention(
@@ -62,14 +62,14 @@ class Board:
         evaluation: Evaluation,
         intensities: Mapping[str, np.ndarray] | None,
     ) -> None:
-        """Attention figures of a few clips, the same ones after every epoch, spread over the list."""
+        """Adds attention figures of a few clips, spread over the list and the same after every epoch."""
         for at in fixed_clips(len(clips)):
             clip, weights = clips[at], evaluation.weights[at]
             shown = choose_frames(weights, 10)
             try:
                 frames = np.stack([read_image(clip.path(index), SIDE) for index in shown])
             except DataError:
-                continue  # the store may hold frames whose files are gone: a picture less ends no training
+                continue  # the cache can have frames whose files are gone; that is no reason to stop the training
             probabilities = evaluation.logits[at].softmax(dim=0)
             figure = attention_figure(
                 frames,
@@ -86,7 +86,7 @@ class Board:
             self._picture(f"attention/{clip.name}", figure, epoch)
 
     def hyperparameters(self, arguments: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
-        """Arguments beside what they led to, for TensorBoard's table of runs."""
+        """Adds the arguments and the final metrics to TensorBoard's table of runs."""
         plain = {
             name: value if isinstance(value, bool | int | float | str) else str(value)
             for name, value in arguments.items()
@@ -118,10 +118,10 @@ class Board:
 
 
 def fixed_clips(total: int) -> list[int]:
-    """Places of the clips that are shown, spread over a list that may be sorted by class."""
+    """Indices of the clips that are shown, spread over the list, which may be sorted by class."""
     return sorted({round(float(at)) for at in np.linspace(0, total - 1, min(SHOWN_CLIPS, total))})
 
 
 def is_shown(epoch: int, epochs: int) -> bool:
-    """Whether figures are drawn after an epoch (from 1): some times in a training, and after the last one."""
+    """Whether figures are drawn after an epoch (from 1): a few times in a training, and after the last epoch."""
     return epoch == epochs or epoch % -(-epochs // SHOWN_TIMES) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 from collections.abc import Iterator
@@ -11,9 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from Code.results.compare import compare_runs
 from Code.results.report import write_report
+from Code.training.folds import fold_summary
+from Code.training.metrics import confusion_metrics
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (requirements-dev.txt)")
 from selenium.webdriver.common.keys import Keys  # noqa: E402
@@ -166,6 +171,106 @@ def test_nothing_is_wider_than_the_screen(opened: Any, width: int, tmp_path: Pat
     assert opened.execute_script("return document.documentElement.scrollWidth") <= width
     assert opened.save_screenshot(str(tmp_path / "page.png"))
     opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+LABELS_8 = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"]
+SETTINGS = {
+    "learning_rate_of_the_backbone": 0.0001, "start": "pretrain_model/a_rather_long_name_of_a_file.pth.tar",
+    "batch_size": 48, "epochs": 180, "decay_at": [60, 120], "image_size": 224, "momentum": 0.9, "frames": 3,
+}  # fmt: skip
+
+
+def make_big_run(folder: Path, at_type: int, seed: int, **settings: Any) -> Path:
+    """A run of 30 clips of eight classes without pictures, and three epochs."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    truth = np.arange(30) % 8
+    probabilities = rng.dirichlet(np.ones(8), 30)
+    probabilities[np.arange(30), truth] += rng.integers(0, 2, 30)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    said = probabilities.argmax(axis=1)
+    confusion = np.zeros((8, 8), int)
+    np.add.at(confusion, (truth, said), 1)
+    metrics = confusion_metrics(torch.tensor(confusion), num_listed=30) | {"epoch": 3, "loss": 1.0}
+    results = {"labels": LABELS_8, "selected_on": "best on the evaluated split", "fold": seed, "num_folds": 2}
+    (folder / "results.json").write_text(json.dumps({**results, "best": metrics, "last": metrics}))
+    args = {"at_type": at_type, "seed": seed, "dataset": "ckplus", **SETTINGS, **settings}
+    (folder / "args.json").write_text(json.dumps({"args": args, "command": "python Demo_AFEW_Attention.py --lr 1e-3"}))
+    lines = ({"epoch": e, "lr": 0.1, "train_loss": 1 / e, "val_loss": 1.2 / e, "val_war": 0.2 * e} for e in (1, 2, 3))
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    answers = enumerate(zip(truth, said, probabilities, strict=True))
+    rows = [[f"clip_{at:03d}", LABELS_8[t], LABELS_8[s], *p] for at, (t, s, p) in answers]
+    with (folder / "predictions.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["clip", "label", "prediction", *LABELS_8], *rows])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def big_pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A report of eight classes, a comparison of runs that differ in many flags, and an overview of folds."""
+    folder = tmp_path_factory.mktemp("pages")
+    series = folder / "folds"
+    folds = [make_big_run(series / f"fold-0{at}", 1, at) for at in (1, 2)]
+    other = {name: f"another_{value}" for name, value in SETTINGS.items()}
+    runs = [*folds, make_big_run(folder / "self", 0, 3), make_big_run(folder / "other", 2, 4, **other)]
+    (series / "summary.json").write_text(
+        json.dumps(fold_summary([json.loads((fold / "results.json").read_text()) for fold in folds]))
+    )
+    comparison, _ = compare_runs(runs, folder / "comparison.html")
+    return {"report": write_report(folds[0]), "comparison": comparison, "overview": write_report(series)}
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", ["report", "comparison", "overview"])
+def test_eight_classes_and_many_flags_fit(browser: Any, big_pages: dict[str, Path], name: str, width: int) -> None:
+    sizes = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sizes)
+    browser.get(big_pages[name].as_uri())
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    # Tables fit without scrolling, too, except for that of the epochs, which is closed.
+    wider = """return [...document.querySelectorAll('section > .scroll, .cards > .scroll')]
+               .filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.getAttribute('aria-label'))"""
+    assert browser.execute_script(wider) == []
+    # No word of a heading or of the key is wider than its box.
+    broken = """return [...document.querySelectorAll('th, .keys dd span')]
+                .filter((box) => box.clientWidth && box.scrollWidth > box.clientWidth + 1)
+                .map((box) => box.textContent)"""
+    assert browser.execute_script(broken) == []
+    assert browser.get_log("browser") == []
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("name", ["report", "comparison"])
+def test_paper_has_twelve_clips_or_all_and_no_controls(browser: Any, big_pages: dict[str, Path], name: str) -> None:
+    browser.get(big_pages[name].as_uri())
+    total = len(shown(browser))
+    assert total > 12
+
+    def printed() -> int:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        assert not find(browser, ".filters").is_displayed() and not find(browser, "nav").is_displayed()
+        count = len(shown(browser))
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        return count
+
+    assert printed() == 12
+    choose(browser, "print", "all clips")
+    assert printed() == total
+
+
+def test_curves_follow_dark_mode(browser: Any, big_pages: dict[str, Path]) -> None:
+    def brightness() -> float:
+        browser.get(big_pages["report"].as_uri())
+        with Image.open(io.BytesIO(find(browser, ".plots img").screenshot_as_png)) as picture:
+            return float(np.asarray(picture.convert("L")).mean())
+
+    assert brightness() > 200
+    features = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    try:
+        assert brightness() < 60
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def test_without_script_everything_shows_but_the_filters(page: Path, tmp_path: Path) -> None:

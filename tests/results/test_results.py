@@ -272,7 +272,7 @@ def test_report_holds_the_run(reported: Path) -> None:
     assert reported.name == "report.html"
     page = Page(reported)
     for expected in (
-        "best (epoch 2) 75.00 %", "last (epoch 3) 50.00 %", "too few clips for an interval",
+        "best epoch 2 75.00 %", "last epoch 3 50.00 %", "too few clips for an interval",
         "75.12 %", "4 of 5 listed; 1 without frames skipped, 60.00 % of those listed", "0.679 rank correlation",
         "chosen by its accuracy on these clips", "1 wrong, 3 right", "3 epochs as a table", "411",
         "torch 2.12.0",
@@ -334,6 +334,34 @@ def test_an_evaluation_without_log_and_attention_has_a_report(run: Path) -> None
     assert "Not in this run's folder: log.jsonl, attention.csv." in page.text
     assert "img" not in page.tags and "svg" not in page.tags
     assert "75.00 %" in page.text and "without frames" not in page.text and "Happy/b" in page.text
+
+
+def test_one_epoch_and_checkpoints_are_shown_once(run: Path) -> None:
+    results = {"labels": LABELS, "best": result(), "last": result()}
+    (run / "results.json").write_text(json.dumps(results))
+    text = Page(write_report(run)).text
+    assert "best and last epoch 2 75.00 %" in text and "its numbers are too high" not in text
+    results = {"labels": LABELS, "selected_on": "last, none chosen", "best": result(), "last": result()}
+    (run / "results.json").write_text(json.dumps(results))
+    assert "last epoch 2 75.00 %" in Page(write_report(run)).text
+    held_out = {"selected_on": "best on clips held out of training", "best": result(), "last": result(epoch=3)}
+    (run / "results.json").write_text(json.dumps({"labels": LABELS, **held_out}))
+    assert "its numbers are too high" not in Page(write_report(run)).text
+    about = json.loads((run / "args.json").read_text())
+    about["args"] |= {"evaluate": True, "dataset": "ckplus"}
+    (run / "args.json").write_text(json.dumps(about))
+    (run / "results.json").write_text(json.dumps({"labels": LABELS, "best": result()}))
+    text = Page(write_report(run)).text
+    assert "checkpoint of epoch 2 75.00 %" in text and "Relation-attention on CK+, evaluation" in text
+
+
+def test_the_training_of_a_backbone_is_not_score_fusion(run: Path) -> None:
+    about = {"args": {"label_mode": "crossentropy", "pretrained": "none", "lr": 0.001}}
+    (run / "args.json").write_text(json.dumps(about))
+    pretraining = run.rename(run.parent / "20260102-030405_ferplus_score-fusion")
+    page = Page(write_report(pretraining))
+    assert "Backbone pretrained on single faces of FER+" in page.text and "score-fusion" not in page.text
+    assert "pretrained random weights" in page.text
 
 
 def test_a_run_that_has_only_begun_has_a_report(run: Path) -> None:

@@ -1,4 +1,4 @@
-"""A network to hand on: half as big, as good, and silent about the machine that it comes from."""
+"""A network to publish: half as big, as good, and without paths of the machine that it comes from."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def test_a_released_network_is_the_run_in_half_precision(run: Path, tmp_path: Pa
     for name, value in own.state_dict().items():
         assert torch.equal(fan.state_dict()[name], value.half().to(value.dtype)), name
     content = read_checkpoint(path)
-    assert content["input"].endswith("no mean/std normalisation")
+    assert content["backbone"] == "resnet18"
+    assert content["input"].endswith("no mean/std normalization")
     assert content["about"]["results"]["accuracy"] == content["metrics"]["accuracy"]
     assert content["about"]["seed"] == 0 and content["about"]["commands"][0].startswith("python ")
     # The command is what was typed; the rest names no folder of this machine.
