@@ -1,4 +1,4 @@
-"""Errors that are told to a person: one base class, and the exit status that each one ends a script with."""
+"""Errors with a message for the user: one base class, and the exit status of each error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import ModuleType
 
 
 class ProjectError(Exception):
-    """Something a person can put right. The text says which file or flag, what is wrong and what to do.
+    """Something that the user can fix. The text says which file or flag, what is wrong and what to do.
 
     `run_script` prints the text, without a traceback, and ends the script with `status`.
 
@@ -44,7 +44,7 @@ class LostProcessError(ProjectError, RuntimeError):
 
     status = 1
     resumable = True
-    linger = 3.0  # torchrun's report names first whoever ended first, which was not this process
+    linger = 3.0  # so that torchrun reports the process that ended first as the cause, not this one
 
 
 class MissingExtraError(UsageError):
@@ -65,7 +65,7 @@ def require(module: str, package: str, purpose: str, extra: str = "faces") -> Mo
         ) from error
 
 
-# Exit statuses: SIGUSR1 is a warning that was heeded, so no failure; the others are what shells make of a signal.
+# Exit statuses: those that shells give to a signal, but 0 for SIGUSR1, a warning before the end and not a failure.
 SIGNAL_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 if hasattr(signal, "SIGUSR1"):  # not on Windows
     SIGNAL_STATUS[signal.SIGUSR1] = 0

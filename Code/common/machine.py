@@ -1,9 +1,4 @@
-"""How the C library hands memory to a CPU's tensors.
-
-By default glibc gives every block above some 32 MiB back to the system when it is freed, and takes new pages for the
-next one: each step of a training then spends its time on page faults, and on zeroing memory that it overwrites.
-Keeping the blocks makes a step of ResNet18 on 224 x 224 frames 15 % faster (benchmarks/throughput.py).
-"""
+"""The machine: its cores, its memory, and how freed memory is kept for the next tensors."""
 
 from __future__ import annotations
 
@@ -19,12 +14,15 @@ INT_MAX = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """From now on, freed blocks stay with this process, up to 2 GiB beyond its highest block in use.
+    """From now on, freed memory stays with this process, up to 2 GiB beyond the highest block in use.
 
-    To be called before the work: blocks that are in use already are given back as ever.
+    By default glibc returns every block above some 32 MiB to the system when it is freed, and takes new pages for the
+    next one. Each training step then spends time on page faults, and on zeroing memory that it overwrites. Keeping the
+    blocks makes a step of ResNet18 on 224 x 224 frames 15 % faster (benchmarks/throughput.py). Call this before the
+    work; it has no effect on blocks that are already in use.
 
     Returns:
-        Whether the C library took it; False where it is not glibc (macOS, Windows, musl): nothing changes there.
+        Whether it had an effect; False if the C library is not glibc (macOS, Windows, musl).
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -33,14 +31,14 @@ def keep_freed_memory() -> bool:
 
 
 def total_memory() -> int:
-    """Bytes of memory that this process may use: the machine's, or its container's limit."""
+    """Bytes of memory that this process may use: all of the machine, or the limit of its container."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = _number_in("/sys/fs/cgroup/memory.max")
     return memory if limit is None else min(memory, limit)
 
 
 def free_memory() -> int:
-    """Bytes of it that are not in use, the file cache counted as free; all of it where the system does not say."""
+    """Bytes of memory that are free, file cache included; all of it if the system does not say."""
     free = total_memory()
     try:
         with open("/proc/meminfo", encoding="ascii") as file:

@@ -21,24 +21,24 @@ CHECKSUM = "checksum"
 
 
 class CheckpointError(ProjectError, ValueError):
-    """A checkpoint that is missing, unreadable, unsafe, or of another network; one line for people."""
+    """A checkpoint that is missing, unreadable, unsafe, or of another network. The message is one line."""
 
     def __init__(self, text: str) -> None:
         if len(text) > _LONGEST:
             text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
-        # What a file says of itself must not steer the terminal.
+        # Control characters from the file must not reach the terminal.
         super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A checkpoint whose bytes are not those that were written (or are no checkpoint at all)."""
+    """A checkpoint whose bytes are not those that were written, or a file that is no checkpoint."""
 
 
 class _NumpyNumberType:
-    """Stands in for numpy.dtype in a pickle: plain numbers only.
+    """Replaces numpy.dtype in a pickle; plain numbers only.
 
-    The real numpy.dtype takes its state from the file, and a forged state makes numpy read memory it must
-    not. Numbers need only the type's letter, its width and the byte order.
+    The real numpy.dtype takes its state from the file, and with a forged state numpy reads memory out of bounds.
+    Numbers only need the letter of the type, its width and the byte order.
     """
 
     def __init__(self, code: str, align: object = False, copy: object = False) -> None:
@@ -52,7 +52,7 @@ class _NumpyNumberType:
 
 
 def _numpy_number(dtype: _NumpyNumberType, data: bytes) -> int | float | bool:
-    """Stands in for numpy's ``scalar(dtype, bytes)``; gives a Python number."""
+    """Replaces numpy's ``scalar(dtype, bytes)``; returns a Python number."""
     number: int | float | bool = np.frombuffer(data, np.dtype(dtype.order + dtype.code), count=1)[0].item()
     return number
 
@@ -66,16 +66,16 @@ _NUMPY_NUMBERS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint as data, onto the CPU; nothing in the file can run.
+    """Reads a checkpoint as data, onto the CPU. No code in the file can run.
 
-    Both of torch's formats are read (zip, and the pickle stream of torch before 1.6), with tensors from any
-    device. Beside tensors and plain Python values only numpy numbers are accepted, and become Python numbers.
-    Bits that changed since the file was written are found: by the zip's own CRC-32, which torch itself does not
-    look at, and by the checksum that `save_checkpoint` put in.
+    Both formats of torch are read (zip, and the pickle stream of torch before 1.6), with tensors from any device.
+    Beside tensors and plain Python values only numpy numbers are accepted; they become Python numbers. Bits that
+    changed since the file was written are found: by the CRC-32 of the zip, which torch itself does not check, and by
+    the checksum of `save_checkpoint`.
 
     Raises:
-        DamagedCheckpointError: If the file is empty, truncated, changed, or no checkpoint, or wants to execute code.
-        CheckpointError: If it is missing or cannot be read.
+        DamagedCheckpointError: the file is empty, truncated, changed, no checkpoint, or would execute code.
+        CheckpointError: it is missing or cannot be read.
     """
     path = Path(path)
     if not path.exists():
@@ -89,7 +89,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             raise DamagedCheckpointError(f"{path}: the file is empty; copy or download it again")
         _check_zip(path)
         with torch.serialization.safe_globals(_NUMPY_NUMBERS), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the reader about a damaged file; the one error below says it
+            warnings.simplefilter("ignore")  # about a damaged file; the error below says it
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
@@ -105,12 +105,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _check_zip(path: Path) -> None:
-    """Compares every record of a zip checkpoint with its CRC-32; files of torch before 1.6 are no zips.
+    """Compares every record of a zip checkpoint with its CRC-32. Files of torch before 1.6 are not zips.
 
     Raises:
-        DamagedCheckpointError: If one differs, or is compressed: torch never does that, and a record of a few
-            bytes could then unpack to more than the memory holds.
-        zipfile.BadZipFile, OSError, ...: If the zip is broken.
+        DamagedCheckpointError: a record differs, or is compressed: torch never compresses, and a few bytes could unpack
+            to more than the memory holds.
+        zipfile.BadZipFile, OSError, ...: the zip is broken.
     """
     with open(path, "rb") as file:
         if file.read(4) != b"PK\x03\x04":
@@ -142,7 +142,7 @@ def content_digest(value: object) -> str:
     The entry "checksum" of the outermost dict is left out, as it holds this digest.
 
     Raises:
-        TypeError: If there is anything else in it.
+        TypeError: there is anything else in it.
     """
     digest = hashlib.sha256()
     if isinstance(value, Mapping):
@@ -179,34 +179,31 @@ def _digest_into(digest: Any, value: object) -> None:
 def _digest_or_none(checkpoint: dict[str, Any]) -> str | None:
     try:
         return content_digest(checkpoint)
-    except (TypeError, RuntimeError, RecursionError):  # foreign types or sparse tensors behind a forged checksum
+    except (TypeError, RuntimeError, RecursionError):  # other types or sparse tensors with a forged checksum
         return None
 
 
 def save_checkpoint(payload: Mapping[str, Any], path: str | Path, *, previous: str | Path | None = None) -> None:
-    """`save_atomically` with a checksum of the contents inside, under "checksum".
+    """`save_atomically` with a checksum of the contents, under "checksum".
 
     Args:
-        previous: where the file that was at `path` goes, once the new one is safely on the disk. At every
-            instant, whatever fails, a whole file is at `path` (if there was one before).
+        previous: new name of the file that was at `path`, see `atomic_file`.
 
     Raises:
-        OSError: If the disk refuses; `path` and `previous` are then as they were.
-        TypeError: If the payload holds more than plain values and tensors.
+        OSError: the disk refuses; `path` and `previous` are then unchanged.
+        TypeError: the payload has more than plain values and tensors.
     """
     save_atomically({**payload, CHECKSUM: content_digest(payload)}, path, previous=previous)
 
 
 def save_atomically(payload: object, path: str | Path, *, previous: str | Path | None = None) -> None:
-    """``torch.save`` that never leaves half a file under ``path``, not even after a power cut.
-
-    The folder is made if missing. A failed attempt leaves what was at ``path`` before, and no temporary.
+    """``torch.save`` that never leaves an incomplete file at ``path``, not even after a power cut; see `atomic_file`.
 
     Args:
         previous: see `save_checkpoint`.
 
     Raises:
-        OSError: If the disk refuses.
+        OSError: the disk refuses.
     """
     with atomic_file(path, previous=previous) as file:
         _write(payload, file)
@@ -216,6 +213,6 @@ def _write(payload: object, file: IO[bytes]) -> None:
     try:
         torch.save(payload, file)
     except RuntimeError as error:
-        if isinstance(error.__context__, OSError):  # a full disk, behind torch's own "unexpected pos"
+        if isinstance(error.__context__, OSError):  # a full disk, which torch reports as "unexpected pos"
             raise error.__context__ from None
         raise

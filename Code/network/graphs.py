@@ -1,6 +1,6 @@
-"""FAN as modules of plain tensors, for programs that trace a network into a graph (ONNX).
+"""FAN as modules that map tensors to tensors, to be exported as graphs (ONNX).
 
-They look at no value, so lengths are not checked: one above K counts as K, one of 0 gives NaN.
+They do not branch on values, so lengths are not checked: one above K counts as K, and 0 gives NaN.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class FeaturesGraph(nn.Module):
 class HeadGraph(nn.Module):
     """features float [B, K, D], lengths int64 [B] -> logits [B, C], weights [B, K].
 
-    What lies behind a clip's length, NaN included, has no influence.
+    Values beyond a clip's length, NaN included, have no influence.
     """
 
     def __init__(self, fan: FAN) -> None:
@@ -41,7 +41,7 @@ class HeadGraph(nn.Module):
 class WholeGraph(nn.Module):
     """images float [B, K, 3, H, W] in [0, 1], lengths int64 [B] -> logits [B, C], weights [B, K].
 
-    The backbone computes padding too: a graph cannot pack frames as ``FAN.forward`` does.
+    The backbone computes padding, too, since a graph cannot pack frames as ``FAN.forward`` does.
     """
 
     def __init__(self, fan: FAN) -> None:

@@ -175,7 +175,7 @@ def _number(value: object) -> int | float | None:
 
 PROJECT = Path(__file__).resolve().parents[2]
 SHIPPED_FAN = "FAN_FER+_composed.pth"
-# Datasets whose faces are FER2013's: that crop, in grey.
+# Datasets with the faces of FER2013: its crop, in gray.
 _OF_FER2013 = ("ferplus", "composed")
 
 
@@ -209,9 +209,9 @@ def default_checkpoint(root: Path = PROJECT) -> Path:
 
 
 def knows_fer2013(info: dict[str, Any]) -> bool:
-    """Whether a network of `load_fan` knows FER2013's own crop, in grey, and not the paper's, in colour.
+    """Whether a network of `load_fan` was trained on FER2013's crop, in gray, instead of the paper's, in color.
 
-    Files of the published format need not say what they were trained on: a frame classifier is then FER+'s.
+    Files in the published format need not say what they were trained on. A frame classifier is then taken for FER+'s.
     """
     dataset: str | None = info["dataset"]
     return dataset in _OF_FER2013 or (info["kind"] == "frame classifier" and dataset is None)
