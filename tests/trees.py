@@ -92,3 +92,21 @@ def stub_ferv39k(root: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{name} {name.split('/')[1]}\n" for name in names))
     return root
+
+
+MAFW_CLASSES = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise", "contempt", "anxiety",
+                "helplessness", "disappointment")  # fmt: skip
+
+
+def stub_mafw(root: Path, clips: int = 22) -> Path:
+    """22 clips, the test clips of fold k being those whose number mod 5 is k - 1; the official classes in turn."""
+    for number in range(1, clips + 1):
+        stub_clip(root / "data/frames" / f"{number:05d}", 2)
+    for fold in range(1, 6):
+        folder = root / "Train & Test Set/single/no_caption" / f"set_{fold}"
+        folder.mkdir(parents=True)
+        for split in ("train", "test"):
+            members = [n for n in range(1, clips + 1) if (n % 5 == fold - 1) == (split == "test")]
+            lines = [f"{number:05d}.mp4 {MAFW_CLASSES[(number - 1) % 11]}" for number in members]
+            (folder / f"{split}.txt").write_text("\n".join(lines) + "\n")
+    return root

@@ -138,6 +138,7 @@ PROTOCOLS = {
     "ckplus": Protocol(dataset="ckplus", reader="ckplus", epochs=60, lr=0.1, decay_at=(30,)),
     "dfew": replace(_FORMER_DFER, dataset="dfew", reader="dfew"),
     "ferv39k": replace(_FORMER_DFER, dataset="ferv39k", reader="ferv39k"),  # as main_FERV39K.py
+    "mafw": replace(_FORMER_DFER, dataset="mafw", reader="mafw"),  # settings of DFEW
     "folders": replace(_OWN_CLIPS, dataset="folders", reader="folders"),
     "list": replace(_OWN_CLIPS, dataset="list", reader="list"),
     # A minute or two on two CPU cores. Only the head is trained: fine-tuning the whole network for the same time was

@@ -15,6 +15,7 @@ from Code.data.doctor.findings import Split
 from Code.data.readers.afew import read_afew
 from Code.data.readers.dfew import read_dfew
 from Code.data.readers.ferv39k import read_ferv39k
+from Code.data.readers.mafw import read_mafw
 from Code.data.readers.plainlist import read_plain_list
 from Code.data.readers.sharedlist import read_shared_list
 from tests.trees import stub_clip
@@ -48,6 +49,7 @@ FORMATS = {
     ),
     "dfew": Format(read_dfew, "0000{}", "0000{},1", "00005,9", "00005", "video_name,label"),
     "ferv39k": Format(read_ferv39k, "Action/Happy/{}", "Action/Happy/{} Happy", "Action/Joy/5 Joy", "Action"),
+    "mafw": Format(read_mafw, "data/frames/0000{}", "0000{}.mp4 happiness", "00005.mp4 joy", "00005.mp4"),
     "shared list": Format(read_shared_list, "Happy/{}", "Happy/{} 3 0", "Happy/5 3 9", "Happy/5"),
     "plain list": Format(
         lambda root, path, **more: read_plain_list(root, path, labels=("Happy", "Sad"), **more),

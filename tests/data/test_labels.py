@@ -101,6 +101,7 @@ def test_starting_weights_hand_their_classifier_over_by_name(tmp_path):
         ("ckplus", 60, {0: 1, 29: 1, 30: 0.2, 59: 0.2}),
         ("dfew", 100, {39: 1, 40: 0.1, 79: 0.1, 80: 0.01}),
         ("ferv39k", 100, {39: 1, 40: 0.1, 80: 0.01}),
+        ("mafw", 100, {39: 1, 40: 0.1, 80: 0.01}),
     ],
 )
 def test_protocols_decay_where_their_sources_say_and_scale_with_the_epochs(dataset, epochs, factors):

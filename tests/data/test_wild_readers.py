@@ -1,4 +1,4 @@
-"""DFEW, FERV39k and the lists that peers share of them."""
+"""DFEW, FERV39k, MAFW and the lists that other projects share of them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from Code.data.doctor.check import check
 from Code.data.doctor.findings import Split
 from Code.data.readers.dfew import DFEW_LABELS, DFEW_TEST_LIST, DFEW_TRAIN_LIST, read_dfew
 from Code.data.readers.ferv39k import FERV39K_LABELS, FERV39K_TEST_LIST, FERV39K_TRAIN_LIST, read_ferv39k
+from Code.data.readers.mafw import MAFW_LABELS, MAFW_TEST_LIST, MAFW_TRAIN_LIST, read_mafw, reader
 from Code.data.readers.sharedlist import is_shared_list, read_shared_list
-from tests.trees import stub_clip, stub_dfew, stub_ferv39k
+from tests.trees import MAFW_CLASSES, stub_clip, stub_dfew, stub_ferv39k, stub_mafw
 
 
 def problems_of(read, *args, **kwargs) -> list[str]:
@@ -111,6 +112,69 @@ def test_each_bad_line_of_a_ferv39k_list_is_named(ferv39k, line, said):
     path.write_text(f"Action/Happy/0268 Happy\n{line}\n")
     (problem,) = problems_of(read_ferv39k, ferv39k, path)
     assert problem.startswith(f"{path}, line 2: ") and said in problem
+
+
+def test_mafw_folds_cover_every_clip_once_with_the_official_classes(tmp_path):
+    root = stub_mafw(tmp_path / "MAFW")
+    tested = []
+    for fold in range(1, 6):
+        train, val, count = reader.read_pair(reader.request({"train_root": str(root)}, fold=fold))
+        assert count == 5 and train.labels == val.labels == MAFW_LABELS and len(MAFW_LABELS) == 11
+        assert not {clip.name for clip in train.clips} & {clip.name for clip in val.clips}
+        assert len(train.clips) + len(val.clips) == 22
+        tested += [(clip.name, MAFW_LABELS[clip.label]) for clip in val.clips]
+    names = {"anger": "Angry", "happiness": "Happy", "sadness": "Sad"}
+    classes = [names.get(name, name.capitalize()) for name in MAFW_CLASSES]
+    assert sorted(tested) == [(f"{number:05d}", classes[(number - 1) % 11]) for number in range(1, 23)]
+
+
+def test_mafw_prefers_faces_and_is_evaluated_in_folds(tmp_path):
+    root = stub_mafw(tmp_path / "MAFW")
+    assert read_mafw(root, root / MAFW_TEST_LIST.format(fold=1)).root == str(root / "data/frames")
+    for clip in (root / "data/frames").iterdir():
+        stub_clip(root / "data/faces" / clip.name, 1)
+    clips = read_mafw(root, root / MAFW_TRAIN_LIST.format(fold=1))
+    assert clips.root == str(root / "data/faces") and {len(clip) for clip in clips.clips} == {1}
+    assert reader.needs_folds({}) and reader.count_folds(reader.request({"train_root": str(root)}, all_folds=True)) == 5
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("00001.mp4 joy", 'class "joy" is not one of anger, disgust'),
+        ("00001.mp4", "malformed"),
+        ("00001.mp4 anger A man shouts.", "as in single/no_caption"),
+        ("clip.mp4 anger", '"clip.mp4" is not the number of a clip'),
+        ("3.mp4 anger", "already in line 1"),
+        ("99999.mp4 anger", "no such folder"),
+    ],
+)
+def test_each_bad_line_of_a_mafw_list_is_named(tmp_path, line, said):
+    root = stub_mafw(tmp_path / "MAFW")
+    path = root / "list.txt"
+    path.write_text(f"00003.mp4 fear\n{line}\n")
+    (problem,) = problems_of(read_mafw, root, path)
+    assert problem.startswith(f"{path}, line 2: ") and said in problem
+
+
+def test_indices_of_mafws_shared_lists_reach_to_ten(tmp_path):
+    root = stub_mafw(tmp_path / "MAFW")
+    lists = []
+    for split, numbers in {"train": range(11), "test": range(11, 22)}.items():
+        lines = [f"/elsewhere/MAFW/data/faces/{number + 1:05d} 2 {number % 11}\n" for number in numbers]
+        lists.append(tmp_path / f"MAFW_set_1_{split}.txt")
+        lists[-1].write_text("".join(lines))
+    template = str(tmp_path / "MAFW_set_{fold}_")
+    flags = {
+        "train_root": str(root),
+        "train_list": template + "train.txt",
+        "val_list": template + "test.txt",
+        "root_map": [f"/elsewhere/MAFW/data/faces={root / 'data/frames'}"],
+    }
+    assert reader.needs_folds(flags)
+    train, val, _ = reader.read_pair(reader.request(flags, fold=1))
+    assert [clip.label for clip in train.clips] == [clip.label for clip in val.clips] == list(range(11))
+    assert train.labels[7:] == ("Contempt", "Anxiety", "Helplessness", "Disappointment")
 
 
 # Lists written on another machine

@@ -132,13 +132,15 @@ class Reader:
         makes_folds: the clips can be put into folds: their persons are known or can be named.
         person_pattern: finds the person in a clip's name if no flag says how.
         writes: reading may write files first, so that one process of a machine must read before the others.
-        checkpoint_labels: classes that the data do not order are taken in the order of the checkpoint evaluated.
+        checkpoint_labels: an evaluation takes the order of the classes from the checkpoint.
+        shared_labels: the meaning of the indices in shared lists of this dataset.
     """
 
     makes_folds = False
     person_pattern: str | None = None
     writes = False
     checkpoint_labels = False
+    shared_labels: tuple[str, ...] = SHARED_LABELS
 
     def __init__(self, name: str, read: Callable[..., ClipSet] | None, defaults: Request) -> None:
         self.name, self.defaults = name, defaults
@@ -312,8 +314,8 @@ class Reader:
             return read_shared_list(
                 root,
                 path,
-                labels=labels or SHARED_LABELS,
-                meaning=request.label_order or SHARED_LABELS,
+                labels=labels or self.shared_labels,
+                meaning=request.label_order or self.shared_labels,
                 root_map=request.root_map,
                 skip_empty=request.skip_empty,
             )
