@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from Code.common.errors import UsageError
 
@@ -71,12 +72,26 @@ class Backbone(nn.Module):
         Raises:
             UsageError: it does not; a ViT takes 224 only.
         """
-        problem = _size_problem(self.name, size)
+        problem = self._size_problem(size)
         if problem:
             raise UsageError(
                 f"--image-size {size}: {self.name} cannot take images of {size} x {size} pixels ({problem}); "
                 "try --image-size 224"
             )
+
+    def _size_problem(self, size: int) -> str:
+        """Why the network does not take an image size; "" if it does. Shapes alone are computed, on the meta device."""
+        tensors = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
+        shapes = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
+        training = self.network.training
+        try:
+            with torch.no_grad():
+                functional_call(self.network.eval(), shapes, torch.empty(1, 3, size, size, device="meta"))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".!")
+        finally:
+            self.network.train(training)
+        return ""
 
 
 @functools.cache
@@ -84,14 +99,3 @@ def backbone_names() -> list[str]:
     """The classification networks of torchvision."""
     names: list[str] = torchvision.models.list_models(module=torchvision.models)
     return names
-
-
-@functools.cache
-def _size_problem(name: str, size: int) -> str:
-    """Why a network does not take an image size; "" if it does. Shapes alone are computed, on the meta device."""
-    try:
-        with torch.device("meta"), torch.no_grad():
-            Backbone(name).eval()(torch.empty(1, 3, size, size))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".!")
-    return ""
