@@ -103,7 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-# ResNet18 reduces 32 pixels to a single feature.
+# Fewer show no expression. Some networks take 224 pixels only, which `Predictor` checks.
 pixels = whole_number(32, MAX_IMAGE_SIZE, "of pixels")
 
 

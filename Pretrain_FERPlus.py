@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # imported in the functions: torch takes seconds, and `--help
 
 MS1M_FILE = Path("pretrain_model/Resnet18_MS1M_pytorch.pth.tar")
 FERPLUS_FILE = Path("pretrain_model/Resnet18_FER+_pytorch.pth.tar")
+OTHER_FILE = "pretrain_model/{}_FER+.pth.tar"
 DATASET = "ferplus"
 
 
@@ -97,7 +98,12 @@ def build_parser() -> argparse.ArgumentParser:
     run = parser.add_argument_group("run")
     run.add_argument("-e", "--evaluate", action="store_true", help="measure --checkpoint on the private test")
     run.add_argument("--checkpoint", type=Path, metavar="PATH", help=f"for -e (default: {FERPLUS_FILE})")
-    run.add_argument("--export", type=Path, default=FERPLUS_FILE, metavar="PATH", help="file to write at the end")
+    run.add_argument(
+        "--export",
+        type=Path,
+        metavar="PATH",
+        help=f"file to write at the end (default: {FERPLUS_FILE}; of another backbone {OTHER_FILE.format('NAME')})",
+    )
     run.add_argument("--half", action="store_true", help="write half precision (22 MB instead of 45)")
     run.add_argument("--output", type=Path, default=Path("model"), metavar="DIR", help="where the run's folder goes")
     run.add_argument(
@@ -171,6 +177,7 @@ def train(args: argparse.Namespace, compute: Compute) -> int:
     from Code.data.loaders import TrainingBatches
     from Code.data.readers.ferplus import read_ferplus, table_of
     from Code.network.attention import ScoreFusion
+    from Code.network.backbone import DEFAULT_BACKBONE
     from Code.network.checkpoints import save_atomically
     from Code.network.pretrained import load_fan
     from Code.network.weights import start_from
@@ -185,7 +192,8 @@ def train(args: argparse.Namespace, compute: Compute) -> int:
     print(f"FER+: {len(table)} training images by label mode {args.label_mode}, of {len(splits['Training'].names)}")
     shares = table.targets
 
-    pretrained = args.pretrained or (str(MS1M_FILE) if MS1M_FILE.exists() else "none")
+    of_resnet18 = args.backbone in (None, DEFAULT_BACKBONE)
+    pretrained = args.pretrained or (str(MS1M_FILE) if MS1M_FILE.exists() and of_resnet18 else "none")
     start = start_from(
         None if pretrained.lower() == "none" else Path(pretrained),
         ScoreFusion.at_type,
@@ -199,6 +207,8 @@ def train(args: argparse.Namespace, compute: Compute) -> int:
     for size in {args.image_size, args.small_size or args.image_size}:
         model.backbone.check_image_size(size)
     print(f"{start.message}; backbone {model.backbone.name}")
+    usual = FERPLUS_FILE if model.backbone.name == DEFAULT_BACKBONE else Path(OTHER_FILE.format(model.backbone.name))
+    export = args.export or usual
     model.to(compute.device, memory_format=torch.channels_last)
 
     batches = TrainingBatches(table, store, num_frames=1, batch_size=args.batch_size, seed=args.seed)
@@ -261,9 +271,9 @@ def train(args: argparse.Namespace, compute: Compute) -> int:
     conclude(training, run, images_split(splits["PrivateTest"], args.image_size))
     # The last epoch is exported: the learning rate has come down there, and no split chose it.
     checkpoint = load_weights(model, run.folder / "last.pth")
-    save_atomically(published_file(model, args, checkpoint["epoch"], checkpoint["metrics"]), args.export)
-    print(f"wrote {args.export}; everything else is in {run.folder}")
-    fan, _ = load_fan(args.export)
+    save_atomically(published_file(model, args, checkpoint["epoch"], checkpoint["metrics"]), export)
+    print(f"wrote {export}; everything else is in {run.folder}")
+    fan, _ = load_fan(export)
     report_test(fan.to(compute.device, memory_format=torch.channels_last), splits, args.image_size, compute)
     run.close()
     print(f"see {write_report(run.folder)}")

@@ -67,6 +67,7 @@ class Predictor:
 
     Raises:
         CheckpointError: the checkpoint is missing or cannot be used.
+        UsageError: its backbone does not take images of this size.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Predictor:
         fan, self.info = load_fan(default_checkpoint() if checkpoint is None else find_checkpoint(checkpoint))
         self.fan = fan.to(self.device).requires_grad_(False)
         self.image_size = image_size or self.info["image_size"]
+        fan.backbone.check_image_size(self.image_size)
         # A FER+ classifier was trained on FER2013's crop, in gray; FAN on the paper's, in color.
         self.knows_fer2013 = knows_fer2013(self.info)
         self.eyes: Eyes = FER2013_EYES if self.knows_fer2013 else PAPER_EYES

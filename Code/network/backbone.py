@@ -41,10 +41,7 @@ class Backbone(nn.Module):
 
     def __init__(self, name: str = DEFAULT_BACKBONE) -> None:
         super().__init__()
-        known = backbone_names()
-        if name not in known:
-            near = ", ".join(difflib.get_close_matches(name, known, n=3)) or "resnet18, resnet50, mobilenet_v3_small"
-            raise UsageError(f"--backbone {name}: torchvision has no classification network of this name; try {near}")
+        check_backbone(name)
         self.name = name
         self.network = torchvision.models.get_model(name, weights=None, **_OPTIONS.get(name, {}))
         # The last layer: a linear one, or a 1 x 1 convolution in SqueezeNet.
@@ -99,3 +96,15 @@ def backbone_names() -> list[str]:
     """The classification networks of torchvision."""
     names: list[str] = torchvision.models.list_models(module=torchvision.models)
     return names
+
+
+def check_backbone(name: str) -> None:
+    """Makes sure that torchvision has a classification network of this name.
+
+    Raises:
+        UsageError: it does not.
+    """
+    known = backbone_names()
+    if name not in known:
+        near = ", ".join(difflib.get_close_matches(name, known, n=3)) or "resnet18, resnet50, mobilenet_v3_small"
+        raise UsageError(f"--backbone {name}: torchvision has no classification network of this name; try {near}")

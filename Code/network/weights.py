@@ -19,6 +19,7 @@ from Code.network.fan import FAN
 # A user's own file of this name goes before the one that ships with the project.
 FERPLUS_FILE = Path("pretrain_model/Resnet18_FER+_pytorch.pth.tar")
 SHIPPED_FILE = Path("pretrain_model/Resnet18_FER+_open.pth.tar")
+MOST_NAMES = 10  # in an error; a file of another network has hundreds that do not fit
 
 
 def plain_weights(checkpoint: Mapping[Any, Any]) -> dict[str, Any]:
@@ -82,9 +83,9 @@ def load_published(fan: FAN, state_dict: Mapping[str, Any], *, fresh: Collection
         What was loaded and what was not.
 
     Raises:
-        CheckpointError: names every key that is missing (only the whole head of ``fan``, ``fresh`` and
-            ``num_batches_tracked`` may be), unexpected, of another shape (with both shapes) or not finite;
-            ``fan`` is then unchanged.
+        CheckpointError: names the keys that are missing (only the whole head of ``fan``, ``fresh`` and
+            ``num_batches_tracked`` may be), unexpected, of another shape (with both shapes) or not finite; of more
+            than `MOST_NAMES`, the first. ``fan`` is then unchanged.
     """
     given = plain_weights(state_dict)
     own: dict[str, Tensor] = fan.state_dict()
@@ -118,7 +119,7 @@ def load_published(fan: FAN, state_dict: Mapping[str, Any], *, fresh: Collection
                 unusable.append(f"{name} (not finite)")
 
     problems = [
-        f"{what}: {', '.join(names)}"
+        f"{what}: {_enumerated(names)}"
         for what, names in (
             ("missing", required),
             ("unexpected", report.unexpected),
@@ -134,6 +135,12 @@ def load_published(fan: FAN, state_dict: Mapping[str, Any], *, fresh: Collection
         )
     fan.load_state_dict(weights, strict=False)  # what is missing may be missing, see above
     return report
+
+
+def _enumerated(names: Sequence[str]) -> str:
+    if len(names) <= MOST_NAMES:
+        return ", ".join(names)
+    return f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
 def classifier_names(backbone: Backbone) -> frozenset[str]:
@@ -307,7 +314,8 @@ def start_from(
         UsageError: torchvision has no such backbone.
     """
     checkpoint = read_checkpoint(path) if path else {}
-    if "backbone" in checkpoint or checkpoint.get("arch") in backbone_names():
+    says_its_backbone = "backbone" in checkpoint or checkpoint.get("arch") in backbone_names()
+    if says_its_backbone:
         stored = stored_backbone(checkpoint)
         if backbone not in (None, stored):
             raise CheckpointError(
@@ -325,7 +333,8 @@ def start_from(
         )
         report = load_published(fan, weights, fresh=fresh)
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+        hint = "" if says_its_backbone else "; if they are of another network, name it with --backbone"
+        raise CheckpointError(f"{path}: {error}{hint}") from None
     size = int(checkpoint.get("image_size", IMAGE_SIZE))
     also = f"; {classifier}" if classifier else ""
     return Start(fan, size, f"starting from {path} ({report}{also}; trained at {size} x {size} pixels)")

@@ -5,13 +5,13 @@
     python -m Code.results.export --checkpoint model/RUN --part head --output head.onnx
 
     all       images [B, K, 3, S, S], lengths [B]   -> logits [B, C], weights [B, K]
-    features  images [N, 3, S, S]                   -> features [N, 512]
-    head      features [B, K, 512], lengths [B]     -> logits [B, C], weights [B, K]
+    features  images [N, 3, S, S]                   -> features [N, D]
+    head      features [B, K, D], lengths [B]       -> logits [B, C], weights [B, K]
 
 B, K and N are dynamic; S is the image size. Images are float32 in [0, 1]. Lengths are int64, the number of frames of
 each clip, from 1 to K; frames beyond them are padding, which has no influence. `all` runs the backbone on padding, too.
 For clips of very different lengths, `features` and `head` are faster, and features can be stored. The metadata_props
-of the file say what a program needs: labels, image_size, color_mode, mean, std, at_type, ... (see
+of the file say what a program needs: labels, image_size, color_mode, mean, std, at_type, backbone, ... (see
 docs/onnx_example.py).
 
 The new file is compared with torch on clips of different lengths. If it differs, it is not kept.
@@ -53,6 +53,7 @@ from Code.results.run_files import HEADS
 
 OPSET = 18  # what torch's exporter writes without conversion
 TOLERANCE = 1e-4
+MOST_BYTES = 2**31 - 2**20  # a protobuf message's limit of 2 GiB, less what the graph takes
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 # Batches that the file is compared on: clips, and frames of the longest one. Each batch has a clip of one frame.
 CHECKED = ((1, 1), (2, 1), (1, 4), (5, 3), (3, 6))
@@ -73,16 +74,24 @@ def export(fan: FAN, info: dict[str, Any], output: Path, part: str = "all", *, i
         image_size: S in pixels (default: that of the checkpoint).
 
     Returns:
-        The largest difference from torch's outputs.
+        See `largest_difference`.
 
     Raises:
-        ExportError: a package of requirements-onnx.txt is missing, the file cannot be written, or its outputs
-            differ from torch's by more than `TOLERANCE`.
+        ExportError: a package of requirements-onnx.txt is missing, the network is too large for an ONNX file, the file
+            cannot be written, or its outputs differ from torch's by more than `TOLERANCE`.
+        UsageError: the backbone does not take images of this size.
     """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ExportError(f"the export needs {', '.join(missing)}: pip install -r requirements-onnx.txt")
     size = image_size or info["image_size"]
+    fan.backbone.check_image_size(size)
+    num_bytes = sum(parameter.nbytes for parameter in (fan.head if part == "head" else fan).parameters())
+    if num_bytes > MOST_BYTES:
+        raise ExportError(
+            f"{fan.backbone.name} takes {num_bytes / 2**30:.1f} GiB, but an ONNX file holds at most 2 GiB; "
+            "export --part head, or train a smaller backbone"
+        )
     model = _traced(fan, part, size)
     temporary = output.with_name(f".{output.stem}.{os.getpid()}.onnx")
     try:
@@ -164,6 +173,7 @@ def about(fan: FAN, info: dict[str, Any], part: str, size: int, difference: floa
         "std": "[1.0, 1.0, 1.0]",
         "at_type": str(fan.at_type),
         "attention": HEADS[fan.at_type],
+        "backbone": fan.backbone.name,
         "opset": str(OPSET),
         "checkpoint": str(source.name if source.parent.name in ("", "pretrain_model") else "/".join(source.parts[-2:])),
         "checkpoint_kind": info["kind"],
@@ -176,7 +186,10 @@ def about(fan: FAN, info: dict[str, Any], part: str, size: int, difference: floa
 
 @torch.inference_mode()
 def largest_difference(fan: FAN, path: Path, part: str, size: int) -> float:
-    """The largest difference of onnxruntime's outputs from those of `fan`, on random clips; NaN if one is NaN."""
+    """The largest difference of onnxruntime's outputs from those of `fan`, on random clips; NaN if one is NaN.
+
+    Relative to the largest value of an output that exceeds 1, since rounding errors grow with the values.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -200,7 +213,10 @@ def largest_difference(fan: FAN, path: Path, part: str, size: int) -> float:
             given = {"images": whole} if part == "all" else {"features": features}
             given["lengths"] = lengths
         found = session.run(None, {name: value.numpy() for name, value in given.items()})
-        worst += [float(np.abs(a - b.numpy()).max()) for a, b in zip(found, expected, strict=True)]
+        worst += [
+            float(np.abs(a - b.numpy()).max() / max(1.0, float(b.abs().max())))
+            for a, b in zip(found, expected, strict=True)
+        ]
     return float(np.max(worst))
 
 
@@ -259,7 +275,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     fan, info = load_fan(path, at_type=args.at_type)
     size = args.image_size or info["image_size"]
     print(
-        f"{path}: {info['kind']}, {HEADS[fan.at_type]}, {len(info['labels'])} classes, {size} x {size} pixels",
+        f"{path}: {info['kind']}, {info['backbone']}, {HEADS[fan.at_type]}, {len(info['labels'])} classes, "
+        f"{size} x {size} pixels",
         flush=True,
     )
     start = time.monotonic()

@@ -15,6 +15,7 @@ from Code.data.clips import describe
 from Code.data.folds import hold_out
 from Code.data.labels import map_labels
 from Code.data.readers.base import find_reader
+from Code.network.backbone import DEFAULT_BACKBONE, check_backbone
 from Code.network.checkpoints import read_checkpoint
 from Code.network.fan import FAN, FeatureFAN
 from Code.network.pretrained import load_fan
@@ -141,6 +142,8 @@ def train(
     # A run keeps its precision on another machine.
     compute = choose_compute(args.device, args.precision, trained_with=stored.get("precision"))
     check_augmentation(args.augmentation, protocol.freeze_backbone)
+    loss = loss_named(args.loss)
+    check_backbone(args.backbone or DEFAULT_BACKBONE)
     train_clips, val_clips, protocol = read_training(protocol)
     check_before_training(train_clips, val_clips, protocol, check_images)
     labels, fold = train_clips.labels, protocol.data.fold
@@ -221,7 +224,7 @@ def train(
         image_size=size,
         dataset=protocol.dataset,
         protocol=protocol.as_dict(),
-        loss_function=loss_named(args.loss),
+        loss_function=loss,
         from_features=protocol.freeze_backbone,
         forward=torch.compile(forward) if args.compile else forward,
         print_freq=args.print_freq,

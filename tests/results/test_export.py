@@ -174,7 +174,10 @@ def test_a_published_fan_in_half_precision(tmp_path: Path, capsys: pytest.Captur
     flags = ("--checkpoint", tmp_path / "fan.pth.tar", "--part", "head", "--at_type", 0, "--image-size", 40)
     assert room.main([*map(str, flags), "--output", str(tmp_path / "head.onnx")]) == 0
     said = capsys.readouterr()
-    assert "published, self-attention, 7 classes, 40 x 40 pixels" in said.out and "largest difference" in said.out
+    assert (
+        "published, resnet18, self-attention, 7 classes, 40 x 40 pixels" in said.out
+        and "largest difference" in said.out
+    )
     assert not said.err
 
 
