@@ -29,7 +29,7 @@ from Code.common.commandline import (
 )
 from Code.common.conventions import FERPLUS_LABELS, IMAGE_SIZE
 from Code.common.errors import UsageError
-from Code.data.readers.ferplus import LABEL_MODES
+from Code.data.readers.ferplus import LABEL_MODES, read_ferplus
 from Code.training.launch import MACHINE_FLAGS, parse, resume_command
 
 if TYPE_CHECKING:  # imported in the functions: torch takes seconds, and `--help` shall not
@@ -70,22 +70,29 @@ def build_parser() -> argparse.ArgumentParser:
     start.add_argument(
         "--backbone",
         metavar="NAME",
-        help="a classification network of torchvision, as resnet50 (default: that of the weights, or resnet18)",
+        help="a classification network of torchvision, such as resnet50 (default: that of the weights, or resnet18)",
     )
-    start.add_argument("--image-size", type=image_side, default=IMAGE_SIZE, metavar="PIXELS", help="input side")
+    start.add_argument("--image-size", type=image_side, default=IMAGE_SIZE, metavar="PIXELS", help="side of the input")
     start.add_argument(
         "--small-size",
         type=count,
         default=0,
         metavar="PIXELS",
-        help="input side of the first --small-epochs; 0: none",
+        help="side of the input in the first --small-epochs; 0: none",
     )
     start.add_argument("--small-epochs", type=count, default=0, metavar="N", help="epochs at --small-size")
     recipe = parser.add_argument_group("training")
-    recipe.add_argument("--epochs", type=positive, default=40, metavar="N", help="passes over the training images")
-    recipe.add_argument("--batch-size", type=positive, default=128, metavar="N", help="images a step")
-    recipe.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw", help="one-cycle schedule for both")
-    recipe.add_argument("--lr", "--learning-rate", type=from_zero, default=2e-3, metavar="RATE", help="highest rate")
+    recipe.add_argument("--epochs", type=positive, default=40, metavar="N", help="number of epochs")
+    recipe.add_argument("--batch-size", type=positive, default=128, metavar="N", help="images per step")
+    recipe.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw", help="the optimizer")
+    recipe.add_argument(
+        "--lr",
+        "--learning-rate",
+        type=from_zero,
+        default=2e-3,
+        metavar="RATE",
+        help="highest learning rate, of a one-cycle schedule",
+    )
     recipe.add_argument(
         "--weight-decay", "--wd", type=from_zero, default=0.05, metavar="W", help="of weights, not biases"
     )
@@ -93,31 +100,44 @@ def build_parser() -> argparse.ArgumentParser:
     recipe.add_argument(
         "--average", type=share, default=0.998, metavar="DECAY", help="exponential weight averaging; 0: none"
     )
-    recipe.add_argument("--no-augmentation", action="store_true", help="flips only (to measure what the rest brings)")
+    recipe.add_argument(
+        "--no-augmentation",
+        action="store_true",
+        help="only flip the images, to measure what the other augmentation brings",
+    )
     recipe.add_argument("--seed", type=seed, default=0, metavar="N", help="of weights, order and augmentation")
     run = parser.add_argument_group("run")
-    run.add_argument("-e", "--evaluate", action="store_true", help="measure --checkpoint on the private test")
-    run.add_argument("--checkpoint", type=Path, metavar="PATH", help=f"for -e (default: {FERPLUS_FILE})")
+    run.add_argument(
+        "-e", "--evaluate", action="store_true", help="evaluate --checkpoint on the private test instead of training"
+    )
+    run.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="PATH",
+        help=f"of -e (default: {FERPLUS_FILE}, or the file that ships with the project)",
+    )
     run.add_argument(
         "--export",
         type=Path,
         metavar="PATH",
         help=f"file to write at the end (default: {FERPLUS_FILE}; of another backbone {OTHER_FILE.format('NAME')})",
     )
-    run.add_argument("--half", action="store_true", help="write half precision (22 MB instead of 45)")
-    run.add_argument("--output", type=Path, default=Path("model"), metavar="DIR", help="where the run's folder goes")
+    run.add_argument("--half", action="store_true", help="write the file in half precision: 22 MB instead of 45")
+    run.add_argument(
+        "--output", type=Path, default=Path("model"), metavar="DIR", help="parent of the folder of the run"
+    )
     run.add_argument(
         "--resume",
         type=Path,
         metavar="RUN",
-        help="resume a run, by its folder; it ends as if it had not been interrupted",
+        help="resume the run in this folder, as if it had not been interrupted",
     )
     run.add_argument(
         "--checkpoint-every",
         type=from_zero,
         default=15.0,
         metavar="MINUTES",
-        help="save inside long epochs too; fractions allowed, 0: only after each epoch",
+        help="save inside long epochs, too; fractions allowed, 0: only after each epoch",
     )
     add_device(run)
     run.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="of the backbone")
@@ -156,10 +176,10 @@ def evaluate_file(args: argparse.Namespace, compute: Compute) -> int:
     """`-e`: evaluates a file of the published format on the private test."""
     import torch
 
-    from Code.data.readers.ferplus import read_ferplus
     from Code.network.pretrained import load_fan
+    from Code.network.weights import starting_file
 
-    fan, info = load_fan(args.checkpoint or FERPLUS_FILE)
+    fan, info = load_fan(args.checkpoint or starting_file(None) or FERPLUS_FILE)
     if tuple(info["labels"]) != FERPLUS_LABELS:
         raise UsageError(f"--checkpoint {info['path']}: its labels are {', '.join(info['labels'])}, not those of FER+")
     size = info["image_size"]
@@ -175,7 +195,7 @@ def train(args: argparse.Namespace, compute: Compute) -> int:
 
     from Code.data.augment import FaceAugmentation, PlainFrames
     from Code.data.loaders import TrainingBatches
-    from Code.data.readers.ferplus import read_ferplus, table_of
+    from Code.data.readers.ferplus import table_of
     from Code.network.attention import ScoreFusion
     from Code.network.backbone import DEFAULT_BACKBONE
     from Code.network.checkpoints import save_atomically
@@ -300,9 +320,21 @@ def published_file(model: FAN, args: argparse.Namespace, epoch: int, metrics: di
     }
 
 
+def check_files(args: argparse.Namespace) -> None:
+    """Looks for the files that the flags name."""
+    if not args.data_root.is_dir():
+        read_ferplus(args.data_root)  # raises: how to get FER+ and where to put it
+    for flag, path in (("--checkpoint", args.checkpoint), ("--pretrained", args.pretrained)):
+        if path and str(path).lower() != "none" and not Path(path).exists():
+            raise UsageError(
+                f"{flag} {path}: no such file; see pretrain_model/README.md, or start with --pretrained none"
+            )
+
+
 def main() -> int:
-    """Entry point; returns the exit status."""
+    """Checks the command line and the files it names, then imports torch, which takes seconds."""
     args = parse(build_parser())
+    check_files(args)
 
     from Code.common.machine import keep_freed_memory
     from Code.training.compute import choose_compute
