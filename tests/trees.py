@@ -1,11 +1,11 @@
-"""Stub trees in the official layouts of the datasets: the files' names and labels are real, images are empty."""
+"""Stub trees in the official layouts of the datasets: with real file names and labels, but empty images."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 CKPLUS_FOLD_SIZES = (33, 39, 40, 35, 30, 37, 29, 29, 33, 22)
-CKPLUS_CLASS_SIZES = {1: 45, 2: 18, 3: 59, 4: 25, 5: 69, 6: 28, 7: 83}  # by CK+'s own numbers
+CKPLUS_CLASS_SIZES = {1: 45, 2: 18, 3: 59, 4: 25, 5: 69, 6: 28, 7: 83}  # in CK+'s own numbers
 SUBJECTS = [f"S{number:03d}" for number in (*range(5, 111), *range(130, 138), 501, 502, 895, 999)]
 
 
@@ -63,7 +63,7 @@ def stub_dfew(root: Path, clips: int = 20, *, numbers_as_written: bool = False) 
     """20 clips, the test clips of fold k being those whose number mod 5 is k - 1; labels 1 to 7 in turn.
 
     Args:
-        numbers_as_written: ids without zeros in front, as a spreadsheet writes the file anew.
+        numbers_as_written: ids without leading zeros, as a spreadsheet writes them.
     """
     for number in range(1, clips + 1):
         stub_clip(root / "Clip/clip_224x224" / f"{number:05d}", 2)

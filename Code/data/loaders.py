@@ -174,17 +174,17 @@ def draw_segments(
 
 
 class SharedMemoryError(ProjectError, RuntimeError):
-    """A process that loads data cannot hand over its frames."""
+    """A worker process cannot pass its frames on."""
 
     status = 1
     resumable = True
 
 
 def shared(frames: Tensor) -> Tensor | SharedMemoryError:
-    """In a worker process: frames in shared memory. Elsewhere: the frames as they are.
+    """Moves the frames of a worker process to shared memory; returns others unchanged.
 
-    A worker's queue would do the same, but in a thread of its own, whose errors nobody hears: the process that waits
-    for the frames would wait for ever.
+    The queue of the worker would do the same, but in a thread whose errors get lost, and the main process would wait
+    forever for the frames.
     """
     if get_worker_info() is None:
         return frames
@@ -193,25 +193,25 @@ def shared(frames: Tensor) -> Tensor | SharedMemoryError:
     except RuntimeError as error:
         size = in_words(frames.nbytes)
         return SharedMemoryError(
-            f"a worker process cannot hand over {size} of frames: {in_words(free_shared_memory())} of /dev/shm are "
+            f"a worker process cannot pass on {size} of frames: {in_words(free_shared_memory())} of /dev/shm are "
             f"free ({error}); use --workers 0, or enlarge /dev/shm (docker run --shm-size 8g)"
         )
 
 
 def workers_that_fit(workers: int, batch_bytes: int, free: int) -> tuple[int, int]:
-    """How many worker processes, and how many batches prefetched by each, the shared memory has space for.
+    """The number of worker processes, and of batches that each prefetches, that fit into shared memory.
 
     Args:
-        workers: wanted.
-        batch_bytes: of the largest batch.
-        free: bytes of shared memory.
+        workers: the number that is wanted.
+        batch_bytes: size of the largest batch.
+        free: free bytes of shared memory.
 
     Returns:
-        workers and prefetched batches; 0 workers if not even one fits.
+        Worker processes and prefetched batches; 0 workers if not even one fits.
     """
     choices = [(workers, batches) for batches in range(PREFETCHED, 0, -1)]
     choices += [(fewer, 1) for fewer in range(workers - 1, 0, -1)]
-    # One more: the batch that is being used.
+    # Plus the batch that is being used.
     return next((c for c in choices if c[0] and (c[0] * c[1] + 1) * batch_bytes <= free), (0, PREFETCHED))
 
 

@@ -1,4 +1,4 @@
-"""Stub folders and lists in AFEW's layout, and what a reader says of them."""
+"""Stub folders and lists in AFEW's layout, and what a reader reports about them."""
 
 from __future__ import annotations
 

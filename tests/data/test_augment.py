@@ -1,4 +1,4 @@
-"""From uint8 frames to what the network sees."""
+"""From uint8 frames to the input of the network."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_conversion_resizes_where_a_size_is_asked_for(size):
 
 def test_shrinking_takes_every_pixel_into_account():
     dark = torch.zeros(1, 1, 1, 8, 8, dtype=torch.uint8)
-    dark[..., 0, 0] = 255  # bilinear interpolation alone would look at rows and columns 1, 2, 5 and 6
+    dark[..., 0, 0] = 255  # without antialiasing, interpolation would read rows and columns 1, 2, 5 and 6
     assert PlainFrames(2)(dark)[0, 0, 0, 0, 0] > 0
 
 
@@ -102,7 +102,7 @@ def test_without_strengths_only_resize_and_flip_are_left(size):
     frames = noise(40, 1, 1, 48, 48)
     images = FaceAugmentation(size, **NOTHING)(frames, seeded(0))[:, 0, :1]
     plain = F.interpolate(to_float(frames)[:, 0, :1], (size, size), mode="bilinear", align_corners=False)
-    inner = slice(size // 48, size - size // 48)  # outside of the image is black, which shows at the border
+    inner = slice(size // 48, size - size // 48)  # black outside of the image is visible at the border
     distances = torch.stack(
         [(images - other)[..., inner, inner].abs().amax((1, 2, 3)) for other in (plain, plain.flip(-1))]
     )
@@ -111,7 +111,7 @@ def test_without_strengths_only_resize_and_flip_are_left(size):
 
 
 def blob(number: int) -> Tensor:
-    """A soft bright spot in the middle of black images of 64 x 64."""
+    """Black images of 64 x 64 with a soft bright spot in the middle."""
     axis = torch.arange(64) - 31.5
     spot = 255 * torch.exp(-(axis[:, None] ** 2 + axis[None, :] ** 2) / 18)
     return spot.to(torch.uint8).expand(number, 1, 1, 64, 64).contiguous()

@@ -1,4 +1,4 @@
-"""The frame store's caches: same pixels everywhere, and what happens to a file that is stale, broken or contended."""
+"""The cache of frames: the same pixels everywhere, and files that are outdated, damaged or built by two processes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def silent(line: str) -> None:
 
 
 def write_clips(root: Path, lengths: tuple[int, ...] = (5, 40, 7), side: int = 16) -> ClipSet:
-    """Clips of noise; 52 frames are two chunks of work."""
+    """Clips of noise with 52 frames, which are two chunks of work."""
     rng = np.random.default_rng(0)
     for number, length in enumerate(lengths):
         folder = root / "Happy" / f"clip{number}"
@@ -52,14 +52,14 @@ def decoded(clips: ClipSet) -> torch.Tensor:
 
 
 def build(clips: ClipSet, folder: Path, workers: int = 0) -> tuple[torch.Tensor, list[str]]:
-    """All frames through the cache, and what was said."""
+    """All frames read through the cache, and the lines that it printed."""
     said: list[str] = []
     store = CacheFile(clips, SIZE, folder).open(workers, said.append)
     return store.read(np.arange(52)), said
 
 
 def spoil(path: str, keep: bool) -> None:
-    """Overwrites a frame with bytes of the same number; `keep` also its times, so that nobody can know."""
+    """Overwrites a frame with the same number of bytes; with `keep` its times stay the same, so that nothing shows the change."""
     status = os.stat(path)
     Path(path).write_bytes(b"x" * status.st_size)
     if keep:
@@ -213,7 +213,7 @@ def test_of_two_runs_that_want_the_same_cache_one_builds_it(clips, tmp_path):
 
 
 def test_killed_builder_leaves_no_cache_and_stands_in_nobodys_way(tmp_path):
-    clips = write_clips(tmp_path / "frames", (5, 40, 7), side=1500)  # slow enough to be met at work
+    clips = write_clips(tmp_path / "frames", (5, 40, 7), side=1500)  # slow enough to be interrupted
     builder = start_builder(clips, tmp_path / "cache")
     deadline = time.monotonic() + 60
     while not list((tmp_path / "cache").glob("*.partial")):

@@ -1,4 +1,4 @@
-"""CK+: labels in a tree of their own, the folds by the rule and from the published file."""
+"""CK+: labels in a separate tree, folds by the rule and from the published file."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_aligned_faces_are_preferred_and_their_losses_keep_the_folds(small):
     clips = read_ckplus(small, skip_empty=True)
     assert clips.root == str(small / "faces") and clips.skipped == ["S005/001"]
     folds = folds_by_person(clips, 2)
-    assert folds.of == rule.of  # S005 counts, though its only sequence is left out
+    assert folds.of == rule.of  # S005 counts, although its only sequence is skipped
     assert (folds.val(1).listed, folds.val(1).skipped, len(folds.val(1).clips)) == (2, ["S005/001"], 1)
     assert (folds.val(2).listed, folds.val(2).skipped) == (3, [])
 

@@ -1,4 +1,4 @@
-"""The dataset readers: what they refuse, and how they say it."""
+"""The dataset readers: errors and their messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def root(tmp_path: Path) -> Path:
     return three_clips(tmp_path)
 
 
-# What is refused
+# Errors
 
 
 def test_missing_root_gets_a_newcomer_further(tmp_path):
@@ -190,7 +190,7 @@ def test_names_that_no_csv_file_can_hold(root):
 
 @pytest.fixture
 def plain_user() -> Iterator[Path]:
-    """A folder, and a user who is held to its permissions even where the tests run as root."""
+    """A folder, and a user without root's permissions, even if the tests run as root."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     is_root = os.geteuid() == 0

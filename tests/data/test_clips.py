@@ -1,4 +1,4 @@
-"""The dataset readers: what they read, and any text at all."""
+"""The dataset readers: valid data, and arbitrary text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def root(tmp_path: Path) -> Path:
     return three_clips(tmp_path)
 
 
-# What is read
+# Valid data
 
 
 def test_list_gives_clips_in_its_order(root):
@@ -150,7 +150,7 @@ def test_links_are_followed_and_loops_end(root, tmp_path):
     assert str(root / "Fear/loop") in problem and "no frames" in problem
 
 
-# What is said about data that can be used
+# The summary of valid data
 
 
 def test_describe(root):
@@ -161,7 +161,7 @@ def test_describe(root):
     assert text == "4 clips, 1 209 frames, 7 classes, 1 clip without frames skipped"
 
 
-# Any text at all
+# Arbitrary text
 
 LINE = st.one_of(
     st.text(max_size=30),

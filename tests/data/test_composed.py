@@ -1,4 +1,4 @@
-"""Composed clips: the same everywhere, of one split's stills alone, and true in what they say of their frames."""
+"""Composed clips: reproducible, made of the stills of one split, and with the right importance of every frame."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def as_split(images: list[int], votes: list[list[int]]) -> FERPlusSplit:
 
 def votes_for(label: int, votes: int) -> list[int]:
     row = [0] * 10
-    row[label], row[8] = votes, 10 - votes  # the others could not tell
+    row[label], row[8] = votes, 10 - votes  # all others would be ambiguous
     return row
 
 
@@ -101,7 +101,7 @@ def test_a_still_that_looks_alike_is_nearer_than_others(stills: Stills) -> None:
         return float(np.square(stills.looks[0] - stills.looks[other]).sum())
 
     for label in range(8):
-        found = stills.alike(0, label, 200, rng)  # so many that every one is drawn
+        found = stills.alike(0, label, 200, rng)  # enough that each is drawn
         assert stills.classes[found] == label
         assert distance(found) == min(distance(int(other)) for other in stills.by_class[label])
 
@@ -124,7 +124,7 @@ def test_every_clip_can_be_told(stills: Stills, label, length, share, kinds, see
     assert len(course.kind) == length and course.importance.tolist() == telling
     assert set(course.kind) <= {TELLING, *kinds}
     if label == NEUTRAL and not kinds & set(SPOILED):
-        assert all(telling)  # nothing that would distract
+        assert all(telling)  # no distractors
     else:
         assert sum(telling) == max(1, round(length * share))
     shown = stills.classes[course.still]
@@ -139,7 +139,7 @@ def test_every_clip_can_be_told(stills: Stills, label, length, share, kinds, see
 
 
 def test_within_a_stretch_one_still_moves_a_little(stills: Stills) -> None:
-    spec = ComposedSpec(telling=(1.0, 1.0), frames=(3, 3))  # too short to show it twice
+    spec = ComposedSpec(telling=(1.0, 1.0), frames=(3, 3))  # too short for two stretches
     course = plan_course(1, 3, stills, spec, np.random.default_rng(5))
     assert len(set(course.still.tolist())) == 1
     frames = render(stills.images, course, 48)[:, 0].float()
@@ -177,7 +177,7 @@ def test_a_spoiled_frame_is_another_picture(stills: Stills, kind: str) -> None:
         assert spoiled.mean() < 60
     if kind == "bright":
         assert spoiled.mean() > 200
-    if kind == "blurred":  # of noise, hardly anything is left
+    if kind == "blurred":  # of noise, almost nothing remains
         assert spoiled.std() < 0.5 * clear.std()
 
 

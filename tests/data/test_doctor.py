@@ -1,4 +1,4 @@
-"""The dataset doctor: every fault planted in a data set is found, named and counted; a clean one is called clean."""
+"""The dataset doctor: every problem planted in a dataset is found, named and counted; a clean dataset is called clean."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_frame(path: Path, seed: int, *, size: tuple[int, int] = (16, 16), mode
 
 @dataclass
 class Data:
-    """A clean data set of two classes: three training clips and a validation clip each, four frames a clip."""
+    """A clean dataset of two classes: three training clips and one validation clip per class, four frames per clip."""
 
     root: Path
 
@@ -62,7 +62,7 @@ def data(tmp_path: Path) -> Data:
 
 
 def found(report: Report) -> dict[str, dict[str, int]]:
-    """What was found, with its counts above zero."""
+    """The findings, with counts above zero."""
     return {c.name: {split: n for split, n in c.counts.items() if n} for c in report.checks if c.found}
 
 
@@ -86,7 +86,9 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 
 
-ERRORS: dict[str, tuple[Callable[[Path], object], bool]] = {  # name -> (how to spoil a frame, seen in its header?)
+ERRORS: dict[
+    str, tuple[Callable[[Path], object], bool]
+] = {  # name -> (how to spoil a frame, whether its header shows it)
     "frames that are not images": (lambda path: path.write_text("<html>"), True),
     "frames of 0 bytes": (lambda path: path.write_bytes(b""), True),
     "frames that are truncated": (truncate, False),
@@ -198,7 +200,7 @@ def test_a_split_that_is_not_there_at_all_is_reported(data):
 def test_short_clips_and_absent_classes(data):
     for frame in (2, 3):
         data.frame(f"Train/sad/Train1/{frame}.jpg").unlink()
-        data.frame(f"Val/sad/Val0/{frame}.jpg").unlink()  # evaluation takes what there is
+        data.frame(f"Val/sad/Val0/{frame}.jpg").unlink()  # evaluation reads all frames
     shutil.rmtree(data.root / "Val/happy")
     report = data.report(num_frames=3)
     assert the(report, "shorter than 3 frames").items == ["sad/Train1"]

@@ -1,4 +1,4 @@
-"""The faults that every reader of lists must name, all of them at once, whatever the dataset."""
+"""The problems that every reader of lists must report, all at once."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.trees import stub_clip
 
 @dataclass(frozen=True)
 class Format:
-    """How a dataset writes a clip of class Happy, by number, and what is wrong in its terms.
+    """The list format of a dataset, by clips of class Happy with a number.
 
     Attributes:
-        folder: of clip 1 to 4 below the root, with {}.
-        line: of such a clip, with {}.
-        unknown_class, malformed: lines.
+        folder: of a clip below the root, with {} for its number.
+        line: of such a clip, with {} for its number.
+        unknown_class, malformed: invalid lines.
     """
 
     read: Callable[..., ClipSet]

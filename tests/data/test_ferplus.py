@@ -1,4 +1,4 @@
-"""FER+: the rules that turn ten votes into a target, and the two forms that the images come in."""
+"""FER+: the rules that turn ten votes into a target, and the two formats of the images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from Code.data.clips import DataError
 from Code.data.readers.ferplus import LABEL_MODES, VOTE_COLUMNS, clean_votes, read_ferplus, targets_of
 
 DROPPED: dict[str, float] = {}
-# votes, then what is expected by majority, by probability and cross-entropy, and by multi-target
+# votes, then the targets of majority, of probability and crossentropy, and of multitarget
 RULES = {
     "all agree": ({"happiness": 10}, {"happiness": 1}, {"happiness": 1}, {"happiness": 1}),
     "six and four": (
@@ -38,7 +38,7 @@ RULES = {
     ),
     "a single vote is an outlier": (
         {"surprise": 5, "fear": 4, "anger": 1},
-        {"surprise": 1},  # 5 of the 9 that are left
+        {"surprise": 1},  # 5 of the remaining 9
         {"surprise": 5 / 9, "fear": 4 / 9},
         {"surprise": 5 / 9, "fear": 4 / 9},
     ),
@@ -51,7 +51,7 @@ RULES = {
     "tied emotions behind three quarters": (
         {"disgust": 5, "sadness": 2, "anger": 2},
         {"disgust": 1},
-        {"disgust": 5 / 7, "sadness": 2 / 7},  # 7 of 9 are enough; of two alike the first column goes first
+        {"disgust": 5 / 7, "sadness": 2 / 7},  # 7 of 9 are enough; of equal votes, the first column comes first
         {"disgust": 1},
     ),
     "no more than half is taken": (

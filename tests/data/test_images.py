@@ -1,4 +1,4 @@
-"""Image files of every kind, whole and spoiled: the right pixels, or one line that names the file."""
+"""Image files of every kind, valid and damaged: the right pixels, or one line that names the file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ READERS = (read_image, read_header, read_facts)
 
 
 def corners() -> Image.Image:
-    """8 x 16 pixels, another color in each quarter: no turn and no mirror leaves it as it is."""
+    """8 x 16 pixels with another color in each quarter, so that every rotation and reflection changes it."""
     pixels = np.zeros((16, 8, 3), np.uint8)
     pixels[:8, :4], pixels[:8, 4:], pixels[8:, :4] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
     return Image.fromarray(pixels)
@@ -100,7 +100,7 @@ def test_digest_tells_contents_not_names(tmp_path):
 
 
 def png(width: int, height: int) -> bytes:
-    """A black PNG file that says it has this size."""
+    """A black PNG file with this size in its header."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -140,7 +140,7 @@ def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path, read):
         ("not an image", lambda path, whole: path.write_bytes(np.random.default_rng(0).bytes(2000))),
         ("truncated", lambda path, whole: path.write_bytes(whole[: len(whole) // 2])),
         ("truncated", lambda path, whole: path.write_bytes(whole[:-2])),
-        # What a power cut leaves of a file whose length was written before its bytes.
+        # A file after a power cut, if its length was written before its bytes.
         ("truncated", lambda path, whole: path.write_bytes(whole[: len(whole) // 2].ljust(len(whole), b"\0"))),
     ],
     ids=["missing", "empty", "text", "random", "half", "end", "zeros"],
@@ -161,7 +161,7 @@ def test_files_that_would_start_another_program_are_no_images(tmp_path):
     path, mark = tmp_path / "frame.jpg", tmp_path / "mark"
     path.write_text(f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n({mark}) (w) file closefile\nshowpage\n%%EOF\n")
     with Image.open(path) as image:
-        assert image.format == "EPS"  # Pillow itself would hand it to Ghostscript
+        assert image.format == "EPS"  # Pillow would start Ghostscript for it
     for read in READERS:
         assert error_of(read, path).kind == "not an image"
     assert not mark.exists()

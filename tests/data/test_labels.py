@@ -1,4 +1,4 @@
-"""When a checkpoint meets other data, and which data the main script's flags come to."""
+"""Checkpoints with other data, and the data that the flags of the main script read."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_evaluation_maps_classes_to_the_checkpoints_order(call, sample, tmp_path
     stored = torch.load(tmp_path / "one.pth", weights_only=True)
     save_atomically({**stored, "state_dict": state, "labels": list(OTHER_ORDER)}, tmp_path / "two.pth")
     found = []
-    for name in ("one.pth", "two.pth"):  # without --dataset: the checkpoint says which
+    for name in ("one.pth", "two.pth"):  # without --dataset, that of the checkpoint
         flags = ("--val-root", sample / "Val", "--workers", 0, "--device", "cpu", "--output", tmp_path / name[:3])
         outcome = call(script, "-e", "--checkpoint", tmp_path / name, *flags, cwd=tmp_path)
         assert outcome.status == 0, outcome.err

@@ -1,4 +1,4 @@
-"""Pixels and batches: what is decoded, which frames an epoch takes, and what a broken file leads to."""
+"""Frames and batches: decoding, the frames of an epoch, and broken files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def numbered_store(total: int) -> ArrayStore:
     return ArrayStore(np.broadcast_to(np.arange(total, dtype=np.uint8)[:, None, None, None], (total, 1, 2, 2)).copy())
 
 
-# Which frames an epoch takes
+# The frames of an epoch
 
 
 @settings(deadline=None)
@@ -99,7 +99,7 @@ def test_batches_hold_the_planned_frames_of_the_right_clips_in_every_epoch(worke
     seen = []
     for epoch in (1, 2):
         batches.set_epoch(epoch)
-        assert len(batches) == 5  # 21 samples: one more would be a batch of its own
+        assert len(batches) == 5  # 21 samples: one more would be another batch
         for batch, key in zip(batches, batches.plan.keys, strict=True):
             frames = batch["frames"]
             assert frames.shape == (4, 3, 1, 2, 2) and frames.dtype == torch.uint8
@@ -157,7 +157,7 @@ def test_16_bit_gray_keeps_its_shades(tmp_path):
 @pytest.mark.parametrize("size", [8, 24, 40])
 def test_frames_are_brought_to_one_size(tmp_path, suffix, size):
     path = str(tmp_path / f"frame.{suffix}")
-    gradient(32, 24).save(path)  # not square: resized all the same
+    gradient(32, 24).save(path)  # not square: squeezed
     pixels = read_image(path, size)
     assert pixels.shape == (size, size, 3)
     expected = np.asarray(gradient(32, 24).resize((size, size), Image.Resampling.BILINEAR), dtype=int)
@@ -239,7 +239,7 @@ def test_all_bad_files_of_a_batch_are_named_without_a_traceback(clip_set, worker
         message = ""
         try:
             list(batches)
-        except DataError as error:  # not pytest.raises: its frames would keep the workers alive
+        except DataError as error:  # not pytest.raises, whose traceback would keep the workers alive
             message = str(error)
         assert clip_set.clips[0].path(1) in message and clip_set.clips[1].path(0) in message
         assert clip_set.clips[0].path(0) not in message

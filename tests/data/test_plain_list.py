@@ -1,4 +1,4 @@
-"""The project's own list format, and the folds and persons that come from it."""
+"""Plain lists, and their folds and persons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generated sample: reproducible, complete, and what it says of itself is true."""
+"""The generated sample: reproducible, complete, with the right intensities."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ def _pixels(expression: str, seed: int, split: int, clip: int) -> np.ndarray:
     return np.stack([np.asarray(picture) for picture, _ in draw_clip(expression, seed, split, clip, SMALL)])
 
 
-# ---- the same everywhere ----
+# Reproducible
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="elsewhere Pillow may round a pixel apart")
 def test_pixels_are_what_they_were(tmp_path: Path) -> None:
-    """Drawn, written as JPEG and decoded: the same pixels as on the machine on which this number was taken.
+    """Drawn, written as JPEG and decoded: the same pixels as when this number was recorded.
 
-    No tolerance: everything up to Pillow is exact by construction, and Pillow's arithmetic is the same on all
-    x86-64 machines. If pixels change on purpose, raise `VERSION`, or old samples are taken for new ones.
+    There is no tolerance: everything before Pillow is exact, and Pillow's arithmetic is the same on all x86-64 machines.
+    If pixels change on purpose, increase `VERSION`, so that old samples are drawn again.
     """
     digest = hashlib.sha256()
     for split, clip in ((0, 0), (0, 3), (1, 6)):
@@ -89,7 +89,7 @@ def test_number_of_workers_does_not_matter(sample: Path, tmp_path: Path) -> None
     assert _files(draw_sample(tmp_path / "Sample", seed=3, workers=2, spec=SMALL)) == _files(sample)
 
 
-# ---- what is on disk ----
+# Files
 
 
 @pytest.mark.parametrize(("split", "list_file"), [("Train", "list_train.txt"), ("Val", "list_eval.txt")])
@@ -125,7 +125,7 @@ def test_default_sample_is_balanced() -> None:
         assert {classes.count(label) for label in AFEW_LABELS} == {total // 7}
 
 
-# ---- drawn once, and anew when it must be ----
+# Drawn once, and again if necessary
 
 
 def _draw(root: Path, seed: int = 0) -> Path:
@@ -137,7 +137,7 @@ def test_a_second_call_reuses_what_is_there(tmp_path: Path) -> None:
     before = root.stat().st_ino, (root / "sample.json").stat().st_mtime_ns
     _draw(root)
     assert (root.stat().st_ino, (root / "sample.json").stat().st_mtime_ns) == before
-    assert [path.name for path in tmp_path.iterdir()] == ["Sample"]  # no draft left behind
+    assert [path.name for path in tmp_path.iterdir()] == ["Sample"]  # no temporary folder is left
 
 
 @pytest.mark.parametrize("lost", ["sample.json", "intensity.csv", "list_eval.txt", "Train/Happy/000000/002.jpg"])
@@ -153,7 +153,7 @@ def test_another_seed_replaces_the_sample(tmp_path: Path) -> None:
     first = _files(root)
     second = _files(_draw(root, seed=1))
     assert first["Train/Happy/000000/001.jpg"] != second["Train/Happy/000000/001.jpg"]
-    assert _files(_draw(tmp_path / "Fresh", seed=1)) == second  # nothing of the old one is left
+    assert _files(_draw(tmp_path / "Fresh", seed=1)) == second  # nothing of the old sample is left
 
 
 def test_an_interrupted_drawing_leaves_nothing(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_contact_sheet(tmp_path: Path) -> None:
     assert path.stat().st_size < 400_000
 
 
-# ---- intensity.csv ----
+# intensity.csv
 
 
 def test_read_intensity_names_file_and_line(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_read_intensity_names_file_and_line(tmp_path: Path) -> None:
         read_intensity(path)
 
 
-# ---- clips and faces ----
+# Clips and faces
 
 
 @settings(max_examples=60, deadline=None)

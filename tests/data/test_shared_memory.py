@@ -58,7 +58,7 @@ def test_a_worker_that_cannot_hand_over_its_frames_ends_the_training(monkeypatch
         raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)  # workers are forked and inherit it
-    with pytest.raises(SharedMemoryError, match=r"a worker process cannot hand over .* No space left.*--workers 0"):
+    with pytest.raises(SharedMemoryError, match=r"a worker process cannot pass on .* No space left.*--workers 0"):
         list(batches(Plain()))
 
 

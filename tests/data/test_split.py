@@ -1,4 +1,4 @@
-"""Clips of one's own, split into training and validation: by class, by person, and refused where that cannot be."""
+"""Splits of your own clips into training and validation: by class, by person, and errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATTERN = "/([^_]+)_"
 
 
 def tree(root: Path, persons: str = "abcdefgh", classes: tuple[str, ...] = ("Happy", "Sad")) -> Path:
-    """A clip of each person in each class."""
+    """One clip per person and class."""
     for label in classes:
         for person in persons:
             stub_clip(root / label / f"{person}_{label}")
@@ -26,7 +26,7 @@ def tree(root: Path, persons: str = "abcdefgh", classes: tuple[str, ...] = ("Hap
 
 def test_a_share_of_each_class_is_held_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, output = tree(tmp_path / "faces"), tmp_path / "clips.csv"
-    (root / "Sad" / "nobody").mkdir()  # Prepare_Faces leaves no folder of a clip without a face, others may
+    (root / "Sad" / "nobody").mkdir()  # Prepare_Faces makes no folder for a clip without a face, other tools may
     assert main([str(root), "--output", str(output)]) == 0
     said = capsys.readouterr().out
     assert "12 clips to train on, 4 held out (25 % of each class's clips; persons are unknown" in said
@@ -68,7 +68,7 @@ def test_what_cannot_be_split_is_named(tmp_path: Path, capsys: pytest.CaptureFix
             main([str(faces), *map(str, output), *wrong])
         assert wrong[0] in capsys.readouterr().err
 
-    for number in range(3):  # one person shows all of a class
+    for number in range(3):  # one person is in all clips of a class
         stub_clip(tmp_path / "lost" / "Sad" / f"z_{number}")
         stub_clip(tmp_path / "lost" / "Happy" / f"y_{number}")
     with pytest.raises(DataError, match=r"all clips of (Sad|Happy) show persons held out"):

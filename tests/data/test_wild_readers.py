@@ -209,7 +209,7 @@ def test_shared_list_from_windows_and_a_map_that_names_only_the_beginning(dfew, 
     (clip,) = read_shared_list(dfew, path, root_map=[("D:\\data\\DFEW", str(dfew))]).clips
     assert clip.name == "Clip/clip_224x224/00005" and len(clip) == 2
     (problem,) = problems_of(read_shared_list, dfew, path, root_map=[("D:\\data\\DF", str(dfew))])
-    assert "is in no known folder" in problem  # a map ends where a folder's name ends
+    assert "is in no known folder" in problem  # a mapping ends with the name of a folder
 
 
 def test_shared_list_with_paths_below_the_root(dfew, tmp_path):

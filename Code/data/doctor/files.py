@@ -268,7 +268,7 @@ def _copied_clips(splits: Mapping[str, Split], facts: Mapping[str, Sequence[Clip
             if clip_facts.faults or not clip.frames:
                 continue
             other, original = seen.setdefault(clip_facts.digests, (name, clip))
-            if original is clip or original.folder == clip.folder:  # the same folder is a check of its own
+            if original is clip or original.folder == clip.folder:  # a finding of another check
                 continue
             counts[name if other == name else BOTH] += 1
             classes = "" if original.label == clip.label else ", in another class"
@@ -283,9 +283,8 @@ def _leaked_frames(rows: Mapping[str, _Frames]) -> Check:
         return Check(name, "warning", {BOTH: 0}, [])
     train, val = rows["train"], rows["val"]
     folders = {clip.folder for clip in train.clips}
-    own = np.array(
-        [clip.folder not in folders for clip in val.clips], dtype=bool
-    )  # the same folder is a check of its own
+    # A folder that is in both splits is a finding of another check.
+    own = np.array([clip.folder not in folders for clip in val.clips], dtype=bool)
     leaked = np.isin(val.digests, train.digests[train.digests != 0]) & own[val.owners]
     order = np.argsort(train.digests, kind="stable")
     items = []

@@ -1,4 +1,4 @@
-"""What is asked of a reader, and what all readers have in common: folders, lists, splits, and folds.
+"""The interface of readers, and what they have in common: folders, lists, splits and folds.
 
 A dataset needs a function that reads one list or folder, and a `Request` that says where its files usually are:
 
@@ -32,7 +32,7 @@ from Code.data.folds import (
 from Code.data.readers.plainlist import is_plain_list, read_plain_list
 from Code.data.readers.sharedlist import SHARED_LABELS, is_shared_list, read_shared_list
 
-DEFAULT_FOLDS = 5  # where neither the dataset nor a flag says how many
+DEFAULT_FOLDS = 5  # if neither the dataset nor a flag gives a number
 # Flags of the command line that say which clips are read. Checkpoints keep those that were given.
 DATA_FLAGS = (
     *("train_root", "val_root", "train_list", "val_list", "skip_empty", "eval_split", "labels"),
@@ -86,7 +86,7 @@ class Request:
     seed: int = 0
 
     def with_flags(self, flags: Mapping[str, Any], seed: int = 0) -> Request:
-        """The same with flags of the command line on top; where files are is not among them, see `Reader.locate`."""
+        """The same, overridden by flags of the command line. Roots and lists are left to `Reader.locate`."""
         pairs = [text.partition("=") for text in flags.get("root_map", ())]
         return replace(
             self,
@@ -110,13 +110,13 @@ class Request:
         return self.train_root if split == "train" else self.val_root
 
     def list_file(self, split: str) -> str | None:
-        """The list of "train" or "val", with the fold's number in its name."""
+        """The list of "train" or "val", with the number of the fold in its name."""
         path = self.train_list if split == "train" else self.val_list
         return path if path is None or self.fold is None else path.replace("{fold}", str(self.fold))
 
     @property
     def lists_per_fold(self) -> bool:
-        """Whether each fold has lists of its own (DFEW), instead of being a part of one set."""
+        """Whether each fold has separate lists (DFEW), instead of being a part of one set."""
         return any("{fold}" in (path or "") for path in (self.train_list, self.val_list))
 
 
@@ -129,7 +129,7 @@ class Reader:
         defaults: where the files are if no flag says otherwise.
 
     Attributes:
-        makes_folds: the clips can be put into folds: their persons are known or can be named.
+        makes_folds: the clips can be divided into folds, because persons are known or can be named.
         person_pattern: finds the person in a clip's name if no flag says how.
         writes: reading may write files first, so that one process of a machine must read before the others.
         checkpoint_labels: an evaluation takes the order of the classes from the checkpoint.
@@ -191,7 +191,7 @@ class Reader:
         )
 
     def frames_per_sample(self, request: Request) -> int | None:
-        """K of a training sample if the data decide it, else None."""
+        """K, the frames per training sample, if it depends on the data; else None."""
         return None
 
     def needs_folds(self, flags: Mapping[str, Any]) -> bool:
@@ -204,10 +204,10 @@ class Reader:
     # From a request to clips
 
     def prepare(self, request: Request) -> None:
-        """Makes what is generated rather than collected, if it is not there yet."""
+        """Generates the data if they are generated and not there yet."""
 
     def is_missing(self, request: Request) -> bool:
-        """Whether a root or a list is not there; reading then raises an error that says so."""
+        """Whether a root or a list is missing, so that reading raises an error."""
         if request.all_folds and request.lists_per_fold:
             request = request.at_fold(1)
         places = [(request.root(split), request.list_file(split)) for split in ("train", "val")]
@@ -221,7 +221,7 @@ class Reader:
             labels: class names in the order of their indices; None takes the request's or the data's.
 
         Raises:
-            DataError: everything that is wrong with the list and the folders.
+            DataError: all problems of the list and the folders.
         """
         return self._with_persons(request, self._read(request, split, labels or request.labels or request.label_order))
 
@@ -236,10 +236,10 @@ class Reader:
         return self._with_persons(request, _joined(train, self._read(request, "val", train.labels)))
 
     def read_pair(self, request: Request) -> tuple[ClipSet, ClipSet, int | None]:
-        """Training and validation set, and k if they are of k folds.
+        """Reads the training and validation sets. Also returns the number of folds, None without folds.
 
         Raises:
-            DataError: the problems of both sets in one error.
+            DataError: the problems of both sets.
             UsageError: there is no such fold.
         """
         fold, count = request.fold, None
@@ -265,17 +265,17 @@ class Reader:
         return train, val, count
 
     def count_folds(self, request: Request) -> int:
-        """k: how many folds there are."""
+        """The number of folds, k."""
         if request.lists_per_fold:
             return request.folds or request.num_folds or DEFAULT_FOLDS
         return self.make_folds(request).count
 
     def make_folds(self, request: Request) -> Folds:
-        """Puts all clips into folds: as a fold file or their list says, else by persons.
+        """Divides all clips into folds: by a fold file or by their list, else by person.
 
         Raises:
             UsageError: clips of this dataset have a fixed split.
-            DataError: everything that is wrong with the data or the fold file.
+            DataError: all problems of the data or the fold file.
         """
         if not self.makes_folds and not is_plain_list(request.train_list or ""):
             raise UsageError(
@@ -296,7 +296,7 @@ class Reader:
         return folds_by_person(clips, request.folds or request.num_folds or DEFAULT_FOLDS)
 
     def intensities(self, clips: ClipSet) -> Intensities | None:
-        """The true importance of every frame, [T] by clip name; None if nobody knows it."""
+        """The true importance of every frame, [T] by clip name; None if it is unknown."""
         return None
 
     def read_split(self, request: Request, split: str, labels: Labels) -> ClipSet:
@@ -307,7 +307,7 @@ class Reader:
         )
 
     def _read(self, request: Request, split: str | None, labels: Labels) -> ClipSet:
-        """Reads a split in the format that its list has; None reads all that the training flags name."""
+        """Reads a split in the format of its list; None reads all clips of the training root and list."""
         side = split or "train"
         root, path = request.root(side), request.list_file(side)
         if path and is_shared_list(path):
