@@ -39,8 +39,9 @@ from Code.common.commandline import (
 from Code.common.conventions import DEFAULT_AT_TYPE
 from Code.common.errors import UsageError
 from Code.data.composed.plan import DISTRACTORS
+from Code.network import attention_titles
 from Code.training.launch import parse, resume_command
-from Code.training.protocols import PROTOCOLS, attention_titles, check_paths, resolve, write_folds
+from Code.training.protocols import PROTOCOLS, check_paths, resolve, write_folds
 
 
 def build_parser() -> argparse.ArgumentParser:

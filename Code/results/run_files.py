@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from Code.common.errors import ProjectError
-from Code.training.protocols import attention_titles
+from Code.network import attention_titles
 
 FILES = ("args.json", "log.jsonl", "results.json", "predictions.csv", "attention.csv")
 ATTENTION_COLUMNS = ("clip", "frame", "alpha", "beta", "weight")

@@ -23,11 +23,12 @@ import torch
 
 from Code.common.conventions import DEFAULT_AT_TYPE
 from Code.common.wording import counted
+from Code.network import attention_titles
 from Code.results.intervals import interval_text
 from Code.training.compute import choose_compute
 from Code.training.launch import plain, remember_folder
 from Code.training.metrics import confusion_metrics
-from Code.training.protocols import Protocol, attention_titles, count_folds
+from Code.training.protocols import Protocol, count_folds
 from Code.training.run import Member, train
 from Code.training.run_folder import Run
 

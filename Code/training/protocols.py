@@ -7,8 +7,6 @@ Nothing here imports torch, so a script finds a missing folder before it loads t
 from __future__ import annotations
 
 import argparse
-import ast
-import functools
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,29 +20,6 @@ from Code.common.wording import counted
 from Code.data.clips import ClipSet, describe
 from Code.data.folds import persons_in_two_folds, write_fold_file
 from Code.data.readers.base import DATA_FLAGS, Reader, Request, find_reader
-
-
-@functools.cache
-def attention_titles() -> dict[int, str]:
-    """The number and title of every attention head: {0: "self-attention", ...}.
-
-    They are read from the source of attention.py, whose classes say them: a command line then shows them without
-    importing torch, which takes seconds.
-    """
-    titles = {}
-    source = Path(__file__).parents[1] / "network" / "attention.py"
-    tree = ast.parse(source.read_text(encoding="utf-8"))
-    for item in tree.body:
-        if isinstance(item, ast.ClassDef):
-            values = {
-                line.targets[0].id: ast.literal_eval(line.value)
-                for line in item.body
-                if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name)
-                if line.targets[0].id in ("at_type", "title")
-            }
-            if len(values) == 2:
-                titles[values["at_type"]] = values["title"]
-    return dict(sorted(titles.items()))
 
 
 @dataclass(frozen=True)

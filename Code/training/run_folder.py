@@ -23,13 +23,13 @@ from Code.common.conventions import CHECKPOINT_FORMAT
 from Code.common.errors import UsageError, WriteError
 from Code.common.files import atomic_text, free_disk, in_words, save_text
 from Code.data.clips import Clip
+from Code.network import attention_titles
 from Code.network.checkpoints import DamagedCheckpointError, read_checkpoint, save_checkpoint
 from Code.network.fan import FAN
 from Code.training import distributed
 from Code.training.compute import Compute, describe_device, git_commit, versions
 from Code.training.engine import Evaluation
 from Code.training.launch import command_line, identity
-from Code.training.protocols import attention_titles
 from Code.training.tensorboard import Board
 
 FINISHED = "finished.json"
