@@ -59,7 +59,7 @@ def build(clips: ClipSet, folder: Path, workers: int = 0) -> tuple[torch.Tensor,
 
 
 def spoil(path: str, keep: bool) -> None:
-    """Overwrites a frame with the same number of bytes; with `keep` its times stay the same, so that nothing shows the change."""
+    """Overwrites a frame with as many bytes. With `keep`, its times stay the same and do not show the change."""
     status = os.stat(path)
     Path(path).write_bytes(b"x" * status.st_size)
     if keep:

@@ -1,4 +1,4 @@
-"""The dataset doctor: every problem planted in a dataset is found, named and counted; a clean dataset is called clean."""
+"""The dataset doctor: every problem in a dataset is found, named and counted; a clean dataset is called clean."""
 
 from __future__ import annotations
 

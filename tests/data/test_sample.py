@@ -51,8 +51,8 @@ def _pixels(expression: str, seed: int, split: int, clip: int) -> np.ndarray:
 def test_pixels_are_what_they_were(tmp_path: Path) -> None:
     """Drawn, written as JPEG and decoded: the same pixels as when this number was recorded.
 
-    There is no tolerance: everything before Pillow is exact, and Pillow's arithmetic is the same on all x86-64 machines.
-    If pixels change on purpose, increase `VERSION`, so that old samples are drawn again.
+    There is no tolerance: everything before Pillow is exact, and Pillow's arithmetic is the same on all x86-64
+    machines. If pixels change on purpose, increase `VERSION`, so that old samples are drawn again.
     """
     digest = hashlib.sha256()
     for split, clip in ((0, 0), (0, 3), (1, 6)):
