@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,8 @@ from Code.faces.video import Frame, Source
 
 # Decoded frames that are kept for the second reading: two seconds of 720 x 576 at 25 frames a second.
 KEPT_BYTES = 64 * 2**20
+# Frames in which faces are searched that lie on their side, and the score that they need.
+TURNED_FRAMES, SURE = 8, 0.95
 
 
 class BriefSource(Source):
@@ -122,7 +124,7 @@ def analyse(
             reached = frame.number + 1 if source.is_video else len(names)
             progress(reached - done)
             done = reached
-    return Analysis(
+    analysis = Analysis(
         names=tuple(names),
         numbers=np.array(numbers, dtype=np.int64),
         times=np.array(times, dtype=np.float64),
@@ -131,6 +133,39 @@ def analyse(
         people=credible(tracker.tracks, len(names)),
         problems=tuple(source.problems),
     )
+    if analysis.people or source.quarter_turns:
+        return analysis
+    source.quarter_turns = find_turn(source, detector, analysis.numbers)
+    if not source.quarter_turns:
+        return analysis
+    turned = analyse(source, detector, fps=fps, detect_every=detect_every, overlap=overlap)
+    if not turned.people:
+        source.quarter_turns = 0
+        return analysis
+    degrees = {1: "90 degrees to the left", 2: "180 degrees", 3: "90 degrees to the right"}[source.quarter_turns]
+    note = f"{source.path}: shows no upright face; turned by {degrees}"
+    return replace(turned, problems=(*turned.problems, note))
+
+
+def find_turn(source: Source, detector: Detector, numbers: np.ndarray) -> int:
+    """By how many quarters, counterclockwise, an input without upright faces has to be turned to show some.
+
+    Some cameras and editing programs store a picture that lies on its side, and do not say so.
+
+    Args:
+        numbers: of the frames that were searched; some of them are searched again.
+
+    Returns:
+        0 to 3; 0 if most frames show no face in any way.
+    """
+    chosen = np.unique(numbers[np.linspace(0, len(numbers) - 1, TURNED_FRAMES).round().astype(int)])
+    sure = np.zeros(4)
+    for frame in source.frames(wanted=[int(number) for number in chosen]):
+        for turns in (1, 2, 3):
+            faces = detector(np.ascontiguousarray(np.rot90(frame.image, turns))[None])[0]
+            sure[turns] += bool(len(faces)) and float(faces.scores.max()) >= SURE
+    best = int(sure.argmax())
+    return best if sure[best] > len(chosen) / 2 else 0
 
 
 class Cutout(NamedTuple):

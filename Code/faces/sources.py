@@ -51,7 +51,7 @@ class ArraySource(Source):
             if wanted is None or number in wanted:
                 if image.dtype != np.uint8:
                     image = np.rint(image * 255).astype(np.uint8)
-                yield Frame(f"{number:07d}", number, math.nan, image)
+                yield Frame(f"{number:07d}", number, math.nan, self.turned(image))
 
 
 def clips_in(path: Path, say: Callable[[str], object] = lambda line: None) -> list[str] | None:

@@ -62,11 +62,14 @@ class Source:
         fps: average frames per second of a video; None where unknown.
         size: (width, height) of a video's pictures; None for pictures.
         problems: what was wrong in the last reading, a line each, with an input that could be read all the same.
+        quarter_turns: by how many quarters, counterclockwise, frames are turned; 0, until somebody finds that they lie.
 
     Raises:
         DataError: one line naming the input: missing, no pictures in the folder, not readable as a video.
         MissingExtraError: if a video is to be read without PyAV.
     """
+
+    quarter_turns = 0
 
     def __init__(self, path: str | Path, *, threads: int = 0) -> None:
         self.path = Path(path)
@@ -139,7 +142,7 @@ class Source:
                 except (ValueError, OSError) as error:  # a pixel format that ffmpeg cannot convert
                     reason = getattr(error, "strerror", None) or error
                     raise DataError(f"{self.path}: frame {number} cannot be converted to RGB ({reason})") from error
-                yield Frame(f"{number:07d}", number, time, image)
+                yield Frame(f"{number:07d}", number, time, self.turned(image))
 
     @property
     def files(self) -> dict[int, Path]:
@@ -147,6 +150,10 @@ class Source:
         if self.kind is Kind.PHOTO:
             return {}
         return dict(zip(frame_numbers(self._files), self._files, strict=True)) if self._files else {}
+
+    def turned(self, image: np.ndarray) -> np.ndarray:
+        """An image [H, W, 3] turned by `quarter_turns`."""
+        return np.ascontiguousarray(np.rot90(image, self.quarter_turns)) if self.quarter_turns else image
 
     def _read_pictures(self, wanted: Collection[int] | None) -> Iterator[Frame]:
         readable = 0
@@ -159,7 +166,7 @@ class Source:
                 self.problems += error.problems
                 continue
             readable += 1
-            yield Frame(file.name, number, math.nan, image)
+            yield Frame(file.name, number, math.nan, self.turned(image))
         if not readable and self.problems:
             raise DataError(self.problems)
 

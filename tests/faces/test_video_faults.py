@@ -21,6 +21,8 @@ from PIL import Image, ImageDraw
 
 from Code.data.clips import DataError
 from Code.faces.decoder import HLG, PQ, Clock, Upright, turned
+from Code.faces.detect import Detector
+from Code.faces.extract import analyse
 from Code.faces.inputs import Kind, find_jobs, kind_of
 from Code.faces.live import camera_frames
 from Code.faces.prediction import windows
@@ -464,3 +466,25 @@ def test_a_pause_has_no_windows() -> None:
     assert len(starts) < 6
     assert ends[-1] >= 300.5
     np.testing.assert_array_equal(ends - starts, 1.0)
+
+
+@pytest.mark.parametrize("turns", [1, 3])
+def test_faces_that_lie_on_their_side_are_found(tmp_path: Path, write_video: Write, scene_of: Any, turns: int) -> None:
+    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
+    upright = [scene_of((0, 20 + number, 10, 120)) for number in range(6)]
+    lying = [Image.fromarray(np.rot90(np.asarray(picture), turns)) for picture in upright]
+    source = Source(write_video(tmp_path / "lying.mp4", lying))
+    analysis = analyse(source, Detector("cpu"))
+    assert len(analysis.people) == 1
+    assert source.quarter_turns == 4 - turns
+    assert next(source.frames()).image.shape == (144, 192, 3)
+    assert "lying.mp4: shows no upright face; turned by 90 degrees" in analysis.problems[-1]
+    left, _, right, _ = analysis.tracks[analysis.people[0]].table[0, :4]
+    assert 0 < left < right < 192
+
+
+def test_an_input_without_faces_is_not_turned(tmp_path: Path, write_video: Write, scene_of: Any) -> None:
+    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
+    source = Source(write_video(tmp_path / "empty.mp4", [scene_of()] * 4))
+    assert analyse(source, Detector("cpu")).people == []
+    assert source.quarter_turns == 0
