@@ -205,6 +205,7 @@ def test_defaults_in_options_are_those_of_the_protocols() -> None:
     text = (ROOT / "docs/options.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     table = {row[0].split(",")[0].split(" (")[0]: row[1:] for row in rows[:9]}
+    assert set(re.findall(r"`(\w+)`", " ".join(table["flag"]))) == set(PROTOCOLS)
     for column, names in enumerate(table["flag"]):
         for dataset in re.findall(r"`(\w+)`", names):
             protocol = PROTOCOLS[dataset]
