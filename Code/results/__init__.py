@@ -1,1 +1,1 @@
-"""What a run leaves to look at: `figures` draws, `report` writes the page of a run's folder."""
+"""The results of runs: figures, pages (report, comparison, overview), intervals, and the export to ONNX."""

@@ -22,8 +22,8 @@ from Code.common.wording import counted
 from Code.results.fonts import fonts_for
 
 # From Okabe and Ito's palette, which people with any color blindness can tell apart, also in gray print.
-BLUE, ORANGE, INK, GREY, FAINT = "#0072b2", "#e69f00", "#1b1f24", "#8b949e", "#d8dee4"
-SOFT = "#57606a"  # for small text, for which GREY is too pale
+BLUE, ORANGE, INK, GRAY, FAINT = "#0072b2", "#e69f00", "#1b1f24", "#8b949e", "#d8dee4"
+SOFT = "#57606a"  # for small text, for which GRAY is too pale
 CYCLE = (BLUE, ORANGE, "#009e73", "#cc79a7", "#56b4e9", "#d55e00", INK)
 DASHES = ("-", "--", "-.", ":")
 LogLine = Mapping[str, Any]  # of log.jsonl
@@ -183,7 +183,7 @@ def _draw_probabilities(panel: Axes, values: NDArray[np.float64], names: list[st
     if values.shape != (len(names),):
         raise ValueError(f"probabilities have shape {list(values.shape)}, but there are {len(names)} labels")
     rows = np.arange(len(names))
-    panel.barh(rows, values, 0.62, color=[INK if row == values.argmax() else GREY for row in rows])
+    panel.barh(rows, values, 0.62, color=[INK if row == values.argmax() else GRAY for row in rows])
     marks = [f"{name} *" if row == true else name for row, name in enumerate(names)]
     panel.set_yticks(rows, marks, fontsize=8.5, color=INK, parse_math=False)
     panel.set(xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), xticks=[])
@@ -338,14 +338,14 @@ def _panel(title: str, *, log_scale: bool = False) -> tuple[Figure, Axes]:
     axes.set_xlabel("epoch", fontsize=9, color=SOFT)
     axes.grid(color=FAINT, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.spines[["left", "bottom"]].set_color(GRAY)
     if log_scale:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.tick_params(which="both", labelsize=8, color=GREY, labelcolor=SOFT)
+    axes.tick_params(which="both", labelsize=8, color=GRAY, labelcolor=SOFT)
     return figure, axes
 
 

@@ -22,15 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
-from scipy.stats import norm
 
 MIN_CLIPS = 5  # pages and tables show no interval of fewer clips
 TOO_FEW = "too few clips for an interval"
-_Z = float(norm.ppf(0.975))
+_Z = NormalDist().inv_cdf(0.975)
 _Floats = NDArray[np.float64]
 
 
@@ -105,6 +104,8 @@ def score_interval(values: _Floats, counts: ArrayLike, lowest: float, highest: f
 
 def _lower_limit(values: _Floats, counts: _Floats, lowest: float) -> float:
     """The smallest mean that the score test does not reject."""
+    from scipy.optimize import brentq  # takes half a second; pages of finished runs do not need it
+
     above = values - lowest  # [V]
     clips = counts.sum(axis=1)  # [C]
     num_classes, total = len(clips), clips.sum()

@@ -17,7 +17,7 @@ from matplotlib.patches import Arc, Circle, FancyArrowPatch, FancyBboxPatch, Pol
 
 from Code.common.commandline import run_script
 from Code.common.files import atomic_file, writing
-from Code.results.figures import BLUE, FAINT, GREY, INK, ORANGE, figure_bytes
+from Code.results.figures import BLUE, FAINT, GRAY, INK, ORANGE, figure_bytes
 
 
 def method_figure() -> Figure:
@@ -86,7 +86,7 @@ def method_figure() -> Figure:
     for at, (name, value) in enumerate(scores.items()):
         y = middle + 0.51 - 0.34 * at
         write(7.93, y + 0.06, name, 8.5, ha="left", va="bottom", weight="bold" if at == 0 else "normal")
-        axes.add_patch(Rectangle((7.93, y - 0.06), 0.86 * value, 0.1, fc=INK if at == 0 else GREY, lw=0))
+        axes.add_patch(Rectangle((7.93, y - 0.06), 0.86 * value, 0.1, fc=INK if at == 0 else GRAY, lw=0))
 
     # Orange letters would be too pale on white.
     brown = "#9a6700"

@@ -26,7 +26,7 @@ from Code.common.progress import Progress
 from Code.common.wording import counted
 from Code.data.clips import DataError
 from Code.data.images import read_image
-from Code.results.figures import CYCLE, FAINT, GREY, INK, SOFT, Style, choose_frames, figure_bytes
+from Code.results.figures import CYCLE, FAINT, GRAY, INK, SOFT, Style, choose_frames, figure_bytes
 from Code.results.intervals import difference_text, interval_text, uar_interval
 from Code.results.run_files import HEADS, ClipRow, ReportError, RunFiles
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 TEMPLATES = Path(__file__).parent / "templates"
 # Colors of figures in dark mode, as base.css has them.
 DARK = {
-    "#ffffff": "#161b22", INK: "#e6edf3", SOFT: "#9aa4af", GREY: "#6e7681", FAINT: "#30363d",
+    "#ffffff": "#161b22", INK: "#e6edf3", SOFT: "#9aa4af", GRAY: "#6e7681", FAINT: "#30363d",
     **dict(zip(CYCLE, ("#4aa8e0", "#f0b429", "#2ec4a0", "#e3a1c8", "#9bd4f7", "#ff8a4c", "#e6edf3"), strict=True)),
 }  # fmt: skip
 

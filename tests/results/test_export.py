@@ -19,7 +19,7 @@ from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
 from Code.network.pretrained import load_fan
 from Code.network.weights import to_published
-from Code.results import export as room
+from Code.results import export as exporting
 
 onnx = pytest.importorskip("onnx", reason="needs requirements-onnx.txt")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs requirements-onnx.txt")
@@ -55,7 +55,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def written(run: Path, part: str) -> Path:
     path = run.parent / f"{part}.onnx"
-    assert room.main(["--checkpoint", str(run.parent), "--part", part, "--output", str(path)]) == 0
+    assert exporting.main(["--checkpoint", str(run.parent), "--part", part, "--output", str(path)]) == 0
     return path
 
 
@@ -159,7 +159,7 @@ def test_the_file_is_valid_and_says_what_it_is(whole: Path, head: Path) -> None:
 def test_the_other_attentions(at_type: int, tmp_path: Path) -> None:
     path = write_run(tmp_path, at_type)
     fan, info = load_fan(path)
-    assert room.export(fan, info, tmp_path / "head.onnx", "head") <= 1e-4
+    assert exporting.export(fan, info, tmp_path / "head.onnx", "head") <= 1e-4
     features, lengths = torch.randn(5, 4, 512), torch.tensor([1, 4, 2, 3, 4])
     logits, weights = answer(tmp_path / "head.onnx", features=features, lengths=lengths)
     close(logits, fan.attend(features, lengths).logits)
@@ -172,7 +172,7 @@ def test_a_published_fan_in_half_precision(tmp_path: Path, capsys: pytest.Captur
     half = {f"module.{name}": value.half() for name, value in weights.items()}
     save_atomically({"state_dict": half, "epoch": 9, "best_prec1": 51.2}, tmp_path / "fan.pth.tar")
     flags = ("--checkpoint", tmp_path / "fan.pth.tar", "--part", "head", "--at_type", 0, "--image-size", 40)
-    assert room.main([*map(str, flags), "--output", str(tmp_path / "head.onnx")]) == 0
+    assert exporting.main([*map(str, flags), "--output", str(tmp_path / "head.onnx")]) == 0
     said = capsys.readouterr()
     assert (
         "published, resnet18, self-attention, 7 classes, 40 x 40 pixels" in said.out
@@ -181,11 +181,11 @@ def test_a_published_fan_in_half_precision(tmp_path: Path, capsys: pytest.Captur
     assert not said.err
 
 
-def test_a_frame_classifier_sees_grey(tmp_path: Path) -> None:
+def test_a_frame_classifier_sees_gray(tmp_path: Path) -> None:
     saved = {"state_dict": to_published(network(2, 8), half=True), "image_size": 40}
     save_atomically(saved, tmp_path / "ferplus.pth")
     flags = ("--checkpoint", tmp_path / "ferplus.pth", "--part", "head", "--output", tmp_path / "two.onnx")
-    assert room.main([str(flag) for flag in flags]) == 0
+    assert exporting.main([str(flag) for flag in flags]) == 0
     about = session(tmp_path / "two.onnx").get_modelmeta().custom_metadata_map
     assert about["color_mode"] == "L" and json.loads(about["labels"])[0] == "neutral"
 
@@ -195,9 +195,9 @@ def test_a_file_that_answers_otherwise_is_not_kept(
 ) -> None:
     output = tmp_path / "fan.onnx"
     output.write_text("what was there")
-    monkeypatch.setattr(room, "TOLERANCE", 0.0)  # below what float32 can keep
+    monkeypatch.setattr(exporting, "TOLERANCE", 0.0)  # below what float32 can keep
     argv = ["--checkpoint", str(run), "--part", "head", "--output", str(output)]
-    assert run_script(lambda: room.main(argv)) == 2
+    assert run_script(lambda: exporting.main(argv)) == 2
     assert "outputs differ from torch's by" in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["fan.onnx"] and output.read_text() == "what was there"
 
@@ -207,7 +207,7 @@ def test_mistakes_are_one_line(
 ) -> None:
     def refused(*flags: object) -> str:
         try:
-            assert run_script(lambda: room.main([str(flag) for flag in flags])) == 2
+            assert run_script(lambda: exporting.main([str(flag) for flag in flags])) == 2
         except SystemExit as stop:
             assert stop.code == 2
         return capsys.readouterr().err.splitlines()[-1]
@@ -219,7 +219,7 @@ def test_mistakes_are_one_line(
     )
     nowhere = tmp_path / "nowhere" / "a.onnx"
     assert "cannot be written (No such file" in refused("--checkpoint", run, "--part", "head", "--output", nowhere)
-    monkeypatch.setattr(room, "PACKAGES", ("onnx", "a_package_that_is_missing"))
+    monkeypatch.setattr(exporting, "PACKAGES", ("onnx", "a_package_that_is_missing"))
     said = refused("--checkpoint", run, "--output", tmp_path / "a.onnx")
     assert said == "error: the export needs a_package_that_is_missing: pip install -r requirements-onnx.txt"
     assert not os.listdir(tmp_path)
