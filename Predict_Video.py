@@ -168,17 +168,17 @@ def check_outputs(args: argparse.Namespace) -> None:
 def write_pictures(predictions: Sequence[Prediction], args: argparse.Namespace, gallery: Gallery, name: str) -> None:
     """The figures, the curves and the annotated video of one input; prints where they are."""
     from Code.faces.answers import write_curve
-    from Code.faces.gallery import card_of
-    from Code.faces.prediction import crops_of
-    from Code.faces.render import (
+    from Code.faces.figures import (
         MOST_PEOPLE,
-        annotate,
         attention_picture,
         curve_picture,
         people_picture,
         shown_frames,
         title_of,
     )
+    from Code.faces.gallery import card_of
+    from Code.faces.prediction import crops_of
+    from Code.faces.render import annotate
     from Code.results.figures import figure_bytes
 
     everybody, draws = args.people == "all", not args.no_figure
