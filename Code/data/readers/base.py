@@ -230,7 +230,8 @@ class Reader:
         labels = labels or request.labels or request.label_order
         if request.lists_per_fold:
             request = request.at_fold(1)
-        if is_plain_list(request.list_file("train") or ""):
+        sides = [(request.root(split), request.list_file(split)) for split in ("train", "val")]
+        if sides[0] == sides[1] or is_plain_list(request.list_file("train") or ""):  # one tree, or one list for both
             return self._with_persons(request, self._read(request, None, labels))
         train = self._read(request, "train", labels)
         return self._with_persons(request, _joined(train, self._read(request, "val", train.labels)))

@@ -1,0 +1,233 @@
+"""docs/extending.md is true: each diff of the page is applied to a copy of the project, trained, stopped, resumed and
+evaluated with the page's own commands, with and without a frozen backbone."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from Code.data.sample import draw_sample
+from Code.data.sample.clip import SampleSpec
+from Code.network.checkpoints import read_checkpoint
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "extending.md"
+WEIGHTS = "pretrain_model/Resnet18_FER+_open.pth.tar"
+TINY = (
+    "--epochs 2 --image-size 32 --batch-size 8 --samples-per-clip 2 --lr 0.01 "
+    "--workers 0 --cache none --device cpu --precision fp32"
+)
+MOST_FILES = {"attention": 1, "dataset": 2, "loss": 1, "augmentation": 1}
+EMOTIONS = {"Neutral": 1, "Happy": 3, "Sad": 4, "Angry": 5, "Fear": 6, "Disgust": 7, "Surprise": 8}  # RAVDESS's numbers
+
+# Runs commands one after another, so that torch is imported once. A step with "stop" gets SIGTERM after its first
+# epoch, and its checkpoint is kept. RUN is the folder of the first run.
+DRIVER = """
+import contextlib, glob, io, json, os, shutil, signal, sys
+from Code.common.commandline import run_script
+from Code.training import trainer
+from tests.runs import without_pictures
+import Demo_AFEW_Attention as script
+
+def call(arguments, stop=False):
+    out, err = io.StringIO(), io.StringIO()
+    line = trainer.epoch_line
+    if stop:
+        trainer.epoch_line = lambda *given: (os.kill(os.getpid(), signal.SIGTERM), line(*given))[1]
+    runs = sorted(glob.glob("model/*/"))
+    sys.argv = ["Demo_AFEW_Attention.py", *(runs[0] if word == "RUN" else word for word in arguments)]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = run_script(script.main, script.resume_command)
+        except SystemExit as end:
+            status = end.code
+        finally:
+            trainer.epoch_line = line
+    if stop:
+        shutil.copy(*glob.glob("model/*/last.pth"), "stopped.pth")
+    print(json.dumps([status, out.getvalue(), err.getvalue()]), flush=True)
+
+pictures, steps = json.loads(sys.argv[1])
+with contextlib.nullcontext() if pictures else without_pictures():
+    for step in steps:
+        call(**step)
+"""
+
+
+@dataclass(frozen=True)
+class Extension:
+    """A section of the page."""
+
+    diff: str
+    commands: list[list[str]]
+
+    @property
+    def files(self) -> list[str]:
+        return re.findall(r"^\+\+\+ b/(.*)$", self.diff, re.MULTILINE)
+
+
+def extensions() -> dict[str, Extension]:
+    """By the last word of their headings; those with a diff."""
+    found = {}
+    for section in PAGE.read_text(encoding="utf-8").split("\n## ")[1:]:
+        blocks = dict(re.findall(r"^```(\w+ ?\w*)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL))
+        if "diff" in blocks:
+            commands = [shlex.split(line, comments=True) for line in blocks["sh extension"].splitlines()]
+            found[section.split("\n")[0].split()[-1]] = Extension(blocks["diff"], commands)
+    return found
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of the project's tracked files. The weights are linked: nothing writes to them."""
+    if not shutil.which("git") or not (ROOT / ".git").exists():
+        pytest.skip("needs a git clone, to know which files belong to the project")
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file():  # not deleted by an edit that is not committed yet
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            copy = shutil.copy if not name.startswith("pretrain_model/") else lambda source, to: to.symlink_to(source)
+            copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """14 clips to train on and 14 to evaluate on, in the layout of AFEW."""
+    spec = SampleSpec(num_train_clips=14, num_val_clips=14, frames=(4, 5), size=40)
+    return draw_sample(tmp_path_factory.mktemp("drawn") / "Sample", spec=spec)
+
+
+def as_ravdess(clips: Path, root: Path) -> None:
+    """The same clips under the names of RAVDESS: 14 actors with two clips each."""
+    for split in ("Train", "Val"):
+        for number, folder in enumerate(sorted((clips / split).glob("*/*")), start=1):
+            emotion = EMOTIONS[folder.parent.name]
+            kind = 1 if split == "Train" else 2
+            shutil.copytree(folder, root / f"Actor_{number:02d}/01-01-{emotion:02d}-01-01-0{kind}-{number:02d}")
+
+
+def apply(extension: Extension, tree: Path) -> None:
+    done = subprocess.run(["git", "apply", "-"], cwd=tree, input=extension.diff, capture_output=True, text=True)
+    assert done.returncode == 0, f"{PAGE.name} no longer fits the code; make its diff anew\n{done.stderr}"
+
+
+def drive(tree: Path, steps: list[dict], *, pictures: bool) -> Iterator[tuple[int, str, str]]:
+    """Runs commands in one process; yields (status, stdout, stderr) of each."""
+    command = [sys.executable, "-c", DRIVER, json.dumps([pictures, steps])]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    yield from (tuple(json.loads(line)) for line in done.stdout.splitlines())
+
+
+def places(name: str, clips: Path, tree: Path) -> list[str]:
+    if name == "dataset":
+        as_ravdess(clips, tree / "Data/RAVDESS")
+        return []
+    lists = ["--train-list", str(clips / "list_train.txt"), "--val-list", str(clips / "list_eval.txt")]
+    return ["--train-root", str(clips / "Train"), "--val-root", str(clips / "Val"), *lists]
+
+
+def runs_in(tree: Path) -> list[Path]:
+    return sorted(path.parent for path in (tree / "model").glob("*/args.json"))
+
+
+def try_out(name: str, clips: Path, tree: Path, *, frozen: bool, pictures: bool) -> None:
+    """Trains with the page's command, stops after an epoch, resumes, and evaluates with the page's command."""
+    extension = extensions()[name]
+    apply(extension, tree)
+    own = places(name, clips, tree)
+    checks = [command[2:] for command in extension.commands if "--check" in command]
+    train, evaluate = (command[2:] for command in extension.commands if "--check" not in command)
+    freeze = ["--freeze-backbone" if frozen else "--no-freeze-backbone", "--pretrained", WEIGHTS]
+    steps = [{"arguments": [*check, *own]} for check in checks]
+    steps.append({"arguments": [*train, *own, *TINY.split(), *freeze], "stop": True})
+    steps.append({"arguments": ["--resume", "RUN"]})
+    steps.append({"arguments": [*evaluate, *own, "--cache", "none"]})  # finds the run by dataset and attention
+    *others, interrupted, resumed, evaluated = drive(tree, steps, pictures=pictures)
+    for status, out, err in (*others, resumed, evaluated):
+        assert status == 0, out + err
+    assert interrupted[0] == 143 and "--resume" in interrupted[2], interrupted
+
+    again, run = sorted(runs_in(tree), key=lambda folder: not folder.name.endswith("_evaluation"))
+    stopped = read_checkpoint(tree / "stopped.pth")
+    ended = read_checkpoint(run / "last.pth")
+    assert (stopped["epoch"], ended["epoch"]) == (1, 2)
+    first, second = (json.loads((folder / "results.json").read_text())["best"] for folder in (run, again))
+    assert second["loss"] == pytest.approx(first["loss"], abs=1e-5) and second["confusion"] == first["confusion"]
+    if pictures:
+        assert (run / "report.html").stat().st_size > 10_000
+
+    weights, later = stopped["state_dict"], ended["state_dict"]
+    changed = {layer for layer in weights if not torch.equal(weights[layer], later[layer])}
+    backbone = {layer.removeprefix("module.") for layer in read_checkpoint(ROOT / WEIGHTS)["state_dict"]}
+    head = weights.keys() - backbone
+    assert head <= changed, f"not trained: {sorted(head - changed)}"
+    assert changed == head if frozen else "layer1.0.conv1.weight" in changed
+
+
+# Fast
+
+
+def test_each_extension_takes_few_files() -> None:
+    assert {name: len(extension.files) for name, extension in extensions().items()} == MOST_FILES
+    table = dict(re.findall(r"^\| \[an? (\w+)\].*?\| (\d+ \| \d+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+    for name, extension in extensions().items():
+        lines = len(re.findall(r"^\+(?!\+\+ )", extension.diff, re.MULTILINE))
+        assert table[name] == f"{len(extension.files)} | {lines}", name
+    assert table["backbone"] == "0 | 0"
+
+
+def test_the_diffs_fit_the_code_and_its_style(tree: Path) -> None:
+    for extension in extensions().values():
+        apply(extension, tree)
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "Code"], cwd=tree, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout
+
+
+def test_a_new_attention_is_trained_on_a_frozen_backbone(clips: Path, tree: Path) -> None:
+    try_out("attention", clips, tree, frozen=True, pictures=False)
+
+
+# Slow
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "fine-tuned"])
+@pytest.mark.parametrize("name", ["attention", "dataset", "loss"])
+def test_an_extension_works_as_the_page_says(name: str, frozen: bool, clips: Path, tree: Path) -> None:
+    try_out(name, clips, tree, frozen=frozen, pictures=True)
+
+
+@pytest.mark.slow
+def test_a_new_loss_reaches_the_attention(clips: Path, tree: Path) -> None:
+    apply(extensions()["loss"], tree)
+    flags = ["--dataset", "sample", *places("loss", clips, tree), *TINY.split(), "--pretrained", WEIGHTS]
+    steps = [{"arguments": [*flags, "--loss", loss]} for loss in ("cross-entropy", "sparse-attention")]
+    assert [status for status, *_ in drive(tree, steps, pictures=False)] == [0, 0]
+    plain, sparse = (read_checkpoint(run / "last.pth") for run in runs_in(tree))
+    assert not torch.equal(plain["state_dict"]["alpha.0.weight"], sparse["state_dict"]["alpha.0.weight"])
+
+
+@pytest.mark.slow
+def test_a_new_augmentation_works_and_is_refused_on_a_frozen_backbone(clips: Path, tree: Path) -> None:
+    try_out("augmentation", clips, tree, frozen=False, pictures=True)
+    flags = ["--dataset", "sample", *places("augmentation", clips, tree), *TINY.split(), "--pretrained", WEIGHTS]
+    runs = runs_in(tree)
+    steps = [{"arguments": [*flags, "--augmentation", "bright", "--freeze-backbone"]}]
+    ((status, _, err),) = drive(tree, steps, pictures=False)
+    assert status == 2 and err.startswith("error: --augmentation bright: ") and err.count("\n") == 1
+    assert runs_in(tree) == runs
