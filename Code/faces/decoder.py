@@ -1,4 +1,4 @@
-"""Decoding a video with ffmpeg: which stream, upright, progressive and standard-range pictures, and rising times."""
+"""Decodes videos with ffmpeg: chooses the stream, repairs times, deinterlaces, rotates, maps HDR to SDR."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from PIL import Image, ImageFilter
 from Code.common.errors import require
 from Code.data.clips import DataError
 
-ASSUMED_FPS = 25.0  # of a video that does not say
-# A gap between two frames that is longer than this is an error of the recorder and not a pause. Containers made for
-# broadcasting restart their times within a file; for them ffmpeg itself takes 10 s.
+ASSUMED_FPS = 25.0  # where a video does not state its frame rate
+# A longer gap between two frames (seconds) is a recording error, not a pause. Broadcast formats such as MPEG-TS may
+# restart their clock within a file; for those ffmpeg uses 10 s, too.
 LONGEST_GAP, LONGEST_BROADCAST_GAP = 600.0, 10.0
-GAP_IN_FRAMES = 20  # and it is longer than this many usual steps: a time lapse has a frame an hour
-# Times that step back by fewer frames, for fewer frames, are out of order; others start again.
+GAP_IN_FRAMES = 20  # a leap is also longer than this many frames, since a time lapse may have one frame an hour
+# Times that step back by fewer frames than this, and for fewer frames, are out of order; otherwise they start again.
 REORDERED_FRAMES = 3.5
 PQ, HLG = 16, 18  # transfer characteristics of HDR video, ITU-T H.273
 
 
 def file_url(path: str | Path) -> str:
-    """A file's name for ffmpeg, which would read `interview:01.mp4` as an address of the protocol "interview"."""
+    """The name of a file for ffmpeg, which takes `interview:01.mp4` for a URL with the protocol "interview"."""
     return f"file:{path}"
 
 
 def open_file(path: str | Path) -> Any:
-    """PyAV's container of a file, whatever its name looks like and in whatever encoding its tags are."""
+    """Opens a file with PyAV, whatever characters its name has and whatever encoding its tags are in."""
     av = require("av", "PyAV", "reading a video")
-    # Before version 19, tags that are not UTF-8 were an error by default.
+    # Before version 19, tags that are not UTF-8 raise an error by default.
     older = int(av.__version__.split(".")[0]) < 19
     return av.open(file_url(path), **({"metadata_errors": "replace"} if older else {}))
 
@@ -49,11 +49,11 @@ def open_video(path: Path, threads: int = 0) -> Iterator[tuple[Any, Any]]:
         threads: of the decoder; 0 lets ffmpeg choose.
 
     Yields:
-        PyAV's container, and the stream to read.
+        PyAV's container, and the stream to decode.
 
     Raises:
-        DataError: if the file is not a video that can be decoded.
-        MissingExtraError: without PyAV.
+        DataError: the file is not a video, or cannot be decoded.
+        MissingExtraError: PyAV is not installed.
     """
     av = require("av", "PyAV", "reading a video")
     try:
@@ -71,13 +71,12 @@ def open_video(path: Path, threads: int = 0) -> Iterator[tuple[Any, Any]]:
 
 
 def choose_stream(container: Any, path: str | Path) -> Any:
-    """The stream that is the video: no cover picture, no preview, no tile of a picture.
+    """Chooses the stream that is the video, and not a cover picture, a preview or a tile of a photo.
 
-    Of several the one with more than one frame comes first, then the one that the file marks as its default, then the
-    largest picture.
+    If there are several, one with more than one frame is preferred, then the default stream, then the largest frames.
 
     Raises:
-        DataError: if there is none, or ffmpeg has no decoder for it.
+        DataError: there is no such stream, or ffmpeg has no decoder for it.
     """
     if not container.streams.video:
         what = "only audio" if container.streams.audio else "the file is damaged or not a video"
@@ -86,12 +85,12 @@ def choose_stream(container: Any, path: str | Path) -> Any:
     picture, tile = marks.attached_pic | marks.timed_thumbnails, marks.dependent
     videos = [stream for stream in container.streams.video if not stream.disposition & (picture | tile)]
     if not videos and any(stream.disposition & tile for stream in container.streams.video):
-        raise DataError(f"{path}: a picture in tiles, as HEIC photos are; save it as JPEG")
+        raise DataError(f"{path}: a photo stored in tiles (HEIC); save it as JPEG")
     if not videos:
         raise DataError(f"{path}: no video in it, only a cover picture")
     decodable = [stream for stream in videos if stream.codec_context is not None]
     if not decodable:
-        raise DataError(f"{path}: its codec is unknown to ffmpeg; convert it to H.264")
+        raise DataError(f"{path}: ffmpeg does not know its codec; convert the video to H.264")
 
     def rank(stream: Any) -> tuple[bool, bool, int]:
         return (
@@ -104,19 +103,19 @@ def choose_stream(container: Any, path: str | Path) -> Any:
 
 
 class Clock:
-    """Seconds since the first frame that rise with every frame and have no leaps, from the times that a file states.
+    """Repairs the timestamps of a video: seconds since the first frame that always increase and never leap.
 
-    Recordings that were joined start again in the middle, and some recorders leap by hours or days. Where that
-    happens, the times continue one step after the frame before. Times that are out of order by a few frames
-    are moved behind the frame before, and nothing after them changes.
+    In recordings that were joined, timestamps start again in the middle, and faulty ones leap by hours or days. There
+    the times continue one frame interval after the previous frame. A timestamp that is out of order by a few frames is
+    moved just behind the previous frame; the frames after it keep their times.
 
     Args:
-        fps: frames per second as the file states them; None: unknown.
-        longest_gap: a longer gap, in seconds, is a leap.
+        fps: the frame rate that the file states; None: unknown.
+        longest_gap: a gap of more seconds is a leap.
 
     Attributes:
-        seen: stated seconds from the first frame to the last one in time.
-        restarts, leaps: where times were repaired, in repaired seconds.
+        seen: latest timestamp so far, in seconds since the first frame, as the file states it.
+        restarts, leaps: repaired times at which timestamps start again or leap.
     """
 
     def __init__(self, fps: float | None, longest_gap: float = LONGEST_GAP) -> None:
@@ -125,24 +124,24 @@ class Clock:
         self.leaps: list[float] = []
         self._longest_gap = longest_gap
         self._steps: deque[float] = deque(maxlen=15)
-        self._step = 1 / (fps or ASSUMED_FPS)  # between two frames, usually
+        self._step = 1 / (fps or ASSUMED_FPS)  # usual interval between two frames
         self._start: float | None = None
-        self._offset = 0.0  # repaired minus stated times, once they were repaired
-        self._last = -1.0  # the last frame's repaired time
-        self._behind = 0  # frames in a row that were moved forward
+        self._offset = 0.0  # repaired minus stated time, since the latest repair
+        self._last = 0.0  # repaired time of the previous frame
+        self._behind = 0  # frames in a row whose time was not later than the previous frame's
         self._count = 0
 
     def __call__(self, stated: float | None) -> float:
-        """The repaired time of the next frame. `stated` is in seconds; None: the file does not say."""
+        """Returns the repaired time of the next frame, given its timestamp in seconds; None: it has no timestamp."""
         count, self._count = self._count, self._count + 1
         if count == 0:
             self._start = stated
             self._last = 0.0
         elif stated is None:
-            # Not a sum of steps, which would gather rounding errors over an hour.
+            # Without any timestamps a product, since a sum of steps would accumulate rounding errors.
             self._last = count * self._step if self._start is None else self._last + self._step
         else:
-            if self._start is None:  # the first frames had no time
+            if self._start is None:  # the first frames have no timestamps
                 self._start = stated - self._last - self._step
             time = stated - self._start
             self.seen = max(self.seen, time)
@@ -168,26 +167,27 @@ class Clock:
         return self._last + self._step
 
     def problems(self, path: Path) -> list[str]:
-        """What was repaired, a line each."""
+        """What was repaired, one line each."""
         lines = []
         for places, what in ((self.restarts, "start again"), (self.leaps, "leap")):
             if places:
                 others = len(places) - 1
                 more = f" and {others} more time{'s' if others > 1 else ''}" if others else ""
                 lines.append(
-                    f"{path}: the times {what} after {places[0]:.2f} s{more}; they now continue from the frame before"
+                    f"{path}: timestamps {what} after {places[0]:.2f} s{more}; "
+                    "repaired: they continue from the previous frame"
                 )
         return lines
 
 
 def longest_gap(container: Any) -> float:
-    """The longest pause between two frames that a file of this kind may have, in seconds."""
+    """The longest plausible gap between two frames in a file of this format, in seconds."""
     flags = require("av", "PyAV", "reading a video").format.Flags
     return LONGEST_BROADCAST_GAP if container.format.flags & flags.ts_discont.value else LONGEST_GAP
 
 
 def progressive(frames: Iterator[Any]) -> Iterator[Any]:
-    """Ffmpeg's frames; interlaced ones, as DVD and television have them, without the comb of their two fields."""
+    """Deinterlaces frames that are marked as interlaced, as on DVD and television; passes on all others unchanged."""
     av = require("av", "PyAV", "reading a video")
     graph: Any = None
     shape: tuple[Any, ...] = ()
@@ -201,7 +201,7 @@ def progressive(frames: Iterator[Any]) -> Iterator[Any]:
 
     for frame in frames:
         found = (frame.width, frame.height, frame.format.name)
-        if graph is not None and shape != found:  # the next part of joined recordings
+        if graph is not None and shape != found:  # recordings of different sizes were joined
             graph.vpush(None)
             yield from pulled()
             graph = None
@@ -218,7 +218,7 @@ def progressive(frames: Iterator[Any]) -> Iterator[Any]:
 
 
 def _deinterlacer(frame: Any) -> Any:
-    """A filter graph for frames like this one; it passes frames that are not marked as interlaced unchanged."""
+    """A filter graph that deinterlaces frames of this size and format; it passes on progressive frames unchanged."""
     graph = require("av.filter", "PyAV", "reading a video").Graph()
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or 1
@@ -232,18 +232,20 @@ def _deinterlacer(frame: Any) -> Any:
 
 
 class Upright:
-    """Turns ffmpeg's frames into pictures; one for all frames of a reading, since preparing takes time."""
+    """Converts ffmpeg's frames to upright RGB images. Use one instance for all frames: setting it up takes time."""
 
     def __init__(self) -> None:
         self._scaler = require("av.video.reformatter", "PyAV", "reading a video").VideoReformatter()
 
     def __call__(self, decoded: Any, pixel_aspect: float = 1.0) -> np.ndarray:
-        """Ffmpeg's frame as uint8 [H, W, 3] RGB with square pixels, turned and mirrored as the file says.
+        """Converts a frame to uint8 [H, W, 3], RGB, with square pixels, rotated and mirrored as the file states.
 
-        Older television formats store 720 x 576 pixels that are not square; faces must not be squeezed.
+        Args:
+            decoded: PyAV's frame.
+            pixel_aspect: width of a pixel divided by its height; not 1 in older television formats.
         """
         width = max(1, round(decoded.width * pixel_aspect))
-        # By default every call starts a thread per core, which takes several times as long as its work.
+        # By default every call starts a thread per core, which takes several times as long as the conversion.
         image = self._scaler.reformat(decoded, width, decoded.height, "rgb24", threads=1).to_ndarray()
         if decoded.color_trc in (PQ, HLG):
             image = np.asarray(Image.fromarray(image).filter(_standard_range(int(decoded.color_trc))))
@@ -251,7 +253,7 @@ class Upright:
 
 
 def display_matrix(decoded: Any) -> tuple[int, int, int, int] | None:
-    """(a, b, c, d) of a frame's display matrix, with x' = a x + c y and y' = b x + d y; None if it has none."""
+    """(a, b, c, d) of a frame's display matrix, where x' = a x + c y and y' = b x + d y; None if it has none."""
     data = decoded.side_data.get("DISPLAYMATRIX")
     if data is None:
         return None
@@ -260,9 +262,9 @@ def display_matrix(decoded: Any) -> tuple[int, int, int, int] | None:
 
 
 def turned(image: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np.ndarray:
-    """An image as its display matrix wants it seen: the nearest of the eight turned and mirrored views.
+    """Rotates and mirrors an image [H, W, ...] by a display matrix, or by the nearest of the eight possible ones.
 
-    A phone held upright stores its picture lying; selfies and screens are stored mirrored.
+    A phone that is held upright stores its frames rotated by 90 degrees; front cameras may mirror them.
     """
     if matrix is None:
         return image
@@ -276,10 +278,10 @@ def turned(image: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np.nd
 
 @lru_cache(maxsize=2)
 def _standard_range(transfer: int) -> ImageFilter.Color3DLUT:
-    """A table from HDR video (PQ or HLG in BT.2020) to BT.709 at standard range.
+    """Lookup table from HDR video (PQ or HLG, BT.2020) to SDR (BT.709).
 
-    Reference white, 203 cd/m2 (ITU-R BT.2408), becomes white; what is brighter is compressed softly. Seen without
-    this, HDR video is pale and dark, which no network was trained on.
+    Reference white, 203 cd/m2 (ITU-R BT.2408), is mapped close to white; highlights above it are compressed. Without
+    this, HDR video is pale and dark.
     """
     size, white = 33, 203.0
     grid = np.linspace(0, 1, size)

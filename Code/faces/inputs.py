@@ -1,4 +1,4 @@
-"""What an input is (a video, an animation, a picture, a folder of frames), and which clips a tree holds."""
+"""What an input is (a video, an animation, an image, a folder of frames), and which clips a folder contains."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from Code.data.clips import DataError
 from Code.data.images import ImageError, read_header
 from Code.data.lists import FRAME_SUFFIXES, natural_key, printable
 
-# What counts as a video inside a folder; a file that is named itself may have any name.
+# Files with these names are videos where a folder is searched; a file that is named itself may be called anything.
 VIDEO_SUFFIXES = tuple(
     f".{name}"
     for name in (
@@ -22,9 +22,9 @@ VIDEO_SUFFIXES = tuple(
         *("rm", "rmvb", "ts", "vob", "webm", "wmv", "y4m"),
     )
 )
-ANIMATION_SUFFIXES = (".gif", ".webp", ".png", ".apng")  # pictures, or short videos
+ANIMATION_SUFFIXES = (".gif", ".webp", ".png", ".apng")  # images, or short videos
 PHOTO_SUFFIXES = (".heic", ".heif", ".hif", ".avif")
-PHOTO_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # of HEIF files that hold pictures, no video
+PHOTO_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # HEIF files that contain photos and no video
 _JPEG_START = b"\xff\xd8\xff"
 _PICTURE_STARTS = (b"\x89PNG\r\n\x1a\n", b"GIF8")
 _VIDEO_STARTS = (b"\x1aE\xdf\xa3", b"FLV", b"OggS", b"\x30\x26\xb2\x75", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3")
@@ -42,9 +42,9 @@ class Kind(Enum):
 
 
 def kind_of(path: str | Path) -> Kind:
-    """What an input is, by its first bytes, or by its name where these do not tell.
+    """What an input is, by its first bytes, or by its name if they do not show it.
 
-    Names alone mislead: many files on the web that are called `.gif` are MP4, and a phone's `.jpg` may be HEIC.
+    Names alone mislead: many a `.gif` from the web is an MP4 file, and a phone's `.jpg` may be HEIC.
     """
     if os.path.isdir(path):
         return Kind.FOLDER
@@ -71,15 +71,15 @@ def _is_animated(path: str | Path) -> bool:
     try:
         return read_header(os.fspath(path)).animated
     except ImageError:
-        return False  # reading it will say what is wrong
+        return False  # the error is raised when it is read
 
 
 def split_files(folder: str | Path, names: list[str]) -> tuple[list[str], list[str]]:
-    """The videos, animations among them, and the still pictures of a folder; both in the order of `names`."""
+    """The videos of a folder, animations included, and its still images, each in the order of `names`."""
     videos, pictures = [], []
     for name in names:
         lower = name.lower()
-        # Only pictures that can move are opened: a folder may hold a hundred thousand JPEG frames.
+        # Only formats that have animations are opened: a folder may contain a hundred thousand JPEG frames.
         if lower.endswith(VIDEO_SUFFIXES) or (
             lower.endswith(ANIMATION_SUFFIXES) and kind_of(os.path.join(folder, name)) in (Kind.VIDEO, Kind.ANIMATION)
         ):
@@ -91,13 +91,13 @@ def split_files(folder: str | Path, names: list[str]) -> tuple[list[str], list[s
 
 @dataclass(frozen=True, order=True)
 class Job:
-    """One clip to prepare: its name (relative path without suffix, forward slashes) and its file or folder."""
+    """One clip: its name (relative path without suffix, with forward slashes), and its file or folder."""
 
     name: str
     path: str
 
     def fingerprint(self) -> list[int]:
-        """Size and latest change (ns) of what is read, to tell whether it is still the same; -1 if it is gone."""
+        """Size and time of the last change (ns) of its files, to notice changes; [-1] if they are gone."""
         try:
             if not os.path.isdir(self.path):
                 status = os.stat(self.path)
@@ -112,14 +112,14 @@ class Job:
 def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
     """The clips of an input, in natural order.
 
-    A folder that holds videos gives a clip for each; one that holds only images is itself a clip. Two
-    videos that differ in their suffix alone keep it: `one.avi` and `one.mp4` become `one_avi`, `one_mp4`.
+    In a folder with videos, each of them is a clip; a folder with images only is one clip itself. Videos whose names
+    differ only in the suffix keep it: `one.avi` and `one.mp4` become `one_avi` and `one_mp4`.
 
     Returns:
-        The clips, and remarks about what was passed over, a line each.
+        The clips, and notes on what was skipped, one line each.
 
     Raises:
-        DataError: if there is nothing to prepare.
+        DataError: there are no clips.
     """
     if not root.exists():
         raise DataError(f"{root}: no such file or folder")
@@ -131,7 +131,7 @@ def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
     seen: set[str] = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # a link that leads back up
+        if real in seen:  # a link to a parent folder
             folders.clear()
             continue
         seen.add(real)
@@ -143,15 +143,18 @@ def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
             stem, suffix = os.path.splitext(name)
             found.append(((relative / stem).as_posix(), suffix[1:], os.path.join(folder, name)))
         if videos and images:
-            remarks.append(f"{printable(folder)}: holds videos, so its {counted(len(images), 'picture')} are skipped")
+            remarks.append(f"{printable(folder)}: contains videos, so its images are skipped ({len(images)})")
         elif images:
             name = relative.as_posix() if relative.parts else root.resolve().name
             found.append((name, "frames", folder))
         others.update(os.path.splitext(name)[1].lower() or name for name in set(visible) - set(videos) - set(images))
+    photos = sum(others.pop(suffix, 0) for suffix in PHOTO_SUFFIXES)
+    if photos:
+        remarks.append(f"{root}: {counted(photos, 'HEIC photo')} skipped; save them as JPEG to use them as frames")
     if others:
         kinds = ", ".join(f"{count} {printable(suffix)}" for suffix, count in others.most_common(5))
-        remarks.append(f"{root}: passed over what is neither video nor image: {kinds}")
-    # Compared without case, since some file systems do not tell it apart.
+        remarks.append(f"{root}: skipped files that are neither videos nor images: {kinds}")
+    # Without case, which some file systems ignore.
     often = Counter(name.casefold() for name, _, _ in found)
     jobs = [Job(f"{name}_{suffix}" if often[name.casefold()] > 1 else name, path) for name, suffix, path in found]
     if not jobs:

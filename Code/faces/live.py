@@ -1,4 +1,4 @@
-"""A camera's pictures, as they come, and a running answer."""
+"""Reads a camera, and answers while it is running."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from Code.faces.video import Frame
 
 @dataclass(frozen=True)
 class LiveAnswer:
-    """What the network says about the last seconds.
+    """The prediction for the last seconds.
 
     Attributes:
-        frame: the newest picture.
-        expression: the most probable label; empty while nobody shows a face.
+        frame: the latest frame.
+        expression: the most probable label; empty while no face is visible.
         share: its probability.
-        weight: what the newest frame counts, as a share of the heaviest one of the window; None: no face in it.
-        box: float64 [4], the main person's face in the newest picture; None: not there.
-        faces: frames that the answer rests on.
+        weight: of the latest frame, relative to the largest weight in the window; None: no face in the frame.
+        box: float64 [4], the main person's face in the latest frame; None: not visible.
+        faces: number of frames that the prediction is made from.
     """
 
     frame: Frame
@@ -54,14 +54,14 @@ class _Seen:
 
 
 def open_camera(which: str) -> tuple[Any, Any, bool]:
-    """A camera by its number, or whatever else ffmpeg opens: a device, a stream's address, a file.
+    """Opens a camera by its number, or anything else that ffmpeg opens: a device, a URL, a file.
 
     Returns:
-        PyAV's container, the stream to read, and whether it is live, so that late pictures are worthless.
+        PyAV's container, the stream to decode, and whether it is live, so that frames must be skipped to keep up.
 
     Raises:
-        DataError: if it cannot be opened or sends no video.
-        MissingExtraError: without PyAV.
+        DataError: it cannot be opened, or it has no video.
+        MissingExtraError: PyAV is not installed.
     """
     av = require("av", "PyAV", "reading a camera")
     name, kind = which, None
@@ -70,7 +70,7 @@ def open_camera(which: str) -> tuple[Any, Any, bool]:
         name = file_url(which)
     elif which.isdecimal():
         if sys.platform == "win32":
-            raise DataError(f'--camera {which}: Windows knows cameras by name; give "video=NAME"')
+            raise DataError(f'--camera {which}: on Windows, cameras have names; use "video=NAME"')
         name, kind = (which, "avfoundation") if sys.platform == "darwin" else (f"/dev/video{which}", "v4l2")
     elif which.startswith("video="):
         kind = "dshow"
@@ -78,7 +78,7 @@ def open_camera(which: str) -> tuple[Any, Any, bool]:
         container = av.open(name, format=kind)
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"--camera {which}: {name} cannot be opened ({reason}); is there a camera?") from None
+        raise DataError(f"--camera {which}: {name} cannot be opened ({reason}); is a camera connected?") from None
     try:
         return container, choose_stream(container, f"--camera {which}"), not is_file
     except DataError:
@@ -87,10 +87,10 @@ def open_camera(which: str) -> tuple[Any, Any, bool]:
 
 
 def camera_frames(which: str) -> Iterator[Frame]:
-    """Frames of a camera, RGB, upright, with seconds since the first; of a live one always the newest.
+    """Yields upright RGB frames with times in seconds since the first; from a live camera always the latest frame.
 
     Raises:
-        DataError: if it cannot be opened, or sends nothing that can be decoded.
+        DataError: the camera cannot be opened, or its frames cannot be decoded.
     """
     container, stream, live = open_camera(which)
     av = require("av", "PyAV", "reading a camera")
@@ -107,10 +107,10 @@ def camera_frames(which: str) -> Iterator[Frame]:
 
 
 def _newest(decoded: Iterator[Any]) -> Iterator[Any]:
-    """Reads in a thread of its own and hands out the latest picture only: a queue would lag further and further."""
+    """Decodes in a thread and yields only the latest frame, since a queue would fall further and further behind."""
     ready = threading.Condition()
     latest: list[Any] = []
-    ended: list[Exception | None] = []  # why nothing more comes
+    ended: list[Exception | None] = []  # not empty once decoding has ended; an exception if that is why
 
     def read() -> None:
         try:
@@ -120,7 +120,7 @@ def _newest(decoded: Iterator[Any]) -> Iterator[Any]:
                     ready.notify()
                     if ended:
                         return
-        except Exception as error:  # told to whoever waits
+        except Exception as error:  # raised again in the thread that waits for frames
             ended.append(error)
         with ready:
             ended.append(None)
@@ -142,12 +142,12 @@ def _newest(decoded: Iterator[Any]) -> Iterator[Any]:
 
 
 def watch(predictor: Predictor, frames: Iterator[Frame], window: float) -> Iterator[LiveAnswer]:
-    """Answers after every frame, from the main person's faces of the last `window` seconds.
+    """Yields a prediction after every frame, from the main person's faces in the last `window` seconds.
 
     Args:
-        predictor: detects and encodes.
+        predictor: detects faces and classifies them.
         frames: with times.
-        window: seconds.
+        window: length in seconds.
     """
     tracker, is_cut = Tracker(), CutFinder()
     seen: deque[_Seen] = deque()
@@ -171,7 +171,7 @@ def watch(predictor: Predictor, frames: Iterator[Frame], window: float) -> Itera
         here = main is not None and main in tracks
         box = None
         if here:
-            # Only the past is known: the mean of the last frames lags by one, and does not tremble.
+            # The mean of the last frames does not tremble; it lags by one frame, since the next ones are unknown.
             last = [face for face in seen if face.track == main][-(NEIGHBOURS + 1) :]
             landmarks = np.mean([face.landmarks for face in last], axis=0)
             smooth = np.mean([face.box for face in last], axis=0)

@@ -1,4 +1,4 @@
-"""Frames of a video, an animation, a picture or a folder of pictures, one at a time, with their number and time."""
+"""Reads the frames of a video, an animation, an image or a folder of images, one at a time, with number and time."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from Code.common.errors import require
+from Code.common.wording import counted
 from Code.data.clips import DataError
 from Code.data.images import open_image, read_image
 from Code.data.lists import FRAME_SUFFIXES, is_unicode, list_folder, natural_key, printable
@@ -23,7 +24,7 @@ from Code.faces.decoder import Clock, Upright, longest_gap, open_video, progress
 from Code.faces.inputs import VIDEO_SUFFIXES, Kind, kind_of, split_files
 
 BATCH_FRAMES = 16  # at most, however small they are
-# A container that promises more than this many seconds beyond its last readable frame was cut off.
+# A file whose header promises more than this (seconds, and share of the duration) beyond its last frame is truncated.
 MISSING_SECONDS = 1.0
 MISSING_SHARE = 0.1
 _TRAILING_NUMBER = re.compile(r"([0-9]{1,9})$")
@@ -31,12 +32,12 @@ _TRAILING_NUMBER = re.compile(r"([0-9]{1,9})$")
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture of an input.
+    """One frame of an input.
 
     Attributes:
-        name: file name, or the number of the frame in its video, from 0000000.
-        number: of the frame in its source: from 0 in a video; of images the number that their names end
-            in, or their place in the folder, from 0, if the names do not number them.
+        name: file name; in a video the frame's number, from 0000000.
+        number: in a video, counted from 0; of image files, the number at the end of their names, or their position
+            from 0 if the names are not numbered.
         time: seconds since the first frame of the video; NaN for images.
         image: uint8 [H, W, 3], RGB, upright, with square pixels.
     """
@@ -48,25 +49,25 @@ class Frame:
 
 
 class Source:
-    """An input that can be read any number of times: a video, an animation, a picture, or a folder of pictures.
+    """An input that can be read any number of times: a video, an animation, an image, or a folder of images.
 
     Args:
-        path: what it is, `kind_of` tells; the pictures of a folder come in natural order.
-        threads: of the video decoder; 0 lets ffmpeg choose, 1 is for worker processes.
+        path: see `kind_of`; the images of a folder are read in natural order.
+        threads: of the video decoder; 0 lets ffmpeg choose. Worker processes use 1.
 
     Attributes:
         path: as given.
-        kind: what it is.
-        is_video: whether frames have times.
-        total: number of frames, an estimate where the container only states a duration; None: unknown.
-        fps: average frames per second of a video; None where unknown.
-        size: (width, height) of a video's pictures; None for pictures.
-        problems: what was wrong in the last reading, a line each, with an input that could be read all the same.
-        quarter_turns: by how many quarters, counterclockwise, frames are turned; 0, until somebody finds that they lie.
+        kind: what the input is.
+        is_video: whether its frames have times.
+        total: number of frames, estimated if the file states only a duration; None: unknown.
+        fps: average frame rate of a video; None: unknown.
+        size: (width, height) of a video's frames as they are stored; None for images.
+        problems: what went wrong when the frames were last read, one line each.
+        quarter_turns: every frame is rotated counterclockwise by this many times 90 degrees; see `find_turn`.
 
     Raises:
-        DataError: one line naming the input: missing, no pictures in the folder, not readable as a video.
-        MissingExtraError: if a video is to be read without PyAV.
+        DataError: the input is missing, is not readable as a video, or is a folder without images.
+        MissingExtraError: the input is a video, and PyAV is not installed.
     """
 
     quarter_turns = 0
@@ -81,7 +82,7 @@ class Source:
         self._pixel_aspect = 1.0
         self._files: list[Path] = []
         name = str(path)
-        if not is_unicode(name):  # no table and no report could hold it
+        if not is_unicode(name):  # a CSV file or a report could not contain it
             raise DataError(f"{printable(name)}: the name is not valid UTF-8; rename it")
         if not self.path.exists():
             raise DataError(f"{path}: no such file or folder")
@@ -93,7 +94,7 @@ class Source:
             if not self.path.stat().st_size:
                 raise DataError(f"{path}: an empty file")
         if self.kind is Kind.VIDEO:
-            self._look_at_video()
+            self._read_header()
         elif self.kind is Kind.ANIMATION:
             with open_image(str(self.path)) as image:
                 self.size, self.total = image.size, getattr(image, "n_frames", 1)
@@ -101,7 +102,7 @@ class Source:
             self._files = image_files(self.path) if self.kind is Kind.FOLDER else [self.path]
             self.total = len(self._files)
 
-    def _look_at_video(self) -> None:
+    def _read_header(self) -> None:
         with open_video(self.path, self._threads) as (container, stream):
             rates = [float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
             self.fps = rates[0] if rates else None
@@ -112,25 +113,26 @@ class Source:
                 self.total = max(1, round(container.duration / 1e6 * self.fps))
 
     def frames(self, *, fps: float | None = None, wanted: Collection[int] | None = None) -> Iterator[Frame]:
-        """Reads from the start, a frame at a time; what is not asked for is not converted.
+        """Yields frames from the start, one at a time.
 
         Args:
-            fps: thins out a video to at most this many frames a second; pictures, which have no time, stay.
-            wanted: only frames with these numbers.
+            fps: at most this many frames a second of a video; images have no times, so all of them are read.
+            wanted: numbers of the frames to yield; the others are not converted.
 
         Raises:
-            DataError: while reading, if not one frame can be decoded. What is wrong with single frames is in
-                `problems` afterwards.
+            DataError: not a single frame can be decoded. Problems with some of the frames are in `problems` afterwards.
         """
         self.problems = []
         if not self.is_video:
             yield from self._read_pictures(wanted)
             return
         decoded = self._decode(complete=wanted is None) if self.kind is Kind.VIDEO else self._read_animation()
+        failed: list[str] = []
+        readable = False
         last_slot, end = -1, max(wanted, default=-1) if wanted is not None else math.inf
         for number, time, picture in decoded:
             if number > end:
-                return
+                break
             if fps is not None and not math.isnan(time):
                 slot = math.floor(time * fps + 1e-6)
                 if slot <= last_slot:
@@ -140,9 +142,15 @@ class Source:
                 try:
                     image = picture()
                 except (ValueError, OSError) as error:  # a pixel format that ffmpeg cannot convert
-                    reason = getattr(error, "strerror", None) or error
-                    raise DataError(f"{self.path}: frame {number} cannot be converted to RGB ({reason})") from error
+                    failed.append(str(getattr(error, "strerror", None) or error))
+                    continue
+                readable = True
                 yield Frame(f"{number:07d}", number, time, self.turned(image))
+        if failed:
+            problem = f"{self.path}: {counted(len(failed), 'frame')} cannot be converted to RGB ({failed[0]})"
+            if not readable:
+                raise DataError(problem)
+            self.problems.append(problem)
 
     @property
     def files(self) -> dict[int, Path]:
@@ -152,7 +160,7 @@ class Source:
         return dict(zip(frame_numbers(self._files), self._files, strict=True)) if self._files else {}
 
     def turned(self, image: np.ndarray) -> np.ndarray:
-        """An image [H, W, 3] turned by `quarter_turns`."""
+        """Rotates an image [H, W, 3] by `quarter_turns`."""
         return np.ascontiguousarray(np.rot90(image, self.quarter_turns)) if self.quarter_turns else image
 
     def _read_pictures(self, wanted: Collection[int] | None) -> Iterator[Frame]:
@@ -171,28 +179,31 @@ class Source:
             raise DataError(self.problems)
 
     def _read_animation(self) -> Iterator[tuple[int, float, Callable[[], np.ndarray]]]:
-        """Number, time and picture of an animation's frames; the animation ends where it is damaged."""
+        """Yields number, time and image of an animation's frames, up to the first that is damaged."""
         with open_image(str(self.path)) as image:
             total = getattr(image, "n_frames", 1)
-            # A PNG may begin with a still for programs that cannot show animations.
+            # A PNG may start with a still image for programs that do not show animations.
             first = 1 if image.info.get("default_image") else 0
             time = 0.0
             for number in range(total - first):
                 try:
                     image.seek(first + number)
                     picture = np.asarray(image.convert("RGB"))
-                except Exception as error:  # a damaged file can provoke anything in a decoder
+                except Exception as error:  # a damaged file may raise anything in a decoder
                     if not number:
                         raise
-                    self.problems.append(f"{self.path}: breaks off after {number} frames ({error})")
+                    self.problems.append(f"{self.path}: ends early, after {counted(number, 'frame')} ({error})")
                     return
                 yield number, time, partial(np.asarray, picture)
                 time += _shown(image)
 
     def _decode(self, *, complete: bool) -> Iterator[tuple[int, float, Callable[[], np.ndarray]]]:
-        """Number, time and picture of a video's frames, each converted when it is called for.
+        """Yields number, time and image of a video's frames; each image is converted when it is called for.
 
-        Broken packets are counted and skipped.
+        Damaged packets are counted and skipped.
+
+        Args:
+            complete: all frames are read, so that a truncated file is a problem.
         """
         av = require("av", "PyAV", "reading a video")
         upright = Upright()
@@ -210,7 +221,7 @@ class Source:
                         frames = [] if packet is None else packet.decode()
                     except av.error.InvalidDataError:
                         bad += 1
-                        if bad > 100 + number:  # nothing but noise follows
+                        if bad > 100 + number:  # the rest is noise
                             return
                         continue
                     except av.error.FFmpegError as error:
@@ -227,33 +238,31 @@ class Source:
             raise DataError(f"{self.path}: no frame can be decoded; the file is damaged or not a video")
         self.problems += clock.problems(self.path)
         if bad:
-            self.problems.append(f"{self.path}: {bad} parts of the stream cannot be decoded")
+            self.problems.append(f"{self.path}: {counted(bad, 'part')} of the stream cannot be decoded")
         if stopped:
-            self.problems.append(f"{self.path}: breaks off after {number} frames ({stopped})")
+            self.problems.append(f"{self.path}: ends early, after {counted(number, 'frame')} ({stopped})")
         elif complete and clock.seen < promised * (1 - MISSING_SHARE) - MISSING_SECONDS:
-            self.problems.append(
-                f"{self.path}: breaks off after {clock.seen:.1f} s, its header promises {promised:.1f} s"
-            )
+            self.problems.append(f"{self.path}: ends early, after {clock.seen:.1f} s; its header says {promised:.1f} s")
 
 
 def _shown(image: Image.Image) -> float:
-    """How long an animation's frame is shown, in seconds; as browsers do, 0.1 s where the file says next to nothing."""
+    """How long an animation shows its current frame, in seconds. Like browsers, 0.1 s if the file says 0.01 or less."""
     milliseconds = image.info.get("duration", 0)
     return milliseconds / 1000 if milliseconds > 10 else 0.1
 
 
 def read_photo(path: Path) -> np.ndarray:
-    """A HEIC or AVIF photo as uint8 [H, W, 3] RGB, composed of its tiles, upright.
+    """Decodes a HEIC or AVIF photo, all of its tiles, to uint8 [H, W, 3], RGB, upright.
 
     Raises:
-        DataError: if it cannot be decoded, or pillow-heif, which decodes HEIC, is not installed.
+        DataError: it cannot be decoded, or it is HEIC and pillow-heif is not installed.
     """
     try:
         with _opened_photo(path) as image:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except ImportError:
         raise DataError(f"{path}: a HEIC photo; pip install pillow-heif, or save it as JPEG") from None
-    except Exception as error:  # a damaged file can provoke anything in a decoder
+    except Exception as error:  # a damaged file may raise anything in a decoder
         raise DataError(f"{path}: the photo cannot be decoded ({error}); save it as JPEG") from error
 
 
@@ -268,10 +277,10 @@ def _opened_photo(path: Path) -> Image.Image:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The pictures of a folder in natural order, frame 2 before frame 10; hidden files are skipped.
+    """The image files of a folder in natural order, frame 2 before frame 10; hidden files are skipped.
 
     Raises:
-        DataError: if there are none, if the folder holds videos, or if an entry cannot be used.
+        DataError: there are none, the folder contains videos, or a file cannot be used.
     """
     problems: list[str] = []
     try:
@@ -284,16 +293,17 @@ def image_files(folder: Path) -> list[Path]:
     videos, images = split_files(folder, [*(name for name in films if name[0] != "."), *images])
     if videos:
         raise DataError(
-            f"{folder}: a folder of videos ({len(videos)}), not of frames; name one, {videos[0]} for example"
+            f"{folder}: contains {counted(len(videos), 'video')}, so it is not a folder of frames; "
+            f"name a video, such as {videos[0]}"
         )
     if not images:
-        inside = f"; give one of its {len(folders)} folders instead" if folders else ""
+        inside = f"; name one of its {counted(len(folders), 'folder')} instead" if folders else ""
         raise DataError(f"{folder}: no images in this folder ({', '.join(FRAME_SUFFIXES)}){inside}")
     return [folder / name for name in images]
 
 
 def frame_numbers(files: list[Path]) -> list[int]:
-    """What number each image's name ends in; their places from 0 if that does not tell them apart."""
+    """The number at the end of each file's name; positions from 0 if these numbers are missing or not unique."""
     found = [_TRAILING_NUMBER.search(file.stem) for file in files]
     numbers = [int(match[1]) for match in found if match]
     if len(files) == 1 or len(set(numbers)) < len(files) or max(numbers) >= 10_000_000:
@@ -302,12 +312,12 @@ def frame_numbers(files: list[Path]) -> list[int]:
 
 
 def batches(frames: Iterator[Frame], pixels: int) -> Iterator[list[Frame]]:
-    """Runs of frames of one size, within BATCH_FRAMES and so many pixels (a frame larger than that comes alone)."""
+    """Groups frames of the same size in a row, at most BATCH_FRAMES and so many pixels; a larger frame is alone."""
     batch: list[Frame] = []
     for frame in frames:
         height, width, _ = frame.image.shape
-        room = min(BATCH_FRAMES, pixels // (height * width))
-        if batch and (frame.image.shape != batch[0].image.shape or len(batch) >= room):
+        most = min(BATCH_FRAMES, pixels // (height * width))
+        if batch and (frame.image.shape != batch[0].image.shape or len(batch) >= most):
             yield batch
             batch = []
         batch.append(frame)

@@ -196,7 +196,7 @@ def test_times_go_on_where_a_recording_starts_again(tmp_path: Path, write_video:
     np.testing.assert_allclose([frame.time for frame in read], np.arange(90) / 25, atol=2e-3)
     assert [round(frame.image.mean() / 40) for frame in read] == [0] * 30 + [1] * 30 + [2] * 30
     (problem,) = source.problems
-    assert "joined.ts: the times start again after 1.16 s and 1 more time" in problem
+    assert "joined.ts: timestamps start again after 1.16 s and 1 more time" in problem
     assert [frame.number for frame in source.frames(fps=5)] == list(range(0, 90, 5))
     assert [frame.number for frame in source.frames(wanted=[3, 61])] == [3, 61]
 
@@ -207,7 +207,7 @@ def test_times_go_on_after_a_leap(tmp_path: Path, write_video: Write, leap: floa
     source = Source(write_video(tmp_path / "leap.mkv", [plain(0)] * 8, codec="ffv1", fps=5, times=times))
     assert [round(frame.time, 2) for frame in source.frames()] == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4]
     (problem,) = source.problems  # it does not say that frames are missing
-    assert "leap.mkv: the times leap after 0.60 s" in problem
+    assert "leap.mkv: timestamps leap after 0.60 s" in problem
 
 
 def test_a_pause_stays_a_pause(tmp_path: Path, write_video: Write) -> None:
@@ -287,7 +287,7 @@ def test_tags_in_another_encoding_do_not_matter(tmp_path: Path) -> None:
 def test_an_unknown_codec_is_named(tmp_path: Path, write_video: Write) -> None:
     path = write_video(tmp_path / "strange.mov", [plain(0)] * 3, codec="mjpeg")
     path.write_bytes(path.read_bytes().replace(b"jpeg", b"zz9v"))
-    with pytest.raises(DataError, match=r"strange\.mov: its codec is unknown"):
+    with pytest.raises(DataError, match=r"strange\.mov: ffmpeg does not know its codec"):
         Source(path)
 
 
@@ -375,9 +375,9 @@ def test_one_rule_for_what_a_folder_holds(tmp_path: Path, write_video: Write) ->
         plain(number).save(tmp_path / "Fear" / "frames" / f"{number}.gif")  # stills: the frames of one clip
     jobs, remarks = find_jobs(tmp_path)
     assert [job.name for job in jobs] == ["Fear/frames", "Happy/01", "Happy/02", "Sad/01", "Sad/02", "Sad/03"]
-    assert any("Sad" in remark and "1 picture" in remark for remark in remarks)
+    assert any("Sad: contains videos, so its images are skipped (1)" in remark for remark in remarks)
     assert [len(list(Source(job.path).frames())) for job in jobs] == [3, 2, 2, 2, 2, 2]
-    with pytest.raises(DataError, match=r"Sad: a folder of videos \(3\)"):
+    with pytest.raises(DataError, match=r"Sad: contains 3 videos, so it is not a folder of frames"):
         Source(tmp_path / "Sad")
 
 
