@@ -1,0 +1,195 @@
+"""`--backbone`: other networks of torchvision, from the training to the answer; and what is said about wrong ones."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+import Demo_AFEW_Attention as script
+import Pretrain_FERPlus as pretrain
+from Code.common.errors import UsageError
+from Code.data.sample import draw_sample
+from Code.data.sample.clip import SampleSpec
+from Code.faces.predict import Predictor
+from Code.network.backbone import Backbone, backbone_names
+from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
+from Code.network.fan import FAN
+from Code.network.pretrained import load_fan
+from Code.network.weights import start_from, to_published
+from Code.results.export import export
+from Code.training import trainer
+from tests.runs import without_pictures
+
+LABELS = ("Happy", "Sad")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of two frames per class, to train on and to evaluate on."""
+    spec = SampleSpec(num_train_clips=7, num_val_clips=7, frames=(4, 4), size=48)
+    root = draw_sample(tmp_path_factory.mktemp("drawn") / "Sample", spec=spec)
+    for frame in [*root.rglob("003.jpg"), *root.rglob("004.jpg")]:
+        frame.unlink()
+    return root
+
+
+def flags_of(clips: Path, size: int, *more: object) -> tuple[object, ...]:
+    roots = ("--train-root", clips / "Train", "--val-root", clips / "Val")
+    lists = ("--train-list", clips / "list_train.txt", "--val-list", clips / "list_eval.txt")
+    small = ("--frames", 2, "--samples-per-clip", 1, "--batch-size", 4, "--image-size", size, "--lr", 1e-3)
+    machine = ("--device", "cpu", "--precision", "fp32", "--workers", 0, "--cache", "none")
+    return ("--dataset", "sample", *roots, *lists, *small, *machine, *more)
+
+
+def one_line(err: str, *wanted: str) -> bool:
+    return err.startswith("error: ") and err.count("\n") == 1 and len(err) < 700 and all(word in err for word in wanted)
+
+
+def results_of(folder: Path) -> dict:
+    return json.loads((folder / "results.json").read_text())["best"]
+
+
+def try_out(name: str, size: int, parts: tuple[str, ...], call: Callable, clips: Path, cwd: Path) -> None:
+    """Trains, stops after an epoch, resumes, evaluates, exports, and answers a folder of face crops."""
+    flags = flags_of(clips, size, "--epochs", 2, "--backbone", name, "--pretrained", "none")
+    line = trainer.epoch_line
+    with without_pictures(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "epoch_line", lambda *given: (os.kill(os.getpid(), signal.SIGTERM), line(*given))[1])
+        stopped = call(script, *flags, cwd=cwd)
+        assert stopped.status == 143, stopped.err
+    (run,) = (cwd / "model").iterdir()
+    first = read_checkpoint(run / "last.pth")
+    assert first["backbone"] == name and first["epoch"] == 1
+    with without_pictures():
+        resumed = call(script, "--resume", run, cwd=cwd)
+        assert resumed.status == 0, resumed.err
+        assert read_checkpoint(run / "last.pth")["epoch"] == 2
+        evaluated = call(script, *flags_of(clips, size, "-e"), cwd=cwd)
+        assert evaluated.status == 0, evaluated.err
+    (again,) = (cwd / "model").glob("*_evaluation")
+    assert results_of(again)["loss"] == pytest.approx(results_of(run)["loss"], rel=1e-4)
+
+    fan, info = load_fan(run / "best.pth")
+    assert info["backbone"] == fan.backbone.name == name
+    predictor = Predictor(run, "cpu")
+    folder = next((clips / "Val" / "Fear").iterdir())
+    answer = predictor(folder, aligned=True)
+    assert answer.features.shape == (2, fan.feature_size) and sum(answer.probabilities.values()) == pytest.approx(1)
+    if all(map(importlib.util.find_spec, ("onnx", "onnxscript", "onnxruntime"))):
+        import onnx
+
+        for part in parts:
+            assert export(fan, info, cwd / f"{part}.onnx", part) < 1e-4
+            about = {entry.key: entry.value for entry in onnx.load(cwd / f"{part}.onnx").metadata_props}
+            assert about["backbone"] == name
+
+
+# Fast
+
+
+def test_mobilenet_from_the_training_to_the_answer(call, clips: Path, tmp_path: Path) -> None:
+    try_out("mobilenet_v3_small", 32, ("head",), call, clips, tmp_path)
+
+
+def test_a_mobilenet_of_faces_is_a_start(call, ferplus: Path, clips: Path, tmp_path: Path) -> None:
+    """Pretrain_FERPlus.py --backbone, then a head on its frozen backbone."""
+    small = ("--epochs", 1, "--image-size", 32, "--batch-size", 8, "--device", "cpu", "--precision", "fp32")
+    with without_pictures():
+        made = call(pretrain, "--data-root", ferplus, "--backbone", "mobilenet_v3_small", *small, cwd=tmp_path)
+        assert made.status == 0, made.err
+        path = tmp_path / "pretrain_model" / "mobilenet_v3_small_FER+.pth.tar"
+        stored = read_checkpoint(path)
+        assert stored["arch"] == "mobilenet_v3_small" and "module.classifier.3.weight" in stored["state_dict"]
+        assert load_fan(path)[1]["kind"] == "frame classifier"
+        flags = flags_of(clips, 32, "--epochs", 1, "--pretrained", path, "--freeze-backbone", "--output", "runs")
+        trained = call(script, *flags, cwd=tmp_path)
+    assert trained.status == 0, trained.err
+    (run,) = (tmp_path / "runs").iterdir()
+    after = read_checkpoint(run / "last.pth")
+    assert after["backbone"] == "mobilenet_v3_small"
+    name = "features.0.0.weight"
+    assert torch.equal(after["state_dict"][name], stored["state_dict"][f"module.{name}"])
+
+
+def test_a_checkpoint_that_names_no_backbone_has_a_resnet18(tmp_path: Path) -> None:
+    run = {"format": "emotion-fan/1", "state_dict": FAN(1, 2).state_dict(), "at_type": 1, "labels": list(LABELS)}
+    save_atomically(run, tmp_path / "best.pth")
+    assert load_fan(tmp_path / "best.pth")[1]["backbone"] == "resnet18"
+
+
+def test_wrong_names_sizes_and_weights_are_one_line(call, clips: Path, tmp_path: Path) -> None:
+    def said(*flags: object) -> str:
+        outcome = call(script, *flags, cwd=tmp_path)
+        assert outcome.status == 2 and not (tmp_path / "model").exists()
+        return outcome.err
+
+    assert one_line(said(*flags_of(clips, 32, "--pretrained", "none", "--backbone", "resnt50")), "resnt50", "resnet50")
+    vit = said(*flags_of(clips, 64, "--pretrained", "none", "--backbone", "vit_b_16"))
+    assert one_line(vit, "--image-size 64", "vit_b_16", "--image-size 224")
+
+    published, torchvisions = tmp_path / "published.pth.tar", tmp_path / "torchvision.pth"
+    fan = FAN(2, 8, backbone="mobilenet_v3_small")
+    save_atomically({"state_dict": to_published(fan), "arch": fan.backbone.name}, published)
+    torch.save(torchvision.models.mobilenet_v3_small().state_dict(), torchvisions)
+    named = said(*flags_of(clips, 32, "--pretrained", published, "--backbone", "resnet18"))
+    assert one_line(named, str(published), "mobilenet_v3_small, not of resnet18")
+    assert one_line(said(*flags_of(clips, 32, "--pretrained", torchvisions)), str(torchvisions), "--backbone")
+    start = start_from(torchvisions, 1, LABELS, seed=0, backbone="mobilenet_v3_small")
+    assert "dropped: classifier.3" in start.message
+
+
+def test_prediction_and_export_check_the_size(tmp_path: Path) -> None:
+    """squeezenet1_1 needs 17 pixels."""
+    fan = FAN(2, 2, backbone="squeezenet1_1").half()
+    run = {"format": "emotion-fan/1", "state_dict": fan.state_dict(), "at_type": 2, "labels": list(LABELS)}
+    save_atomically({**run, "backbone": "squeezenet1_1", "image_size": 16}, tmp_path / "best.pth")
+    with pytest.raises(UsageError, match="squeezenet1_1 cannot take images of 16 x 16"):
+        Predictor(tmp_path, "cpu")
+    with pytest.raises(UsageError, match="squeezenet1_1 cannot take images of 12 x 12"):
+        export(*load_fan(tmp_path / "best.pth"), tmp_path / "fan.onnx", image_size=12)
+    save_atomically({**run, "backbone": "a_network_of_tomorrow"}, tmp_path / "best.pth")
+    with pytest.raises(CheckpointError, match="a_network_of_tomorrow"):
+        load_fan(tmp_path / "best.pth")
+
+
+def test_a_size_is_checked_without_changing_the_network() -> None:
+    backbone = Backbone("regnet_y_400mf")  # cannot be built on the meta device
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    backbone.check_image_size(32)
+    assert backbone.training and all(torch.equal(before[name], value) for name, value in backbone.state_dict().items())
+
+
+# Slow
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "resnet50"])
+def test_a_network_from_the_training_to_the_answer(name: str, call, clips: Path, tmp_path: Path) -> None:
+    try_out(name, 64, ("all", "features"), call, clips, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_vision_transformer_from_the_training_to_the_answer(call, clips: Path, tmp_path: Path) -> None:
+    try_out("vit_b_16", 224, ("features",), call, clips, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in backbone_names() if not name.endswith(("h_14", "128gf"))])
+def test_every_network_gives_features_of_its_size(name: str) -> None:
+    """Except two that take several GB. The parameters have other names than those of the heads."""
+    backbone = Backbone(name)
+    backbone.check_image_size(224)
+    shapes = {key: value.to("meta") for key, value in backbone.state_dict().items()}
+    with torch.no_grad():
+        features = torch.func.functional_call(backbone.eval(), shapes, torch.empty(2, 3, 224, 224, device="meta"))
+    assert features.shape == (2, backbone.feature_size)
+    assert not any(key.startswith("network.head.") for key in shapes)
