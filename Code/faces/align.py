@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
-from PIL import Image
+from torch.nn import functional
 
 FACE_SIZE = 224
 Eyes = tuple[tuple[float, float], tuple[float, float]]
@@ -20,6 +22,13 @@ FER2013_EYES: Eyes = ((70.0, 87.0), (153.0, 87.0))
 # A head that turns away brings its eyes together; their distance would then make the crop too small.
 SIDE = 0.97
 SMALLEST_SIDE = 0.85
+
+
+# x, y, 1 of every pixel of the crop, float32 [224 * 224, 3].
+_AT = torch.arange(FACE_SIZE, dtype=torch.float32)
+_CROP_PIXELS = torch.stack([*torch.meshgrid(_AT, _AT, indexing="xy"), torch.ones(FACE_SIZE, FACE_SIZE)], dim=2).view(
+    -1, 3
+)
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -89,10 +98,9 @@ def face_similarity(landmarks: np.ndarray, box: np.ndarray | None = None, eyes: 
 def align_face(
     image: np.ndarray, landmarks: np.ndarray, box: np.ndarray | None = None, eyes: Eyes = PAPER_EYES
 ) -> np.ndarray:
-    """Cuts a face out by `face_similarity`.
+    """Cuts a face out by `face_similarity`, with bicubic interpolation.
 
-    Faces much larger than the crop are shrunk first, with antialiasing; what lies outside the picture
-    is black.
+    Faces larger than the crop are shrunk first, with antialiasing. What lies outside the picture is black.
 
     Args:
         image: uint8 [H, W, 3], RGB.
@@ -102,32 +110,28 @@ def align_face(
         uint8 [224, 224, 3].
     """
     matrix = face_similarity(landmarks, box, eyes)
-    backward = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))  # crop -> image
+    backward = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]  # crop -> image
     height, width, _ = image.shape
-    # Only the part under the crop is worth shrinking; 4 pixels more feed the bicubic kernel at its rim.
+    # Only the part under the crop is shrunk and warped. The bicubic kernel needs 4 pixels more at its rim.
     side = FACE_SIZE - 1
-    corners = backward[:2] @ np.array([[0, side, 0, side], [0, 0, side, side], [1, 1, 1, 1]])  # [2, 4]
-    left, top = np.floor(corners.min(axis=1)).astype(int) - 4
-    right, bottom = np.ceil(corners.max(axis=1)).astype(int) + 5
-    left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+    corners = backward @ np.array([[0, side, 0, side], [0, 0, side, side], [1, 1, 1, 1]])  # [2, 4]
+    left, top = (max(0, math.floor(edge) - 4) for edge in corners.min(axis=1))
+    right, bottom = (math.ceil(edge) + 5 for edge in corners.max(axis=1))
+    right, bottom = min(right, width), min(bottom, height)
     if left >= right or top >= bottom:
         return np.zeros((FACE_SIZE, FACE_SIZE, 3), dtype=np.uint8)
-    part = image[top:bottom, left:right]
-    scale = np.hypot(matrix[0, 0], matrix[1, 0])  # crop pixels per image pixel
+    part = torch.from_numpy(image[top:bottom, left:right].copy()).permute(2, 0, 1)[None]  # uint8 [1, 3, rows, columns]
+    scale = math.hypot(matrix[0, 0], matrix[1, 0])  # crop pixels per image pixel
     if scale < 1:
-        shrunk = tuple(max(1, round(length * scale)) for length in (right - left, bottom - top))
-        part = np.asarray(Image.fromarray(part).resize(shrunk, Image.Resampling.BICUBIC))
+        shrunk = [max(1, round(length * scale)) for length in (bottom - top, right - left)]
+        part = functional.interpolate(part, size=shrunk, mode="bicubic", antialias=True)
 
-    # Pixel centres are at halves where sizes change: crop -> image -> part -> shrunk part, whose sides are 2 long
-    # and have 0 in the middle for grid_sample.
+    # grid_sample's coordinates are -1 and 1 at the edges of the part, not at the centers of its outer pixels.
     across, down = 2 / (right - left), 2 / (bottom - top)
     shift = np.array([across * (0.5 - left) - 1, down * (0.5 - top) - 1])
-    to_part = np.diag([across, down]) @ backward[:2] + np.outer(shift, [0, 0, 1])
-    at = torch.arange(FACE_SIZE, dtype=torch.float32)
-    grid = torch.empty(1, FACE_SIZE, FACE_SIZE, 2)
-    for axis in (0, 1):
-        torch.add(at * to_part[axis, 0], (at * to_part[axis, 1] + to_part[axis, 2])[:, None], out=grid[0, :, :, axis])
-    pixels = torch.from_numpy(np.ascontiguousarray(part.transpose(2, 0, 1)))[None].float()  # [1, 3, rows, columns]
-    crop = torch.nn.functional.grid_sample(pixels, grid, mode="bicubic", padding_mode="zeros", align_corners=False)
-    pixels = crop[0].permute(1, 2, 0).round_().clamp_(0, 255)
-    return pixels.to(torch.uint8, memory_format=torch.contiguous_format).numpy()
+    to_part = (np.diag([across, down]) @ backward + np.outer(shift, [0, 0, 1])).astype(np.float32)
+    grid = (_CROP_PIXELS @ torch.from_numpy(to_part.T)).view(1, FACE_SIZE, FACE_SIZE, 2)
+    pixels = part.to(torch.float32, memory_format=torch.contiguous_format)
+    crop = functional.grid_sample(pixels, grid, mode="bicubic", padding_mode="zeros", align_corners=False)
+    crop = crop[0].permute(1, 2, 0).round_().clamp_(0, 255)
+    return crop.to(torch.uint8, memory_format=torch.contiguous_format).numpy()
