@@ -102,6 +102,7 @@ class Run:
         self.faces = [faces]  # of the first frames, as far as they are searched
         self.continues = continues
         self._thumbnail, self._cut = thumbnail, cut
+        self._together = REFINED_TOGETHER
 
     def takes(self, frame: Frame, thumbnail: np.ndarray, every: int) -> bool:
         """Whether the next frame of the same shot belongs to this run; if not, it is the next key frame."""
@@ -145,19 +146,22 @@ class Run:
             yield Found(frame, faces, self._cut and number == 0)
 
     def _follow(self, detector: Detector, before: Faces, end: int) -> None:
-        """Refines the latest faces in the next frames, up to `end`, as far as all of them stay near their course."""
+        """Refines the latest faces in the next frames, up to `end`, as long as all are where they are expected."""
         start, latest = len(self.faces), self.faces[-1]
-        images = [frame.image for frame in self.frames[start : min(end, start + REFINED_TOGETHER)]]
+        images = [frame.image for frame in self.frames[start : min(end, start + self._together)]]
         steps = np.arange(1, len(images) + 1)[:, None, None]
         expected = latest.boxes + steps * np.tile(motion(before, latest), 2)  # [N, K, 4]
         for place, faces in enumerate(detector.refine(images, expected)):
             shared = [overlap(box[None], other)[0] for box, other in zip(faces.boxes, expected[place], strict=True)]
-            if (faces.scores > 0).all() and all(share > STEADY_IOU for share in shared):
+            steady = (faces.scores > 0) & (np.array(shared) > STEADY_IOU)
+            if steady.all():
                 self.faces.append(faces)
                 continue
+            self._together = max(1, place)
             if place == 0:
-                self.faces.append(follow_unsteady(detector, images[0], expected[0], faces))
+                self.faces.append(follow_unsteady(detector, images[0], expected[0], faces, steady))
             return
+        self._together = min(self._together + 1, REFINED_TOGETHER)
 
     def _follow_back(self, detector: Detector, faces: Faces) -> None:
         """Adds new faces of the next key frame to the frames before it, as far back as they are found."""
@@ -170,25 +174,31 @@ class Run:
             self.faces[place] = self.faces[place].joined(new)
 
 
-def follow_unsteady(detector: Detector, image: np.ndarray, expected: np.ndarray, faces: Faces) -> Faces:
-    """Refines faces a second time, and searches around those that are lost.
+def follow_unsteady(
+    detector: Detector, image: np.ndarray, expected: np.ndarray, faces: Faces, steady: np.ndarray
+) -> Faces:
+    """Refines faces that are not where they were expected a second time, and searches around those that are lost.
 
     Args:
         detector: refines and searches.
         image: uint8 [H, W, 3].
         expected: float [K, 4], where the faces were expected.
         faces: K faces as refined from there; score 0: lost.
+        steady: bool [K], which of them stay as they are.
+
+    Returns:
+        The steady faces and those that are found again.
     """
-    start = np.where(faces.scores[:, None] > 0, faces.boxes, expected)
+    kept = faces.only(steady)
+    start = np.where(faces.scores[:, None] > 0, faces.boxes, expected)[~steady]
     again = detector.refine([image], start[None])[0]
-    found = (faces.scores > 0) & (again.scores > 0)
-    kept = again.only(found)
-    for box in expected[~found]:
-        around = detector.search_around(image, box)
-        shared = overlap(around.boxes, box)
-        if len(around) and shared.max() > SAME_PERSON_IOU:
-            nearest = around.only([int(shared.argmax())])
-            kept = kept.joined(nearest.only(unknown(nearest, kept)))
+    for index, box in enumerate(expected[~steady]):
+        here = again.only([index])
+        if not here.scores[0] or not faces.scores[~steady][index]:
+            around = detector.search_around(image, box)
+            shared = overlap(around.boxes, box)
+            here = around.only([int(shared.argmax())] if len(around) and shared.max() > SAME_PERSON_IOU else [])
+        kept = kept.joined(here.only(unknown(here, kept)))
     return kept
 
 
