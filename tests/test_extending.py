@@ -212,6 +212,37 @@ def test_an_extension_works_as_the_page_says(name: str, frozen: bool, clips: Pat
     try_out(name, clips, tree, frozen=frozen, pictures=True)
 
 
+ANSWERS = """
+import sys
+from pathlib import Path
+import torch
+from Code import FAN, Predictor, load_fan
+from Code.network.checkpoints import save_atomically
+from Code.results.export import export
+
+fan = FAN(3, 2).eval()
+features = torch.randn(2, 9, fan.feature_size)
+whole, parts = fan.head(features, torch.ones(2, 9, dtype=bool)), fan.head(features, torch.ones(2, 9, dtype=bool), 4)
+assert torch.allclose(whole.logits, parts.logits, atol=1e-6) and torch.allclose(whole.weights, parts.weights, atol=1e-6)
+
+run = {"format": "emotion-fan/1", "state_dict": fan.state_dict(), "at_type": 3, "labels": ["Happy", "Sad"]}
+save_atomically({**run, "image_size": 32}, "best.pth")
+answer = Predictor("best.pth", "cpu")(sys.argv[1], aligned=True)
+assert answer.weights.sum() > 0.999 and answer.weights.std() > 0
+export(*load_fan("best.pth"), Path("head.onnx"), "head")
+"""
+
+
+@pytest.mark.slow
+def test_a_new_attention_predicts_and_is_exported(clips: Path, tree: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="needs requirements-onnx.txt")
+    apply(extensions()["attention"], tree)
+    folder = next((clips / "Val" / "Fear").iterdir())
+    command = [sys.executable, "-c", ANSWERS, str(folder)]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_a_new_loss_reaches_the_attention(clips: Path, tree: Path) -> None:
     apply(extensions()["loss"], tree)
