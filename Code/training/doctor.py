@@ -7,9 +7,9 @@ import json
 import sys
 
 from Code.data.clips import ClipSet, DataError
+from Code.data.doctor import Split
 from Code.data.doctor.check import as_json, as_table, check
 from Code.data.doctor.files import scan
-from Code.data.doctor.findings import Split
 from Code.data.readers.base import Reader, Request
 from Code.training.distributed import from_main, world
 from Code.training.protocols import Protocol, opened, resolve

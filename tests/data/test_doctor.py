@@ -15,9 +15,9 @@ from PIL import Image
 import Demo_AFEW_Attention as script
 from Code.common.conventions import AFEW_LABELS
 from Code.data.clips import Clip, ClipSet
+from Code.data.doctor import Check, Split
 from Code.data.doctor import files as scan_module
 from Code.data.doctor.check import Report, as_json, as_table, check
-from Code.data.doctor.findings import Check, Split
 from Code.data.doctor.names import person_in
 from Code.data.readers.afew import read_afew
 from Code.data.readers.folders import read_folders

@@ -10,8 +10,8 @@ import pytest
 
 from Code.common.conventions import AFEW_LABELS
 from Code.data.clips import ClipSet, DataError
+from Code.data.doctor import Split
 from Code.data.doctor.check import check
-from Code.data.doctor.findings import Split
 from Code.data.readers.afew import read_afew
 from Code.data.readers.dfew import read_dfew
 from Code.data.readers.ferv39k import read_ferv39k

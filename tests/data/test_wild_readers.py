@@ -8,8 +8,8 @@ import pytest
 
 from Code.common.conventions import AFEW_LABELS
 from Code.data.clips import DataError
+from Code.data.doctor import Split
 from Code.data.doctor.check import check
-from Code.data.doctor.findings import Split
 from Code.data.readers.dfew import DFEW_LABELS, DFEW_TEST_LIST, DFEW_TRAIN_LIST, read_dfew
 from Code.data.readers.ferv39k import FERV39K_LABELS, FERV39K_TEST_LIST, FERV39K_TRAIN_LIST, read_ferv39k
 from Code.data.readers.mafw import MAFW_LABELS, MAFW_TEST_LIST, MAFW_TRAIN_LIST, read_mafw, reader

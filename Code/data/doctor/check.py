@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from Code.data.doctor import BOTH, Check, Split
 from Code.data.doctor.files import ClipFacts, content_checks, frame_checks, scan
-from Code.data.doctor.findings import BOTH, Check, Split
 from Code.data.doctor.names import name_checks
 from Code.data.lists import printable
 

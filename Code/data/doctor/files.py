@@ -19,7 +19,7 @@ import numpy as np
 from Code.common.machine import available_cores
 from Code.common.progress import Progress
 from Code.data.clips import Clip, DataError
-from Code.data.doctor.findings import BOTH, Check, Split
+from Code.data.doctor import BOTH, Check, Split
 from Code.data.images import ImageError, ImageFacts, read_facts, read_header
 from Code.data.lists import printable
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from Code.common.conventions import AFEW_LABELS, expression
 from Code.common.wording import counted
 from Code.data.clips import NO_FOLDER, NO_FRAMES, Clip
-from Code.data.doctor.findings import BOTH, Check, Split
+from Code.data.doctor import BOTH, Check, Split
 from Code.data.lists import printable
 
 
