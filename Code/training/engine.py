@@ -15,10 +15,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from Code.common.progress import Progress
+from Code.common.wording import counted
 from Code.data.clips import Clip
 from Code.data.loaders import EvaluationBatches, FrameTable, TrainingBatches
 from Code.network.attention import FANOutput
 from Code.network.fan import FAN, FeatureFAN
+from Code.results.intervals import interval_text
 from Code.training import distributed
 from Code.training.compute import Compute
 from Code.training.epoch_state import EpochState
@@ -307,11 +309,12 @@ def evaluate_split(
 
 
 def summary(metrics: dict[str, Any]) -> str:
-    """Accuracy with its interval, UAR and counts, in one line."""
-    low, high = metrics["accuracy_interval"]
+    """Accuracy and UAR with their intervals, and counts, in one line."""
+    clips = metrics["num_clips"]
+    war, uar = (interval_text(metrics[f"{name}_interval"], clips) for name in ("accuracy", "uar"))
     text = (
-        f"accuracy (WAR) {100 * metrics['accuracy']:.2f} % [{100 * low:.1f}, {100 * high:.1f}], "
-        f"UAR {100 * metrics['uar']:.2f} %, {metrics['num_clips']} clips"
+        f"accuracy (WAR) {100 * metrics['accuracy']:.2f} % ({war}), UAR {100 * metrics['uar']:.2f} % ({uar}), "
+        f"{counted(clips, 'clip')}"
     )
     if metrics["num_skipped"]:
         text += (

@@ -125,8 +125,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 MEASURES = ("accuracy", "uar")
-ATTENTION_MEASURES = ("attention_correlation", "attention_auc")  # where true importance is known
-NAMES = {"accuracy": "WAR", "uar": "UAR"}
+ATTENTION_MEASURES = ("attention_correlation", "attention_auc")  # where the true intensity is known
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def test_results_have_every_key_and_agree_with_the_log(trained):
     results, log = read_json(trained.folder / "results.json"), log_of(trained.folder)
     assert results["labels"] == list(AFEW_LABELS)
     keys = {"accuracy", "uar", "per_class_recall", "confusion", "num_clips", "num_clips_listed", "num_skipped",
-            "accuracy_interval", "accuracy_listed", "loss", "epoch", "attention_correlation",
+            "accuracy_interval", "uar_interval", "accuracy_listed", "loss", "epoch", "attention_correlation",
             "attention_auc"}  # fmt: skip
     for which in ("last", "best"):
         metrics = results[which]
