@@ -1,4 +1,4 @@
-"""From landmarks to an upright face of a fixed size: one similarity, warped backwards."""
+"""Aligns faces: one similarity transform brings the eyes to fixed places in a crop of fixed size."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from torch.nn import functional
 FACE_SIZE = 224
 Eyes = tuple[tuple[float, float], tuple[float, float]]
 
-# Where the eyes go in a crop of 224 pixels.
-# The paper's crop: where dlib's chip of 224 pixels with a padding of 25 % puts them.
+# Eyes in the paper's crop of 224 pixels: as in dlib's face chips with a padding of 25 %.
 PAPER_EYES: Eyes = ((71.3, 70.4), (149.8, 70.4))
-# The crop of FER2013: median of where MTCNN finds them there, (14.9, 18.2) and (32.8, 18.2) of 48,
-# made symmetric.
+# Eyes in FER2013's crop: MTCNN's medians, (14.9, 18.2) and (32.8, 18.2) of 48 pixels, made symmetric.
 FER2013_EYES: Eyes = ((70.0, 87.0), (153.0, 87.0))
 
-# Sides of the paper's crop in heights of MTCNN's box: of a frontal face, and what no frontal face goes below.
-# A head that turns away brings its eyes together; their distance would then make the crop too small.
+# Side of the paper's crop, in heights of MTCNN's box: of a frontal face, and the smallest one of frontal faces.
+# When a head turns away, its eyes come together, and their distance would make the crop too small.
 SIDE = 0.97
 SMALLEST_SIDE = 0.85
 
@@ -32,53 +30,53 @@ _CROP_PIXELS = torch.stack([*torch.meshgrid(_AT, _AT, indexing="xy"), torch.ones
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The turn, scale and shift (no shear, no mirror) that bring points closest to others.
+    """The rotation, scale and shift (no shear, no reflection) that bring points closest to others.
 
     With points as complex numbers z and w, w = a z + b; least squares give
     a = sum conj(z - mean z) (w - mean w) / sum |z - mean z|^2.
 
     Args:
-        source: float [P, 2]; two points are met exactly.
+        source: float [P, 2]; two points are mapped exactly.
         target: float [P, 2].
 
     Returns:
         float64 [2, 3]: target = matrix @ [x, y, 1].
 
     Raises:
-        ValueError: if all points of the source are the same.
+        ValueError: all points of the source coincide.
     """
     z = source[:, 0] + 1j * source[:, 1]
     w = target[:, 0] + 1j * target[:, 1]
-    centred = z - z.mean()
-    spread = (np.abs(centred) ** 2).sum()
+    centered = z - z.mean()
+    spread = (np.abs(centered) ** 2).sum()
     if not spread:
-        raise ValueError("landmarks coincide: no similarity is defined")
-    a = (centred.conj() * (w - w.mean())).sum() / spread
+        raise ValueError("all landmarks coincide, so no similarity is defined")
+    a = (centered.conj() * (w - w.mean())).sum() / spread
     b = w.mean() - a * z.mean()
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
 def face_similarity(landmarks: np.ndarray, box: np.ndarray | None = None, eyes: Eyes = PAPER_EYES) -> np.ndarray:
-    """The similarity from a picture to the crop: both eyes go where `eyes` says.
+    """The similarity from a picture to the crop that brings both eyes to `eyes`.
 
-    Of a face in profile (the eyes' distance asks for a crop below SMALLEST_SIDE of the box's height) the
-    crop is SIDE of the box's height, centred on the box, upright along the line from eyes to mouth.
+    For a face in profile, whose eyes would give a crop smaller than SMALLEST_SIDE of the box's height, the crop is
+    SIDE of the box's height, centered on the box, and upright along the line from eyes to mouth.
 
     Args:
         landmarks: float [5, 2], in pixels of the picture (`Faces.landmarks`).
-        box: float [4], the detector's box; None takes every face for frontal.
+        box: float [4], the detector's box; None: treat the face as frontal.
         eyes: PAPER_EYES or FER2013_EYES.
 
     Returns:
         float64 [2, 3].
 
     Raises:
-        ValueError: if the eyes coincide and there is no box.
+        ValueError: the eyes coincide, and there is no box.
     """
     target = np.array(eyes)
     if box is None:
         return similarity(landmarks[:2], target)
-    # The sides are the paper's crop's; other crops keep their proportion to it.
+    # SIDE and SMALLEST_SIDE describe the paper's crop. Other crops scale with the distance of their eyes.
     (paper_left, _), (paper_right, _) = PAPER_EYES
     apart = np.hypot(*(landmarks[1] - landmarks[0]))
     height = box[3] - box[1]
@@ -87,12 +85,12 @@ def face_similarity(landmarks: np.ndarray, box: np.ndarray | None = None, eyes: 
     down = landmarks[3:].mean(axis=0) - landmarks[:2].mean(axis=0)
     length = np.hypot(*down)
     down = down / length if length else np.array([0.0, 1.0])
-    centre = (box[:2] + box[2:]) / 2
-    # What the paper's crop has in its middle, in this crop.
+    center = (box[:2] + box[2:]) / 2
+    # Where the middle of the paper's crop is in this crop.
     ratio = (target[1, 0] - target[0, 0]) / (paper_right - paper_left)
     middle = target.mean(axis=0) + ratio * (np.array([FACE_SIZE / 2, FACE_SIZE / 2]) - np.mean(PAPER_EYES, axis=0))
     scale = ratio * FACE_SIZE / (SIDE * height)
-    return similarity(np.stack([centre, centre + down]), np.stack([middle, middle + np.array([0, scale])]))
+    return similarity(np.stack([center, center + down]), np.stack([middle, middle + np.array([0, scale])]))
 
 
 def align_face(

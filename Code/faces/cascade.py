@@ -1,7 +1,7 @@
-"""MTCNN's three networks over pictures: the boxes that facenet-pytorch's own loop finds, in a third of its time.
+"""Full passes of MTCNN's three networks: the candidates of facenet-pytorch's own loop, in a third of its time.
 
-The library resamples every candidate by itself and pools each pyramid level pixel by pixel. Here all means over
-rectangles come from one table of sums; they are sums of whole numbers, so they are the same to the last bit.
+The library resamples the picture for each pyramid level and each candidate. Here all means over rectangles come from
+one integral image. It holds integers, so the means are the same to the last bit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torchvision.ops import batched_nms, box_iou
 
 from Code.common.errors import require
 
-# Sides of what the second and third network look at, and how many of them at a time.
+# Sides of the crops that R-Net and O-Net see, and how many of them at once.
 SECOND_SIDE, THIRD_SIDE = 24, 48
 CANDIDATES_AT_ONCE = 512
 # Candidates that overlap a face by more than this vote on where it is.
@@ -23,10 +23,13 @@ SAME_FACE_IOU = 0.5
 
 
 class Cascade:
-    """Proposals (12 pixels), refinement (24), landmarks (48): Zhang et al. 2016, arXiv 1604.02878.
+    """P-Net (12 pixels) proposes, R-Net (24) refines, O-Net (48) locates: Zhang et al. 2016, arXiv 1604.02878.
 
     Args:
-        mtcnn: facenet_pytorch.MTCNN, of which networks (rearranged in place), thresholds and pyramid are used.
+        mtcnn: facenet_pytorch.MTCNN, whose networks (changed in place), thresholds and pyramid are used.
+        vote: a face's box and landmarks are the means of its candidates', weighted by score. The library takes the
+            candidate with the highest score. As nearly all scores are close to 1, that choice is nearly random, and
+            boxes jitter.
     """
 
     def __init__(self, mtcnn: Any, *, vote: bool = True) -> None:
@@ -34,7 +37,7 @@ class Cascade:
         self._library = require("facenet_pytorch.models.utils.detect_face", "facenet-pytorch", "face detection")
         self._proposals = mtcnn.pnet
         self._proposals.pool1 = HalvingPool()
-        # Torch's pooling of 3 x 3 is several times as fast with channels last.
+        # With channels last, 3 x 3 pooling is several times as fast.
         self._refinement = mtcnn.rnet.to(memory_format=torch.channels_last)
         self._landmarks = mtcnn.onet.to(memory_format=torch.channels_last)
         self._thresholds, self._factor = mtcnn.thresholds, mtcnn.factor
@@ -42,14 +45,14 @@ class Cascade:
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray, min_face: float) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Faces of N pictures.
+        """Finds the faces in N pictures.
 
         Args:
             images: uint8 [N, H, W, 3], RGB, H and W at least `min_face`.
             min_face: smallest face in pixels, at least 12.
 
         Returns:
-            Of each picture boxes and scores, float32 [F, 5], and landmarks, float32 [F, 5, 2], largest first.
+            For each picture boxes and scores, float32 [F, 5], and landmarks, float32 [F, 5, 2], largest first.
         """
         sums = rectangle_sums(images, self.device)
         boxes, where = self._propose(sums, min_face)
@@ -64,7 +67,7 @@ class Cascade:
         return found
 
     def _propose(self, sums: Tensor, min_face: float) -> tuple[Tensor, Tensor]:
-        """Candidates of all pyramid levels: boxes and scores [K, 5], and the pictures they are of, int64 [K]."""
+        """P-Net's candidates of all pyramid levels: boxes and scores [K, 5], and their pictures, int64 [K]."""
         height, width = sums.shape[1] - 1, sums.shape[2] - 1
         scale = 12 / min_face
         boxes, where = [], []
@@ -84,7 +87,7 @@ class Cascade:
         return self._library.rerec(torch.cat([moved, candidates[:, 4:5]], dim=1)), image
 
     def _refine(self, sums: Tensor, boxes: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
-        """What the second network leaves of the candidates, moved and made square again."""
+        """The candidates that R-Net keeps, moved and made square again."""
         boxes, where, crops = crop_candidates(sums, boxes, where, SECOND_SIDE)
         if not len(boxes):
             return boxes, where
@@ -95,7 +98,7 @@ class Cascade:
         return self._library.rerec(self._library.bbreg(boxes[kept], offsets[kept])), where[kept]
 
     def _locate(self, sums: Tensor, boxes: Tensor, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The third network's faces, with landmarks [F, 5, 2]."""
+        """O-Net's faces, with landmarks [F, 5, 2]."""
         boxes, where, crops = crop_candidates(sums, boxes, where, THIRD_SIDE)
         if not len(boxes):
             return boxes, where, boxes.new_zeros(0, 5, 2)
@@ -119,7 +122,7 @@ class Cascade:
 
 
 class HalvingPool(nn.Module):
-    """nn.MaxPool2d(2, 2, ceil_mode=True) as two maxima of neighbours, several times as fast on a CPU."""
+    """nn.MaxPool2d(2, 2, ceil_mode=True) as two maxima of neighbors, several times as fast on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, ceil(H / 2), ceil(W / 2)]."""
@@ -131,7 +134,7 @@ class HalvingPool(nn.Module):
 
 
 def normalized(pixels: Tensor) -> Tensor:
-    """Means of pixels as the networks expect them, within [-1, 1]."""
+    """Pixels, 0 to 255, as the networks expect them: in [-1, 1]."""
     return (pixels - 127.5) * 0.0078125
 
 
@@ -142,9 +145,9 @@ def place_landmarks(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def rectangle_sums(images: np.ndarray, device: torch.device) -> Tensor:
-    """Sums over all rectangles from the top left: int32 [N, H + 1, W + 1, 3].
+    """Integral images, the sums over all rectangles from the top left: int32 [N, H + 1, W + 1, 3].
 
-    Those of large pictures overflow; differences of them, which are sums over smaller rectangles, do not.
+    The sums overflow in large pictures. Their differences, sums over smaller rectangles, are right nevertheless.
     """
     if device.type != "cpu":
         along = torch.from_numpy(images).to(device).cumsum(2, dtype=torch.int32).cumsum(1, dtype=torch.int32)
@@ -160,7 +163,7 @@ def rectangle_sums(images: np.ndarray, device: torch.device) -> Tensor:
 
 
 def _windows(length: Tensor, parts: int) -> tuple[Tensor, Tensor]:
-    """Where `parts` windows that cover so many pixels begin and end, as area interpolation has them: [..., parts]."""
+    """Starts and ends of the `parts` windows of area interpolation over so many pixels: [..., parts]."""
     part = torch.arange(parts, device=length.device)
     length = length[..., None]
     return part * length // parts, ((part + 1) * length + parts - 1) // parts
@@ -177,16 +180,16 @@ def resample(sums: Tensor, height: int, width: int) -> Tensor:
 
 
 def crop_candidates(sums: Tensor, boxes: Tensor, where: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Area interpolation of candidates.
+    """Crops candidates, with area interpolation.
 
     Args:
         sums: see `rectangle_sums`.
         boxes: float32 [K, 5], left, top, right, bottom (from 1, ends included), score.
-        where: int64 [K], the pictures they are of.
-        side: of the result in pixels.
+        where: int64 [K], their pictures.
+        side: of the crops in pixels.
 
     Returns:
-        boxes and where of the candidates that lie in their picture, and their pixels, float32 [k, 3, side, side].
+        boxes and where of the candidates that overlap their picture, and their pixels, float32 [k, 3, side, side].
     """
     height, width = sums.shape[1] - 1, sums.shape[2] - 1
     corners = boxes[:, :4].trunc().long()

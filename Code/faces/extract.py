@@ -1,4 +1,4 @@
-"""Who is where in an input, and their faces, cut out: two readings, so that memory does not grow with pixels."""
+"""The people in an input, and their faces, cut out. It is read twice, so memory does not grow with its pixels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from Code.faces.settings import DETECT_EVERY
 from Code.faces.track import Path, Track, Tracker, credible, main_track
 from Code.faces.video import Frame, Source
 
-# Decoded frames that are kept for the second reading: two seconds of 720 x 576 at 25 frames a second.
+# Decoded frames that are kept for the second reading, in bytes: two seconds of 720 x 576 at 25 frames a second.
 KEPT_BYTES = 64 * 2**20
 # A face's mean score in a clip that it is certain in. Frames that are searched for faces that are not upright, and by
 # how much the mean score has to rise.
@@ -23,7 +23,7 @@ SURE, TURN_FRAMES, TURN_GAIN = 0.97, 4, 0.1
 
 
 class BriefSource(Source):
-    """A source whose frames are decoded once if the first reading, of all of them, fits into KEPT_BYTES."""
+    """A source that keeps its frames if all of them fit into KEPT_BYTES, so that a short video is decoded once."""
 
     _kept: dict[int, Frame] | None = None
 
@@ -62,9 +62,9 @@ class Analysis:
         numbers: int64 [P], numbers in the source.
         times: float64 [P], seconds; NaN for images.
         cuts: positions at which a new shot begins.
-        tracks: everybody, false alarms included.
-        people: indices of the tracks that are no false alarm.
-        problems: what could not be read, a line each.
+        tracks: all tracks, false alarms included.
+        people: indices of the tracks that are no false alarms.
+        problems: one line for each thing that could not be read.
     """
 
     names: tuple[str, ...]
@@ -178,7 +178,7 @@ def find_turn(source: Source, detector: Detector, numbers: np.ndarray) -> int:
 
 
 class Cutout(NamedTuple):
-    """One face: whose (key of the paths), which of their T frames, uint8 [224, 224, 3]."""
+    """One face: the track, the place among the T frames of its path, and the crop, uint8 [224, 224, 3]."""
 
     track: int
     place: int
@@ -186,11 +186,11 @@ class Cutout(NamedTuple):
 
 
 def cut_out(source: Source, analysis: Analysis, paths: Mapping[int, Path], eyes: Eyes = PAPER_EYES) -> Iterator[Cutout]:
-    """The second reading: the faces of some people, in the order of the frames.
+    """The second reading: cuts out the faces of some people, in the order of the frames.
 
     Args:
-        source: what `analysis` is of.
-        paths: by index of their tracks.
+        source: the input of `analysis`.
+        paths: by index of the track.
         eyes: where the eyes go.
     """
     asked: dict[int, list[tuple[int, int]]] = {}

@@ -34,7 +34,7 @@ POLL_SECONDS = 0.2
 
 
 class WorkerError(ProjectError, RuntimeError):
-    """A worker process was killed from outside; what was finished stays."""
+    """A worker process was killed from outside. Finished clips are kept."""
 
     status = 1
 
@@ -48,15 +48,15 @@ def prepare_clip(
     alone: bool = True,
     progress: Callable[[int], object] | None = None,
 ) -> Record:
-    """Prepares one clip; its folder appears under `output` when it is whole, its record before that.
+    """Prepares one clip. Its record appears in `output` first, then its folders, each of them complete.
 
     Args:
-        job: what to read.
+        job: the clip.
         output: folder of all clips.
-        settings: how.
+        settings: the same for all clips.
         detector: finds the faces.
-        alone: this process has the machine to itself: it decodes, warps and writes while it detects.
-        progress: told how many frames were looked at since the last call.
+        alone: no other process needs the cores: decode, detect, warp and write in threads of their own.
+        progress: called with how many more frames are searched.
     """
     record = Record(job.name, job.fingerprint())
     workshop = output / STATE / "partial" / f"{os.getpid()}"
@@ -93,8 +93,8 @@ def prepare_clip(
     shown = {int(position) for path in paths.values() for position in path.positions}
     record.faces, record.filled = len(shown), int(sum(path.filled.sum() for path in paths.values()))
     record.problems = list(analysis.problems)
-    # The record first: a folder that is there without one would not be known for ours. A record without its
-    # folders means that the clip is not done.
+    # The record comes first: the next call would refuse a folder without one. A record without its folders means that
+    # the clip is not finished.
     _discard(output, before, workshop)
     save_record(output, record, csv_rows([(names[t], t, paths[t]) for t in chosen], job.name, analysis))
     for name in record.folders:
@@ -105,7 +105,7 @@ def prepare_clip(
 
 
 def _discard(output: Path, before: Record | None, workshop: Path) -> None:
-    """Moves what an earlier attempt of ours left out of the way, in one step each, then deletes it."""
+    """Deletes the folders of an earlier record. Each is moved away first, so that none is half deleted in place."""
     for count, name in enumerate(before.folders if before else ()):
         if (output / name).exists():
             away = workshop / f".old-{count}"
@@ -115,18 +115,18 @@ def _discard(output: Path, before: Record | None, workshop: Path) -> None:
 
 
 def plan(jobs: Sequence[Job], output: Path, settings: Settings) -> tuple[list[Job], list[Record]]:
-    """Looks at what an earlier call has done.
+    """Checks what an earlier call has finished.
 
     Returns:
-        What is left to do, and the records of what is done.
+        The clips that are left, and the records of the finished ones.
 
     Raises:
-        DataError: if the folder was begun otherwise, or holds folders that are not ours.
+        DataError: the output was prepared with other settings, or has a folder that was not made by this project.
     """
     try:
         (output / STATE).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{output}: cannot be made ({error.strerror}); name a folder to write to") from None
+        raise DataError(f"{output}: cannot be created ({error.strerror}); name another output folder") from None
     check_settings(output, asdict(settings))
     shutil.rmtree(output / STATE / "partial", ignore_errors=True)
     left, done, foreign = [], [], []
@@ -137,14 +137,14 @@ def plan(jobs: Sequence[Job], output: Path, settings: Settings) -> tuple[list[Jo
         else:
             left.append(job)
             if record is None and (output / job.name).exists() and not _leads_to_clips(output / job.name):
-                foreign.append(f"{output / job.name}: is there already, and was not made here; move it away")
+                foreign.append(f"{output / job.name}: exists, and was not made by Prepare_Faces.py; move it away")
     if foreign:
         raise DataError(foreign, str(output))
     return left, done
 
 
 def _leads_to_clips(folder: Path) -> bool:
-    """Whether a folder is only the way to other clips (a clip `S005` beside clips `S005/001`)."""
+    """Whether a folder only contains the folders of other clips (a clip `S005` beside clips `S005/001`)."""
     return folder.is_dir() and all(entry.is_dir() for entry in os.scandir(folder))
 
 
@@ -157,42 +157,39 @@ def prepare_all(
     device: torch.device,
     progress: Callable[[int], object],
 ) -> Iterator[Record]:
-    """Prepares clips, in this process or in several, and yields their records as they are finished.
-
-    One worker process has one torch thread: two processes with two threads each fight for two cores and come
-    to a halt. Alone, this process keeps all of its threads.
+    """Prepares clips, in this process or in several, and yields each record when it is finished.
 
     Raises:
-        WorkerError: if a worker was killed.
+        WorkerError: a worker was killed.
     """
     if workers == 1:
         detector = Detector(device, settings.min_face)
         for job in jobs:
             yield prepare_clip(job, output, settings, detector, progress=progress)
         return
-    # Spawned, not forked: a forked process inherits torch's threads and a GPU it cannot use.
+    # Spawned, not forked: a forked process could use neither torch's threads nor the GPU.
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
     pool = ProcessPoolExecutor(
         workers, context, _start_worker, (str(device), settings, str(output), counter, os.getpid())
     )
-    told = 0
+    reported = 0
     try:
         waiting: set[Future[Record]] = {pool.submit(_work, job) for job in jobs}
         while waiting:
             finished, waiting = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
             now = counter.value
-            progress(now - told)
-            told = now
+            progress(now - reported)
+            reported = now
             for future in finished:
                 yield future.result()
     except BrokenProcessPool:
         raise WorkerError(
-            "a worker process was killed, perhaps for want of memory; start the same command again to go on, "
-            "with fewer --workers"
+            "a worker process was killed, perhaps because memory ran out; the same command resumes, "
+            "better with fewer --workers"
         ) from None
     finally:
-        # Also when the caller stops early: what is not begun is not begun any more, what is begun ends at once.
+        # Also if the caller stops early: waiting clips are canceled, and running ones are stopped at once.
         for process in list((pool._processes or {}).values()):
             process.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -202,7 +199,7 @@ _worker: dict[str, Any] = {}
 
 
 def _start_worker(device: str, settings: Settings, output: str, counter: Any, parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everybody; the parent ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent stops its workers
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -211,7 +208,7 @@ def _start_worker(device: str, settings: Settings, output: str, counter: Any, pa
 
 
 def _end_with(parent: int) -> None:
-    """Ends this worker when the process that started it is gone, however that ended."""
+    """Ends this worker when its parent is gone, for whatever reason."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""What is known of prepared clips: a record per clip while the work goes on, one report at the end."""
+"""What is known about prepared clips: a record per clip while the work is under way, one report at the end."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from Code.common.files import atomic_text, save_text
 from Code.data.clips import DataError
 from Code.faces.extract import Analysis
 from Code.faces.track import Path as FacePath
 
-# Hidden, so that readers of data sets pass it over.
+# Hidden, so that dataset readers skip it.
 STATE = ".prepared"
 COLUMNS = (
     *("clip", "frame", "time", "left", "top", "right", "bottom"),
@@ -27,19 +28,19 @@ _SPLITS = {"train": "list_train.txt", "val": "list_eval.txt", "validation": "lis
 
 @dataclass
 class Record:
-    """What became of one input.
+    """The result for one input.
 
     Attributes:
-        clip: its name: path relative to the input, without suffix, forward slashes.
-        source: size and time of change (ns) of what was read; another one is prepared anew.
-        folders: frames written, by folder name relative to the output; empty: no face, or unreadable.
-        frames: frames that were looked at.
-        faces: of them, frames in which the main person shows their face, filled ones included.
-        filled: of these, filled between two others.
-        people: tracks that are no false alarm.
-        cuts: changes of shot.
+        clip: its name: the path relative to the input, without suffix, with forward slashes.
+        source: size and modification time (ns) of the input; if they change, the clip is prepared again.
+        folders: number of frames written, by folder name relative to the output; empty: no face, or unreadable.
+        frames: number of frames that were searched.
+        faces: number of them with a face of the main person, filled ones included.
+        filled: number of faces interpolated in short gaps.
+        people: number of tracks that are no false alarms.
+        cuts: number of cuts.
         error: why nothing could be read; empty otherwise.
-        problems: what could not be read, while the rest could.
+        problems: one line for each part that could not be read, if the rest could.
     """
 
     clip: str
@@ -54,49 +55,38 @@ class Record:
     problems: list[str] = field(default_factory=list)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file under another name and renames it: it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
 def record_file(output: Path, clip: str) -> Path:
-    """Where a clip's record lies; its rows are beside it, ending in .csv."""
+    """The file of a clip's record. Its rows of faces.csv are beside it, in a file whose name ends in .csv."""
     return output / STATE / "records" / f"{clip}.json"
 
 
 def save_record(output: Path, record: Record, rows: str) -> None:
-    """Keeps a record and its rows of faces.csv."""
+    """Saves a record and its rows of faces.csv."""
     path = record_file(output, record.clip)
-    write_whole(path.with_name(path.name + ".csv"), rows)
-    write_whole(path, json.dumps(asdict(record)))
+    save_text(rows, path.with_name(path.name + ".csv"))
+    save_text(json.dumps(asdict(record)), path)
 
 
 def load_record(output: Path, clip: str) -> Record | None:
-    """A clip's record, if there is one that can be read."""
+    """A clip's record; None if there is none, or it cannot be read."""
     path = record_file(output, clip)
     try:
         return Record(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError):
-        return None  # of another version or damaged: the clip is prepared anew
+        return None  # of another version, or damaged: the clip is prepared again
 
 
 def is_done(output: Path, record: Record | None, source: Sequence[int]) -> bool:
-    """Whether a clip needs nothing more: the same source, and every folder there with all of its frames."""
+    """Whether a clip is finished: the source has not changed, and all folders with all frames are there."""
     if record is None or record.source != list(source):
         return False
     return all(count_frames(output / name) == count for name, count in record.folders.items())
 
 
 def count_frames(folder: Path) -> int:
-    """JPEG files in a folder; 0 if there is none."""
+    """The number of JPEG files in a folder; 0 if there is no folder."""
     try:
         return sum(entry.name.endswith(".jpg") for entry in os.scandir(folder))
     except OSError:
@@ -107,9 +97,9 @@ def csv_rows(written: Iterable[tuple[str, int, FacePath]], clip: str, analysis: 
     """Lines of faces.csv for one input, without the header.
 
     Args:
-        written: folder name, track and path of everybody that is written.
-        clip: name under which frames without any face are logged if nobody is written.
-        analysis: all frames; those without the person get a line without a box.
+        written: folder name, track and path of each person that is written.
+        clip: the name in the rows if nobody is written.
+        analysis: all frames; a frame without the person gets a row without a box.
     """
     lines = _Lines()
     everybody = list(written)
@@ -131,7 +121,7 @@ def csv_rows(written: Iterable[tuple[str, int, FacePath]], clip: str, analysis: 
 
 
 class _Lines:
-    """Receives what csv.writer writes."""
+    """Collects the output of csv.writer."""
 
     def __init__(self) -> None:
         self.text: list[str] = []
@@ -148,7 +138,7 @@ class _Lines:
 
 @dataclass
 class Summary:
-    """What became of all inputs.
+    """The results for all inputs.
 
     Attributes:
         records: in the order of the inputs.
@@ -158,35 +148,35 @@ class Summary:
 
     @property
     def broken(self) -> list[Record]:
-        """Inputs of which nothing could be read."""
+        """Inputs that could not be read at all."""
         return [record for record in self.records if record.error]
 
     @property
     def without_face(self) -> list[Record]:
-        """Inputs that could be read and show no face."""
+        """Inputs that could be read, but show no face."""
         return [record for record in self.records if not record.error and not record.folders]
 
     @property
     def groups(self) -> list[tuple[str, list[str]]]:
-        """What deserves a look: a heading and the clips' names, empty groups left out."""
+        """Clips to check: a heading and the clips' names. Empty groups are left out."""
         found = [record for record in self.records if record.folders]
         groups = [
             ("could not be read", [record.clip for record in self.broken]),
             ("without a face", [record.clip for record in self.without_face]),
             (
-                "with a face in less than half of their frames",
+                "with a face in fewer than half of their frames",
                 [f"{r.clip} ({r.faces} of {r.frames})" for r in found if 2 * r.faces < r.frames],
             ),
             (
-                "with several persons, or one in several shots",
+                "with several people, or one person in several shots",
                 [f"{r.clip} ({r.people})" for r in found if r.people > 1],
             ),
-            ("damaged, the rest was used", [r.clip for r in self.records if r.problems]),
+            ("damaged, of which the rest was used", [r.clip for r in self.records if r.problems]),
         ]
         return [(heading, names) for heading, names in groups if names]
 
     def as_dict(self) -> dict[str, object]:
-        """For summary.json."""
+        """The content of summary.json."""
         return {
             "clips": len(self.records),
             "clips_with_faces": sum(bool(record.folders) for record in self.records),
@@ -200,24 +190,22 @@ class Summary:
 
 
 def write_report(output: Path, summary: Summary) -> None:
-    """Writes faces.csv, summary.json and the lists of what is there."""
-    partial = output / STATE / "faces.csv.partial"
-    with partial.open("w", encoding="utf-8", newline="") as file:
+    """Writes faces.csv, summary.json and the list files."""
+    with atomic_text(output / "faces.csv", newline="") as file:
         file.write(",".join(COLUMNS) + "\n")
         for record in summary.records:
             path = record_file(output, record.clip)
             file.write(path.with_name(path.name + ".csv").read_text(encoding="utf-8"))
-    partial.replace(output / "faces.csv")
-    write_whole(output / "summary.json", json.dumps(summary.as_dict(), indent=1) + "\n")
+    save_text(json.dumps(summary.as_dict(), indent=1) + "\n", output / "summary.json")
     for name, text in lists([folder for record in summary.records for folder in record.folders]).items():
-        write_whole(output / name, text)
+        save_text(text, output / name)
 
 
 def lists(folders: Sequence[str]) -> dict[str, str]:
-    """List files for the main script: `<Class>/<clip> <Class>`, relative to the folder that holds the classes.
+    """List files for the main script: `<Class>/<clip> <Class>`, relative to the folder of the classes.
 
-    `<Class>/<clip>` folders make list.txt; below Train/ and Val/ they make list_train.txt and list_eval.txt.
-    Other trees (CK+'s subjects, whose labels lie in files of their own, or single clips) have no list.
+    `<Class>/<clip>` folders are listed in list.txt; below Train/ and Val/, in list_train.txt and list_eval.txt.
+    Other trees have no list: single clips, and CK+'s subjects, whose labels are in separate files.
     """
     made: dict[str, list[str]] = {}
     for folder in folders:
@@ -233,27 +221,28 @@ def lists(folders: Sequence[str]) -> dict[str, str]:
 
 
 def _is_subject(name: str) -> bool:
-    """CK+'s S005."""
+    """Whether a name is a subject of CK+, such as S005."""
     return len(name) == 4 and name[0] == "S" and name[1:].isdecimal()
 
 
 def check_settings(output: Path, settings: dict[str, object]) -> None:
-    """Remembers how a folder is prepared; clips prepared in different ways must not mix.
+    """Saves how a folder is prepared. Clips that are prepared in different ways must not be mixed.
 
     Raises:
-        DataError: if it was begun with other settings.
+        DataError: the folder was prepared with other settings.
     """
     path = output / STATE / "settings.json"
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        write_whole(path, json.dumps(settings))
+        save_text(json.dumps(settings), path)
         return
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); name another output folder") from None
-    before = {"detect_every": 1, **before}  # folders of earlier versions do not say so
-    changed = [f"{name} {before.get(name)}" for name in settings if before.get(name) != settings[name]]
+    before = {"detect_every": 1, **before}  # earlier versions had no such flag, and searched every frame
+    changed = [name for name, value in settings.items() if before.get(name) != value]
     if changed:
+        flags = [f"--{name.replace('_', '-')} {before.get(name) or 'unset'}" for name in changed]
         raise DataError(
-            f"{output}: was begun with {', '.join(changed)}; go on with the same flags, or name another output folder"
+            f"{output}: was prepared with {', '.join(flags)}; use the same flags, or name another output folder"
         )

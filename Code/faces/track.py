@@ -1,4 +1,4 @@
-"""The same person through a clip: cuts, tracks, short gaps, landmarks without jitter, the main person."""
+"""Follows each person through a clip: cuts, tracks, short gaps, steady landmarks, the main person."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from PIL import Image
 
 from Code.faces.detect import Faces, overlap
 
-# A detection that overlaps the face of the frame before by more than this belongs to the same person.
+# A face that overlaps one of the frame before by more than this is the same person's.
 SAME_PERSON_IOU = 0.3
-# Images have no time; they are taken for a video of this rate.
+# Images have no times. They are treated as frames of a video with this rate.
 ASSUMED_FPS = 25.0
-# A face that is away for longer is somebody new; one away for a shorter time than GAP was only missed.
+# A face that was away for longer belongs to somebody new. In a gap shorter than GAP it was only missed.
 LOST_SECONDS = 2.0
 GAP_SECONDS = 0.4
 GAP_FRAMES = 10
-# Landmarks are averaged over this many neighbours on each side, unless they lie further apart in time.
+# Landmarks are averaged over so many neighbors on each side, unless these are further apart in time.
 NEIGHBOURS = 2
 NEIGHBOUR_SECONDS = 0.2
-# The mean must stay this near to what was detected, in heights of the face, but no less than so many pixels: further
-# off, the face moved (a hand-held camera, a nod) and did not tremble. From twice that on there is no averaging.
+# The mean counts in full up to this distance from what was detected, in heights of the face, but at least in so many
+# pixels. Further off, the face moved (a hand-held camera, a nod); from twice the distance on, nothing is averaged.
 STEADY, STEADY_PIXELS = 0.0075, 0.5
-# Tracks shorter than this are false alarms, unless the clip has less than SHORT_CLIP frames for each of these
-# frames; so are those the detector is not sure of.
+# Tracks with fewer frames are false alarms, unless the clip has fewer than SHORT_CLIP times as many frames. So are
+# tracks with a lower mean score.
 SHORTEST_TRACK = 3
 SHORT_CLIP = 5
 LEAST_CONFIDENCE = 0.9
@@ -38,12 +38,16 @@ _ROW = 15  # box 4, landmarks 10, score 1
 
 
 class CutFinder:
-    """Tells where one camera shot ends and another begins: grey thumbnails that differ far more than usual."""
+    """Finds cuts: gray thumbnails of consecutive frames that differ far more than usual.
+
+    Attributes:
+        thumbnail: of the latest frame, float32 [32, 32], gray levels.
+    """
 
     SIDE = 32
-    LEAST = 18.0  # grey levels; below this a change of shot is not worth the name
-    RATIO = 4.0  # times the usual difference between neighbours
-    MEMORY = 8  # neighbours that "usual" is taken from
+    LEAST = 18.0  # gray levels; smaller differences are no cuts
+    RATIO = 4.0  # times the usual difference between frames
+    MEMORY = 8  # frames that the usual difference is the median of
 
     def __init__(self) -> None:
         self.thumbnail = np.zeros((self.SIDE, self.SIDE), dtype=np.float32)
@@ -51,8 +55,8 @@ class CutFinder:
         self._usual: deque[float] = deque(maxlen=self.MEMORY)
 
     def __call__(self, image: np.ndarray) -> bool:
-        """Whether a shot begins with this frame, uint8 [H, W, 3]; never with the first one."""
-        step = max(1, min(image.shape[:2]) // (2 * self.SIDE))  # enough pixels for a mean; all of them cost time
+        """Whether a shot begins with this frame, uint8 [H, W, 3]. The first frame is no cut."""
+        step = max(1, min(image.shape[:2]) // (2 * self.SIDE))  # enough pixels for a mean, and faster than all
         small = Image.fromarray(np.ascontiguousarray(image[::step, ::step])).convert("L")
         thumbnail = np.asarray(small.resize((self.SIDE, self.SIDE), Image.Resampling.BOX), dtype=np.float32)
         difference = float(np.abs(thumbnail - self.thumbnail).mean())
@@ -70,11 +74,11 @@ class CutFinder:
 
 @dataclass
 class Track:
-    """One person in consecutive frames of one shot, as detected.
+    """One person's faces in one shot.
 
     Attributes:
-        positions: which of the processed frames show them, ascending, not always without gaps.
-        rows: 15 numbers per position: box, landmarks, score; flat, since there are many.
+        positions: which of the processed frames show them, ascending; there may be gaps.
+        rows: 15 numbers per position: box, landmarks, score. A flat array, since there may be millions.
     """
 
     positions: array[int] = field(default_factory=lambda: array("q"))
@@ -84,7 +88,7 @@ class Track:
         return len(self.positions)
 
     def add(self, position: int, faces: Faces, index: int) -> None:
-        """Takes one detection over."""
+        """Appends one of the faces."""
         self.positions.append(position)
         self.rows.extend(faces.boxes[index])
         self.rows.extend(faces.landmarks[index].ravel())
@@ -102,8 +106,8 @@ class Track:
 
     def weight(self, start: int = 0, stop: int | None = None) -> float:
         """Size x time: the sum of the face's areas over the frames at positions [start, stop), pixels."""
-        # Views, not copies: a long video asks this for every window. They must not outlive the call, since an
-        # array cannot grow while somebody looks at it.
+        # Views, not copies: a long video calls this for every window. An array cannot grow while it has views, so
+        # they must not outlive the call.
         at = np.frombuffer(self.positions, dtype=np.int64)
         first = int(np.searchsorted(at, start))
         last = len(at) if stop is None else int(np.searchsorted(at, stop))
@@ -112,31 +116,31 @@ class Track:
 
 
 class Tracker:
-    """Joins detections to tracks, frame by frame.
+    """Joins faces to tracks, frame by frame.
 
     Attributes:
-        tracks: all of them, in the order of their beginnings.
+        tracks: all tracks, in the order in which they begin.
     """
 
     def __init__(self) -> None:
         self.tracks: list[Track] = []
-        self._alive: list[tuple[int, float]] = []  # index of a track, and when it was last seen, seconds
+        self._alive: list[tuple[int, float]] = []  # index of a track, and when it was last seen in seconds
 
     def update(self, position: int, time: float, faces: Faces, cut: bool) -> list[int]:
         """Adds a frame.
 
         Args:
             position: of the frame among those processed.
-            time: seconds; NaN takes the position for it, at ASSUMED_FPS.
-            faces: what was found in it.
-            cut: a shot begins with it, so nobody is who they were.
+            time: seconds; NaN: from the position, at ASSUMED_FPS.
+            faces: its faces.
+            cut: whether a shot begins with it. All tracks then end.
 
         Returns:
             For each face the index of its track.
         """
         time = position / ASSUMED_FPS if math.isnan(time) else time
         alive = [] if cut else [(track, seen) for track, seen in self._alive if time - seen <= LOST_SECONDS]
-        # The best pairs first; both sides of a pair are then taken.
+        # Greedy: the pair with the largest overlap first.
         shared = np.array([overlap(faces.boxes, self.tracks[track].last_box) for track, _ in alive])
         shared = shared.reshape(len(alive), len(faces.boxes))
         pairs = sorted(zip(*np.nonzero(shared > SAME_PERSON_IOU), strict=True), key=lambda pair: -shared[pair])
@@ -156,15 +160,15 @@ class Tracker:
 
 @dataclass(frozen=True)
 class Path:
-    """One person's way through a clip, ready to be cut out: T frames, short gaps filled.
+    """One person's faces through a clip, ready to be cut out: T frames, short gaps filled.
 
     Attributes:
         positions: int64 [T], which of the processed frames, ascending.
-        boxes: float64 [T, 4], as detected, or between two detections.
+        boxes: float64 [T, 4], as detected, or interpolated in a gap.
         landmarks: float64 [T, 5, 2], likewise.
         scores: float64 [T], the detector's confidence; NaN where filled.
-        filled: bool [T], the frames in which the face was missed.
-        smooth_boxes, smooth_landmarks: averaged over neighbouring frames while the face is still; for alignment.
+        filled: bool [T], the frames in gaps.
+        smooth_boxes, smooth_landmarks: averaged over neighboring frames while the face is still; for alignment.
     """
 
     positions: np.ndarray
@@ -184,11 +188,11 @@ class Path:
 
 
 def follow(track: Track, times: Sequence[float] | np.ndarray) -> Path:
-    """Fills a track's short gaps and takes the jitter out of its landmarks.
+    """Fills a track's short gaps and smooths its boxes and landmarks.
 
     Args:
-        track: at least one detection.
-        times: seconds of all processed frames; NaN: at ASSUMED_FPS.
+        track: with at least one face.
+        times: seconds of all processed frames; NaN: from the position, at ASSUMED_FPS.
     """
     clock = np.asarray(times, dtype=np.float64)
     clock = np.where(np.isnan(clock), np.arange(len(clock)) / ASSUMED_FPS, clock)
@@ -215,7 +219,7 @@ def follow(track: Track, times: Sequence[float] | np.ndarray) -> Path:
 
 
 def _average(values: np.ndarray, positions: np.ndarray, clock: np.ndarray) -> np.ndarray:
-    """Mean [T, V] over up to NEIGHBOURS rows on each side, as many before as after, so that nothing lags."""
+    """Mean [T, V] over up to NEIGHBOURS rows on each side, as many before as after, so that it does not lag."""
     count = len(values)
     total, weight = values.copy(), np.ones((count, 1))
     valid = np.ones(count, dtype=bool)
@@ -223,7 +227,7 @@ def _average(values: np.ndarray, positions: np.ndarray, clock: np.ndarray) -> np
         before, after = np.arange(count) - reach, np.arange(count) + reach
         inside = (before >= 0) & (after < count)
         low, high = before.clip(min=0), after.clip(max=count - 1)
-        # Neighbours of the clip, not only of the track, and near in time: not of a thinned video.
+        # Neighbors in the clip, not only in the track, and near in time: not in a thinned video.
         near = (positions[high] - positions[low] == 2 * reach) & (clock[high] - clock[low] <= 2 * NEIGHBOUR_SECONDS)
         valid &= inside & near
         total[valid] += values[low[valid]] + values[high[valid]]
@@ -232,7 +236,7 @@ def _average(values: np.ndarray, positions: np.ndarray, clock: np.ndarray) -> np
 
 
 def _steady(values: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Box and landmarks [T, 14]: the mean where the face trembles, what was detected where it moves."""
+    """Boxes and landmarks [T, 14]: the means while a face is still, what was detected while it moves."""
     away = np.hypot(*(mean - values)[:, 4:].reshape(-1, 5, 2).mean(axis=1).T)  # [T]
     limit = np.maximum(STEADY * (values[:, 3] - values[:, 1]), STEADY_PIXELS)
     share = (2 - away / limit).clip(0, 1)
@@ -240,7 +244,7 @@ def _steady(values: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 
 def credible(tracks: Sequence[Track], num_frames: int) -> list[int]:
-    """Indices of the tracks that are no false alarm."""
+    """Indices of the tracks that are no false alarms."""
     shortest = min(SHORTEST_TRACK, max(1, num_frames // SHORT_CLIP))
     return [
         index
@@ -250,7 +254,7 @@ def credible(tracks: Sequence[Track], num_frames: int) -> list[int]:
 
 
 def main_track(tracks: Sequence[Track], among: Sequence[int], start: int = 0, stop: int | None = None) -> int | None:
-    """The main person's track: the largest size x time over positions [start, stop); None if nobody is there."""
+    """Index of the main person's track, with the largest size x time over positions [start, stop); None: nobody."""
     weights = {index: tracks[index].weight(start, stop) for index in among}
     best = max(weights, key=lambda index: weights[index], default=None)
     return best if best is not None and weights[best] > 0 else None

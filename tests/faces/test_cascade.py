@@ -1,4 +1,4 @@
-"""The faster loop over MTCNN's networks finds what facenet-pytorch's own finds."""
+"""The faster loop over MTCNN's networks finds what facenet-pytorch's own finds; refinement finds faces again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from torch.nn.functional import interpolate, max_pool2d
 
 from Code.faces.cascade import Cascade, HalvingPool, crop_candidates, rectangle_sums, resample
-from Code.faces.detect import Detector
+from Code.faces.detect import Detector, overlap
 
 CPU = torch.device("cpu")
 
@@ -86,6 +86,69 @@ def test_how_many_pictures_come_at_once_changes_nothing(scene_of: Callable[..., 
     for one, other in zip(together, alone, strict=True):
         np.testing.assert_allclose(one.boxes, other.boxes, atol=1e-2)
         np.testing.assert_allclose(one.landmarks, other.landmarks, atol=1e-2)
+
+
+def test_candidates_vote_so_that_a_still_face_hardly_moves(scene_of: Callable[..., Image.Image]) -> None:
+    """The library's boxes jump when noise makes another candidate the best one."""
+    facenet = pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
+    rng = np.random.default_rng(0)
+    scene = np.asarray(scene_of((0, 30, 10, 120)), dtype=float)
+    images = np.stack([(scene + rng.normal(0, 6, scene.shape)).clip(0, 255).astype(np.uint8) for _ in range(8)])
+    spread = {}
+    for vote in (False, True):
+        found = Cascade(facenet.MTCNN(keep_all=True), vote=vote)(images, 20)
+        spread[vote] = np.stack([boxes[0, :4] for boxes, _ in found]).std(axis=0).mean()
+    assert spread[True] < 0.7 * spread[False]
+
+
+@pytest.mark.parametrize(("size", "step"), [((192, 144), 6), ((960, 720), 30)])
+def test_refinement_finds_moved_faces_again(
+    scene_of: Callable[..., Image.Image], size: tuple[int, int], step: int
+) -> None:
+    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
+    scenes = [scene_of((0, 20 + dx, 10, 120)).resize(size) for dx in (0, 6)]
+    first, second = (np.asarray(scene) for scene in scenes)
+    detector = Detector()
+    before, after = detector(np.stack([first, second]))
+    (again,) = detector.refine([second], before.boxes[None])
+    assert overlap(again.boxes, after.boxes[0])[0] > 0.9
+    assert np.hypot(*(again.landmarks - after.landmarks)[0].T).max() < 0.03 * size[0]
+    assert np.ptp(before.boxes[0] - again.boxes[0]) < 2 * step  # moved, not resized
+
+
+def test_refinement_loses_what_is_not_there_and_tells_twins_apart(scene_of: Callable[..., Image.Image]) -> None:
+    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
+    image, empty = (np.asarray(scene) for scene in (scene_of((0, 20, 10, 120)), scene_of()))
+    detector = Detector()
+    box = detector(image[None])[0].boxes[0]
+    here, nowhere = detector.refine([image, empty], np.stack([[box, box + 4], [box, box + 500]]))
+    assert sorted(here.scores > 0) == [False, True]  # both boxes lead to the same face
+    assert not nowhere.scores.any()
+    assert len(detector.refine([image], np.zeros((1, 0, 4)))[0]) == 0
+
+
+def test_the_surroundings_of_a_face_are_searched_in_pixels_of_the_picture(scene_of: Callable[..., Image.Image]) -> None:
+    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
+    image = np.asarray(scene_of((0, 5, 40, 90), (1, 190, 20, 150), size=(360, 200)))
+    detector = Detector()
+    full = detector(image[None])[0]
+    for box in full.boxes:
+        around = detector.search_around(image, box + 20)
+        assert overlap(around.boxes, box).max() > 0.85
+    assert len(detector.search_around(image, full.boxes[0] + 1000)) == 0
+
+
+def test_a_detector_uses_one_thread(scene_of: Callable[..., Image.Image], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
+    before = torch.get_num_threads()
+    seen = []
+    monkeypatch.setattr(Cascade, "__call__", lambda *_: seen.append(torch.get_num_threads()) or [])
+    torch.set_num_threads(2)
+    try:
+        Detector()(np.zeros((1, 40, 40, 3), dtype=np.uint8))
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.gpu

@@ -47,7 +47,7 @@ def rows(output: Path) -> list[dict[str, str]]:
 
 def no_half_work(output: Path) -> bool:
     """Whether nothing but whole clips is left."""
-    return not list((output / ".prepared").rglob("*.jpg")) and not list(output.rglob("*.partial"))
+    return not list((output / ".prepared").rglob("*.jpg")) and not list(output.rglob("*.tmp"))
 
 
 @pytest.fixture
@@ -254,7 +254,7 @@ def test_what_must_not_be_mixed_or_overwritten_is_refused_in_one_line(
     cases: list[tuple[tuple[Any, ...], str]] = [
         ((tmp_path / "nothing", output), "no such file"),
         ((tree, tree / "faces"), "inside the input"),
-        ((tree / "Happy", output), "was not made here"),
+        ((tree / "Happy", output), "was not made by Prepare_Faces.py"),
         ((tree, tmp_path / "x", "--fps", "0"), "not a number above 0"),
     ]
     for arguments, says in cases:
@@ -265,4 +265,4 @@ def test_what_must_not_be_mixed_or_overwritten_is_refused_in_one_line(
     assert (output / "one" / "mine.jpg").exists()
     assert prepare(tree / "Happy", tmp_path / "y") == 0
     assert prepare(tree / "Happy", tmp_path / "y", "--fps", 5) == 2
-    assert "was begun with" in capsys.readouterr().err
+    assert "was prepared with --fps unset" in capsys.readouterr().err
