@@ -78,8 +78,8 @@ def same(one: object, other: object) -> bool:
 
 
 def told_command(err: str) -> list[str]:
-    """The flags of the command that goes on with the run, as the script said it in its last line."""
-    found = re.search(r"(?:to go on:|then) python (.*)$", err.strip().splitlines()[-1])
+    """The flags of the command that resumes the run, from the last line of the script."""
+    found = re.search(r"to resume: python (.*)$", err.strip().splitlines()[-1])
     assert found, err
     return shlex.split(found[1])[1:]
 

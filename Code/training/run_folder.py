@@ -22,6 +22,7 @@ from torch import nn
 from Code.common.conventions import CHECKPOINT_FORMAT
 from Code.common.errors import UsageError, WriteError
 from Code.common.files import atomic_text, free_disk, in_words, save_text
+from Code.common.wording import counted
 from Code.data.clips import Clip
 from Code.network import attention_titles
 from Code.network.checkpoints import DamagedCheckpointError, read_checkpoint, save_checkpoint
@@ -382,7 +383,7 @@ def check_space(folder: Path, size: int) -> None:
                     file.write(b"\0")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            what = f"has no space for {len(probes)} checkpoints of {in_words(size)}"
+            what = f"has no space for {counted(len(probes), 'checkpoint')} of {in_words(size)}"
             raise WriteError(
                 f"--output {folder}: {what} ({error.strerror}); free some space, or name another folder"
             ) from None

@@ -286,7 +286,7 @@ def test_own_folders_from_the_shipped_backbone_with_an_empty_clip_left_out(call,
     best = results["best"]
     assert (best["num_clips"], best["num_clips_listed"], best["num_skipped"]) == (7, 8, 1)
     assert best["accuracy_listed"] == best["accuracy"] * 7 / 8
-    assert "1 of 8 listed left out" in outcome.out
+    assert "1 of 8 listed clips skipped" in outcome.out
 
 
 def test_loss_that_is_not_finite_stops_the_run(call, sample, tmp_path):

@@ -203,7 +203,7 @@ def test_torchrun_trains_with_two_processes_into_one_folder(sample, tmp_path):
         list(map(str, command)), cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=280
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("epoch 1/1") == 1 and done.stdout.count("look at:") == 1
+    assert done.stdout.count("epoch 1/1") == 1 and done.stdout.count("see model") == 1
     (folder,) = (tmp_path / "model").iterdir()
     assert json.loads((folder / "args.json").read_text())["processes"] == 2
     (line,) = [json.loads(text) for text in (folder / "log.jsonl").read_text().splitlines()]

@@ -138,7 +138,7 @@ def test_a_single_fold_gives_the_same_and_is_named_as_a_fold(interrupted, call, 
     assert same_weights(one["state_dict"], two["state_dict"])
 
     outcome = call(script, "-e", "--dataset", "sample", "--device", "cpu", cwd=tmp_path)
-    assert outcome.status == 2 and "no trained network of dataset sample" in outcome.err  # a fold's is not the whole's
+    assert outcome.status == 2 and "no trained network for dataset sample" in outcome.err  # a fold's is not the whole's
 
 
 def test_a_folds_checkpoint_is_evaluated_on_its_own_fold(interrupted, call, tmp_path):
@@ -166,7 +166,7 @@ def test_seeds_are_repeated_and_summed_up(call, sample, tmp_path):
     assert "| **mean ± standard deviation** |" in outcome.out and "| **range** |" in outcome.out
     assert [read_json(folder / f"seed-{seed}" / "args.json")["args"]["seed"] for seed in (3, 1)] == [3, 1]
     # Chosen on clips held out of training, shown on the validation clips, and said so.
-    assert "held out of training to choose the epoch: 2 clips" in outcome.out and "(2 of 14 persons)" in outcome.out
+    assert "held out of training, to choose the epoch: 2 clips" in outcome.out and "(2 of 14 persons)" in outcome.out
     assert "best on clips held out of training" in outcome.out and "best on the evaluated split" not in outcome.out
     for result in results:
         assert result["selected_on"] == "best on clips held out of training" and result["best"]["num_clips"] == 7

@@ -37,7 +37,7 @@ def run(tmp_path_factory, call, sample, start) -> Path:
     cwd = tmp_path_factory.mktemp("fixed")
     outcome = call(script, *flags(sample), "--pretrained", start, "--at_type", 1, "--epochs", 3, cwd=cwd)
     assert outcome.status == 0, outcome.err
-    assert "the head alone learns" in outcome.out
+    assert "the backbone is frozen" in outcome.out
     (folder,) = (cwd / "model").iterdir()
     return folder
 

@@ -48,12 +48,12 @@ def tiny(sample: Path) -> tuple[object, ...]:
 def test_room_is_asked_for_and_given_back(tmp_path):
     check_space(tmp_path / "model", 5 * MIB)
     assert list((tmp_path / "model").iterdir()) == []
-    with files_limited_to(2 * MIB), pytest.raises(WriteError, match="no room for 4 checkpoints of 5 MiB"):
+    with files_limited_to(2 * MIB), pytest.raises(WriteError, match="no space for 4 checkpoints of 5 MiB"):
         check_space(tmp_path / "model", 5 * MIB)
     assert list((tmp_path / "model").iterdir()) == []
     for name in run_folder.CHECKPOINTS:  # a run that is resumed has these already
         (tmp_path / "model" / name).touch()
-    with files_limited_to(2 * MIB), pytest.raises(WriteError, match="no room for 1 checkpoints"):
+    with files_limited_to(2 * MIB), pytest.raises(WriteError, match="no space for 1 checkpoint"):
         check_space(tmp_path / "model", 5 * MIB)
     assert checkpoint_bytes(nn.Linear(1000, 1000)) == pytest.approx(2 * 4 * 1001000 + MIB)
 
@@ -110,7 +110,10 @@ def test_disk_that_fills_up_in_a_save_costs_nothing_that_was_saved(call, sample,
     monkeypatch.undo()
     assert outcome.status == 2 and "Traceback" not in outcome.err
     (line,) = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
-    assert "last.pth: cannot be written (File too large); the one before it is whole; make room; then python" in line
+    assert (
+        "last.pth: cannot be written (File too large); the one before it is whole; free some space" in line
+        and "; to resume: python" in line
+    )
     folder = only_run(tmp_path / "parts")
     assert read_checkpoint(folder / "last.pth")["epoch"] == 1 and not list(folder.glob(".*"))
     assert len(log_of(folder)) == 2  # a line more than the checkpoint knows

@@ -101,7 +101,7 @@ def test_stopped_run_goes_on_as_if_nothing_had_happened(
     outcome = call(script, *kinds[kind], "--workers", workers, "--checkpoint-every", 0, cwd=tmp_path)
     monkeypatch.undo()
     assert outcome.status == STATUS[number], outcome.err
-    assert "Traceback" not in outcome.err and f"stopped by {number.name}; to go on: python" in outcome.err
+    assert "Traceback" not in outcome.err and f"stopped by {number.name}; to resume: python" in outcome.err
     folder = only_run(tmp_path)
     assert log_of(folder) == log_of(whole(kind))[: (position - 1) // 4]
     assert load_fan(folder / "last.pth")[0].at_type == 1  # a checkpoint like any other
@@ -186,7 +186,7 @@ def test_stop_before_the_training_leaves_nothing_half(call, kinds, tmp_path, mon
     owner = os.getpid()
     monkeypatch.setattr(cache._DecodedRows, "__getitem__", stopped)
     outcome = call(script, *kinds["plain"], "--workers", 0, "--cache", "disk", cwd=tmp_path)
-    assert outcome.status == 143 and "stopped by SIGTERM; no run was begun" in outcome.err
+    assert outcome.status == 143 and "stopped by SIGTERM; nothing was saved yet" in outcome.err
     assert "Traceback" not in outcome.err
     assert not (tmp_path / "model").exists() or not list((tmp_path / "model").iterdir())
     assert not [path for path in (tmp_path / "Data" / "Cache").iterdir() if path.suffix != ".lock"]

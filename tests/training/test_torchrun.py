@@ -117,8 +117,8 @@ def test_all_processes_stop_at_the_same_step(flags, whole, tmp_path, number, to)
     folder = only_run(tmp_path)
     if to != "torchrun":
         assert process.returncode == 0, err
-    told = next(line for line in err.splitlines() if line.startswith(f"stopped by {number.name}; to go on: torchrun"))
-    command = shlex.split(told.partition("to go on: torchrun ")[2])
+    told = next(line for line in err.splitlines() if line.startswith(f"stopped by {number.name}; to resume: torchrun"))
+    command = shlex.split(told.partition("to resume: torchrun ")[2])
     assert command[:2] == ["--nproc_per_node", "2"] and command[3:5] == ["--resume", f"model/{folder.name}"]
     states = read_checkpoint(folder / "last.pth")["training"]["position"]["processes"]
     assert len(states) == 2 and states[0]["step"] == states[1]["step"]
