@@ -1,11 +1,16 @@
-"""How fast faces are prepared: decoding, detection, warping, and all of it, per number of worker processes.
+"""How fast faces are found, and how long the scripts take from a file to its result.
 
-Detection alone and all of it take turns, `--rounds` times, on the same frames and cores. Detection alone is the same
-detector, in as many processes with as many threads, on frames that are decoded already. All of it is what
-Prepare_Faces.py calls, from the first clip that is ready on, so that the start of the worker processes, which is told
-apart, does not count. Beside them: detection as facenet-pytorch's own loop does it, one process.
+Two tables, each of whose rows is measured in turns, `--rounds` times, on the same frames and cores:
 
-example: python benchmarks/faces_speed.py clip.mp4 talk.mkv --workers 1 2
+1. Finding faces in each video, frames already decoded, one thread: facenet-pytorch's own loop, full passes on every
+   frame (`--detect-every 1`), and key frames with refinement in between (the default).
+2. `--end-to-end`: Predict_Video.py and Prepare_Faces.py, from file to result, start of Python included, on videos of
+   several sizes with one and four faces, made from the first video; with and without `--fps 5`.
+
+Every figure is given twice: frames per second of wall time, and CPU milliseconds per frame, which other work on the
+machine changes less. `--against` adds another checkout of this project, such as an older commit.
+
+example: python benchmarks/faces_speed.py clip.mp4 talk.mkv --end-to-end --busy 2
 """
 
 from __future__ import annotations
@@ -16,129 +21,75 @@ import json
 import multiprocessing
 import os
 import platform
-import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from Code.common.errors import require
-from Code.common.machine import keep_freed_memory
+from Code.common.files import save_text
+from Code.common.machine import available_cores, keep_freed_memory
 from Code.faces.align import align_face
 from Code.faces.detect import MIN_FACE_SHARE, Detector
-from Code.faces.inputs import find_jobs
-from Code.faces.prepare import prepare_all
-from Code.faces.settings import MIN_FACE, Settings
+from Code.faces.keyframes import find_faces
+from Code.faces.settings import DETECT_EVERY, MIN_FACE
 from Code.faces.video import Frame, Source, batches
 
-CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[1]
+SIZES = ((480, 360), (720, 576), (1920, 1080))
+SCRIPTS = {"Predict_Video.py": ("--no-figure",), "Prepare_Faces.py": ()}
 
 
-def decode(path: Path, count: int) -> tuple[list[Frame], float]:
-    """The first frames of a video, and frames a second with one thread."""
-    source = Source(path, threads=1)
-    start = time.perf_counter()
-    frames = list(itertools.islice(source.frames(), count))
-    return frames, len(frames) / (time.perf_counter() - start)
+class Spent(NamedTuple):
+    """Seconds of wall time and of CPU time."""
+
+    wall: float
+    cpu: float
 
 
-def detect(path: Path, count: int, threads: int, orders: Any, spent: Any) -> None:
-    """A process that detects in frames which are decoded already, once per order, until the order is None."""
-    keep_freed_memory()
-    torch.set_num_threads(threads)
-    frames, _ = decode(path, count)
-    detector = Detector(CPU)
-    stacks = [np.stack([frame.image for frame in batch]) for batch in batches(iter(frames), detector.pixels_at_once)]
-    detector(stacks[0])  # warm
-    spent.put(0.0)
-    while orders.get() is not None:
-        start = time.perf_counter()
-        for stack in stacks:
-            detector(stack)
-        spent.put(time.perf_counter() - start)
+def timed(work: Callable[[], object]) -> Spent:
+    """Runs something in this process."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return Spent(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-class DetectionAlone:
-    """Detecting processes that wait between rounds.
-
-    Args:
-        path: whose first `count` frames each of them decodes once.
-        count: at most the video's frames.
-        workers: processes; one alone has all threads, as Prepare_Faces.py has it, several have one each.
-    """
-
-    def __init__(self, path: Path, count: int, workers: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._frames, self._workers = count * workers, workers
-        self._orders, self._spent = context.Queue(), context.Queue()
-        threads = torch.get_num_threads() if workers == 1 else 1
-        arguments = (path, count, threads, self._orders, self._spent)
-        self._processes = [context.Process(target=detect, args=arguments, daemon=True) for _ in range(workers)]
-        for process in self._processes:
-            process.start()
-        for _ in self._processes:
-            self._spent.get()
-
-    def speed(self) -> float:
-        """Frames a second of all processes together."""
-        for _ in self._processes:
-            self._orders.put("go")
-        return self._frames / max(self._spent.get() for _ in self._processes)
-
-    def close(self) -> None:
-        """Ends them."""
-        for _ in self._processes:
-            self._orders.put(None)
-        for process in self._processes:
-            process.join()
+def in_turns(rounds: int, work: dict[str, Callable[[], Spent]]) -> dict[str, list[Spent]]:
+    """A, B, C, A, B, C, ..."""
+    spent: dict[str, list[Spent]] = {name: [] for name in work}
+    for _ in range(rounds):
+        for name, run in work.items():
+            spent[name].append(run())
+    return spent
 
 
-def whole_speed(path: Path, workers: int, copies: int) -> tuple[float, float]:
-    """Frames a second after the first clip of each worker, and seconds until then; `copies` clips a worker follow."""
-    with tempfile.TemporaryDirectory() as folder:
-        videos, output = Path(folder) / "videos", Path(folder) / "faces"
-        videos.mkdir()
-        for copy in range((1 + copies) * workers):
-            shutil.copy(path, videos / f"{copy}{path.suffix}")
-        jobs, _ = find_jobs(videos)
-        start = time.perf_counter()
-        records = prepare_all(jobs, output, Settings(), workers=workers, device=CPU, progress=lambda frames: None)
-        for _ in range(workers):
-            next(records)
-        first = time.perf_counter()
-        frames = sum(record.frames for record in records)
-        return frames / (time.perf_counter() - first), first - start
-
-
-def warp_speed(frames: list[Frame]) -> float:
-    """Faces a second, one thread; NaN if the first frames show none."""
-    found = [(frame.image, faces) for frame in frames[:16] for faces in Detector(CPU)(frame.image[None])]
-    faces = [(image, f.landmarks[0], f.boxes[0]) for image, f in found if len(f.boxes)]
-    start, done = time.perf_counter(), 0
-    while faces and time.perf_counter() - start < 2:
-        align_face(*faces[done % len(faces)])
-        done += 1
-    return done / (time.perf_counter() - start) if done else float("nan")
-
-
-def library_speed(frames: list[Frame]) -> float:
-    """Frames a second of facenet-pytorch's own loop, one thread."""
-    shape = frames[0].image.shape
-    mtcnn = require("facenet_pytorch", "facenet-pytorch", "detection").MTCNN(keep_all=True)
-    mtcnn.min_face_size = max(MIN_FACE, min(shape[:2]) * MIN_FACE_SHARE)
-    stacks = [np.stack([frame.image for frame in batch]) for batch in batches(iter(frames), 700_000)]
-    mtcnn.detect(stacks[0], landmarks=True)
-    start = time.perf_counter()
-    for stack in stacks:
-        mtcnn.detect(stack, landmarks=True)
-    return len(frames) / (time.perf_counter() - start)
+def row(label: str, frames: int, spent: dict[str, list[Spent]]) -> dict[str, Any]:
+    """Prints frames/s and CPU ms per frame of each way, median (lowest - highest), and how many times the first's."""
+    first = next(iter(spent.values()))
+    print(label, flush=True)
+    figures: dict[str, Any] = {"label": label, "frames": frames}
+    for name, values in spent.items():
+        speed, cost = [frames / s.wall for s in values], [1000 * s.cpu / frames for s in values]
+        wall = statistics.median(a.wall / b.wall for a, b in zip(first, values, strict=True))
+        cpu = statistics.median(a.cpu / b.cpu for a, b in zip(first, values, strict=True))
+        print(
+            f"  {name:20} {spread(speed)} frames/s, {spread(cost, 2)} CPU ms/frame: {wall:.2f} x, by CPU {cpu:.2f} x",
+            flush=True,
+        )
+        figures[name] = {"frames_per_second": speed, "cpu_ms_per_frame": cost, "times_wall": wall, "times_cpu": cpu}
+    return figures
 
 
 def spread(values: list[float], digits: int = 1) -> str:
@@ -146,65 +97,145 @@ def spread(values: list[float], digits: int = 1) -> str:
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} - {max(values):.{digits}f})"
 
 
-def measure(path: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """All figures of one video."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    frames, decoding = decode(path, args.frames)
+def finding(path: Path, count: int, rounds: int) -> dict[str, Any]:
+    """The first table's row for one video; before it, decoding and warping."""
+    frames: list[Frame] = []
+    decoding = timed(lambda: frames.extend(itertools.islice(Source(path, threads=1).frames(), count)))
+    detector = Detector()
+    mtcnn = require("facenet_pytorch", "facenet-pytorch", "detection").MTCNN(keep_all=True)
     height, width, _ = frames[0].image.shape
-    figures: dict[str, Any] = {"video": path.name, "width": width, "height": height, "frames": len(frames)}
-    figures |= {"decode": decoding, "warp": warp_speed(frames), "library_detection": library_speed(frames[:64])}
-    torch.set_num_threads(threads)
-    print(
-        f"{path.name}: {width} x {height}, {len(frames)} frames; one thread each: decoding {decoding:.0f} frames/s, "
-        f"warping {figures['warp']:.0f} faces/s, facenet-pytorch's detection "
-        f"{figures['library_detection']:.1f} frames/s",
-        flush=True,
+    mtcnn.min_face_size = max(MIN_FACE, min(height, width) * MIN_FACE_SHARE)
+
+    def library() -> None:
+        for batch in batches(iter(frames), detector.pixels_at_once):
+            mtcnn.detect(np.stack([frame.image for frame in batch]), landmarks=True)
+
+    def search(every: int) -> None:
+        for _ in find_faces(iter(frames), detector, every):
+            pass
+
+    faces = [(found.frame.image, found.faces) for found in find_faces(iter(frames[:16]), detector)]
+    shown = [(image, f.landmarks[0], f.boxes[0]) for image, f in faces if len(f)]
+    warping = timed(lambda: [align_face(*face) for face in shown])
+    label = (
+        f"{path.name}: {width} x {height}, {len(frames)} frames; decoding {1000 * decoding.cpu / len(frames):.2f} CPU "
+        f"ms/frame, warping {1000 * warping.cpu / max(1, len(shown)):.2f} CPU ms/face"
     )
-    figures["workers"] = []
-    for workers in args.workers:
-        alone = DetectionAlone(path, len(frames), workers)
-        rounds: dict[str, list[float]] = {"detection": [], "whole": [], "share": [], "start_seconds": []}
-        for _ in range(args.rounds):
-            detection = alone.speed()
-            whole, start = whole_speed(path, workers, args.copies)
-            for name, value in zip(rounds, (detection, whole, 100 * whole / detection, start), strict=True):
-                rounds[name].append(value)
-        alone.close()
-        figures["workers"].append({"workers": workers, **rounds})
-        print(
-            f"  {workers} worker(s): detection alone {spread(rounds['detection'])} frames/s, all of it "
-            f"{spread(rounds['whole'])} frames/s, {spread(rounds['share'], 0)} %; "
-            f"first clip after {spread(rounds['start_seconds'])} s",
-            flush=True,
-        )
-    return figures
+    ways = {
+        "facenet-pytorch": lambda: timed(library),
+        "--detect-every 1": lambda: timed(lambda: search(1)),
+        f"--detect-every {DETECT_EVERY}": lambda: timed(lambda: search(DETECT_EVERY)),
+    }
+    return row(label, len(frames), in_turns(rounds, ways))
+
+
+def film(source: Path, path: Path, size: tuple[int, int], people: int, count: int) -> None:
+    """Writes a video of so many frames: the source, forward and backward, once or in four quarters of the picture."""
+    av = require("av", "PyAV", "writing a video")
+    frames = [Image.fromarray(frame.image) for frame in itertools.islice(Source(source).frames(), count)]
+    across = 1 if people == 1 else 2
+    cell = size[0] // across, size[1] // across
+    cells = [ImageOps.fit(frame, cell) for frame in frames]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height = size
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 20 * size[0] * size[1]
+        for _, image in zip(range(count), itertools.cycle(cells + cells[::-1]), strict=False):
+            picture = Image.new("RGB", size)
+            for place in range(across**2):
+                picture.paste(image, (place % across * cell[0], place // across * cell[1]))
+            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+        container.mux(stream.encode())
+
+
+def script(root: Path, name: str, video: Path, flags: tuple[str, ...]) -> Spent:
+    """Runs a script of a checkout on one video."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = ["--output", folder] if name == "Predict_Video.py" else [f"{folder}/faces"]
+        command = [sys.executable, name, str(video), *output, *SCRIPTS[name], "--device", "cpu", *flags]
+        start = time.perf_counter()
+        process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RuntimeError(f"{' '.join(command)}: exit status {process.returncode}")
+        return Spent(time.perf_counter() - start, usage.ru_utime + usage.ru_stime)
+
+
+def end_to_end(source: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The second table."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for (width, height), people in itertools.product(SIZES, (1, 4)):
+            video = Path(folder) / f"{width}x{height}_{people}.mp4"
+            film(source, video, (width, height), people, args.frames)
+            for name, fps in itertools.product(SCRIPTS, ((), ("--fps", "5"))):
+                ways: dict[str, Callable[[], Spent]] = {}
+                if args.against:
+                    ways[f"in {args.against.name}"] = partial(script, args.against, name, video, fps)
+                for every in (1, DETECT_EVERY):
+                    flags = (*fps, "--detect-every", str(every))
+                    ways[" ".join(flags[-2:])] = partial(script, ROOT, name, video, flags)
+                label = f"{name} {' '.join(fps)}: {width} x {height}, {people} face(s), {args.frames} frames"
+                rows.append(row(label, args.frames, in_turns(args.rounds, ways)))
+    return rows
+
+
+def spin() -> None:
+    """Keeps a core busy."""
+    matrix = np.ones((200, 200))
+    while True:
+        matrix = matrix @ matrix * 1e-3
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """Inside, so many other processes compute."""
+    processes = [multiprocessing.get_context("spawn").Process(target=spin, daemon=True) for _ in range(count)]
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
 
 
 def main() -> None:
-    """Prints a line per video and number of workers, and writes everything as JSON."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    """Prints the tables, and writes all figures as JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("videos", type=Path, nargs="+")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--frames", type=int, default=200, help="of each video, for decoding and detection alone")
-    parser.add_argument("--copies", type=int, default=2, help="of each video per worker, for all of it")
+    parser.add_argument("--frames", type=int, default=200, help="of each video")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--end-to-end", action="store_true", help="also time the scripts, on videos made from the first one"
+    )
+    parser.add_argument("--against", type=Path, help="another checkout, whose scripts take their turns")
+    parser.add_argument("--busy", type=int, default=0, metavar="N", help="processes that keep the cores busy meanwhile")
     parser.add_argument("--json", type=Path, default=Path("model/faces_speed.json"))
     args = parser.parse_args()
     keep_freed_memory()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch.set_num_threads(1)
     about = {
         "command": " ".join(["python", "benchmarks/faces_speed.py", *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d"),
-        "cores": cores,
+        "cores": available_cores(),
+        "busy": args.busy,
         "machine": platform.machine(),
         "torch": torch.__version__,
         "av": require("av", "PyAV", "reading a video").__version__,
     }
     print(about, flush=True)
-    results = {**about, "videos": [measure(path, args) for path in args.videos]}
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(results, indent=1) + "\n")
+    with busy(args.busy):
+        results: dict[str, Any] = {
+            **about,
+            "finding": [finding(path, args.frames, args.rounds) for path in args.videos],
+        }
+        if args.end_to_end:
+            results["end_to_end"] = end_to_end(args.videos[0], args)
+    save_text(json.dumps(results, indent=1) + "\n", args.json)
     print(f"wrote {args.json}")
 
 
