@@ -55,7 +55,7 @@ LITTLE = {
     "Train_Own_Clips.py": "-- --epochs 1",
     "benchmarks/backbone_curves.py": f"--extra {TINY}",
     "benchmarks/composed_table.py": "--seeds 0 --epochs 1 --train-clips 16 --clips 8 --levels 50",
-    "benchmarks/faces_speed.py": "--workers 1 --frames 2 --copies 1 --rounds 1",
+    "benchmarks/faces_speed.py": "--frames 2 --rounds 1",
     "benchmarks/full_protocol.py": "--clips 7 --train-frames 8 --val-frames 8 --epochs 2 --extra --image-size 32",
     "benchmarks/precision.py": "--val-clips 7 --image-size 32 --at_types 1 --precisions bf16",
     "benchmarks/report_cost.py": "--clips 3 --frames 4",
@@ -149,6 +149,10 @@ def test_flags_exist() -> None:
                 assert any((ROOT / f"{path}{end}").is_file() for end in (".py", "/__main__.py")), f"{block}: {script}"
                 flags = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
                 used.setdefault(path, set()).update((flag, f"{block.page}:{block.line}") for flag in flags)
+    for script, words in LITTLE.items():
+        flags = {(flag, "LITTLE") for flag in re.findall(r"--[a-z][\w-]*", words.partition("--extra")[0])}
+        if not words.startswith("-- "):
+            used.setdefault(script.removesuffix(".py"), set()).update(flags)
     scripts = [path for path in used if "/" not in path]
     with ThreadPoolExecutor() as pool:
         helps = dict(zip(scripts, pool.map(help_of, scripts), strict=True))
