@@ -44,7 +44,7 @@ def fingerprint(paths: Iterable[str | os.PathLike[str]]) -> str:
             content = Path(path).read_bytes() if small else f"{status.st_size} {status.st_mtime_ns}".encode()
         except OSError:
             content = b"missing"
-        digest.update(f"{path} {len(content)}\n".encode() + content)
+        digest.update(os.fsencode(f"{path} {len(content)}\n") + content)
     return digest.hexdigest()
 
 

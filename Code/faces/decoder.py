@@ -114,7 +114,8 @@ class Clock:
         longest_gap: a gap of more seconds is a leap.
 
     Attributes:
-        seen: latest timestamp so far, in seconds since the first frame, as the file states it.
+        seen: latest timestamp so far, as the file states it: in seconds since the first frame, or since zero if that is
+            more. Headers count from either.
         restarts, leaps: repaired times at which timestamps start again or leap.
     """
 
@@ -144,7 +145,7 @@ class Clock:
             if self._start is None:  # the first frames have no timestamps
                 self._start = stated - self._last - self._step
             time = stated - self._start
-            self.seen = max(self.seen, time)
+            self.seen = max(self.seen, time, stated)
             self._last = self._repair(time)
         return self._last
 

@@ -83,3 +83,8 @@ def test_a_terminated_row_takes_its_step_with_it(tmp_path: Path) -> None:
     assert process.wait(20) == 128 + signal.SIGTERM
     with pytest.raises(ProcessLookupError):
         os.kill(number, 0)
+
+
+def test_a_fingerprint_of_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    names = [tmp_path / "m\udcfcller.mp4", tmp_path / "m\udce4ller.mp4"]
+    assert len({fingerprint([name]) for name in names}) == 2

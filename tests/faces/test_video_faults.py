@@ -210,6 +210,13 @@ def test_times_go_on_after_a_leap(tmp_path: Path, write_video: Write, leap: floa
     assert "leap.mkv: timestamps leap after 0.60 s" in problem
 
 
+def test_a_recording_may_start_late(tmp_path: Path, write_video: Write) -> None:
+    times = [5000 + number / 5 for number in range(5)]  # Matroska's header then says that it lasts 5001 s
+    source = Source(write_video(tmp_path / "late.mkv", [plain(0)] * 5, codec="ffv1", fps=5, times=times))
+    np.testing.assert_allclose([frame.time for frame in source.frames()], np.arange(5) / 5, atol=2e-3)
+    assert source.problems == []
+
+
 def test_a_pause_stays_a_pause(tmp_path: Path, write_video: Write) -> None:
     times = [0.0, 0.2, 0.4, 300.0, 300.2]
     source = Source(write_video(tmp_path / "slide.mkv", [plain(0)] * 5, codec="ffv1", fps=5, times=times))
