@@ -1,9 +1,16 @@
-"""How well prepared faces are aligned: detects the eyes again in what Prepare_Faces.py wrote.
+"""How well faces are found between key frames, and how well prepared faces are aligned.
 
-Faces in profile, which go by their box (`face_similarity`), have their eyes elsewhere on purpose: they are counted
-apart. Where several faces are found in a crop, the one nearest to where its own face was put is measured.
+`--videos` compares following faces between key frames with full passes on every frame: faces found in the same
+frames, their overlap, and how far apart their eyes are; and the same for the main person's track. As a yardstick, it
+prints the overlap of full passes on consecutive frames.
 
-example: python benchmarks/faces_quality.py faces [--sheets FOLDER]
+Given an output of Prepare_Faces.py, it detects the eyes again in the crops. Faces in profile, which are aligned by
+their box (`face_similarity`), have their eyes elsewhere on purpose, and are counted apart. If several faces are found
+in a crop, the one nearest to where its own face was put counts.
+
+examples:
+  python benchmarks/faces_quality.py --videos clips/*.mp4
+  python benchmarks/faces_quality.py faces --sheets sheets
 """
 
 from __future__ import annotations
@@ -22,17 +29,21 @@ from PIL import Image, ImageDraw
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from Code.faces.align import FACE_SIZE, PAPER_EYES, face_similarity
-from Code.faces.detect import Detector
+from Code.faces.detect import Detector, overlap
+from Code.faces.keyframes import Found, find_faces
 from Code.faces.records import COLUMNS
+from Code.faces.settings import DETECT_EVERY
+from Code.faces.track import SAME_PERSON_IOU, Track, Tracker, credible, main_track
+from Code.faces.video import Source
 
 SHOWN = 24
-BORDER = 112  # grey around a crop: the detector does badly on faces that reach the picture's rim
+BORDER = 112  # gray around a crop: the detector is bad at faces that reach the edge of the picture
 THUMB = 112
 
 
 @dataclass(frozen=True)
 class Written:
-    """A face that was written: its frame, whether it went by its box, and where its landmarks' middle was put."""
+    """A written face: its frame, whether it was aligned by its box, and the center of its landmarks."""
 
     number: int
     guarded: bool
@@ -40,7 +51,7 @@ class Written:
 
 
 def written(folder: Path) -> dict[str, list[Written]]:
-    """Faces by clip, as faces.csv tells."""
+    """The faces of each clip in faces.csv."""
     clips: dict[str, list[Written]] = defaultdict(list)
     with (folder / "faces.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -55,7 +66,7 @@ def written(folder: Path) -> dict[str, list[Written]]:
 
 
 def contact_sheet(folder: Path, frames: list[int], title: str) -> Image.Image:
-    """Evenly chosen faces of a clip, with their frame numbers and the template's eyes."""
+    """Some faces of a clip, evenly spaced, with frame numbers and the template's eyes."""
     chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(SHOWN, len(frames)))]
     columns = 8
     sheet = Image.new("RGB", (columns * THUMB, 16 + THUMB * -(-len(chosen) // columns)), "white")
@@ -74,7 +85,7 @@ def contact_sheet(folder: Path, frames: list[int], title: str) -> Image.Image:
 
 
 def eyes_again(folder: Path, faces: list[Written], detector: Detector) -> dict[int, np.ndarray]:
-    """Eyes [2, 2] by frame in the written crops, pixels of the crop; without frames whose face is not found again."""
+    """Eyes [2, 2], in pixels of the crop, by frame; frames whose face is not found again are left out."""
     found: dict[int, np.ndarray] = {}
     for start in range(0, len(faces), 16):
         part = faces[start : start + 16]
@@ -92,13 +103,94 @@ def two(values: np.ndarray) -> str:
     return f"{np.percentile(values, 50):.2f} / {np.percentile(values, 95):.2f}" if len(values) else "-"
 
 
+def eye_distance(landmarks: np.ndarray, other: np.ndarray) -> float:
+    """The larger distance in pixels between the same eyes of two faces' landmarks [5, 2]."""
+    return float(np.hypot(*(landmarks - other)[:2].T).max())
+
+
+def main_path(found: list[Found]) -> tuple[Track | None, int]:
+    """The main person's track, and the number of people."""
+    tracker = Tracker()
+    for position, (frame, faces, cut) in enumerate(found):
+        tracker.update(position, frame.time, faces, cut)
+    people = credible(tracker.tracks, len(found))
+    main = main_track(tracker.tracks, people)
+    return None if main is None else tracker.tracks[main], len(people)
+
+
+def compare(path: Path, detector: Detector, every: int) -> dict[str, list[float]]:
+    """Prints what following changes in one video; returns overlaps and eye distances."""
+    frames = list(Source(path, threads=1).frames())
+    full = list(find_faces(iter(frames), detector, 1))
+    followed = list(find_faces(iter(frames), detector, every))
+    values: dict[str, list[float]] = {"iou": [], "eyes": [], "main iou": [], "main eyes": [], "consecutive": []}
+    missed = extra = 0
+    for index, (one, other) in enumerate(zip(full, followed, strict=True)):
+        matched = 0
+        for box, landmarks in zip(one.faces.boxes, one.faces.landmarks, strict=True):
+            shared = overlap(other.faces.boxes, box)
+            if not len(shared) or shared.max() < SAME_PERSON_IOU:
+                missed += 1
+                continue
+            matched += 1
+            values["iou"].append(shared.max())
+            values["eyes"].append(eye_distance(other.faces.landmarks[shared.argmax()], landmarks))
+            before = overlap(full[index - 1].faces.boxes, box) if index else np.zeros(0)
+            if len(before) and before.max() > SAME_PERSON_IOU:
+                values["consecutive"].append(before.max())
+        extra += len(other.faces) - matched
+    (track, people), (again, people_again) = main_path(full), main_path(followed)
+    note = ""
+    if track is not None and again is not None:
+        place = {position: row for position, row in zip(again.positions, again.table, strict=True)}
+        both = [(row, place[p]) for p, row in zip(track.positions, track.table, strict=True) if p in place]
+        values["main iou"] = [float(overlap(a[None, :4], b[:4])[0]) for a, b in both]
+        values["main eyes"] = [eye_distance(a[4:14].reshape(5, 2), b[4:14].reshape(5, 2)) for a, b in both]
+        note = f"; main person in {len(track)} frames and {len(again)}, {len(both)} of them the same"
+    cuts = [[n for n, found in enumerate(run) if found.cut] for run in (full, followed)]
+    print(
+        f"{path.name}: {len(values['iou']) + missed} faces, {missed} missed, {extra} more; {summary(values)}; people "
+        f"{people} and {people_again}{note}; cuts {cuts[0]}{'' if cuts[0] == cuts[1] else f' and {cuts[1]}'}",
+        flush=True,
+    )
+    return values
+
+
+def summary(values: dict[str, list[float]]) -> str:
+    """Overlap and eye distances in one line."""
+    if not values["iou"]:
+        return "no face"
+    below = [f"{100 * np.mean(np.array(values[name]) < 0.9):.1f} %" for name in ("iou", "main iou", "consecutive")]
+    return (
+        f"overlap below 0.9 in {below[0]} (main person {below[1]}; full passes on consecutive frames {below[2]}), eyes "
+        f"{two(np.array(values['eyes']))} px (main person {two(np.array(values['main eyes']))})"
+    )
+
+
+def compare_all(paths: list[Path], every: int) -> None:
+    """Prints a line per video, and one for all."""
+    detector = Detector()
+    total: dict[str, list[float]] = {}
+    for path in paths:
+        for name, numbers in compare(path, detector, every).items():
+            total.setdefault(name, []).extend(numbers)
+    print(f"all: {summary(total)}")
+
+
 def main() -> None:
     """Prints a line per clip."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path, help="an output of Prepare_Faces.py")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", help="an output of Prepare_Faces.py")
+    parser.add_argument("--videos", type=Path, nargs="+", help="compare full passes with following faces in these")
+    parser.add_argument("--detect-every", type=int, default=DETECT_EVERY, help="for --videos")
     parser.add_argument("--sheets", type=Path, help="also write a contact sheet per clip into this folder")
     args = parser.parse_args()
+    if (args.folder is None) == (args.videos is None):
+        parser.error("name a folder or --videos")
     torch.set_num_threads(1)
+    if args.videos:
+        compare_all(args.videos, args.detect_every)
+        return
     detector = Detector(min_face=60)
     of_all: dict[bool, list[float]] = {False: [], True: []}
     print("clip: faces, found again; eyes' distance from the template median / 95 % (px); in profile; jitter (px)")
