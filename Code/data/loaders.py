@@ -257,7 +257,7 @@ def _loader(store: Store, plan: _Plan, workers: int, pin_memory: bool, prefetche
 
 
 class TrainingBatches:
-    """Batches of training samples, drawn anew every epoch.
+    """Batches of training samples, drawn again in every epoch.
 
     Args:
         table, store: the training set.

@@ -62,8 +62,8 @@ class Request:
         person_pattern: `--person-pattern`.
         root_map: `--root-map`, as (old, new).
         eval_split: `--eval-split`, "val" or "test".
-        skip_empty: leave out clips without frames instead of raising.
-        seed: of whatever is drawn at random.
+        skip_empty: skip clips without frames instead of raising.
+        seed: of all random draws.
     """
 
     labels: tuple[str, ...] | None = None
@@ -102,7 +102,7 @@ class Request:
         )
 
     def at_fold(self, fold: int) -> Request:
-        """The same for one fold, from 1."""
+        """The same request for one fold, from 1."""
         return replace(self, fold=fold, all_folds=False)
 
     def root(self, split: str) -> str:
@@ -121,7 +121,7 @@ class Request:
 
 
 class Reader:
-    """Reads one dataset. Subclasses override what is different about theirs.
+    """Reads one dataset. Subclasses override what differs.
 
     Args:
         name: the dataset, for messages.
@@ -151,7 +151,7 @@ class Reader:
     def request(
         self, flags: Mapping[str, Any], *, fold: int | None = None, all_folds: bool = False, seed: int = 0
     ) -> Request:
-        """What the flags of the command line ask for.
+        """The request that the flags of the command line make.
 
         Args:
             flags: those of `DATA_FLAGS` that were given.

@@ -1,4 +1,4 @@
-"""The project's own list format, for any clips anywhere: a table with a header.
+"""Plain lists: a table with a header that names any clips.
 
     path,label,split,fold,person
     session1/clip 01,happy,train,1,anna
@@ -66,7 +66,7 @@ def read_plain_list(
     split: str | None = None,
     skip_empty: bool = False,
 ) -> ClipSet:
-    """Reads the clips of a list in the project's own format.
+    """Reads the clips of a plain list.
 
     Args:
         root: what the paths are relative to.

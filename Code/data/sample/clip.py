@@ -24,7 +24,7 @@ FLAWS = (
 
 @dataclass(frozen=True, slots=True)
 class SampleSpec:
-    """Size and difficulty of the sample. Pairs are the ends of a uniform range, drawn anew for each clip.
+    """Size and difficulty of the sample. Pairs are the ends of a range that is sampled uniformly for each clip.
 
     Attributes:
         num_train_clips, num_val_clips: classes take turns, so multiples of 7 are balanced.
