@@ -10,3 +10,8 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
         plural: the noun's plural, if it is not formed with an s.
     """
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """0.98765 -> `98.77`; None -> `-`."""
+    return "-" if share is None else f"{100 * share:.{digits}f}"

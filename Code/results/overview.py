@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from Code.common.wording import counted
+from Code.common.wording import counted, percent
 from Code.results.figures import LOG_TITLES, compare_curves, line_styles
 from Code.results.intervals import interval_text
 from Code.results.page import picture, settings_of, write_page
@@ -97,12 +97,14 @@ def _of_folds(summary: dict[str, Any], whiches: Sequence[str]) -> dict[str, Any]
     for which in whiches:
         pooled, means = summary[which]["pooled"], summary[which]["mean_over_folds"]
         clips = pooled["num_clips"]
-        rows = [("UAR", f"{_percent(pooled['uar'])} %" + _interval(pooled, "uar"))]
-        rows += [(f"{name} over folds", _spread(means[key])) for key, name in MEASURES.items()]
+        rows = [("UAR", f"{percent(pooled['uar'])} %" + _interval(pooled, "uar"))]
+        rows += [
+            (f"{name} over folds", f"{mean_of(means[key])}, {range_of(means[key])}") for key, name in MEASURES.items()
+        ]
         cards.append(
             {
                 "which": which,
-                "big": _percent(pooled["accuracy"]),
+                "big": percent(pooled["accuracy"]),
                 "lines": [f"accuracy (WAR) of {counted(clips, 'clip')}{_interval(pooled, 'accuracy')}"],
                 "rows": rows,
             }
@@ -110,9 +112,9 @@ def _of_folds(summary: dict[str, Any], whiches: Sequence[str]) -> dict[str, Any]
         confusions.append((which, pooled["confusion"]))
         for key in MEASURES:
             _add_totals(totals, "mean over folds", means[key])
-            totals["pooled"].append(_percent(pooled[key]))
+            totals["pooled"].append(percent(pooled[key]))
     skipped = summary["last"]["pooled"]["num_skipped"]
-    recalls = [[(_percent(recall), "") for recall in summary[which]["pooled"]["per_class_recall"]] for which in whiches]
+    recalls = [[(percent(recall), "") for recall in summary[which]["pooled"]["per_class_recall"]] for which in whiches]
     support = [sum(row) for row in summary["last"]["pooled"]["confusion"]]
     return {
         "cards": cards,
@@ -132,11 +134,11 @@ def _of_seeds(summary: dict[str, Any], members: list[Member], whiches: Sequence[
         war, uar = summary[which]["accuracy"], summary[which]["uar"]
         seeds, clips = counted(len(summary["seeds"]), "seed"), counted(summary["num_clips"], "clip")
         text = f"accuracy (WAR), mean of {seeds} on {clips}"
-        rows = [("WAR", _spread(war)), ("UAR", _spread(uar))]
+        rows = [("WAR", f"{mean_of(war)}, {range_of(war)}"), ("UAR", f"{mean_of(uar)}, {range_of(uar)}")]
         if "attention_correlation" in summary[which]:
             correlation = summary[which]["attention_correlation"]["mean"]
             rows.append(("attention", f"{correlation:.3f} rank correlation of weights with true intensity"))
-        cards.append({"which": which, "big": _percent(war["mean"]), "lines": [text], "rows": rows})
+        cards.append({"which": which, "big": percent(war["mean"]), "lines": [text], "rows": rows})
         for of in (war, uar):
             _add_totals(totals, "mean over seeds", of)
     results = [member.run.results for member in members if member.run is not None and member.run.results]
@@ -155,9 +157,9 @@ def _of_seeds(summary: dict[str, Any], members: list[Member], whiches: Sequence[
 
 
 def _add_totals(totals: dict[str, list[str]], mean: str, of: dict[str, Any]) -> None:
-    totals[mean].append(_percent(of["mean"]))
-    totals["standard deviation"].append("-" if of["std"] is None else _percent(of["std"]))
-    totals["range"].append(_range(of))
+    totals[mean].append(percent(of["mean"]))
+    totals["standard deviation"].append("-" if of["std"] is None else percent(of["std"]))
+    totals["range"].append(range_of(of))
 
 
 def _class_rows(labels: list[str], support: list[int], recalls: list[list[tuple[str, str]]]) -> list[dict[str, Any]]:
@@ -225,24 +227,19 @@ def _interval(pooled: dict[str, Any], measure: str) -> str:
     return "" if interval is None else f"; {interval_text(interval, pooled['num_clips'])}"
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2f}"
+def mean_of(values: dict[str, Any]) -> str:
+    """The mean and the standard deviation of a `spread`, `97.21 ± 1.04`; the mean alone for a single value."""
+    return percent(values["mean"]) + (f" ± {percent(values['std'])}" if values["std"] is not None else "")
 
 
-def _spread(of: dict[str, Any]) -> str:
-    text = f"{_percent(of['mean'])}"
-    if of["std"] is not None:
-        text += f" ± {_percent(of['std'])}, {_range(of)}"
-    return text
-
-
-def _range(of: dict[str, Any]) -> str:
-    return f"{_percent(of['range'][0])} to {_percent(of['range'][1])}"
+def range_of(values: dict[str, Any]) -> str:
+    """The range of a `spread`, `95.83 to 98.77`."""
+    return f"{percent(values['range'][0])} to {percent(values['range'][1])}"
 
 
 def _mean_and_range(recalls: Sequence[float | None]) -> tuple[str, str]:
     values = [recall for recall in recalls if recall is not None]
     if not values:
         return "-", ""
-    mean = _percent(sum(values) / len(values))
-    return mean, "" if min(values) == max(values) else f"{_percent(min(values))} to {_percent(max(values))}"
+    mean = percent(sum(values) / len(values))
+    return mean, "" if min(values) == max(values) else f"{percent(min(values))} to {percent(max(values))}"

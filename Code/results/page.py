@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from PIL import Image
 
 from Code.common.files import atomic_text
 from Code.common.progress import Progress
-from Code.common.wording import counted
+from Code.common.wording import counted, percent
 from Code.data.clips import DataError
 from Code.data.images import read_image
 from Code.results.figures import CYCLE, FAINT, GRAY, INK, SOFT, Style, choose_frames, figure_bytes
@@ -108,14 +109,10 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "bars": bars_path, "counted": counted, "line": _line}
+    environment.filters |= {"percent": partial(percent, digits=1), "bars": bars_path, "counted": counted, "line": _line}
     environment.filters |= {"plain": plain, "breakable": breakable, "words": words, "glued": glued}
     environment.globals |= {"war_range": _war_range, "uar_range": _uar_range, "difference_text": difference_text}
     return environment
-
-
-def _percent(share: float | None, digits: int = 1) -> str:
-    return "-" if share is None else f"{100 * share:.{digits}f}"
 
 
 def _war_range(metrics: dict[str, Any]) -> str:

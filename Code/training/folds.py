@@ -22,9 +22,10 @@ import numpy as np
 import torch
 
 from Code.common.conventions import DEFAULT_AT_TYPE
-from Code.common.wording import counted
+from Code.common.wording import counted, percent
 from Code.network import attention_titles
 from Code.results.intervals import interval_text
+from Code.results.overview import mean_of, range_of
 from Code.training.compute import choose_compute
 from Code.training.launch import plain, remember_folder
 from Code.training.metrics import confusion_metrics
@@ -266,18 +267,3 @@ def confusion_table(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -
     safe = [label.replace("|", "\\|") for label in labels]
     lines = [f"| | {' | '.join(safe)} |", "|---" * (len(safe) + 1) + "|"]
     return lines + [f"| {name} | {' | '.join(map(str, row))} |" for name, row in zip(safe, confusion, strict=True)]
-
-
-def percent(share: float) -> str:
-    """0.98765 -> 98.77"""
-    return f"{100 * share:.2f}"
-
-
-def mean_of(values: dict[str, Any]) -> str:
-    """The mean and the standard deviation, `97.21 ± 1.04`; the mean alone for a single value."""
-    return percent(values["mean"]) + (f" ± {percent(values['std'])}" if values["std"] is not None else "")
-
-
-def range_of(values: dict[str, Any]) -> str:
-    """`95.83 to 98.77`"""
-    return f"{percent(values['range'][0])} to {percent(values['range'][1])}"
