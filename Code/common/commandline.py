@@ -43,12 +43,12 @@ def add_device(place: argparse._ActionsContainer) -> None:
 
 
 def print_everything() -> None:
-    """From now on, what stdout and stderr cannot encode is printed as escapes: `\\u5f00` instead of a traceback.
+    """Makes stdout and stderr print escapes (`\\u5f00`) for characters that they cannot encode, instead of an error.
 
-    Windows writes into files in cp1252, and names of files may be bytes that are no text at all.
+    On Windows, output into a file is encoded in cp1252; and on Linux, the name of a file may be any bytes.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # not where a test or a notebook has put something else
+        if isinstance(stream, io.TextIOWrapper):  # not if a test or a notebook has replaced it
             stream.reconfigure(errors="backslashreplace")
 
 
@@ -81,11 +81,11 @@ def run_script(main: Callable[[], int], resume_command: Callable[[], str | None]
         )
         return 1
     except RuntimeError as error:
-        # torch raises this wherever the process is when a child of it has ended.
+        # torch raises this in the main process, at any place, when a worker of a DataLoader has died.
         if not str(error).startswith("DataLoader worker"):
             raise
         print(
-            f"{process}error: a process that loads data was killed, perhaps for want of memory "
+            f"{process}error: a process that loads data was killed, perhaps because memory ran out "
             f"({str(error).partition('. ')[0]}); use fewer --workers{how_to_resume('; to resume: ')}",
             file=sys.stderr,
         )

@@ -71,11 +71,11 @@ def available_cores() -> int:
 
 
 def name_the_user() -> None:
-    """Names the user `uid54321` if the system knows no name for the user id, as under `docker run --user 54321`.
+    """Names the user `uid54321` if the user id has no name, for example under `docker run --user 54321`.
 
-    To be called before torch is imported, which asks for the name and fails without one.
+    Call it before torch is imported: the import asks for the name, and fails without one.
     """
     try:
         getpass.getuser()
-    except (KeyError, OSError, ImportError):  # which one depends on the system and on Python's version
+    except (KeyError, OSError, ImportError):  # depends on the system and the Python version
         os.environ["LOGNAME"] = f"uid{os.getuid()}" if hasattr(os, "getuid") else "user"

@@ -17,8 +17,8 @@ from Code.faces.video import Frame, Source
 
 # Decoded frames that are kept for the second reading, in bytes: two seconds of 720 x 576 at 25 frames a second.
 KEPT_BYTES = 64 * 2**20
-# A face's mean score in a clip that it is certain in. Frames that are searched for faces that are not upright, and by
-# how much the mean score has to rise.
+# Mean score of a face that is certain; how many frames are searched in all four rotations, and by how much the mean
+# score has to rise for a rotation to be applied.
 SURE, TURN_FRAMES, TURN_GAIN = 0.97, 4, 0.1
 
 
@@ -144,27 +144,27 @@ def analyse(
         source.quarter_turns = 0
         return analysis
     degrees = {1: "90 degrees to the left", 2: "180 degrees", 3: "90 degrees to the right"}[source.quarter_turns]
-    note = f"{source.path}: faces are not upright; turned by {degrees}"
+    note = f"{source.path}: faces are not upright; rotated by {degrees}"
     return replace(turned, problems=(*turned.problems, note))
 
 
 def _is_doubtful(analysis: Analysis) -> bool:
-    """Whether there is no face, or a poor one in a few frames, as the detector sees faces that lie on their side."""
+    """Whether no face was found, or only uncertain ones in few frames, as with rotated faces."""
     found = [analysis.tracks[index] for index in analysis.people]
     frames = sum(map(len, found))
     return 2 * frames <= len(analysis.names) and all(track.table[:, 14].mean() < SURE for track in found)
 
 
 def find_turn(source: Source, detector: Detector, numbers: np.ndarray) -> int:
-    """By how many quarters, counterclockwise, an input has to be turned to show upright faces.
+    """Finds out whether an input has to be rotated to show upright faces.
 
-    Some cameras and editing programs store pictures that lie on their side, and do not say so.
+    Some cameras and editing programs store frames on their side without a display matrix that says so.
 
     Args:
         numbers: of the frames that were searched; a few of them are searched again.
 
     Returns:
-        0 to 3; 0 if the input is upright, or shows no face in any way.
+        Times 90 degrees, counterclockwise, 0 to 3; 0 if the input is upright, or shows no face in any rotation.
     """
     chosen = np.unique(numbers[np.linspace(0, len(numbers) - 1, TURN_FRAMES).round().astype(int)])
     scores = np.zeros((len(chosen), 4))

@@ -1,4 +1,4 @@
-"""Fonts for names in any script: matplotlib's own font has no Chinese, for example."""
+"""Finds fonts for names in any script: the default font of matplotlib has no Chinese characters, for example."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from matplotlib.text import Text
 
 @contextmanager
 def fonts_for(figure: Figure) -> Iterator[None]:
-    """Draws the figure's texts in the block with installed fonts that have all of their letters.
+    """Inside the block, texts of the figure are drawn with installed fonts that have all of their characters.
 
-    A letter that no installed font has becomes a box, without a warning.
+    A character that no installed font has is drawn as a box, without a warning.
     """
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
@@ -29,7 +29,7 @@ def fonts_for(figure: Figure) -> Iterator[None]:
 
 
 def font_file(text: str, usual: str) -> str | None:
-    """A font file that has the letters which the `usual` one lacks; None if it lacks none, or if none has them."""
+    """A font file that has the first character that the `usual` file lacks; None if there is none."""
     lacking = _lacking(text, usual)
     entry = _font_with(lacking[0], len(fontManager.ttflist)) if lacking else None
     return None if entry is None else entry.fname
@@ -49,16 +49,16 @@ def _lacking(text: str, usual: str) -> list[str]:
 
 @lru_cache(maxsize=4096)
 def _font_with(letter: str, installed: int) -> FontEntry | None:
-    """An upright font of normal weight that has a letter. `installed` fonts are known; with more, it looks again."""
+    """An installed font that has a character, of regular style if possible; cached for a number of installed fonts."""
 
     def plainness(entry: FontEntry) -> tuple[bool, bool, str]:
         return entry.style != "normal", str(entry.weight) not in ("400", "normal", "regular"), entry.name
 
-    # "Last Resort", which comes with matplotlib, has every letter, but only as a box.
+    # "Last Resort", which comes with matplotlib, has every character, but only as a box.
     for entry in sorted((e for e in fontManager.ttflist if not e.name.startswith("Last Resort")), key=plainness):
         try:
             if get_font(entry.fname).get_char_index(ord(letter)):
                 return entry
-        except (OSError, RuntimeError):  # uninstalled since matplotlib looked, or damaged
+        except (OSError, RuntimeError):  # removed since matplotlib listed it, or damaged
             continue
     return None

@@ -19,7 +19,7 @@ from typing import Any
 from Code.common.errors import SIGNAL_STATUS, Interrupted
 from Code.training import distributed
 
-# A step that waits for data that never come must not wait for ever.
+# A step that waits for data which never arrives must not block the end of the process.
 LAST_STEP_SECONDS = 120.0
 # torchrun forwards a signal that its processes may have received already; that is not a second request.
 ECHO_SECONDS = 2.0
@@ -62,7 +62,7 @@ def _die(number: int) -> None:
 
 
 def _give_up(number: int) -> None:
-    """Ends the process, whatever it waits for; what was saved before is whole."""
+    """Ends the process, whatever it is waiting for. The last checkpoint is whole."""
     seconds = f"{LAST_STEP_SECONDS:.0f} s"
     os.write(2, f"\nthe step did not finish within {seconds}; stopped without saving it\n".encode())
     os._exit(128 + number)

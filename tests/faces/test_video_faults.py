@@ -485,7 +485,7 @@ def test_faces_that_lie_on_their_side_are_found(tmp_path: Path, write_video: Wri
     assert len(analysis.people) == 1
     assert source.quarter_turns == 4 - turns
     assert next(source.frames()).image.shape == (144, 192, 3)
-    assert "lying.mp4: faces are not upright; turned by 90 degrees" in analysis.problems[-1]
+    assert "lying.mp4: faces are not upright; rotated by 90 degrees" in analysis.problems[-1]
     left, _, right, _ = analysis.tracks[analysis.people[0]].table[0, :4]
     assert 0 < left < right < 192
 
