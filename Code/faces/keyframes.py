@@ -19,7 +19,7 @@ CHANGED_CELLS, CHANGED_LEVELS = 40, 25
 # Key frames are at most this far apart. In a video thinned by --fps, a second is only a few frames.
 RUN_SECONDS = 1.0
 # The frames after a key frame stay in memory until the next one, whose new faces are followed back through them.
-RUN_BYTES = 96 * 2**20
+RUN_BYTES = 64 * 2**20
 # The last frame of a shot is a key frame, too, if the one before is further back than this.
 LEAST_LAST_RUN = 4
 # So many frames are refined from the same boxes at once, which takes less time than one by one.
