@@ -137,7 +137,7 @@ import Predict_Video
 from Code.common.commandline import run_script
 checkpoint, crops, picture, video = sys.argv[1:]
 for args in (["--aligned", crops], [picture], [video, "--aligned"]):
-    sys.argv = ["Predict_Video.py", "--checkpoint", checkpoint, *args]
+    sys.argv = ["Predict_Video.py", "--checkpoint", checkpoint, "--no-figure", *args]
     print("status", run_script(Predict_Video.main))
 """
     done = subprocess.run(
