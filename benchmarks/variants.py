@@ -102,9 +102,11 @@ class Bench:
         )
         whole_epoch = training.set_epoch
 
-        def set_epoch(epoch: int) -> None:  # as many steps as the other variants
-            whole_epoch(epoch)
-            training.plan.keys, training.clips = training.plan.keys[: self.steps], training.clips[: self.steps]
+        def set_epoch(epoch: int, done: int = 0) -> None:  # as many steps as the other variants
+            whole_epoch(epoch, done)
+            plan = training.plan
+            plan.keys, training.clips = plan.keys[: self.steps], training.clips[: self.steps]
+            training.shares = training.shares[: self.steps]
 
         training.set_epoch = set_epoch  # type: ignore[method-assign]
         frames = EvaluationBatches(self.table, store, batch_frames=BATCH_FRAMES[self.device.type], **loading)
