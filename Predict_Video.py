@@ -247,7 +247,7 @@ def answer(predictor: Predictor, args: argparse.Namespace) -> tuple[list[Predict
             )
             print(report(predictions, predictor.fan.at_type, everybody=everybody), flush=True)
             for problem in predictions[0].problems:
-                print(f"damaged: {problem}", file=sys.stderr)
+                print(f"note: {problem}", file=sys.stderr)
             write_pictures(predictions, args, gallery, name)
         except NoFaceError as error:
             print(error, file=sys.stderr)

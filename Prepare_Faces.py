@@ -110,7 +110,7 @@ def report_problems(record: Record, progress: Progress) -> None:
     elif not record.folders:
         progress.say(f"no face: {record.clip} ({record.frames} frames)")
     for problem in record.problems:
-        progress.say(f"damaged: {problem}")
+        progress.say(f"note: {problem}")
 
 
 def describe(summary: Summary, output: Path) -> str:
