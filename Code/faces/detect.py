@@ -101,9 +101,9 @@ class Detector:
             images: uint8 [N, H, W, 3], RGB.
         """
         height, width = images.shape[1:3]
-        if min(height, width) < MIN_FACE:
+        smallest = self.smallest(images[0]) if len(images) else MIN_FACE
+        if min(height, width) < smallest:  # the image pyramid would be empty
             return [Faces.none() for _ in images]
-        smallest = self.smallest(images[0])
         at_once = max(1, self.pixels_at_once // (height * width))
         found = []
         with one_thread():

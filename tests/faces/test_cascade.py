@@ -138,6 +138,13 @@ def test_the_surroundings_of_a_face_are_searched_in_pixels_of_the_picture(scene_
     assert len(detector.search_around(image, full.boxes[0] + 1000)) == 0
 
 
+def test_a_picture_smaller_than_the_smallest_face_shows_none() -> None:
+    for min_face, sides in ((None, (10, 19)), (24, (20, 23))):
+        detector = Detector(min_face=min_face)
+        for side in sides:
+            assert [len(faces.boxes) for faces in detector(np.zeros((2, side, 40, 3), np.uint8))] == [0, 0]
+
+
 def test_a_detector_uses_one_thread(scene_of: Callable[..., Image.Image], monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     before = torch.get_num_threads()
