@@ -234,6 +234,8 @@ def train(
     run.clear_leftovers()
     if checkpoint:
         training.resume(checkpoint)
+        if training.first_epoch > training.epochs:
+            print(f"{run.folder}: all {training.epochs} epochs are finished; its results are written again")
     else:
         resolved = {"at_type": at_type, "backbone": model.backbone.name, "pretrained": str(start or "none")}
         resolved |= {"cache": frames.cache, "workers": frames.loading["workers"]}
