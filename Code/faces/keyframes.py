@@ -16,8 +16,10 @@ from Code.faces.video import Frame, batches
 # If much has changed since a key frame, somebody may have come: the next one then follows after half as many frames.
 # So many cells of a 32 x 32 thumbnail, faces left out, must differ by so many gray levels.
 CHANGED_CELLS, CHANGED_LEVELS = 40, 25
-# Key frames are at most this far apart. In a video thinned by --fps, a second is only a few frames.
+# Key frames are at most this far apart.
 RUN_SECONDS = 1.0
+# A frame further than this from the one before is a key frame, as in a video thinned by --fps: a face may be anywhere.
+STEP_SECONDS = 0.15
 # The frames after a key frame stay in memory until the next one, whose new faces are followed back through them.
 RUN_BYTES = 64 * 2**20
 # The last frame of a shot is a key frame, too, if the one before is further back than this.
@@ -109,7 +111,8 @@ class Run:
         key, count = self.frames[0], len(self.frames)
         if count >= every or (count + 1) * key.image.nbytes > RUN_BYTES or frame.image.shape != key.image.shape:
             return False
-        if frame.time - key.time > RUN_SECONDS:  # never for images, whose time is NaN
+        last = self.frames[-1]
+        if frame.time - key.time > RUN_SECONDS or frame.time - last.time > STEP_SECONDS:  # never for images: NaN
             return False
         return 2 * count < every or self._changed_cells(thumbnail) < CHANGED_CELLS
 

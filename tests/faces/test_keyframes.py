@@ -83,8 +83,14 @@ def test_somebody_who_runs_is_expected_further_on(scene_of: Draw) -> None:
 
 
 def test_key_frames_are_no_further_apart_than_a_second(scene_of: Draw) -> None:
-    _, _, passes = both([scene_of((0, 20, 10, 120))] * 9, fps=2)
-    assert passes == 3  # at 0, 1.5 and 3 s
+    _, _, passes = both([scene_of((0, 20, 10, 120))] * 21, fps=8)
+    assert passes == 3  # at 0, 1.125 and 2.25 s
+
+
+def test_faces_that_jump_between_the_frames_of_a_thinned_video_are_found(scene_of: Draw) -> None:
+    refined, full, passes = both([scene_of((0, 20 + 24 * (n % 2), 10, 96), size=(160, 120)) for n in range(6)], fps=1)
+    assert_same(refined, full)
+    assert passes == 6
 
 
 def test_a_picture_without_anybody_costs_full_passes_on_key_frames_only(scene_of: Draw) -> None:
