@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.stats import binomtest, rankdata, spearmanr
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from Code.results.intervals import uar_interval
+from Code.results.intervals import score_interval, uar_interval
+
+# With more classes, there is neither a confusion matrix nor a recall per class.
+MANY_CLASSES = 100
 
 
 def classification_metrics(
@@ -31,25 +35,45 @@ def classification_metrics(
         - accuracy_listed: WAR over the listed clips; a skipped clip counts as wrong.
         - uar: mean recall of the classes that occur; uar_interval: its 95 % interval (`uar_interval`).
         - per_class_recall: None for a class without clips.
-        - confusion: [C][C], rows true, columns predicted.
+        - confusion: [C][C], rows true, columns predicted. It is empty for more than `MANY_CLASSES` classes
+          (identities), and so is per_class_recall.
         - num_clips, num_clips_listed, num_skipped.
 
         Intervals of fewer than `intervals.MIN_CLIPS` clips are given, but pages and tables do not show them.
     """
     num_classes, num_clips = probabilities.shape[1], len(labels)
     num_listed = num_clips + num_skipped if num_listed is None else num_listed
+    if num_classes > MANY_CLASSES:
+        correct = probabilities.argmax(dim=1) == labels
+        support = torch.bincount(labels, minlength=num_classes)
+        hits = torch.bincount(labels[correct], minlength=num_classes)
+        counts = np.stack([(support - hits).cpu().numpy(), hits.cpu().numpy()], axis=1)[support.cpu().numpy() > 0]
+        interval = score_interval(np.array([0.0, 1.0]), counts, 0.0, 1.0)
+        rates = _rates(hits, support, interval, num_listed=num_listed, num_skipped=num_skipped)
+        return {**rates, "per_class_recall": [], "confusion": []}
     confusion = multiclass_confusion_matrix(probabilities.argmax(dim=1), labels, num_classes)
     return confusion_metrics(confusion, num_listed=num_listed, num_skipped=num_skipped)
 
 
 def confusion_metrics(confusion: Tensor, *, num_listed: int, num_skipped: int = 0) -> dict[str, Any]:
     """The metrics of `classification_metrics` from a confusion matrix, int64 [C, C], rows true, columns predicted."""
-    num_clips = int(confusion.sum())
-    support = confusion.sum(dim=1)
-    correct = int(confusion.diagonal().sum())
-    recalls = [
-        int(hit) / int(count) if count else None for hit, count in zip(confusion.diagonal(), support, strict=True)
-    ]
+    rates = _rates(
+        confusion.diagonal(),
+        confusion.sum(dim=1),
+        uar_interval(confusion.cpu().numpy()),
+        num_listed=num_listed,
+        num_skipped=num_skipped,
+    )
+    rates["confusion"] = confusion.tolist()
+    return rates
+
+
+def _rates(
+    hits: Tensor, support: Tensor, uar_limits: tuple[float, float], *, num_listed: int, num_skipped: int
+) -> dict[str, Any]:
+    """The metrics but the confusion matrix, from the correct clips and all clips of each class, int64 [C]."""
+    num_clips, correct = int(support.sum()), int(hits.sum())
+    recalls = [int(hit) / int(count) if count else None for hit, count in zip(hits, support, strict=True)]
     present = [recall for recall in recalls if recall is not None]
     interval = binomtest(correct, num_clips).proportion_ci(method="wilson")
     return {
@@ -57,9 +81,8 @@ def confusion_metrics(confusion: Tensor, *, num_listed: int, num_skipped: int = 
         "accuracy_interval": [float(interval.low), float(interval.high)],
         "accuracy_listed": correct / num_listed,
         "uar": sum(present) / len(present),
-        "uar_interval": list(uar_interval(confusion.cpu().numpy())),
+        "uar_interval": list(uar_limits),
         "per_class_recall": recalls,
-        "confusion": confusion.tolist(),
         "num_clips": num_clips,
         "num_clips_listed": num_listed,
         "num_skipped": num_skipped,

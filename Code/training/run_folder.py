@@ -31,6 +31,7 @@ from Code.training import distributed
 from Code.training.compute import Compute, describe_device, git_commit, versions
 from Code.training.engine import Evaluation
 from Code.training.launch import command_line, identity
+from Code.training.metrics import MANY_CLASSES
 from Code.training.tensorboard import Board
 
 FINISHED = "finished.json"
@@ -222,11 +223,13 @@ class Run:
     def write_predictions(
         self, labels: Sequence[str], names: Sequence[str], targets: Sequence[int], evaluation: Evaluation
     ) -> None:
-        """Writes predictions.csv: clip, label, prediction, and a probability per class."""
+        """Writes predictions.csv: clip, label, prediction, and a probability per class, if there are few classes."""
         probabilities = evaluation.logits.softmax(dim=1)
-        with self._table("predictions.csv", ["clip", "label", "prediction", *labels]) as writer:
+        shown = len(labels) if len(labels) <= MANY_CLASSES else 0
+        with self._table("predictions.csv", ["clip", "label", "prediction", *labels[:shown]]) as writer:
             for name, target, row in zip(names, targets, probabilities, strict=True):
-                writer.writerow([name, labels[target], labels[int(row.argmax())], *(f"{p:.6f}" for p in row.tolist())])
+                columns = (f"{p:.6f}" for p in row[:shown].tolist())
+                writer.writerow([name, labels[target], labels[int(row.argmax())], *columns])
 
     @main_only
     def write_attention(

@@ -51,8 +51,9 @@ class Board:
         self.writer.flush()
 
     def confusion(self, epoch: int, labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> None:
-        """Adds the confusion matrix of the validation clips after an epoch."""
-        self._picture("val/confusion", confusion_figure(confusion, labels), epoch)
+        """Adds the confusion matrix of the validation clips after an epoch, if there is one."""
+        if confusion:  # empty for very many classes
+            self._picture("val/confusion", confusion_figure(confusion, labels), epoch)
 
     def attention(
         self,

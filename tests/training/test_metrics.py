@@ -112,3 +112,16 @@ def test_auc_of_attention_counts_pairs_of_frames():
     assert auc("graded") == pytest.approx(3 / 4) and auc("flat") == 0.5 and auc("all tell") is None
     assert auc(*truths) == pytest.approx((3 / 4 + 3 / 4 + 1 / 2) / 3)
     assert attention_auc({"other": np.ones(2)}, {}) is None
+
+
+def test_of_very_many_classes_only_rates_are_given():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 150, (400,), generator=generator)
+    probabilities = torch.rand(400, 150, generator=generator)
+    probabilities[:200, :] = torch.eye(150)[labels[:200]]
+    metrics = classification_metrics(probabilities, labels)
+    right = probabilities.argmax(dim=1) == labels
+    recalls = [float(right[labels == c].float().mean()) for c in range(150) if (labels == c).any()]
+    assert metrics["confusion"] == metrics["per_class_recall"] == []
+    assert metrics["accuracy"] == float(right.sum()) / 400
+    assert metrics["uar"] == pytest.approx(sum(recalls) / len(recalls))
