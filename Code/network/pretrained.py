@@ -229,6 +229,7 @@ def trained_on(info: dict[str, Any]) -> str:
         "dfew": "film clips (DFEW)",
         "ferv39k": "video clips (FERV39k)",
         "folders": "your own clips (class folders)",
+        "pictures": "single labeled pictures (class folders)",
         "list": "your own clips (a list)",
     }
     if dataset is None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import Pretrain_FERPlus as script
 from Code.common.conventions import AFEW_LABELS, FERPLUS_LABELS
@@ -169,3 +171,115 @@ def test_help_shows_defaults_and_examples(call, tmp_path):
     for part in ("(default: crossentropy)", "(default: 224)", "examples:", "--half", "--resume", "Data/FERPlus"):
         assert part in text
     assert max(map(len, outcome.out.splitlines())) <= 120
+
+
+# Extra faces, teachers, and any labeled folders
+
+
+def write_faces(root, folders, *, side=40, seed=5):
+    """A folder per name with so many grey pictures of noise."""
+    rng = np.random.default_rng(seed)
+    for folder, count in folders.items():
+        (root / folder).mkdir(parents=True)
+        for index in range(count):
+            Image.fromarray(rng.integers(0, 256, (side, side), dtype=np.uint8)).save(root / folder / f"{index:02d}.png")
+    return root
+
+
+def write_teacher(path, seed, **about):
+    torch.manual_seed(seed)
+    content = {"state_dict": to_published(FAN(2, 8)), "labels": list(FERPLUS_LABELS), "image_size": 32, **about}
+    save_atomically(content, path)
+    return path
+
+
+def test_extra_faces_and_teachers_train_one_network_and_resume(call, ferplus, tmp_path, same_weights, monkeypatch):
+    extra = write_faces(tmp_path / "extra", {"anger": 3, "unlabeled": 4})
+    teachers = [write_teacher(tmp_path / f"{seed}.pth.tar", seed) for seed in (1, 2)]
+    flags = ("--data-root", ferplus, "--epochs", 2, *SMALL, "--extra", extra, "--teachers", *teachers)
+    flags += ("--balance", 1, "--vary", "--mix", 0.5)
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    outcome = call(script, *flags, cwd=tmp_path / "whole")
+    assert outcome.status == 0, outcome.err
+    assert "extra: 3 labeled and 4 unlabeled faces" in outcome.out and "2 teachers for 30 faces" in outcome.out
+    file = torch.load(tmp_path / "whole" / FERPLUS_FILE, weights_only=True)
+    assert file["recipe"]["balance"] == "1.0" and sum(file["class_shares"]) == pytest.approx(1)
+
+    evaluate, calls = trainer.evaluate_split, []
+
+    def stopped_in_the_second_epoch(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluate(*args, **kwargs)
+
+    monkeypatch.setattr(trainer, "evaluate_split", stopped_in_the_second_epoch)
+    assert call(script, *flags, cwd=tmp_path / "parts").status == 130
+    monkeypatch.undo()
+    folder = only_run(tmp_path / "parts")
+    for teacher in teachers:  # their answers are kept
+        teacher.unlink()
+    outcome = call(script, "--resume", f"model/{folder.name}", "--device", "cpu", cwd=tmp_path / "parts")
+    assert outcome.status == 0, outcome.err
+    again = torch.load(tmp_path / "parts" / FERPLUS_FILE, weights_only=True)
+    assert same_weights(file["state_dict"], again["state_dict"])
+
+
+def test_unlabeled_faces_without_teachers_are_left_out(call, ferplus, tmp_path):
+    extra = write_faces(tmp_path / "extra", {"fear": 2, "unlabeled": 4})
+    outcome = call(script, "--data-root", ferplus, "--epochs", 1, *SMALL, "--extra", extra, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert "extra: 2 labeled and 0 unlabeled faces" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--extra", "extra"), "not an emotion; name the folder one of neutral"),
+        (("--extra", "gone"), "gone: cannot be read"),
+        (("--teachers", "gone.pth"), "gone.pth: no such file"),
+        (("--teachers", "x", "--label-mode", "multitarget"), "--teachers: does not go with --label-mode multitarget"),
+        (("--dataset", "folders", "--teachers", "x"), "--teachers: goes with --dataset ferplus only"),
+        (("--dataset", "folders", "-e"), "-e: evaluates FER+ networks"),
+        (("--votes", "1.5"), "--votes"),
+    ],
+)
+def test_mistakes_with_faces_and_teachers_are_one_line(call, ferplus, tmp_path, flags, message):
+    write_faces(tmp_path / "extra", {"glee": 1})
+    data = () if "folders" in flags else ("--data-root", ferplus)
+    outcome = call(script, *data, *SMALL, *flags, cwd=tmp_path)
+    assert outcome.status == 2 and message in outcome.err and "Traceback" not in outcome.err
+
+
+def test_a_teacher_of_other_classes_is_refused(call, ferplus, tmp_path):
+    save_atomically({"state_dict": to_published(FAN(2, 2)), "labels": ["a", "b"]}, tmp_path / "t.pth")
+    outcome = call(script, "--data-root", ferplus, *SMALL, "--teachers", "t.pth", cwd=tmp_path)
+    assert outcome.status == 2 and "t.pth: its classes are a, b" in outcome.err
+
+
+def test_any_labeled_folders_give_a_start_for_ferplus(call, ferplus, tmp_path):
+    tree = write_faces(tmp_path / "tree", {"anna": 6, "bert": 6, "carl": 6})
+    flags = ("--dataset", "folders", "--data-root", tree, "--val-share", 0.3, "--epochs", 1, *SMALL, "--workers", 0)
+    outcome = call(script, *flags, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert "12 training and 6 validation pictures of 3 classes" in outcome.out
+    folder = only_run(tmp_path)
+    file = folder / script.FOLDERS_FILE.format("resnet18")
+    assert not (tmp_path / FERPLUS_FILE).exists() and f"--pretrained model/{folder.name}/{file.name}" in outcome.out
+    content = torch.load(file, weights_only=True)
+    assert content["labels"] == ["anna", "bert", "carl"] and content["state_dict"]["module.fc.weight"].shape == (3, 512)
+    second = call(script, "--data-root", ferplus, "--epochs", 1, *SMALL, "--pretrained", file, cwd=tmp_path)
+    assert second.status == 0, second.err
+    assert f"starting from {file}" in second.out
+
+
+def test_very_many_identities_are_counted_together(call, tmp_path):
+    tree = write_faces(tmp_path / "tree", {f"person {index}": 2 for index in range(101)}, side=32)
+    flags = ("--dataset", "folders", "--data-root", tree, "--val-share", 0.5, "--epochs", 1, *SMALL, "--workers", 0)
+    outcome = call(script, *flags, "--export", "start.pth.tar", cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert "validation, 101 classes: accuracy" in outcome.out and (tmp_path / "start.pth.tar").is_file()
+    folder = only_run(tmp_path)
+    assert (folder / "predictions.csv").read_text().splitlines()[0] == "clip,label,prediction"
+    assert json.loads((folder / "results.json").read_text())["last"]["confusion"] == []

@@ -1,0 +1,240 @@
+"""Stronger augmentation for pretraining on stills: faces as videos show them, and two faces in one image.
+
+The images of FER+ are small, gray and similar. Faces in videos are compressed, blurred, lit from one side, and cropped
+closer or wider. `VariedFaces` adds that to `FaceAugmentation`; `Mixing` is mixup and CutMix.
+
+Random numbers are drawn on the CPU from the epoch's generator. Resolution and blur are drawn once per group of images,
+not per image, to save time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from Code.data.augment import FaceAugmentation
+from Code.data.loaders import Batch
+
+Loss = Callable[[Any, Batch], Tensor]  # as in `Code.training.losses`
+
+# Luminance table of the JPEG standard (ITU-T T.81, table K.1): the step of each frequency at quality 50.
+_JPEG_STEPS = (
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
+    (72, 92, 95, 98, 112, 100, 103, 99),
+)
+BLOCK = 8
+
+
+@dataclass
+class VariedFaces(FaceAugmentation):
+    """`FaceAugmentation`, and what cameras, codecs and light do to a face.
+
+    Attributes:
+        stretch: relative change of the height against the width.
+        gamma: extent of its logarithm.
+        light: relative brightness at the border, brighter on one side and darker on the other, in a random direction.
+        small: share of images that are shrunk to 1/3 to 3/4 of the side and enlarged again.
+        blur: share of images that are blurred (Gaussian, sigma 1 to 3 % of the side).
+        jpeg: share of images that are compressed as JPEG does, at quality 10 to 60.
+        noise: highest standard deviation of the noise.
+        tint: relative gain of each color channel, in half of the images; gray images become colored.
+    """
+
+    roll: float = 18.0
+    scale: float = 0.18
+    shift: float = 0.14
+    stretch: float = 0.1
+    gamma: float = 0.5
+    light: float = 0.4
+    small: float = 0.25
+    blur: float = 0.2
+    jpeg: float = 0.3
+    noise: float = 0.04
+    tint: float = 0.15
+
+    def __call__(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+        images = frames.flatten(0, 1).float().div_(255)  # [N, channels, H, W]
+        images = F.grid_sample(images, self.grid(len(images), generator).to(images.device), align_corners=False)
+        images = self.expose(images, generator)
+        images = self._some(images, self.small, generator, self._shrink)
+        images = self._some(images, self.blur, generator, self._blur)
+        images = self._some(images, self.jpeg, generator, self._compress)
+        images = self._erase_box(images, generator).expand(-1, 3, -1, -1)
+        images = self._color(images, generator).clamp_(0, 1).contiguous(memory_format=torch.channels_last)
+        return images.unflatten(0, frames.shape[:2])
+
+    def grid(self, number: int, generator: torch.Generator) -> Tensor:
+        """Flip, roll, scale, stretch and shift of N images as one sampling grid, float [N, S, S, 2]."""
+
+        def draw(extent: float) -> Tensor:
+            return (torch.rand(number, generator=generator) * 2 - 1) * extent
+
+        angle, zoom = draw(math.radians(self.roll)), 1 + draw(self.scale)
+        tall, mirror = 1 + draw(self.stretch), torch.where(torch.rand(number, generator=generator) < 0.5, -1.0, 1.0)
+        cos, sin = angle.cos() * zoom, angle.sin() * zoom
+        across = torch.stack([mirror * cos, -sin * tall, draw(self.shift)], dim=1)
+        down = torch.stack([mirror * sin, cos * tall, draw(self.shift)], dim=1)
+        theta = torch.stack([across, down], dim=1)  # [N, 2, 3]
+        return F.affine_grid(theta, [number, 1, self.size, self.size], align_corners=False)
+
+    def expose(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Gamma, light from one side, contrast and brightness."""
+        number, device = len(images), images.device
+
+        def draw(extent: float) -> Tensor:
+            return ((torch.rand(number, generator=generator) * 2 - 1) * extent).to(device)[:, None, None, None]
+
+        images = (images.clamp(0, 1) + 1e-3) ** draw(self.gamma).exp()
+        place = torch.linspace(-1, 1, self.size, device=device)
+        angle = draw(math.pi)
+        slope = place[None, None, None, :] * angle.cos() + place[None, None, :, None] * angle.sin()
+        images = images * (1 + draw(self.light) * slope)
+        mean = images.mean(dim=(1, 2, 3), keepdim=True)
+        return ((images - mean) * (1 + draw(self.contrast)) + mean + draw(self.brightness)).clamp_(0, 1)
+
+    def _some(
+        self,
+        images: Tensor,
+        part: float,
+        generator: torch.Generator,
+        change: Callable[[Tensor, torch.Generator], Tensor],
+    ) -> Tensor:
+        """Changes a random share of the images, in two groups."""
+        chosen = torch.randperm(len(images), generator=generator)[: round(part * len(images))]
+        images = images.clone() if len(chosen) else images
+        for group in chosen.chunk(2):
+            if len(group):
+                at = group.to(images.device)
+                images[at] = change(images[at], generator)
+        return images
+
+    def _shrink(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        side = max(4, round(float(torch.empty(1).uniform_(0.33, 0.75, generator=generator)) * self.size))
+        small = F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
+        return F.interpolate(small, (self.size, self.size), mode="bilinear", align_corners=False)
+
+    def _blur(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        sigma = float(torch.empty(1).uniform_(0.01, 0.03, generator=generator)) * self.size
+        reach = max(1, round(2 * sigma))
+        offsets = torch.arange(-reach, reach + 1, device=images.device)
+        kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+        kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, -1)
+        padded = F.pad(images, (reach, reach, reach, reach), mode="replicate")
+        blurred = F.conv2d(padded, kernel[:, :, None, :], groups=images.shape[1])
+        return F.conv2d(blurred, kernel[:, :, :, None], groups=images.shape[1])
+
+    def _compress(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        quality = torch.empty(len(images)).uniform_(10, 60, generator=generator)
+        return jpeg_losses(images, quality.to(images.device))
+
+    def _color(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        number, device = len(images), images.device
+        gain = 1 + (torch.rand(number, 3, 1, 1, generator=generator) * 2 - 1) * self.tint
+        gain[torch.rand(number, generator=generator) < 0.5] = 1
+        grain = torch.rand(number, 1, 1, 1, generator=generator) * self.noise
+        noise = torch.randn(number, 1, self.size, self.size, generator=generator)
+        return images * gain.to(device) + (noise * grain).to(device)
+
+
+def jpeg_losses(images: Tensor, quality: Tensor) -> Tensor:
+    """Images as JPEG compression leaves them: the frequencies of 8 x 8 blocks, rounded (ITU-T T.81).
+
+    Each channel is treated as luminance.
+
+    Args:
+        images: float [N, channels, H, W] in [0, 1].
+        quality: float [N], 1 to 99, on the scale of libjpeg.
+    """
+    height, width = images.shape[-2:]
+    down, across = -height % BLOCK, -width % BLOCK
+    padded = F.pad(images, (0, across, 0, down), mode="replicate") * 255 - 128
+    wave = torch.arange(BLOCK, device=images.device, dtype=images.dtype)
+    basis = (math.pi / BLOCK * (wave[None, :] + 0.5) * wave[:, None]).cos() * math.sqrt(2 / BLOCK)  # [frequency, place]
+    basis[0] /= math.sqrt(2)
+    scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50)[:, None, None, None, None, None]
+    steps = torch.tensor(_JPEG_STEPS, device=images.device, dtype=images.dtype)[:, None, :]
+    steps = (steps * scale).round().clamp(1, 255)  # [N, 1, 1, 8, 1, 8]
+    blocks = padded.unflatten(-1, (-1, BLOCK)).unflatten(-3, (-1, BLOCK))  # [N, channels, rows, 8, columns, 8]
+    waves = torch.einsum("nkrycx,vy,ux->nkrvcu", blocks, basis, basis)
+    waves = (waves / steps).round() * steps
+    blocks = torch.einsum("nkrvcu,vy,ux->nkrycx", waves, basis, basis)
+    pixels = blocks.flatten(-2).flatten(-3, -2)
+    return ((pixels + 128) / 255)[..., :height, :width].clamp(0, 1)
+
+
+class Mixing:
+    """Mixup and CutMix: in a share of the steps, every image is mixed with another one of its batch.
+
+    Mixup (Zhang et al., arXiv 1710.09412) blends two images; CutMix (Yun et al., arXiv 1905.04899) pastes a box of one
+    into the other. The losses of both labels are weighted accordingly. In each step, `train_one_epoch` calls the
+    transform first and the loss second; both must come from this object.
+
+    Args:
+        share: of the steps that mix; mixup in half of them, CutMix in the others.
+        concentration: of the symmetric beta distribution of the other image's weight.
+    """
+
+    def __init__(self, share: float, concentration: float = 0.4) -> None:
+        self.share, self.concentration = share, concentration
+        self._other: Tensor | None = None
+        self._seen = 1.0
+
+    def frames(
+        self, transform: Callable[[Tensor, torch.Generator], Tensor]
+    ) -> Callable[[Tensor, torch.Generator], Tensor]:
+        """A transform that mixes the result of `transform`, float [B, 1, 3, S, S]."""
+
+        def mixed(frames: Tensor, generator: torch.Generator) -> Tensor:
+            return self._mix(transform(frames, generator), generator)
+
+        return mixed
+
+    def loss(self, loss: Loss) -> Loss:
+        """The weighted mean of a loss with the labels of both images."""
+
+        def mixed(output: Any, batch: Batch) -> Tensor:
+            if self._other is None:
+                return loss(output, batch)
+            other = {**batch, "labels": batch["labels"][self._other]}
+            return self._seen * loss(output, batch) + (1 - self._seen) * loss(output, other)
+
+        return mixed
+
+    def _mix(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+        chance, cut, *place = torch.rand(4, generator=generator).tolist()
+        self._other, self._seen = None, 1.0
+        if chance >= self.share:
+            return frames
+        self._other = torch.randperm(len(frames), generator=generator).to(frames.device)
+        self._seen = 1 - self._draw(generator)
+        other = frames[self._other]
+        if cut < 0.5:
+            return frames.lerp(other, 1 - self._seen)
+        height, width = frames.shape[-2:]
+        tall, wide = (round(math.sqrt(1 - self._seen) * side) for side in (height, width))
+        top, left = round(place[0] * (height - tall)), round(place[1] * (width - wide))
+        frames = frames.clone()
+        frames[..., top : top + tall, left : left + wide] = other[..., top : top + tall, left : left + wide]
+        self._seen = 1 - tall * wide / (height * width)
+        return frames
+
+    def _draw(self, generator: torch.Generator) -> float:
+        """A beta variate, folded to at most 1/2: the image's own label always counts at least half."""
+        # torch's beta distribution takes no generator; Jöhnk's method needs uniform numbers only.
+        while True:
+            one, two = (torch.rand(2, generator=generator) ** (1 / self.concentration)).tolist()
+            if 0 < one + two <= 1:
+                value = one / (one + two)
+                return min(value, 1 - value)

@@ -1,0 +1,60 @@
+"""The logit-adjusted loss."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from Code.common.errors import UsageError
+from Code.network.attention import FANOutput
+from Code.training.balance import Balance, balanced_loss, class_shares
+from Code.training.losses import cross_entropy
+
+
+def output(logits):
+    ones = torch.ones(len(logits), 1)
+    return FANOutput(logits, ones, None, ones, ones)
+
+
+def test_shares_of_hard_and_soft_targets_agree():
+    hard = torch.tensor([0, 0, 1, 2])
+    assert class_shares(hard, 3).tolist() == [0.5, 0.25, 0.25]
+    assert torch.equal(class_shares(F.one_hot(hard, 3).float(), 3), class_shares(hard, 3))
+
+
+def test_tau_zero_is_plain_cross_entropy_even_with_absent_classes():
+    assert balanced_loss(class_shares(torch.tensor([0, 1, 0, 1, 0]), 3), Balance()) is cross_entropy
+
+
+def test_an_absent_class_cannot_be_balanced():
+    with pytest.raises(UsageError, match="1 of 3 classes have no training images"):
+        balanced_loss(torch.tensor([0.5, 0.5, 0.0]), Balance(0.5))
+
+
+def test_a_balanced_network_does_not_learn_the_shares():
+    # All pictures look the same: the best answer is the shares with cross-entropy, and uniform with balance.
+    shares = torch.tensor([0.7, 0.2, 0.1])
+    for tau, wanted in ((0.0, shares), (1.0, torch.full((3,), 1 / 3))):
+        logits = torch.zeros(3, requires_grad=True)
+        optimizer = torch.optim.LBFGS([logits], max_iter=100)
+        loss = balanced_loss(shares, Balance(tau))
+
+        def closure(logits=logits, optimizer=optimizer, loss=loss):
+            optimizer.zero_grad()
+            value = loss(output(logits[None]), {"labels": shares[None]})
+            value.backward()
+            return value
+
+        optimizer.step(closure)
+        assert torch.allclose(logits.softmax(0), wanted, atol=1e-3)
+
+
+def test_a_rare_class_counts_as_the_floor():
+    shares = torch.tensor([0.79, 0.2, 0.01])
+    assert torch.allclose(Balance(2.0, 0.1).offset(shares), 2 * torch.tensor([0.79, 0.2, 0.1]).log())
+
+
+def test_a_file_says_its_balance_or_has_none():
+    assert Balance.of({"balance": "1.0", "balance_floor": "0.02"}) == Balance(1.0, 0.02)
+    assert Balance.of({"lr": "0.1"}) == Balance.of(None) == Balance()

@@ -1,0 +1,55 @@
+"""A classifier with another prior."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from Code.network.checkpoints import CheckpointError, save_atomically
+from Code.network.fan import FAN
+from Code.network.pretrained import load_fan
+from Code.network.weights import to_published
+from Code.training import prior
+from Code.training.balance import Balance
+
+SHARES = [0.7, 0.2, 0.1]
+
+
+def write(path, **about):
+    torch.manual_seed(0)
+    content = {"state_dict": to_published(FAN(2, 3)), "labels": ["a", "b", "c"], "image_size": 32, **about}
+    save_atomically(content, path)
+    return path
+
+
+def answer(path):
+    with torch.inference_mode():
+        return load_fan(path)[0](torch.full((1, 1, 3, 32, 32), 0.5)).logits[0].softmax(dim=0)
+
+
+def test_to_neutral_and_back_again(tmp_path):
+    file = write(tmp_path / "plain.pth.tar", class_shares=SHARES)
+    before = answer(file)
+    assert prior.main([str(file), "--output", str(tmp_path / "even.pth.tar")]) == 0
+    even = answer(tmp_path / "even.pth.tar")
+    wanted = before / torch.tensor(SHARES)
+    assert torch.allclose(even, wanted / wanted.sum(), atol=1e-5)
+    assert (
+        prior.main([str(tmp_path / "even.pth.tar"), "--balance", "0", "--output", str(tmp_path / "back.pth.tar")]) == 0
+    )
+    assert torch.allclose(answer(tmp_path / "back.pth.tar"), before, atol=1e-5)
+
+
+def test_the_floor_keeps_rare_classes_rare():
+    checkpoint = {"state_dict": {"module.fc.bias": torch.zeros(3)}}
+    content = prior.with_balance(checkpoint, Balance(1.0, 0.2), torch.tensor(SHARES))
+    bias = content["state_dict"]["module.fc.bias"]
+    assert float(bias[1]) == pytest.approx(float(bias[2]), abs=1e-6)
+    assert content["recipe"] == {"balance": "1.0", "balance_floor": "0.2"}
+
+
+def test_files_that_cannot_be_changed_say_why(tmp_path):
+    with pytest.raises(CheckpointError, match="has no class_shares"):
+        prior.main([str(write(tmp_path / "old.pth.tar")), "--output", str(tmp_path / "new")])
+    with pytest.raises(CheckpointError, match="no classifier of 2 classes"):
+        prior.main([str(write(tmp_path / "two.pth.tar", class_shares=[0.5, 0.5])), "--output", str(tmp_path / "new")])
