@@ -92,7 +92,7 @@ class Seen:
                 else:
                     crops = known[path].crops()
                     features = torch.cat([predictor.encode(crops[at : at + 32]) for at in range(0, len(crops), 32)])
-                    rows.append(predictor.attend(features).logits[0].cpu().numpy())
+                    rows.append(predictor.fan.attend(features[None]).logits[0].cpu().numpy())
             except NoFaceError:
                 rows.append(np.zeros(len(labels), dtype=np.float32))
             except DataError as error:
