@@ -131,10 +131,10 @@ class Start:
 
 def start_of(given: Path | None) -> Start:
     """Finds the weights to start from."""
-    from Code.common.conventions import DEFAULT_AT_TYPE
+    from Code.common.conventions import DEFAULT_AT_TYPE, FERPLUS_FILE
     from Code.network.checkpoints import CheckpointError, read_checkpoint
     from Code.network.pretrained import find_checkpoint, load_fan
-    from Code.network.weights import FERPLUS_FILE, SHIPPED_FILE
+    from Code.network.weights import SHIPPED_FILE
 
     usual = (SHIPPED_FAN, PROJECT / FERPLUS_FILE, PROJECT / SHIPPED_FILE)
     path = find_checkpoint(given) if given else next((path for path in usual if path.is_file()), usual[-1])

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 IMAGE_SIZE = 224  # side in pixels of the published networks' input
 MAX_IMAGE_SIZE = 4096  # side in pixels; a checkpoint or a flag that asks for more is refused
 CHECKPOINT_FORMAT = "emotion-fan/1"
 DEFAULT_AT_TYPE = 1  # the attention head: self-attention and relation-attention, the full method of the paper
+
+# Pretrained backbones, relative to the project. A user's own file of this name goes before the one that ships with it.
+FERPLUS_FILE = Path("pretrain_model/Resnet18_FER+_pytorch.pth.tar")
+MS1M_FILE = Path("pretrain_model/Resnet18_MS1M_pytorch.pth.tar")
+OTHER_FILE = "pretrain_model/{}_FER+.pth.tar"  # of another backbone, by its name
+FOLDERS_FILE = "{}_folders_pytorch.pth.tar"  # of `--dataset folders`, in the folder of the run
 
 # Class names in the order of their indices, as the published networks' outputs have them.
 AFEW_LABELS = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")

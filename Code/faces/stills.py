@@ -31,7 +31,8 @@ from Code.data.extra_faces import UNLABELED
 from Code.data.images import read_image
 from Code.data.lists import FRAME_SUFFIXES, printable
 from Code.faces.align import FER2013_EYES, PAPER_EYES, align_face
-from Code.faces.detect import MIN_FACE, Detector, Faces
+from Code.faces.detect import Detector, Faces
+from Code.faces.settings import MIN_FACE
 
 CROPS = {"fer2013": (FER2013_EYES, "L"), "paper": (PAPER_EYES, "RGB")}
 SURE = 0.9  # the lowest detection score of a face to learn from

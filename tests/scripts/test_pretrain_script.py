@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 import Pretrain_FERPlus as script
-from Code.common.conventions import AFEW_LABELS, FERPLUS_LABELS
+from Code.common.conventions import AFEW_LABELS, FERPLUS_FILE, FERPLUS_LABELS, FOLDERS_FILE
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN, FANOutput
 from Code.network.pretrained import load_fan
-from Code.network.weights import FERPLUS_FILE, load_published, start_from, to_published
+from Code.network.weights import load_published, start_from, to_published
 from Code.training import trainer
 from Code.training.losses import any_label
 from tests.runs import log_of, only_run
@@ -265,7 +265,7 @@ def test_any_labeled_folders_give_a_start_for_ferplus(call, ferplus, tmp_path):
     assert outcome.status == 0, outcome.err
     assert "12 training and 6 validation pictures of 3 classes" in outcome.out
     folder = only_run(tmp_path)
-    file = folder / script.FOLDERS_FILE.format("resnet18")
+    file = folder / FOLDERS_FILE.format("resnet18")
     assert not (tmp_path / FERPLUS_FILE).exists() and f"--pretrained model/{folder.name}/{file.name}" in outcome.out
     content = torch.load(file, weights_only=True)
     assert content["labels"] == ["anna", "bert", "carl"] and content["state_dict"]["module.fc.weight"].shape == (3, 512)

@@ -1,0 +1,307 @@
+"""Pretraining of a backbone as a classifier of single faces; `Pretrain_FERPlus.py` only parses the flags.
+
+The images are FER+, with more faces beside it if asked for, or any labeled pictures. `Code.training.trainer` trains on
+them as clips of one frame. The result is a file in the published format.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from Code.common.conventions import FERPLUS_FILE, FERPLUS_LABELS, FOLDERS_FILE, MS1M_FILE, OTHER_FILE
+from Code.common.errors import UsageError
+from Code.common.wording import counted
+from Code.data.augment import FaceAugmentation, PlainFrames
+from Code.data.extra_faces import MAX_SIDE, JoinedStore, read_extra, with_extra
+from Code.data.face_variation import Mixing, VariedFaces
+from Code.data.loaders import ArrayStore, EvaluationBatches, FrameTable, Store, TrainingBatches
+from Code.data.readers.ferplus import SIDE, FERPlusSplit, plurality_table, read_ferplus, table_of
+from Code.data.readers.picture_folders import read_picture_folders
+from Code.network.attention import ScoreFusion
+from Code.network.backbone import DEFAULT_BACKBONE
+from Code.network.checkpoints import save_atomically
+from Code.network.fan import FAN
+from Code.network.pretrained import load_fan
+from Code.network.weights import start_from, starting_file, to_published
+from Code.results.report import write_report
+from Code.training.balance import Balance, balanced_loss, class_shares
+from Code.training.compute import Compute
+from Code.training.engine import EvaluationSplit, Transform, evaluate_split, summary
+from Code.training.frames import batch_frames, open_frames
+from Code.training.launch import MACHINE_FLAGS, plain, remember_folder
+from Code.training.losses import Loss, any_label
+from Code.training.metrics import MANY_CLASSES
+from Code.training.run_folder import LAST, Run, check_space, checkpoint_bytes, newest_whole
+from Code.training.teachers import kept_answers, taught
+from Code.training.trainer import Training, averaged, conclude, load_weights, one_cycle, per_step, run_training
+
+FERPLUS = "ferplus"
+PICTURES = "pictures"  # the dataset of `--dataset folders` in runs and files; "folders" are clips there
+
+
+def images_split(split: FERPlusSplit, size: int, labels: str = "majority") -> EvaluationSplit:
+    """Images to evaluate at an input side, in pixels; by majority, or by plurality: the most voted label."""
+    table, store = plurality_table(split) if labels == "plurality" else table_of(split, labels)
+    return EvaluationSplit(EvaluationBatches(table, store, batch_frames=256), PlainFrames(size))
+
+
+def report_test(model: FAN, splits: dict[str, FERPlusSplit], size: int, compute: Compute) -> None:
+    """Prints the accuracy on the private test, as published with a majority label, and for every image."""
+    test = splits["PrivateTest"]
+    metrics, _ = evaluate_split(model, images_split(test, size), compute)
+    print(f"private test, majority label, 8 classes: {summary(metrics)}")
+    for label, recall in zip(FERPLUS_LABELS, metrics["per_class_recall"], strict=True):
+        print(f"  recall {label:<10} " + ("-" if recall is None else f"{100 * recall:5.1f} %"))
+    print("  confusion (rows true): " + " ".join(str(row) for row in metrics["confusion"]))
+    metrics, _ = evaluate_split(model, images_split(test, size, "plurality"), compute)
+    print(f"private test, most voted label, no majority needed: {summary(metrics)}")
+
+
+def evaluate_file(args: argparse.Namespace, compute: Compute) -> int:
+    """`-e`: evaluates a file of the published format on the private test."""
+    fan, info = load_fan(args.checkpoint or starting_file(None) or FERPLUS_FILE)
+    if tuple(info["labels"]) != FERPLUS_LABELS:
+        raise UsageError(f"--checkpoint {info['path']}: its labels are {', '.join(info['labels'])}, not those of FER+")
+    size = info["image_size"]
+    print(f"{info['path']}: {info['kind']}, {info['backbone']}, {size} x {size} pixels")
+    fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
+    report_test(fan, read_ferplus(args.data_root), size, compute)
+    return 0
+
+
+@dataclass
+class Material:
+    """What to train on, and what to evaluate on.
+
+    Attributes:
+        batches: of single pictures, with class indices or class probabilities as targets.
+        store: their pixels.
+        val: evaluated after every epoch.
+        test: evaluated at the end, for results.json.
+        loss: of the training.
+        before_epoch: called before each epoch, or None.
+    """
+
+    batches: TrainingBatches
+    store: Store
+    val: EvaluationSplit
+    test: EvaluationSplit
+    loss: Loss
+    before_epoch: Callable[[int], None] | None = None
+
+
+def ferplus_material(args: argparse.Namespace, splits: dict[str, FERPlusSplit]) -> Material:
+    """FER+, and the faces of `--extra`."""
+    table, pixels = table_of(splits["Training"], args.label_mode)
+    store: Store = pixels
+    print(f"FER+: {len(table)} training images by label mode {args.label_mode}, of {len(splits['Training'].names)}")
+    if table.targets.ndim == 1 and (args.extra or args.teachers):
+        table.targets = F.one_hot(table.targets, len(FERPLUS_LABELS)).float()
+    if args.extra:
+        side = min(max(args.image_size, SIDE), MAX_SIDE)
+        extra = read_extra(args.extra, FERPLUS_LABELS, side)
+        keep = extra.labeled | bool(args.teachers)
+        kept, labeled = int(keep.sum()), int(extra.labeled.sum())
+        print(f"extra: {labeled} labeled and {kept - labeled} unlabeled faces from {', '.join(args.extra)}")
+        store = JoinedStore([store, ArrayStore(extra.images[keep.numpy()])], [len(table), kept], side)
+        table = with_extra(table, extra, keep)
+    batches = TrainingBatches(table, store, num_frames=1, batch_size=args.batch_size, seed=args.seed)
+    shares = table.targets
+
+    def draw_labels(epoch: int) -> None:
+        """Probability mode: an image's label is drawn from its shares, anew every epoch."""
+        generator = torch.Generator().manual_seed((args.seed << 20) + epoch)
+        table.targets = torch.multinomial(shares, 1, generator=generator)[:, 0]
+
+    balance = Balance(args.balance, args.balance_floor)
+    return Material(
+        batches,
+        store,
+        val=images_split(splits["PublicTest"], args.image_size),
+        test=images_split(splits["PrivateTest"], args.image_size),
+        loss=any_label
+        if args.label_mode == "multitarget"
+        else balanced_loss(class_shares(shares, len(FERPLUS_LABELS)), balance),
+        before_epoch=draw_labels if args.label_mode == "probability" else None,
+    )
+
+
+def folders_material(args: argparse.Namespace, compute: Compute) -> Material:
+    """Any labeled pictures, a folder per class."""
+    split = read_picture_folders(
+        args.data_root,
+        list_file=args.data_list,
+        share=args.val_share,
+        seed=args.seed,
+        person_pattern=args.person_pattern,
+    )
+    print(
+        f"{args.data_root}: {len(split.train.clips)} training and {len(split.val.clips)} validation pictures of "
+        f"{len(split.train.labels)} classes ({split.how})"
+    )
+    frames = open_frames(
+        [split.train, split.val],
+        args.image_size,
+        compute,
+        cache=args.cache,
+        cache_dir=args.cache_dir,
+        workers=args.workers,
+        training_batch=args.batch_size,
+    )
+    train, val = frames.stores
+    batches = frames.training_batches(split.train, train, num_frames=1, batch_size=args.batch_size, seed=args.seed)
+    held = EvaluationSplit(
+        EvaluationBatches(FrameTable.of(split.val), val, batch_frames=batch_frames(compute), **frames.loading),
+        PlainFrames(args.image_size),
+    )
+    shares = class_shares(batches.table.targets, len(split.train.labels))
+    return Material(batches, train, held, held, balanced_loss(shares, Balance(args.balance, args.balance_floor)))
+
+
+def train(args: argparse.Namespace, compute: Compute) -> int:
+    """Trains, evaluates and writes the file."""
+    splits = read_ferplus(args.data_root) if args.dataset == FERPLUS else {}
+    data = ferplus_material(args, splits) if splits else folders_material(args, compute)
+    batches, table = data.batches, data.batches.table
+    labels, dataset = table.labels, FERPLUS if splits else PICTURES
+
+    of_resnet18 = args.backbone in (None, DEFAULT_BACKBONE) and bool(splits)
+    pretrained = args.pretrained or (str(MS1M_FILE) if MS1M_FILE.exists() and of_resnet18 else "none")
+    start = start_from(
+        None if pretrained.lower() == "none" else Path(pretrained),
+        ScoreFusion.at_type,
+        labels,
+        seed=args.seed,
+        backbone=args.backbone,
+        dropout=args.dropout,
+        with_head=False,
+    )
+    model = start.fan
+    for size in {args.image_size, args.small_size or args.image_size}:
+        model.backbone.check_image_size(size)
+    print(f"{start.message}; backbone {model.backbone.name}")
+    model.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
+
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": args.weight_decay},
+        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if args.optimizer == "sgd":
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, lr=args.lr, momentum=0.9, nesterov=True)
+    else:
+        optimizer = torch.optim.AdamW(groups, lr=args.lr)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, per_step(one_cycle(args.epochs), len(batches)))
+
+    mixing = Mixing(args.mix) if args.mix else None
+
+    def size_of(epoch: int) -> int:
+        return args.small_size if args.small_size and epoch <= args.small_epochs else args.image_size
+
+    def transform(epoch: int) -> Transform:
+        size = size_of(epoch)
+        if args.no_augmentation:
+            return FaceAugmentation(size, roll=0, scale=0, shift=0, contrast=0, brightness=0, erase=0)
+        varied = VariedFaces(size) if args.vary else FaceAugmentation(size)
+        return mixing.frames(varied) if mixing else varied
+
+    training = Training(
+        model=model,
+        train=batches,
+        val=data.val,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        compute=compute,
+        transform=transform,
+        epochs=args.epochs,
+        seed=args.seed,
+        labels=labels,
+        image_size=args.image_size,
+        dataset=dataset,
+        protocol={"label_mode": args.label_mode} if splits else {},
+        loss_function=mixing.loss(data.loss) if mixing else data.loss,
+        average=averaged(model, args.average) if args.average else None,
+        before_epoch=data.before_epoch,
+        print_freq=args.print_freq,
+        val_transform=lambda epoch: PlainFrames(size_of(epoch)),
+        checkpoint_every=args.checkpoint_every,
+    )
+    check_space(args.resume or args.output, checkpoint_bytes(model) * (2 if args.average else 1))
+    run = Run(args.resume) if args.resume else Run.create(args.output, dataset, ScoreFusion.at_type)
+    run.clear_leftovers()
+    if (run.folder / LAST).is_file():
+        training.resume(newest_whole(run.folder))
+    elif not args.resume:
+        run.write_arguments(plain(args), {}, compute)
+    run.begin_log(training.lines)
+    remember_folder(run.folder)
+    shares = class_shares(table.targets, len(labels))
+    if args.teachers:
+        answers = run.folder / "teachers.npz"
+        print(f"{counted(len(args.teachers), 'teacher')} for {len(table)} faces; answers: {answers}", flush=True)
+        teaching = kept_answers(answers, args.teachers, table, data.store, shares, compute)
+        table.targets = taught(table.targets, teaching, args.votes)
+    run_training(training, run)
+
+    conclude(training, run, data.test)
+    # The last epoch is exported: the learning rate has come down there, and no split chose it.
+    checkpoint = load_weights(model, run.folder / "last.pth")
+    if splits:
+        of_other = Path(OTHER_FILE.format(model.backbone.name))
+        usual = FERPLUS_FILE if model.backbone.name == DEFAULT_BACKBONE else of_other
+    else:
+        usual = run.folder / FOLDERS_FILE.format(model.backbone.name)
+    export = args.export or usual
+    save_atomically(published_file(model, args, dataset, labels, shares, checkpoint), export)
+    print(f"wrote {export}; everything else is in {run.folder}")
+    fan, _ = load_fan(export)
+    fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
+    if splits:
+        report_test(fan, splits, args.image_size, compute)
+    else:
+        data.val.transform = PlainFrames(args.image_size)
+        print(f"validation, {len(labels)} classes: {summary(evaluate_split(fan, data.val, compute)[0])}")
+        print(f"FER+ from these weights:  python Pretrain_FERPlus.py --pretrained {export}")
+        print(f"FAN from these weights:   python Demo_AFEW_Attention.py --pretrained {export}")
+    run.close()
+    if len(labels) <= MANY_CLASSES:  # a report has a row per class
+        print(f"see {write_report(run.folder)}")
+    return 0
+
+
+def published_file(
+    model: FAN,
+    args: argparse.Namespace,
+    dataset: str,
+    labels: Sequence[str],
+    shares: Tensor,
+    checkpoint: dict[str, Any],
+) -> dict[str, Any]:
+    """The published format (`state_dict` behind `module.`, with the backbone's own classifier) and its origin.
+
+    Args:
+        shares: float [C], how often the training set shows each class; `--balance` keeps a part of it out.
+        checkpoint: of the run.
+    """
+    return {
+        "state_dict": to_published(model, half=args.half),
+        "arch": model.backbone.name,
+        "epoch": checkpoint["epoch"],
+        "best_prec1": 100 * checkpoint["metrics"]["accuracy"],
+        "labels": list(labels),
+        "class_shares": shares.tolist(),
+        "image_size": args.image_size,
+        "dataset": dataset,
+        "recipe": {
+            name: str(value)
+            for name, value in vars(args).items()
+            if value not in (None, []) and name not in {*MACHINE_FLAGS, "data_root", "data_list", "export"}
+        },
+    }
