@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-FACE_SIZE = 224
+from Code.common.conventions import IMAGE_SIZE
+
+FACE_SIZE = IMAGE_SIZE  # side of a crop in pixels
 Eyes = tuple[tuple[float, float], tuple[float, float]]
 
 # Eyes in the paper's crop of 224 pixels: as in dlib's face chips with a padding of 25 %.
