@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from Code.common.errors import UsageError
+from Code.network.small_maps import use_small_maps
 
 DEFAULT_BACKBONE = "resnet18"
 # Extra outputs that only the ImageNet training of these two networks uses.
@@ -50,6 +51,7 @@ class Backbone(nn.Module):
         ][-1]
         self.feature_size: int = last.in_features if isinstance(last, nn.Linear) else last.in_channels
         self.network.set_submodule(self.classifier, nn.Identity())
+        use_small_maps(self.network)
 
     def forward(self, images: Tensor) -> Tensor:
         """Features of single images.

@@ -1,0 +1,111 @@
+"""Convolutions of small feature maps in bf16 on a CPU, as one matrix product.
+
+Faces of 48 to 128 pixels leave a ResNet's last stages maps of 2 x 2 to 5 x 5. oneDNN, which computes torch's
+convolutions on a CPU, is several times slower there than the product of the same numbers: on a Xeon with AMX, one
+training step of ResNet18 at 48 pixels takes 0.64 s with it and 0.25 s with the product.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TRAINING_POSITIONS = 25  # maps of up to this many output positions gain in training: 5 x 5
+INFERENCE_POSITIONS = 16  # and in inference
+
+
+class SmallMapConv2d(nn.Conv2d):
+    """A convolution that is a matrix product where that is faster: small maps, CPU, bf16 autocast.
+
+    Everywhere else, it is `torch.nn.Conv2d`. Parameters and their names are the same.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """float [N, C, H, W] to float [N, D, H', W']."""
+        if not self._is_small(images):
+            return super().forward(images)
+        with torch.autocast("cpu", enabled=False):
+            columns = (images.bfloat16(), self.weight.bfloat16(), int(self.stride[0]), int(self.padding[0]))
+            result: Tensor = _Product.apply(*columns)
+        return result
+
+    def _is_small(self, images: Tensor) -> bool:
+        if images.device.type != "cpu" or not torch.is_autocast_enabled("cpu") or torch.jit.is_tracing():
+            return False
+        if torch.get_autocast_dtype("cpu") != torch.bfloat16 or torch.compiler.is_compiling():
+            return False
+        limit = TRAINING_POSITIONS if torch.is_grad_enabled() and self.weight.requires_grad else INFERENCE_POSITIONS
+        height, width = ((side + 2 * int(self.padding[0]) - 3) // self.stride[0] + 1 for side in images.shape[-2:])
+        return 0 < height * width <= limit
+
+
+def use_small_maps(network: nn.Module) -> None:
+    """Puts `SmallMapConv2d` in place of the 3 x 3 convolutions of a network; weights stay the same tensors."""
+    for module in network.modules():
+        if type(module) is nn.Conv2d and _is_plain(module):
+            module.__class__ = SmallMapConv2d
+
+
+def _is_plain(conv: nn.Conv2d) -> bool:
+    """Whether a convolution is of the kind that `_Product` computes."""
+    return (
+        conv.kernel_size == (3, 3)
+        and conv.dilation == (1, 1)
+        and conv.groups == 1
+        and conv.bias is None
+        and conv.padding_mode == "zeros"
+        and conv.padding == (1, 1)
+        and conv.stride[0] == conv.stride[1]
+    )
+
+
+def _columns(images: Tensor, stride: int, padding: int) -> Tensor:
+    """What each output position sees: [N, H, W, C] to [N, H', W', 9 C]."""
+    padded = F.pad(images, (0, 0, padding, padding, padding, padding))
+    rows, across = ((side - 3) // stride + 1 for side in padded.shape[1:3])
+    shifted = [
+        padded[:, top : top + stride * (rows - 1) + 1 : stride, left : left + stride * (across - 1) + 1 : stride]
+        for top in range(3)
+        for left in range(3)
+    ]
+    return torch.cat(shifted, dim=-1)
+
+
+class _Product(torch.autograd.Function):
+    """A 3 x 3 convolution of bf16 [N, C, H, W] (channels last is fastest) with bf16 [D, C, 3, 3]."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+        columns = _columns(images.permute(0, 2, 3, 1), stride, padding)
+        matrix = weight.permute(0, 2, 3, 1).reshape(len(weight), -1)  # [D, 9 C]
+        ctx.save_for_backward(columns, matrix)
+        ctx.shape, ctx.stride, ctx.padding = images.shape, stride, padding
+        return (columns @ matrix.t()).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        columns, matrix = ctx.saved_tensors
+        number, channels, height, width = ctx.shape
+        (gradient,) = gradients
+        gradient = gradient.permute(0, 2, 3, 1)  # [N, H', W', D]
+        of_images = of_weight = None
+        if ctx.needs_input_grad[1]:
+            of_weight = gradient.flatten(0, 2).t() @ columns.flatten(0, 2)
+            of_weight = of_weight.reshape(-1, 3, 3, channels).permute(0, 3, 1, 2)
+        if ctx.needs_input_grad[0]:
+            parts = (gradient @ matrix).unflatten(-1, (9, channels))
+            padding, stride = ctx.padding, ctx.stride
+            # The sum of nine parts is taken in float32, as the convolution does.
+            padded = parts.new_zeros(number, height + 2 * padding, width + 2 * padding, channels, dtype=torch.float32)
+            rows, across = gradient.shape[1:3]
+            for place in range(9):
+                top, left = divmod(place, 3)
+                padded[
+                    :, top : top + stride * (rows - 1) + 1 : stride, left : left + stride * (across - 1) + 1 : stride
+                ] += parts[..., place, :]
+            inner = padded[:, padding : padding + height, padding : padding + width]
+            of_images = inner.to(gradient.dtype).permute(0, 3, 1, 2)
+        return of_images, of_weight, None, None
