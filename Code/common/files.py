@@ -1,4 +1,7 @@
-"""Files that are never half written: written under a temporary name, flushed to the disk, then renamed."""
+"""Files that are never half written: written under a temporary name, flushed to the disk, then renamed.
+
+And `inside`, which every name passes that a file says before anything of that name is read, replaced or removed.
+"""
 
 from __future__ import annotations
 
@@ -100,6 +103,27 @@ def writing(place: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise UsageError(f"{error.filename or place}: cannot be written ({error.strerror})") from error
+
+
+def inside(folder: Path, name: str, named_by: str | Path) -> Path:
+    """The path of a file or folder below `folder` that a record, a list or a checkpoint names.
+
+    Args:
+        name: relative, without `..`, and inside `folder` once links are resolved.
+        named_by: the file that says the name.
+
+    Raises:
+        UsageError: the name leads elsewhere, or to `folder` itself.
+    """
+    path = folder / name
+    try:
+        root, found = folder.resolve(), path.resolve()
+        within = ".." not in Path(name).parts and not Path(name).is_absolute() and root in found.parents
+    except (OSError, RuntimeError, ValueError):  # a loop of links, too long, a NUL
+        within = False
+    if not within:
+        raise UsageError(f"{named_by}: names {name!r}, which is not inside {folder}; nothing there was changed")
+    return path
 
 
 def in_words(size: float) -> str:
