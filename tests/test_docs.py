@@ -46,7 +46,7 @@ PAGES = [
 RUN, NEEDS = ("run", "slow"), ("install", "data", "gpu", "cluster", "camera", "extension")
 
 # Placeholders of the pages -> files of the fixture `place`.
-STAND_INS = {"YOUR_VIDEO": "clip.mp4", "CLIP480x360": "clip.mp4", "CLIP720x576": "talk.mp4"}
+STAND_INS = {"CLIP480x360": "clip.mp4", "CLIP720x576": "talk.mp4"}
 TINY = "--epochs 1 --image-size 32 --samples-per-clip 1 --batch-size 8"
 # Script -> flags that keep a command small; the last of a flag that is given twice counts.
 LITTLE = {
@@ -198,7 +198,7 @@ def test_readme_begins_where_users_begin() -> None:
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 180
     first_screen = "\n".join(lines[:22])
-    for wanted in ("make demo", "python Predict_Video.py ", "make test", "]("):
+    for wanted in ("make demo", "python Predict_Video.py docs/example.mp4", "make test", "](docs/example.png)"):
         assert wanted in first_screen
 
 

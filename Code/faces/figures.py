@@ -31,12 +31,15 @@ def shown_frames(prediction: Prediction, most: int = FIGURE_FRAMES) -> list[int]
     return choose_frames(prediction.weights, most)
 
 
-def attention_picture(prediction: Prediction, shown: Sequence[int], crops: np.ndarray) -> Figure:
+def attention_picture(
+    prediction: Prediction, shown: Sequence[int], crops: np.ndarray, intensity: np.ndarray | None = None
+) -> Figure:
     """The faces with their attention bars.
 
     Args:
         shown: indices of the frames to draw, ascending.
         crops: their faces, uint8 [len(shown), H, W, 3].
+        intensity: float [T], the true intensity of the expression, where it is known.
     """
     return attention_figure(
         crops,
@@ -46,6 +49,7 @@ def attention_picture(prediction: Prediction, shown: Sequence[int], crops: np.nd
         prediction=prediction.expression,
         probabilities=[prediction.probabilities[label] for label in prediction.labels],
         labels=prediction.labels,
+        intensity=intensity,
         shown=shown,
         times=prediction.times if prediction.has_times else None,
     )
