@@ -32,7 +32,8 @@ from Code.faces.settings import DETECT_EVERY, MIN_FACE, Settings
 
 if TYPE_CHECKING:
     from Code.faces.inputs import Job
-    from Code.faces.records import Record, Summary
+    from Code.faces.records import Record
+    from Code.faces.summary import Summary
 
 SHOWN = 10
 
@@ -132,7 +133,7 @@ def prepare(args: argparse.Namespace) -> int:
 
     from Code.faces.inputs import find_jobs
     from Code.faces.prepare import plan, prepare_all
-    from Code.faces.records import Summary, write_report
+    from Code.faces.summary import Summary, write_report
     from Code.training.compute import choose_compute
 
     device = choose_compute(args.device, "fp32").device

@@ -25,8 +25,9 @@ from Code.data.clips import DataError
 from Code.faces.detect import Detector
 from Code.faces.extract import BriefSource, analyse, cut_out
 from Code.faces.inputs import Job
-from Code.faces.records import STATE, Record, check_settings, csv_rows, is_done, load_record, save_record
+from Code.faces.records import STATE, Record, check_settings, is_done, load_record, save_record
 from Code.faces.settings import Settings
+from Code.faces.summary import csv_rows
 from Code.faces.track import follow
 
 QUALITY = 95
