@@ -31,6 +31,8 @@ from Code.data.clips import DataError
 from Code.faces.settings import DETECT_EVERY, MIN_FACE, Settings
 
 if TYPE_CHECKING:
+    import torch
+
     from Code.faces.inputs import Job
     from Code.faces.records import Record
     from Code.faces.summary import Summary
@@ -128,12 +130,11 @@ def describe(summary: Summary, output: Path) -> str:
 
 
 def prepare(args: argparse.Namespace) -> int:
-    """Prepares the clips that are not prepared yet, then reports on all of them; returns the exit status."""
+    """Checks input and output, and prepares the clips; returns the exit status."""
     check_places(args.input, args.output)
 
     from Code.faces.inputs import find_jobs
-    from Code.faces.prepare import plan, prepare_all
-    from Code.faces.summary import Summary, write_report
+    from Code.faces.records import claimed
     from Code.training.compute import choose_compute
 
     device = choose_compute(args.device, "fp32").device
@@ -141,6 +142,15 @@ def prepare(args: argparse.Namespace) -> int:
     jobs, remarks = find_jobs(args.input)
     for remark in remarks:
         print(f"note: {remark}", file=sys.stderr)
+    with claimed(args.output):
+        return prepare_jobs(jobs, args, device)
+
+
+def prepare_jobs(jobs: list[Job], args: argparse.Namespace, device: torch.device) -> int:
+    """Prepares the clips that are not prepared yet, then reports on all of them; returns the exit status."""
+    from Code.faces.prepare import plan, prepare_all
+    from Code.faces.summary import Summary, write_report
+
     settings = Settings(args.faces, args.fps, args.min_face, args.detect_every)
     left, done = plan(jobs, args.output, settings)
     if done:

@@ -124,7 +124,7 @@ def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
     if not root.exists():
         raise DataError(f"{root}: no such file or folder")
     if root.is_file():
-        return [Job(root.stem, str(root))], []
+        return [Job(_visible(root.stem), str(root))], []
     found: list[tuple[str, str, str]] = []  # relative name, suffix, path
     remarks: list[str] = []
     others: Counter[str] = Counter()
@@ -145,7 +145,7 @@ def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
         if videos and images:
             remarks.append(f"{printable(folder)}: contains videos, so its images are skipped ({len(images)})")
         elif images:
-            name = relative.as_posix() if relative.parts else root.resolve().name
+            name = relative.as_posix() if relative.parts else _visible(root.resolve().name)
             found.append((name, "frames", folder))
         others.update(os.path.splitext(name)[1].lower() or name for name in set(visible) - set(videos) - set(images))
     photos = sum(others.pop(suffix, 0) for suffix in PHOTO_SUFFIXES)
@@ -160,3 +160,8 @@ def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
     if not jobs:
         raise DataError(f"{root}: no videos and no images in this folder")
     return sorted(jobs, key=lambda job: natural_key(job.name)), remarks
+
+
+def _visible(name: str) -> str:
+    """A name for a clip: without the dots that hide a file, and that make `..` of `...mp4`."""
+    return name.lstrip(".") or "clip"

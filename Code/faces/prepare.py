@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,31 @@ import torch
 from PIL import Image
 
 from Code.common.errors import ProjectError
+from Code.common.files import flush, flush_all
 from Code.common.machine import keep_freed_memory
 from Code.common.prefetch import ahead
 from Code.data.clips import DataError
 from Code.faces.detect import Detector
 from Code.faces.extract import BriefSource, analyse, cut_out
 from Code.faces.inputs import Job
-from Code.faces.records import STATE, Record, check_settings, is_done, load_record, save_record
+from Code.faces.records import (
+    STATE,
+    Record,
+    check_settings,
+    face_sizes,
+    folder_names,
+    is_done,
+    load_record,
+    place,
+    save_record,
+)
 from Code.faces.settings import Settings
-from Code.faces.summary import csv_rows
+from Code.faces.summary import MARK, REPORT, csv_rows
 from Code.faces.track import follow
 
 QUALITY = 95
 POLL_SECONDS = 0.2
+ORPHAN_SECONDS = 0.2  # after which a worker notices that its parent was killed
 
 
 class WorkerError(ProjectError, RuntimeError):
@@ -51,6 +63,8 @@ def prepare_clip(
 ) -> Record:
     """Prepares one clip. Its record appears in `output` first, then its folders, each of them complete.
 
+    The record says the size of each face, and all of them are on the disk before it is written.
+
     Args:
         job: the clip.
         output: folder of all clips.
@@ -62,7 +76,7 @@ def prepare_clip(
     record = Record(job.name, job.fingerprint())
     workshop = output / STATE / "partial" / f"{os.getpid()}"
     shutil.rmtree(workshop, ignore_errors=True)
-    before = load_record(output, job.name)
+    before = load_record(output, job.name, settings.faces)
     try:
         source = BriefSource(job.path, threads=0 if alone else 1)
         analysis = analyse(
@@ -70,78 +84,117 @@ def prepare_clip(
         )
     except DataError as error:
         record.error = "; ".join(error.problems)
-        _discard(output, before, workshop)
-        save_record(output, record, "")
+        if before is None or not before.folders:  # faces of an input that could be read are kept: a disk may be away
+            save_record(output, record, "")
         return record
     main = analysis.main()
     chosen = [] if main is None else [main]
     if settings.faces == "all":
         chosen = analysis.people
     paths = {track: follow(analysis.tracks[track], analysis.times) for track in chosen}
-    names = {
-        track: job.name if settings.faces == "main" else f"{job.name}_{count:02d}"
-        for count, track in enumerate(chosen, start=1)
-    }
+    names = dict(zip(chosen, folder_names(job.name, len(chosen), settings.faces), strict=True))
     for track in chosen:
         (workshop / names[track]).mkdir(parents=True)
     cutouts = cut_out(source, analysis, paths)
-    for track, place, image in ahead(cutouts, room=8) if alone else cutouts:
-        number = analysis.numbers[paths[track].positions[place]]
+    for track, position, image in ahead(cutouts, room=8) if alone else cutouts:
+        number = analysis.numbers[paths[track].positions[position]]
         Image.fromarray(image).save(workshop / names[track] / f"{number:07d}.jpg", quality=QUALITY)
 
     record.folders = {names[track]: len(paths[track]) for track in chosen}
+    record.sizes = {name: face_sizes(workshop / name) for name in record.folders}
     record.frames, record.people, record.cuts = len(analysis.names), len(analysis.people), len(analysis.cuts)
     shown = {int(position) for path in paths.values() for position in path.positions}
     record.faces, record.filled = len(shown), int(sum(path.filled.sum() for path in paths.values()))
     record.problems = list(analysis.problems)
+    rows = csv_rows([(names[t], t, paths[t]) for t in chosen], job.name, analysis)
+    flush_all(workshop / name / face for name, faces in record.sizes.items() for face in faces)
+    flush_all(workshop / name for name in record.sizes)
     # The record comes first: the next call would refuse a folder without one. A record without its folders means that
     # the clip is not finished.
-    _discard(output, before, workshop)
-    save_record(output, record, csv_rows([(names[t], t, paths[t]) for t in chosen], job.name, analysis))
+    replaced = _faces_of(output, before)
+    for name, faces in record.sizes.items():
+        taken = [face for face in faces if face not in replaced.get(name, ()) and (output / name / face).exists()]
+        if taken:
+            raise DataError(f"{output / name / taken[0]}: exists, and was not made by Prepare_Faces.py; move it away")
+    _discard(output, replaced, workshop)
+    save_record(output, record, rows)
     for name in record.folders:
-        (output / name).parent.mkdir(parents=True, exist_ok=True)
-        (workshop / name).replace(output / name)
+        _put(workshop / name, place(output, name))
     shutil.rmtree(workshop, ignore_errors=True)
     return record
 
 
-def _discard(output: Path, before: Record | None, workshop: Path) -> None:
-    """Deletes the folders of an earlier record. Each is moved away first, so that none is half deleted in place."""
-    for count, name in enumerate(before.folders if before else ()):
-        if (output / name).exists():
+def _faces_of(output: Path, record: Record | None) -> dict[str, set[str]]:
+    """The faces of a record that are there, by folder. Other clips' folders and users' files may be beside them."""
+    if record is None:
+        return {}
+    there = {name: set(face_sizes(place(output, name))) for name in record.folders}
+    return {name: faces & record.sizes.get(name, {}).keys() if record.sizes else faces for name, faces in there.items()}
+
+
+def _discard(output: Path, replaced: dict[str, set[str]], workshop: Path) -> None:
+    """Deletes faces. A folder with nothing else is moved away first, so that no half of a clip is left in place."""
+    for count, (name, faces) in enumerate(replaced.items()):
+        folder = place(output, name)
+        if faces and len(faces) == len(os.listdir(folder)):
             away = workshop / f".old-{count}"
             away.parent.mkdir(parents=True, exist_ok=True)
-            (output / name).replace(away)
+            folder.replace(away)
             shutil.rmtree(away)
+        else:
+            for face in faces:
+                (folder / face).unlink()
+
+
+def _put(made: Path, target: Path) -> None:
+    """Moves a folder of faces to its place, which may be a folder with other things in it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        for face in sorted(made.iterdir()):
+            face.replace(target / face.name)
+        flush(target)
+    else:
+        made.replace(target)
+    flush(target.parent)
 
 
 def plan(jobs: Sequence[Job], output: Path, settings: Settings) -> tuple[list[Job], list[Record]]:
-    """Checks what an earlier call has finished.
+    """Checks what an earlier call has finished. Inside of `claimed`.
 
     Returns:
         The clips that are left, and the records of the finished ones.
 
     Raises:
-        DataError: the output was prepared with other settings, or has a folder that was not made by this project.
+        DataError: the output was prepared with other settings, or has something that was not made by this project.
+        StateError: a record is damaged.
     """
-    try:
-        (output / STATE).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{output}: cannot be created ({error.strerror}); name another output folder") from None
-    check_settings(output, asdict(settings))
-    shutil.rmtree(output / STATE / "partial", ignore_errors=True)
+    check_settings(output, asdict(settings), REPORT)
+    _clear(output / STATE / "partial")
     left, done, foreign = [], [], []
     for job in jobs:
-        record = load_record(output, job.name)
-        if record is not None and is_done(output, record, job.fingerprint()):
-            done.append(record)
-        else:
+        try:
+            record = load_record(output, job.name, settings.faces)
+            if record is not None and is_done(output, record, job.fingerprint()):
+                done.append(replace(record, sizes={}))  # of many clips, they would need much memory
+                continue
+            folder = place(output, job.name)
+            if record is None and folder.exists() and not _leads_to_clips(folder):
+                foreign.append(f"{folder}: exists, and was not made by Prepare_Faces.py; move it away")
             left.append(job)
-            if record is None and (output / job.name).exists() and not _leads_to_clips(output / job.name):
-                foreign.append(f"{output / job.name}: exists, and was not made by Prepare_Faces.py; move it away")
+        except ProjectError as error:
+            foreign.append(str(error))
     if foreign:
         raise DataError(foreign, str(output))
+    if left:  # the mark that all clips are finished
+        (output / MARK).unlink(missing_ok=True)
     return left, done
+
+
+def _clear(partial: Path) -> None:
+    """Deletes what processes that were killed have left: folders that are called by the number of a process."""
+    for folder in partial.glob("*"):
+        if folder.name.isdecimal():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _leads_to_clips(folder: Path) -> bool:
@@ -211,7 +264,7 @@ def _start_worker(device: str, settings: Settings, output: str, counter: Any, pa
 def _end_with(parent: int) -> None:
     """Ends this worker when its parent is gone, for whatever reason."""
     while os.getppid() == parent:
-        time.sleep(1)
+        time.sleep(ORPHAN_SECONDS)
     os._exit(1)
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from Code.common.files import atomic_text, save_text
+from Code.common.state import StateError, read_state
 from Code.faces.extract import Analysis
-from Code.faces.records import Record, record_file
+from Code.faces.records import Record, read_rows
 from Code.faces.track import Path as FacePath
 
 COLUMNS = (
@@ -21,6 +23,8 @@ COLUMNS = (
     *("confidence", "track", "filled"),
 )
 _SPLITS = {"train": "list_train.txt", "val": "list_eval.txt", "validation": "list_eval.txt", "test": "list_test.txt"}
+TABLE, MARK = "faces.csv", "summary.json"
+REPORT = (TABLE, "list.txt", *dict.fromkeys(_SPLITS.values()), MARK)
 
 
 def csv_rows(written: Iterable[tuple[str, int, FacePath]], clip: str, analysis: Analysis) -> str:
@@ -120,15 +124,58 @@ class Summary:
 
 
 def write_report(output: Path, summary: Summary) -> None:
-    """Writes faces.csv, summary.json and the list files."""
-    with atomic_text(output / "faces.csv", newline="") as file:
+    """Writes faces.csv, the list files and, when they are there, summary.json with their sizes and checksums.
+
+    Raises:
+        DataError: the rows of a clip are missing or damaged.
+    """
+    with atomic_text(output / TABLE, newline="") as file:
         file.write(",".join(COLUMNS) + "\n")
         for record in summary.records:
-            path = record_file(output, record.clip)
-            file.write(path.with_name(path.name + ".csv").read_text(encoding="utf-8"))
-    save_text(json.dumps(summary.as_dict(), indent=1) + "\n", output / "summary.json")
-    for name, text in lists([folder for record in summary.records for folder in record.folders]).items():
+            file.write(read_rows(output, record))
+    made = lists([folder for record in summary.records for folder in record.folders])
+    for name, text in made.items():
         save_text(text, output / name)
+    written = {name: asdict(Written.of(output / name)) for name in (TABLE, *made)}
+    save_text(json.dumps({**summary.as_dict(), "files": written}, indent=1) + "\n", output / MARK)
+
+
+@dataclass
+class Written:
+    """A file of the report, as it was written."""
+
+    lines: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> Written:
+        """Reads a file.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        lines, digest = 0, hashlib.sha256()
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                lines += piece.count(b"\n")
+                digest.update(piece)
+        return cls(lines, digest.hexdigest())
+
+
+@dataclass
+class Mark:
+    """What summary.json says about the other files of the report."""
+
+    files: dict[str, Written]
+
+
+def is_whole(output: Path) -> bool:
+    """Whether all clips are finished, and faces.csv is the one that was written then."""
+    try:
+        mark = read_state(output / MARK, Mark, remedy="")
+        return mark.files.get(TABLE) == Written.of(output / TABLE)
+    except (StateError, OSError):
+        return False
 
 
 def lists(folders: Sequence[str]) -> dict[str, str]:
