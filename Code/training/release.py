@@ -3,7 +3,9 @@
     python -m Code.training.release model/<run> --output pretrain_model/FAN_FER+_composed.pth
 
 The file is read like any checkpoint of a run. It says its classes, head, input and precision, and how it was made:
-commands, versions, device, date, and the metrics of the run's results.json.
+commands, versions, device, date, and the metrics of the run's results.json. `--calibrate` fits a temperature on the
+run's predictions of its validation clips, and `--balance 1` then takes the class shares of its training set out of the
+answers.
 """
 
 from __future__ import annotations
@@ -17,12 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from Code.common.commandline import run_script
+from Code.common.commandline import from_zero, run_script, share
 from Code.common.errors import UsageError
 from Code.data.readers.base import find_reader
 from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from Code.network.pretrained import load_fan
 from Code.results.run_files import read_run
+from Code.training.balance import Balance
+from Code.training.calibration import calibration_error, fit_temperature, with_temperature
+from Code.training.prior import with_balance
 from Code.training.protocols import PROTOCOLS
 
 INPUT = "RGB, or gray as three equal channels, in [0, 1]; no mean/std normalization"
@@ -54,7 +59,9 @@ def released(checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[st
         name: value for name, value in protocol.get("data_flags", {}).items() if name not in PLACES
     }
     kept = ["format", "at_type", "labels", "image_size", "dataset", "precision", "epoch", "metrics"]
-    kept += ["backbone"] * ("backbone" in checkpoint)  # without it, a run of an earlier version: ResNet18
+    kept += [
+        name for name in ("backbone", "class_shares", "recipe") if name in checkpoint
+    ]  # runs of earlier versions lack them
     return {
         **{name: checkpoint[name] for name in kept},
         "state_dict": weights,
@@ -65,11 +72,39 @@ def released(checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[st
     }
 
 
-def release(run: Path, output: Path, which: str = "last", before: Sequence[Path] = ()) -> Path:
+def calibrated(checkpoint: Mapping[str, Any], run: Path) -> tuple[dict[str, Any], dict[str, float]]:
+    """A checkpoint with the temperature of a run's predictions, and the figures before and after."""
+    read = read_run(run)
+    if not read.clips or not read.clips[0].probabilities:
+        raise CheckpointError(f"{run}: has no predictions with probabilities to calibrate with")
+    labels = torch.tensor([read.labels.index(clip.label) for clip in read.clips])
+    # predictions.csv has six decimals
+    logits = torch.tensor([clip.probabilities for clip in read.clips], dtype=torch.float64).clamp(min=5e-7).log()
+    temperature = fit_temperature(logits, labels)
+    figures = {
+        "temperature": temperature,
+        "error_before": calibration_error(logits.softmax(dim=1), labels),
+        "error_after": calibration_error((logits / temperature).softmax(dim=1), labels),
+        "clips": len(labels),
+    }
+    return with_temperature(checkpoint, temperature), figures
+
+
+def release(
+    run: Path,
+    output: Path,
+    which: str = "last",
+    before: Sequence[Path] = (),
+    *,
+    calibrate: bool = False,
+    balance: Balance | None = None,
+) -> Path:
     """Writes `<which>.pth` of a run as a file to publish.
 
     Args:
         before: the runs that this one started from, oldest first. The file names their commands, too.
+        calibrate: divide the logits by the temperature that fits the run's predictions best.
+        balance: how much of the prior of the training set to take out, after the temperature.
 
     Returns:
         `output`.
@@ -94,6 +129,13 @@ def release(run: Path, output: Path, which: str = "last", before: Sequence[Path]
         "seed": args["args"]["seed"],
         "results": read_run(run).results.get(which, {}),
     }
+    if calibrate:
+        checkpoint, about["calibration"] = calibrated(checkpoint, run)
+    if balance is not None:
+        shares = torch.tensor(checkpoint.get("class_shares", ()), dtype=torch.float32)
+        if not len(shares):
+            raise CheckpointError(f"{run / which}.pth: an earlier version wrote it, without class_shares; train again")
+        checkpoint = with_balance(checkpoint, balance, shares)
     save_atomically(released(checkpoint, about), output)
     load_fan(output)  # can it be read?
     return output
@@ -116,8 +158,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="RUN",
         help="runs that it started from, oldest first, to name their commands",
     )
+    parser.add_argument(
+        "--calibrate", action="store_true", help="fit a temperature on the run's predictions (of its validation clips)"
+    )
+    parser.add_argument(
+        "--balance",
+        type=from_zero,
+        metavar="TAU",
+        help="how much of the class shares of the training set to take out: 0 nothing, 1 all (default: leave as it is)",
+    )
+    parser.add_argument(
+        "--floor", type=share, default=0.0, metavar="S", help="rarer classes count as this share in --balance"
+    )
     args = parser.parse_args(argv)
-    path = release(args.run, args.output, args.which, args.after)
+    balance = None if args.balance is None else Balance(args.balance, args.floor)
+    path = release(args.run, args.output, args.which, args.after, calibrate=args.calibrate, balance=balance)
+    figures = read_checkpoint(path)["about"].get("calibration")
+    if figures:
+        print(
+            f"temperature {figures['temperature']:.3f}; expected calibration error on {figures['clips']} clips: "
+            f"{100 * figures['error_before']:.1f} % before, {100 * figures['error_after']:.1f} % after"
+        )
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return 0
 

@@ -21,6 +21,7 @@ from Code.data.loaders import TrainingBatches
 from Code.network.checkpoints import CheckpointError, read_checkpoint
 from Code.network.fan import FAN, FeatureFAN
 from Code.training import distributed
+from Code.training.balance import class_shares
 from Code.training.compute import Compute
 from Code.training.engine import (
     Evaluation,
@@ -124,7 +125,7 @@ class Training:
             "log": self.lines,
             "position": position,
         }
-        return checkpoint_payload(
+        payload = checkpoint_payload(
             self.saved_model,
             labels=self.labels,
             image_size=self.image_size,
@@ -135,6 +136,9 @@ class Training:
             metrics=metrics,
             training=state if resumable else None,
         )
+        # How often each class was seen: what a change of the prior (`Code.training.prior`) starts from.
+        shares = class_shares(self.train.table.targets, len(self.labels))
+        return {**payload, "class_shares": shares.tolist()}
 
     def resume(self, path: Path) -> None:
         """Resumes from a checkpoint that was written after an epoch, or inside one.

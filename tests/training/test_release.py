@@ -55,3 +55,17 @@ def test_what_is_no_run_is_refused(tmp_path: Path, run: Path) -> None:
     whole = {**read_checkpoint(run / "last.pth"), "state_dict": weights}
     with pytest.raises(CheckpointError, match=r"alpha\.0\.bias is not finite in half precision"):
         released(whole, {})
+
+
+def test_a_calibrated_network_with_another_prior(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "fan.pth"
+    assert main([str(run), "--output", str(path), "--calibrate", "--balance", "1"]) == 0
+    assert "expected calibration error on" in capsys.readouterr().out
+    content, own = read_checkpoint(path), read_checkpoint(run / "last.pth")
+    figures = content["about"]["calibration"]
+    assert figures["error_after"] <= figures["error_before"] + 0.05 and figures["clips"] == 7
+    weight, bias = (own["state_dict"][f"pred_fc2.{part}"] / figures["temperature"] for part in ("weight", "bias"))
+    assert torch.allclose(content["state_dict"]["pred_fc2.weight"].float(), weight, atol=1e-3)
+    moved = bias - torch.tensor(own["class_shares"]).log()
+    assert torch.allclose(content["state_dict"]["pred_fc2.bias"].float(), moved, atol=1e-2)
+    assert content["recipe"]["balance"] == "1.0" and sum(content["class_shares"]) == pytest.approx(1)

@@ -1,0 +1,69 @@
+"""Calibration: whether answers with a probability of 80 % are right in 80 % of the cases.
+
+Guo, Pleiss, Sun, Weinberger: "On calibration of modern neural networks", ICML 2017, arXiv 1706.04599. Temperature
+scaling divides the logits by one number, which is fitted on held-out clips. The answers stay the same; only their
+probabilities change. As the classifier is linear, its weights and bias are divided instead, and the file keeps its
+format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from Code.network.attention import HEADS
+from Code.network.backbone import Backbone
+from Code.network.checkpoints import CheckpointError
+from Code.network.weights import classifier_names, stored_backbone
+
+BINS = 15  # of the expected calibration error, as in the paper
+TEMPERATURES = (0.05, 20.0)  # the range that is searched
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature with the smallest cross-entropy.
+
+    Args:
+        logits: float [N, C]; logarithms of probabilities will do.
+        labels: int64 [N].
+    """
+    exact = logits.double()
+
+    def cost(log_temperature: float) -> float:
+        return float(F.cross_entropy(exact * float(torch.tensor(-log_temperature).double().exp()), labels))
+
+    low, high = (float(torch.tensor(end).double().log()) for end in TEMPERATURES)
+    found = minimize_scalar(cost, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
+    return float(torch.tensor(float(found.x)).double().exp())
+
+
+def calibration_error(probabilities: Tensor, labels: Tensor) -> float:
+    """Expected calibration error of float [N, C] with labels int64 [N]: mean distance of certainty and accuracy."""
+    return float(multiclass_calibration_error(probabilities, labels, probabilities.shape[1], n_bins=BINS, norm="l1"))
+
+
+def with_temperature(checkpoint: Mapping[str, Any], temperature: float) -> dict[str, Any]:
+    """A checkpoint whose logits are divided by a temperature.
+
+    Args:
+        checkpoint: of a run, or a file of the published format.
+        temperature: above 0.
+
+    Raises:
+        CheckpointError: it has no classifier.
+    """
+    weights = dict(checkpoint["state_dict"])
+    own = classifier_names(Backbone(stored_backbone(checkpoint)))  # `fc.weight` and `fc.bias` of a ResNet
+    of_heads = {f"{head.classifier}.{part}" for head in HEADS.values() for part in ("weight", "bias")}
+    names = [name for name in weights if name.removeprefix("module.") in {*own, *of_heads}]
+    if not names:
+        raise CheckpointError("no classifier")
+    for name in names:
+        weights[name] = (weights[name].float() / temperature).to(weights[name].dtype)
+    return {**checkpoint, "state_dict": weights}
