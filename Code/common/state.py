@@ -49,12 +49,14 @@ def read_state(path: str | Path, kind: type[T], *, remedy: str, newest: int | No
 
 
 def read_lines(path: str | Path, kind: type[T], *, remedy: str) -> list[T]:
-    """Reads a JSONL file: one `kind` in each line. A last line without a line break was never finished, and is skipped.
+    """Reads a JSONL file: one `kind` in each line. A last line that is cut off was never finished, and is skipped.
 
     Raises:
         StateError: as `read_state`; the text has the number of the line.
     """
-    lines = _content(path, remedy).split(b"\n")[:-1]
+    *lines, last = _content(path, remedy).split(b"\n")
+    if last.rstrip().endswith(b"}"):
+        lines.append(last)
     return [
         parse_state(line, kind, place=f"{path}:{number}", remedy=remedy)
         for number, line in enumerate(lines, start=1)

@@ -6,20 +6,96 @@ links to their reports.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from Code.common.state import StateError, read_state, shaped
 from Code.common.wording import counted, percent
 from Code.results.figures import LOG_TITLES, compare_curves, line_styles
 from Code.results.intervals import interval_text
 from Code.results.page import picture, settings_of, write_page
 from Code.results.run_files import DATASETS, HEADS, ReportError, RunFiles, read_run
+from Code.results.run_state import AGAIN, ROUNDED, VERSION, Metrics, check_share, read_about
 
 MEASURES = {"accuracy": "WAR", "uar": "UAR"}
 CURVES = ("val_war", "val_uar", "val_loss", "train_loss")
+
+
+@dataclass
+class Spread:
+    """The values of several folds or seeds, all from 0 to 1, or rank correlations."""
+
+    mean: float
+    std: float | None
+    range: tuple[float, float]
+    values: list[float]
+
+    def __post_init__(self) -> None:
+        for value in (self.mean, *self.range, *self.values):
+            check_share("a value", value, low=-1.0)
+
+
+@dataclass
+class FoldRow:
+    """One fold in summary.json."""
+
+    fold: int
+    accuracy: float
+    uar: float
+    num_clips: int
+
+    def __post_init__(self) -> None:
+        check_share("accuracy", self.accuracy)
+        check_share("uar", self.uar)
+
+
+@dataclass
+class FoldPart:
+    """All folds together, for the last or the best epoch."""
+
+    pooled: Metrics
+    mean_over_folds: dict[str, Spread]
+    folds: list[FoldRow]
+
+
+@dataclass
+class FoldSummary:
+    """summary.json of folds."""
+
+    labels: list[str]
+    selected_on: str
+    num_folds: int
+    last: FoldPart
+    best: FoldPart
+
+    def __post_init__(self) -> None:
+        for part in (self.last, self.best):
+            if len(part.folds) != self.num_folds:
+                raise ValueError(f"has {counted(len(part.folds), 'fold')}, but num_folds is {self.num_folds}")
+            if sum(fold.num_clips for fold in part.folds) != part.pooled.num_clips:
+                raise ValueError("the clips of its folds do not add up to those of all folds together")
+
+
+@dataclass
+class SeedSummary:
+    """summary.json of seeds."""
+
+    labels: list[str]
+    selected_on: str
+    seeds: list[int]
+    num_clips: int
+    last: dict[str, Spread]
+    best: dict[str, Spread]
+    fold: int | None = None
+    num_folds: int | None = None
+
+    def __post_init__(self) -> None:
+        for part in (self.last, self.best):
+            for name, of in part.items():
+                if len(of.values) != len(self.seeds):
+                    raise ValueError(f"{name} has {len(of.values)} values for {counted(len(self.seeds), 'seed')}")
 
 
 @dataclass(frozen=True)
@@ -51,8 +127,11 @@ def write_overview(folder: Path) -> Path:
     Raises:
         ReportError: summary.json is missing or cannot be read, or the page cannot be written.
     """
-    summary = _read(folder / "summary.json")
-    about = _read(folder / "args.json") if (folder / "args.json").is_file() else {}
+    try:
+        summary = _read(folder / "summary.json")
+        about = read_about(folder / "args.json")[1] if (folder / "args.json").is_file() else {}
+    except StateError as error:
+        raise ReportError(str(error)) from None
     try:
         seeds = "seeds" in summary
         for path in sorted(folder.glob("seed-*/summary.json")) if seeds else ():
@@ -184,7 +263,10 @@ def _members(folder: Path, summary: dict[str, Any], kind: str, whiches: Sequence
         place = places.get(str(number))
         pages = [name for name in ("summary.html", "report.html") if place is not None and (place / name).is_file()]
         link = f"{place.name}/{pages[0]}" if place is not None and pages else ""
-        members.append(Member(number, clips, values, link, None if place is None else read_run(place)))
+        run = None if place is None else read_run(place)
+        if run is not None:
+            _compare(folder, run, whiches, values)
+        members.append(Member(number, clips, values, link, run))
     return members
 
 
@@ -213,13 +295,23 @@ def _place(folder: Path) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ReportError(f"{path}: cannot be read ({error}); resume the run to write it again") from error
-    if not isinstance(content, dict):
-        raise ReportError(f"{path}: holds a {type(content).__name__}, expected an object")
+    """summary.json, checked."""
+    content = read_state(path, dict[str, Any], remedy=AGAIN, newest=VERSION)
+    shaped(content, SeedSummary if "seeds" in content else FoldSummary, place=str(path), remedy=AGAIN)
     return content
+
+
+def _compare(folder: Path, run: RunFiles, whiches: Sequence[str], values: Sequence[float]) -> None:
+    """Makes sure that the results of a fold or seed are those of the summary."""
+    wanted = iter(values)
+    for which in whiches:
+        for key in MEASURES:
+            mine, value = run.results.get(which, {}).get(key), next(wanted)
+            if mine is not None and abs(mine - value) > ROUNDED:
+                raise ReportError(
+                    f"{run.folder / 'results.json'}: {which}.{key} is {mine}, but {folder / 'summary.json'} says "
+                    f"{value}; {AGAIN}"
+                )
 
 
 def _interval(pooled: dict[str, Any], measure: str) -> str:

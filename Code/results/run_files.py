@@ -1,18 +1,34 @@
-"""Reads a run's folder: its arguments, its log, its results, and the prediction and attention for each clip."""
+"""Reads a run's folder: its arguments, its log, its results, and the prediction and attention for each clip.
+
+The parts are compared: a table that results.json does not fit is an error, never a number on a page.
+"""
 
 from __future__ import annotations
 
 import csv
-import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from Code.common.errors import ProjectError
+from Code.common.state import StateError
+from Code.common.wording import counted
 from Code.network import attention_titles
+from Code.results.run_state import (
+    AGAIN,
+    ROUNDED,
+    ReportError,
+    Results,
+    Table,
+    check_table,
+    read_about,
+    read_log,
+    read_results,
+)
 
 FILES = ("args.json", "log.jsonl", "results.json", "predictions.csv", "attention.csv")
+SUMS_TO_ONE = 1e-3  # probabilities have six digits
 ATTENTION_COLUMNS = ("clip", "frame", "alpha", "beta", "weight")
 # Titles of the heads. Score fusion, the baseline without attention, comes first, as in the paper's table.
 HEADS = dict(sorted(attention_titles().items(), key=lambda head: head[0] != 2))
@@ -20,10 +36,6 @@ DATASETS = {
     "afew": "AFEW", "ckplus": "CK+", "dfew": "DFEW", "ferv39k": "FERV39k", "mafw": "MAFW", "folders": "own clips",
     "sample": "the generated sample", "composed": "composed clips",
 }  # fmt: skip
-
-
-class ReportError(ProjectError, ValueError):
-    """A run's folder cannot be read or reported on. The message names the file and, in tables, the line or clip."""
 
 
 @dataclass
@@ -166,68 +178,62 @@ def read_run(folder: Path) -> RunFiles:
     missing = [name for name in FILES if not (folder / name).is_file()]
     if len(missing) == len(FILES):
         raise ReportError(f"{folder}: is not a run's folder; it has none of {', '.join(FILES)}")
-    results = _read_json(folder / "results.json")
-    classes, clips = _read_clips(folder)
+    try:
+        return _read(folder, missing)
+    except StateError as error:
+        raise ReportError(str(error)) from None
+
+
+def _read(folder: Path, missing: list[str]) -> RunFiles:
+    results, as_is = Results([]), dict[str, Any]()
+    if (folder / "results.json").is_file():
+        results, as_is = read_results(folder / "results.json")
+    classes, clips = _read_clips(folder, results)
+    places = list(read_table(folder / "clips.csv", ("clip", "folder"), results.tables.get("clips.csv")))[1:]
     return RunFiles(
         folder=folder,
-        about=_read_json(folder / "args.json"),
-        log=_read_log(folder / "log.jsonl"),
-        results=results,
-        labels=list(results.get("labels", classes)),
+        about=read_about(folder / "args.json")[1] if (folder / "args.json").is_file() else {},
+        log=read_log(folder / "log.jsonl"),
+        results=as_is,
+        labels=list(as_is.get("labels", classes)),
         clips=clips,
-        folders={name: Path(where) for name, where in list(_read_table(folder / "clips.csv", ("clip", "folder")))[1:]},
+        folders={name: Path(where) for name, where, *_ in places},
         missing=missing,
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ReportError(f"{path}: is not JSON ({error}); repeat the evaluation to write it again") from error
-    if not isinstance(content, dict):
-        raise ReportError(f"{path}: holds a {type(content).__name__}, expected an object")
-    return content
+def read_table(path: Path, header: Sequence[str], written: Table | None = None) -> Iterator[list[str]]:
+    """The header of a CSV file, which must start with `header`, then its rows, which must be as wide.
 
+    Args:
+        written: what results.json says about the file; None if it says nothing.
 
-def _read_log(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            line = json.loads(text)
-        except ValueError as error:
-            raise ReportError(f"{path}:{number}: is not JSON ({error}); remove the line") from error
-        if not isinstance(line, dict) or "epoch" not in line:
-            raise ReportError(f"{path}:{number}: is not an object with an epoch; remove the line")
-        lines.append(line)
-    return lines
-
-
-def _read_table(path: Path, header: Sequence[str]) -> Iterator[list[str]]:
-    """The header of a CSV file, which must start with `header`, then its rows, which must be as wide."""
+    Raises:
+        ReportError: naming the line.
+    """
     if not path.is_file():
         return
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        rows = csv.reader(file)
-        columns = next(rows, [])
-        if columns[: len(header)] != list(header):
-            raise ReportError(f"{path}:1: the columns are {','.join(columns)!r}, expected {','.join(header)!r}")
-        yield columns
-        for row in rows:
-            if len(row) != len(columns):
-                raise ReportError(f"{path}:{rows.line_num}: {len(row)} values, expected {len(columns)}")
-            yield row
+    check_table(path, written)
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = csv.reader(file)
+            columns = next(rows, [])
+            if columns[: len(header)] != list(header):
+                raise ReportError(f"{path}:1: the columns are {','.join(columns)!r}, expected {','.join(header)!r}")
+            yield columns
+            for row in rows:
+                if len(row) != len(columns):
+                    raise ReportError(f"{path}:{rows.line_num}: {len(row)} values, expected {len(columns)}")
+                yield row
+    except csv.Error as error:
+        raise ReportError(f"{path}:{rows.line_num}: is not CSV ({error}); {AGAIN}") from None
 
 
-def _read_clips(folder: Path) -> tuple[list[str], list[ClipRow]]:
+def _read_clips(folder: Path, results: Results) -> tuple[list[str], list[ClipRow]]:
     """Class names and clips of predictions.csv, most certain first and then by name."""
-    weights = _read_weights(folder / "attention.csv")
+    weights = _read_weights(folder / "attention.csv", results.tables.get("attention.csv"))
     path = folder / "predictions.csv"
-    table = _read_table(path, ("clip", "label", "prediction"))
+    table = read_table(path, ("clip", "label", "prediction"), results.tables.get("predictions.csv"))
     # By position, not by name: a class could be called "label".
     classes = next(table, [])[3:]
     clips = []
@@ -235,35 +241,64 @@ def _read_clips(folder: Path) -> tuple[list[str], list[ClipRow]]:
         unknown = {label, prediction} - set(classes)
         if unknown:
             raise ReportError(f"{path}: clip {name!r}: no column for class {unknown.pop()!r}")
-        shares = tuple(_number(value, path, name) for value in values)
+        shares = tuple(_share(value, path, name) for value in values)
+        if abs(sum(shares) - 1) > SUMS_TO_ONE:
+            raise ReportError(f"{path}: clip {name!r}: its probabilities sum to {sum(shares):.4f}, not to 1; {AGAIN}")
         sure, of_label = shares[classes.index(prediction)], shares[classes.index(label)]
         clips.append(ClipRow(name, label, prediction, shares, sure, of_label, weights.get(name)))
+    if path.is_file():
+        _compare(path, clips, results)
     return classes, sorted(clips, key=lambda clip: (-clip.certainty, clip.name))
 
 
-def _read_weights(path: Path) -> dict[str, FrameWeights]:
+def _compare(path: Path, clips: Sequence[ClipRow], results: Results) -> None:
+    """Compares predictions.csv with results.json, which counts the same clips."""
+    shown = results.shown
+    if shown is None:
+        return
+    if len(clips) != shown.num_clips:
+        raise ReportError(
+            f"{path}: has {counted(len(clips), 'row')}, but results.json counts {counted(shown.num_clips, 'clip')}; "
+            f"{AGAIN}"
+        )
+    counts = Counter((clip.label, clip.prediction) for clip in clips)
+    if shown.confusion and counts != Counter(
+        {
+            (true, said): count
+            for true, row in zip(results.labels, shown.confusion, strict=True)
+            for said, count in zip(results.labels, row, strict=True)
+            if count
+        }
+    ):
+        raise ReportError(f"{path}: does not have the predictions that results.json counts; {AGAIN}")
+
+
+def _read_weights(path: Path, written: Table | None) -> dict[str, FrameWeights]:
     weights: dict[str, FrameWeights] = {}
-    table = _read_table(path, ATTENTION_COLUMNS)
+    table = read_table(path, ATTENTION_COLUMNS, written)
     extra = next(table, [])[len(ATTENTION_COLUMNS) :]
     for clip, frame, alpha, _, weight, *more in table:
         of_clip = weights.setdefault(clip, FrameWeights())
         of_clip.frames.append(frame)
-        of_clip.alpha.append(_number(alpha, path, clip))
-        of_clip.weight.append(_number(weight, path, clip))
+        of_clip.alpha.append(_share(alpha, path, clip))
+        of_clip.weight.append(_share(weight, path, clip))
         truth = more[extra.index("intensity")] if "intensity" in extra else ""
         if truth:
-            of_clip.intensity.append(_number(truth, path, clip))
+            of_clip.intensity.append(_share(truth, path, clip))
     for clip, of_clip in weights.items():
+        if len(set(of_clip.frames)) != len(of_clip.frames):
+            raise ReportError(f"{path}: clip {clip!r}: has a frame twice; {AGAIN}")
         if len(of_clip.intensity) not in (0, len(of_clip.frames)):
             raise ReportError(f"{path}: clip {clip!r}: some of its frames have an intensity and some do not")
     return weights
 
 
-def _number(text: str, path: Path, clip: str) -> float:
+def _share(text: str, path: Path, clip: str) -> float:
+    """A number from 0 to 1, but for rounding."""
     try:
         value = float(text)
     except ValueError:
         raise ReportError(f"{path}: clip {clip!r}: {text!r} is not a number") from None
-    if value != value or abs(value) == float("inf"):
-        raise ReportError(f"{path}: clip {clip!r}: {text!r} is not a finite number")
+    if not -ROUNDED <= value <= 1 + ROUNDED:  # NaN neither
+        raise ReportError(f"{path}: clip {clip!r}: {text!r} is not a number from 0 to 1; {AGAIN}")
     return value

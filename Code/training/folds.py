@@ -11,8 +11,6 @@ of one fold is never taken for the whole.
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +24,8 @@ from Code.common.wording import counted, percent
 from Code.network import attention_titles
 from Code.results.intervals import interval_text
 from Code.results.overview import mean_of, range_of
+from Code.results.run_files import read_table
+from Code.results.run_state import AGAIN, ReportError, read_results
 from Code.training.compute import choose_compute
 from Code.training.launch import plain, remember_folder
 from Code.training.metrics import confusion_metrics
@@ -82,8 +82,11 @@ def train_all(args: argparse.Namespace, protocol: Protocol, after_run: Callable[
             mine_only = [member for member in members if member.seed == seed]
             _pool(Run(mine_only[0].folder.parent), mine_only, f"{title}, seed {seed}")
     if args.seeds:
-        results = [_read(_of_seed(whole.folder, seed) / "results.json") for seed in seeds]
-        summary = seed_summary(seeds, results)
+        results = [read_results(_of_seed(whole.folder, seed) / "results.json")[1] for seed in seeds]
+        try:
+            summary = seed_summary(seeds, results)
+        except KeyError as error:
+            raise ReportError(f"{whole.folder}: the results.json of a seed lacks {error}; {AGAIN}") from None
         whole.write_summary(summary, seed_table(summary, title))
     print((whole.folder / "summary.md").read_text(encoding="utf-8"))
     return whole.folder
@@ -106,23 +109,26 @@ def _members(args: argparse.Namespace, fold: int | None, folder: Path, num_folds
 
 def _pool(run: Run, members: list[Member], title: str) -> None:
     """Writes the results of all folds together: each clip is evaluated in one fold, so the counts add up."""
-    results = [_read(member.folder / "results.json") for member in members]
-    summary = fold_summary(results)
+    results: list[dict[str, Any]] = []
+    rows: list[list[str]] = []
+    header: list[str] = []
+    for member in members:
+        checked, result = read_results(member.folder / "results.json")
+        path = member.folder / "predictions.csv"
+        header, *its_rows = read_table(path, ("clip", "label", "prediction"), checked.tables.get(path.name))
+        if checked.shown is None or len(its_rows) != checked.shown.num_clips:
+            raise ReportError(f"{path}: has {counted(len(its_rows), 'row')}, not one for each clip of results.json")
+        results.append(result)
+        rows += its_rows
+    try:
+        summary = fold_summary(results)
+    except KeyError as error:
+        raise ReportError(f"{run.folder}: the results.json of a fold lacks {error}; {AGAIN}") from None
+    run.write_rows("predictions.csv", header, rows)
     run.write_summary(summary, fold_table(summary, title))
     pooled = {which: summary[which]["pooled"] for which in ("last", "best")}
     about = {"selected_on": summary["selected_on"], "num_folds": len(results), "pooled": True}
     run.write_results(summary["labels"], pooled, about)
-    rows: list[list[str]] = []
-    header: list[str] = []
-    for member in members:
-        with (member.folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
-            header, *its_rows = list(csv.reader(file))
-            rows += its_rows
-    run.write_rows("predictions.csv", header, rows)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 MEASURES = ("accuracy", "uar")

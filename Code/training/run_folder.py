@@ -11,7 +11,8 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -21,12 +22,14 @@ from torch import nn
 
 from Code.common.conventions import CHECKPOINT_FORMAT
 from Code.common.errors import UsageError, WriteError
-from Code.common.files import atomic_text, free_disk, in_words, save_text
+from Code.common.files import atomic_file, free_disk, in_words, save_text
+from Code.common.state import StateError
 from Code.common.wording import counted
 from Code.data.clips import Clip
 from Code.network import attention_titles
 from Code.network.checkpoints import DamagedCheckpointError, read_checkpoint, save_checkpoint
 from Code.network.fan import FAN
+from Code.results.run_state import VERSION, ReportError, TableFile, check_tables, read_about
 from Code.training import distributed
 from Code.training.compute import Compute, describe_device, git_commit, versions
 from Code.training.engine import Evaluation
@@ -74,6 +77,7 @@ class Run:
                 f"--output {folder}: cannot be made ({error.strerror}); name a folder to write to"
             ) from None
         self._first_epoch: int | None = None  # that TensorBoard is to show anew
+        self._tables: dict[str, dict[str, Any]] = {}  # that this process has written
 
     @functools.cached_property
     def board(self) -> Board:
@@ -103,11 +107,15 @@ class Run:
             resolved: the values from the protocol, a checkpoint or the machine.
         """
         filled = {name: str(value) if isinstance(value, Path) else value for name, value in resolved.items()}
+        # Stored in UTC: decisions do not rest on local time, which repeats an hour every year.
+        started = datetime.now(UTC).isoformat(timespec="microseconds")
         # So that `--resume RUN --dataset afew` fits a run that was started without `--dataset`.
         asked = {name: resolved[name] for name in ("dataset", "fold") if name in resolved}
         self._write_json(
             "args.json",
             {
+                "version": VERSION,
+                "started": started,
                 "command": command_line(),
                 "args": {**given, **filled},
                 "given": {**given, **asked},
@@ -148,13 +156,7 @@ class Run:
         """Adds the arguments and the final metrics to TensorBoard's table of runs."""
         path = self.folder / "args.json"
         if path.exists():
-            self.board.hyperparameters(json.loads(path.read_text(encoding="utf-8"))["args"], metrics)
-
-    def read_log(self) -> list[dict[str, Any]]:
-        """The lines of log.jsonl; none if there is no log. An incomplete last line is skipped."""
-        path = self.folder / "log.jsonl"
-        whole = path.read_text(encoding="utf-8").rpartition("\n")[0] if path.exists() else ""
-        return [json.loads(line) for line in whole.splitlines()]
+            self.board.hyperparameters(read_about(path)[1].get("args", {}), metrics)
 
     @main_only
     def begin_log(self, lines: Sequence[dict[str, Any]] = ()) -> None:
@@ -192,16 +194,19 @@ class Run:
     ) -> None:
         """Writes results.json: the metrics under "last" and "best"; of an evaluation, under "best" alone.
 
+        It comes last: it marks the results as complete, and has the rows and checksums of the tables written before.
+
         Args:
             about: more entries: which fold, how the best epoch was chosen.
         """
-        self._write_json("results.json", {"labels": list(labels), **(about or {}), **results})
+        about = {"labels": list(labels), **(about or {})}
+        self._write_json("results.json", {"version": VERSION, **about, **results, "tables": self._tables})
 
     @main_only
     def write_summary(self, summary: dict[str, Any], table: str) -> None:
-        """Writes summary.json and summary.md of several runs."""
-        self._write_json("summary.json", summary)
+        """Writes summary.md and summary.json of several runs."""
         save_text(table, self.folder / "summary.md")
+        self._write_json("summary.json", {"version": VERSION, **summary})
 
     @main_only
     def write_rows(self, name: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -216,8 +221,15 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether `mark_finished` was called."""
-        return (self.folder / FINISHED).is_file()
+        """Whether `mark_finished` was called, and the results are complete. If not, resuming evaluates again."""
+        if not (self.folder / FINISHED).is_file():
+            return False
+        try:
+            check_tables(self.folder)
+        except (StateError, ReportError) as error:
+            print(f"note: {error}", file=sys.stderr)
+            return False
+        return True
 
     @main_only
     def write_predictions(
@@ -254,11 +266,13 @@ class Run:
 
     @contextmanager
     def _table(self, name: str, header: Sequence[str]) -> Iterator[Any]:
-        """Writes a CSV file. File names that are not valid UTF-8 are written byte for byte."""
-        with atomic_text(self.folder / name, newline="", errors="surrogateescape") as file:
-            writer = csv.writer(file)
+        """Writes a CSV file, and keeps what results.json says about it."""
+        with atomic_file(self.folder / name) as file:
+            table = TableFile(file)
+            writer = csv.writer(table)
             writer.writerow(header)
             yield writer
+        self._tables[name] = asdict(table.facts)
 
     def close(self) -> None:
         """Closes the TensorBoard file."""

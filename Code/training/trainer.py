@@ -317,12 +317,12 @@ def write_results(
     evaluation: Evaluation,
     about: dict[str, Any] | None = None,
 ) -> None:
-    """Writes results.json, predictions.csv and, if frames have names, attention.csv and clips.csv."""
+    """Writes predictions.csv, attention.csv and clips.csv if frames have names, and last results.json."""
     table = split.table
-    run.write_results(table.labels, results, about)
     run.write_predictions(table.labels, table.names, table.targets.tolist(), evaluation)
     if split.clips is not None:
         run.write_attention(split.clips, evaluation, split.intensities)
+    run.write_results(table.labels, results, about)
 
 
 def per_step(schedule: Callable[[float], float], steps_per_epoch: int) -> Callable[[int], float]:

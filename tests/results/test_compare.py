@@ -148,6 +148,7 @@ def make_other(run: Path, what: str) -> Path:
     if what == "labels":
         text = (run / "results.json").read_text().replace("Sad", "Fear")
         (run / "results.json").write_text(text)
+        (run / "predictions.csv").write_text((run / "predictions.csv").read_text().replace("Sad", "Fear"))
     elif what == "predictions":
         (run / "predictions.csv").unlink()
     else:

@@ -49,7 +49,7 @@ def result(**changes: Any) -> dict[str, Any]:
         "accuracy": 0.75,
         "accuracy_interval": [0.301, 0.954],
         "accuracy_listed": 0.6,
-        "uar": 0.7512,
+        "uar": 0.75,
         "per_class_recall": [1.0, 0.5, None],
         "confusion": [[2, 0, 0], [0, 1, 1], [0, 0, 0]],
         "num_clips": 4,
@@ -77,7 +77,7 @@ def make_run(folder: Path) -> Path:
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LOG))
     results = {
         "labels": LABELS,
-        "last": result(epoch=3, accuracy=0.5),
+        "last": result(epoch=3, accuracy=0.5, uar=0.5, confusion=[[1, 1, 0], [0, 1, 1], [0, 0, 0]]),
         "best": result(attention_correlation=0.6789),
     }
     (folder / "results.json").write_text(json.dumps(results))
@@ -273,7 +273,7 @@ def test_report_holds_the_run(reported: Path) -> None:
     page = Page(reported)
     for expected in (
         "best epoch 2 75.00 %", "last epoch 3 50.00 %", "too few clips for an interval",
-        "75.12 %", "4 of 5 listed; 1 without frames skipped, 60.00 % of those listed", "0.679 rank correlation",
+        "UAR 75.00 %", "4 of 5 listed; 1 without frames skipped, 60.00 % of those listed", "0.679 rank correlation",
         "chosen by its accuracy on these clips", "1 wrong, 3 right", "3 epochs as a table", "411",
         "torch 2.12.0",
     ):  # fmt: skip
@@ -284,7 +284,10 @@ def test_report_holds_the_run(reported: Path) -> None:
 
 def test_the_most_certain_clip_comes_first(tmp_path: Path) -> None:
     said = [("r1", "Angry", 0.9), ("w1", "Sad", 0.6), ("r2", "Angry", 0.5), ("w2", "Happy", 0.95)]
-    rows = [[name, "Angry", guess, *(sure * (guess == label) for label in LABELS)] for name, guess, sure in said]
+    rows = [
+        [name, "Angry", guess, *(sure if guess == label else (1 - sure) / 2 for label in LABELS)]
+        for name, guess, sure in said
+    ]
     write_csv(tmp_path / "predictions.csv", [["clip", "label", "prediction", *LABELS], *rows])
     text = Page(write_report(tmp_path)).text
     order = (
@@ -379,7 +382,8 @@ def test_a_run_that_has_only_begun_has_a_report(run: Path) -> None:
 
 def test_classes_may_have_the_names_of_columns(run: Path) -> None:
     names = ["clip", "label", "prediction"]
-    results = {"labels": names, "best": result()}
+    of_one = result(accuracy=0, uar=0, num_clips=1, confusion=[[0, 0, 0], [1, 0, 0], [0, 0, 0]])
+    results = {"labels": names, "best": of_one}
     (run / "results.json").write_text(json.dumps(results))
     write_csv(run / "predictions.csv", [[*names, *names], ["Happy/a", "label", "clip", 0.62, 0.21, 0.17]])
     assert "true label, predicted clip (wrong), 62 %" in Page(write_report(run)).text
@@ -389,9 +393,11 @@ def test_classes_may_have_the_names_of_columns(run: Path) -> None:
     ("name", "content", "message"),
     [
         ("results.json", "{", "results.json: is not JSON"),
-        ("results.json", "[]", "results.json: holds a list"),
-        ("results.json", '{"labels": ["a"], "best": {"confusion": [[1]], "per_class_recall": [1]}}', "lacks"),
-        ("log.jsonl", '{"epoch": 1}\n{"epo', "log.jsonl:2: is not JSON"),
+        ("results.json", "[]", "results.json: expected object, got array"),
+        ("results.json", '{"labels": ["a"], "best": {}}', "best: has no field accuracy"),
+        ("log.jsonl", '{"epoch": 1}\n{"epo\n', "log.jsonl:2: is not JSON"),
+        ("log.jsonl", '{"epoch": "1"}\n', "log.jsonl:1: epoch: expected int, got str"),
+        ("log.jsonl", '{"epoch": 1, "val_war": 50}\n', "log.jsonl:1: val_war is 50.0, expected a number from 0 to 1"),
         ("predictions.csv", "clip,label\n", "predictions.csv:1: the columns are 'clip,label'"),
         ("predictions.csv", "clip,label,prediction,A\na,A,A\n", "predictions.csv:2: 3 values, expected 4"),
         ("predictions.csv", "clip,label,prediction,A\na,A,B,1\n", "no column for class 'B'"),
