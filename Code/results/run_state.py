@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -199,6 +200,29 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         return []
     read_lines(path, LogLine, remedy="remove the line")
     return read_lines(path, dict[str, Any], remedy="remove the line")
+
+
+def started_at(folder: Path) -> datetime:
+    """When a run was started, in UTC.
+
+    Runs of earlier versions have no stamp. Their folder's name has the local time, which a file of the run bounds.
+    """
+    try:
+        stamp = datetime.fromisoformat(read_about(folder / "args.json")[0].started or "")
+        if stamp.tzinfo is not None:
+            return stamp
+    except ValueError:  # of which StateError is one
+        pass
+    try:
+        first = min(path.stat().st_mtime for path in folder.iterdir())
+    except (OSError, ValueError):
+        first = 0.0
+    written = datetime.fromtimestamp(first, UTC)
+    try:
+        named = datetime.strptime(folder.name[:15], "%Y%m%d-%H%M%S").astimezone(UTC)
+    except (ValueError, OverflowError):
+        return written
+    return min(named, written)
 
 
 class TableFile:

@@ -199,13 +199,13 @@ class Agreement:
         return answer
 
 
-def agree_on_error(check: Callable[[], None]) -> None:
-    """The main process runs a check; if it raises a `UsageError`, all processes raise it."""
+def agree_on_error(check: Callable[[], object]) -> None:
+    """The main process runs a check; if it raises a `ProjectError`, all processes raise it."""
 
     def found() -> Exception | None:
         try:
             check()
-        except UsageError as error:
+        except ProjectError as error:
             return error
         return None
 

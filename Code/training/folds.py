@@ -32,6 +32,7 @@ from Code.training.metrics import confusion_metrics
 from Code.training.protocols import Protocol, count_folds
 from Code.training.run import Member, train
 from Code.training.run_folder import Run
+from Code.training.run_places import new_run, writer_of
 
 
 def train_all(args: argparse.Namespace, protocol: Protocol, after_run: Callable[[Path], Any]) -> Path:
@@ -50,14 +51,26 @@ def train_all(args: argparse.Namespace, protocol: Protocol, after_run: Callable[
     num_folds = count_folds(protocol) if protocol.data.all_folds else None
     at_type = DEFAULT_AT_TYPE if args.at_type is None else args.at_type
     if args.resume:
-        whole = Run(args.resume)
-    else:
-        suffix = "_folds" * protocol.data.all_folds + "_seeds" * bool(args.seeds)
-        whole = Run.create(args.output, protocol.dataset, at_type, suffix=suffix)
+        with writer_of(args.resume):
+            return _train_members(Run(args.resume), args, protocol, num_folds, at_type, after_run)
+    suffix = "_folds" * protocol.data.all_folds + "_seeds" * bool(args.seeds)
+    with new_run(args.output, protocol.dataset, attention_titles()[at_type], suffix) as whole:
         asked = {"dataset": protocol.dataset, "fold": "all" if protocol.data.all_folds else protocol.data.fold}
         whole.write_arguments(
             plain(args), {**asked, "at_type": at_type, "num_folds": num_folds}, choose_compute(args.device)
         )
+        return _train_members(whole, args, protocol, num_folds, at_type, after_run)
+
+
+def _train_members(
+    whole: Run,
+    args: argparse.Namespace,
+    protocol: Protocol,
+    num_folds: int | None,
+    at_type: int,
+    after_run: Callable[[Path], Any],
+) -> Path:
+    """Trains those that are not finished, and writes the summary into the folder of them all."""
     remember_folder(whole.folder, outermost=True)
     print(f"{whole.folder}: to resume after an interruption, use --resume {whole.folder}")
     members = list(_members(args, protocol.data.fold, whole.folder, num_folds))

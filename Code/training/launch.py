@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from Code.common.errors import UsageError
+from Code.common.state import StateError
+from Code.results.run_state import read_about, started_at
 
 # Flags that may differ when a run is resumed: those of the machine, not of the experiment.
 MACHINE_FLAGS = {
@@ -75,14 +77,15 @@ def restarted_run(args: argparse.Namespace) -> Path | None:
         return None
     if any(getattr(args, name, None) for name in ("evaluate", "check", "write_folds")):  # no training
         return None
-    for path in sorted(args.output.glob("*/args.json"), reverse=True):  # names begin with the time: the newest first
+    found = []
+    for path in args.output.glob("*/args.json"):
         try:
-            about = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            about, _ = read_about(path)
+        except StateError:
             continue
-        if isinstance(about, dict) and about.get("launch") == mine and about.get("command") == command_line():
-            return path.parent
-    return None
+        if about.launch == mine and about.command == command_line():
+            found.append(path.parent)
+    return max(found, key=started_at, default=None)
 
 
 def command_line() -> str:
@@ -118,19 +121,23 @@ def _flags_of(run: Path, args: argparse.Namespace, parser: argparse.ArgumentPars
     """The flags that a run was started with and that the command line does not repeat."""
     path = run / "args.json"
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))["given"]
-        items = given.items()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UsageError(
-            f"--resume {run}: {path.name} is missing there or unreadable; name the folder of a run, "
-            "model/<date-time>_..."
-        ) from None
+        given = read_about(path, "name the folder of a run, model/<date-time>_...")[0].given
+        if given is None:
+            raise StateError(f"{path}: has no field given; name the folder of a run, model/<date-time>_...")
+    except StateError as error:
+        raise UsageError(f"--resume {run}: {error}") from None
+    actions = {action.dest: action for action in parser._actions}
     flags = {}
-    for name, value in items:
+    for name, value in given.items():
         if name not in vars(args) or name in MACHINE_FLAGS:
             continue
         asked, default = getattr(args, name), parser.get_default(name)
-        started_with = Path(value) if isinstance(default, Path) and value is not None else value
+        try:
+            started_with = _parsed(actions[name], value)
+        except (argparse.ArgumentTypeError, ValueError, TypeError) as error:
+            raise UsageError(
+                f"--resume {run}: {path}: given.{name}: {error}; restore the file, or start a new run"
+            ) from None
         if asked == default:
             flags[name] = started_with
         elif asked != started_with:
@@ -139,6 +146,41 @@ def _flags_of(run: Path, args: argparse.Namespace, parser: argparse.ArgumentPars
                 "new run"
             )
     return flags
+
+
+def _parsed(action: argparse.Action, value: Any) -> Any:
+    """A flag's value as args.json keeps it, through the type and the choices that the command line has for it.
+
+    Raises:
+        argparse.ArgumentTypeError, ValueError, TypeError: the command line would not take it.
+    """
+    if value is None:
+        if action.default is not None:
+            raise ValueError(f"is null, but --{action.dest} has a value")
+        return None
+    if action.nargs == 0:
+        if not isinstance(value, bool):
+            raise ValueError(f"{value!r} is not true or false")
+        return value
+    if action.nargs == "+" or isinstance(action, argparse._AppendAction):
+        if not isinstance(value, list):
+            raise ValueError(f"{value!r} is not a list")
+        return [_one_value(action, part) for part in value]
+    return _one_value(action, value)
+
+
+def _one_value(action: argparse.Action, value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{value!r} is not a value of this flag")
+    if action.type is None and not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a text")
+    text = str(value)
+    if "\0" in text:
+        raise ValueError("has a NUL character")
+    parsed = action.type(text) if callable(action.type) else text
+    if action.choices is not None and parsed not in action.choices:
+        raise ValueError(f"{text!r} is not one of {', '.join(map(str, action.choices))}")
+    return parsed
 
 
 def _remember_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -163,6 +205,13 @@ def remember_folder(folder: Path, *, outermost: bool = False) -> None:
     global _folder
     if _folder is None or outermost:
         _folder = folder
+
+
+def forget_folder(folder: Path) -> None:
+    """The folder is gone: there is nothing to resume in it."""
+    global _folder
+    if _folder is not None and (_folder == folder or folder in _folder.parents):
+        _folder = None
 
 
 def resume_command() -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from Code.training.launch import MACHINE_FLAGS, plain, remember_folder
 from Code.training.losses import Loss, any_label
 from Code.training.metrics import MANY_CLASSES
 from Code.training.run_folder import LAST, Run, check_space, checkpoint_bytes, newest_whole
+from Code.training.run_places import new_run, writer_of
 from Code.training.teachers import kept_answers, taught
 from Code.training.trainer import Training, averaged, conclude, load_weights, one_cycle, per_step, run_training
 
@@ -168,6 +170,11 @@ def folders_material(args: argparse.Namespace, compute: Compute) -> Material:
 
 def train(args: argparse.Namespace, compute: Compute) -> int:
     """Trains, evaluates and writes the file."""
+    with nullcontext() if args.resume is None else writer_of(args.resume):
+        return _train(args, compute)
+
+
+def _train(args: argparse.Namespace, compute: Compute) -> int:
     splits = read_ferplus(args.data_root) if args.dataset == FERPLUS else {}
     data = ferplus_material(args, splits) if splits else folders_material(args, compute)
     batches, table = data.batches, data.batches.table
@@ -234,23 +241,36 @@ def train(args: argparse.Namespace, compute: Compute) -> int:
         checkpoint_every=args.checkpoint_every,
     )
     check_space(args.resume or args.output, checkpoint_bytes(model) * (2 if args.average else 1))
-    run = Run(args.resume) if args.resume else Run.create(args.output, dataset, ScoreFusion.at_type)
-    run.clear_leftovers()
-    if (run.folder / LAST).is_file():
-        training.resume(newest_whole(run.folder))
-    elif not args.resume:
-        run.write_arguments(plain(args), {}, compute)
-    run.begin_log(training.lines)
-    remember_folder(run.folder)
     shares = class_shares(table.targets, len(labels))
-    if args.teachers:
-        answers = run.folder / "teachers.npz"
-        print(f"{counted(len(args.teachers), 'teacher')} for {len(table)} faces; answers: {answers}", flush=True)
-        teaching = kept_answers(answers, args.teachers, table, data.store, shares, compute)
-        table.targets = taught(table.targets, teaching, args.votes)
-    run_training(training, run)
+    with nullcontext(Run(args.resume)) if args.resume else new_run(args.output, dataset, "backbone") as run:
+        run.clear_leftovers()
+        if (run.folder / LAST).is_file():
+            training.resume(newest_whole(run.folder))
+        elif not args.resume:
+            run.write_arguments(plain(args), {}, compute)
+        run.begin_log(training.lines)
+        remember_folder(run.folder)
+        if args.teachers:
+            answers = run.folder / "teachers.npz"
+            print(f"{counted(len(args.teachers), 'teacher')} for {len(table)} faces; answers: {answers}", flush=True)
+            teaching = kept_answers(answers, args.teachers, table, data.store, shares, compute)
+            table.targets = taught(table.targets, teaching, args.votes)
+        run_training(training, run)
+        conclude(training, run, data.test)
+        return finish(args, run, training, data, splits, shares, compute)
 
-    conclude(training, run, data.test)
+
+def finish(
+    args: argparse.Namespace,
+    run: Run,
+    training: Training,
+    data: Material,
+    splits: dict[str, FERPlusSplit],
+    shares: Tensor,
+    compute: Compute,
+) -> int:
+    """Exports the backbone, evaluates the file, and writes the report."""
+    model, labels, dataset = training.model, training.labels, training.dataset
     # The last epoch is exported: the learning rate has come down there, and no split chose it.
     checkpoint = load_weights(model, run.folder / "last.pth")
     if splits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from Code.data.clips import describe
 from Code.data.folds import hold_out
 from Code.data.labels import map_labels
 from Code.data.readers.base import find_reader
+from Code.network import attention_titles
 from Code.network.backbone import DEFAULT_BACKBONE, check_backbone
 from Code.network.checkpoints import read_checkpoint
 from Code.network.fan import FAN, FeatureFAN
@@ -28,15 +30,8 @@ from Code.training.frames import check_augmentation, features_of, open_frames
 from Code.training.launch import plain, remember_folder
 from Code.training.losses import loss_named
 from Code.training.protocols import Protocol, label_map, print_labels, read_evaluated, read_training, resolve
-from Code.training.run_folder import (
-    LAST,
-    Run,
-    check_space,
-    checkpoint_bytes,
-    fold_suffix,
-    newest_best,
-    newest_whole,
-)
+from Code.training.run_folder import LAST, Run, check_space, checkpoint_bytes, newest_whole
+from Code.training.run_places import fold_suffix, new_run, newest_best, writer_of
 from Code.training.trainer import (
     Training,
     check_resumable,
@@ -99,13 +94,15 @@ def evaluate_checkpoint(args: argparse.Namespace) -> Path:
     frames = open_frames([val], size, compute, cache=args.cache, cache_dir=args.cache_dir, workers=args.workers)
     split = frames.evaluation_split(val, frames.stores[0], compute, find_reader(protocol.reader).intensities(val))
     metrics, evaluation = evaluate_split(fan, split, compute)
-    run = Run.create(args.output, protocol.dataset, fan.at_type, suffix=fold_suffix(fold) + "_evaluation")
     resolved = {"checkpoint": path, "at_type": fan.at_type, "cache": frames.cache}
     asked = {"dataset": protocol.dataset, "fold": fold, **protocol.data.flags}
-    run.write_arguments(plain(args), {**asked, **resolved}, compute)
     about = {} if fold is None else {"fold": fold, "num_folds": num_folds}
-    write_results(run, split, {"best": {"epoch": info.get("epoch"), **metrics}}, evaluation, about)
-    run.close()
+    with new_run(
+        args.output, protocol.dataset, attention_titles()[fan.at_type], fold_suffix(fold) + "_evaluation"
+    ) as run:
+        run.write_arguments(plain(args), {**asked, **resolved}, compute)
+        write_results(run, split, {"best": {"epoch": info.get("epoch"), **metrics}}, evaluation, about)
+        run.close()
     print(summary(metrics))
     return run.folder
 
@@ -133,6 +130,14 @@ def train(
         The folder of the run.
     """
     into, seed = (args.resume, args.seed) if member is None else (member.folder, member.seed)
+    with nullcontext() if into is None else writer_of(into):
+        return _train(args, protocol, into, seed, member is not None, check_images)
+
+
+def _train(
+    args: argparse.Namespace, protocol: Protocol, into: Path | None, seed: int, of_several: bool, check_images: bool
+) -> Path:
+    """`train`, in a folder that exists or is locked already, or a new one."""
     resumed = into if into and (into / LAST).is_file() else None
     at_type = DEFAULT_AT_TYPE if args.at_type is None else args.at_type
     if args.deterministic:
@@ -230,25 +235,25 @@ def train(
         print_freq=args.print_freq,
         checkpoint_every=args.checkpoint_every,
     )
-    run = Run(into) if into else Run.create(args.output, protocol.dataset, at_type, suffix=fold_suffix(fold))
-    run.clear_leftovers()
-    if checkpoint:
-        training.resume(checkpoint)
-        if training.first_epoch > training.epochs:
-            print(f"{run.folder}: all {training.epochs} epochs are finished; its results are written again")
-    else:
-        resolved = {"at_type": at_type, "backbone": model.backbone.name, "pretrained": str(start or "none")}
-        resolved |= {"cache": frames.cache, "workers": frames.loading["workers"]}
-        if member is not None or not args.resume:
+    kind = attention_titles()[at_type]
+    with nullcontext(Run(into)) if into else new_run(args.output, protocol.dataset, kind, fold_suffix(fold)) as run:
+        run.clear_leftovers()
+        if checkpoint:
+            training.resume(checkpoint)
+            if training.first_epoch > training.epochs:
+                print(f"{run.folder}: all {training.epochs} epochs are finished; its results are written again")
+        elif of_several or not args.resume:
+            resolved = {"at_type": at_type, "backbone": model.backbone.name, "pretrained": str(start or "none")}
+            resolved |= {"cache": frames.cache, "workers": frames.loading["workers"]}
             given = plain(args)
-            if member is not None:  # so that `--resume` of this folder alone means this run
+            if of_several:  # so that `--resume` of this folder alone means this run
                 given |= {"seed": seed, "seeds": None, "fold": fold, "resume": None}
             run.write_arguments(given, {**protocol.as_dict(), **resolved}, compute)
-    run.begin_log(training.lines)
-    remember_folder(run.folder)
-    run_training(training, run)
-    results = conclude(training, run, split, about=about_results(protocol))
-    run.close()
+        run.begin_log(training.lines)
+        remember_folder(run.folder)
+        run_training(training, run)
+        results = conclude(training, run, split, about=about_results(protocol))
+        run.close()
     which_fold = "" if fold is None else f" of fold {fold} of {protocol.data.num_folds} alone"
     if protocol.select_on == "last":
         results = {"best": results["best"]}  # the last epoch, too

@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,6 @@ from Code.common.files import atomic_file, free_disk, in_words, save_text
 from Code.common.state import StateError
 from Code.common.wording import counted
 from Code.data.clips import Clip
-from Code.network import attention_titles
 from Code.network.checkpoints import DamagedCheckpointError, read_checkpoint, save_checkpoint
 from Code.network.fan import FAN
 from Code.results.run_state import VERSION, ReportError, TableFile, check_tables, read_about
@@ -38,6 +38,9 @@ from Code.training.metrics import MANY_CLASSES
 from Code.training.tensorboard import Board
 
 FINISHED = "finished.json"
+MARK = "no-checkpoint.txt"  # in the folder of a run, until it has a checkpoint or results
+ONE_OF_SEVERAL = re.compile(r"(fold|seed)-\d+")  # the folder of a run that is one of several
+TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # names that files have while they are written
 LAST, PREVIOUS = "last.pth", "previous.pth"
 P = ParamSpec("P")
 
@@ -65,7 +68,7 @@ class Run:
     """The folder of one run, `<parent>/<date-time>_<dataset>_<attention>/`. Several processes share one.
 
     Args:
-        folder: created if it is missing.
+        folder: made if it is missing; `run_places.new_run` makes new ones.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -83,20 +86,6 @@ class Run:
     def board(self) -> Board:
         """TensorBoard's view of the run."""
         return Board(self.folder, self._first_epoch)
-
-    @classmethod
-    def create(cls, parent: Path, dataset: str, at_type: int, suffix: str = "") -> Run:
-        """A new folder under `parent`, named by the current time. It is never one that exists."""
-
-        def new_folder() -> Path:
-            name = f"{datetime.now():%Y%m%d-%H%M%S}_{dataset}_{attention_titles()[at_type]}{suffix}"
-            folder, count = parent / name, 1
-            while folder.exists():
-                count += 1
-                folder = parent / f"{name}-{count}"
-            return folder
-
-        return cls(distributed.from_main(new_folder))
 
     @main_only
     def write_arguments(self, given: dict[str, Any], resolved: dict[str, Any], compute: Compute) -> None:
@@ -181,12 +170,22 @@ class Run:
         except OSError as error:
             kept = "; the one before it is whole" if path.exists() else ""
             raise WriteError(f"{path}: cannot be written ({error.strerror or error}){kept}; free some space") from None
+        self._unmark()
+
+    def _unmark(self) -> None:
+        """From now on the run can be resumed or reported on; and so can the folds and seeds around it."""
+        folder = self.folder
+        (folder / MARK).unlink(missing_ok=True)
+        while ONE_OF_SEVERAL.fullmatch(folder.name):
+            folder = folder.parent
+            (folder / MARK).unlink(missing_ok=True)
 
     @main_only
     def clear_leftovers(self) -> None:
         """Deletes the temporary files of a process that was killed while it wrote."""
         for path in self.folder.glob(".*.tmp"):
-            path.unlink(missing_ok=True)
+            if TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
     @main_only
     def write_results(
@@ -201,6 +200,7 @@ class Run:
         """
         about = {"labels": list(labels), **(about or {})}
         self._write_json("results.json", {"version": VERSION, **about, **results, "tables": self._tables})
+        self._unmark()
 
     @main_only
     def write_summary(self, summary: dict[str, Any], table: str) -> None:
@@ -332,28 +332,6 @@ def newest_whole(folder: Path) -> Path:
             print(f"warning: {error}; resuming from {previous}, the checkpoint before it", file=sys.stderr)
         return previous
     return last
-
-
-def newest_best(parent: Path, dataset: str, at_type: int | None = None, fold: int | None = None) -> Path | None:
-    """The newest best.pth below `parent` of a dataset, and of an attention if one is given; None if there is none.
-
-    Args:
-        fold: look for the networks of this fold. None skips networks of single folds.
-    """
-    attention = "*" if at_type is None else attention_titles()[at_type]
-    name = f"*_{dataset}_{attention}"
-    if fold is None:
-        words = attention_titles().values() if at_type is None else [attention_titles()[at_type]]
-        patterns = [f"*_{dataset}_{word}{end}" for word in words for end in ("", "-[0-9]*")]
-    else:
-        patterns = [f"{name}{fold_suffix(fold)}", f"{name}{fold_suffix(fold)}-[0-9]*", f"{name}_folds*/fold-{fold:02d}"]
-    found = [path for pattern in patterns for path in parent.glob(f"{pattern}/best.pth")]
-    return max(found, key=lambda path: (path.relative_to(parent).parts[0], path.stat().st_mtime), default=None)
-
-
-def fold_suffix(fold: int | None) -> str:
-    """The end of the folder's name if a run is of one fold only."""
-    return "" if fold is None else f"_fold-{fold}"
 
 
 CHECKPOINTS = ("last.pth", "previous.pth", "best.pth")

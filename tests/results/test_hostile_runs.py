@@ -210,7 +210,7 @@ def test_mutated_files_end_in_one_line(tmp_path, monkeypatch):
     names = ("results.json", "args.json", "log.jsonl", "predictions.csv", "attention.csv", "clips.csv")
     contents = {name: (good / name).read_bytes() for name in names}
     rng, refused = random.Random(18), 0
-    for number in range(600):
+    for number in range(200):
         name = rng.choice(names)
         if number % 2:
             as_of_an_earlier_version(good)
@@ -222,4 +222,4 @@ def test_mutated_files_end_in_one_line(tmp_path, monkeypatch):
             assert "\n" not in str(error) and str(good) in str(error), error
         for each, data in contents.items():
             (good / each).write_bytes(data)
-    assert refused > 300
+    assert refused > 100

@@ -60,7 +60,7 @@ def test_label_mode_trains_and_writes_the_published_format(call, ferplus, tmp_pa
     assert start_from(path, 1, AFEW_LABELS, seed=0).image_size == 32
 
     folder = only_run(tmp_path)
-    assert folder.name.endswith("_ferplus_score-fusion")
+    assert folder.name.endswith("_ferplus_backbone")
     expected = {"args.json", "log.jsonl", "last.pth", "best.pth", "results.json", "predictions.csv", "report.html"}
     assert expected <= {path.name for path in folder.iterdir()}
     results = json.loads((folder / "results.json").read_text())

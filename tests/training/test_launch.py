@@ -12,7 +12,7 @@ import torch
 import Demo_AFEW_Attention as script
 from Code.training import launch
 from Code.training.compute import Compute
-from Code.training.run_folder import Run
+from Code.training.run_places import new_run
 
 VARIABLES = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "WORLD_SIZE")
 
@@ -25,9 +25,10 @@ def started_plainly(monkeypatch):
 
 
 def begun(args: argparse.Namespace) -> Path:
-    run = Run.create(args.output, "afew", 1)
-    run.write_arguments(launch.plain(args), {}, Compute(torch.device("cpu")))
-    run.close()
+    with new_run(args.output, "afew", "relation-attention") as run:
+        run.write_arguments(launch.plain(args), {}, Compute(torch.device("cpu")))
+        run.save("last.pth", {})
+        run.close()
     return run.folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,8 @@ from Code.training import engine
 from Code.training.compute import Compute, choose_compute
 from Code.training.engine import evaluate, train_one_epoch
 from Code.training.protocols import PROTOCOLS
-from Code.training.run_folder import Run, newest_best
+from Code.training.run_folder import Run
+from Code.training.run_places import new_run, newest_best
 from Code.training.trainer import averaged, decay_after, one_cycle, per_step
 
 CPU = Compute(torch.device("cpu"))
@@ -289,7 +291,9 @@ def test_starting_weights_that_do_not_fit_name_their_file(tmp_path):
 
 
 def test_run_folders_are_never_shared_and_the_newest_best_is_found(tmp_path):
-    folders = [Run.create(tmp_path, "sample", 1).folder for _ in range(3)]
+    with contextlib.ExitStack() as stack:
+        runs = [stack.enter_context(new_run(tmp_path, "sample", "relation-attention")) for _ in range(3)]
+        folders = [run.folder for run in runs]
     assert len(set(folders)) == 3 and all("_sample_relation-attention" in folder.name for folder in folders)
     assert newest_best(tmp_path, "sample", 1) is None
     for name in ("20250101-000000_sample_relation-attention", "20240101-000000_sample_self-attention"):
