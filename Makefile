@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test test-slow lint format table clean
+.PHONY: help demo test test-slow fuzz lint format table clean
 
 help:
 	@echo "make demo       set up .venv, draw the sample, train for a few minutes, evaluate, write a report"
 	@echo "make test       run the fast tests; make test-slow: the long ones, too"
+	@echo "make fuzz       damage what the program reads and kill its scripts, for MINUTES=10"
 	@echo "make lint       run ruff and mypy, and check the direction of imports; make format: reformat the code"
 	@echo "make table      measure three attentions with three seeds each on the sample"
 	@echo "make clean      remove .venv and caches (data and runs stay)"
@@ -38,6 +39,13 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(PYTEST) -m "not gpu"
+
+# Another SEED damages in other ways.
+MINUTES ?= 10
+SEED    ?= 0
+
+fuzz: $(VENV)/.dev
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m tests.fuzz --minutes $(MINUTES) --seed $(SEED)
 
 lint: $(VENV)/.dev
 	"$(BIN)/python" -m ruff check .

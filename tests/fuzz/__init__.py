@@ -1,0 +1,1 @@
+"""Damages what the program reads, its own files included, and looks for anything but a result or a clear refusal."""
