@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
-import json
 import math
 import os
 import sys
@@ -32,7 +31,9 @@ from pathlib import Path
 from Code.common.commandline import add_device, count, number, run_script, script_parser, seed
 from Code.common.conventions import expression
 from Code.common.errors import UsageError
-from Code.common.files import writing
+from Code.common.files import inside, writing
+from Code.common.lock import one_writer
+from Code.common.state import read_state
 from Code.common.steps import PROJECT, Steps, fingerprint, script
 from Code.common.wording import counted
 from Code.data.clips import DataError
@@ -40,6 +41,7 @@ from Code.data.readers.plainlist import parse_plain_list
 from Code.data.split import SHARE
 from Code.faces.inputs import Job, find_jobs
 
+DEMO, RESULTS = "Demo_AFEW_Attention.py", "results.json"
 SHIPPED_FAN = PROJECT / "pretrain_model" / "FAN_FER+_composed.pth"
 # The head of a frozen backbone. With more epochs or a higher rate it overfits few clips: trained on 13 clips of two
 # people and evaluated on a third one (24 clips, 8 classes, 4 draws), 48 epochs at 0.01 are right as often (14.8 of 24
@@ -216,18 +218,6 @@ def copies_of(first: Iterable[Job], second: Iterable[Job]) -> list[tuple[str, st
     return pairs
 
 
-def finished_run(models: Path) -> Path | None:
-    """The newest run with results; the names of the folders begin with date and time."""
-    runs = sorted(path.parent for path in models.glob("*/best.pth") if (path.parent / "results.json").exists())
-    return runs[-1] if runs else None
-
-
-def half_run(models: Path) -> Path | None:
-    """The newest run, if it can be resumed."""
-    runs = sorted(path.parent for path in models.glob("*/last.pth"))
-    return runs[-1] if runs and not (runs[-1] / "results.json").exists() else None
-
-
 def spread(names: Iterable[str], most: int) -> list[str]:
     """At most so many clips, taken from the classes in turn."""
     classes: dict[str, list[str]] = {}
@@ -236,16 +226,55 @@ def spread(names: Iterable[str], most: int) -> list[str]:
     return [name for turn in zip_longest(*classes.values()) for name in turn if name is not None][:most]
 
 
-def answers_of_run(run: Path) -> dict[str, str]:
-    """What the trained network says about each held-out clip, as the report has it."""
-    with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
-        return {row["clip"]: row["prediction"] for row in csv.DictReader(file)}
+def answers_of_run(run: Path, held_out: Iterable[str]) -> tuple[dict[str, str], str]:
+    """What the trained network says about each held-out clip, as the report has it, and the accuracy's interval.
+
+    Raises:
+        ReportError: the files of the run are damaged.
+        DataError: they are about other clips.
+    """
+    from Code.results.intervals import interval_text
+    from Code.results.run_files import read_run
+
+    said = {clip.name: clip.prediction for clip in read_run(run).clips}
+    strange = sorted(said.keys() - set(held_out))
+    if strange:
+        raise DataError(f"{run / 'predictions.csv'}: has {strange[0]}, which is not held out now; move the run away")
+    best = read_state(run / RESULTS, Results, remedy=f"python {DEMO} --resume {run} writes it again").best
+    return {name: said[name] for name in held_out if name in said}, interval_text(
+        best.accuracy_interval, best.num_clips
+    )
 
 
-def answers_before(table: Path, faces: Path) -> dict[str, str]:
-    """What a network says about each held-out clip without the training, from the table of Predict_Video.py."""
-    with table.open(encoding="utf-8", newline="") as file:
-        return {Path(row["input"]).relative_to(faces).as_posix(): row["expression"] for row in csv.DictReader(file)}
+@dataclass
+class Accuracy:
+    """What results.json says about the accuracy on the held-out clips."""
+
+    accuracy_interval: tuple[float, float]
+    num_clips: int
+
+
+@dataclass
+class Results:
+    """What is read of results.json."""
+
+    best: Accuracy
+
+
+def answers_of_table(table: Path, faces: Path, names: Iterable[str]) -> dict[str, str]:
+    """What a network says about some clips, from the table of Predict_Video.py.
+
+    Raises:
+        DataError: the table is missing or damaged, or lacks a clip.
+    """
+    try:
+        with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            said = {row["input"]: row["expression"] for row in csv.DictReader(file)}
+        return {name: said[str(faces / name)] for name in names}
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{table}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    except KeyError as error:
+        raise DataError(f"{table}: has no {error}; delete it, and start the same command again") from None
 
 
 def compare(after: Mapping[str, str], before: Mapping[str, str], interval: str, name: str) -> str:
@@ -288,20 +317,20 @@ class Recipe:
 
     def prepare(self) -> None:
         """Videos -> OUTPUT/faces/<Class>/<clip>/<frame>.jpg."""
-        written = [self.faces / name for name in ("summary.json", "faces.csv")]
-        before = written[0].stat().st_mtime_ns if written[0].is_file() else 0
+        from Code.faces.summary import is_whole
+
         command = [script("Prepare_Faces.py"), str(self.args.videos), str(self.faces)]
         command += ["--fps", f"{self.args.fps:g}"] if self.args.fps else []
 
         def passes(status: int) -> bool:
-            # 1 and a new summary: some videos show no face, the others are there.
-            return status == 0 or (status == 1 and written[0].is_file() and written[0].stat().st_mtime_ns > before)
+            # 1 and a summary: some videos show no face, the others are there.
+            return status == 0 or (status == 1 and is_whole(self.faces))
 
         self.steps.run(
             "faces",
             [*command, "--device", self.args.device],
             fingerprint(job.path for job in self.jobs.values()),
-            there=lambda: all(path.is_file() for path in written),
+            there=lambda: is_whole(self.faces),
             passes=passes,
         )
 
@@ -321,7 +350,7 @@ class Recipe:
         """The clips that are not held out -> a run's folder below OUTPUT/model."""
         args, models = self.args, self.args.output / "model"
         samples = max(FEWEST, math.ceil(SAMPLES / max(1, len(split.train))))
-        command = [script("Demo_AFEW_Attention.py"), "--dataset", "list"]
+        command = [script(DEMO), "--dataset", "list"]
         command += ["--train-root", str(self.faces), "--train-list", str(self.clips), "--pretrained", str(start.path)]
         known = {name.split("/")[0] for name in split.train} <= set(start.head_labels)
         epochs, rate = (EPOCHS, RATE) if known else (EPOCHS_OF_NEW, RATE_OF_NEW)
@@ -330,15 +359,21 @@ class Recipe:
         command += ["--seed", str(args.seed), "--cache", "none", "--output", str(models), "--device", args.device]
         command += ["--precision", "fp32"]  # as Predict_Video.py: figures and report agree exactly
         command += args.training
-        inputs, half = fingerprint([self.faces / "faces.csv", self.clips, start.path]), half_run(models)
+        inputs = fingerprint([self.faces / "faces.csv", self.clips, start.path])
+        earlier = self.run_folder()
         resume = None
-        if half is not None and self.steps.begun("training", command, inputs):
-            resume = [command[0], "--resume", str(half), "--cache", "none", "--device", args.device]
-        self.steps.run("training", command, inputs, there=lambda: finished_run(models) is not None, instead=resume)
-        run = finished_run(models)
-        if run is None:
+        if earlier and self.steps.begun("training", command, inputs) and (earlier / "last.pth").is_file():
+            resume = [command[0], "--resume", str(earlier), "--cache", "none", "--device", args.device]
+        self.steps.run("training", command, inputs, there=lambda: is_finished(earlier), instead=resume)
+        run = self.run_folder()
+        if run is None or not is_finished(run):
             raise UsageError(f"{models}: no run with results; do the flags after -- ask for a training?")
         return run
+
+    def run_folder(self) -> Path | None:
+        """The run that the training step made, in this call or before; None if it has made none."""
+        name = self.steps.made("training")
+        return inside(self.args.output / "model", name, self.steps.file) if name else None
 
     def predict(self, step: str, names: Sequence[str], checkpoint: Path, table: Path, *flags: str) -> None:
         """The faces of some held-out clips -> a table and, without `--no-figure`, OUTPUT/pictures.
@@ -347,12 +382,19 @@ class Recipe:
         """
         command = [script("Predict_Video.py"), "--aligned", *(str(self.faces / name) for name in names)]
         command += ["--checkpoint", str(checkpoint), "--csv", str(table), "--device", self.args.device, *flags]
-        self.steps.run(
-            step,
-            command,
-            fingerprint([self.faces / "faces.csv", self.clips, checkpoint]),
-            there=table.is_file,
-        )
+
+        def there() -> bool:
+            try:
+                return bool(answers_of_table(table, self.faces, names))
+            except DataError:
+                return False
+
+        self.steps.run(step, command, fingerprint([self.faces / "faces.csv", self.clips, checkpoint]), there=there)
+
+
+def is_finished(run: Path | None) -> bool:
+    """Whether a run has its network and its results."""
+    return run is not None and (run / "best.pth").is_file() and (run / RESULTS).is_file()
 
 
 def follow(args: argparse.Namespace) -> None:
@@ -365,13 +407,16 @@ def follow(args: argparse.Namespace) -> None:
         args.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--output {args.output}: cannot be made ({error.strerror})") from error
-    steps = Steps(args.output / "steps.json")
-    recipe = Recipe(args, jobs, steps)
+    with one_writer(args.output):
+        follow_steps(Recipe(args, jobs, Steps(args.output / "steps.json")), start)
+
+
+def follow_steps(recipe: Recipe, start: Start) -> None:
+    """Goes through the steps, and says what they came to."""
+    args, steps = recipe.args, recipe.steps
     recipe.prepare()
     split = recipe.split()
     run = recipe.train(start, split)
-
-    from Code.results.intervals import interval_text
 
     held_out = list(split.val)
     unadapted = start.path if start.labels else SHIPPED_FAN
@@ -379,14 +424,13 @@ def follow(args: argparse.Namespace) -> None:
     if held_out and unadapted.is_file():
         table = args.output / "before.csv"
         recipe.predict("answers without training", held_out, unadapted, table, "--no-figure")
-        before = answers_before(table, recipe.faces)
+        before = answers_of_table(table, recipe.faces, held_out)
     drawn = spread(held_out, args.predict)
     if drawn:
         pictures = str(args.output / "pictures")
         recipe.predict("answers", drawn, run / "best.pth", args.output / "answers.csv", "--output", pictures)
-    after = answers_of_run(run)
-    best = json.loads((run / "results.json").read_text(encoding="utf-8"))["best"]
-    print(compare(after, before, interval_text(best["accuracy_interval"], best["num_clips"]), unadapted.name))
+    after, interval = answers_of_run(run, held_out)
+    print(compare(after, before, interval, unadapted.name))
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in steps.seconds.items())
     print(f"network: {run / 'best.pth'}")
     print(f"report:  {run / 'report.html'}")

@@ -1,25 +1,34 @@
-"""Several commands in a row: each is printed and timed, and skipped if it was done before on the same inputs."""
+"""Several commands in a row: each is printed and timed, and skipped if it was done before on the same inputs.
+
+A command that makes a folder and chooses its name, such as a training, notes that name in a file that the step asks for
+(`note_folder`). So later steps and calls find the folder that this step made, whatever others are beside it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
+import secrets
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from Code.common.errors import ProjectError
 from Code.common.files import save_text
+from Code.common.state import MissingStateError, read_state, shaped
 
 PROJECT = Path(__file__).resolve().parents[2]
+VERSION = 1  # of the file of the steps
+NOTE = "EMOTION_FAN_NOTE"  # environment variable: the file in which a step's command notes the folder that it makes
 
 
 class StepError(ProjectError, RuntimeError):
@@ -49,27 +58,93 @@ def fingerprint(paths: Iterable[str | os.PathLike[str]]) -> str:
 
 
 @dataclass
+class Step:
+    """What is recorded about a step.
+
+    Attributes:
+        command: what follows `python`.
+        inputs: fingerprint of what it reads.
+        done: whether it was finished.
+        shown: the command as it is typed in a shell.
+        seconds: how long it took.
+        made: the name of the folder that it made, once it is done.
+        token: names the file in which its command notes that folder, until it is done.
+    """
+
+    command: list[str]
+    inputs: str
+    done: bool
+    shown: str = ""
+    seconds: float = 0.0
+    made: str = ""
+    token: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"([0-9a-f]{16})?", self.token):
+            raise ValueError(f"token: {self.token!r} is not made of 16 digits")
+
+    def is_of(self, command: Sequence[str], inputs: str) -> bool:
+        """Whether this is the same command on the same inputs."""
+        return self.command == list(command) and self.inputs == inputs
+
+
+@dataclass
+class Made:
+    """What a command notes: the name of the folder that it made."""
+
+    folder: str
+
+
+def note_folder(folder: Path) -> None:
+    """Notes which folder this command makes, if it was started as a step."""
+    if NOTE in os.environ:
+        save_text(json.dumps(asdict(Made(folder.name))), os.environ[NOTE])
+
+
+@dataclass
 class Steps:
     """Runs steps and records in a file which are done.
 
     Attributes:
-        file: JSON; name of a step -> command, inputs, done, seconds.
+        file: JSON; name of a step -> `Step`.
         seconds: how long each step of this call took; 0.0 for those that were done before.
+
+    Raises:
+        StateError: the file is damaged.
     """
 
     file: Path
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._known: dict[str, Step] = {}
+        remedy = "delete it to do every step again"
         try:
-            self._known: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self._known = {}
+            content = read_state(self.file, dict[str, Any], remedy=remedy, newest=VERSION)
+        except MissingStateError:
+            return
+        content.pop("version", None)
+        self._known = shaped(content, dict[str, Step], place=str(self.file), remedy=remedy)
 
     def begun(self, name: str, command: Sequence[str], inputs: str) -> bool:
         """Whether this step was started before, with the same command on the same inputs, and not finished."""
-        known = self._known.get(name, {})
-        return bool(known) and not known["done"] and _same(known, command, inputs)
+        known = self._known.get(name)
+        return known is not None and not known.done and known.is_of(command, inputs)
+
+    def made(self, name: str) -> str:
+        """The name of the folder that this step made, in this call or in an earlier one; empty if it made none.
+
+        Raises:
+            StateError: the file in which the command noted it is damaged.
+        """
+        known = self._known.get(name)
+        if known is None or known.made or not known.token:
+            return known.made if known else ""
+        note = self._note(known.token)
+        try:
+            return read_state(note, Made, remedy="delete it to do the step again").folder
+        except MissingStateError:
+            return ""
 
     def run(
         self,
@@ -89,36 +164,41 @@ class Steps:
             inputs: fingerprint of what it reads.
             there: whether its results still exist.
             passes: whether an exit status means success.
-            instead: runs in place of `command`, to finish what that had started.
+            instead: runs in place of `command`, to finish what that had started. What that made stays known.
 
         Raises:
             StepError: the command failed.
         """
         title = f"{len(self.seconds) + 1}. {name}"
-        known = self._known.get(name, {})
+        known = self._known.get(name)
         shown = show(command)
-        if known.get("done") and _same(known, command, inputs) and there():
+        if known and known.done and known.is_of(command, inputs) and there():
             print(f"{title}: done before\n   {shown}", flush=True)
             self.seconds[name] = 0.0
             return
         print(f"{title}\n   {show(instead or command)}", flush=True)
-        self._note(name, {"command": list(command), "inputs": inputs, "done": False, "shown": shown})
+        token = (known.token if known and instead else "") or secrets.token_hex(8)
+        started = Step(list(command), inputs, False, shown, token=token)
+        self._save(name, started)
+        if known and known.token not in ("", token):
+            self._note(known.token).unlink(missing_ok=True)
         start = time.monotonic()
-        status = run_python(instead or command)
+        status = run_python(instead or command, {NOTE: os.path.abspath(self._note(token))})
         seconds = time.monotonic() - start
         if not passes(status):
             raise StepError(title, status)
-        self._note(name, {**self._known[name], "done": True, "seconds": round(seconds, 1)})
+        self._save(name, replace(started, done=True, seconds=round(seconds, 1), made=self.made(name), token=""))
+        self._note(token).unlink(missing_ok=True)
         self.seconds[name] = seconds
         print(f"   {name}: {seconds:.1f} s", flush=True)
 
-    def _note(self, name: str, entry: dict[str, Any]) -> None:
-        self._known[name] = entry
-        save_text(json.dumps(self._known, indent=1) + "\n", self.file)
+    def _save(self, name: str, step: Step) -> None:
+        self._known[name] = step
+        content = {"version": VERSION} | {known: asdict(each) for known, each in self._known.items()}
+        save_text(json.dumps(content, indent=1) + "\n", self.file)
 
-
-def _same(known: dict[str, Any], command: Sequence[str], inputs: str) -> bool:
-    return bool(known["command"] == list(command) and known["inputs"] == inputs)
+    def _note(self, token: str) -> Path:
+        return self.file.with_name(f".{self.file.stem}-{token}.json")
 
 
 def script(name: str) -> str:
@@ -133,14 +213,17 @@ def show(command: Sequence[str]) -> str:
     return before + shlex.join(["python", *command])
 
 
-def run_python(command: Sequence[str]) -> int:
+def run_python(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
     """Runs `python COMMAND` and waits for it, also on Ctrl-C and SIGTERM: it may be saving.
+
+    Args:
+        environment: more variables of the environment.
 
     Returns:
         The exit status; 128 + the signal's number if one ended it.
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), *_paths()])}
-    process = subprocess.Popen([sys.executable, *command], env=environment)
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), *_paths()]), **(environment or {})}
+    process = subprocess.Popen([sys.executable, *command], env=variables)
 
     def terminated(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

@@ -19,6 +19,7 @@ from typing import Any
 from Code.common.errors import UsageError
 from Code.common.state import StateError
 from Code.results.run_state import read_about, started_at
+from Code.common.steps import note_folder
 
 # Flags that may differ when a run is resumed: those of the machine, not of the experiment.
 MACHINE_FLAGS = {
@@ -197,7 +198,7 @@ def _remember_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -
 
 
 def remember_folder(folder: Path, *, outermost: bool = False) -> None:
-    """Keeps the folder that `--resume` has to name, for `resume_command`.
+    """Keeps the folder that `--resume` has to name, for `resume_command` and for a command that started this one.
 
     Args:
         outermost: this is the folder around several runs. It stays, whatever folders of single runs follow.
@@ -205,6 +206,8 @@ def remember_folder(folder: Path, *, outermost: bool = False) -> None:
     global _folder
     if _folder is None or outermost:
         _folder = folder
+        if int(os.environ.get("RANK", 0)) == 0:
+            note_folder(folder)
 
 
 def forget_folder(folder: Path) -> None:

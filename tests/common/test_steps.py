@@ -13,6 +13,7 @@ from shlex import quote
 
 import pytest
 
+from Code.common.state import StateError
 from Code.common.steps import PROJECT, StepError, Steps, fingerprint, script, show
 
 COUNT = "import sys; open(sys.argv[1], 'a').write(sys.argv[2]); sys.exit(int(sys.argv[3]))"
@@ -41,8 +42,6 @@ def test_done_steps_are_skipped_until_something_changes(tmp_path: Path, capfd: p
     assert call("y") == "xyyyy", "an input that is gone"
     entry = json.loads((tmp_path / "steps.json").read_text())["trace"]
     assert entry["done"] and entry["seconds"] >= 0 and "python -c" in entry["shown"]
-    (tmp_path / "steps.json").write_text("half a fi")
-    assert call("y") == "xyyyyy", "a damaged record is no record"
 
 
 def test_a_failure_stops_and_is_done_again(tmp_path: Path) -> None:
@@ -59,6 +58,59 @@ def test_a_failure_stops_and_is_done_again(tmp_path: Path) -> None:
     assert trace.read_text() == "xz", "done by the command that finished it"
     again.run("warned", count(trace, status=1), "", passes=lambda status: status < 2)
     assert trace.read_text() == "xzx"
+
+
+MAKE = "import sys; from pathlib import Path; from Code.common.steps import note_folder as n; n(Path(sys.argv[1]))"
+
+
+def test_a_step_knows_the_folder_that_it_made(tmp_path: Path) -> None:
+    def steps() -> Steps:
+        return Steps(tmp_path / "steps.json")
+
+    def files() -> list[str]:
+        return sorted(path.name for path in tmp_path.iterdir())
+
+    first = steps()
+    assert first.made("make") == ""
+    first.run("make", ["-c", MAKE, "a/one"], "")
+    assert first.made("make") == steps().made("make") == "one" and files() == ["steps.json"]
+    steps().run("make", ["-c", MAKE, "a/two"], "")
+    assert steps().made("make") == "two"
+
+    killed = ["-c", f"{MAKE}; sys.exit(3)", "a/three"]
+    with pytest.raises(StepError):
+        steps().run("make", killed, "")
+    again = steps()
+    assert again.begun("make", killed, "") and again.made("make") == "three" and len(files()) == 2
+    with pytest.raises(StepError):  # resumed, and stopped before it noted anything
+        again.run("make", killed, "", instead=["-c", "raise SystemExit(1)"])
+    assert steps().made("make") == "three"
+    with pytest.raises(StepError):  # begun anew: what an earlier start made does not count
+        steps().run("make", ["-c", "raise SystemExit(1)"], "")
+    assert steps().made("make") == "" and files() == ["steps.json"]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"half a fi", "is not JSON"),
+        (b"\xff", "is not UTF-8 (byte 0)"),
+        (b"[" * 100_000, "has brackets within brackets"),
+        (b"[]", "expected object, got array"),
+        (b'{"faces": 3}', "*: expected object, got int"),
+        (b'{"faces": {"command": "x", "inputs": "", "done": true}}', "*.command: expected array, got str"),
+        (b'{"faces": {"command": [], "inputs": "", "done": "yes"}}', "*.done: expected bool, got str"),
+        (b'{"faces": {"command": [], "inputs": "", "done": false, "token": "../../x"}}', "is not made of 16 digits"),
+        (b'{"version": 9, "faces": 3}', "was written by a newer version of this program (format 9"),
+    ],
+)
+def test_a_damaged_file_of_steps_is_named(tmp_path: Path, data: bytes, says: str) -> None:
+    (tmp_path / "steps.json").write_bytes(data)
+    with pytest.raises(StateError) as caught:
+        Steps(tmp_path / "steps.json")
+    text = str(caught.value)
+    assert text.startswith(f"{tmp_path / 'steps.json'}: ") and says in text and "\n" not in text
+    assert text.endswith(("; delete it to do every step again", "; update the program"))
 
 
 def test_commands_are_shown_as_they_can_be_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

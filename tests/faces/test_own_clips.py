@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +18,11 @@ import torch
 from PIL import Image
 
 import Train_Own_Clips as script
+from Code.common import steps
+from Code.common.errors import UsageError
+from Code.common.lock import one_writer
 from Code.data import split
+from Code.data.clips import DataError
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import to_published
@@ -110,6 +117,129 @@ def test_copies_and_persons_on_both_sides_are_reported(tmp_path: Path) -> None:
     assert "the clips do not name their persons" in unknown and "--person-pattern" in unknown
 
 
+class Trainings:
+    """Stands in for the training: makes a run's folder of some name, finished or not."""
+
+    def __init__(self, models: Path) -> None:
+        self.models = models
+        self.name, self.finishes, self.notes = "20261025-023000_list", True, True
+        self.commands: list[list[str]] = []
+
+    def __call__(self, command: list[str], environment: dict[str, str]) -> int:
+        self.commands.append(command)
+        run = Path(command[2]) if command[1] == "--resume" else self.models / self.name
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "last.pth").touch()
+        if self.notes:
+            Path(environment[steps.NOTE]).write_text(json.dumps({"folder": run.name}))
+        if self.finishes:
+            (run / "best.pth").touch()
+            (run / "results.json").write_text("{}")
+        return 0 if self.finishes else 143
+
+
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Runs the step `training` of a new call with a seed, and returns the run that it goes on with."""
+    output = tmp_path / "own"
+    (output / "faces").mkdir(parents=True)
+    for name in ("faces/faces.csv", "clips.csv"):
+        (output / name).touch()
+    made = Trainings(output / "model")
+    monkeypatch.setattr(steps, "run_python", made)
+
+    def call(seed: int = 0, **how: Any) -> Path:
+        vars(made).update(how)
+        args = argparse.Namespace(output=output, seed=seed, device="cpu", training=[])
+        recipe = script.Recipe(args, {}, steps.Steps(output / "steps.json"))
+        return recipe.train(script.Start(tmp_path / "fan.pth", 1, (), ""), script.Split({"Happy/1": ""}, {"Sad/1": ""}))
+
+    vars(call)["made"] = made
+    return call
+
+
+def finished(run: Path) -> Path:
+    run.mkdir(parents=True)
+    for name in ("last.pth", "best.pth", "results.json"):
+        (run / name).touch()
+    return run
+
+
+def test_the_run_that_the_step_made_counts_whatever_it_is_called(train: Any, tmp_path: Path) -> None:
+    models, made = tmp_path / "own" / "model", train.made
+    finished(models / "20990101-000000_list")
+    first = train()
+    assert first == models / "20261025-023000_list"
+    # The hour after the clocks were set back has earlier names; so has a clock that was wrong.
+    assert train(1, name="20261025-020500_list") == models / "20261025-020500_list"
+    assert train(1) == models / "20261025-020500_list" and len(made.commands) == 2
+    shutil.copytree(first, models / "20991231-235959_list")
+    assert train(1).name == "20261025-020500_list" and len(made.commands) == 2
+    shutil.rmtree(models / "20261025-020500_list")
+    assert train(1, name="20200101-000000_list").name == "20200101-000000_list" and len(made.commands) == 3
+
+
+def test_a_stopped_training_is_resumed_and_no_other(train: Any, tmp_path: Path) -> None:
+    models, made = tmp_path / "own" / "model", train.made
+    half = models / "20990101-000000_list"  # of somebody else, and newer
+    half.mkdir(parents=True)
+    (half / "last.pth").touch()
+    with pytest.raises(steps.StepError):
+        train(finishes=False)
+    assert train(finishes=True).name == "20261025-023000_list"
+    assert made.commands[-1][1:3] == ["--resume", str(models / "20261025-023000_list")]
+    with pytest.raises(steps.StepError):
+        train(1, finishes=False, notes=False, name="20261026-000000_list")  # killed before it noted its folder
+    assert train(1, finishes=True, notes=True, name="20261027-000000_list").name == "20261027-000000_list"
+    assert "--resume" not in made.commands[-1]
+
+
+@pytest.mark.parametrize("name", ["..", "../../victim", "/", "{victim}", ".", "link"])
+def test_the_recorded_run_lies_in_the_folder_of_the_runs(train: Any, tmp_path: Path, name: str) -> None:
+    victim = finished(tmp_path / "victim")
+    train()
+    (tmp_path / "own" / "model" / "link").symlink_to(victim)
+    file = tmp_path / "own" / "steps.json"
+    state = json.loads(file.read_text())
+    state["training"]["made"] = name.format(victim=victim)
+    file.write_text(json.dumps(state))
+    with pytest.raises(UsageError, match=r"steps\.json: names .*, which is not inside .*model"):
+        train()
+    assert len(train.made.commands) == 1
+
+
+def test_tables_of_answers_are_checked(tmp_path: Path) -> None:
+    table, faces = tmp_path / "before.csv", tmp_path / "faces"
+
+    def read() -> dict[str, str]:
+        return script.answers_of_table(table, faces, ["Happy/1"])
+
+    table.write_text(f"input,expression\n{faces / 'Happy/1'},happiness\nother,sadness\n")
+    assert read() == {"Happy/1": "happiness"}
+    for text, says in {
+        f"input,face\n{faces / 'Happy/1'},happiness\n": "has no 'expression'",
+        "input,expression\nHappy/1,happiness\n": f"has no '{faces / 'Happy/1'}'",
+        "": f"has no '{faces / 'Happy/1'}'",
+        "input,expression\n" + "x" * 200_000: "cannot be read (field larger than field limit",
+    }.items():
+        table.write_text(text)
+        with pytest.raises(DataError) as caught:
+            read()
+        assert str(caught.value).startswith(f"{table}: {says}")
+    table.unlink()
+    with pytest.raises(DataError, match=r"before\.csv: cannot be read \(No such file"):
+        read()
+
+
+def test_one_call_at_a_time(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    videos = write_videos(tmp_path / "videos", ("Happy/1.mp4", "Happy/2.mp4", "Sad/1.mp4", "Sad/2.mp4"))
+    monkeypatch.setattr(script, "follow_steps", lambda *_: pytest.fail("two at once"))
+    with one_writer(tmp_path / "own"):
+        outcome = call(script, videos, "--output", "own", cwd=tmp_path)
+    assert outcome.status == 2 and outcome.err.count("\n") == 1
+    assert f"error: own: process {os.getpid()} on " in outcome.err and "writes there; wait for it" in outcome.err
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # a dozen processes, each of which imports torch
 def test_the_whole_recipe_and_what_is_done_again(
@@ -163,16 +293,23 @@ def test_the_whole_recipe_and_what_is_done_again(
 
     # Stopped after its first epoch: the run is resumed, not started anew.
     state = json.loads((tmp_path / "own" / "steps.json").read_text())
-    state["training"]["done"] = False
+    state["training"] |= {"done": False, "token": "0123456789abcdef", "made": ""}
     (tmp_path / "own" / "steps.json").write_text(json.dumps(state))
+    (tmp_path / "own" / ".steps-0123456789abcdef.json").write_text(json.dumps({"folder": run.name}))
     (run / "results.json").unlink()
     third = recipe()
     assert third.returncode == 0 and "--resume own/model/" in third.stdout, third.stdout + third.stderr
     assert len(list((tmp_path / "own" / "model").iterdir())) == 1
 
+    # A run of the old split that is called like one of the future is not the run of the new split.
+    future = shutil.copytree(run, run.parent / "20990101-000000_list_relation-attention")
     other = recipe("--seed", "3")
     assert other.returncode == 0 and other.stdout.count("done before") == 1, other.stdout
-    assert len(list((tmp_path / "own" / "model").iterdir())) == 2
+    (new,) = {path.name for path in run.parent.iterdir()} - {run.name, future.name}
+    assert f"report:  own/model/{new}/report.html" in other.stdout
+    assert sorted(path.name for path in (tmp_path / "own").iterdir()) == [
+        *("answers.csv", "before.csv", "clips.csv", "faces", "model", "pictures", "steps.json"),
+    ]
 
 
 def test_a_face_tree_is_split_as_the_recipe_reads_it(tmp_path: Path) -> None:
