@@ -159,9 +159,13 @@ def check_outputs(args: argparse.Namespace) -> None:
     """Checks that --annotate has one input, and that no file to be written is an input."""
     if args.annotate and len(args.inputs) > 1:
         raise UsageError(f"--annotate writes one video, but there are {len(args.inputs)} in the folder; name one")
-    for option in (args.annotate, args.csv, args.csv_frames, args.json):
+    given = [option for option in (args.annotate, args.csv, args.csv_frames, args.json) if option is not None]
+    for count, option in enumerate(given):
+        if option.resolve() in [other.resolve() for other in given[:count]]:
+            raise UsageError(f"{option}: is named twice, for two outputs; name another file for one of them")
+    for option in given:
         for path in map(Path, args.inputs):
-            if option is not None and option.exists() and path.exists() and option.samefile(path):
+            if option.exists() and path.exists() and option.samefile(path):
                 raise UsageError(f"{option}: would overwrite the input; name another file")
 
 
@@ -233,7 +237,7 @@ def answer(predictor: Predictor, args: argparse.Namespace) -> tuple[list[Predict
 
     answers: list[Prediction] = []
     status = 0
-    gallery = Gallery(args.output)
+    gallery = Gallery(args.output, lambda line: print(f"note: {line}", file=sys.stderr))
     draws = not args.no_figure or args.window
     names = gallery.names(args.inputs) if draws else [Path(path).name for path in args.inputs]
     everybody = args.people == "all"

@@ -28,6 +28,7 @@ from Code.faces.track import Path as FacePath
 from Code.faces.track import follow
 from Code.faces.video import Source
 from Code.network.attention import FRAMES_AT_ONCE
+from Code.network.checkpoints import CheckpointError
 from Code.network.pretrained import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
 
 BATCH_FACES = 32  # encoded together
@@ -225,6 +226,8 @@ class Predictor:
     def _predict(self, found: Found, person: int, num_people: int, features: Tensor, curve: Curve | None) -> Prediction:
         """The answer for one person from their features, [T, D]."""
         output = self.fan.attend(features[None])
+        if not (output.logits.isfinite().all() and output.weights.isfinite().all()):
+            raise CheckpointError(f"{self.info['path']}: its weights are too large to compute with; name another one")
         shares = output.logits[0].softmax(dim=0).tolist()
         ranked = sorted(zip(self.labels, shares, strict=True), key=lambda pair: -pair[1])
         analysis, path = found.analysis, found.paths[found.main]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
 from Code.common.errors import require
+from Code.common.files import flush
 from Code.data.clips import DataError
 from Code.faces.decoder import file_url
 from Code.faces.prediction import Prediction
@@ -46,7 +48,7 @@ class VideoWriter:
     def __init__(self, path: Path, size: tuple[int, int], *, sound: Path | None = None) -> None:
         av = require("av", "PyAV", "writing a video")
         self._av, self.path = av, path
-        self._partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+        self._partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
         self._size = size[0] // 2 * 2, size[1] // 2 * 2
         self._last = -1
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
@@ -94,6 +96,7 @@ class VideoWriter:
                             self._container.mux(packet)
                 self._container.close()
                 if keep:
+                    flush(self._partial)
                     self._partial.replace(self.path)
         finally:
             if self._sound is not None:
