@@ -30,10 +30,9 @@ from pathlib import Path
 
 from Code.common.commandline import add_device, count, number, run_script, script_parser, seed
 from Code.common.conventions import expression
-from Code.common.errors import UsageError
+from Code.common.errors import ProjectError, UsageError
 from Code.common.files import inside, writing
 from Code.common.lock import one_writer
-from Code.common.state import read_state
 from Code.common.steps import PROJECT, Steps, fingerprint, script
 from Code.common.wording import counted
 from Code.data.clips import DataError
@@ -41,7 +40,7 @@ from Code.data.readers.plainlist import parse_plain_list
 from Code.data.split import SHARE
 from Code.faces.inputs import Job, find_jobs
 
-DEMO, RESULTS = "Demo_AFEW_Attention.py", "results.json"
+DEMO = "Demo_AFEW_Attention.py"
 SHIPPED_FAN = PROJECT / "pretrain_model" / "FAN_FER+_composed.pth"
 # The head of a frozen backbone. With more epochs or a higher rate it overfits few clips: trained on 13 clips of two
 # people and evaluated on a third one (24 clips, 8 classes, 4 draws), 48 epochs at 0.01 are right as often (14.8 of 24
@@ -235,30 +234,15 @@ def answers_of_run(run: Path, held_out: Iterable[str]) -> tuple[dict[str, str], 
     """
     from Code.results.intervals import interval_text
     from Code.results.run_files import read_run
+    from Code.results.run_state import read_results
 
     said = {clip.name: clip.prediction for clip in read_run(run).clips}
     strange = sorted(said.keys() - set(held_out))
     if strange:
         raise DataError(f"{run / 'predictions.csv'}: has {strange[0]}, which is not held out now; move the run away")
-    best = read_state(run / RESULTS, Results, remedy=f"python {DEMO} --resume {run} writes it again").best
-    return {name: said[name] for name in held_out if name in said}, interval_text(
-        best.accuracy_interval, best.num_clips
-    )
-
-
-@dataclass
-class Accuracy:
-    """What results.json says about the accuracy on the held-out clips."""
-
-    accuracy_interval: tuple[float, float]
-    num_clips: int
-
-
-@dataclass
-class Results:
-    """What is read of results.json."""
-
-    best: Accuracy
+    best = read_results(run / "results.json")[0].best
+    interval = interval_text(best.accuracy_interval, best.num_clips) if best else "no interval"
+    return {name: said[name] for name in held_out if name in said}, interval
 
 
 def answers_of_table(table: Path, faces: Path, names: Iterable[str]) -> dict[str, str]:
@@ -362,7 +346,8 @@ class Recipe:
         inputs = fingerprint([self.faces / "faces.csv", self.clips, start.path])
         earlier = self.run_folder()
         resume = None
-        if earlier and self.steps.begun("training", command, inputs) and (earlier / "last.pth").is_file():
+        saved = earlier and any((earlier / name).is_file() for name in ("last.pth", "previous.pth"))
+        if saved and self.steps.begun("training", command, inputs):
             resume = [command[0], "--resume", str(earlier), "--cache", "none", "--device", args.device]
         self.steps.run("training", command, inputs, there=lambda: is_finished(earlier), instead=resume)
         run = self.run_folder()
@@ -393,8 +378,15 @@ class Recipe:
 
 
 def is_finished(run: Path | None) -> bool:
-    """Whether a run has its network and its results."""
-    return run is not None and (run / "best.pth").is_file() and (run / RESULTS).is_file()
+    """Whether a run has its network, and results that are complete."""
+    from Code.results.run_state import check_tables
+
+    try:
+        if run is not None:
+            check_tables(run)
+        return run is not None and (run / "best.pth").is_file()
+    except ProjectError:
+        return False
 
 
 def follow(args: argparse.Namespace) -> None:

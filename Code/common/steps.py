@@ -67,7 +67,7 @@ class Step:
         done: whether it was finished.
         shown: the command as it is typed in a shell.
         seconds: how long it took.
-        made: the name of the folder that it made, once it is done.
+        made: the name of the folder that it made, once it was done.
         token: names the file in which its command notes that folder, until it is done.
     """
 
@@ -127,9 +127,9 @@ class Steps:
         self._known = shaped(content, dict[str, Step], place=str(self.file), remedy=remedy)
 
     def begun(self, name: str, command: Sequence[str], inputs: str) -> bool:
-        """Whether this step was started before, with the same command on the same inputs, and not finished."""
+        """Whether this step was started before, with the same command on the same inputs, finished or not."""
         known = self._known.get(name)
-        return known is not None and not known.done and known.is_of(command, inputs)
+        return known is not None and known.is_of(command, inputs)
 
     def made(self, name: str) -> str:
         """The name of the folder that this step made, in this call or in an earlier one; empty if it made none.
@@ -164,7 +164,7 @@ class Steps:
             inputs: fingerprint of what it reads.
             there: whether its results still exist.
             passes: whether an exit status means success.
-            instead: runs in place of `command`, to finish what that had started. What that made stays known.
+            instead: runs in place of `command`, to finish what that had started, or to mend its results.
 
         Raises:
             StepError: the command failed.
@@ -178,7 +178,8 @@ class Steps:
             return
         print(f"{title}\n   {show(instead or command)}", flush=True)
         token = (known.token if known and instead else "") or secrets.token_hex(8)
-        started = Step(list(command), inputs, False, shown, token=token)
+        made = known.made if known and instead else ""
+        started = Step(list(command), inputs, False, shown, made=made, token=token)
         self._save(name, started)
         if known and known.token not in ("", token):
             self._note(known.token).unlink(missing_ok=True)

@@ -31,6 +31,7 @@ SIDE, QUALITY = 72, 75  # of a face on the page, pixels
 COURSE = 400  # bars of a weight curve at most
 # (answers on a page, faces of each of them at most): 500 x 12 faces of 2 KB are 12 MB.
 MOST_FACES = ((500, 12), (1000, 6), (2000, 3))
+FIGURES = (".png", ".csv")
 _DATA = "data:image/jpeg;base64,"
 # Files of one input may end in this, so that `clip` and `clip_curve` must not be two inputs.
 _ENDING = re.compile(r"(_person[0-9]+)?(_curve)?$")
@@ -102,7 +103,7 @@ class Gallery:
     """The figures of a folder: their names, and the page that shows them.
 
     A name belongs to one input, also in later calls: figures of inputs in different folders never overwrite each other,
-    nor an input. A damaged record keeps its name, but is not shown.
+    nor a file that is no figure, such as an input. A damaged record keeps its name, but is not shown.
 
     Args:
         folder: is made when the first name is taken.
@@ -117,7 +118,7 @@ class Gallery:
         self._say = say
         self._inputs: dict[str, str] = {}  # name, in lower case -> input
         self._damaged: set[Path] = set()
-        self._spared: set[str] = set()
+        self._spared: set[str] = set()  # names of files that are not figures of an earlier call
         if (folder / RECORDS).is_symlink():
             raise UsageError(f"{folder / RECORDS}: is a link, and nothing is written through links; remove it")
         for path in sorted((folder / RECORDS).glob("*.json")):
@@ -132,11 +133,8 @@ class Gallery:
         """
         (self.folder / RECORDS).mkdir(parents=True, exist_ok=True)
         places = [Path(os.path.abspath(path)) for path in paths]
-        here = self.folder.resolve()
-        beside = [place.stem for place in places if place.parent.resolve() == here]
-        if here in {place.resolve() for place in places}:
-            beside += [path.stem for path in here.iterdir()]
-        self._spared = {_root(stem) for stem in beside}
+        self._spared = {_root(path.stem) for path in self.folder.iterdir() if path.suffix.lower() in FIGURES}
+        self._spared -= {_root(path.stem) for path in (self.folder / RECORDS).glob("*.json")}
         stems = [place.name if place.is_dir() else place.stem for place in places]
         often = Counter(map(str.casefold, stems))
         return [

@@ -18,8 +18,8 @@ from typing import Any
 
 from Code.common.errors import UsageError
 from Code.common.state import StateError
-from Code.results.run_state import read_about, started_at
 from Code.common.steps import note_folder
+from Code.results.run_state import read_about, started_at
 
 # Flags that may differ when a run is resumed: those of the machine, not of the experiment.
 MACHINE_FLAGS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -133,9 +134,17 @@ class Trainings:
         if self.notes:
             Path(environment[steps.NOTE]).write_text(json.dumps({"folder": run.name}))
         if self.finishes:
-            (run / "best.pth").touch()
-            (run / "results.json").write_text("{}")
+            finish(run)
         return 0 if self.finishes else 143
+
+
+def finish(run: Path) -> Path:
+    run.mkdir(parents=True, exist_ok=True)
+    for name in ("last.pth", "best.pth", "predictions.csv"):
+        (run / name).write_bytes(b"")
+    table = {"rows": 0, "sha256": hashlib.sha256().hexdigest()}
+    (run / "results.json").write_text(json.dumps({"labels": [], "tables": {"predictions.csv": table}}))
+    return run
 
 
 @pytest.fixture
@@ -158,16 +167,9 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
     return call
 
 
-def finished(run: Path) -> Path:
-    run.mkdir(parents=True)
-    for name in ("last.pth", "best.pth", "results.json"):
-        (run / name).touch()
-    return run
-
-
 def test_the_run_that_the_step_made_counts_whatever_it_is_called(train: Any, tmp_path: Path) -> None:
     models, made = tmp_path / "own" / "model", train.made
-    finished(models / "20990101-000000_list")
+    finish(models / "20990101-000000_list")
     first = train()
     assert first == models / "20261025-023000_list"
     # The hour after the clocks were set back has earlier names; so has a clock that was wrong.
@@ -194,9 +196,21 @@ def test_a_stopped_training_is_resumed_and_no_other(train: Any, tmp_path: Path) 
     assert "--resume" not in made.commands[-1]
 
 
+@pytest.mark.parametrize("name", ["results.json", "predictions.csv"])
+@pytest.mark.parametrize("data", [None, b"half a line"])
+def test_results_that_are_lost_or_cut_are_written_again(train: Any, name: str, data: bytes | None) -> None:
+    run = train()
+    if data is None:
+        (run / name).unlink()
+    else:
+        (run / name).write_bytes(data)
+    assert train() == run and train() == run
+    assert [command[1:3] for command in train.made.commands[1:]] == [["--resume", str(run)]]
+
+
 @pytest.mark.parametrize("name", ["..", "../../victim", "/", "{victim}", ".", "link"])
 def test_the_recorded_run_lies_in_the_folder_of_the_runs(train: Any, tmp_path: Path, name: str) -> None:
-    victim = finished(tmp_path / "victim")
+    victim = finish(tmp_path / "victim")
     train()
     (tmp_path / "own" / "model" / "link").symlink_to(victim)
     file = tmp_path / "own" / "steps.json"
