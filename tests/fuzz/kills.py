@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -166,10 +166,11 @@ def call(script: ModuleType, words: Sequence[object]) -> int:
         return stop.code if isinstance(stop.code, int) else 1
 
 
-def forked_python(command: Sequence[str]) -> int:
+def forked_python(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """`Code.common.steps.run_python` without the seconds that importing torch takes."""
     child = os.fork()
     if not child:
+        os.environ.update(environment)
         script = split if command[0] == "-m" else sys.modules[Path(command[0]).stem]
         leave(lambda: call(script, command[2 if command[0] == "-m" else 1 :]))
     status = os.waitpid(child, 0)[1]

@@ -279,7 +279,7 @@ def build_recipe(folder: Path) -> None:
 def read_recipe(case: Case) -> bool:
     """Train_Own_Clips.py once more, with steps that do nothing: what it says comes from the files."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps_module, "run_python", lambda command: 0)
+        patch.setattr(steps_module, "run_python", lambda command, environment: 0)
         if case.target.endswith("steps.json") and case.rng.random() < 0.5:
             steps = Steps(case.path)
             for name in ("faces", "split", "training", "new"):
