@@ -10,6 +10,7 @@ examples:
   a long video as a curve           python Predict_Video.py talk.mp4 --window 4 --stride 1
   frames that are face crops        python Predict_Video.py --aligned Data/Val/Happy/000149120
   with another network              python Predict_Video.py clip.mp4 --checkpoint model/RUN
+  where anger is frequent           python Predict_Video.py clip.mp4 --prior anger=0.4
   a camera, until Ctrl-C            python Predict_Video.py --camera 0
 
 Figures, curves and a page that shows all of them, predictions.html, go to the folder `predictions`. Videos, and
@@ -26,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from Code.common.commandline import above_zero, add_device, positive, run_script, script_parser, whole_number
+from Code.common.commandline import above_zero, add_device, from_zero, positive, run_script, script_parser, whole_number
 from Code.common.conventions import MAX_IMAGE_SIZE
 from Code.common.errors import UsageError
 from Code.common.files import atomic_file, writing
@@ -70,6 +71,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--image-size", type=pixels, metavar="PIXELS", help="input side (default: what the checkpoint says)"
     )
     add_device(parser)
+    parser.add_argument(
+        "--prior",
+        nargs="+",
+        type=class_share,
+        action="extend",
+        metavar="CLASS=SHARE",
+        help="how often classes occur where the inputs come from; a class that is not named has the share 1 / C, and "
+        "shares need not sum to 1 (default: as the network was trained)",
+    )
     parser.add_argument("--aligned", action="store_true", help="frames are face crops: do not detect faces")
     parser.add_argument("--fps", type=above_zero, metavar="N", help="read at most N frames a second (default: all)")
     parser.add_argument(
@@ -107,6 +117,14 @@ def build_parser() -> argparse.ArgumentParser:
 pixels = whole_number(32, MAX_IMAGE_SIZE, "of pixels")
 
 
+def class_share(text: str) -> tuple[str, float]:
+    """An argparse type: CLASS=SHARE."""
+    name, _, value = text.rpartition("=")
+    if not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not CLASS=SHARE; name the inputs before --prior")
+    return name, from_zero(value)
+
+
 def output_file(text: str) -> Path:
     """An argparse type: a file to write at the end. What would fail then fails before the work."""
     path = Path(text)
@@ -127,7 +145,9 @@ def check_flags(args: argparse.Namespace) -> None:
     if args.annotate and len(args.inputs) > 1:
         raise UsageError(f"--annotate writes one video, but there are {len(args.inputs)} inputs; name one")
     if args.camera and (args.json or args.csv or args.csv_frames or args.aligned or args.stride or args.fps):
-        raise UsageError("--camera goes with --checkpoint, --image-size, --device, --window and --annotate only")
+        raise UsageError(
+            "--camera goes with --checkpoint, --image-size, --device, --prior, --window and --annotate only"
+        )
     if args.camera and args.people != "main":
         raise UsageError("--camera answers the main person only; omit --people all")
     if args.aligned and args.people != "main":
@@ -272,26 +292,28 @@ def answer(predictor: Predictor, args: argparse.Namespace) -> tuple[list[Predict
 def live(predictor: Predictor, args: argparse.Namespace) -> int:
     """Prints the running expression of a camera until it ends or Ctrl-C; 1 if there was never a face."""
     from Code.faces.live import camera_frames, watch
+    from Code.faces.prediction import said
     from Code.faces.render import VideoWriter, draw_answer
 
     writer: VideoWriter | None = None
     printed, faces, started = -1.0, 0, time.monotonic()
     on_terminal = sys.stdout.isatty()
     try:
-        for frames, said in enumerate(
+        for frames, now in enumerate(
             watch(predictor, camera_frames(args.camera), args.window or RUNNING_WINDOW), start=1
         ):
-            faces += said.box is not None
-            line = f"{said.expression} {100 * said.share:.0f} %" if said.expression else "no face"
-            if on_terminal or said.frame.time - printed >= 1:
-                printed = said.frame.time
+            faces += now.box is not None
+            line = said(f"{now.expression} {100 * now.share:.0f} %", now.uncertain)
+            line = line if now.expression else "no face"
+            if on_terminal or now.frame.time - printed >= 1:
+                printed = now.frame.time
                 speed = frames / max(time.monotonic() - started, 1e-9)
-                text = f"{said.frame.time:8.2f} s  {line:<24} {speed:5.1f} frames/s"
+                text = f"{now.frame.time:8.2f} s  {line:<30} {speed:5.1f} frames/s"
                 print(f"\r{text}" if on_terminal else text, end="" if on_terminal else "\n", flush=True)
             if args.annotate:
-                picture = draw_answer(said.frame.image, said.box, line, said.weight)
+                picture = draw_answer(now.frame.image, now.box, line, now.weight)
                 writer = writer or VideoWriter(args.annotate, picture.size)
-                writer.add(picture, said.frame.time)
+                writer.add(picture, now.frame.time)
     except KeyboardInterrupt:
         print()
     finally:
@@ -318,7 +340,12 @@ def main() -> int:
     keep_freed_memory()
     device = choose_compute(args.device, "fp32").device
     predictor = Predictor(
-        args.checkpoint, device, image_size=args.image_size, people=args.people, detect_every=args.detect_every
+        args.checkpoint,
+        device,
+        image_size=args.image_size,
+        people=args.people,
+        detect_every=args.detect_every,
+        prior=dict(args.prior) if args.prior else None,
     )
     print(describe(predictor), flush=True)
     if predictor.info["dataset"] == "sample":

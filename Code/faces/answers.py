@@ -14,7 +14,7 @@ import numpy as np
 from Code.common.files import atomic_text
 from Code.common.wording import counted
 from Code.faces.predict import Predictor
-from Code.faces.prediction import Curve, Prediction, row_columns
+from Code.faces.prediction import Curve, Prediction, row_columns, said
 from Code.network.attention import HEADS
 from Code.network.pretrained import trained_on
 
@@ -24,15 +24,20 @@ ANY_NAME = "surrogateescape"
 
 
 def describe(predictor: Predictor) -> str:
-    """Which network answers, what it was trained on and its accuracy there; then its labels."""
+    """Which network answers, what it was trained on and its accuracy there; its labels; the prior, if it is stated."""
     info = predictor.info
     path = Path(info["path"])
     path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    return (
+    lines = [
         f"network: {path} ({predictor.fan.head.title}, {trained_on(info)}; {accuracy(info)}; "
-        f"{predictor.image_size} x {predictor.image_size} pixels)\n"
-        f"labels: {', '.join(predictor.labels)}"
-    )
+        f"{predictor.image_size} x {predictor.image_size} pixels)",
+        f"labels: {', '.join(predictor.labels)}",
+    ]
+    if predictor.prior is not None:
+        stated = ", ".join(f"{label} {share:.3f}" for label, share in predictor.prior.items())
+        unknown = "; its file does not say the shares that it was trained on, so they count as equal"
+        lines.append(f"prior: {stated}{unknown if info['class_shares'] is None else ''}")
+    return "\n".join(lines)
 
 
 def accuracy(info: dict[str, Any]) -> str:
@@ -65,7 +70,8 @@ def _report_main(prediction: Prediction, at_type: int) -> str:
         searched += f", main person; {counted(others, 'other person or shot', 'other people or shots')}: --people all"
     elif others:
         searched += f", main person; {counted(others, 'other person', 'other people')}: --people all"
-    lines = [f"{prediction.path}: {prediction.expression} ({counted(prediction.num_frames, 'frame')}{searched})"]
+    answer = said(prediction.expression, prediction.uncertain)
+    lines = [f"{prediction.path}: {answer} ({counted(prediction.num_frames, 'frame')}{searched})"]
     lines += [f"  {label:<12} {share:.3f}" for label, share in prediction.probabilities.items()]
     if not HEADS[at_type].weighs_frames:
         lines.append(f"  every frame has the same weight (score fusion): {1 / faces:.4f}")
@@ -86,7 +92,7 @@ def _report_people(predictions: Sequence[Prediction]) -> str:
     lines = [f"{first.path}: {many} ({counted(first.num_frames, 'frame')}{shots})"]
     for prediction in predictions:
         ranked = list(prediction.probabilities.items())[:3]
-        shares = ", ".join(f"{label} {share:.3f}" for label, share in ranked)
+        shares = said(", ".join(f"{label} {share:.3f}" for label, share in ranked), prediction.uncertain)
         seen = counted(len(prediction.frames), "frame")
         if prediction.has_times:
             seen = f"{prediction.seconds[0]:.2f} to {prediction.seconds[1]:.2f} s, {seen}"
@@ -107,7 +113,9 @@ def as_record(prediction: Prediction) -> dict[str, Any]:
         "input": prediction.path,
         "checkpoint": prediction.network,
         "expression": prediction.expression,
+        "uncertain": prediction.uncertain,
         "probabilities": prediction.probabilities,
+        "prior": prediction.prior,
         "person": prediction.person,
         "track": prediction.track,
         "seconds": _plain(np.array(prediction.seconds)),
@@ -136,6 +144,7 @@ def as_record(prediction: Prediction) -> dict[str, Any]:
             "ends": _plain(curve.ends),
             "faces": _plain(curve.faces),
             "expressions": curve.expressions,
+            "uncertain": _plain(curve.uncertain),
             "probabilities": [_plain(row) for row in curve.probabilities],
         }
     return record
@@ -152,7 +161,8 @@ def write_json(path: Path, predictions: Sequence[Prediction]) -> None:
 def write_csv(
     path: Path, predictions: Sequence[Prediction], labels: tuple[str, ...], *, everybody: bool = False
 ) -> None:
-    """One line for each answer: input, expression, counts, a probability for each label in the network's order.
+    """One line for each answer: input, expression, whether it is uncertain (1) or not (0), counts, a probability for
+    each label in the network's order.
 
     Args:
         everybody: write the person, too: number, track, seconds seen, box.
@@ -160,11 +170,11 @@ def write_csv(
     with atomic_text(path, newline="", errors=ANY_NAME) as file:
         writer = csv.writer(file)
         who = ["person", "track", "start", "end", "left", "top", "right", "bottom"] if everybody else []
-        writer.writerow(["input", *who, "expression", "num_frames", "num_faces", *labels])
+        writer.writerow(["input", *who, "expression", "uncertain", "num_frames", "num_faces", *labels])
         for p in predictions:
             person = [p.person, p.track, *_cells(p.seconds, 3), *_cells(p.box, 1)] if everybody else []
             shares = [f"{p.probabilities[label]:.6f}" for label in labels]
-            writer.writerow([p.path, *person, p.expression, p.num_frames, len(p.frames), *shares])
+            writer.writerow([p.path, *person, p.expression, int(p.uncertain), p.num_frames, len(p.frames), *shares])
 
 
 def write_frames(path: Path, predictions: Sequence[Prediction], labels: tuple[str, ...]) -> None:
@@ -174,20 +184,29 @@ def write_frames(path: Path, predictions: Sequence[Prediction], labels: tuple[st
         writer.writerow(row_columns(labels))
         for prediction in predictions:
             for name, person, frame, *values in prediction.rows():
-                time, *box, filled, alpha, weight = values[: -len(labels)]
+                time, *box, filled, alpha, weight, uncertain = values[: -len(labels)]
                 shares = [f"{share:.6f}" for share in values[-len(labels) :]]
-                numbers = [*_cells([time], 4), *_cells(box, 2), int(filled), f"{alpha:.6f}", f"{weight:.6f}"]
+                numbers = [
+                    *_cells([time], 4),
+                    *_cells(box, 2),
+                    int(filled),
+                    f"{alpha:.6f}",
+                    f"{weight:.6f}",
+                    int(uncertain),
+                ]
                 writer.writerow([name, person, frame, *numbers, *shares])
 
 
 def write_curve(path: Path, curve: Curve) -> None:
-    """One line for each window: start and end, the expression, the number of faces, a probability for each label."""
+    """One line for each window: start and end, the expression, whether it is uncertain (1) or not (0), the number of
+    faces, a probability for each label.
+    """
     with atomic_text(path, newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["start", "end", "expression", "faces", *curve.labels])
-        rows = zip(curve.starts, curve.ends, curve.expressions, curve.faces, curve.probabilities, strict=True)
-        for start, end, expression, faces, shares in rows:
-            writer.writerow([f"{start:.3f}", f"{end:.3f}", expression, faces, *_cells(shares, 6)])
+        writer.writerow(["start", "end", "expression", "uncertain", "faces", *curve.labels])
+        answers = zip(curve.expressions, curve.uncertain, curve.faces, curve.probabilities, strict=True)
+        for start, end, (expression, uncertain, faces, shares) in zip(curve.starts, curve.ends, answers, strict=True):
+            writer.writerow([f"{start:.3f}", f"{end:.3f}", expression, int(uncertain), faces, *_cells(shares, 6)])
 
 
 def _cells(values: Iterable[float], digits: int) -> list[str]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from Code.common.wording import counted
-from Code.faces.prediction import Curve, Prediction
+from Code.faces.prediction import Curve, Prediction, said
 from Code.faces.render import TEXT, color_of, hue_of, ink_on
 from Code.results.figures import CYCLE, INK, SOFT, attention_figure, choose_frames, shorten
 
@@ -46,7 +46,7 @@ def attention_picture(
         prediction.alpha,
         prediction.weights,
         title=title_of(prediction),
-        prediction=prediction.expression,
+        prediction=said(prediction.expression, prediction.uncertain),
         probabilities=[prediction.probabilities[label] for label in prediction.labels],
         labels=prediction.labels,
         intensity=intensity,
@@ -75,7 +75,8 @@ def people_picture(predictions: Sequence[Prediction]) -> Figure:
     row_high, margin, title_high = 0.27, 0.1, 0.4
     wide = min(max(4.2 * width / height, 2.4), 7.5)
     high = wide * height / width
-    table = 4.3 if predictions[0].has_times else 2.8
+    answers = 1.95 + 0.7 * any(prediction.uncertain for prediction in drawn)
+    table = answers + (2.35 if predictions[0].has_times else 0.85)
     body = max(high, row_high * (len(drawn) + 1))
     size = wide + table + 2 * margin, title_high + body + margin
     figure = Figure(figsize=size, facecolor="white")
@@ -107,11 +108,12 @@ def people_picture(predictions: Sequence[Prediction]) -> Figure:
         below = title_high + row_high * row
         x = wide + 2 * margin
         write(x, below, str(prediction.person), color=hue_of(prediction.person), weight="bold")
-        write(x + 0.35, below, shorten(prediction.expression, 18), weight="bold")
-        write(x + 1.95, below, f"{100 * prediction.probabilities[prediction.expression]:.0f} %")
+        answer = shorten(prediction.expression, 18)
+        write(x + 0.35, below, said(answer, prediction.uncertain), weight="bold")
+        write(x + answers, below, f"{100 * prediction.probabilities[prediction.expression]:.0f} %")
         if prediction.has_times:
             first, last = prediction.seconds
-            write(x + 2.55, below, f"{first:.1f} to {last:.1f} s", color=SOFT)
+            write(x + answers + 0.6, below, f"{first:.1f} to {last:.1f} s", color=SOFT)
     if len(predictions) > len(drawn):
         more = f"and {len(predictions) - len(drawn)} more"
         write(wide + 2 * margin, title_high + row_high * len(drawn), more, color=SOFT)

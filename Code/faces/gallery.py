@@ -76,6 +76,7 @@ class Card:
     problems: list[str]
     figures: list[str]
     tiles: list[Tile]
+    uncertain: bool = False
     number: int = 0
     said: int = 0
     in_folder: int = 0
@@ -299,6 +300,7 @@ def card_of(prediction: Prediction, shown: Sequence[int], crops: np.ndarray, fig
         folder=str(path.parent),
         network=prediction.network,
         expression=prediction.expression,
+        uncertain=prediction.uncertain,
         certainty=prediction.probabilities[prediction.expression],
         probabilities={label: prediction.probabilities[label] for label in prediction.labels},
         seen=f"{len(prediction.frames)} of {counted(prediction.num_frames, 'frame')}{seen}",

@@ -19,6 +19,7 @@ from Code.data.clips import DataError
 from Code.faces.align import align_face
 from Code.faces.decoder import Clock, Upright, choose_stream, file_url
 from Code.faces.predict import Predictor
+from Code.faces.prediction import is_uncertain
 from Code.faces.track import NEIGHBOURS, CutFinder, Tracker
 from Code.faces.video import Frame
 
@@ -31,6 +32,7 @@ class LiveAnswer:
         frame: the latest frame.
         expression: the most probable label; empty while no face is visible.
         share: its probability.
+        uncertain: the best two classes are close, see `Code.faces.prediction.is_uncertain`.
         weight: of the latest frame, relative to the largest weight in the window; None: no face in the frame.
         box: float64 [4], the main person's face in the latest frame; None: not visible.
         faces: number of frames that the prediction is made from.
@@ -39,6 +41,7 @@ class LiveAnswer:
     frame: Frame
     expression: str
     share: float
+    uncertain: bool
     weight: float | None
     box: np.ndarray | None
     faces: int
@@ -180,10 +183,11 @@ def watch(predictor: Predictor, frames: Iterator[Frame], window: float) -> Itera
             box = last[-1].box
         mine = [feature for _, track, feature in features if track == main]
         if not mine:
-            yield LiveAnswer(frame, "", math.nan, None, box, 0)
+            yield LiveAnswer(frame, "", math.nan, False, None, box, 0)
             continue
-        output = predictor.fan.attend(stack(mine)[None])
+        output = predictor.attend(stack(mine))
         shares = output.logits[0].softmax(dim=0)
         best = int(shares.argmax())
         weight = float(output.weights[0, -1] / output.weights[0].max()) if here else None
-        yield LiveAnswer(frame, labels[best], float(shares[best]), weight, box, len(mine))
+        uncertain = bool(is_uncertain(shares.cpu().numpy()))
+        yield LiveAnswer(frame, labels[best], float(shares[best]), uncertain, weight, box, len(mine))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes
 from Code.faces.detect import Detector
 from Code.faces.extract import Analysis, BriefSource, analyse
 from Code.faces.prediction import Curve, Found, Prediction, windows
+from Code.faces.prior import prior_shift, stated_shares
 from Code.faces.settings import DETECT_EVERY
 from Code.faces.sources import sources
 from Code.faces.track import Path as FacePath
 from Code.faces.track import follow
 from Code.faces.video import Source
-from Code.network.attention import FRAMES_AT_ONCE
+from Code.network.attention import FRAMES_AT_ONCE, FANOutput
 from Code.network.checkpoints import CheckpointError
 from Code.network.pretrained import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
 
@@ -61,6 +63,8 @@ class Predictor:
         image_size: input side in pixels; None: what the checkpoint says.
         people: "main": the main person of each input, the largest (size x time); "all": everybody.
         detect_every: search at least one frame in so many in full, and follow known faces in the others; 1: all.
+        prior: label -> how often the class occurs where the inputs come from; None: as the network was trained. Shares
+            need not sum to 1, and classes that are not named have the share 1 / C.
 
     Attributes:
         fan: the network, in evaluation mode.
@@ -68,7 +72,7 @@ class Predictor:
 
     Raises:
         CheckpointError: the checkpoint is missing or cannot be used.
-        UsageError: its backbone does not take images of this size.
+        UsageError: its backbone does not take images of this size, or the prior names a class that it does not know.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Predictor:
         image_size: int | None = None,
         people: str = "main",
         detect_every: int = DETECT_EVERY,
+        prior: Mapping[str, float] | None = None,
     ) -> None:
         self.people = _checked(people)
         self.detect_every = detect_every
@@ -89,6 +94,9 @@ class Predictor:
         self.fan = fan.to(self.device).requires_grad_(False)
         self.image_size = image_size or self.info["image_size"]
         fan.backbone.check_image_size(self.image_size)
+        self.prior = None if prior is None else stated_shares(prior, self.labels)
+        shift = torch.zeros(len(self.labels)) if self.prior is None else prior_shift(self.prior, self.info)
+        self._shift = shift.to(self.device)
         # A FER+ classifier was trained on FER2013's crop, in gray; FAN on the paper's, in color.
         self.knows_fer2013 = knows_fer2013(self.info)
         self.eyes: Eyes = FER2013_EYES if self.knows_fer2013 else PAPER_EYES
@@ -225,9 +233,7 @@ class Predictor:
 
     def _predict(self, found: Found, person: int, num_people: int, features: Tensor, curve: Curve | None) -> Prediction:
         """The answer for one person from their features, [T, D]."""
-        output = self.fan.attend(features[None])
-        if not (output.logits.isfinite().all() and output.weights.isfinite().all()):
-            raise CheckpointError(f"{self.info['path']}: its weights are too large to compute with; name another one")
+        output = self.attend(features)
         shares = output.logits[0].softmax(dim=0).tolist()
         ranked = sorted(zip(self.labels, shares, strict=True), key=lambda pair: -pair[1])
         analysis, path = found.analysis, found.paths[found.main]
@@ -236,6 +242,7 @@ class Predictor:
             network=str(self.info["path"]),
             expression=ranked[0][0],
             probabilities=dict(ranked),
+            prior=self.prior,
             labels=self.labels,
             logits=output.logits[0].cpu().numpy(),
             person=person,
@@ -260,6 +267,18 @@ class Predictor:
         )
 
     @torch.inference_mode()
+    def attend(self, features: Tensor) -> FANOutput:
+        """The answer to one clip, from its features [T, D]; the logits [1, C] are shifted by the prior.
+
+        Raises:
+            CheckpointError: it is not finite.
+        """
+        output = self.fan.attend(features[None])
+        if not (output.logits.isfinite().all() and output.weights.isfinite().all()):
+            raise CheckpointError(f"{self.info['path']}: its weights are too large to compute with; name another one")
+        return replace(output, logits=output.logits + self._shift)
+
+    @torch.inference_mode()
     def encode(self, crops: Sequence[np.ndarray]) -> Tensor:
         """Features [N, D] of N crops, uint8 [H, W, 3], resized as in training."""
         resized = []
@@ -275,7 +294,7 @@ class Predictor:
     def _frame_probabilities(self, features: Tensor) -> np.ndarray:
         """Each frame as a clip of its own, float32 [T, C]."""
         logits = [self.fan.attend(part.unsqueeze(1)).logits for part in features.split(FRAMES_AT_ONCE)]
-        return torch.cat(logits).softmax(dim=1).cpu().numpy()
+        return (torch.cat(logits) + self._shift).softmax(dim=1).cpu().numpy()
 
     def _encode_all(self, found: Found, tracks: Sequence[int], progress: Callable[[int], object]) -> dict[int, Tensor]:
         """Features [T, D] of each track, a batch of faces at a time."""
@@ -325,7 +344,7 @@ class Predictor:
             times = analysis.times[paths[track].positions]
             first, last = np.searchsorted(times, (starts[index], ends[index]))
             if first < last:
-                output = self.fan.attend(features[track][None, int(first) : int(last)])
+                output = self.attend(features[track][int(first) : int(last)])
                 shares[index], faces[index] = output.logits[0].softmax(dim=0).cpu().numpy(), last - first
         return Curve(self.labels, starts, ends, shares, faces, tracks)
 

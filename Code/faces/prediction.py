@@ -18,6 +18,7 @@ from Code.data.images import read_image
 from Code.faces.align import FACE_SIZE, Eyes
 from Code.faces.extract import Analysis, cut_out
 from Code.faces.inputs import Kind
+from Code.faces.settings import UNCERTAIN_MARGIN
 from Code.faces.track import Path as FacePath
 from Code.faces.video import Source
 
@@ -27,8 +28,27 @@ if TYPE_CHECKING:
 
 def row_columns(labels: Sequence[str]) -> list[str]:
     """Names of the values of `Prediction.rows`: what is known of a frame, then a probability for each label."""
-    frame = ["input", "person", "frame", "time", "left", "top", "right", "bottom", "filled", "alpha", "weight"]
+    where = ["input", "person", "frame", "time", "left", "top", "right", "bottom"]
+    frame = [*where, "filled", "alpha", "weight", "uncertain"]
     return [*frame, *(f"p({label})" if label in frame else label for label in labels)]
+
+
+def is_uncertain(probabilities: np.ndarray) -> np.ndarray:
+    """Whether the best two classes are closer than `UNCERTAIN_MARGIN`, so that either may be right: bool [...].
+
+    Args:
+        probabilities: float [..., C].
+    """
+    if probabilities.shape[-1] < 2:
+        return np.zeros(probabilities.shape[:-1], dtype=bool)
+    best = np.sort(probabilities, axis=-1)
+    uncertain: np.ndarray = best[..., -1] - best[..., -2] < UNCERTAIN_MARGIN
+    return uncertain
+
+
+def said(answer: str, uncertain: bool) -> str:
+    """An answer as people read it: `anger`, or `anger, uncertain`."""
+    return f"{answer}, uncertain" if uncertain else answer
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,6 +83,11 @@ class Curve:
             self.labels[int(np.argmax(row))] if count else ""
             for row, count in zip(self.probabilities, self.faces, strict=True)
         ]
+
+    @property
+    def uncertain(self) -> np.ndarray:
+        """bool [W], see `is_uncertain`; False where no face is visible."""
+        return is_uncertain(self.probabilities)
 
     def at(self, time: float) -> int:
         """Index of the window whose middle is nearest to a time in seconds; the earlier one of two."""
@@ -109,8 +134,9 @@ class Prediction:
         network: path of the checkpoint that answers.
         expression: the most probable label.
         probabilities: label -> probability (softmax of the clip's logits), most probable first.
+        prior: label -> the class share that the user stated; None: as the network was trained.
         labels: C class names, in the network's order.
-        logits: float32 [C], in the order of `labels`.
+        logits: float32 [C], in the order of `labels`; shifted by the prior.
         person: number of the person in this input: 1 is the main person, the largest (size x time).
         track: index of the person's track; 0 for aligned frames. A cut starts new tracks.
         num_frames: frames of the input that were read, those without a face included.
@@ -135,6 +161,7 @@ class Prediction:
     network: str
     expression: str
     probabilities: dict[str, float]
+    prior: dict[str, float] | None
     labels: tuple[str, ...]
     logits: np.ndarray
     person: int
@@ -158,11 +185,16 @@ class Prediction:
     _found: Found = field(repr=False)
 
     def __repr__(self) -> str:
-        share = f"{100 * self.probabilities[self.expression]:.0f} %"
+        share = said(f"{100 * self.probabilities[self.expression]:.0f} %", self.uncertain)
         person = f", person {self.person} of {self.num_people}" if self.num_people > 1 else ""
         seen = f", {self.seconds[0]:.2f} to {self.seconds[1]:.2f} s" if self.has_times else ""
         faces = f"{len(self.frames)} of {counted(self.num_frames, 'frame')}"
         return f"Prediction({self.path!r}: {self.expression} {share}{person}, {faces}{seen})"
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether the best two classes are so close that either may be right, see `is_uncertain`."""
+        return bool(is_uncertain(np.array(list(self.probabilities.values()))))
 
     @property
     def has_times(self) -> bool:
@@ -191,10 +223,12 @@ class Prediction:
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """One row for each of the T frames, see `row_columns`; NaN where a value does not exist."""
+        uncertain = is_uncertain(self.frame_probabilities)
         for index, frame in enumerate(self.frames):
             yield (
                 *(self.path, self.person, frame, float(self.times[index]), *map(float, self.boxes[index])),
                 *(bool(self.filled[index]), float(self.alpha[index]), float(self.weights[index])),
+                bool(uncertain[index]),
                 *map(float, self.frame_probabilities[index]),
             )
 
@@ -202,7 +236,8 @@ class Prediction:
         """A pandas.DataFrame with one row for each frame that shows this person.
 
         Its columns: input, person, frame (name), time (seconds; NaN for images), left, top, right, bottom (pixels;
-        NaN for aligned frames), filled, alpha, weight, and for each label the probability of the frame by itself.
+        NaN for aligned frames), filled, alpha, weight, and of the frame by itself: uncertain (see `is_uncertain`) and
+        the probability of each label.
 
         Raises:
             MissingExtraError: pandas is not installed.

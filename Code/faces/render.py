@@ -19,7 +19,7 @@ from Code.common.errors import require
 from Code.common.files import flush
 from Code.data.clips import DataError
 from Code.faces.decoder import file_url
-from Code.faces.prediction import Prediction
+from Code.faces.prediction import Prediction, said
 from Code.faces.sound import Sound
 from Code.faces.track import ASSUMED_FPS
 from Code.results.figures import CYCLE
@@ -286,7 +286,11 @@ def color_of(person: int) -> tuple[int, int, int]:
 def _running(prediction: Prediction, time: float) -> str:
     curve = prediction.curve
     if curve is None:
-        return f"{prediction.expression} {100 * prediction.probabilities[prediction.expression]:.0f} %"
+        share = f"{100 * prediction.probabilities[prediction.expression]:.0f} %"
+        return said(f"{prediction.expression} {share}", prediction.uncertain)
     index = curve.at(time)
     expression = curve.expressions[index]
-    return f"{expression} {100 * float(curve.probabilities[index].max()):.0f} %" if expression else "no face"
+    if not expression:
+        return "no face"
+    share = f"{100 * float(curve.probabilities[index].max()):.0f} %"
+    return said(f"{expression} {share}", bool(curve.uncertain[index]))

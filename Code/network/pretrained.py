@@ -40,8 +40,8 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
     Returns:
         The network, in evaluation mode and on the CPU, and what is known of it: ``kind`` ("run", "published",
         "frame classifier"), ``path``, ``labels`` (tuple), ``at_type``, ``backbone``, ``image_size``, ``epoch``,
-        ``metrics`` (dict), ``dataset``, ``protocol``, ``precision`` (the last ones None or empty if the file does not
-        say them).
+        ``metrics`` (dict), ``dataset``, ``protocol``, ``precision``, ``class_shares`` (tuple, how often its training
+        set shows each class), ``recipe`` (the last ones None or empty if the file does not say them).
 
     Raises:
         CheckpointError: where ``read_checkpoint`` and ``load_published`` raise it, if a trained head is not
@@ -59,6 +59,7 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
             fan, labels, kind = _from_published(checkpoint, at_type)
         else:
             fan, labels, kind = _from_frame_classifier(checkpoint, at_type)
+        shares = _class_shares(checkpoint, len(labels))
         size = checkpoint.get("image_size", IMAGE_SIZE)
         if type(size) is not int or not 1 <= size <= MAX_IMAGE_SIZE:
             raise CheckpointError(f"image_size {size!r} is not a number of pixels from 1 to {MAX_IMAGE_SIZE}")
@@ -78,6 +79,8 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
         "dataset": checkpoint.get("dataset"),
         "protocol": checkpoint.get("protocol"),
         "precision": checkpoint.get("precision"),
+        "class_shares": shares,
+        "recipe": checkpoint.get("recipe"),
     }
 
 
@@ -165,6 +168,17 @@ def _num_outputs(weights: Mapping[str, Any], name: str) -> int:
     """Outputs of a linear layer; 0 if the file has none."""
     weight = weights.get(name)
     return weight.shape[0] if isinstance(weight, Tensor) and weight.dim() == 2 else 0
+
+
+def _class_shares(checkpoint: Mapping[str, Any], num_classes: int) -> tuple[float, ...] | None:
+    """How often its training set shows each class; None if the file does not say it."""
+    stored = checkpoint.get("class_shares")
+    if stored is None:
+        return None
+    numbers = isinstance(stored, (list, tuple)) and all(type(share) in (int, float) and share >= 0 for share in stored)
+    if not numbers or len(stored) != num_classes or not sum(stored):
+        raise CheckpointError(f"class_shares are not {num_classes} shares, one for each class")
+    return tuple(map(float, stored))
 
 
 def _number(value: object) -> int | float | None:

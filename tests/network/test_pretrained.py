@@ -218,6 +218,7 @@ def test_run_comes_back(tmp_path: Path, at_type: int) -> None:
         "protocol": {"lr": 0.01, "milestones": (10, 20)},
         "epoch": 4,
         "metrics": {"accuracy": 0.75},
+        "class_shares": [0.5, 0.25, 0.25],
         "optimizer": torch.optim.SGD(fan.parameters(), lr=0.1, momentum=0.9).state_dict(),
     }
     save_atomically(checkpoint, path)
@@ -234,6 +235,8 @@ def test_run_comes_back(tmp_path: Path, at_type: int) -> None:
         "protocol": {"lr": 0.01, "milestones": (10, 20)},
         "dataset": "folders",
         "precision": "bf16",
+        "class_shares": (0.5, 0.25, 0.25),
+        "recipe": None,
     }
     assert not loaded.training
     frames = torch.rand(1, 2, 3, 32, 32)

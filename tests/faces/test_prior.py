@@ -1,0 +1,185 @@
+"""What an answer says of its certainty, and the class shares that a user states."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from Code import Predictor
+from Code.common.errors import UsageError
+from Code.faces.live import watch
+from Code.faces.prediction import Curve, is_uncertain, said
+from Code.faces.prior import own_prior, prior_shift, stated_shares
+from Code.faces.render import _running
+from Code.faces.settings import UNCERTAIN_MARGIN
+from Code.faces.video import Frame
+from Code.network.checkpoints import CheckpointError, save_atomically
+from Code.network.fan import FAN
+from Code.network.pretrained import load_fan
+
+AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
+
+
+def info_of(shares: tuple[float, ...] | None, recipe: dict[str, str] | None = None) -> dict[str, Any]:
+    return {"labels": ("a", "b", "c"), "class_shares": shares, "recipe": recipe}
+
+
+def test_a_prior_moves_probabilities_as_bayes_says() -> None:
+    q, p = torch.tensor([0.6, 0.3, 0.1]), {"a": 0.2, "b": 0.2, "c": 0.6}
+    likelihood = torch.tensor([0.5, 0.2, 0.9])
+    logits = (likelihood * q).log()  # of a network that learned the shares q
+    shifted = (logits + prior_shift(p, info_of((0.6, 0.3, 0.1)))).softmax(dim=0)
+    expected = likelihood * torch.tensor([0.2, 0.2, 0.6])
+    torch.testing.assert_close(shifted, expected / expected.sum())
+
+
+def test_what_a_network_takes_for_granted_is_what_its_file_says() -> None:
+    shares = (0.6, 0.3, 0.1)
+    assert own_prior(info_of(None)).tolist() == [0, 0, 0]
+    torch.testing.assert_close(own_prior(info_of(shares)).softmax(0), torch.tensor(shares))
+    balanced = own_prior(info_of(shares, {"balance": "1.0"}))
+    torch.testing.assert_close(balanced.softmax(0), torch.full((3,), 1 / 3))
+    floored = own_prior(info_of(shares, {"balance": "1.0", "balance_floor": "0.2"}))
+    torch.testing.assert_close(floored, torch.tensor([1, 1, 0.5]).log())  # the rare class stays half as likely
+    assert torch.isfinite(own_prior(info_of((0.5, 0.5, 0.0)))).all()
+
+
+def test_shares_need_not_sum_to_one_and_unnamed_classes_keep_theirs() -> None:
+    labels = ("a", "B", "c", "d")
+    assert stated_shares({}, labels) == dict.fromkeys(labels, 0.25)
+    assert stated_shares({"a": 0.25, "b": 0.5}, labels) == pytest.approx({"a": 0.2, "B": 0.4, "c": 0.2, "d": 0.2})
+    assert stated_shares({"c": 0}, labels) == pytest.approx({"a": 1 / 3, "B": 1 / 3, "c": 0, "d": 1 / 3})
+    for prior, message in (
+        ({"joy": 1}, "--prior joy: no such class; this network knows a, B, c, d"),
+        ({"a": -1}, "--prior a=-1: a share is a number from 0"),
+        ({"a": float("nan")}, "a share is a number from 0"),
+        (dict.fromkeys(labels, 0), "every class has the share 0"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            stated_shares(prior, labels)
+
+
+def test_the_answer_the_frames_the_curve_and_the_camera_have_the_prior(
+    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, write_video: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = checkpoints["fan"][0]
+    plain, stated = Predictor(path, "cpu"), Predictor(path, "cpu", prior={"sad": 3 / 7, "FEAR": 0})
+    shift = np.array([0, 0, 0, -np.inf, np.log(3), 0, 0])
+    before, after = plain(crops, aligned=True), stated(crops, aligned=True)
+    assert before.prior is None
+    assert after.prior == pytest.approx({**dict.fromkeys(AFEW, 1 / 8), "Fear": 0, "Sad": 3 / 8})
+
+    def moved(shares: np.ndarray) -> np.ndarray:
+        scaled = shares * np.exp(shift)
+        return scaled / scaled.sum(axis=-1, keepdims=True)
+
+    def row(answer: Any) -> np.ndarray:
+        return np.array([answer.probabilities[label] for label in AFEW])
+
+    np.testing.assert_allclose(row(after), moved(row(before)), atol=1e-6)
+    np.testing.assert_allclose(after.frame_probabilities, moved(before.frame_probabilities), atol=1e-6)
+    np.testing.assert_array_equal(after.weights, before.weights)
+    assert after.probabilities["Fear"] == 0 and after.logits[3] == -np.inf
+
+    pictures = [Image.new("RGB", (64, 48), (level, 90, 90)) for level in range(0, 250, 50)]
+    video = write_video(tmp_path / "plain.mp4", pictures)
+    curves = [predictor.answer(video, aligned=True, window=0.3)[0].curve.probabilities for predictor in (plain, stated)]
+    np.testing.assert_allclose(curves[1], moved(curves[0]), atol=1e-6)
+
+    class OneFace:
+        def __call__(self, images: np.ndarray) -> list[Any]:
+            points = np.array([[20.0, 20.0], [40.0, 20.0], [30.0, 30.0], [22.0, 40.0], [38.0, 40.0]])
+            box = np.array([[10.0, 5.0, 50.0, 55.0]])
+            return [SimpleNamespace(boxes=box, landmarks=points[None], scores=np.ones(1)) for _ in images]
+
+    frame = Frame("0", 0, 0.0, np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8))
+    shares = []
+    for predictor in (plain, stated):
+        predictor._detector = OneFace()  # type: ignore[assignment]
+        (now,) = watch(predictor, iter([frame]), 1.0)
+        shares.append((now.expression, now.share, now.uncertain))
+        assert now.uncertain in (True, False)
+    assert shares[0] != shares[1]
+
+
+def test_an_answer_is_uncertain_if_its_best_two_classes_are_close() -> None:
+    near, far = UNCERTAIN_MARGIN - 0.01, UNCERTAIN_MARGIN + 0.01
+    rows = np.array([[0.4, 0.4 - near, 0.2 + near], [0.7, 0.7 - far, far - 0.4], [0.1, 0.8, 0.1], [np.nan] * 3])
+    assert is_uncertain(rows[:1]).tolist() == [True]
+    assert is_uncertain(rows).tolist() == [True, False, False, False]
+    assert is_uncertain(np.array([1.0])).tolist() is False  # a network of one class
+    assert said("anger", True) == "anger, uncertain" and said("anger", False) == "anger"
+    curve = Curve(("a", "b", "c"), np.arange(4.0), np.arange(4.0) + 1, rows, np.array([3, 3, 3, 0]), np.zeros(4))
+    assert curve.uncertain.tolist() == [True, False, False, False]
+
+
+@pytest.fixture
+def undecided(tmp_path: Path) -> Path:
+    """A network that finds Happy and Sad nearly equally likely, whatever it sees."""
+    torch.manual_seed(0)
+    fan = FAN(0, 7).eval()
+    fan.pred_fc1.weight.data.zero_()
+    fan.pred_fc1.bias.data[:] = torch.tensor([2.0, 0, 0, 0, 1.9, 0, 0])
+    content = {"format": "emotion-fan/1", "state_dict": fan.state_dict(), "at_type": 0, "labels": list(AFEW)}
+    path = tmp_path / "undecided.pth"
+    save_atomically({**content, "image_size": 40, "dataset": "afew", "class_shares": [0.4, *[0.1] * 6]}, path)
+    return path
+
+
+def test_every_output_says_uncertain(
+    undecided: Path, crops: Path, predict: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    files = {name: tmp_path / name for name in ("a.csv", "f.csv", "a.json")}
+    flags = ["--csv", files["a.csv"], "--csv-frames", files["f.csv"], "--json", files["a.json"]]
+    assert predict(crops, "--aligned", "--checkpoint", undecided, *flags) == 0
+    assert f"{crops}: Happy, uncertain (5 frames)" in capsys.readouterr().out
+    with files["a.csv"].open() as table, files["f.csv"].open() as frames:
+        assert [row["uncertain"] for row in csv.DictReader(table)] == ["1"]
+        assert [row["uncertain"] for row in csv.DictReader(frames)] == ["1"] * 5
+    (record,) = json.loads(files["a.json"].read_text())
+    assert record["uncertain"] is True and record["prior"] is None
+    page = (tmp_path / "predictions" / "predictions.html").read_text()
+    assert '<span class="clear">Happy</span>, uncertain, 39 %' in page
+
+    answer = Predictor(undecided, "cpu")(crops, aligned=True)
+    assert answer.uncertain and repr(answer).endswith("Happy 39 %, uncertain, 5 of 5 frames)")
+    assert _running(answer, 0.0) == "Happy 39 %, uncertain"
+
+    # Happy had the share 0.4 in its training; where it is as rare as the others, the answer is certain.
+    assert predict(crops, "--aligned", "--checkpoint", undecided, "--prior", "Happy=1", "Sad=1") == 0
+    out = capsys.readouterr().out
+    assert f"{crops}: Sad (5 frames)" in out
+    assert "prior: Happy 0.368, Angry 0.053" in out and "does not say" not in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--prior", "joy=0.5"), "--prior joy: no such class; this network knows Happy, Angry"),
+        (("--prior", "Happy"), "is not CLASS=SHARE"),
+        (("--prior", "Happy=much"), "is not a number from 0"),
+    ],
+)
+def test_a_wrong_prior_is_named_in_a_line(
+    undecided: Path, crops: Path, predict: Callable[..., int], capsys: pytest.CaptureFixture[str],
+    flags: tuple[str, ...], says: str,
+) -> None:  # fmt: skip
+    assert predict(crops, "--aligned", "--checkpoint", undecided, *flags) == 2
+    assert says in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("shares", [[0.5, 0.5], "half", [0.0] * 7, [1, 1, 1, 1, 1, 1, -1]])
+def test_shares_that_do_not_fit_are_refused(undecided: Path, tmp_path: Path, shares: object) -> None:
+    content = torch.load(undecided, weights_only=True)
+    save_atomically({**content, "class_shares": shares}, tmp_path / "odd.pth")
+    with pytest.raises(CheckpointError, match="class_shares are not 7 shares"):
+        load_fan(tmp_path / "odd.pth")
