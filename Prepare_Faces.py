@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 
 from Code.common.commandline import above_zero, add_device, positive, run_script, script_parser, whole_number
 from Code.common.conventions import MAX_IMAGE_SIZE
-from Code.common.errors import require
 from Code.common.files import writing
 from Code.common.machine import available_cores, keep_freed_memory
 from Code.common.progress import Progress
@@ -134,11 +133,12 @@ def prepare(args: argparse.Namespace) -> int:
     check_places(args.input, args.output)
 
     from Code.faces.inputs import find_jobs
+    from Code.faces.mtcnn import weights_folder
     from Code.faces.records import claimed
     from Code.training.compute import choose_compute
 
     device = choose_compute(args.device, "fp32").device
-    require("facenet_pytorch", "facenet-pytorch", "face detection")
+    weights_folder()  # is facenet-pytorch installed?
     jobs, remarks = find_jobs(args.input)
     for remark in remarks:
         print(f"note: {remark}", file=sys.stderr)

@@ -1,47 +1,50 @@
-"""Full passes of MTCNN's three networks: the candidates of facenet-pytorch's own loop, in a third of its time.
-
-The library resamples the picture for each pyramid level and each candidate. Here all means over rectangles come from
-one integral image. It holds integers, so the means are the same to the last bit.
-"""
+"""Full passes of MTCNN's three networks: what facenet-pytorch's own loop finds, many times as fast."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from functools import lru_cache
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torchvision.ops import batched_nms, box_iou
 
-from Code.common.errors import require
+from Code.faces.mtcnn import (
+    PYRAMID_FACTOR,
+    SECOND_SIDE,
+    THIRD_SIDE,
+    THRESHOLDS,
+    Network,
+    enclosing_squares,
+    face_share,
+    moved,
+    place_landmarks,
+)
+from Code.faces.pictures import Pyramids, Sums
 
-# Sides of the crops that R-Net and O-Net see, and how many of them at once.
-SECOND_SIDE, THIRD_SIDE = 24, 48
-CANDIDATES_AT_ONCE = 512
+# P-Net sees squares of 12 pixels, one at every second pixel.
+FIRST_SIDE, STRIDE = 12, 2
 # Candidates that overlap a face by more than this vote on where it is.
 SAME_FACE_IOU = 0.5
+# Candidates that are compared with each other at once; bounds the memory of very large pictures.
+COMPARED_AT_ONCE = 512
 
 
 class Cascade:
-    """P-Net (12 pixels) proposes, R-Net (24) refines, O-Net (48) locates: Zhang et al. 2016, arXiv 1604.02878.
+    """P-Net (12 pixels) proposes, R-Net (24) refines, O-Net (48) locates.
 
     Args:
-        mtcnn: facenet_pytorch.MTCNN, whose networks (changed in place), thresholds and pyramid are used.
+        device: where the networks run.
         vote: a face's box and landmarks are the means of its candidates', weighted by score. The library takes the
             candidate with the highest score. As nearly all scores are close to 1, that choice is nearly random, and
             boxes jitter.
+        exact: resample on the CPU, too, to the last bit as the library does.
     """
 
-    def __init__(self, mtcnn: Any, *, vote: bool = True) -> None:
+    def __init__(self, device: torch.device | str = "cpu", *, vote: bool = True, exact: bool = False) -> None:
+        self.device = torch.device(device)
         self._vote = vote
-        self._library = require("facenet_pytorch.models.utils.detect_face", "facenet-pytorch", "face detection")
-        self._proposals = mtcnn.pnet
-        self._proposals.pool1 = HalvingPool()
-        # With channels last, 3 x 3 pooling is several times as fast.
-        self._refinement = mtcnn.rnet.to(memory_format=torch.channels_last)
-        self._landmarks = mtcnn.onet.to(memory_format=torch.channels_last)
-        self._thresholds, self._factor = mtcnn.thresholds, mtcnn.factor
-        self.device: torch.device = mtcnn.device
+        self._sums = exact or self.device.type != "cpu"
+        self._proposals, self._refinement, self._landmarks = (Network(letter, device) for letter in "pro")
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray, min_face: float) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -52,162 +55,134 @@ class Cascade:
             min_face: smallest face in pixels, at least 12.
 
         Returns:
-            For each picture boxes and scores, float32 [F, 5], and landmarks, float32 [F, 5, 2], largest first.
+            For each picture boxes and scores, float64 [F, 5], and landmarks, float64 [F, 5, 2], largest first.
         """
-        sums = rectangle_sums(images, self.device)
-        boxes, where = self._propose(sums, min_face)
-        boxes, where = self._refine(sums, boxes, where)
-        boxes, where, points = self._locate(sums, boxes, where)
+        pictures = Sums(images, self.device) if self._sums else Pyramids(images)
+        boxes, where = self._propose(pictures, min_face)
+        boxes, where = self._refine(pictures, boxes, where)
+        boxes, where, points = self._locate(pictures, boxes, where)
         found = []
         for index in range(len(images)):
-            mine = where == index
-            box, point = boxes[mine].cpu().numpy(), points[mine].cpu().numpy()
-            order = np.argsort((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]))[::-1]
-            found.append((box[order], point[order]))
+            mine = np.flatnonzero(where == index)
+            sides = boxes[mine, 2:4] - boxes[mine, :2]
+            mine = mine[np.argsort(sides.prod(axis=1))[::-1]]
+            found.append((boxes[mine], points[mine]))
         return found
 
-    def _propose(self, sums: Tensor, min_face: float) -> tuple[Tensor, Tensor]:
+    def _propose(self, pictures: Pyramids | Sums, min_face: float) -> tuple[np.ndarray, np.ndarray]:
         """P-Net's candidates of all pyramid levels: boxes and scores [K, 5], and their pictures, int64 [K]."""
-        height, width = sums.shape[1] - 1, sums.shape[2] - 1
-        scale = 12 / min_face
-        boxes, where = [], []
-        while min(height, width) * scale >= 12:
-            level = resample(sums, int(height * scale + 1), int(width * scale + 1))
-            offsets, shares = self._proposals(normalized(level))
-            found, images = self._library.generateBoundingBox(offsets, shares[:, 1], scale, self._thresholds[0])
-            kept = batched_nms(found[:, :4], found[:, 4], images, 0.5)
-            boxes.append(found[kept])
-            where.append(images[kept])
-            scale *= self._factor
-        candidates, image = torch.cat(boxes), torch.cat(where)
-        kept = batched_nms(candidates[:, :4], candidates[:, 4], image, 0.7)
-        candidates, image = candidates[kept], image[kept]
-        sides = (candidates[:, 2:4] - candidates[:, :2]).repeat(1, 2)
-        moved = candidates[:, :4] + candidates[:, 5:] * sides
-        return self._library.rerec(torch.cat([moved, candidates[:, 4:5]], dim=1)), image
+        sizes, squares, level = _squares(*pictures.size, min_face)
+        answers = torch.cat(
+            [self._proposals(pictures.level(*size)).flatten(1, 2) for size in sizes], dim=1
+        )  # [N, P, 6]
+        sure = answers[..., 1] - answers[..., 0] >= math.log(THRESHOLDS[0] / (1 - THRESHOLDS[0]))
+        where, place = (index.cpu().numpy() for index in sure.nonzero(as_tuple=True))
+        outputs = answers[sure].double().cpu().numpy()
+        table = np.concatenate([squares[place], face_share(outputs)[:, None]], axis=1)
+        kept = suppress(table, where * len(sizes) + level[place], 0.5)  # each level for itself
+        kept = kept[suppress(table[kept], where[kept], 0.7)]
+        candidates, offsets, where = table[kept], outputs[kept, 2:], where[kept]
+        sides = np.tile(candidates[:, 2:4] - candidates[:, :2], 2)
+        squares = enclosing_squares(candidates[:, :4] + offsets * sides)
+        return np.concatenate([squares, candidates[:, 4:]], axis=1), where
 
-    def _refine(self, sums: Tensor, boxes: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+    def _refine(self, pictures: Pyramids | Sums, boxes: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The candidates that R-Net keeps, moved and made square again."""
-        boxes, where, crops = crop_candidates(sums, boxes, where, SECOND_SIDE)
-        if not len(boxes):
-            return boxes, where
-        offsets, shares = self._in_parts(self._refinement, crops)
-        sure = shares[:, 1] > self._thresholds[1]
-        boxes, where, offsets = torch.cat([boxes[sure, :4], shares[sure, 1:2]], dim=1), where[sure], offsets[sure]
-        kept = batched_nms(boxes[:, :4], boxes[:, 4], where, 0.7)
-        return self._library.rerec(self._library.bbreg(boxes[kept], offsets[kept])), where[kept]
+        boxes, where, answers = _answers(self._refinement, pictures, boxes, where, SECOND_SIDE)
+        scores = face_share(answers)
+        sure = scores > THRESHOLDS[1]
+        boxes, where = np.concatenate([boxes[sure, :4], scores[sure, None]], axis=1), where[sure]
+        kept = suppress(boxes, where, 0.7)
+        squares = enclosing_squares(moved(boxes[kept, :4], answers[sure][kept, 2:6]))
+        return np.concatenate([squares, boxes[kept, 4:]], axis=1), where[kept]
 
-    def _locate(self, sums: Tensor, boxes: Tensor, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _locate(
+        self, pictures: Pyramids | Sums, boxes: np.ndarray, where: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """O-Net's faces, with landmarks [F, 5, 2]."""
-        boxes, where, crops = crop_candidates(sums, boxes, where, THIRD_SIDE)
-        if not len(boxes):
-            return boxes, where, boxes.new_zeros(0, 5, 2)
-        offsets, points, shares = self._in_parts(self._landmarks, crops)
-        sure = shares[:, 1] > self._thresholds[2]
-        boxes, where = torch.cat([boxes[sure, :4], shares[sure, 1:2]], dim=1), where[sure]
-        points = place_landmarks(points[sure], boxes)
-        boxes = self._library.bbreg(boxes, offsets[sure])
-        kept = self._library.batched_nms_numpy(boxes[:, :4], boxes[:, 4], where, 0.7, "Min")
+        boxes, where, answers = _answers(self._landmarks, pictures, boxes, where, THIRD_SIDE)
+        scores = face_share(answers)
+        sure = scores > THRESHOLDS[2]
+        boxes, where, scores, answers = boxes[sure, :4], where[sure], scores[sure], answers[sure]
+        points = place_landmarks(answers[:, 6:], boxes)
+        boxes = moved(boxes, answers[:, 2:6])
+        table = np.concatenate([boxes, scores[:, None]], axis=1)
+        kept = suppress(table, where, 0.7, of_smaller=True)
         if not self._vote:
-            return boxes[kept], where[kept], points[kept]
-        same_face = (box_iou(boxes[kept, :4], boxes[:, :4]) > SAME_FACE_IOU) & (where[kept, None] == where)
-        weights = nn.functional.normalize(same_face * boxes[:, 4], p=1, dim=1)  # [kept, F]
-        mean = torch.cat([weights @ boxes[:, :4], boxes[kept, 4:]], dim=1)
-        return mean, where[kept], torch.einsum("kf,fpx->kpx", weights, points)
-
-    @staticmethod
-    def _in_parts(network: nn.Module, crops: Tensor) -> tuple[Tensor, ...]:
-        parts = [network(normalized(part)) for part in crops.split(CANDIDATES_AT_ONCE)]
-        return tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))
+            return table[kept], where[kept], points[kept]
+        same_face = (shared_area(boxes[kept], boxes) > SAME_FACE_IOU) & (where[kept, None] == where)
+        weights = same_face * scores  # [kept, F]
+        weights /= weights.sum(axis=1, keepdims=True)
+        mean = np.concatenate([weights @ boxes, scores[kept, None]], axis=1)
+        return mean, where[kept], np.einsum("kf,fpx->kpx", weights, points)
 
 
-class HalvingPool(nn.Module):
-    """nn.MaxPool2d(2, 2, ceil_mode=True) as two maxima of neighbors, several times as fast on a CPU."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C, ceil(H / 2), ceil(W / 2)]."""
-        height, width = x.shape[2:]
-        if height % 2 or width % 2:
-            x = nn.functional.pad(x, (0, width % 2, 0, height % 2), value=-torch.inf)
-        x = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
-        return torch.maximum(x[..., ::2], x[..., 1::2])
-
-
-def normalized(pixels: Tensor) -> Tensor:
-    """Pixels, 0 to 255, as the networks expect them: in [-1, 1]."""
-    return (pixels - 127.5) * 0.0078125
+def _answers(
+    network: Network, pictures: Pyramids | Sums, boxes: np.ndarray, where: np.ndarray, side: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a network says about the candidates that overlap their picture: boxes, pictures, outputs float64 [k, O]."""
+    height, width = pictures.size
+    corners = np.trunc(boxes[:, :4]).astype(np.int64)  # from 1, ends included
+    corners[:, :2] = np.maximum(corners[:, :2], 1) - 1
+    corners[:, 2:] = np.minimum(corners[:, 2:], (width, height))
+    inside = (corners[:, :2] < corners[:, 2:]).all(axis=1)
+    boxes, where = boxes[inside], where[inside]
+    if not len(boxes):
+        return boxes, where, np.zeros((0, 16))
+    return boxes, where, network(pictures.crops(corners[inside], where, side)).double().cpu().numpy()
 
 
-def place_landmarks(points: Tensor, boxes: Tensor) -> Tensor:
-    """O-Net's landmarks [F, 10], five x and then five y in sides of their box, in pixels: [F, 5, 2]."""
-    corner, sides = boxes[:, None, :2], (boxes[:, 2:4] - boxes[:, :2] + 1)[:, None]
-    return sides * points.reshape(-1, 2, 5).transpose(1, 2) + corner - 1
+@lru_cache(maxsize=4)
+def _squares(height: int, width: int, min_face: float) -> tuple[list[tuple[int, int]], np.ndarray, np.ndarray]:
+    """The sizes of the pyramid's levels, and of all P squares that P-Net sees in them: corners [P, 4], level [P]."""
+    sizes, squares, levels = [], [], []
+    scale = FIRST_SIDE / min_face
+    while min(height, width) * scale >= FIRST_SIDE:
+        sizes.append((int(height * scale + 1), int(width * scale + 1)))
+        rows, columns = (-(-(side - 2) // 2) - 4 for side in sizes[-1])  # P-Net's convolutions and its pooling
+        at = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=2).reshape(-1, 2) * STRIDE + 1
+        squares.append(np.floor(np.concatenate([at, at + (FIRST_SIDE - 1)], axis=1) / scale))
+        levels.append(np.full(len(at), len(sizes)))
+        scale *= PYRAMID_FACTOR
+    return sizes, np.concatenate(squares), np.concatenate(levels)
 
 
-def rectangle_sums(images: np.ndarray, device: torch.device) -> Tensor:
-    """Integral images, the sums over all rectangles from the top left: int32 [N, H + 1, W + 1, 3].
-
-    The sums overflow in large pictures. Their differences, sums over smaller rectangles, are right nevertheless.
-    """
-    if device.type != "cpu":
-        along = torch.from_numpy(images).to(device).cumsum(2, dtype=torch.int32).cumsum(1, dtype=torch.int32)
-        return nn.functional.pad(along, (0, 0, 1, 0, 1, 0))
-    count, height, width, _ = images.shape
-    sums = np.zeros((count, height + 1, width + 1, 3), dtype=np.int32)
-    along_row = np.empty((count, width, 3), dtype=np.int32)
-    # Adding whole rows is three times as fast as numpy's cumsum over them.
-    for row in range(height):
-        np.cumsum(images[:, row], axis=1, dtype=np.int32, out=along_row)
-        np.add(sums[:, row, 1:], along_row, out=sums[:, row + 1, 1:])
-    return torch.from_numpy(sums)
-
-
-def _windows(length: Tensor, parts: int) -> tuple[Tensor, Tensor]:
-    """Starts and ends of the `parts` windows of area interpolation over so many pixels: [..., parts]."""
-    part = torch.arange(parts, device=length.device)
-    length = length[..., None]
-    return part * length // parts, ((part + 1) * length + parts - 1) // parts
-
-
-def resample(sums: Tensor, height: int, width: int) -> Tensor:
-    """Area interpolation of whole pictures: float32 [N, 3, height, width]."""
-    sizes = torch.tensor([sums.shape[1] - 1, sums.shape[2] - 1], device=sums.device)
-    top, bottom = _windows(sizes[0], height)
-    left, right = _windows(sizes[1], width)
-    rows = sums.index_select(1, bottom) - sums.index_select(1, top)
-    total = (rows.index_select(2, right) - rows.index_select(2, left)).permute(0, 3, 1, 2).float()
-    return total.contiguous() / (bottom - top)[:, None] / (right - left)
-
-
-def crop_candidates(sums: Tensor, boxes: Tensor, where: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Crops candidates, with area interpolation.
+def suppress(table: np.ndarray, where: np.ndarray, limit: float, *, of_smaller: bool = False) -> np.ndarray:
+    """Non-maximum suppression: drops boxes that overlap one with a higher score by more than a limit.
 
     Args:
-        sums: see `rectangle_sums`.
-        boxes: float32 [K, 5], left, top, right, bottom (from 1, ends included), score.
-        where: int64 [K], their pictures.
-        side: of the crops in pixels.
+        table: float [K, 5 or more], left, top, right, bottom, score.
+        where: int64 [K], the pictures that they are in.
+        limit: of the overlap.
+        of_smaller: the overlap is the share of the smaller of two boxes, with pixels as areas; otherwise IoU.
 
     Returns:
-        boxes and where of the candidates that overlap their picture, and their pixels, float32 [k, 3, side, side].
+        int64, indices of those that stay, the highest score first.
     """
-    height, width = sums.shape[1] - 1, sums.shape[2] - 1
-    corners = boxes[:, :4].trunc().long()
-    left, top = (corners[:, axis].clamp(min=1) - 1 for axis in (0, 1))
-    right, bottom = corners[:, 2].clamp(max=width), corners[:, 3].clamp(max=height)
-    inside = (right > left) & (bottom > top)
-    boxes, where = boxes[inside], where[inside]
-    left, top, right, bottom = left[inside], top[inside], right[inside], bottom[inside]
-    first_row, last_row = (top[:, None] + at for at in _windows(bottom - top, side))  # [k, side]
-    first_column, last_column = (left[:, None] + at for at in _windows(right - left, side))
-    flat = sums.view(-1, 3)
+    order = np.argsort(-table[:, 4], kind="stable")
+    boxes, where = table[order, :4], where[order]
+    kept = np.zeros(0, dtype=np.int64)
+    for start in range(0, len(boxes), COMPARED_AT_ONCE):
+        part = np.arange(start, min(start + COMPARED_AT_ONCE, len(boxes)))
 
-    def corner(rows: Tensor, columns: Tensor) -> Tensor:
-        at = ((where[:, None] * (height + 1) + rows) * (width + 1))[:, :, None] + columns[:, None]
-        return flat.index_select(0, at.view(-1))
+        def overlapping(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+            shared = shared_area(boxes[one], boxes[other], of_smaller=of_smaller)
+            return (shared > limit) & (where[one, None] == where[other])
 
-    total = corner(last_row, last_column) - corner(first_row, last_column)
-    total += corner(first_row, first_column) - corner(last_row, first_column)
-    pixels = total.view(-1, side, side, 3).permute(0, 3, 1, 2).float()
-    rows, columns = last_row - first_row, last_column - first_column
-    return boxes, where, pixels / rows[:, None, :, None] / columns[:, None, None]
+        part = part[~overlapping(kept, part).any(axis=0)]
+        drops = overlapping(part, part)
+        stays = np.ones(len(part), dtype=bool)
+        for index, row in enumerate(drops):
+            if stays[index]:
+                stays[index + 1 :] &= ~row[index + 1 :]
+        kept = np.concatenate([kept, part[stays]])
+    return order[kept]
+
+
+def shared_area(boxes: np.ndarray, others: np.ndarray, *, of_smaller: bool = False) -> np.ndarray:
+    """How much each of A boxes [A, 4] overlaps each of B [B, 4]: float [A, B]; see `suppress`."""
+    more = 1 if of_smaller else 0
+    shared = np.minimum(boxes[:, None, 2:], others[:, 2:]) - np.maximum(boxes[:, None, :2], others[:, :2]) + more
+    both = shared.clip(min=0).prod(axis=2)
+    area, other = ((box[:, 2:] - box[:, :2] + more).prod(axis=1) for box in (boxes, others))
+    return both / (np.minimum(area[:, None], other) if of_smaller else area[:, None] + other - both)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from Code.common.errors import require
 from Code.faces.cascade import Cascade
 from Code.faces.refine import Refiner
 from Code.faces.settings import MIN_FACE
@@ -79,11 +78,9 @@ class Detector:
 
     def __init__(self, device: torch.device | str = "cpu", min_face: int | None = None) -> None:
         self.min_face = min_face
-        facenet = require("facenet_pytorch", "facenet-pytorch", "face detection")
         self.device = torch.device(device)
-        mtcnn = facenet.MTCNN(keep_all=True, device=self.device)
-        self._refiner = Refiner(mtcnn)
-        self._cascade = Cascade(mtcnn)
+        self._refiner = Refiner()
+        self._cascade = Cascade(self.device)
 
     @property
     def pixels_at_once(self) -> int:
@@ -108,9 +105,8 @@ class Detector:
         found = []
         with one_thread():
             for start in range(0, len(images), at_once):
-                for boxes, landmarks in self._cascade(images[start : start + at_once], smallest):
-                    table = boxes.astype(np.float64)
-                    found.append(Faces(table[:, :4], landmarks.astype(np.float64), table[:, 4]))
+                for table, landmarks in self._cascade(images[start : start + at_once], smallest):
+                    found.append(Faces(table[:, :4], landmarks, table[:, 4]))
         return found
 
     def refine(self, images: Sequence[np.ndarray], boxes: np.ndarray) -> list[Faces]:
@@ -155,9 +151,9 @@ class Detector:
         if min(part.shape[:2]) < smallest:
             return Faces.none()
         with one_thread():
-            ((boxes, landmarks),) = self._cascade(part[None], smallest)
+            ((table, landmarks),) = self._cascade(part[None], smallest)
         corner = np.array([left, top], dtype=np.float64)
-        return Faces(boxes[:, :4] + np.tile(corner, 2), landmarks + corner, boxes[:, 4].astype(np.float64))
+        return Faces(table[:, :4] + np.tile(corner, 2), landmarks + corner, table[:, 4])
 
 
 @contextmanager

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
-from torch.nn import functional
 
-from Code.faces.cascade import SECOND_SIDE, THIRD_SIDE, normalized, place_landmarks
+from Code.faces.mtcnn import (
+    SECOND_SIDE,
+    THIRD_SIDE,
+    THRESHOLDS,
+    Network,
+    enclosing_squares,
+    face_share,
+    moved,
+    place_landmarks,
+    resized,
+    stacked,
+)
 
 # The square that O-Net sees of a face, in heights of the face's box: its side, and how much lower than the box's its
 # center lies. Means over the squares that lead to a face in full passes over real videos.
@@ -29,28 +37,10 @@ MARGIN = 0.35
 
 
 class Refiner:
-    """R-Net and O-Net on the CPU, where so few crops cost less than the launch of a GPU's kernels.
+    """R-Net and O-Net on the CPU, where so few crops cost less than the launch of a GPU's kernels."""
 
-    Args:
-        mtcnn: facenet_pytorch.MTCNN, of which weights and thresholds are used.
-    """
-
-    def __init__(self, mtcnn: Any) -> None:
-        rnet, onet = mtcnn.rnet, mtcnn.onet
-        self._thresholds = mtcnn.thresholds[1:]
-        self._rnet = Layers(
-            [(rnet.conv1, rnet.prelu1, 3), (rnet.conv2, rnet.prelu2, 3), (rnet.conv3, rnet.prelu3, 0)],
-            (rnet.dense4, rnet.prelu4),
-            (rnet.dense5_1, rnet.dense5_2),
-        )
-        self._onet = Layers(
-            [
-                *((onet.conv1, onet.prelu1, 3), (onet.conv2, onet.prelu2, 3)),
-                *((onet.conv3, onet.prelu3, 2), (onet.conv4, onet.prelu4, 0)),
-            ],
-            (onet.dense5, onet.prelu5),
-            (onet.dense6_1, onet.dense6_2, onet.dense6_3),
-        )
+    def __init__(self) -> None:
+        self._rnet, self._onet = Network("r"), Network("o")
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[np.ndarray], boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -69,55 +59,17 @@ class Refiner:
         boxes = boxes.reshape(-1, 4)
         squares = usual_squares(boxes)[:, None] + shifts(boxes)  # [N K, S, 4]
         crops = [patch.crop(square, SECOND_SIDE) for patch, two in zip(patches, squares, strict=True) for square in two]
-        answers = self._rnet(crops).reshape(len(boxes), len(SHIFTS), -1)
-        sure = face_share(answers).mean(axis=1) > self._thresholds[0]
+        answers = self._rnet(stacked(crops, SECOND_SIDE)).double().numpy().reshape(len(boxes), len(SHIFTS), -1)
+        sure = face_share(answers).mean(axis=1) > THRESHOLDS[1]
         squares = enclosing_squares(moved(squares, answers[..., 2:6])).mean(axis=1)  # [N K, 4]
 
-        answers = self._onet([patch.crop(square, THIRD_SIDE) for patch, square in zip(patches, squares, strict=True)])
+        crops = [patch.crop(square, THIRD_SIDE) for patch, square in zip(patches, squares, strict=True)]
+        answers = self._onet(stacked(crops, THIRD_SIDE)).double().numpy()
         scores = face_share(answers)
-        sure &= scores > self._thresholds[1]
-        landmarks = place_landmarks(torch.from_numpy(answers[:, 6:]), torch.from_numpy(squares)).numpy()
+        sure &= scores > THRESHOLDS[2]
+        landmarks = place_landmarks(answers[:, 6:], squares)
         found = moved(squares, answers[:, 2:6])
         return found.reshape(*shape, 4), landmarks.reshape(*shape, 5, 2), (scores * sure).reshape(shape)
-
-
-class Layers:
-    """One of the two networks without its modules, whose calls would take a third of the time of so few crops.
-
-    Args:
-        convolutions: each with its PReLU and the side of the max pooling of stride 2 behind it; 0: none.
-        dense: the hidden linear layer and its PReLU.
-        heads: linear layers, applied as one.
-    """
-
-    def __init__(
-        self,
-        convolutions: list[tuple[nn.Conv2d, nn.PReLU, int]],
-        dense: tuple[nn.Linear, nn.PReLU],
-        heads: tuple[nn.Linear, ...],
-    ) -> None:
-        def here(tensor: Tensor | None) -> Tensor:
-            assert tensor is not None  # all layers have a bias
-            return tensor.detach().cpu()
-
-        self._convolutions = [
-            (here(layer.weight), here(layer.bias), here(slope.weight), pool) for layer, slope, pool in convolutions
-        ]
-        self._dense = here(dense[0].weight), here(dense[0].bias), here(dense[1].weight)
-        self._heads = here(torch.cat([h.weight for h in heads])), here(torch.cat([h.bias for h in heads]))
-
-    def __call__(self, crops: list[np.ndarray]) -> np.ndarray:
-        """The heads' outputs, side by side, float64 [N, outputs], of N crops, uint8 [S, S, 3]."""
-        # In memory the channels come last, as in the crops: so the poolings are several times as fast.
-        x = normalized(torch.from_numpy(np.stack(crops)).float().permute(0, 3, 1, 2))
-        for weight, bias, slope, pool in self._convolutions:
-            x = torch.prelu(functional.conv2d(x, weight, bias), slope)
-            if pool:
-                x = functional.max_pool2d(x, pool, 2, ceil_mode=True)
-        weight, bias, slope = self._dense
-        # facenet-pytorch's weights came from a library that flattens [W, H, C].
-        x = torch.prelu(functional.linear(x.permute(0, 3, 2, 1).flatten(1), weight, bias), slope)
-        return functional.linear(x, *self._heads).double().numpy()
 
 
 class Patch:
@@ -135,19 +87,18 @@ class Patch:
         part = image[self._top : max(0, math.ceil(bottom + reach)), self._left : max(0, math.ceil(right + reach))]
         self._picture = Image.fromarray(np.ascontiguousarray(part)) if part.size else None
 
-    def crop(self, box: np.ndarray, side: int) -> np.ndarray:
-        """A box, float [4], resampled by area: uint8 [side, side, 3].
+    def crop(self, box: np.ndarray, side: int) -> Image.Image | None:
+        """A box, float [4], resampled by area to a square of `side` pixels.
 
-        What lies outside the patch is left out, as in full passes; a box outside of it gives zeros.
+        What lies outside the patch is left out, as in full passes. None: the whole box does.
         """
         if self._picture is not None:
             left, top, right, bottom = (int(edge) for edge in box.tolist())
             left, top = max(0, left - 1 - self._left), max(0, top - 1 - self._top)
             right, bottom = min(self._picture.width, right - self._left), min(self._picture.height, bottom - self._top)
             if left < right and top < bottom:
-                size, part = (side, side), (left, top, right, bottom)
-                return np.asarray(self._picture.resize(size, Image.Resampling.BOX, part))
-        return np.zeros((side, side, 3), dtype=np.uint8)
+                return resized(self._picture, (left, top, right, bottom), (side, side))
+        return None
 
 
 def usual_squares(boxes: np.ndarray) -> np.ndarray:
@@ -161,21 +112,3 @@ def shifts(boxes: np.ndarray) -> np.ndarray:
     """What to add to squares to move them by SHIFTS: [K, S, 4] for boxes [K, 4]."""
     heights = boxes[:, 3] - boxes[:, 1]
     return heights[:, None, None] * SHIFTS[:, None] * (1, 0, 1, 0)
-
-
-def enclosing_squares(boxes: np.ndarray) -> np.ndarray:
-    """Squares with the centers and the longer sides of boxes [..., 4]."""
-    centers, sides = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
-    half = sides.max(axis=-1, keepdims=True) / 2
-    return np.concatenate([centers - half, centers + half], axis=-1)
-
-
-def moved(boxes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Boxes [..., 4] whose edges move by offsets [..., 4], in widths and heights of the box."""
-    sides = boxes[..., 2:] - boxes[..., :2] + 1
-    return boxes + offsets * np.concatenate([sides, sides], axis=-1)
-
-
-def face_share(answers: np.ndarray) -> np.ndarray:
-    """The softmax's second share [...] of the first two outputs [..., outputs]: how sure a network is of a face."""
-    return 1 / (1 + np.exp(answers[..., 0] - answers[..., 1]))

@@ -8,54 +8,80 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.nn.functional import interpolate, max_pool2d
+from torch.nn.functional import interpolate
 
-from Code.faces.cascade import Cascade, HalvingPool, crop_candidates, rectangle_sums, resample
+from Code.faces.cascade import Cascade, suppress
 from Code.faces.detect import Detector, overlap
-
-CPU = torch.device("cpu")
+from Code.faces.pictures import Pyramids, Sums
 
 
 def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-def as_planes(images: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float()
+def slope(height: int, width: int) -> np.ndarray:
+    """Two pictures in which each pixel hardly differs from its neighbors."""
+    down, across = np.mgrid[:height, :width]
+    picture = np.stack([down, across, (down + across) // 2], axis=2)
+    return np.stack([picture, 250 - picture]).astype(np.uint8)
+
+
+def by_area(images: np.ndarray, height: int, width: int) -> torch.Tensor:
+    """uint8 [N, H, W, 3] -> float32 [N, height, width, 3]."""
+    planes = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    return interpolate(planes, size=(height, width), mode="area").permute(0, 2, 3, 1)
 
 
 @pytest.mark.parametrize(("height", "width"), [(57, 33), (24, 41), (2, 3), (5, 120)])
-def test_pictures_are_resampled_to_the_last_bit(height: int, width: int) -> None:
+def test_sums_resample_pictures_to_the_last_bit(height: int, width: int) -> None:
     images = noise(2, 57, 82, 3)
-    expected = interpolate(as_planes(images), size=(height, width), mode="area")
-    assert torch.equal(resample(rectangle_sums(images, CPU), height, width), expected)
+    assert torch.equal(Sums(images, "cpu").level(height, width), by_area(images, height, width))
 
 
 def test_sums_that_overflow_still_have_the_right_differences() -> None:
-    sums = rectangle_sums(np.full((1, 40, 30, 3), 255, dtype=np.uint8), CPU)
-    far = sums + torch.iinfo(torch.int32).max  # as in the far corner of a very large picture
-    assert torch.equal(resample(far, 7, 9), torch.full((1, 3, 7, 9), 255.0))
+    sums = Sums(np.full((1, 40, 30, 3), 255, dtype=np.uint8), "cpu")
+    sums._sums += torch.iinfo(torch.int32).max  # as in the far corner of a very large picture
+    assert torch.equal(sums.level(7, 9), torch.full((1, 7, 9, 3), 255.0))
 
 
-def test_candidates_are_cut_and_resampled_to_the_last_bit_and_clipped_to_their_picture() -> None:
+CORNERS, WHERE = np.array([[4, 2, 30, 28], [0, 0, 20, 21], [59, 49, 90, 70]]), np.array([0, 1, 1])
+
+
+def test_sums_cut_candidates_to_the_last_bit() -> None:
     images = noise(2, 70, 90, 3)
-    boxes = torch.tensor(
-        [[5.7, 3.2, 30.9, 28.1, 0.9], [-8, -3, 20, 21, 0.8], [60, 50, 130.5, 90, 0.7], [200, 10, 220, 30, 0.7]]
+    crops = Sums(images, "cpu").crops(CORNERS, WHERE, 24)
+    for (left, top, right, bottom), place, crop in zip(CORNERS, WHERE, crops, strict=True):
+        assert torch.equal(crop, by_area(images[place : place + 1, top:bottom, left:right], 24, 24)[0])
+
+
+@pytest.mark.parametrize("side", [6, 17, 24])
+def test_pillow_resamples_by_area_too(side: int) -> None:
+    images = slope(170, 190)
+    sums, pyramids = Sums(images, "cpu"), Pyramids(images)
+    assert (pyramids.level(side, 2 * side) - sums.level(side, 2 * side)).abs().max() < 3
+    corners = np.concatenate([CORNERS, [[10, 0, 170, 170]]])
+    crops = pyramids.crops(corners, np.array([0, 1, 1, 1]), side)
+    assert (crops - sums.crops(corners, np.array([0, 1, 1, 1]), side)).abs().max() < 3
+
+
+def test_of_overlapping_candidates_the_surest_in_each_picture_stays() -> None:
+    table = np.array(
+        [[0, 0, 10, 10, 0.7], [1, 0, 11, 10, 0.9], [1, 0, 11, 10, 0.8], [40, 40, 50, 50, 0.6], [42, 42, 46, 46, 0.5]]
     )
-    where = torch.tensor([0, 1, 1, 0])
-    kept, of, pixels = crop_candidates(rectangle_sums(images, CPU), boxes, where, 24)
-    assert torch.equal(kept, boxes[:3])  # the last one lies beside the picture
-    assert of.tolist() == [0, 1, 1]
-    planes = as_planes(images)
-    for index, (left, top, right, bottom) in enumerate([(5, 3, 30, 28), (1, 1, 20, 21), (60, 50, 90, 70)]):
-        part = planes[of[index], None, :, top - 1 : bottom, left - 1 : right]
-        assert torch.equal(pixels[index, None], interpolate(part, size=(24, 24), mode="area"))
+    where = np.array([0, 0, 1, 0, 0])
+    assert suppress(table, where, 0.5).tolist() == [1, 2, 3, 4]
+    assert suppress(table, where, 0.5, of_smaller=True).tolist() == [1, 2, 3]  # the last one lies within another
+    nothing = np.zeros((0, 5))
+    assert suppress(nothing, np.zeros(0), 0.5).tolist() == []
 
 
-@pytest.mark.parametrize(("height", "width"), [(8, 10), (7, 10), (9, 5), (1, 1)])
-def test_the_pool_is_the_librarys(height: int, width: int) -> None:
-    x = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(HalvingPool()(x), max_pool2d(x, 2, 2, ceil_mode=True))
+def test_thousands_of_candidates_are_suppressed_as_in_torchvision() -> None:
+    ops = pytest.importorskip("torchvision.ops")
+    random = np.random.default_rng(0)
+    corner, sides = random.uniform(0, 200, (2000, 2)), random.uniform(5, 40, (2000, 2))
+    table = np.concatenate([corner, corner + sides, random.random((2000, 1))], axis=1)
+    expected = ops.nms(torch.from_numpy(table[:, :4]), torch.from_numpy(table[:, 4]), 0.4)
+    assert suppress(table, np.zeros(2000), 0.4).tolist() == expected.tolist()
 
 
 def test_boxes_landmarks_and_scores_are_the_librarys(scene_of: Callable[..., Image.Image]) -> None:
@@ -69,13 +95,19 @@ def test_boxes_landmarks_and_scores_are_the_librarys(scene_of: Callable[..., Ima
     images = np.stack([np.asarray(scene) for scene in scenes])
     library = facenet.MTCNN(keep_all=True, min_face_size=20)
     boxes, scores, landmarks = library.detect(images, landmarks=True)
-    found = Cascade(facenet.MTCNN(keep_all=True), vote=False)(images, 20)
+    found = Cascade(vote=False, exact=True)(images, 20)
     assert [len(box) for box, _ in found] == [0 if box is None else len(box) for box in boxes]
     assert [len(box) for box, _ in found][:3] == [2, 0, 1]
     for index in (0, 2):
         np.testing.assert_allclose(found[index][0][:, :4], boxes[index], atol=1e-2)
         np.testing.assert_allclose(found[index][0][:, 4], scores[index], atol=1e-4)
         np.testing.assert_allclose(found[index][1], landmarks[index], atol=1e-2)
+    usual = Cascade()(images, 20)
+    for (boxes, landmarks), (library_boxes, library_landmarks) in zip(usual, found, strict=True):
+        assert len(boxes) == len(library_boxes)
+        for box, points, other in zip(boxes, landmarks, library_landmarks, strict=True):
+            assert overlap(library_boxes[:, :4], box[:4]).max() > 0.85
+            assert np.hypot(*(points - other)[:2].T).max() < 0.05 * (box[3] - box[1])
 
 
 def test_how_many_pictures_come_at_once_changes_nothing(scene_of: Callable[..., Image.Image]) -> None:
@@ -90,13 +122,13 @@ def test_how_many_pictures_come_at_once_changes_nothing(scene_of: Callable[..., 
 
 def test_candidates_vote_so_that_a_still_face_hardly_moves(scene_of: Callable[..., Image.Image]) -> None:
     """The library's boxes jump when noise makes another candidate the best one."""
-    facenet = pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
+    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     rng = np.random.default_rng(0)
     scene = np.asarray(scene_of((0, 30, 10, 120)), dtype=float)
     images = np.stack([(scene + rng.normal(0, 6, scene.shape)).clip(0, 255).astype(np.uint8) for _ in range(8)])
     spread = {}
     for vote in (False, True):
-        found = Cascade(facenet.MTCNN(keep_all=True), vote=vote)(images, 20)
+        found = Cascade(vote=vote)(images, 20)
         spread[vote] = np.stack([boxes[0, :4] for boxes, _ in found]).std(axis=0).mean()
     assert spread[True] < 0.7 * spread[False]
 

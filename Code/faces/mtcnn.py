@@ -1,0 +1,169 @@
+"""MTCNN's three networks, with the weights that come with facenet-pytorch.
+
+P-Net proposes candidates, R-Net refines them, O-Net locates landmarks: Zhang et al. 2016, arXiv 1604.02878. They are
+plain functions here: the package's modules import all of torchvision and torch's compiler, which takes longer than
+answering a short video.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from Code.common.errors import MissingExtraError
+
+# Sides of the crops that R-Net and O-Net see.
+SECOND_SIDE, THIRD_SIDE = 24, 48
+# How sure each network has to be of a face, and how much smaller each level of the image pyramid is.
+THRESHOLDS, PYRAMID_FACTOR = (0.6, 0.7, 0.7), 0.709
+# Crops that a network takes at once on a CPU: more leave its caches. torch compiles a kernel for each new number.
+SECOND_AT_ONCE, THIRD_AT_ONCE = 16, 8
+GPU_AT_ONCE = 512
+
+
+def weights_folder() -> Path:
+    """Where facenet-pytorch keeps the weights; the package is not imported.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    found = importlib.util.find_spec("facenet_pytorch")
+    if found is None or not found.submodule_search_locations:
+        raise MissingExtraError("face detection needs facenet-pytorch: pip install -r requirements-faces.txt")
+    return Path(found.submodule_search_locations[0]) / "data"
+
+
+class Layers(NamedTuple):
+    """The layers of a network by their names in its file, which number its convolutions from 1.
+
+    Attributes:
+        pools: for each convolution the side of the max pooling of stride 2 behind it; 0: none.
+        dense: the hidden linear layer and its PReLU; None: the heads look at every place of the map.
+        heads: applied as one.
+        at_once: how many crops the network takes at once on a CPU.
+    """
+
+    pools: tuple[int, ...]
+    dense: tuple[str, str] | None
+    heads: tuple[str, ...]
+    at_once: int = 0
+
+
+LAYERS = {
+    "p": Layers((2, 0, 0), None, ("conv4_1", "conv4_2")),
+    "r": Layers((3, 3, 0), ("dense4", "prelu4"), ("dense5_1", "dense5_2"), SECOND_AT_ONCE),
+    "o": Layers((3, 3, 2, 0), ("dense5", "prelu5"), ("dense6_1", "dense6_2", "dense6_3"), THIRD_AT_ONCE),
+}
+
+
+class Network:
+    """One of the three networks.
+
+    Args:
+        letter: "p", "r" or "o".
+        device: where it runs.
+    """
+
+    def __init__(self, letter: str, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        stored = torch.load(weights_folder() / f"{letter}net.pt", map_location="cpu", weights_only=True)
+        given = {name: value.to(self.device) for name, value in stored.items()}
+        layers = LAYERS[letter]
+        self._at_once = layers.at_once if self.device.type == "cpu" else GPU_AT_ONCE
+        self._convolutions = [
+            (
+                given[f"conv{number}.weight"].contiguous(memory_format=torch.channels_last),
+                given[f"conv{number}.bias"],
+                given[f"prelu{number}.weight"],
+                pool,
+            )
+            for number, pool in enumerate(layers.pools, start=1)
+        ]
+        heads = [(given[f"{name}.weight"].flatten(1), given[f"{name}.bias"]) for name in layers.heads]
+        self._heads = torch.cat([weight for weight, _ in heads]), torch.cat([bias for _, bias in heads])
+        self._dense: tuple[Tensor, Tensor, Tensor] | None = None
+        if layers.dense:
+            layer, slope = layers.dense
+            weight = given[f"{layer}.weight"]
+            channels = self._convolutions[-1][0].shape[0]
+            side = math.isqrt(weight.shape[1] // channels)
+            # The weights came from a library that flattens [W, H, C]; here the maps are [H, W, C].
+            weight = weight.view(-1, side, side, channels).transpose(1, 2).flatten(1).contiguous()
+            self._dense = weight, given[f"{layer}.bias"], given[f"{slope}.weight"]
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """The outputs of all heads, side by side: "face or not" as two logits, four offsets, ten landmarks (O-Net).
+
+        Args:
+            pixels: uint8 or float [N, H, W, 3], 0 to 255.
+
+        Returns:
+            float32 [N, outputs]; of P-Net [N, h, w, outputs], every second pixel.
+        """
+        if not self._dense:
+            return self._outputs(pixels)
+        return torch.cat([self._outputs(part) for part in pixels.split(self._at_once)])
+
+    def _outputs(self, pixels: Tensor) -> Tensor:
+        # In memory the channels come last: so the poolings are several times as fast.
+        x = ((pixels.float() - 127.5) * 0.0078125).permute(0, 3, 1, 2)
+        for weight, bias, slope, pool in self._convolutions:
+            x = torch.prelu(functional.conv2d(x, weight, bias), slope)
+            if pool:
+                x = functional.max_pool2d(x, pool, 2, ceil_mode=True)
+        x = x.permute(0, 2, 3, 1)
+        if self._dense:
+            weight, bias, slope = self._dense
+            x = torch.prelu(functional.linear(x.flatten(1), weight, bias), slope)
+        return functional.linear(x, *self._heads)
+
+
+def face_share(answers: np.ndarray) -> np.ndarray:
+    """The softmax's second share [...] of the first two outputs [..., outputs]: how sure a network is of a face."""
+    return 1 / (1 + np.exp(answers[..., 0] - answers[..., 1]))
+
+
+def moved(boxes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Boxes [..., 4] whose edges move by offsets [..., 4], in widths and heights of the box."""
+    sides = boxes[..., 2:] - boxes[..., :2] + 1
+    return boxes + offsets * np.concatenate([sides, sides], axis=-1)
+
+
+def enclosing_squares(boxes: np.ndarray) -> np.ndarray:
+    """Squares with the centers and the longer sides of boxes [..., 4]."""
+    centers, sides = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
+    half = sides.max(axis=-1, keepdims=True) / 2
+    return np.concatenate([centers - half, centers + half], axis=-1)
+
+
+def place_landmarks(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """O-Net's landmarks [F, 10], five x and then five y in sides of their box, in pixels: [F, 5, 2]."""
+    corner, sides = boxes[:, None, :2], (boxes[:, 2:4] - boxes[:, :2] + 1)[:, None]
+    return sides * points.reshape(-1, 2, 5).transpose(0, 2, 1) + corner - 1
+
+
+def resized(picture: Image.Image, box: tuple[float, float, float, float], size: tuple[int, int]) -> Image.Image:
+    """Part of a picture (left, top, right, bottom) resampled to (width, height): by area, and enlarged smoothly."""
+    enlarged = box[2] - box[0] < size[0] or box[3] - box[1] < size[1]
+    return picture.resize(size, Image.Resampling.BILINEAR if enlarged else Image.Resampling.BOX, box)
+
+
+def stacked(crops: Sequence[Image.Image | None], side: int) -> Tensor:
+    """Pictures of one size as uint8 [N, side, side, 3]; None is black.
+
+    They are copied within Pillow: handing each of them over by itself takes longer than making it.
+    """
+    column = Image.new("RGB", (side, side * len(crops)))
+    for index, crop in enumerate(crops):
+        if crop is not None:
+            column.paste(crop, (0, index * side))
+    return torch.from_numpy(np.array(column)).view(-1, side, side, 3)
