@@ -272,7 +272,8 @@ def answer(predictor: Predictor, args: argparse.Namespace) -> tuple[list[Predict
             print(report(predictions, predictor.fan.at_type, everybody=everybody), flush=True)
             for problem in predictions[0].problems:
                 print(f"note: {problem}", file=sys.stderr)
-            write_pictures(predictions, args, gallery, name)
+            if draws or args.annotate:
+                write_pictures(predictions, args, gallery, name)
         except NoFaceError as error:
             print(error, file=sys.stderr)
             status = max(status, 1)

@@ -21,7 +21,6 @@ from Code.common.state import MissingStateError, StateError, read_state
 from Code.common.wording import counted
 from Code.data.lists import natural_key
 from Code.faces.prediction import Prediction
-from Code.results.page import write_page
 
 PAGE = "predictions.html"
 # What the page is made of, a file for each input. Each also keeps its name from being given to another input.
@@ -181,6 +180,8 @@ class Gallery:
             card.said = said.index(card.expression)
             card.in_folder, card.by_network = folders.index(card.folder), networks.index(card.network)
         counts = Counter(card.expression for card in cards)
+        from Code.results.page import write_page  # imports matplotlib, which answers without figures do not need
+
         return write_page(
             self.folder / PAGE,
             "predictions.html.j2",

@@ -1,4 +1,4 @@
-"""The backbone: any classification network of torchvision, without its classifier."""
+"""The backbone: ResNet18 or any other classification network of torchvision, without its classifier."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import functools
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from Code.common.errors import UsageError
+from Code.network.resnet import ResNet18
 from Code.network.small_maps import use_small_maps
 
 DEFAULT_BACKBONE = "resnet18"
@@ -34,7 +34,7 @@ class Backbone(nn.Module):
         name: the same.
         feature_size: D, the size of a feature vector; 512 for ResNet18.
         classifier: the name of the last linear layer in torchvision's files; `fc` for a ResNet.
-        network: torchvision's module, with an identity in place of that layer.
+        network: torchvision's module or its equal `ResNet18`, with an identity in place of that layer.
 
     Raises:
         UsageError: torchvision has no such network.
@@ -44,7 +44,7 @@ class Backbone(nn.Module):
         super().__init__()
         check_backbone(name)
         self.name = name
-        self.network = torchvision.models.get_model(name, weights=None, **_OPTIONS.get(name, {}))
+        self.network: nn.Module = ResNet18() if name == DEFAULT_BACKBONE else _of_torchvision(name)
         # The last layer: a linear one, or a 1 x 1 convolution in SqueezeNet.
         self.classifier, last = [
             (path, layer) for path, layer in self.network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)
@@ -80,6 +80,8 @@ class Backbone(nn.Module):
 
     def _size_problem(self, size: int) -> str:
         """Why the network does not take an image size; "" if it does. Shapes alone are computed, on the meta device."""
+        if self.name == DEFAULT_BACKBONE:  # takes any; and torch imports its compiler to compute shapes
+            return ""
         tensors = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
         shapes = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
         training = self.network.training
@@ -93,11 +95,25 @@ class Backbone(nn.Module):
         return ""
 
 
+def _of_torchvision(name: str) -> nn.Module:
+    import torchvision  # takes a second, and ResNet18 does without
+
+    network: nn.Module = torchvision.models.get_model(name, weights=None, **_OPTIONS.get(name, {}))
+    return network
+
+
 @functools.cache
 def backbone_names() -> list[str]:
     """The classification networks of torchvision."""
+    import torchvision
+
     names: list[str] = torchvision.models.list_models(module=torchvision.models)
     return names
+
+
+def is_backbone(name: object) -> bool:
+    """Whether torchvision has a classification network of this name."""
+    return name == DEFAULT_BACKBONE or name in backbone_names()
 
 
 def check_backbone(name: str) -> None:
@@ -106,7 +122,7 @@ def check_backbone(name: str) -> None:
     Raises:
         UsageError: it does not.
     """
-    known = backbone_names()
-    if name not in known:
-        near = ", ".join(difflib.get_close_matches(name, known, n=3)) or "resnet18, resnet50, mobilenet_v3_small"
+    if not is_backbone(name):
+        near = ", ".join(difflib.get_close_matches(name, backbone_names(), n=3))
+        near = near or "resnet18, resnet50, mobilenet_v3_small"
         raise UsageError(f"--backbone {name}: torchvision has no classification network of this name; try {near}")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from Code.common.conventions import AFEW_LABELS, FERPLUS_FILE, IMAGE_SIZE
 from Code.network.attention import ScoreFusion, all_parameter_names
-from Code.network.backbone import DEFAULT_BACKBONE, Backbone, backbone_names
+from Code.network.backbone import DEFAULT_BACKBONE, Backbone, is_backbone
 from Code.network.checkpoints import CheckpointError, read_checkpoint
 from Code.network.fan import FAN
 
@@ -263,7 +263,7 @@ def stored_backbone(checkpoint: Mapping[str, Any]) -> str:
     name = checkpoint.get("backbone")
     if name is None:  # published files have `arch`, in which training scripts wrote names of their own, too
         name = checkpoint.get("arch")
-        return name if name in backbone_names() else DEFAULT_BACKBONE
+        return name if isinstance(name, str) and is_backbone(name) else DEFAULT_BACKBONE
     if not isinstance(name, str):
         raise CheckpointError(f"backbone {name!r} is not a name")
     return name
@@ -312,7 +312,9 @@ def start_from(
         UsageError: torchvision has no such backbone.
     """
     checkpoint = read_checkpoint(path) if path else {}
-    says_its_backbone = "backbone" in checkpoint or checkpoint.get("arch") in backbone_names()
+    says_its_backbone = "backbone" in checkpoint or (
+        checkpoint.get("arch") is not None and is_backbone(checkpoint["arch"])
+    )
     if says_its_backbone:
         stored = stored_backbone(checkpoint)
         if backbone not in (None, stored):

@@ -7,6 +7,7 @@ from torchvision.models import resnet18
 
 from Code.network.attention import normalize
 from Code.network.fan import FAN, FANOutput
+from Code.network.resnet import ResNet18
 
 AT_TYPES = pytest.mark.parametrize("at_type", [0, 1, 2])
 LENGTHS = (5, 1, 3)
@@ -60,6 +61,22 @@ def test_parameter_names_are_the_published_ones(at_type: int) -> None:
     backbone = {name for name in resnet18().state_dict() if not name.startswith("fc.")}
     expected = backbone | {f"{layer}.{kind}" for layer in heads for kind in ("weight", "bias")}
     assert set(FAN(at_type).state_dict()) == expected
+
+
+def test_resnet18_is_torchvisions_to_the_last_bit() -> None:
+    torch.manual_seed(5)
+    expected = resnet18()
+    torch.manual_seed(5)
+    own = ResNet18()
+    weights = expected.state_dict()
+    assert list(own.state_dict()) == list(weights)
+    assert all(torch.equal(value, weights[name]) for name, value in own.state_dict().items())
+    images = torch.rand(4, 3, 40, 48)
+    for training in (True, False):
+        assert torch.equal(own.train(training)(images), expected.train(training)(images))
+    own(images).sum().backward()
+    expected(images).sum().backward()
+    assert torch.equal(own.layer2[0].conv1.weight.grad, expected.layer2[0].conv1.weight.grad)
 
 
 def test_features_are_those_of_torchvision(fans: dict[int, FAN], clips: list[Tensor]) -> None:
