@@ -200,6 +200,12 @@ def build_parser() -> argparse.ArgumentParser:
         "composed)",
     )
     recipe.add_argument(
+        "--keep-classifier",
+        action="store_true",
+        help="start from the classifier of --pretrained and leave it unchanged: with a frozen backbone, only attention "
+        "is trained",
+    )
+    recipe.add_argument(
         "--backbone",
         metavar="NAME",
         help="a classification network of torchvision, for example resnet50 (default: that of the weights to start "

@@ -7,10 +7,11 @@ classifiers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from Code.common.conventions import AFEW_LABELS, CHECKPOINT_FORMAT, FERPLUS_LABELS, IMAGE_SIZE, MAX_IMAGE_SIZE
@@ -191,6 +192,41 @@ PROJECT = Path(__file__).resolve().parents[2]
 SHIPPED_FAN = "FAN_FER+_composed.pth"
 # Datasets with the faces of FER2013: its crop, in gray.
 _OF_FER2013 = ("ferplus", "composed")
+
+
+def keep_classifier(fan: FAN, path: str | Path, labels: Sequence[str], mapping: Mapping[str, str]) -> None:
+    """Gives a network the classifier of a trained one, and freezes it, so that a training only changes attention.
+
+    If the file's classifier sees a clip feature of another size, it is fitted: relation-attention's clip feature is
+    two weighted means of the frame features, and each gets half of the weights of a classifier of one mean.
+
+    Args:
+        fan: changed in place.
+        path: a FER+ frame classifier, a run's checkpoint or a published FAN, with at least the classes of `fan`.
+        labels: class names of `fan`, in order.
+        mapping: name in `labels` -> name in the file, where they differ.
+
+    Raises:
+        CheckpointError: the file cannot be read, or lacks a class.
+    """
+    trained, info = load_fan(path)
+    theirs = [mapping.get(label, label) for label in labels]
+    absent = [name for name in theirs if name not in info["labels"]]
+    if absent:
+        raise CheckpointError(
+            f"{path}: has no class {', '.join(absent)}, but {', '.join(info['labels'])}; --keep-classifier needs every "
+            "class of the data (--map-labels DATA=FILE, if one is named differently)"
+        )
+    rows = [info["labels"].index(name) for name in theirs]
+    own, given = (getattr(network.head, network.head.classifier) for network in (fan, trained))
+    weight = given.weight.detach()[rows]
+    sizes = own.in_features, given.in_features
+    if sizes[0] == 2 * sizes[1]:
+        weight = torch.cat([weight, weight], dim=1) / 2
+    elif 2 * sizes[0] == sizes[1]:
+        weight = weight[:, : sizes[0]] + weight[:, sizes[0] :]
+    own.load_state_dict({"weight": weight, "bias": given.bias.detach()[rows]})
+    own.requires_grad_(False)
 
 
 def find_checkpoint(path: str | Path) -> Path:

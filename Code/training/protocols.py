@@ -211,7 +211,10 @@ def _frozen(args: argparse.Namespace, protocol: Protocol) -> bool:
     if args.freeze_backbone and random_weights:
         raise UsageError("--freeze-backbone: needs a trained backbone; omit --pretrained none")
     wanted = protocol.freeze_backbone if args.freeze_backbone is None else args.freeze_backbone
-    return bool(wanted) and not random_weights
+    frozen = bool(wanted) and not random_weights
+    if args.keep_classifier and random_weights:
+        raise UsageError("--keep-classifier: needs a trained classifier; omit --pretrained none")
+    return frozen
 
 
 def label_map(args: argparse.Namespace) -> dict[str, str]:

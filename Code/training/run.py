@@ -17,10 +17,11 @@ from Code.data.folds import hold_out
 from Code.data.labels import map_labels
 from Code.data.readers.base import find_reader
 from Code.network import attention_titles
+from Code.network.attention import HEADS
 from Code.network.backbone import DEFAULT_BACKBONE, check_backbone
 from Code.network.checkpoints import read_checkpoint
 from Code.network.fan import FAN, FeatureFAN
-from Code.network.pretrained import load_fan
+from Code.network.pretrained import keep_classifier, load_fan
 from Code.network.weights import start_from, starting_file, stored_backbone
 from Code.training import distributed
 from Code.training.compute import choose_compute, make_deterministic
@@ -148,6 +149,8 @@ def _train(
     compute = choose_compute(args.device, args.precision, trained_with=stored.get("precision"))
     check_augmentation(args.augmentation, protocol.freeze_backbone)
     loss = loss_named(args.loss)
+    if args.keep_classifier and protocol.freeze_backbone and not HEADS[at_type].weighs_frames:
+        raise UsageError("--keep-classifier: leaves nothing to train without attention; use --at_type 0 or 1")
     check_backbone(args.backbone or DEFAULT_BACKBONE)
     train_clips, val_clips, protocol = read_training(protocol)
     check_before_training(train_clips, val_clips, protocol, check_images)
@@ -164,11 +167,17 @@ def _train(
         torch.manual_seed(seed)
         model = FAN(at_type, len(labels), backbone=stored_backbone(stored))
         model.load_state_dict(stored["state_dict"])
+        if args.keep_classifier:
+            getattr(model.head, model.head.classifier).requires_grad_(False)
         made_at, message = stored["image_size"], f"resuming {resumed}"
         stored.clear()  # as large as the network
     else:
         started = start_from(start, at_type, labels, seed=seed, backbone=args.backbone, mapping=label_map(args))
         model, made_at, message = started.fan, started.image_size or protocol.image_size, started.message
+        if args.keep_classifier:
+            assert start is not None  # see `resolve`
+            keep_classifier(model, start, labels, label_map(args))
+            message += "; its classifier is kept, only attention is trained"
     size = args.image_size or made_at
     model.backbone.check_image_size(size)
     protocol = replace(protocol, image_size=size)

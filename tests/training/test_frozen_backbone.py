@@ -1,6 +1,8 @@
 """`--freeze-backbone`: the head learns on features computed once; the backbone stays what it was."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import Demo_AFEW_Attention as script
 from Code.network.checkpoints import read_checkpoint, save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import to_published
+from Code.training import stopping
 from Code.training.compute import Compute
 from Code.training.frames import FeatureStore, PlainView, RandomView
 
@@ -92,3 +95,72 @@ def test_features_are_those_of_the_frames_and_of_the_mirrored_frames() -> None:
         fan.eval()
         expected = torch.stack([fan.encode(pixels), fan.encode(pixels.flip(-1))], dim=1)
     assert torch.allclose(store.read(np.arange(7)), expected, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Path:
+    """A frame classifier with the classes of the sample, in another order."""
+    torch.manual_seed(6)
+    classes = sorted(folder.name for folder in (sample / "Train").iterdir() if folder.is_dir())[::-1]
+    path = tmp_path_factory.mktemp("named") / "classifier.pth.tar"
+    weights = to_published(FAN(2, len(classes)))
+    save_atomically({"state_dict": weights, "image_size": 32, "labels": classes}, path)
+    return path
+
+
+@pytest.mark.parametrize("at_type", [0, 1])
+def test_a_kept_classifier_is_that_of_the_start_and_only_attention_learns(
+    tmp_path: Path, call, sample: Path, named: Path, at_type: int
+) -> None:
+    given = ("--pretrained", named, "--keep-classifier", "--at_type", at_type, "--epochs", 2)
+    outcome = call(script, *flags(sample), *given, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert "its classifier is kept, only attention is trained" in outcome.out
+    (folder,) = (tmp_path / "model").iterdir()
+    after, start = read_checkpoint(folder / "last.pth"), read_checkpoint(named)
+    rows = [start["labels"].index(label) for label in after["labels"]]
+    assert rows != sorted(rows)
+    weight, bias = (start["state_dict"][f"module.fc.{kind}"][rows] for kind in ("weight", "bias"))
+    name = f"pred_fc{at_type + 1}"
+    assert torch.equal(after["state_dict"][f"{name}.bias"], bias)
+    both = torch.cat([weight, weight], dim=1) / 2
+    assert torch.equal(after["state_dict"][f"{name}.weight"], both if at_type else weight)
+    losses = [json.loads(line)["train_loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert len(set(losses)) == 2
+
+
+def test_a_kept_classifier_stays_when_the_run_is_resumed(
+    tmp_path: Path, call, sample: Path, named: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = stopping.Saver.check
+
+    def stop(saver: stopping.Saver) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        check(saver)
+
+    given = ("--pretrained", named, "--keep-classifier", "--at_type", 0, "--epochs", 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(stopping.Saver, "check", stop)
+        assert call(script, *flags(sample), *given, cwd=tmp_path).status == 143
+    (folder,) = (tmp_path / "model").iterdir()
+    begun = read_checkpoint(folder / "last.pth")["state_dict"]
+    outcome = call(script, "--resume", folder, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    done = read_checkpoint(folder / "last.pth")["state_dict"]
+    assert torch.equal(done["pred_fc1.weight"], begun["pred_fc1.weight"])
+    assert not torch.equal(done["alpha.0.weight"], begun["alpha.0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("--pretrained", "none"), "--keep-classifier: needs a trained classifier"),
+        (("--at_type", 2), "--keep-classifier: leaves nothing to train without attention"),
+        (("--at_type", 0), "has no class "),
+    ],
+)
+def test_a_classifier_that_cannot_be_kept(tmp_path: Path, call, sample: Path, start: Path, given, says: str) -> None:
+    pretrained = () if "--pretrained" in given else ("--pretrained", start)
+    outcome = call(script, *flags(sample), *pretrained, "--keep-classifier", *given, cwd=tmp_path)
+    assert outcome.status == 2 and says in outcome.err and outcome.err.count("\n") == 1
+    assert not (tmp_path / "model").exists()
