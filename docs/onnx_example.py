@@ -13,21 +13,43 @@ from PIL import Image
 
 if len(sys.argv) != 3:
     sys.exit("usage: python onnx_example.py fan.onnx FOLDER")
-session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-about = session.get_modelmeta().custom_metadata_map
-if about.get("part", "all") != "all":
-    sys.exit(f"{sys.argv[1]}: only the {about['part']} of a network; export all of it with --part all")
-size, labels = int(about["image_size"]), json.loads(about["labels"])
-mean, std = (np.array(json.loads(about[name]), np.float32).reshape(3, 1, 1) for name in ("mean", "std"))
-files = sorted(path for path in Path(sys.argv[2]).iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+network, folder = sys.argv[1], Path(sys.argv[2])
+
+
+def stop(path: object, error: object, advice: str) -> None:
+    """Ends with one line, whatever characters a damaged file has brought into it."""
+    reason = "".join(char if char.isprintable() else "?" for char in str(error).partition("\n")[0][:200])
+    sys.exit(f"{path}: {reason or type(error).__name__}; {advice}")
+
+
+try:
+    session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
+    about = session.get_modelmeta().custom_metadata_map
+    part = about.get("part", "all")
+    size, labels, color = int(about["image_size"]), json.loads(about["labels"]), about["color_mode"]
+    mean, std = (np.array(json.loads(about[name]), np.float32).reshape(3, 1, 1) for name in ("mean", "std"))
+except Exception as error:  # onnxruntime has a dozen kinds of errors for a damaged file
+    stop(network, error, "not an exported network, or damaged: export it again")
+if part != "all":
+    sys.exit(f"{network}: only the {part} of a network; export all of it with --part all")
+files = sorted(path for path in folder.glob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
 if not files:
-    sys.exit(f"{sys.argv[2]}: no .jpg or .png files in this folder; name the folder of one clip's face crops")
+    sys.exit(f"{folder}: no .jpg or .png files in this folder; name the folder of one clip's face crops")
 images = np.empty((1, len(files), 3, size, size), np.float32)  # one clip of K frames
 for index, path in enumerate(files):
-    face = Image.open(path).convert("RGB").convert(about["color_mode"]).convert("RGB")
+    try:
+        face = Image.open(path).convert("RGB").convert(color).convert("RGB")
+    except Exception as error:  # of a damaged picture, too
+        stop(path, error, "not a picture, or damaged: leave it out")
     face = face.resize((size, size), Image.Resampling.BILINEAR)
     images[0, index] = (np.asarray(face, np.float32).transpose(2, 0, 1) / 255 - mean) / std
-logits, weights = session.run(["logits", "weights"], {"images": images, "lengths": np.array([len(files)], np.int64)})
+try:
+    clips = {"images": images, "lengths": np.array([len(files)], np.int64)}
+    logits, weights = session.run(["logits", "weights"], clips)
+    if not np.isfinite(logits).all() or logits.shape != (1, len(labels)):
+        raise ValueError("its answers are not one finite number per class")
+except Exception as error:
+    stop(network, error, "damaged: export it again")
 probabilities = np.exp(logits[0] - logits[0].max())
 probabilities /= probabilities.sum()
 print(labels[int(probabilities.argmax())])

@@ -245,6 +245,11 @@ def test_the_example_runs_where_torch_cannot_be_imported(whole: Path, head: Path
     assert refused.returncode and refused.stderr == (
         f"{head}: only the head of a network; export all of it with --part all\n"
     )
+    (tmp_path / "half.onnx").write_bytes(whole.read_bytes()[:1000])
+    refused = python(example, tmp_path / "half.onnx", crops)
+    assert refused.returncode == 1 and refused.stderr.startswith(f"{tmp_path / 'half.onnx'}: ")
+    assert refused.stderr.endswith("not an exported network, or damaged: export it again\n")
+    assert refused.stderr.count("\n") == 1
     said = python(example, whole, crops)
     assert said.returncode == 0, said.stderr
     expression, probabilities, weights = said.stdout.splitlines()
