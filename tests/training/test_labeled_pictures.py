@@ -74,6 +74,7 @@ def test_a_list_may_say_the_split(tmp_path):
         ("../secret.jpg,glad,val,y", "line 4: no such file"),
         ("glad/c.jpg,sad,val,y", "line 4: class .sad. has no training picture"),
         ("glad/c.jpg,glad,val,x", "is in train and in val"),
+        ("glad/./b.jpg,glad,val,y", "line 4: .glad/./b.jpg. is already in line 3"),
     ],
 )
 def test_mistakes_of_a_list_name_its_line(tmp_path, row, message):

@@ -159,6 +159,7 @@ def _listed(root: str, path: Path) -> PictureSplit:
         raise DataError(f"{path}: cannot be read as a CSV file ({error})") from None
     labels = tuple(sorted({label for _, _, label, split, _ in rows if split == "train"}, key=natural_key))
     parts: dict[str, list[Clip]] = {"train": [], "val": []}
+    first: dict[str, int] = {}  # line of each picture
     for number, name, label, split, person in rows:
         if not split:
             continue
@@ -166,6 +167,9 @@ def _listed(root: str, path: Path) -> PictureSplit:
             problems.append(f"{path}, line {number}: class {quoted(label)} has no training picture")
         elif os.path.isabs(name) or ".." in Path(name).parts or not os.path.isfile(os.path.join(root, name)):
             problems.append(f"{path}, line {number}: no such file in {printable(root)}: {quoted(name)}")
+        elif first.setdefault(os.path.normpath(name), number) != number:
+            line = first[os.path.normpath(name)]
+            problems.append(f"{path}, line {number}: {quoted(name)} is already in line {line}")
         else:
             folder, image = os.path.split(os.path.join(root, name))
             parts[split].append(Clip(name, folder, (image,), labels.index(label), person))
