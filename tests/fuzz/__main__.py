@@ -51,6 +51,9 @@ def main() -> int:
     parser.add_argument("--index", type=count, help="one input of the kind after --only, to see a finding again")
     parser.add_argument("--first", type=count, default=0, help="number of the first input of each kind (%(default)s)")
     parser.add_argument("--keep", type=Path, help="folder for the smallest input of each finding (default: a new one)")
+    parser.add_argument(
+        "--scratch", type=Path, help="folder for whole files, which later calls use again (default: none)"
+    )
     args = parser.parse_args()
     if args.index is not None and len(args.only) != 1:
         parser.error("--index needs one kind after --only")
@@ -58,15 +61,16 @@ def main() -> int:
     keep = args.keep or Path(tempfile.mkdtemp(prefix="fuzz-findings-"))
     tally = Tally(args.seed, keep.absolute())
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as temporary:
+        scratch = args.scratch.absolute() if args.scratch else Path(temporary)
         kinds = [KINDS[name] for name in args.only if name in KINDS]
         disturbances = [name for name in args.only if name in DISTURBANCES]
         if args.index is None:
-            fuzz(kinds, disturbances, tally, Path(scratch), args.minutes, args.first)
+            fuzz(kinds, disturbances, tally, scratch, args.minutes, args.first)
         elif kinds:
-            run_kind(kinds[0], Path(scratch), tally, [args.index])
+            run_kind(kinds[0], scratch, tally, [args.index])
         else:
-            disturb(disturbances[0], Path(scratch), tally, args.index)
+            disturb(disturbances[0], scratch, tally, args.index)
         os.chdir("/")
     print(f"{tally.table()}\nseed {args.seed}, {(time.monotonic() - begun) / 60:.1f} minutes")
     if args.index is not None:
