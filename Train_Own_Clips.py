@@ -124,10 +124,13 @@ class Start:
     line: str
     is_fan: bool = False
 
-    @property
-    def head_labels(self) -> tuple[str, ...]:
-        """The classes that keep their weights, where yours have the same names."""
-        return self.labels if self.is_fan else ()
+    def kept(self, classes: Iterable[str]) -> dict[str, str]:
+        """Your class -> the FAN's class that gives it its weights: of the same name, or of the same expression."""
+        if not self.is_fan:
+            return {}
+        meant = {expression(label): label for label in self.labels}
+        pairs = {name: name if name in self.labels else meant.get(expression(name)) for name in classes}
+        return {name: label for name, label in pairs.items() if label is not None}
 
 
 def start_of(given: Path | None) -> Start:
@@ -336,8 +339,11 @@ class Recipe:
         samples = max(FEWEST, math.ceil(SAMPLES / max(1, len(split.train))))
         command = [script(DEMO), "--dataset", "list"]
         command += ["--train-root", str(self.faces), "--train-list", str(self.clips), "--pretrained", str(start.path)]
-        known = {name.split("/")[0] for name in split.train} <= set(start.head_labels)
-        epochs, rate = (EPOCHS, RATE) if known else (EPOCHS_OF_NEW, RATE_OF_NEW)
+        classes = sorted({name.split("/")[0] for name in split.train})
+        kept = start.kept(classes)
+        renamed = [f"{name}={label}" for name, label in kept.items() if name != label]
+        command += ["--map-labels", *renamed] if renamed else []
+        epochs, rate = (EPOCHS, RATE) if len(kept) == len(classes) else (EPOCHS_OF_NEW, RATE_OF_NEW)
         command += ["--at_type", str(start.at_type), "--freeze-backbone", "--epochs", str(epochs), "--lr", f"{rate:g}"]
         command += ["--batch-size", str(BATCH), "--samples-per-clip", str(samples), "--select-on", "last"]
         command += ["--seed", str(args.seed), "--cache", "none", "--output", str(models), "--device", args.device]

@@ -90,6 +90,18 @@ def test_which_weights_it_starts_from(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (script.start_of(classifier).path, script.start_of(classifier).at_type) == (classifier, 1)
 
 
+def test_classes_of_the_same_expression_keep_their_weights(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fan = script.Start(Path("fan.pth"), 1, ("neutral", "happiness", "Tired"), "", is_fan=True)
+    assert fan.kept(["Happy", "JOY", "neutral", "Tired", "Bored"]) == {
+        **{"Happy": "happiness", "JOY": "happiness", "neutral": "neutral", "Tired": "Tired"}
+    }
+    assert script.Start(Path("backbone.pth"), 1, ("happiness",), "").kept(["Happy"]) == {}
+    monkeypatch.setattr(script, "Start", lambda *_: fan)
+    train()
+    command = " ".join(train.made.commands[-1])
+    assert "--map-labels Happy=happiness --at_type" in command and f"--epochs {script.EPOCHS} " in command
+
+
 def test_held_out_clips_are_drawn_from_all_classes_and_compared() -> None:
     assert script.spread(["A/1", "A/2", "A/3", "B/1", "C/1", "C/2"], 5) == ["A/1", "B/1", "C/1", "A/2", "C/2"]
     after, before = {"Happy/1": "Happy", "Sad/1": "Happy"}, {"Happy/1": "happiness", "Sad/1": "sadness"}
