@@ -74,7 +74,7 @@ def prepare_clip(
         progress: called with how many more frames are searched.
     """
     record = Record(job.name, job.fingerprint())
-    workshop = output / STATE / "partial" / f"{os.getpid()}"
+    workshop = place(output, f"{STATE}/partial/{os.getpid()}")
     shutil.rmtree(workshop, ignore_errors=True)
     before = load_record(output, job.name, settings.faces)
     try:

@@ -66,6 +66,10 @@ class Record:
             raise ValueError(f"sizes: {strange[0]!r} is not the name of a face")
         if self.sizes and {name: len(faces) for name, faces in self.sizes.items()} != self.folders:
             raise ValueError("sizes and folders do not agree")
+        if not 0 <= self.filled <= self.faces <= self.frames or self.people < 0 or self.cuts < 0:
+            raise ValueError("frames, faces, filled, people and cuts: these counts cannot be")
+        if not all(0 < count <= self.faces for count in self.folders.values()) or (self.error and self.folders):
+            raise ValueError("folders: do not fit the other fields")
 
 
 def folder_names(clip: str, people: int, faces: str) -> list[str]:

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import Predict_Video
+from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
 
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
@@ -124,6 +126,32 @@ def test_wrong_flags_are_named(flags: tuple[str, ...], says: str, ask: Callable[
     assert status == 2
     assert says in err
     assert "Traceback" not in err
+
+
+def test_outputs_do_not_overwrite_each_other_or_an_input(
+    crops: Path, tmp_path: Path, ask: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, err = ask(crops, "--aligned", "--csv", "all.csv", "--csv-frames", f"../{tmp_path.name}/all.csv")
+    assert status == 2 and "all.csv: is named twice, for two outputs; name another file" in err
+    status, _, err = ask("crops/0.png", "--aligned", "--json", "crops/0.png")
+    assert status == 2 and "crops/0.png: would overwrite the input" in err
+    before = {path: path.read_bytes() for path in crops.iterdir()}
+    status, out, _ = ask(*sorted(crops.iterdir()), "--aligned", "--output", crops)
+    assert status == 0 and f"written: {crops / 'crops_0.png'}" in out
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_network_whose_weights_overflow_is_refused(
+    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, tmp_path: Path, predict: Callable[..., int], capsys: Any
+) -> None:
+    saved = torch.load(checkpoints["fan"][0], weights_only=True)
+    saved["state_dict"]["alpha.0.weight"] = torch.full((1, 512), 3e38)
+    saved["state_dict"]["pred_fc2.weight"] = torch.full((7, 1024), 3e38)
+    save_atomically({key: value for key, value in saved.items() if key != "checksum"}, tmp_path / "large.pth")
+    assert predict("--aligned", crops, "--checkpoint", tmp_path / "large.pth") == 2
+    err = capsys.readouterr().err
+    assert f"error: {tmp_path / 'large.pth'}: its weights are too large to compute with; name another one\n" == err
 
 
 def test_without_the_extras_aligned_frames_still_work_and_the_rest_says_what_to_install(

@@ -222,6 +222,9 @@ RECORDS = {
     b'{"clip": "Happy/one", "source": [], "folders": {"Happy/one": "3"}}': "folders.*: expected int, got str",
     b'{"clip": "Happy/one", "source": [], "folders": ["Happy/one"]}': "folders: expected object, got array",
     b'{"clip": "Happy/one", "source": [], "sizes": {"Happy/one": {}}}': "sizes and folders do not agree",
+    b'{"clip": "Happy/one", "source": [], "frames": 3, "faces": 4}': "frames, faces, filled, people and cuts: ",
+    b'{"clip": "Happy/one", "source": [], "frames": -1}': "frames, faces, filled, people and cuts: these counts",
+    b'{"clip": "Happy/one", "source": [], "folders": {"Happy/one": 3}}': "folders: do not fit the other fields",
 }
 
 
