@@ -55,15 +55,34 @@ def images_split(split: FERPlusSplit, size: int, labels: str = "majority") -> Ev
     return EvaluationSplit(EvaluationBatches(table, store, batch_frames=256), PlainFrames(size))
 
 
-def report_test(model: FAN, splits: dict[str, FERPlusSplit], size: int, compute: Compute) -> None:
-    """Prints the accuracy on the private test, as published with a majority label, and for every image."""
+def report_test(fan: FAN, info: dict[str, Any], splits: dict[str, FERPlusSplit], compute: Compute) -> None:
+    """Prints the accuracy on the private test, as published with a majority label, and for every image.
+
+    A network that was trained with `--balance` is evaluated twice: as it is, and with the class shares of its training
+    set put back. Published figures are of networks that know them.
+
+    Args:
+        fan, info: from `load_fan`.
+    """
+    fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
+    _print_test(fan, splits, info["image_size"], compute)
+    balance = Balance.of(info["recipe"])
+    if balance.tau and info["class_shares"]:
+        classifier = getattr(fan.head, fan.head.classifier)
+        with torch.no_grad():
+            classifier.bias += balance.offset(torch.tensor(info["class_shares"])).to(classifier.bias)
+        print("the same with the class shares of the training set, which --balance has kept out:")
+        _print_test(fan, splits, info["image_size"], compute)
+
+
+def _print_test(fan: FAN, splits: dict[str, FERPlusSplit], size: int, compute: Compute) -> None:
     test = splits["PrivateTest"]
-    metrics, _ = evaluate_split(model, images_split(test, size), compute)
+    metrics, _ = evaluate_split(fan, images_split(test, size), compute)
     print(f"private test, majority label, 8 classes: {summary(metrics)}")
     for label, recall in zip(FERPLUS_LABELS, metrics["per_class_recall"], strict=True):
         print(f"  recall {label:<10} " + ("-" if recall is None else f"{100 * recall:5.1f} %"))
     print("  confusion (rows true): " + " ".join(str(row) for row in metrics["confusion"]))
-    metrics, _ = evaluate_split(model, images_split(test, size, "plurality"), compute)
+    metrics, _ = evaluate_split(fan, images_split(test, size, "plurality"), compute)
     print(f"private test, most voted label, no majority needed: {summary(metrics)}")
 
 
@@ -74,8 +93,7 @@ def evaluate_file(args: argparse.Namespace, compute: Compute) -> int:
         raise UsageError(f"--checkpoint {info['path']}: its labels are {', '.join(info['labels'])}, not those of FER+")
     size = info["image_size"]
     print(f"{info['path']}: {info['kind']}, {info['backbone']}, {size} x {size} pixels")
-    fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
-    report_test(fan, read_ferplus(args.data_root), size, compute)
+    report_test(fan, info, read_ferplus(args.data_root), compute)
     return 0
 
 
@@ -281,11 +299,11 @@ def finish(
     export = args.export or usual
     save_atomically(published_file(model, args, dataset, labels, shares, checkpoint), export)
     print(f"wrote {export}; everything else is in {run.folder}")
-    fan, _ = load_fan(export)
-    fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
+    fan, info = load_fan(export)
     if splits:
-        report_test(fan, splits, args.image_size, compute)
+        report_test(fan, info, splits, compute)
     else:
+        fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as above
         data.val.transform = PlainFrames(args.image_size)
         print(f"validation, {len(labels)} classes: {summary(evaluate_split(fan, data.val, compute)[0])}")
         print(f"FER+ from these weights:  python Pretrain_FERPlus.py --pretrained {export}")
@@ -319,9 +337,9 @@ def published_file(
         "class_shares": shares.tolist(),
         "image_size": args.image_size,
         "dataset": dataset,
-        "recipe": {
-            name: str(value)
-            for name, value in vars(args).items()
+        "recipe": {  # with the names of files and folders, not with where they are on this machine
+            name: " ".join(Path(place).name for place in value) if name in ("teachers", "extra") else str(value)
+            for name, value in {**vars(args), "pretrained": Path(args.pretrained or "none").name}.items()
             if value not in (None, []) and name not in {*MACHINE_FLAGS, "data_root", "data_list", "export"}
         },
     }

@@ -12,7 +12,7 @@ from PIL import Image
 
 import Pretrain_FERPlus as script
 from Code.common.conventions import AFEW_LABELS, FERPLUS_FILE, FERPLUS_LABELS, FOLDERS_FILE
-from Code.network.checkpoints import save_atomically
+from Code.network.checkpoints import read_checkpoint, save_atomically
 from Code.network.fan import FAN, FANOutput
 from Code.network.pretrained import load_fan
 from Code.network.weights import load_published, start_from, to_published
@@ -283,3 +283,37 @@ def test_very_many_identities_are_counted_together(call, tmp_path):
     folder = only_run(tmp_path)
     assert (folder / "predictions.csv").read_text().splitlines()[0] == "clip,label,prediction"
     assert json.loads((folder / "results.json").read_text())["last"]["confusion"] == []
+
+
+def test_a_balanced_network_is_evaluated_with_both_priors(call, ferplus, tmp_path):
+    torch.manual_seed(0)
+    about = {"labels": list(FERPLUS_LABELS), "image_size": 32, "recipe": {"balance": "1.0", "balance_floor": "0.0"}}
+    shares = [1e-30] * 3 + [1.0] + [1e-30] * 4
+    weights = to_published(FAN(2, len(FERPLUS_LABELS)))
+    save_atomically({**about, "state_dict": weights, "class_shares": shares}, tmp_path / "balanced.pth.tar")
+    outcome = call(script, "-e", "--data-root", ferplus, "--checkpoint", "balanced.pth.tar", *SMALL[4:], cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    parts = outcome.out.split("the same with the class shares of the training set")
+    found = [
+        json.loads(f"[{part.split('confusion (rows true): ')[1].splitlines()[0].replace('] [', '], [')}]")
+        for part in parts
+    ]
+    assert any(row[index] for row in found[0] for index in range(8) if index != 3)
+    assert all(row[index] == 0 for row in found[1] for index in range(8) if index != 3)
+    assert np.sum(found[0]) == np.sum(found[1]) > 0
+
+    save_atomically({**about, "state_dict": weights, "class_shares": shares, "recipe": {}}, tmp_path / "plain.pth.tar")
+    outcome = call(script, "-e", "--data-root", ferplus, "--checkpoint", "plain.pth.tar", *SMALL[4:], cwd=tmp_path)
+    assert outcome.status == 0 and "the same with" not in outcome.out
+
+
+def test_the_recipe_of_a_file_names_files_but_not_where_they_are(call, ferplus, tmp_path):
+    save_atomically(
+        {"state_dict": to_published(FAN(2, 8)), "labels": list(FERPLUS_LABELS), "image_size": 32}, tmp_path / "one"
+    )
+    flags = ("--teachers", tmp_path / "one", "--pretrained", tmp_path / "one", "--export", "taught.pth.tar")
+    outcome = call(script, "--data-root", ferplus, "--epochs", 1, *SMALL, *flags, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    recipe = read_checkpoint(tmp_path / "taught.pth.tar")["recipe"]
+    assert recipe["teachers"] == recipe["pretrained"] == "one"
+    assert str(tmp_path) not in str(recipe)
