@@ -72,6 +72,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_device(parser)
     parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        default="auto",
+        help="of the backbone; auto: bf16 if the hardware has it, else fp32",
+    )
+    parser.add_argument(
         "--prior",
         nargs="+",
         type=class_share,
@@ -336,13 +342,12 @@ def main() -> int:
 
     from Code.faces.answers import describe, write_csv, write_frames, write_json
     from Code.faces.predict import Predictor
-    from Code.training.compute import choose_compute
 
     keep_freed_memory()
-    device = choose_compute(args.device, "fp32").device
     predictor = Predictor(
         args.checkpoint,
-        device,
+        args.device,
+        precision=args.precision,
         image_size=args.image_size,
         people=args.people,
         detect_every=args.detect_every,

@@ -32,6 +32,7 @@ from Code.faces.video import Source
 from Code.network.attention import FRAMES_AT_ONCE, FANOutput
 from Code.network.checkpoints import CheckpointError
 from Code.network.pretrained import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
+from Code.training.compute import choose_compute
 
 BATCH_FACES = 32  # encoded together
 PEOPLE = ("main", "all")
@@ -65,6 +66,8 @@ class Predictor:
         detect_every: search at least one frame in so many in full, and follow known faces in the others; 1: all.
         prior: label -> how often the class occurs where the inputs come from; None: as the network was trained. Shares
             need not sum to 1, and classes that are not named have the share 1 / C.
+        precision: of the backbone's arithmetic: "fp32", "bf16" or "fp16"; "auto": bf16 if the hardware has it, as in
+            training and evaluation.
 
     Attributes:
         fan: the network, in evaluation mode.
@@ -84,12 +87,12 @@ class Predictor:
         people: str = "main",
         detect_every: int = DETECT_EVERY,
         prior: Mapping[str, float] | None = None,
+        precision: str = "auto",
     ) -> None:
         self.people = _checked(people)
         self.detect_every = detect_every
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self._compute = choose_compute(str(device), precision)
+        self.device = self._compute.device
         fan, self.info = load_fan(default_checkpoint() if checkpoint is None else find_checkpoint(checkpoint))
         self.fan = fan.to(self.device).requires_grad_(False)
         self.image_size = image_size or self.info["image_size"]
@@ -289,7 +292,8 @@ class Predictor:
             size = (self.image_size, self.image_size)
             resized.append(np.asarray(image.resize(size, Image.Resampling.BILINEAR)))
         images = torch.from_numpy(np.stack(resized)).to(self.device)  # [N, S, S, 3]
-        return self.fan.encode(images.permute(0, 3, 1, 2).float() / 255)
+        with self._compute.autocast():
+            return self.fan.encode(images.permute(0, 3, 1, 2).float() / 255).float()
 
     def _frame_probabilities(self, features: Tensor) -> np.ndarray:
         """Each frame as a clip of its own, float32 [T, C]."""

@@ -43,7 +43,7 @@ def test_frame_classifier_answers_as_score_fusion_of_grey_frames(
     checkpoints: dict[str, tuple[Path, FAN]], crops: Path
 ) -> None:
     path, classifier = checkpoints["classifier"]
-    answer = Predictor(path, "cpu")(crops, aligned=True)
+    answer = Predictor(path, "cpu", precision="fp32")(crops, aligned=True)
     with torch.inference_mode():
         frames = as_clip(crops, grey=True)
         scores = torch.cat([classifier(frames[:, index : index + 1]).logits for index in range(5)])
@@ -61,7 +61,7 @@ def test_frame_classifier_answers_as_score_fusion_of_grey_frames(
 
 def test_a_runs_fan_answers_as_it_does_in_training(checkpoints: dict[str, tuple[Path, FAN]], crops: Path) -> None:
     path, fan = checkpoints["fan"]
-    answer = Predictor(path, "cpu")(crops, aligned=True)
+    answer = Predictor(path, "cpu", precision="fp32")(crops, aligned=True)
     with torch.inference_mode():
         expected = fan(as_clip(crops, grey=False))
     np.testing.assert_allclose(
@@ -301,7 +301,7 @@ def test_a_fan_of_fer2013s_faces_answers_by_default_and_sees_them_as_it_learned_
     save_atomically({"state_dict": to_published(FAN(2, 8)), "image_size": SIZE}, folder / "Resnet18_FER+_open.pth.tar")
     about = {"format": "emotion-fan/1", "dataset": "composed", "at_type": 1, "labels": list(FERPLUS)}
     save_atomically({**about, "state_dict": fan.state_dict(), "image_size": SIZE}, folder / "FAN_FER+_composed.pth")
-    predictor = Predictor(default_checkpoint(tmp_path), "cpu")
+    predictor = Predictor(default_checkpoint(tmp_path), "cpu", precision="fp32")
     assert (predictor.info["kind"], predictor.info["labels"], predictor.fan.at_type) == ("run", FERPLUS, 1)
     assert trained_on(predictor.info) == "trained on clips composed of single gray pictures of faces (FER+)"
     assert predictor.eyes == FER2013_EYES
@@ -322,3 +322,14 @@ def test_a_checkpoint_may_be_a_runs_folder(tmp_path: Path) -> None:
         (tmp_path / name).touch()
         assert find_checkpoint(tmp_path) == tmp_path / name
     assert find_checkpoint(tmp_path / "best.pth") == tmp_path / "best.pth"
+
+
+def test_bf16_changes_an_answer_by_less_than_two_points(checkpoints: dict[str, tuple[Path, FAN]]) -> None:
+    crops = np.random.default_rng(0).integers(0, 256, (6, 224, 224, 3), dtype=np.uint8)
+    exact, fast = (
+        Predictor(checkpoints["fan"][0], "cpu", precision=name)(crops, aligned=True) for name in ("fp32", "bf16")
+    )
+    assert fast.features.dtype == exact.features.dtype == np.float32
+    assert 0 < np.abs(fast.features - exact.features).max() < 0.1 * np.abs(exact.features).max()
+    for label in exact.labels:
+        assert fast.probabilities[label] == pytest.approx(exact.probabilities[label], abs=0.02)
