@@ -316,7 +316,7 @@ def read_any_ferplus(case: Case) -> bool:
 
 
 def build_onnx(folder: Path) -> None:
-    from Code.results.export import export
+    from Code.results.onnx_file import export
 
     tiny_checkpoints(folder)
     export(*load_fan(folder / "run.pth"), folder / "fan.onnx")

@@ -24,7 +24,7 @@ from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atom
 from Code.network.fan import FAN
 from Code.network.pretrained import load_fan
 from Code.network.weights import start_from, to_published
-from Code.results.export import export
+from Code.results.onnx_file import export
 from Code.training import trainer
 from tests.runs import without_pictures
 
