@@ -11,6 +11,7 @@ examples:
   frames that are face crops        python Predict_Video.py --aligned Data/Val/Happy/000149120
   with another network              python Predict_Video.py clip.mp4 --checkpoint model/RUN
   where anger is frequent           python Predict_Video.py clip.mp4 --prior anger=0.4
+  beside the same person's neutral  python Predict_Video.py clip.mp4 --neutral neutral.jpg
   a camera, until Ctrl-C            python Predict_Video.py --camera 0
 
 Figures, curves and a page that shows all of them, predictions.html, go to the folder `predictions`. Videos, and
@@ -86,6 +87,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="how often classes occur where the inputs come from; a class that is not named has the share 1 / C, and "
         "shares need not sum to 1 (default: as the network was trained)",
     )
+    parser.add_argument(
+        "--neutral",
+        type=neutral_reference,
+        metavar="SECONDS|FILE",
+        help="where the person is known to be neutral: their first seconds in each input, or a picture or video",
+    )
     parser.add_argument("--aligned", action="store_true", help="frames are face crops: do not detect faces")
     parser.add_argument("--fps", type=above_zero, metavar="N", help="read at most N frames a second (default: all)")
     parser.add_argument(
@@ -131,6 +138,17 @@ def class_share(text: str) -> tuple[str, float]:
     return name, from_zero(value)
 
 
+def neutral_reference(text: str) -> float | Path:
+    """An argparse type: seconds, or a file."""
+    path = Path(text)
+    if path.exists():
+        return path
+    try:
+        return above_zero(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of seconds above 0 nor a file") from None
+
+
 def output_file(text: str) -> Path:
     """An argparse type: a file to write at the end. What would fail then fails before the work."""
     path = Path(text)
@@ -150,12 +168,16 @@ def check_flags(args: argparse.Namespace) -> None:
         raise UsageError("--stride needs --window, the length of a window in seconds")
     if args.annotate and len(args.inputs) > 1:
         raise UsageError(f"--annotate writes one video, but there are {len(args.inputs)} inputs; name one")
-    if args.camera and (args.json or args.csv or args.csv_frames or args.aligned or args.stride or args.fps):
+    if args.camera and (
+        args.json or args.csv or args.csv_frames or args.aligned or args.stride or args.fps or args.neutral
+    ):
         raise UsageError(
             "--camera goes with --checkpoint, --image-size, --device, --prior, --window and --annotate only"
         )
     if args.camera and args.people != "main":
         raise UsageError("--camera answers the main person only; omit --people all")
+    if isinstance(args.neutral, Path) and args.people != "main":
+        raise UsageError(f"--neutral {args.neutral}: shows one person; name seconds, or omit --people all")
     if args.aligned and args.people != "main":
         raise UsageError("--aligned frames show one person; omit --people all")
     if args.output.exists() and not args.output.is_dir():
@@ -273,7 +295,13 @@ def answer(predictor: Predictor, args: argparse.Namespace) -> tuple[list[Predict
             if args.annotate and not window and Source(path).is_video:
                 window, stride = RUNNING_WINDOW, RUNNING_STRIDE
             predictions = predictor.answer(
-                path, aligned=args.aligned, window=window, stride=stride, fps=args.fps, progress=True
+                path,
+                aligned=args.aligned,
+                window=window,
+                stride=stride,
+                fps=args.fps,
+                neutral=args.neutral,
+                progress=True,
             )
             print(report(predictions, predictor.fan.at_type, everybody=everybody), flush=True)
             for problem in predictions[0].problems:

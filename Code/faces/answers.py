@@ -73,6 +73,8 @@ def _report_main(prediction: Prediction, at_type: int) -> str:
     answer = said(prediction.expression, prediction.uncertain)
     lines = [f"{prediction.path}: {answer} ({counted(prediction.num_frames, 'frame')}{searched})"]
     lines += [f"  {label:<12} {share:.3f}" for label, share in prediction.probabilities.items()]
+    if prediction.neutral is not None:
+        lines.append(f"  compared with a neutral face: {prediction.neutral}")
     if not HEADS[at_type].weighs_frames:
         lines.append(f"  every frame has the same weight (score fusion): {1 / faces:.4f}")
     else:
@@ -116,6 +118,7 @@ def as_record(prediction: Prediction) -> dict[str, Any]:
         "uncertain": prediction.uncertain,
         "probabilities": prediction.probabilities,
         "prior": prediction.prior,
+        "neutral": prediction.neutral,
         "person": prediction.person,
         "track": prediction.track,
         "seconds": _plain(np.array(prediction.seconds)),

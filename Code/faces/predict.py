@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from Code.common.errors import ProjectError
+from Code.common.errors import ProjectError, UsageError
 from Code.common.prefetch import ahead
 from Code.common.progress import Progress
 from Code.common.wording import counted
@@ -22,6 +22,7 @@ from Code.data.clips import DataError
 from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes
 from Code.faces.detect import Detector
 from Code.faces.extract import Analysis, BriefSource, analyse
+from Code.faces.neutral import Reference, checked_reference, first_seconds, in_words, neutral_shift
 from Code.faces.prediction import Curve, Found, Prediction, windows
 from Code.faces.prior import prior_shift, stated_shares
 from Code.faces.settings import DETECT_EVERY
@@ -105,6 +106,7 @@ class Predictor:
         self.eyes: Eyes = FER2013_EYES if self.knows_fer2013 else PAPER_EYES
         self._detector: Detector | None = None
         self._last: BriefSource | None = None
+        self._neutral: dict[tuple[str, bool], Tensor] = {}  # (file, aligned) -> shift
 
     def __repr__(self) -> str:
         people = "" if self.people == "main" else f", people={self.people!r}"
@@ -135,6 +137,7 @@ class Predictor:
         window: float | None = None,
         stride: float | None = None,
         fps: float | None = None,
+        neutral: Reference | None = None,
         progress: bool = False,
         errors: str = "raise",
     ) -> Any:
@@ -148,6 +151,8 @@ class Predictor:
             window: also answer each window of this many seconds (`Prediction.curve`).
             stride: seconds from one window to the next; None: half a window.
             fps: read at most this many frames of a second of video.
+            neutral: where the person is known to be neutral, see `Code.faces.neutral`: their first seconds in the input
+                (a float), or a picture or video of the same person (a path; for the main person only).
             progress: show the progress on stderr.
             errors: "raise": an input without a face, or one that cannot be read, is an error. "warn": it is a Python
                 warning, and has no answer; for lists and folders.
@@ -157,7 +162,8 @@ class Predictor:
             inputs, and each input's main person first.
 
         Raises:
-            DataError: an input is missing, broken or empty; windows of images; a float array out of [0, 1].
+            DataError: an input is missing, broken or empty; windows of images; a float array out of [0, 1]; `neutral`
+                shows no face, or names seconds of images.
             NoFaceError: no frame shows a face.
             MissingExtraError: PyAV (videos) or facenet-pytorch (detection) is needed and not installed.
         """
@@ -168,7 +174,14 @@ class Predictor:
         for source in given:
             try:
                 answers += self.answer(
-                    source, people=people, aligned=aligned, window=window, stride=stride, fps=fps, progress=progress
+                    source,
+                    people=people,
+                    aligned=aligned,
+                    window=window,
+                    stride=stride,
+                    fps=fps,
+                    neutral=neutral,
+                    progress=progress,
                 )
             except (DataError, NoFaceError) as error:
                 if errors == "raise" or not several:
@@ -186,6 +199,7 @@ class Predictor:
         window: float | None = None,
         stride: float | None = None,
         fps: float | None = None,
+        neutral: Reference | None = None,
         progress: bool = False,
     ) -> list[Prediction]:
         """Answers one input; see `__call__`. Memory grows by 3 KB a face, not with the input's pixels.
@@ -194,6 +208,8 @@ class Predictor:
             An answer for each person, the main person first; for `people="main"` only that one.
         """
         everybody = _checked(people or self.people) == "all"
+        neutral = checked_reference(neutral)
+        of_file = None if neutral is None else self._neutral_of_file(neutral, everybody, aligned)
         if self._last is not None:
             self._last.forget()  # an answer that is kept must not keep its frames in memory
         if not isinstance(source, Source):
@@ -226,17 +242,47 @@ class Predictor:
         with Progress(f"{name}: reading faces", sum(map(len, paths.values())), unit="faces", show=progress) as bar:
             found = Found(source, analysis, paths, chosen[0], aligned, self.eyes)
             features = self._encode_all(found, wanted, bar)
+        shifts = {} if of_file is None else {chosen[0]: of_file}
+        if isinstance(neutral, float):
+            for track in chosen:
+                start = first_seconds(analysis.times[paths[track].positions], neutral)
+                shifts[track] = neutral_shift(self._frame_logits(features[track][:start]), self.labels)
         answers = []
         for person, track in enumerate(chosen, start=1):
             own = {track: paths[track]} if everybody else paths
-            curve = None if spans is None else self._curve(analysis, paths, features, whose[track], *spans)
+            curve = None if spans is None else self._curve(analysis, paths, features, shifts, whose[track], *spans)
             found = Found(source, analysis, own, track, aligned, self.eyes)
-            answers.append(self._predict(found, person, len(ranked), features[track], curve))
+            answer = self._predict(found, person, len(ranked), features[track], shifts.get(track), curve)
+            answers.append(answer if neutral is None else replace(answer, neutral=in_words(neutral)))
         return answers
 
-    def _predict(self, found: Found, person: int, num_people: int, features: Tensor, curve: Curve | None) -> Prediction:
+    def _neutral_of_file(self, neutral: Reference, everybody: bool, aligned: bool) -> Tensor | None:
+        """The shift of a file that shows the person neutral, float [C]; None for a number of seconds."""
+        if isinstance(neutral, float):
+            return None
+        if everybody:
+            raise UsageError(f'neutral {neutral}: shows one person; name seconds, or answer people="main"')
+        key = str(neutral), aligned
+        if key not in self._neutral:
+            try:
+                (shown,) = self.answer(Path(neutral), people="main", aligned=aligned)
+            except NoFaceError as error:
+                raise DataError(f"neutral: {error}") from None
+            features = torch.from_numpy(shown.features).to(self.device)
+            self._neutral[key] = neutral_shift(self._frame_logits(features), self.labels)
+        return self._neutral[key]
+
+    def _predict(
+        self,
+        found: Found,
+        person: int,
+        num_people: int,
+        features: Tensor,
+        shift: Tensor | None,
+        curve: Curve | None,
+    ) -> Prediction:
         """The answer for one person from their features, [T, D]."""
-        output = self.attend(features)
+        output = self.attend(features, shift)
         shares = output.logits[0].softmax(dim=0).tolist()
         ranked = sorted(zip(self.labels, shares, strict=True), key=lambda pair: -pair[1])
         analysis, path = found.analysis, found.paths[found.main]
@@ -246,6 +292,7 @@ class Predictor:
             expression=ranked[0][0],
             probabilities=dict(ranked),
             prior=self.prior,
+            neutral=None,
             labels=self.labels,
             logits=output.logits[0].cpu().numpy(),
             person=person,
@@ -260,7 +307,7 @@ class Predictor:
             beta=None if output.beta is None else output.beta[0].cpu().numpy(),
             weights=output.weights[0].cpu().numpy(),
             features=features.cpu().numpy(),
-            frame_probabilities=self._frame_probabilities(features),
+            frame_probabilities=self._frame_probabilities(features, shift),
             boxes=path.boxes,
             landmarks=path.landmarks,
             filled=path.filled,
@@ -270,8 +317,8 @@ class Predictor:
         )
 
     @torch.inference_mode()
-    def attend(self, features: Tensor) -> FANOutput:
-        """The answer to one clip, from its features [T, D]; the logits [1, C] are shifted by the prior.
+    def attend(self, features: Tensor, shift: Tensor | None = None) -> FANOutput:
+        """The answer to one clip, from its features [T, D]; the logits [1, C] are shifted by the prior, and by `shift`.
 
         Raises:
             CheckpointError: it is not finite.
@@ -279,7 +326,10 @@ class Predictor:
         output = self.fan.attend(features[None])
         if not (output.logits.isfinite().all() and output.weights.isfinite().all()):
             raise CheckpointError(f"{self.info['path']}: its weights are too large to compute with; name another one")
-        return replace(output, logits=output.logits + self._shift)
+        return replace(output, logits=output.logits + self._total(shift))
+
+    def _total(self, shift: Tensor | None) -> Tensor:
+        return self._shift if shift is None else self._shift + shift
 
     @torch.inference_mode()
     def encode(self, crops: Sequence[np.ndarray]) -> Tensor:
@@ -295,10 +345,14 @@ class Predictor:
         with self._compute.autocast():
             return self.fan.encode(images.permute(0, 3, 1, 2).float() / 255).float()
 
-    def _frame_probabilities(self, features: Tensor) -> np.ndarray:
+    def _frame_probabilities(self, features: Tensor, shift: Tensor | None) -> np.ndarray:
         """Each frame as a clip of its own, float32 [T, C]."""
+        return (self._frame_logits(features) + self._total(shift)).softmax(dim=1).cpu().numpy()
+
+    def _frame_logits(self, features: Tensor) -> Tensor:
+        """The logits of each frame by itself, [T, C], without any shift."""
         logits = [self.fan.attend(part.unsqueeze(1)).logits for part in features.split(FRAMES_AT_ONCE)]
-        return (torch.cat(logits) + self._shift).softmax(dim=1).cpu().numpy()
+        return torch.cat(logits)
 
     def _encode_all(self, found: Found, tracks: Sequence[int], progress: Callable[[int], object]) -> dict[int, Tensor]:
         """Features [T, D] of each track, a batch of faces at a time."""
@@ -335,6 +389,7 @@ class Predictor:
         analysis: Analysis,
         paths: dict[int, FacePath],
         features: dict[int, Tensor],
+        shifts: dict[int, Tensor],
         people: Iterable[int | None],
         starts: np.ndarray,
         ends: np.ndarray,
@@ -348,7 +403,7 @@ class Predictor:
             times = analysis.times[paths[track].positions]
             first, last = np.searchsorted(times, (starts[index], ends[index]))
             if first < last:
-                output = self.attend(features[track][int(first) : int(last)])
+                output = self.attend(features[track][int(first) : int(last)], shifts.get(track))
                 shares[index], faces[index] = output.logits[0].softmax(dim=0).cpu().numpy(), last - first
         return Curve(self.labels, starts, ends, shares, faces, tracks)
 

@@ -135,8 +135,9 @@ class Prediction:
         expression: the most probable label.
         probabilities: label -> probability (softmax of the clip's logits), most probable first.
         prior: label -> the class share that the user stated; None: as the network was trained.
+        neutral: where the person is neutral, if the user said so: "the first 0.5 s", or a file.
         labels: C class names, in the network's order.
-        logits: float32 [C], in the order of `labels`; shifted by the prior.
+        logits: float32 [C], in the order of `labels`; shifted by the prior and the neutral reference.
         person: number of the person in this input: 1 is the main person, the largest (size x time).
         track: index of the person's track; 0 for aligned frames. A cut starts new tracks.
         num_frames: frames of the input that were read, those without a face included.
@@ -162,6 +163,7 @@ class Prediction:
     expression: str
     probabilities: dict[str, float]
     prior: dict[str, float] | None
+    neutral: str | None
     labels: tuple[str, ...]
     logits: np.ndarray
     person: int
