@@ -22,7 +22,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -137,24 +137,22 @@ class Kind:
     writes: Sequence[str] = ()
     share: float = 1.0
 
-    def targets(self, folder: Path) -> list[tuple[str, str]]:
-        """The files that can be damaged, in a stable order."""
-        found = []
-        for pattern, form in self.files:
-            matches = sorted(path for path in folder.glob(pattern) if path.is_file())
-            if not matches:
-                raise FileNotFoundError(f"{self.name}: no {pattern} was built")
-            found += [(path.relative_to(folder).as_posix(), form) for path in matches]
-        return found
-
     def draw(self, folder: Path, seed: int, index: int) -> Input:
         """The input of this kind with a number."""
         rng = random.Random(f"{seed}/{self.name}/{index}")
         pattern, form = rng.choice(list(self.files))  # each pattern as often, however many files it has
-        target = rng.choice(sorted(p.relative_to(folder).as_posix() for p in folder.glob(pattern) if p.is_file()))
+        target = rng.choice(matches(folder, pattern))
         seeds = tuple(rng.getrandbits(32) for _ in range(rng.choice([1, 1, 1, 2, 3, 4])))
         place = rng.choice(PLACES[1:]) if rng.random() < 0.04 else ""
         return Input(target, form, seeds, place, rng.getrandbits(32))
+
+
+def matches(folder: Path, pattern: str) -> list[str]:
+    """The files below a folder that a glob names."""
+    found = sorted(path.relative_to(folder).as_posix() for path in folder.glob(pattern) if path.is_file())
+    if not found:
+        raise FileNotFoundError(f"{folder}: no {pattern} was built")
+    return found
 
 
 @dataclass
@@ -257,9 +255,18 @@ class Workplace:
         self.inside.rename(self.whole)
         if failed:
             shutil.rmtree(self.whole)
-            raise RuntimeError(
-                f"{self.kind.name}: its files cannot be made:\n{log.read_text(errors='replace')[-3000:]}"
-            )
+            said = log.read_text(errors="replace")[-3000:]
+            raise RuntimeError(f"{self.kind.name}: its files cannot be made:\n{said}")
+        self._try_whole_files()
+
+    def _try_whole_files(self) -> None:
+        """Makes sure that files without a fault are accepted: else the damaged ones would say nothing."""
+        for pattern, form in self.kind.files:
+            given = Input(matches(self.whole, pattern)[0], form, (), "", 0)
+            inputs = [(number, replace(given, way=number)) for number in range(4)]
+            outcomes = [outcome for _, outcome, _ in run_inputs(self, inputs)]
+            if {outcome[0] for outcome in outcomes} not in ({"accepted"}, {"accepted", "refused"}):
+                raise RuntimeError(f"{self.kind.name}: {given.target} without a fault: {outcomes}")
 
     def restore(self) -> None:
         shutil.rmtree(self.work, ignore_errors=True)
@@ -475,7 +482,7 @@ def _smaller(place: Workplace, given: Input, signature: str, detail: str) -> tup
     """Drops faults while the finding stays the same."""
     for seed in given.seeds:
         rest = tuple(other for other in given.seeds if other != seed)
-        shorter = Input(given.target, given.form, rest, given.place, given.way)
+        shorter = replace(given, seeds=rest)
         ((_, (_, found, its_detail), _),) = run_inputs(place, [(0, shorter)])
         if found == signature:
             given, detail = shorter, its_detail
