@@ -7,6 +7,7 @@ evaluates each training picture once, plain and mirrored.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,13 +74,21 @@ def answers_of(
 def kept_answers(
     file: Path, paths: Sequence[str | Path], table: FrameTable, store: Store, shares: Tensor, compute: Compute
 ) -> Tensor:
-    """`answers_of`, read from `file` if a run is resumed, else saved there."""
+    """`answers_of`, read from `file` if a run is resumed, else saved there. A damaged file is written again."""
     if file.is_file():
-        with np.load(file, allow_pickle=False) as kept:
-            answers = torch.from_numpy(kept["answers"])
-        if answers.shape == (len(table), len(table.labels)):
-            return answers
-        raise CheckpointError(f"{file}: has answers for {len(answers)} pictures, not for {len(table)}; start a new run")
+        try:
+            with np.load(file, allow_pickle=False) as kept:
+                answers = torch.from_numpy(kept["answers"])
+            if answers.ndim != 2 or not torch.allclose(answers.sum(dim=1), torch.ones(len(answers)), atol=1e-3):
+                raise ValueError("they are no probabilities")
+        except Exception as error:  # numpy and zipfile have a dozen kinds of errors for a damaged file
+            print(f"note: {file}: damaged ({error}); the teachers answer again", file=sys.stderr, flush=True)
+        else:
+            if answers.shape == (len(table), len(table.labels)):
+                return answers
+            raise CheckpointError(
+                f"{file}: has answers for {len(answers)} pictures, not for {len(table)}; start a new run"
+            )
     answers = answers_of(paths, table, store, shares, compute)
     with atomic_file(file) as stream:
         np.savez(stream, answers=answers.numpy())
