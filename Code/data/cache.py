@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from Code.common.files import in_words
 from Code.common.progress import Progress
+from Code.common.state import StateError, parse_state
 from Code.data.clips import Clip, ClipSet, DataError
 from Code.data.loaders import FileStore, Say, ignore_signals
 
@@ -79,15 +80,15 @@ class CacheFile:
                 header = file.read(HEADER_BYTES).rstrip(b"\0")
                 if os.fstat(file.fileno()).st_size != self.size:
                     return "it is truncated or too long"
-                found = json.loads(header)
+                found = parse_state(header, dict[str, Any], place=str(self.path), remedy="build it again")
                 table = file.read(4 * self.num_frames)
         except FileNotFoundError:
             return "it does not exist yet"
         except OSError as error:
             return f"it cannot be read ({error.strerror})"
-        except ValueError:
+        except StateError:
             return "its header is damaged"
-        if not isinstance(found, dict) or found.get("format") != FORMAT:
+        if found.get("format") != FORMAT:
             return "its header is damaged"
         if found.get("checksums") != zlib.crc32(table):
             return "its checksums are damaged"

@@ -265,6 +265,8 @@ def _members(folder: Path, summary: dict[str, Any], kind: str, whiches: Sequence
         link = f"{place.name}/{pages[0]}" if place is not None and pages else ""
         run = None if place is None else read_run(place)
         if run is not None:
+            if run.labels != summary["labels"]:
+                raise ReportError(f"{run.folder}: its classes are not those of {folder / 'summary.json'}; {AGAIN}")
             _compare(folder, run, whiches, values)
         members.append(Member(number, clips, values, link, run))
     return members

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from Code.common.commandline import positive, run_script, whole_number
 from Code.common.commandline import seed as any_seed
@@ -33,6 +34,7 @@ from Code.common.conventions import AFEW_LABELS, MAX_IMAGE_SIZE
 from Code.common.files import writing
 from Code.common.machine import available_cores
 from Code.common.progress import Progress
+from Code.common.state import StateError, read_state
 from Code.data.clips import DataError
 from Code.data.sample.clip import SampleSpec, draw_clip
 
@@ -124,10 +126,10 @@ def clip_name(split: int, clip: int) -> str:
 def _is_complete(root: Path, stamp: dict[str, object]) -> bool:
     """Whether `root` contains the complete sample that `stamp` describes."""
     try:
-        found = json.loads((root / "sample.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_state(root / "sample.json", dict[str, Any], remedy="draw the sample again")
+    except StateError:
         return False
-    if not isinstance(found, dict) or {key: found.get(key) for key in stamp} != stamp:
+    if {key: found.get(key) for key in stamp} != stamp:
         return False
     frames = sum(1 for split in SPLITS for _ in (root / split).glob("*/*/*.jpg"))
     return frames == found.get("frames") and all((root / name).is_file() for name in (*LISTS, "intensity.csv"))
