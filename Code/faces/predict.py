@@ -20,8 +20,10 @@ from Code.common.progress import Progress
 from Code.common.wording import counted
 from Code.data.clips import DataError
 from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes
+from Code.faces.crop_times import crop_times
 from Code.faces.detect import Detector
 from Code.faces.extract import Analysis, BriefSource, analyse
+from Code.faces.inputs import Kind
 from Code.faces.neutral import Reference, checked_reference, first_seconds, in_words, neutral_shift
 from Code.faces.prediction import Curve, Found, Prediction, windows
 from Code.faces.prior import prior_shift, stated_shares
@@ -417,8 +419,11 @@ def _checked(people: str) -> str:
 def _all_frames(source: Source, fps: float | None) -> Analysis:
     """All frames, as they are: nothing is detected."""
     read = [(frame.name, frame.number, frame.time) for frame in source.frames(fps=fps)]
-    names, numbers, times = zip(*read, strict=True)
-    return Analysis(names, np.array(numbers), np.array(times, dtype=np.float64), (), [], [0], tuple(source.problems))
+    names, numbers, stamps = zip(*read, strict=True)
+    times = np.array(stamps, dtype=np.float64)
+    if source.kind is Kind.FOLDER and (known := crop_times(source.path, names)) is not None:
+        times = known
+    return Analysis(names, np.array(numbers), times, (), [], [0], tuple(source.problems))
 
 
 def _whole(analysis: Analysis) -> FacePath:

@@ -145,7 +145,8 @@ class Prediction:
         num_cuts: changes of shot in the input.
         frames: T names: file names, or the frame numbers of a video, from 0000000.
         numbers: int64 [T], the frames' numbers in the input.
-        times: float64 [T], seconds since the first frame of the video; NaN for images.
+        times: float64 [T], seconds since the first frame of the video; NaN for images. Those of face crops are in the
+            faces.csv of Prepare_Faces.py.
         alpha: float32 [T], self-attention; 1 / T for score fusion.
         beta: float32 [T], relation-attention; None if the network has none.
         weights: float32 [T], how much each frame counts; they sum to 1.

@@ -1,0 +1,57 @@
+"""Face crops that Prepare_Faces.py wrote keep the seconds of their video."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from Code import Predictor
+from Code.faces.crop_times import crop_times
+from Code.faces.figures import attention_picture, shown_frames
+from Code.network.fan import FAN
+
+
+def test_prepared_crops_have_seconds_in_figures_and_windows(
+    checkpoints: dict[str, tuple[Path, FAN]], write_video: Callable[..., Path], scene_of: Callable[..., Image.Image],
+    prepare: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
+    scenes = [scene_of()] * 2 + [scene_of((2, 30, 12, 120))] * 4  # no face at 0 and 0.1 s
+    write_video(tmp_path / "videos" / "Sad" / "late.mp4", scenes)
+    assert prepare(tmp_path / "videos", tmp_path / "faces") == 0
+    predictor = Predictor(checkpoints["fan"][0], "cpu")
+    (answer,) = predictor.answer(tmp_path / "faces" / "Sad" / "late", aligned=True, window=0.2)
+    np.testing.assert_allclose(answer.times, [0.2, 0.3, 0.4, 0.5], atol=1e-4)
+    assert answer.curve is not None and answer.curve.starts[0] <= 0.2
+    shown = shown_frames(answer)
+    labels = [text.get_text() for axes in attention_picture(answer, shown, answer.crops(shown)).axes
+              for text in axes.get_xticklabels()]  # fmt: skip
+    assert [label.split("\n")[0] for label in labels if label][:4] == ["0.20", "0.30", "0.40", "0.50"]
+    monkeypatch.chdir(tmp_path / "faces" / "Sad")
+    assert Predictor(checkpoints["fan"][0], "cpu")("late", aligned=True).has_times  # a relative path, too
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "clip,frame,time\nHappy/a,0,0.0\n",  # lacks a frame
+        "clip,frame,time\nHappy/a,0,0.5\nHappy/a,1,0.25\n",  # does not ascend
+        "clip,frame,time\nHappy/a,0,\nHappy/a,1,\n",  # frames of images
+        "clip,frame,time\nHappy/a,0,soon\nHappy/a,1,later\n",
+        "name,label\nHappy/a,Happy\n",  # a table of something else
+        "clip,frame,time\nHappy/b,0,0\nHappy/b,1,1\n",
+        b"\xff\xfe\x00",
+        "",
+    ],
+)
+def test_a_table_without_the_times_of_all_frames_counts_as_none(tmp_path: Path, content: str | bytes) -> None:
+    (tmp_path / "Happy" / "a").mkdir(parents=True)
+    table = tmp_path / "faces.csv"
+    table.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert crop_times(tmp_path / "Happy" / "a", ["0.jpg", "1.jpg"]) is None
+    table.write_text("clip,frame,time\nHappy/a,0,0.0\nHappy/a,1,0.04\n")
+    assert crop_times(tmp_path / "Happy" / "a", ["0.jpg", "1.jpg"]) == pytest.approx([0, 0.04])
