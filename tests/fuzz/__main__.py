@@ -15,7 +15,7 @@ import torch
 
 from Code.common.commandline import above_zero, count, seed
 from tests.fuzz.data_kinds import KINDS as DATA_KINDS
-from tests.fuzz.engine import BATCH, Kind, Tally, run_kind
+from tests.fuzz.engine import BATCH, BrokenKindError, Kind, Tally, run_kind
 from tests.fuzz.kills import ACTIONS, SCENARIOS, disturb
 from tests.fuzz.state_kinds import KINDS as STATE_KINDS
 
@@ -31,13 +31,20 @@ def fuzz(kinds: list[Kind], disturbances: list[str], tally: Tally, scratch: Path
     kills, killing = 0, 0.0  # how many, and the seconds that they took
     while (now := time.monotonic()) < begun + 60 * minutes:
         if disturbances and (not kinds or killing < DISTURBED * (now - begun)):
-            turn, name = divmod(kills, len(disturbances))
-            disturb(disturbances[name], scratch, tally, first + turn)
+            turn, at = divmod(kills, len(disturbances))
+            name = disturbances[at]
+            try:
+                disturb(name, scratch, tally, first + turn)
+            except BrokenKindError as error:
+                tally.breaks(name, error)
             kills, killing = kills + 1, killing + time.monotonic() - now
             continue
         kind = min(kinds, key=lambda kind: done[kind.name] / kind.share)
         start = first + done[kind.name]
-        run_kind(kind, scratch, tally, range(start, start + BATCH))
+        try:
+            run_kind(kind, scratch, tally, range(start, start + BATCH))
+        except BrokenKindError as error:
+            tally.breaks(kind.name, error)
         done[kind.name] += BATCH
 
 

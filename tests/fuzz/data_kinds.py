@@ -119,7 +119,7 @@ def read_video(case: Case) -> bool:
     for frame in again:
         (before,) = [other for other in frames if other.number == frame.number]
         # Of damaged parts, ffmpeg may show anything, and not the same twice.
-        if before.image.shape != frame.image.shape or before.time != frame.time:
+        if before.image.shape != frame.image.shape or str(before.time) != str(frame.time):
             raise Wrong(f"another frame: {frame.number} differs when it is read again")
     return True
 

@@ -44,6 +44,10 @@ PLACES = ("", "missing", "folder", "loop", "empty")  # what is where the file wa
 Outcome = tuple[str, str, str]
 
 
+class BrokenKindError(RuntimeError):
+    """The files of a kind cannot be made, or are not accepted without a fault: a mistake in the project or here."""
+
+
 class Wrong(AssertionError):
     """A result that contradicts itself or the input. The text up to the first colon names the kind of fault."""
 
@@ -210,6 +214,12 @@ class Tally:
         (folder / "about.txt").write_text(about, encoding="utf-8", errors="backslashreplace")
         return known is None
 
+    def breaks(self, kind: str, error: BrokenKindError) -> None:
+        """Counts a kind that cannot be tried."""
+        self.note(kind, "broken")
+        if self.keeps(Finding(kind, "broken", "whole files are not accepted", str(error), 0), {}):
+            print(f"{kind}: {error}", flush=True)
+
     def table(self) -> str:
         """Counts by kind, and the findings."""
         lines = [f"{'kind':<14}{'inputs':>8}{'accepted':>10}{'refused':>9}{'findings':>10}   slowest"]
@@ -256,7 +266,7 @@ class Workplace:
         if failed:
             shutil.rmtree(self.whole)
             said = log.read_text(errors="replace")[-3000:]
-            raise RuntimeError(f"{self.kind.name}: its files cannot be made:\n{said}")
+            raise BrokenKindError(f"{self.kind.name}: its files cannot be made:\n{said}")
         self._try_whole_files()
 
     def _try_whole_files(self) -> None:
@@ -266,7 +276,8 @@ class Workplace:
             inputs = [(number, replace(given, way=number)) for number in range(4)]
             outcomes = [outcome for _, outcome, _ in run_inputs(self, inputs)]
             if {outcome[0] for outcome in outcomes} not in ({"accepted"}, {"accepted", "refused"}):
-                raise RuntimeError(f"{self.kind.name}: {given.target} without a fault: {outcomes}")
+                texts = "\n".join(": ".join(outcome) for outcome in outcomes)
+                raise BrokenKindError(f"{self.kind.name}: {given.target} without a fault: {texts}")
 
     def restore(self) -> None:
         shutil.rmtree(self.work, ignore_errors=True)

@@ -32,7 +32,7 @@ from Code.data.sample import draw_sample
 from Code.network.checkpoints import read_checkpoint
 from tests.conftest import write_ferplus
 from tests.fuzz.data_kinds import BACKBONE, SIDE, encode, people, tiny_checkpoints
-from tests.fuzz.engine import PROJECT, Finding, Tally, Wrong, leave, silence
+from tests.fuzz.engine import PROJECT, BrokenKindError, Finding, Tally, Wrong, leave, silence
 from tests.fuzz.state_kinds import SMALL, SPEC
 from tests.runs import TIMES, same, without_pictures
 
@@ -289,7 +289,7 @@ class Place:
             os.chdir(self.base)
             leave(self.scenario.build)
         if os.waitpid(child, 0)[1]:
-            raise RuntimeError(f"{self.scenario.name}: no inputs:\n{self.log.read_text(errors='replace')[-3000:]}")
+            raise BrokenKindError(f"{self.scenario.name}: no inputs:\n{self.log.read_text(errors='replace')[-3000:]}")
 
     def uninterrupted(self, pictures: bool) -> Path:
         """The folder of a whole call, timed."""
@@ -300,7 +300,7 @@ class Place:
             child = start(self.scenario, whole, self.scenario.flags, self.log, pictures=pictures)
             status = ended(child, 300)
             if status != 0:
-                raise RuntimeError(f"{self.scenario.name}: status {status}:\n{self.said()}")
+                raise BrokenKindError(f"{self.scenario.name}: status {status}:\n{self.said()}")
             self.seconds[pictures] = time.monotonic() - begun
         return whole
 
