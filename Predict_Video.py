@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 from Code.common.commandline import above_zero, add_device, from_zero, positive, run_script, script_parser, whole_number
 from Code.common.conventions import MAX_IMAGE_SIZE
 from Code.common.errors import UsageError
-from Code.common.files import atomic_file, writing
+from Code.common.files import atomic_file, remove_leftovers, writing
 from Code.common.machine import keep_freed_memory
 from Code.common.progress import Progress
 from Code.data.clips import DataError
@@ -212,6 +212,7 @@ def check_outputs(args: argparse.Namespace) -> None:
         if option.resolve() in [other.resolve() for other in given[:count]]:
             raise UsageError(f"{option}: is named twice, for two outputs; name another file for one of them")
     for option in given:
+        remove_leftovers(option.parent, option.name.__eq__)
         for path in map(Path, args.inputs):
             if option.exists() and path.exists() and option.samefile(path):
                 raise UsageError(f"{option}: would overwrite the input; name another file")

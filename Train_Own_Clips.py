@@ -41,6 +41,7 @@ from Code.data.split import SHARE
 from Code.faces.inputs import Job, find_jobs
 
 DEMO = "Demo_AFEW_Attention.py"
+CLIPS, BEFORE, AFTER = "clips.csv", "before.csv", "answers.csv"  # tables in the output
 SHIPPED_FAN = PROJECT / "pretrain_model" / "FAN_FER+_composed.pth"
 # The head of a frozen backbone. With more epochs or a higher rate it overfits few clips: trained on 13 clips of two
 # people and evaluated on a third one (24 clips, 8 classes, 4 draws), 48 epochs at 0.01 are right as often (14.8 of 24
@@ -300,7 +301,7 @@ class Recipe:
 
     @property
     def clips(self) -> Path:
-        return self.args.output / "clips.csv"
+        return self.args.output / CLIPS
 
     def prepare(self) -> None:
         """Videos -> OUTPUT/faces/<Class>/<clip>/<frame>.jpg."""
@@ -406,7 +407,7 @@ def follow(args: argparse.Namespace) -> None:
     except OSError as error:
         raise UsageError(f"--output {args.output}: cannot be made ({error.strerror})") from error
     with one_writer(args.output):
-        follow_steps(Recipe(args, jobs, Steps(args.output / "steps.json")), start)
+        follow_steps(Recipe(args, jobs, Steps(args.output / "steps.json", (CLIPS, BEFORE, AFTER))), start)
 
 
 def follow_steps(recipe: Recipe, start: Start) -> None:
@@ -420,13 +421,13 @@ def follow_steps(recipe: Recipe, start: Start) -> None:
     unadapted = start.path if start.labels else SHIPPED_FAN
     before: dict[str, str] = {}
     if held_out and unadapted.is_file():
-        table = args.output / "before.csv"
+        table = args.output / BEFORE
         recipe.predict("answers without training", held_out, unadapted, table, "--no-figure")
         before = answers_of_table(table, recipe.faces, held_out)
     drawn = spread(held_out, args.predict)
     if drawn:
         pictures = str(args.output / "pictures")
-        recipe.predict("answers", drawn, run / "best.pth", args.output / "answers.csv", "--output", pictures)
+        recipe.predict("answers", drawn, run / "best.pth", args.output / AFTER, "--output", pictures)
     after, interval = answers_of_run(run, held_out)
     print(compare(after, before, interval, unadapted.name))
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in steps.seconds.items())

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,6 +85,33 @@ def atomic_text(path: str | Path, *, newline: str | None = None, errors: str = "
         yield text
         text.flush()
         text.detach()
+
+
+_TEMPORARY = re.compile(r"\.(.+)\.([0-9]+)\.tmp(\.\w+)?")  # a video keeps its suffix
+
+
+def remove_leftovers(folder: Path, ours: Callable[[str], object]) -> None:
+    """Deletes the temporary files of processes of this machine that were killed while they wrote to a folder.
+
+    Args:
+        ours: whether a name is that of a file which the caller writes.
+    """
+    for path in folder.glob(".*.tmp*"):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and ours(match[1]) and path.is_file() and not _is_alive(int(match[2])):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    if os.name != "posix":  # elsewhere, signal 0 is no question
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _link(path: Path, name: Path) -> None:

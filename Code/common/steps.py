@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Any
 
 from Code.common.errors import ProjectError
-from Code.common.files import save_text
+from Code.common.files import remove_leftovers, save_text
 from Code.common.state import MissingStateError, read_state, shaped
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -107,6 +107,7 @@ class Steps:
 
     Attributes:
         file: JSON; name of a step -> `Step`.
+        beside: names of files beside it that steps write; what killed steps have left of them is deleted.
         seconds: how long each step of this call took; 0.0 for those that were done before.
 
     Raises:
@@ -114,10 +115,12 @@ class Steps:
     """
 
     file: Path
+    beside: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._known: dict[str, Step] = {}
+        remove_leftovers(self.file.parent, lambda name: name in (self.file.name, *self.beside))
         remedy = "delete it to do every step again"
         try:
             content = read_state(self.file, dict[str, Any], remedy=remedy, newest=VERSION)
@@ -125,6 +128,10 @@ class Steps:
             return
         content.pop("version", None)
         self._known = shaped(content, dict[str, Step], place=str(self.file), remedy=remedy)
+        notes = {self._note(step.token) for step in self._known.values() if step.token}
+        for path in self.file.parent.glob(f".{self.file.stem}-*.json"):  # of steps that were killed or begun anew
+            if path not in notes and re.fullmatch(rf"\.{re.escape(self.file.stem)}-[0-9a-f]{{16}}\.json", path.name):
+                path.unlink(missing_ok=True)
 
     def begun(self, name: str, command: Sequence[str], inputs: str) -> bool:
         """Whether this step was started before, with the same command on the same inputs, finished or not."""

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from Code.common.errors import UsageError
-from Code.common.files import save_text
+from Code.common.files import remove_leftovers, save_text
 from Code.common.state import MissingStateError, StateError, read_state
 from Code.common.wording import counted
 from Code.data.lists import natural_key
@@ -132,6 +132,8 @@ class Gallery:
             OSError: the folder cannot be written to.
         """
         (self.folder / RECORDS).mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.folder, lambda name: name.endswith((*FIGURES, PAGE)))
+        remove_leftovers(self.folder / RECORDS, lambda name: name.endswith(".json"))
         places = [Path(os.path.abspath(path)) for path in paths]
         self._spared = {_root(path.stem) for path in self.folder.iterdir() if path.suffix.lower() in FIGURES}
         self._spared -= {_root(path.stem) for path in (self.folder / RECORDS).glob("*.json")}

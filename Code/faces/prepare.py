@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from Code.common.errors import ProjectError
-from Code.common.files import flush, flush_all
+from Code.common.files import flush, flush_all, remove_leftovers
 from Code.common.machine import keep_freed_memory
 from Code.common.prefetch import ahead
 from Code.data.clips import DataError
@@ -35,6 +35,7 @@ from Code.faces.records import (
     is_done,
     load_record,
     place,
+    record_file,
     save_record,
 )
 from Code.faces.settings import Settings
@@ -170,7 +171,10 @@ def plan(jobs: Sequence[Job], output: Path, settings: Settings) -> tuple[list[Jo
     """
     check_settings(output, asdict(settings), REPORT)
     _clear(output / STATE / "partial")
+    remove_leftovers(output, REPORT.__contains__)
     left, done, foreign = [], [], []
+    for folder in {record_file(output, job.name).parent for job in jobs}:
+        remove_leftovers(folder, lambda name: name.endswith((".json", ".csv")))
     for job in jobs:
         try:
             record = load_record(output, job.name, settings.faces)

@@ -48,7 +48,7 @@ class VideoWriter:
     def __init__(self, path: Path, size: tuple[int, int], *, sound: Path | None = None) -> None:
         av = require("av", "PyAV", "writing a video")
         self._av, self.path = av, path
-        self._partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+        self._partial = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
         self._size = size[0] // 2 * 2, size[1] // 2 * 2
         self._last = -1
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"

@@ -90,6 +90,20 @@ def test_a_step_knows_the_folder_that_it_made(tmp_path: Path) -> None:
     assert steps().made("make") == "" and files() == ["steps.json"]
 
 
+def test_what_killed_calls_have_left_beside_the_file_goes(tmp_path: Path) -> None:
+    token = "0123456789abcdef"
+    (tmp_path / "steps.json").write_text(
+        json.dumps({"make": {"command": [], "inputs": "", "done": False, "token": token}})
+    )
+    names = [f".steps-{token}.json", ".steps-fedcba9876543210.json", ".steps-mine.json", "notes.txt"]
+    names += [f".{name}.{10**12}.tmp" for name in ("steps.json", "clips.csv", "other.csv")]
+    for name in names:
+        (tmp_path / name).touch()
+    Steps(tmp_path / "steps.json", ("clips.csv",))
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == sorted([*(names[at] for at in (0, 2, 3, 6)), "steps.json"])
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [

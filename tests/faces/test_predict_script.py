@@ -233,7 +233,7 @@ def test_a_video_becomes_an_answer_a_figure_a_curve_and_a_video(
     with av.open(str(drawn)) as container:
         pictures = [frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)]
     assert len(pictures) == 20
-    assert not list(tmp_path.glob("*.partial*"))
+    assert not list(tmp_path.glob(".*.tmp*"))
 
     def orange(picture: np.ndarray) -> int:
         """Pixels in the colour of the box and the bar."""

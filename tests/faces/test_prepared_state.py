@@ -340,6 +340,18 @@ def test_faces_are_on_the_disk_before_their_record(again: Any, output: Path, mon
     assert again() == (0, "")
 
 
+def test_leftovers_of_killed_calls_go(again: Any, output: Path, whole: tuple[Path, Path]) -> None:
+    for name in ("faces.csv", "summary.json", ".prepared/records/Happy/one.json", ".prepared/records/Sad/two.json.csv"):
+        path = output / name
+        path.with_name(f".{path.name}.{10**12}.tmp").write_text("half")
+    (output / ".prepared" / "partial" / "4711").mkdir(parents=True)
+    (output / ".prepared" / "partial" / "4711" / "0000000.jpg").write_text("half")
+    (output / ".prepared" / "partial" / "mine").mkdir()
+    assert again() == (0, "")
+    assert content(output) == content(whole[1])
+    assert [path.name for path in (output / ".prepared" / "partial").iterdir()] == ["mine"]
+
+
 def test_names_of_dots_are_names(tmp_path: Path, write_video: Callable[..., Path]) -> None:
     picture = [Image.new("RGB", (64, 48))]
     names = {"...mp4": "clip", "....mp4": "clip", ".prepared.mp4": "prepared"}

@@ -1,0 +1,29 @@
+"""Temporary files that killed processes have left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from Code.common.files import remove_leftovers
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there it is known whether a process is alive")
+def test_leftovers_of_killed_processes_go_and_nothing_else(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    dead = ended.pid
+    gone = [f".a.csv.{dead}.tmp", f".a.b.csv.{dead}.tmp", f".a.csv.{10**30}.tmp", f".talk.mp4.{dead}.tmp.mp4"]
+    kept = [
+        *(f".a.csv.{os.getpid()}.tmp", ".a.csv.1.tmp", f".a.txt.{dead}.tmp", f"a.csv.{dead}.tmp", ".a.csv.tmp"),
+        *(f".a.csv.{dead}.tmp.old.zip", "a.csv", f".a.csv.x{dead}.tmp"),
+    ]
+    for name in (*gone, *kept):
+        (tmp_path / name).touch()
+    (tmp_path / f".folder.csv.{dead}.tmp").mkdir()
+    remove_leftovers(tmp_path, lambda name: name.endswith((".csv", ".mp4")))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, f".folder.csv.{dead}.tmp"])
