@@ -168,6 +168,39 @@ def inside(folder: Path, name: str, named_by: str | Path) -> Path:
     return path
 
 
+def check_own(folder: Path, own: re.Pattern[str]) -> None:
+    """Makes sure that everything in a folder is of a program's own making, before the folder is removed.
+
+    Args:
+        own: matches the paths below `folder` that the program writes; those of folders end with a slash.
+
+    Raises:
+        UsageError: naming something else in it, or if `folder` is a link.
+    """
+    for place, folders, files in os.walk(folder, onerror=_raise):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            relative = path.relative_to(folder).as_posix()
+            is_folder = path.is_dir() and not path.is_symlink()
+            if not own.fullmatch(f"{relative}/" if is_folder else relative) or path.is_symlink():
+                raise UsageError(
+                    f"{folder}: cannot be replaced, because {relative} in it is not of this program's making; "
+                    "choose another folder, or move that away"
+                )
+    if folder.is_symlink():
+        raise UsageError(f"{folder}: cannot be replaced, because it is a link; name the folder itself")
+
+
+def remove_own(folder: Path, own: re.Pattern[str]) -> None:
+    """Removes a folder and all in it, if all of it is of a program's own making; see `check_own`."""
+    check_own(folder, own)
+    shutil.rmtree(folder)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def in_words(size: float) -> str:
     """A number of bytes for people: 830 MiB, 6.4 GiB."""
     mebibytes = size / 2**20

@@ -17,6 +17,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,19 @@ logger = logging.getLogger(__name__)
 
 class CacheError(DataError):
     """A cache that cannot be built or read."""
+
+
+@dataclass
+class CacheHeader:
+    """The JSON at the start of a cache file; see `CacheFile`."""
+
+    format: str
+    image_size: int
+    frames: int
+    paths: str
+    stamps: str
+    decoder: str
+    checksums: int
 
 
 class CacheFile:
@@ -80,7 +94,7 @@ class CacheFile:
                 header = file.read(HEADER_BYTES).rstrip(b"\0")
                 if os.fstat(file.fileno()).st_size != self.size:
                     return "it is truncated or too long"
-                found = parse_state(header, dict[str, Any], place=str(self.path), remedy="build it again")
+                found = parse_state(header, CacheHeader, place=str(self.path), remedy="it is built again")
                 table = file.read(4 * self.num_frames)
         except FileNotFoundError:
             return "it does not exist yet"
@@ -88,12 +102,12 @@ class CacheFile:
             return f"it cannot be read ({error.strerror})"
         except StateError:
             return "its header is damaged"
-        if found.get("format") != FORMAT:
-            return "its header is damaged"
-        if found.get("checksums") != zlib.crc32(table):
+        if found.format != FORMAT:
+            return f"it has the format {found.format[:40]!r} of another version"
+        if found.checksums != zlib.crc32(table):
             return "its checksums are damaged"
-        if any(found.get(name) != value for name, value in self.about.items()):
-            other = "the decoder" if found.get("decoder") != self.about["decoder"] else "frames"
+        if {name: getattr(found, name) for name in self.about} != self.about:
+            other = "the decoder" if found.decoder != self.about["decoder"] else "frames"
             return f"{other} changed"
         return None
 

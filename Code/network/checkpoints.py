@@ -7,14 +7,19 @@ import struct
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal, TypeVar
 
 import numpy as np
 import torch
 
+from Code.common.conventions import MAX_IMAGE_SIZE
 from Code.common.errors import ProjectError
 from Code.common.files import atomic_file
+from Code.common.state import StateError, shaped
+
+T = TypeVar("T")
 
 _LONGEST = 2000  # characters of an error; a forged file may hold names of any length
 CHECKSUM = "checksum"
@@ -32,6 +37,43 @@ class CheckpointError(ProjectError, ValueError):
 
 class DamagedCheckpointError(CheckpointError):
     """A checkpoint whose bytes are not those that were written, or a file that is no checkpoint."""
+
+
+@dataclass
+class CheckpointFacts:
+    """What a checkpoint says about itself beside its weights; published files say little of it."""
+
+    image_size: int | None = None
+    dataset: str | None = None
+    precision: Literal["fp32", "bf16", "fp16"] | None = None
+    protocol: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None and not 1 <= self.image_size <= MAX_IMAGE_SIZE:
+            raise ValueError(f"image_size {self.image_size} is not a number of pixels from 1 to {MAX_IMAGE_SIZE}")
+
+
+def facts_of(checkpoint: Mapping[str, Any], path: str | Path) -> CheckpointFacts:
+    """What a checkpoint says about itself, checked.
+
+    Raises:
+        CheckpointError: naming the field that has another shape.
+    """
+    return read_part(
+        {field.name: checkpoint.get(field.name) for field in fields(CheckpointFacts)}, CheckpointFacts, path
+    )
+
+
+def read_part(content: Any, kind: type[T], path: str | Path) -> T:
+    """Converts plain data of a checkpoint into a dataclass.
+
+    Raises:
+        CheckpointError: naming the field that has another shape.
+    """
+    try:
+        return shaped(content, kind, place=str(path), remedy="use another checkpoint")
+    except StateError as error:
+        raise CheckpointError(str(error)) from None
 
 
 class _NumpyNumberType:

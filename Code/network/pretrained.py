@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from Code.common.conventions import AFEW_LABELS, CHECKPOINT_FORMAT, FERPLUS_LABELS, IMAGE_SIZE, MAX_IMAGE_SIZE
+from Code.common.conventions import AFEW_LABELS, CHECKPOINT_FORMAT, FERPLUS_LABELS, IMAGE_SIZE
 from Code.common.errors import UsageError
 from Code.network.attention import HEADS, ScoreFusion, all_parameter_names, parameter_names
-from Code.network.checkpoints import CheckpointError, read_checkpoint
+from Code.network.checkpoints import CheckpointError, facts_of, read_checkpoint
 from Code.network.fan import FAN
 from Code.network.weights import (
     classifier_names,
@@ -53,6 +53,7 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
             f"{path}: no such file; a trained FAN is model/<run>/best.pth, written by `python Demo_AFEW_Attention.py`"
         )
     checkpoint = read_checkpoint(path)
+    facts = facts_of(checkpoint, path)
     try:
         if "format" in checkpoint:
             fan, labels, kind = _from_run(checkpoint, at_type)
@@ -61,9 +62,6 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
         else:
             fan, labels, kind = _from_frame_classifier(checkpoint, at_type)
         shares = _class_shares(checkpoint, len(labels))
-        size = checkpoint.get("image_size", IMAGE_SIZE)
-        if type(size) is not int or not 1 <= size <= MAX_IMAGE_SIZE:
-            raise CheckpointError(f"image_size {size!r} is not a number of pixels from 1 to {MAX_IMAGE_SIZE}")
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     best = _number(checkpoint.get("best_prec1"))
@@ -74,12 +72,12 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
         "labels": labels,
         "at_type": fan.at_type,
         "backbone": fan.backbone.name,
-        "image_size": size,
+        "image_size": facts.image_size or IMAGE_SIZE,
         "epoch": _number(checkpoint.get("epoch")),
         "metrics": metrics if isinstance(metrics, dict) else {},
-        "dataset": checkpoint.get("dataset"),
-        "protocol": checkpoint.get("protocol"),
-        "precision": checkpoint.get("precision"),
+        "dataset": facts.dataset,
+        "protocol": facts.protocol,
+        "precision": facts.precision,
         "class_shares": shares,
         "recipe": checkpoint.get("recipe"),
     }

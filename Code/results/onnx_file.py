@@ -6,6 +6,7 @@ import importlib.util
 import json
 import logging
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from Code.common.errors import ProjectError
+from Code.common.files import atomic_file
 from Code.network.fan import FAN
 from Code.network.graphs import FeaturesGraph, HeadGraph, WholeGraph
 from Code.network.pretrained import knows_fer2013
@@ -75,7 +77,8 @@ def export(fan: FAN, info: dict[str, Any], output: Path, part: str = "all", *, i
                     f"more than {TOLERANCE:.0e}; try other versions of torch and onnxruntime"
                 )
             _write(model, temporary, about(fan, info, part, size, difference))
-            os.replace(temporary, output)
+            with atomic_file(output) as file, temporary.open("rb") as checked:
+                shutil.copyfileobj(checked, file)
         except OSError as error:
             raise ExportError(f"--output {output}: cannot be written ({error.strerror or error})") from error
     finally:

@@ -23,10 +23,17 @@ def check_data(args: argparse.Namespace) -> int:
 
     Returns:
         Exit status: 0 clean, 1 with warnings, 2 with errors.
+
+    Raises:
+        DataError: there is no clip at all to report on. `--json` reports that, too.
     """
     protocol = resolve(args)
     with opened(protocol) as reader:
         first, *others = _folds(reader, protocol.data) if protocol.data.all_folds else [_pair(reader, protocol.data)]
+    read = [split for of_fold in (first, *others) for split in of_fold.values()]
+    errors = [split.error for split in read if split.error is not None]
+    if errors and not args.json and not any(map(len, read)):
+        raise DataError.joined(errors)
     report = check(
         first,
         others,

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from Code.common.errors import TrainingDivergedError
 from Code.data.loaders import Batch
+from Code.network.checkpoints import CheckpointError
 from Code.training import distributed
 
 
@@ -76,7 +77,13 @@ class EpochState:
         """Sets all random states for the next step: from the seed for the first one, else as they were."""
         self.sums, self.steps = self.sums.to(device), steps
         if self._random is not None:
-            restore_random(self._random, self.generator, device)
+            try:
+                restore_random(self._random, self.generator, device)
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+                raise CheckpointError(
+                    f"the checkpoint's random states cannot be restored ({' '.join(str(error).split())[:200]}); "
+                    "start a new run"
+                ) from None
             self._random = None
         else:
             rank = distributed.world().rank

@@ -10,16 +10,20 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from Code.common.conventions import IMAGE_SIZE
 from Code.common.errors import UsageError
+from Code.common.state import shaped
 from Code.common.wording import counted
 from Code.data.clips import ClipSet, describe
+from Code.data.composed.plan import DISTRACTORS
 from Code.data.folds import persons_in_two_folds, write_fold_file
 from Code.data.readers.base import DATA_FLAGS, Reader, Request, find_reader
+
+MOST = 999_999_999  # of what a flag counts
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ def resolve(args: argparse.Namespace, info: dict[str, Any] | None = None) -> Pro
         UsageError: flags contradict each other or the dataset.
     """
     flags = {name: value for name in DATA_FLAGS if (value := getattr(args, name, None))}
-    about = (info or {}).get("protocol") or {}
+    about = _stored(info)
     dataset = args.dataset
     if dataset is None:
         dataset = (info or {}).get("dataset") or "afew"
@@ -167,13 +171,13 @@ def resolve(args: argparse.Namespace, info: dict[str, Any] | None = None) -> Pro
                 f"--checkpoint {(info or {})['path']}: was trained on {dataset}, which has no protocol here; "
                 "choose the data with --dataset"
             )
-        flags = {name: value for name, value in about.get("data_flags", {}).items() if name in DATA_FLAGS} | flags
+        flags = {name: value for name, value in asdict(about.data_flags).items() if value is not None} | flags
     protocol = PROTOCOLS[dataset]
     reader = find_reader(protocol.reader)
 
     fold = args.fold
     if fold is None and dataset == (info or {}).get("dataset"):
-        fold = about.get("fold")
+        fold = about.fold
     if fold is None and reader.needs_folds(flags):
         fold = "all"
     if info is None:
@@ -193,6 +197,56 @@ def resolve(args: argparse.Namespace, info: dict[str, Any] | None = None) -> Pro
     if args.epochs is not None:
         protocol = protocol.trained_for(args.epochs)
     return replace(protocol, data=data, freeze_backbone=_frozen(args, protocol))
+
+
+@dataclass
+class StoredFlags:
+    """The data flags in a checkpoint: `DATA_FLAGS` that were given, of the types that the command line has."""
+
+    train_root: str | None = None
+    val_root: str | None = None
+    train_list: str | None = None
+    val_list: str | None = None
+    skip_empty: bool | None = None
+    eval_split: Literal["val", "test"] | None = None
+    labels: list[str] | None = None
+    root_map: list[str] | None = None
+    person_pattern: str | None = None
+    folds: int | None = None
+    fold_file: str | None = None
+    clip_frames: list[int] | None = None
+    telling: list[float] | None = None
+    distractors: list[str] | None = None
+    train_clips: int | None = None
+    val_clips: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("folds", "clip_frames", "train_clips", "val_clips"):
+            value = getattr(self, name)
+            numbers = value if isinstance(value, list) else [] if value is None else [value]
+            if not all(1 <= number <= MOST for number in numbers):
+                raise ValueError(f"{name} {value} is not a number from 1 to {MOST}")
+        if any("=" not in pair for pair in self.root_map or ()):
+            raise ValueError(f"root_map {self.root_map} has something else than OLD=NEW")
+        unknown = set(self.distractors or ()) - set(DISTRACTORS)
+        if unknown:
+            raise ValueError(f"distractors has {unknown.pop()!r}, which is none of {', '.join(DISTRACTORS)}")
+
+
+@dataclass
+class StoredProtocol:
+    """The protocol in a checkpoint, as far as `-e` takes it over: the data flags and the fold."""
+
+    data_flags: StoredFlags = field(default_factory=StoredFlags)
+    fold: int | None = None
+
+
+def _stored(info: dict[str, Any] | None) -> StoredProtocol:
+    """The protocol of the checkpoint to evaluate, checked."""
+    if not info or not info.get("protocol"):
+        return StoredProtocol()
+    place = f"{info['path']}: protocol"
+    return shaped(info["protocol"], StoredProtocol, place=place, remedy="name another checkpoint, or the data's flags")
 
 
 def _check_series(args: argparse.Namespace, fold: int | str | None) -> None:

@@ -19,7 +19,7 @@ from Code.data.readers.base import find_reader
 from Code.network import attention_titles
 from Code.network.attention import HEADS
 from Code.network.backbone import DEFAULT_BACKBONE, check_backbone
-from Code.network.checkpoints import read_checkpoint
+from Code.network.checkpoints import facts_of, read_checkpoint
 from Code.network.fan import FAN, FeatureFAN
 from Code.network.pretrained import keep_classifier, load_fan
 from Code.network.weights import start_from, starting_file, stored_backbone
@@ -38,6 +38,7 @@ from Code.training.trainer import (
     check_resumable,
     conclude,
     decay_after,
+    load_state,
     per_step,
     run_training,
     write_results,
@@ -145,8 +146,9 @@ def _train(
         make_deterministic()
     checkpoint = newest_whole(resumed) if resumed else None
     stored = read_checkpoint(checkpoint) if checkpoint else {}
+    facts = facts_of(stored, checkpoint or "")
     # A run keeps its precision on another machine.
-    compute = choose_compute(args.device, args.precision, trained_with=stored.get("precision"))
+    compute = choose_compute(args.device, args.precision, trained_with=facts.precision)
     check_augmentation(args.augmentation, protocol.freeze_backbone)
     loss = loss_named(args.loss)
     if args.keep_classifier and protocol.freeze_backbone and not HEADS[at_type].weighs_frames:
@@ -166,10 +168,10 @@ def _train(
         check_resumable(stored, checkpoint, labels)
         torch.manual_seed(seed)
         model = FAN(at_type, len(labels), backbone=stored_backbone(stored))
-        model.load_state_dict(stored["state_dict"])
+        load_state(model, stored, checkpoint)
         if args.keep_classifier:
             getattr(model.head, model.head.classifier).requires_grad_(False)
-        made_at, message = stored["image_size"], f"resuming {resumed}"
+        made_at, message = facts.image_size or protocol.image_size, f"resuming {resumed}"
         stored.clear()  # as large as the network
     else:
         started = start_from(start, at_type, labels, seed=seed, backbone=args.backbone, mapping=label_map(args))

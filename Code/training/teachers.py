@@ -79,7 +79,9 @@ def kept_answers(
         try:
             with np.load(file, allow_pickle=False) as kept:
                 answers = torch.from_numpy(kept["answers"])
-            if answers.ndim != 2 or not torch.allclose(answers.sum(dim=1), torch.ones(len(answers)), atol=1e-3):
+            if answers.ndim != 2 or answers.dtype != torch.float32 or not (answers >= 0).all():
+                raise ValueError("they are no probabilities")
+            if not torch.allclose(answers.sum(dim=1), torch.ones(len(answers)), atol=1e-3):
                 raise ValueError("they are no probabilities")
         except Exception as error:  # numpy and zipfile have a dozen kinds of errors for a damaged file
             print(f"note: {file}: damaged ({error}); the teachers answer again", file=sys.stderr, flush=True)

@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from Code.common.errors import TrainingDivergedError
+from Code.common.errors import ProjectError, TrainingDivergedError
 from Code.data.loaders import TrainingBatches
-from Code.network.checkpoints import CheckpointError, read_checkpoint
+from Code.network.checkpoints import CheckpointError, read_checkpoint, read_part
 from Code.network.fan import FAN, FeatureFAN
+from Code.network.weights import stored_labels
+from Code.results.run_state import LogLine
 from Code.training import distributed
 from Code.training.balance import class_shares
 from Code.training.compute import Compute
@@ -149,6 +151,17 @@ class Training:
         checkpoint = read_checkpoint(path)
         check_resumable(checkpoint, path, self.labels)
         state = checkpoint["training"]
+        try:
+            self._restore(checkpoint, state, path)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if isinstance(error, ProjectError):
+                raise
+            reason = (str(error).splitlines() or [""])[0][:200]
+            raise CheckpointError(
+                f"{path}: its training state does not fit this run ({type(error).__name__}: {reason}); start a new run"
+            ) from None
+
+    def _restore(self, checkpoint: dict[str, Any], state: dict[str, Any], path: Path) -> None:
         for name in ("seed", "epochs"):
             if state[name] != getattr(self, name):
                 raise CheckpointError(f"{path}: was trained with --{name} {state[name]}; resume with the same")
@@ -159,8 +172,12 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
+        log = read_part(state["log"], list[LogLine], f"{path}: log")
+        done = read_part({**checkpoint, "best": state["best"] or None}, Done, path)
+        if [line.epoch for line in log] != list(range(1, done.epoch + 1)):
+            raise CheckpointError(f"{path}: its log does not have one line for each of {done.epoch} epochs")
         self.best, self.lines, self.metrics = state["best"], list(state["log"]), checkpoint["metrics"]
-        self.first_epoch = checkpoint["epoch"] + 1
+        self.first_epoch = done.epoch + 1
         if state["position"] is not None:
             self.epoch_state = EpochState.resumed(state["position"], self.train.table.names)
             if self.epoch_state.steps != len(self.train):
@@ -170,15 +187,35 @@ class Training:
                 )
 
 
+@dataclass
+class Best:
+    """The best epoch so far, in a checkpoint."""
+
+    epoch: int
+    accuracy: float
+
+
+@dataclass
+class Done:
+    """What a checkpoint to resume from says about the epochs done."""
+
+    epoch: int
+    metrics: dict[str, Any]
+    best: Best | None
+
+
 def check_resumable(checkpoint: dict[str, Any], path: Path, labels: Sequence[str]) -> None:
     """Makes sure that a run can be resumed from this checkpoint.
 
     Raises:
         CheckpointError: it has no training state, or the data has other classes than it.
     """
-    if not checkpoint.get("training"):
+    if not checkpoint.get("training") or not isinstance(checkpoint["training"], dict):
         raise CheckpointError(f"{path}: has weights but no training state; --resume needs the last.pth of a run")
-    theirs = checkpoint["labels"]
+    try:
+        theirs = list(stored_labels(checkpoint, None))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     if list(labels) != theirs:
         raise CheckpointError(f"{path}: its classes are {', '.join(theirs)}; the data's {', '.join(labels)}")
     if "log" not in checkpoint["training"]:
@@ -287,8 +324,21 @@ def run_epoch(
 def load_weights(model: FAN, path: Path) -> dict[str, Any]:
     """Loads the weights of a checkpoint into a model of the same shape; returns the checkpoint."""
     checkpoint = read_checkpoint(path)
-    model.load_state_dict(checkpoint["state_dict"])
+    load_state(model, checkpoint, path)
     return checkpoint
+
+
+def load_state(model: FAN, checkpoint: dict[str, Any], path: Path) -> None:
+    """Loads the weights of a checkpoint that was read.
+
+    Raises:
+        CheckpointError: they are not those of this network.
+    """
+    try:
+        model.load_state_dict(checkpoint["state_dict"])
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: its weights are not those of this network ({reason})") from None
 
 
 def conclude(

@@ -324,6 +324,15 @@ def test_script_checks_any_dataset_and_exits_with_what_it_found(call, sample, tm
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.parametrize("dataset", ["afew", "ckplus", "dfew", "folders"])
+def test_without_data_the_script_names_what_is_missing_and_shows_no_table(call, tmp_path, dataset):
+    outcome = call(script, "--check", "--dataset", dataset, cwd=tmp_path)
+    assert outcome.status == 2 and outcome.out == "" and outcome.err.startswith("error: ")
+    assert "no such folder" in outcome.err and "Traceback" not in outcome.err
+    outcome = call(script, "--check", "--dataset", dataset, "--json", cwd=tmp_path)
+    assert outcome.status == 2 and "no such folder" in outcome.out and json.loads(outcome.out)["status"] == 2
+
+
 def test_json_without_check_is_refused(call, tmp_path):
     done = call(script, "--json", cwd=tmp_path)
     assert done.status == 2 and "--json" in done.err

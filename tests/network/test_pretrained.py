@@ -257,7 +257,7 @@ def test_run_comes_back(tmp_path: Path, at_type: int) -> None:
         ({"at_type": 5}, "at_type 5 is not one of 0, 1, 2"),
         ({"at_type": 0}, "missing: pred_fc1.weight, pred_fc1.bias"),
         ({"at_type": 2}, "no trained head for at_type 2"),
-        ({"image_size": "large"}, "image_size 'large'"),
+        ({"image_size": "large"}, "image_size: expected int"),
     ],
 )
 def test_run_that_contradicts_itself(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -16,12 +16,14 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +33,9 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from Code.common.conventions import FERPLUS_LABELS
+from Code.common.files import remove_own
 from Code.common.progress import Progress
+from Code.common.state import StateError, read_state
 from Code.common.wording import counted
 from Code.data.clips import Clip, ClipSet, DataError
 from Code.data.composed.plan import VERSION, ComposedSpec, Course, Stills, choose_stills, plan_course
@@ -124,6 +128,11 @@ USAGES = ("Training", "PublicTest", "PrivateTest")
 NAMES = ("train", "val", "test")
 FILE_SIDE = 80  # pixels of the written pictures: the input size of the shipped backbone
 MARKER = "README.txt"
+# All that a folder of composed clips consists of. One with anything else in it is never replaced.
+OWN = re.compile(
+    r"README\.txt|composed\.json|intensity\.csv|"
+    rf"Val/(({'|'.join(FERPLUS_LABELS)})/((val|test)-\d{{5,}}/(\d{{3,}}\.png)?)?)?"
+)
 
 
 @dataclass(frozen=True)
@@ -264,7 +273,7 @@ def compose_evaluated(
     about = {"version": VERSION, "split": NAMES[split], "stills": stills.digest, "clips": count, "spec": asdict(spec)}
     stamp = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:10]
     folder = into / f"{NAMES[split]}-{stamp}"
-    if not (folder / MARKER).is_file():
+    if not _is_complete(composer, folder, about):
         _write(composer, folder, about, progress)
     clips = read_folders(folder / "Val", labels=FERPLUS_LABELS)
     return replace(clips, notes=_notes(composer))
@@ -289,6 +298,17 @@ def _notes(composer: Composer) -> list[str]:
     return [f"{composer.stills.usage}: {counted(left_out, 'still')} also in a later split, and used only there"]
 
 
+def _is_complete(composer: Composer, folder: Path, about: dict[str, object]) -> bool:
+    """Whether a folder has all clips of a composition, which its name and its composed.json identify."""
+    try:
+        found = read_state(folder / "composed.json", dict[str, Any], remedy="compose the clips again")
+    except StateError:
+        return False
+    frames = sum(1 for _ in folder.glob("Val/*/*/*.png"))
+    wanted = sum(composer.length(clip) for clip in range(len(composer.labels)))
+    return found == json.loads(json.dumps(about)) and frames == wanted and (folder / "intensity.csv").is_file()
+
+
 def _write(composer: Composer, folder: Path, about: dict[str, object], progress: bool) -> None:
     """Writes all clips to a temporary folder, then renames it, so that the folder is always complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -305,7 +325,7 @@ def _write(composer: Composer, folder: Path, about: dict[str, object], progress:
         (draft / "composed.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         (draft / MARKER).write_text("Composed of FER+ stills; their terms apply. Safe to delete.\n", encoding="utf-8")
         if folder.exists():  # partly deleted
-            shutil.rmtree(folder)
+            remove_own(folder, OWN)
         draft.rename(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror})") from None

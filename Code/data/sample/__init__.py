@@ -20,21 +20,22 @@ import argparse
 import csv
 import json
 import multiprocessing
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from Code.common.commandline import positive, run_script, whole_number
 from Code.common.commandline import seed as any_seed
 from Code.common.conventions import AFEW_LABELS, MAX_IMAGE_SIZE
-from Code.common.files import writing
+from Code.common.files import check_own, remove_own, writing
 from Code.common.machine import available_cores
 from Code.common.progress import Progress
-from Code.common.state import StateError, read_state
+from Code.common.state import NewerStateError, StateError, read_state
 from Code.data.clips import DataError
 from Code.data.sample.clip import SampleSpec, draw_clip
 
@@ -43,8 +44,23 @@ SPLITS = ("Train", "Val")
 LISTS = ("list_train.txt", "list_eval.txt")
 MARKER = "README.txt"
 JPEG_QUALITY = 92
+# All that a sample consists of. A folder with anything else in it is never replaced.
+OWN = re.compile(
+    r"README\.txt|sample\.json|intensity\.csv|list_(train|eval)\.txt|"
+    rf"(Train|Val)/(({'|'.join(AFEW_LABELS)})/([01]\d{{5,}}/(\d{{3,}}\.jpg)?)?)?"
+)
 Row = tuple[str, str, str, str, str]
 Task = tuple[str, int, int, int, SampleSpec]
+
+
+@dataclass
+class SampleFile:
+    """sample.json: what was drawn, written last."""
+
+    version: int
+    seed: int
+    spec: dict[str, Any]
+    frames: int
 
 
 def draw_sample(
@@ -68,27 +84,30 @@ def draw_sample(
         `root`, which then contains Train/, Val/, list_train.txt, list_eval.txt, intensity.csv and sample.json.
 
     Raises:
-        DataError: `root` contains something that is not a generated sample.
+        DataError, UsageError: `root` contains something that is not of a generated sample.
+        NewerStateError: a newer version of this program drew it.
     """
-    root, spec = Path(root), spec or SampleSpec()
+    named, root, spec = Path(root), Path(root).resolve(), spec or SampleSpec()
     # Converted to JSON and back, so that it is comparable with the content of a file.
     stamp = json.loads(json.dumps({"version": VERSION, "seed": seed, "spec": asdict(spec)}))
     if _is_complete(root, stamp):
-        return root
+        return named
     if root.exists() and not (root / MARKER).is_file() and (not root.is_dir() or any(root.iterdir())):
         # Perhaps the user's own data in the same layout, which must not be deleted.
-        raise DataError(f"{root}: not empty and not a generated sample; choose another folder, or delete it yourself")
+        raise DataError(f"{named}: not empty and not a generated sample; choose another folder, or delete it yourself")
+    if root.exists():
+        check_own(root, OWN)
     root.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
         _draw_into(draft, seed, workers, progress, spec, stamp)
         if not _is_complete(root, stamp):  # another process may have finished first
             if root.exists():
-                shutil.rmtree(root)
+                remove_own(root, OWN)
             draft.rename(root)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return root
+    return named
 
 
 def read_intensity(path: str | Path) -> dict[tuple[str, str], tuple[float, str]]:
@@ -126,13 +145,15 @@ def clip_name(split: int, clip: int) -> str:
 def _is_complete(root: Path, stamp: dict[str, object]) -> bool:
     """Whether `root` contains the complete sample that `stamp` describes."""
     try:
-        found = read_state(root / "sample.json", dict[str, Any], remedy="draw the sample again")
+        found = read_state(root / "sample.json", SampleFile, remedy="draw the sample again", newest=VERSION)
+    except NewerStateError:
+        raise
     except StateError:
         return False
-    if {key: found.get(key) for key in stamp} != stamp:
+    if {"version": found.version, "seed": found.seed, "spec": found.spec} != stamp:
         return False
     frames = sum(1 for split in SPLITS for _ in (root / split).glob("*/*/*.jpg"))
-    return frames == found.get("frames") and all((root / name).is_file() for name in (*LISTS, "intensity.csv"))
+    return frames == found.frames and all((root / name).is_file() for name in (*LISTS, "intensity.csv"))
 
 
 def _draw_into(
