@@ -100,6 +100,11 @@ def run_script(main: Callable[[], int], resume_command: Callable[[], str | None]
         return 130
     except BrokenPipeError:  # `... --help | head`
         return 0
+    except OSError as error:  # a disk that is gone, a folder without permission, a path that is too long
+        place = f"{error.filename}: " if error.filename else ""
+        hint = how_to_resume("; to resume: ")
+        print(f"{process}error: {place}cannot be read or written ({error.strerror or error}){hint}", file=sys.stderr)
+        return 1
 
 
 def whole_number(low: int, high: int, unit: str = "") -> Callable[[str], int]:

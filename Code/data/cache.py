@@ -1,4 +1,4 @@
-"""A file with all frames of a split, decoded once, which later runs map into memory.
+"""A file with all frames of a split, decoded once, which later runs read.
 
 A cache file starts with 4096 bytes of JSON (its format, and the paths, sizes and times of the frames) and the CRC-32 of
 every frame. The frames follow at the next multiple of 4096: uint8 [N, S, S, 3], in the order of the clips. The file is
@@ -112,7 +112,7 @@ class CacheFile:
         return None
 
     def open(self, workers: int, say: Say, show_progress: bool = True) -> DiskStore:
-        """Maps the file, after building it if necessary.
+        """Opens the file, after building it if necessary.
 
         Args:
             workers: processes that decode; 0 decodes in this one.
@@ -191,8 +191,9 @@ class CacheFile:
 
 
 class DiskStore:
-    """The frames of a cache file, mapped into memory. The system keeps as many of them in memory as fit.
+    """The frames of a cache file. The system keeps as many of them in memory as fit.
 
+    They are read, not mapped into memory: a file that is cut, or whose disk is gone, would kill the process.
     The CRC-32 of a frame is checked when this process first reads it. A damaged frame is decoded again from its image
     file, and repaired in the cache.
     """
@@ -201,13 +202,13 @@ class DiskStore:
         self.cache = cache
         try:
             self.checksums = np.fromfile(cache.path, dtype="<u4", count=cache.num_frames, offset=HEADER_BYTES)
-            self.pixels = np.memmap(cache.path, np.uint8, mode="r", offset=cache.pixels_at, shape=cache.shape)
+            self.file = cache.path.open("rb", buffering=0)
         except (OSError, ValueError) as error:
             raise cache._error(error) from None
         self.checked = np.zeros(cache.num_frames, dtype=bool)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Workers that are spawned map the file themselves instead of receiving its pixels.
+        # Workers that are spawned open the file themselves.
         return {"cache": self.cache}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -219,13 +220,24 @@ class DiskStore:
         Raises:
             DataError: a frame is damaged, and its image file cannot be decoded either.
         """
-        rows = self.pixels[frame_ids]  # a copy, [N, S, S, 3]
-        for row in np.flatnonzero(~self.checked[frame_ids]):
-            frame_id = int(frame_ids[row])
-            if zlib.crc32(rows[row]) != self.checksums[frame_id]:
-                rows[row] = self._repair(frame_id)
-            self.checked[frame_id] = True
+        rows = np.empty((len(frame_ids), *self.cache.shape[1:]), dtype=np.uint8)  # [N, S, S, 3]
+        for row, frame_id in zip(rows, frame_ids.tolist(), strict=True):
+            if not self._fill(row, frame_id):
+                row[:] = self._repair(frame_id)
         return torch.from_numpy(rows).permute(0, 3, 1, 2)
+
+    def _fill(self, row: np.ndarray, frame_id: int) -> bool:
+        """Reads a frame into `row`; returns whether it is whole."""
+        try:
+            data = os.pread(self.file.fileno(), row.nbytes, self.cache.pixels_at + frame_id * self.cache.frame_bytes)
+        except OSError:
+            return False
+        if len(data) != row.nbytes:
+            return False
+        row[:] = np.frombuffer(data, np.uint8).reshape(row.shape)
+        if not self.checked[frame_id]:
+            self.checked[frame_id] = zlib.crc32(data) == self.checksums[frame_id]
+        return bool(self.checked[frame_id])
 
     def _repair(self, frame_id: int) -> np.ndarray:
         """Decodes a damaged frame, uint8 [S, S, 3], and writes it to the cache if possible."""

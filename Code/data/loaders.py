@@ -11,6 +11,8 @@ an epoch is planned in one place, from a seed, and workers have no state.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from Code.common.files import in_words
 from Code.common.machine import free_shared_memory
 from Code.data.clips import ClipSet, DataError
 from Code.data.images import read_image
+from Code.data.lists import printable
 
 Say = Callable[[str], None]  # prints one line
 Batch = dict[str, Tensor]
@@ -99,6 +102,10 @@ class FileStore:
         self.clips = clips.clips
         self.offsets = np.concatenate([[0], np.cumsum([len(clip) for clip in self.clips])])
         self.image_size = image_size
+        # Of each frame when it was first read; 0: not yet. Worker processes share it.
+        self.stamps = torch.zeros(int(self.offsets[-1]), dtype=torch.int64)
+        with contextlib.suppress(RuntimeError):  # no shared memory: each worker keeps its own
+            self.stamps.share_memory_()
 
     def locate(self, frame_id: int) -> tuple[int, int]:
         """(clip index, frame index within the clip) of a frame id."""
@@ -114,7 +121,7 @@ class FileStore:
         """Frames as uint8 [N, 3, S, S], RGB.
 
         Raises:
-            DataError: naming every file of this call that cannot be read.
+            DataError: naming every file of this call that cannot be read, or was replaced since it was first read.
         """
         out = np.empty((len(frame_ids), self.image_size, self.image_size, 3), dtype=np.uint8)
         problems = []
@@ -122,11 +129,25 @@ class FileStore:
             path = self.path(int(frame_id))
             try:
                 out[row] = read_image(path, self.image_size)
+                if self._is_replaced(int(frame_id), path):
+                    problems.append(f"{printable(path)}: was replaced during the run; start again with the new frames")
             except DataError as error:
                 problems += error.problems
         if problems:
             raise DataError(problems)
         return torch.from_numpy(out).permute(0, 3, 1, 2)
+
+    def _is_replaced(self, frame_id: int, path: str) -> bool:
+        """Whether the size or the time of a frame is another one than when it was first read."""
+        try:
+            status = os.stat(path)
+        except OSError:  # gone since it was read; the next read says so
+            return False
+        stamp = (status.st_mtime_ns * 1_000_003 + status.st_size) % 2**62 + 1
+        first = int(self.stamps[frame_id])
+        if not first:
+            self.stamps[frame_id] = stamp
+        return first not in (0, stamp)
 
 
 class ArrayStore:

@@ -7,6 +7,7 @@ CPU trains a head in about the time that the frames need to pass the backbone tw
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -133,9 +134,9 @@ def open_frames(
     choice = distributed.from_main(lambda: choose_cache(cache, num_frames, size, device, cache_dir))
     print(f"cache: {choice.mode} ({choice.reason})")
     on_disk = choice.mode == "disk"
-    # One process of a machine fills the file, with all cores; their own memory all processes fill at the same time.
-    with distributed.local_main_first() if on_disk else nullcontext():
-        stores = open_stores(
+
+    def opened(choice: CacheChoice) -> list[Store]:
+        return open_stores(
             splits,
             size,
             choice,
@@ -145,6 +146,18 @@ def open_frames(
             say=print,
             show_progress=world.local_rank == 0,
         )
+
+    # One process of a machine fills the file, with all cores; their own memory all processes fill at the same time.
+    with distributed.local_main_first() if on_disk else nullcontext():
+        try:
+            stores = opened(choice)
+        except CacheError as error:
+            if cache != "auto":
+                raise
+            print(f"note: {error.problems[0]}; frames are decoded when they are needed (--cache none)")
+            choice = CacheChoice("none", "auto")
+            on_disk = False
+            stores = opened(choice)
     cores = max(1, cores // world.local_size)
     if choice.mode == "device":
         workers = 0
@@ -236,10 +249,18 @@ def choose_cache(mode: str, num_frames: int, image_size: int, device: torch.devi
         if size <= DEVICE_SHARE * free:
             return CacheChoice("device", f"auto: {in_words(size)} of frames, {in_words(free)} free on the GPU")
         room.append(f"{in_words(free)} free on the GPU")
-    free, memory = free_disk(folder), total_memory()
-    room += [f"{in_words(free)} free in {folder}", f"{in_words(memory)} of memory"]
-    mode = "disk" if size <= DISK_SHARE * free and size <= MEMORY_SHARE * memory else "none"
-    return CacheChoice(mode, f"auto: {in_words(size)} of frames, {', '.join(room)}")
+    try:
+        free, memory = free_disk(folder), total_memory()
+        room += [f"{in_words(free)} free in {folder}", f"{in_words(memory)} of memory"]
+        fits = size <= DISK_SHARE * free and size <= MEMORY_SHARE * memory
+        if fits:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+    except OSError as error:
+        fits = False
+        room.append(f"{folder} cannot be written ({error.strerror})")
+    return CacheChoice("disk" if fits else "none", f"auto: {in_words(size)} of frames, {', '.join(room)}")
 
 
 def open_stores(

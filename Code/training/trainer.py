@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from Code.common.errors import ProjectError, TrainingDivergedError
+from Code.data.clips import DataError
 from Code.data.loaders import TrainingBatches
 from Code.network.checkpoints import CheckpointError, read_checkpoint, read_part
 from Code.network.fan import FAN, FeatureFAN
@@ -248,8 +249,25 @@ def run_training(training: Training, run: Run) -> None:
             except TrainingDivergedError as error:
                 kept = f"; {run.folder / LAST} is from before" if (run.folder / LAST).exists() else ""
                 raise TrainingDivergedError(f"{error}{kept}") from None
+            except DataError as error:
+                raise _saved_before(error, training, run) from None
             saver.was_saved()
         saver.finish()
+
+
+def _saved_before(error: DataError, training: Training, run: Run) -> DataError:
+    """Frames were lost or replaced: saves what is trained, so that the run can be resumed when they are back."""
+    state = training.epoch_state
+    # Several processes save together, which those without an error do not know of.
+    if distributed.world().size == 1 and state is not None and state.step:
+        try:
+            save_inside(training, run)
+        except ProjectError as other:
+            error.advice.append(f"The steps since the last checkpoint are not saved: {other}")
+    if (run.folder / LAST).is_file():
+        error.advice.append(f"The training is saved in {run.folder}; it can be resumed when the frames are back")
+        error.resumable = True
+    return error
 
 
 def save_inside(training: Training, run: Run) -> None:
