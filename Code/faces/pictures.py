@@ -6,6 +6,8 @@ kernel of its own.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from PIL import Image
@@ -13,6 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from Code.faces.mtcnn import resized, stacked
+
+# What is shrunk by this or more is made from a copy of half the size. P-Net's levels need less detail than crops.
+LEVEL_RATIO, CROP_RATIO = 3.0, 4.0
 
 
 class Pyramids:
@@ -28,7 +33,7 @@ class Pyramids:
 
     def level(self, height: int, width: int) -> Tensor:
         """All of the pictures at a smaller size: uint8 [N, height, width, 3]."""
-        halvings = _halvings(min(self.size[0] / height, self.size[1] / width))
+        halvings = _halvings(min(self.size[0] / height, self.size[1] / width), LEVEL_RATIO)
         everything = (0.0, 0.0, float(self.size[1]), float(self.size[0]))
         levels = [self._resized(place, everything, halvings, (width, height)) for place in range(len(self._copies))]
         return torch.from_numpy(np.stack([np.asarray(level) for level in levels]))
@@ -43,7 +48,7 @@ class Pyramids:
         """
         cut = []
         for (left, top, right, bottom), place in zip(corners.tolist(), where.tolist(), strict=True):
-            halvings = _halvings(min(right - left, bottom - top) / side)
+            halvings = _halvings(min(right - left, bottom - top) / side, CROP_RATIO)
             cut.append(self._resized(place, (left, top, right, bottom), halvings, (side, side)))
         return stacked(cut, side)
 
@@ -58,13 +63,9 @@ class Pyramids:
         return resized(copies[halvings], (left, top, right, bottom), size)
 
 
-def _halvings(ratio: float) -> int:
-    """How often a picture may be halved before it is shrunk by so much, so that at least a factor of 2 is left."""
-    halvings = 0
-    while ratio >= 4:
-        ratio /= 2
-        halvings += 1
-    return halvings
+def _halvings(ratio: float, least: float) -> int:
+    """How often a picture is halved before it is shrunk by so much, so that half of `least` is left to do."""
+    return max(0, math.floor(math.log2(ratio / least)) + 1)
 
 
 class Sums:
