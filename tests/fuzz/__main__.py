@@ -15,7 +15,8 @@ import torch
 
 from Code.common.commandline import above_zero, count, seed
 from tests.fuzz.data_kinds import KINDS as DATA_KINDS
-from tests.fuzz.engine import BATCH, BrokenKindError, Kind, Tally, run_kind
+from tests.fuzz.engine import BATCH, Kind, run_kind
+from tests.fuzz.findings import BrokenKindError, Tally
 from tests.fuzz.kills import ACTIONS, SCENARIOS, disturb
 from tests.fuzz.state_kinds import KINDS as STATE_KINDS
 

@@ -32,7 +32,8 @@ from Code.network.fan import FAN
 from Code.network.pretrained import load_fan
 from Code.training.run_folder import checkpoint_payload
 from tests.data.test_every_reader import FORMATS
-from tests.fuzz.engine import PROJECT, Case, Kind, Wrong
+from tests.fuzz.engine import PROJECT, Case, Kind
+from tests.fuzz.findings import Wrong
 from tests.trees import ckplus_sequences, stub_ckplus, stub_clip
 
 SIDE = 32  # input of the tiny networks

@@ -32,7 +32,8 @@ from Code.data.sample import draw_sample
 from Code.network.checkpoints import read_checkpoint
 from tests.conftest import write_ferplus
 from tests.fuzz.data_kinds import BACKBONE, SIDE, encode, people, tiny_checkpoints
-from tests.fuzz.engine import PROJECT, BrokenKindError, Finding, Tally, Wrong, leave, silence
+from tests.fuzz.engine import PROJECT, leave, silence
+from tests.fuzz.findings import BrokenKindError, Finding, Tally, Wrong
 from tests.fuzz.state_kinds import SMALL, SPEC
 from tests.runs import TIMES, same, without_pictures
 

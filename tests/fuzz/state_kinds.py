@@ -29,7 +29,8 @@ from Code.results.report import write_report
 from Code.results.run_files import RunFiles, read_run
 from Code.training.launch import parse
 from tests.fuzz.data_kinds import BACKBONE, SIDE, encode, people, tiny_checkpoints
-from tests.fuzz.engine import Case, Kind, Wrong
+from tests.fuzz.engine import Case, Kind
+from tests.fuzz.findings import Wrong
 from tests.runs import without_pictures
 
 SPEC = SampleSpec(num_train_clips=14, num_val_clips=7, frames=(4, 5), size=32)

@@ -12,7 +12,8 @@ import pytest
 from Code.common.errors import UsageError
 from tests.fuzz import engine
 from tests.fuzz.__main__ import DISTURBANCES, KINDS, fuzz
-from tests.fuzz.engine import Case, Input, Kind, Tally, Workplace, Wrong, run_inputs, run_kind
+from tests.fuzz.engine import Case, Input, Kind, Workplace, run_inputs, run_kind
+from tests.fuzz.findings import Tally, Wrong
 from tests.fuzz.mutations import mutated
 
 WHOLE = b'{"name": "clip", "shares": [0.25, 0.75]}'
