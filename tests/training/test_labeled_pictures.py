@@ -142,7 +142,7 @@ def write_teacher(path, seed, **about):
     return path
 
 
-def test_answers_are_the_mean_of_teachers_and_of_both_sides_and_know_the_shares(tmp_path):
+def test_answers_are_the_mean_of_teachers_and_of_both_sides_and_know_the_shares(tmp_path, capsys):
     images = torch.randint(0, 256, (5, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     table = FrameTable(np.ones(5, dtype=np.int64), torch.full((5, 2), 0.5), list("abcde"), LABELS, 5, [])
     shares, compute = torch.tensor([0.9, 0.1]), choose_compute("cpu", "fp32")
@@ -160,6 +160,13 @@ def test_answers_are_the_mean_of_teachers_and_of_both_sides_and_know_the_shares(
     kept = tmp_path / "answers.npz"
     first = kept_answers(kept, files, table, ArrayStore(images), shares, compute)
     assert torch.equal(kept_answers(kept, ["gone"], table, ArrayStore(images), shares, compute), first)
+    whole, flipped = kept.read_bytes(), bytearray(kept.read_bytes())
+    flipped[-200] ^= 1  # of a number: the archive's checksum notices
+    for damaged in (b"", whole[:200], bytes(flipped)):
+        kept.write_bytes(damaged)
+        assert torch.equal(kept_answers(kept, files, table, ArrayStore(images), shares, compute), first)
+        assert f"note: {kept}: damaged (" in capsys.readouterr().err
+        assert torch.equal(kept_answers(kept, ["gone"], table, ArrayStore(images), shares, compute), first)
 
 
 def test_labels_count_by_their_part_and_teachers_alone_where_there_are_none():
