@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -74,7 +75,8 @@ def main() -> int:
         kinds = [KINDS[name] for name in args.only if name in KINDS]
         disturbances = [name for name in args.only if name in DISTURBANCES]
         if args.index is None:
-            fuzz(kinds, disturbances, tally, scratch, args.minutes, args.first)
+            with suppress(KeyboardInterrupt):  # what was found so far is shown
+                fuzz(kinds, disturbances, tally, scratch, args.minutes, args.first)
         elif kinds:
             run_kind(kinds[0], scratch, tally, [args.index])
         else:
