@@ -192,7 +192,7 @@ SHIPPED_FAN = "FAN_FER+_composed.pth"
 _OF_FER2013 = ("ferplus", "composed")
 
 
-def keep_classifier(fan: FAN, path: str | Path, labels: Sequence[str], mapping: Mapping[str, str]) -> None:
+def keep_classifier(fan: FAN, path: str | Path, labels: Sequence[str], mapping: Mapping[str, str]) -> dict[str, Any]:
     """Gives a network the classifier of a trained one, and freezes it, so that a training only changes attention.
 
     If the file's classifier sees a clip feature of another size, it is fitted: relation-attention's clip feature is
@@ -203,6 +203,9 @@ def keep_classifier(fan: FAN, path: str | Path, labels: Sequence[str], mapping: 
         path: a FER+ frame classifier, a run's checkpoint or a published FAN, with at least the classes of `fan`.
         labels: class names of `fan`, in order.
         mapping: name in `labels` -> name in the file, where they differ.
+
+    Returns:
+        The prior of the classifier, as files say it: `class_shares` and `recipe`; empty if the file does not.
 
     Raises:
         CheckpointError: the file cannot be read, or lacks a class.
@@ -225,6 +228,12 @@ def keep_classifier(fan: FAN, path: str | Path, labels: Sequence[str], mapping: 
         weight = weight[:, : sizes[0]] + weight[:, sizes[0] :]
     own.load_state_dict({"weight": weight, "bias": given.bias.detach()[rows]})
     own.requires_grad_(False)
+    shares = info["class_shares"]
+    if not shares:
+        return {}
+    total = sum(shares[row] for row in rows)
+    balance = {name: str(value) for name, value in info["recipe"].items() if name in ("balance", "balance_floor")}
+    return {"class_shares": [shares[row] / total for row in rows], "recipe": balance}
 
 
 def find_checkpoint(path: str | Path) -> Path:

@@ -163,6 +163,7 @@ def _train(
         print(f"held out of training, to choose the epoch: {describe(held_out)} ({how})")
 
     start = starting_file(args.pretrained)
+    prior: dict[str, Any] | None = None
     if checkpoint:
         # Now, not with the rest of its state: a frozen backbone computes its features before the first epoch.
         check_resumable(stored, checkpoint, labels)
@@ -171,6 +172,7 @@ def _train(
         load_state(model, stored, checkpoint)
         if args.keep_classifier:
             getattr(model.head, model.head.classifier).requires_grad_(False)
+            prior = {name: stored[name] for name in ("class_shares", "recipe") if name in stored}
         made_at, message = facts.image_size or protocol.image_size, f"resuming {resumed}"
         stored.clear()  # as large as the network
     else:
@@ -178,7 +180,7 @@ def _train(
         model, made_at, message = started.fan, started.image_size or protocol.image_size, started.message
         if args.keep_classifier:
             assert start is not None  # see `resolve`
-            keep_classifier(model, start, labels, label_map(args))
+            prior = keep_classifier(model, start, labels, label_map(args))
             message += "; its classifier is kept, only attention is trained"
     size = args.image_size or made_at
     model.backbone.check_image_size(size)
@@ -244,6 +246,7 @@ def _train(
         from_features=protocol.freeze_backbone,
         forward=torch.compile(forward) if args.compile else forward,
         print_freq=args.print_freq,
+        prior=prior,
         checkpoint_every=args.checkpoint_every,
     )
     kind = attention_titles()[at_type]

@@ -59,6 +59,7 @@ class Training:
         val_transform: maps the number of an epoch to the transform of its evaluation, if it changes.
         forward: called instead of the model in training: a compiled or wrapped version of it.
         checkpoint_every: minutes between checkpoints inside an epoch; 0: none.
+        prior: `class_shares` and `recipe` of a classifier that is kept; None: the training set's shares.
         best, lines, metrics: of the epochs done: the best one, the lines of the log, the metrics of the last one.
         epoch_state: of the epoch that is under way.
     """
@@ -83,6 +84,7 @@ class Training:
     val_transform: Callable[[int], Transform] | None = None
     forward: Callable[..., Any] | None = None
     print_freq: int = 0
+    prior: dict[str, Any] | None = None
     checkpoint_every: float = 0
     first_epoch: int = 1
     best: dict[str, Any] = field(default_factory=dict)
@@ -140,6 +142,8 @@ class Training:
             training=state if resumable else None,
         )
         # How often each class was seen: what a change of the prior (`Code.training.prior`) starts from.
+        if self.prior is not None:
+            return {**payload, **self.prior}
         shares = class_shares(self.train.table.targets, len(self.labels))
         return {**payload, "class_shares": shares.tolist()}
 

@@ -104,7 +104,9 @@ def named(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Path:
     classes = sorted(folder.name for folder in (sample / "Train").iterdir() if folder.is_dir())[::-1]
     path = tmp_path_factory.mktemp("named") / "classifier.pth.tar"
     weights = to_published(FAN(2, len(classes)))
-    save_atomically({"state_dict": weights, "image_size": 32, "labels": classes}, path)
+    shares = [1 / 28 * number for number in range(1, 8)]
+    about = {"labels": classes, "class_shares": shares, "recipe": {"balance": "1.0", "lr": "0.1"}}
+    save_atomically({"state_dict": weights, "image_size": 32, **about}, path)
     return path
 
 
@@ -123,6 +125,9 @@ def test_a_kept_classifier_is_that_of_the_start_and_only_attention_learns(
     weight, bias = (start["state_dict"][f"module.fc.{kind}"][rows] for kind in ("weight", "bias"))
     name = f"pred_fc{at_type + 1}"
     assert torch.equal(after["state_dict"][f"{name}.bias"], bias)
+    # The prior of its answers is that of the classifier, not of the clips.
+    assert after["class_shares"] == pytest.approx([start["class_shares"][row] for row in rows])
+    assert after["recipe"] == {"balance": "1.0"}
     both = torch.cat([weight, weight], dim=1) / 2
     assert torch.equal(after["state_dict"][f"{name}.weight"], both if at_type else weight)
     losses = [json.loads(line)["train_loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
@@ -148,6 +153,7 @@ def test_a_kept_classifier_stays_when_the_run_is_resumed(
     assert outcome.status == 0, outcome.err
     done = read_checkpoint(folder / "last.pth")["state_dict"]
     assert torch.equal(done["pred_fc1.weight"], begun["pred_fc1.weight"])
+    assert read_checkpoint(folder / "last.pth")["recipe"] == {"balance": "1.0"}
     assert not torch.equal(done["alpha.0.weight"], begun["alpha.0.weight"])
 
 
