@@ -30,8 +30,8 @@ def test_the_file_describes_itself(shipped) -> None:
     assert PATH.stat().st_size <= 23_000_000
     _, info = shipped
     content = read_checkpoint(PATH)
-    assert info["labels"] == FERPLUS_LABELS and info["image_size"] == 80 and info["dataset"] == "composed"
-    assert content["input"].endswith("no mean/std normalisation")
+    assert info["labels"] == FERPLUS_LABELS and info["image_size"] == 96 and info["dataset"] == "composed"
+    assert content["input"].endswith("no mean/std normalization")
     about = content["about"]
     assert all("--dataset composed" in command for command in about["commands"])
     assert about["results"]["attention_auc"] > 0.8 and about["seed"] == 0
@@ -59,7 +59,7 @@ def test_it_is_the_start_for_other_classes(shipped) -> None:
     fan, _ = shipped
     start = start_from(PATH, fan.at_type, ("happiness", "tired", "bored"), seed=0)
     new = start.fan
-    assert start.image_size == 80 and "1 of 3 classes loaded by name, new: tired, bored" in start.message
+    assert start.image_size == 96 and "1 of 3 classes loaded by name, new: tired, bored" in start.message
     assert torch.equal(new.conv1.weight, fan.conv1.weight)
     assert torch.equal(new.alpha[0].weight, fan.alpha[0].weight)
 
