@@ -25,6 +25,7 @@ from Code.data.readers.base import find_reader
 from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from Code.network.pretrained import load_fan
 from Code.results.run_files import read_run
+from Code.results.run_state import started_at
 from Code.training.balance import Balance
 from Code.training.calibration import calibration_error, fit_temperature, with_temperature
 from Code.training.prior import with_balance
@@ -122,10 +123,14 @@ def release(
             raise UsageError(f"{folder}: has no args.json, which says how it was trained; name a run's folder")
         commands.append(command)
     args = read_run(run).about
+    names = ("versions", "device", "precision", "threads")
+    absent = [name for name in names if name not in args] + ["args.seed"] * ("seed" not in args.get("args", {}))
+    if absent:
+        raise UsageError(f"{run / 'args.json'}: has no field {absent[0]}; restore the file, or name another run")
     about = {
         "commands": commands,
-        **{name: args[name] for name in ("versions", "device", "precision", "threads")},
-        "date": run.resolve().name[:8],
+        **{name: args[name] for name in names},
+        "date": f"{started_at(run.resolve()):%Y%m%d}",
         "seed": args["args"]["seed"],
         "results": read_run(run).results.get(which, {}),
     }

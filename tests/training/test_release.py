@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 import Demo_AFEW_Attention as script
+from Code.common.errors import UsageError
 from Code.network.checkpoints import CheckpointError, read_checkpoint
 from Code.network.fan import FAN
 from Code.network.pretrained import load_fan
@@ -69,3 +71,17 @@ def test_a_calibrated_network_with_another_prior(run: Path, tmp_path: Path, caps
     moved = bias - torch.tensor(own["class_shares"]).log()
     assert torch.allclose(content["state_dict"]["pred_fc2.bias"].float(), moved, atol=1e-2)
     assert content["recipe"]["balance"] == "1.0" and sum(content["class_shares"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["versions", "threads", "args"])
+def test_a_run_whose_arguments_lack_something_is_refused(run: Path, tmp_path: Path, name: str) -> None:
+    whole = (run / "args.json").read_text()
+    content = json.loads(whole)
+    del content[name]
+    (run / "args.json").write_text(json.dumps(content))
+    try:
+        with pytest.raises(UsageError, match=r"args\.json: has no field "):
+            main([str(run), "--output", str(tmp_path / "fan.pth")])
+    finally:
+        (run / "args.json").write_text(whole)
+    assert not (tmp_path / "fan.pth").exists()
