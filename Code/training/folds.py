@@ -74,6 +74,8 @@ def _train_members(
     remember_folder(whole.folder, outermost=True)
     print(f"{whole.folder}: to resume after an interruption, use --resume {whole.folder}")
     members = list(_members(args, protocol.data.fold, whole.folder, num_folds))
+    for folder in {whole.folder, *(member.folder.parent for member in members)}:
+        Run(folder).clear_leftovers()  # each run clears its own folder
     for number, member in enumerate(members, 1):
         run = Run(member.folder)
         what = " ".join(member.folder.relative_to(whole.folder).parts)
