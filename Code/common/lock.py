@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from Code.common.errors import ProjectError, UsageError
-from Code.common.files import save_text
+from Code.common.files import remove_leftovers, save_text
 from Code.common.state import StateError, read_state
 
 LOCK, WRITER = ".lock", ".writer.json"
@@ -75,6 +75,7 @@ def one_writer(folder: Path) -> Iterator[None]:
     try:
         writer = Writer(os.getpid(), socket.gethostname(), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")
         try:
+            remove_leftovers(folder, WRITER.__eq__)
             save_text(json.dumps(asdict(writer)) + "\n", folder / WRITER)
         except OSError as error:
             raise UsageError(f"{folder}: cannot be written ({error.strerror or error})") from None

@@ -172,6 +172,7 @@ def plan(jobs: Sequence[Job], output: Path, settings: Settings) -> tuple[list[Jo
     check_settings(output, asdict(settings), REPORT)
     _clear(output / STATE / "partial")
     remove_leftovers(output, REPORT.__contains__)
+    remove_leftovers(output / STATE, "settings.json".__eq__)
     left, done, foreign = [], [], []
     for folder in {record_file(output, job.name).parent for job in jobs}:
         remove_leftovers(folder, lambda name: name.endswith((".json", ".csv")))

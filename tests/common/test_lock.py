@@ -103,3 +103,11 @@ def test_a_file_in_place_of_the_folder(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(UsageError, match="cannot be written"), one_writer(tmp_path / "run"):
         pass
+
+
+def test_what_a_kill_left_of_the_file_that_says_who_writes_is_removed(tmp_path):
+    left, other = tmp_path / "..writer.json.999999999.tmp", tmp_path / ".notes.999999999.tmp"
+    left.touch()
+    other.touch()
+    with one_writer(tmp_path):
+        assert not left.exists() and other.exists()
