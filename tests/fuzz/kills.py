@@ -202,13 +202,17 @@ def start(scenario: Scenario, folder: Path, words: Words, log: Path, *, pictures
 def ended(child: int, seconds: float) -> int | None:
     """The exit status of a process (negative: the signal that ended it); None if it still runs after some seconds."""
     deadline = time.monotonic() + seconds
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-        if time.monotonic() > deadline:
-            return None
-        time.sleep(0.002)
+    try:
+        while True:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.002)
+    except KeyboardInterrupt:  # it is in a session of its own, so Ctrl-C does not reach it
+        kill(child)
+        raise
 
 
 def kill(child: int, *, alone: bool = False) -> None:
