@@ -9,8 +9,8 @@ MIN_FACE = 20
 # At least one frame in so many is searched in full; in the others, known faces are followed.
 DETECT_EVERY = 20
 # An answer is uncertain where the probabilities of the best two classes differ by less. Of FER+'s validation images
-# with a smaller margin (183 of 3199), the best class is right in 43 % and the second best in 42 %; above it, the best
-# one is ahead (margins of 0.15 to 0.20: 57 and 36 %). See benchmarks/uncertain.py.
+# with a smaller margin (524 of 3199), the best class is right in 42 % and the second best in 37 %; above it, the best
+# one is ahead (margins of 0.15 to 0.20: 61 and 27 %). See benchmarks/uncertain.py.
 UNCERTAIN_MARGIN = 0.15
 
 
