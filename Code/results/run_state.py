@@ -22,7 +22,7 @@ VERSION = 1  # of args.json, results.json and summary.json; files of earlier ver
 AGAIN = "write it again: --resume the run, or repeat the evaluation"
 TABLES = ("predictions.csv", "attention.csv", "clips.csv")
 MOST_CLIPS = 10**9
-ROUNDED = 1e-5  # tables have six digits
+ROUNDED = 1e-4  # of values that were written with few digits
 
 
 class ReportError(ProjectError, ValueError):

@@ -69,7 +69,7 @@ def test_the_doctor_looks_at_composed_clips(tmp_path: Path, call, flags) -> None
     assert outcome.status == 0, outcome.out + outcome.err
     assert "frames that are not images" in outcome.out and "clean; 48 frames decoded" in outcome.out
     missing = call(script, "--dataset", "composed", "--data-root", tmp_path / "none", "--check", cwd=tmp_path)
-    assert missing.status == 2 and "fer2013new.csv: missing" in missing.out
+    assert missing.status == 2 and "fer2013new.csv: missing" in missing.err
 
 
 @pytest.mark.parametrize(
