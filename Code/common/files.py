@@ -98,11 +98,12 @@ def remove_leftovers(folder: Path, ours: Callable[[str], object]) -> None:
     """
     for path in folder.glob(".*.tmp*"):
         match = _TEMPORARY.fullmatch(path.name)
-        if match and ours(match[1]) and path.is_file() and not _is_alive(int(match[2])):
+        if match and ours(match[1]) and path.is_file() and not is_alive(int(match[2])):
             path.unlink(missing_ok=True)
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine runs; True where that cannot be known."""
     if os.name != "posix":  # elsewhere, signal 0 is no question
         return True
     try:

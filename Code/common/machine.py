@@ -7,6 +7,8 @@ import getpass
 import os
 import platform
 import shutil
+import threading
+import time
 
 # mallopt(3), malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -79,3 +81,17 @@ def name_the_user() -> None:
         getpass.getuser()
     except (KeyError, OSError, ImportError):  # depends on the system and the Python version
         os.environ["LOGNAME"] = f"uid{os.getuid()}" if hasattr(os, "getuid") else "user"
+
+
+ORPHAN_SECONDS = 0.2  # after which a worker notices that its parent was killed
+
+
+def end_with(parent: int) -> None:
+    """Ends this worker process when its parent is gone, for whatever reason."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(ORPHAN_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

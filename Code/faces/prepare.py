@@ -6,8 +6,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -20,7 +18,7 @@ from PIL import Image
 
 from Code.common.errors import ProjectError
 from Code.common.files import flush, flush_all, remove_leftovers
-from Code.common.machine import keep_freed_memory
+from Code.common.machine import end_with, keep_freed_memory
 from Code.common.prefetch import ahead
 from Code.data.clips import DataError
 from Code.faces.detect import Detector
@@ -44,7 +42,6 @@ from Code.faces.track import follow
 
 QUALITY = 95
 POLL_SECONDS = 0.2
-ORPHAN_SECONDS = 0.2  # after which a worker notices that its parent was killed
 
 
 class WorkerError(ProjectError, RuntimeError):
@@ -259,18 +256,11 @@ _worker: dict[str, Any] = {}
 
 def _start_worker(device: str, settings: Settings, output: str, counter: Any, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent stops its workers
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    end_with(parent)
     torch.set_num_threads(1)
     keep_freed_memory()
     _worker.update(settings=settings, output=Path(output), counter=counter)
     _worker["detector"] = Detector(device, settings.min_face)
-
-
-def _end_with(parent: int) -> None:
-    """Ends this worker when its parent is gone, for whatever reason."""
-    while os.getppid() == parent:
-        time.sleep(ORPHAN_SECONDS)
-    os._exit(1)
 
 
 def _count(frames: int) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ from Code.data.readers.afew import read_afew
 from Code.data.sample import VERSION, clip_name, draw_sample, main, read_intensity
 from Code.data.sample.clip import DISTRACTORS, SampleSpec, draw_clip, plan_clip
 
+PROJECT = Path(__file__).parents[2]
 SMALL = SampleSpec(num_train_clips=7, num_val_clips=7, frames=(4, 6), size=32)
 
 
@@ -275,3 +279,25 @@ def test_blur_and_darkness(face: Face) -> None:
     assert np.abs(np.diff(blurred, axis=1)).mean() < 0.5 * np.abs(np.diff(clear, axis=1)).mean()
     assert dark.mean() < 0.65 * clear.mean()
     assert blurred.dtype == dark.dtype == np.float32
+
+
+def test_what_a_killed_drawing_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    """SIGKILL in the middle: the workers end by themselves, and the draft goes when the sample is drawn again."""
+    command = [sys.executable, "-m", "Code.data.sample", "--output", str(tmp_path / "Sample"), "--workers", "2"]
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".Sample-*/Train/*/*/*.jpg")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout
+    process.kill()
+    process.wait()
+    (draft,) = tmp_path.glob(".Sample-*")
+    while any(Path(f"/proc/{child}").exists() for child in children.split()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(children.split()) >= 2 and not any(Path(f"/proc/{child}").exists() for child in children.split())
+
+    own = tmp_path / f".Sample-{process.pid}-mine"  # with a file of the user
+    own.mkdir()
+    (own / "letter.txt").write_text("mine")
+    draw_sample(tmp_path / "Sample", spec=SMALL)
+    assert not draft.exists() and (own / "letter.txt").exists()

@@ -17,9 +17,12 @@ pixels may differ by one gray level.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import glob
 import json
 import multiprocessing
+import os
 import re
 import shutil
 import tempfile
@@ -32,8 +35,9 @@ from typing import Any
 from Code.common.commandline import positive, run_script, whole_number
 from Code.common.commandline import seed as any_seed
 from Code.common.conventions import AFEW_LABELS, MAX_IMAGE_SIZE
-from Code.common.files import check_own, remove_own, writing
-from Code.common.machine import available_cores
+from Code.common.errors import UsageError
+from Code.common.files import check_own, is_alive, remove_own, writing
+from Code.common.machine import available_cores, end_with
 from Code.common.progress import Progress
 from Code.common.state import NewerStateError, StateError, read_state
 from Code.data.clips import DataError
@@ -98,7 +102,8 @@ def draw_sample(
     if root.exists():
         check_own(root, OWN)
     root.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    _remove_drafts(root)
+    draft = Path(tempfile.mkdtemp(prefix=f".{root.name}-{os.getpid()}-", dir=root.parent))
     try:
         _draw_into(draft, seed, workers, progress, spec, stamp)
         if not _is_complete(root, stamp):  # another process may have finished first
@@ -108,6 +113,15 @@ def draw_sample(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return named
+
+
+def _remove_drafts(root: Path) -> None:
+    """Removes what processes that were killed have drawn beside `root`."""
+    for folder in root.parent.glob(f".{glob.escape(root.name)}-*"):
+        process = re.fullmatch(r"(\d+)-\w+", folder.name.removeprefix(f".{root.name}-"))
+        if process and not is_alive(int(process[1])) and folder.is_dir() and not folder.is_symlink():
+            with contextlib.suppress(UsageError):  # something else is in it
+                remove_own(folder, OWN)
 
 
 def read_intensity(path: str | Path) -> dict[tuple[str, str], tuple[float, str]]:
@@ -186,7 +200,8 @@ def _drawn(tasks: list[Task], workers: int) -> Iterator[list[Row]]:
         yield from map(_write_clip, tasks)
         return
     # spawn: a process that is forked while other threads run (torch's, for example) may hang.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, initializer=end_with, initargs=(os.getpid(),)) as pool:
         yield from pool.map(_write_clip, tasks, chunksize=4)
 
 
