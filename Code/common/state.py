@@ -110,6 +110,8 @@ def shaped(content: Any, kind: type[T], *, place: str, remedy: str) -> T:
         raise StateError(f"{place}: {_in_words(str(error))}; {remedy}") from None
     except RecursionError:
         raise StateError(f"{place}: has brackets within brackets, too many; {remedy}") from None
+    except UnicodeEncodeError:
+        raise StateError(f"{place}: has a character that is not Unicode (half of a surrogate pair); {remedy}") from None
 
 
 def _content(path: str | Path, remedy: str) -> bytes:

@@ -11,11 +11,12 @@ import csv
 import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
 from Code.common.errors import ProjectError
-from Code.common.state import read_lines, read_state, shaped
+from Code.common.state import StateError, read_lines, read_state, shaped
 from Code.common.wording import counted
 
 VERSION = 1  # of args.json, results.json and summary.json; files of earlier versions of the project have none
@@ -198,7 +199,10 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
-    read_lines(path, LogLine, remedy="remove the line")
+    epochs = [line.epoch for line in read_lines(path, LogLine, remedy="remove the line")]
+    for number, (before, epoch) in enumerate(pairwise(epochs), start=2):
+        if epoch <= before:
+            raise StateError(f"{path}:{number}: has epoch {epoch} after epoch {before}; remove the line")
     return read_lines(path, dict[str, Any], remedy="remove the line")
 
 

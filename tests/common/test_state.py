@@ -134,3 +134,8 @@ def test_state_starts_fast():
     heavy = "[name for name in ('torch', 'msgspec', 'filelock') if name in sys.modules]"
     code = f"import sys, Code.common.state, Code.common.lock; print({heavy})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_half_of_a_surrogate_pair_is_one_line():
+    with pytest.raises(StateError, match=r"^p: has a character that is not Unicode .*; start again$"):
+        parse_state(b'"\\ud800"', dict[str, int], place="p", remedy="start again")

@@ -223,3 +223,10 @@ def test_mutated_files_end_in_one_line(tmp_path, monkeypatch):
         for each, data in contents.items():
             (good / each).write_bytes(data)
     assert refused > 100
+
+
+def test_a_log_whose_epochs_go_back_is_named_with_the_line(run: Path) -> None:
+    with (run / "log.jsonl").open("a") as file:
+        file.write('{"epoch": 1, "val_war": 0.5}\n')
+    with pytest.raises(ReportError, match=r"log\.jsonl:3: has epoch 1 after epoch 2; remove the line"):
+        read_run(run)
