@@ -16,7 +16,7 @@ import torch
 
 from Code.network.checkpoints import read_checkpoint
 from Code.results import report
-from Code.training import run_folder, trainer
+from Code.training import pretraining, run_folder, trainer
 
 TIMES = ("seconds", "frames_per_second", "val_frames_per_second")
 SMALL = ("--image-size", 32, "--batch-size", 8, "--device", "cpu", "--precision", "fp32", "--lr", 0.01)
@@ -27,7 +27,8 @@ def without_pictures() -> Iterator[None]:
     """Trainings that draw nothing: figures and report take longer than such a training, and are tested elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "is_shown", lambda epoch, epochs: False)
-        patch.setattr(report, "write_report", lambda folder, progress=False: folder)
+        for module in (report, pretraining):  # which must not be imported while it is patched
+            patch.setattr(module, "write_report", lambda folder, progress=False: folder)
         patch.setattr(run_folder.Board, "scalars", lambda self, line: None)
         patch.setattr(run_folder.Board, "hyperparameters", lambda self, arguments, metrics: None)
         yield
