@@ -19,6 +19,7 @@ from torch import Tensor
 
 from Code.common.conventions import FERPLUS_FILE, FERPLUS_LABELS, FOLDERS_FILE, MS1M_FILE, OTHER_FILE
 from Code.common.errors import UsageError
+from Code.common.files import remove_leftovers
 from Code.common.wording import counted
 from Code.data.augment import FaceAugmentation, PlainFrames
 from Code.data.extra_faces import MAX_SIDE, JoinedStore, read_extra, with_extra
@@ -297,6 +298,7 @@ def finish(
     else:
         usual = run.folder / FOLDERS_FILE.format(model.backbone.name)
     export = args.export or usual
+    remove_leftovers(export.parent, export.name.__eq__)  # of a process that was killed while it wrote the file
     save_atomically(published_file(model, args, dataset, labels, shares, checkpoint), export)
     print(f"wrote {export}; everything else is in {run.folder}")
     fan, info = load_fan(export)

@@ -158,7 +158,7 @@ def _read_votes(path: Path) -> dict[str, list[tuple[int, str, list[float]]]]:
                     raise ValueError(f"Usage {row['Usage']!r} is not one of {', '.join(rows)}")
                 rows[row["Usage"]].append((number, (row["Image name"] or "").strip(), votes))
             except (TypeError, ValueError) as error:
-                problems.append(f"{path}, line {number + 2}: malformed ({error})")
+                problems.append(f"{path}, line {number + 2}: malformed ({error!s:.120})")
     if problems:
         raise DataError(problems)
     return rows
