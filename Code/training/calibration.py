@@ -8,10 +8,10 @@ format.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
 from torch import Tensor
@@ -36,11 +36,11 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     exact = logits.double()
 
     def cost(log_temperature: float) -> float:
-        return float(F.cross_entropy(exact * float(torch.tensor(-log_temperature).double().exp()), labels))
+        return float(F.cross_entropy(exact / math.exp(log_temperature), labels))
 
-    low, high = (float(torch.tensor(end).double().log()) for end in TEMPERATURES)
-    found = minimize_scalar(cost, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
-    return float(torch.tensor(float(found.x)).double().exp())
+    bounds = math.log(TEMPERATURES[0]), math.log(TEMPERATURES[1])
+    found = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-4})
+    return math.exp(found.x)
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor) -> float:
