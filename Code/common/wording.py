@@ -1,6 +1,11 @@
-"""Numbers in sentences."""
+"""Numbers and names as people read and sort them."""
 
 from __future__ import annotations
+
+import re
+
+_DIGITS = re.compile(r"([0-9]+)")
+LONGEST = 300  # characters of a name in a message
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
@@ -15,3 +20,24 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
 def percent(share: float | None, digits: int = 2) -> str:
     """0.98765 -> `98.77`; None -> `-`."""
     return "-" if share is None else f"{100 * share:.{digits}f}"
+
+
+def quoted(text: str) -> str:
+    """`text` in double quotes, printable."""
+    return f'"{printable(text)}"'
+
+
+def printable(text: str, longest: int = LONGEST) -> str:
+    """`text` on one line of at most `longest` characters, with control characters and undecodable bytes escaped."""
+    if len(text) > longest:
+        text = f"{text[: longest // 2]}...{text[-longest // 2 :]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """Sort key that puts `2.jpg` before `10.jpg`."""
+    parts: list[str | int] = list(_DIGITS.split(name.casefold()))
+    parts[1::2] = map(int, parts[1::2])  # text and numbers alternate, so text is compared with text
+    return parts, name

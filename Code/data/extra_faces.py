@@ -20,9 +20,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from Code.common.wording import printable
 from Code.data.clips import DataError
+from Code.data.folders import list_folder
 from Code.data.images import read_image
-from Code.data.lists import list_folder, printable
 from Code.data.loaders import FrameTable, Store
 
 UNLABELED = "unlabeled"

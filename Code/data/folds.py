@@ -21,18 +21,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from Code.common.files import save_text
-from Code.common.wording import counted
+from Code.common.wording import counted, natural_key, printable, quoted
 from Code.data.clips import Clip, ClipSet, DataError
-from Code.data.lists import (
-    ListedClip,
-    natural_key,
-    printable,
-    quoted,
-    read_text,
-    relative_name,
-    text_lines,
-    unknown_class,
-)
+from Code.data.lists import ListedClip, read_text, relative_name, text_lines, unknown_class
 
 
 @dataclass

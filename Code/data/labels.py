@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from Code.common.conventions import expression
-from Code.common.wording import counted
+from Code.common.wording import counted, printable
 from Code.data.clips import Clip, ClipSet, DataError
-from Code.data.lists import printable
 
 DROPPED = "none"  # `--map-labels Contempt=none` drops the clips of that class
 

@@ -26,9 +26,9 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from Code.common.errors import ProjectError
 from Code.common.files import in_words
 from Code.common.machine import free_shared_memory
+from Code.common.wording import printable
 from Code.data.clips import ClipSet, DataError
 from Code.data.images import read_image
-from Code.data.lists import printable
 
 Say = Callable[[str], None]  # prints one line
 Batch = dict[str, Tensor]

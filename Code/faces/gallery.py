@@ -18,8 +18,7 @@ from PIL import Image
 from Code.common.errors import UsageError
 from Code.common.files import remove_leftovers, save_text
 from Code.common.state import MissingStateError, StateError, read_state
-from Code.common.wording import counted
-from Code.data.lists import natural_key
+from Code.common.wording import counted, natural_key
 from Code.faces.prediction import Prediction
 
 PAGE = "predictions.html"

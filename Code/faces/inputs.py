@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from Code.common.wording import counted
+from Code.common.wording import counted, natural_key, printable
 from Code.data.clips import DataError
+from Code.data.folders import FRAME_SUFFIXES
 from Code.data.images import ImageError, read_header
-from Code.data.lists import FRAME_SUFFIXES, natural_key, printable
 
 # Files with these names are videos where a folder is searched; a file that is named itself may be called anything.
 VIDEO_SUFFIXES = tuple(

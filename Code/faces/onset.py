@@ -27,8 +27,8 @@ from Code.common.errors import UsageError
 from Code.common.files import atomic_file, atomic_text, writing
 from Code.common.progress import Progress
 from Code.data.clips import DataError
+from Code.data.folders import FRAME_SUFFIXES
 from Code.data.images import read_image
-from Code.data.lists import FRAME_SUFFIXES
 from Code.data.morph import Morph
 from Code.faces.align import FACE_SIZE, FER2013_EYES, similarity
 from Code.faces.detect import Detector

@@ -26,10 +26,11 @@ from Code.common.commandline import add_device, pair, run_script, whole_number
 from Code.common.errors import UsageError
 from Code.common.files import atomic_file, writing
 from Code.common.progress import Progress
+from Code.common.wording import printable
 from Code.data.clips import DataError
 from Code.data.extra_faces import UNLABELED
+from Code.data.folders import FRAME_SUFFIXES
 from Code.data.images import read_image
-from Code.data.lists import FRAME_SUFFIXES, printable
 from Code.faces.align import FER2013_EYES, PAPER_EYES, align_face
 from Code.faces.detect import Detector, Faces
 from Code.faces.settings import MIN_FACE

@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from Code.common.errors import require
-from Code.common.wording import counted
+from Code.common.wording import counted, natural_key, printable
 from Code.data.clips import DataError
+from Code.data.folders import FRAME_SUFFIXES, is_unicode, list_folder
 from Code.data.images import open_image, read_image
-from Code.data.lists import FRAME_SUFFIXES, is_unicode, list_folder, natural_key, printable
 from Code.faces.decoder import Clock, Upright, longest_gap, open_video, progressive
 from Code.faces.inputs import VIDEO_SUFFIXES, Kind, kind_of, split_files
 

@@ -18,6 +18,7 @@ from Code.common.conventions import MAX_IMAGE_SIZE
 from Code.common.errors import ProjectError
 from Code.common.files import atomic_file
 from Code.common.state import StateError, shaped
+from Code.common.wording import printable
 
 T = TypeVar("T")
 
@@ -29,10 +30,7 @@ class CheckpointError(ProjectError, ValueError):
     """A checkpoint that is missing, unreadable, unsafe, or of another network. The message is one line."""
 
     def __init__(self, text: str) -> None:
-        if len(text) > _LONGEST:
-            text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
-        # Control characters from the file must not reach the terminal.
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
+        super().__init__(printable(text, _LONGEST))
 
 
 class DamagedCheckpointError(CheckpointError):

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from Code.common.wording import printable
 from Code.data.doctor import BOTH, Check, Split
 from Code.data.doctor.files import ClipFacts, content_checks, frame_checks, scan
 from Code.data.doctor.names import name_checks
-from Code.data.lists import printable
 
 STATUS = {"note": 0, "warning": 1, "error": 2}
 

@@ -18,10 +18,10 @@ import numpy as np
 
 from Code.common.machine import available_cores
 from Code.common.progress import Progress
+from Code.common.wording import printable
 from Code.data.clips import Clip, DataError
 from Code.data.doctor import BOTH, Check, Split
 from Code.data.images import ImageError, ImageFacts, read_facts, read_header
-from Code.data.lists import printable
 
 _TASK_FRAMES = 256  # frames that a worker receives at once
 _WORTH_PROCESSES = 4000  # frames; for fewer, starting processes takes longer than the work

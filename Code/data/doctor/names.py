@@ -8,10 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from Code.common.conventions import AFEW_LABELS, expression
-from Code.common.wording import counted
+from Code.common.wording import counted, printable
 from Code.data.clips import NO_FOLDER, NO_FRAMES, Clip
 from Code.data.doctor import BOTH, Check, Split
-from Code.data.lists import printable
 
 
 def name_checks(

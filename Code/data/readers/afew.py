@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from Code.common.conventions import AFEW_LABELS
 from Code.data.clips import ClipSet
-from Code.data.lists import read_list, read_listed
+from Code.data.folders import read_listed
+from Code.data.lists import read_list
 from Code.data.readers.base import Reader, Request
 from Code.data.readers.folders import read_folders
 

@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from Code.common.errors import UsageError
-from Code.common.wording import counted
+from Code.common.wording import counted, printable, quoted
 from Code.data.clips import ClipSet
+from Code.data.folders import Report, list_folder, read_clips, require_root
 from Code.data.folds import read_fold_file
-from Code.data.lists import ListedClip, Report, list_folder, printable, quoted, read_clips, require_root
+from Code.data.lists import ListedClip
 from Code.data.readers.base import Labels, Reader, Request
 
 # In the order of the published FAN. CK+ has numbers of its own; no labeled sequence has 0, neutral.

@@ -15,16 +15,10 @@ import os
 import re
 from collections.abc import Sequence
 
+from Code.common.wording import printable, quoted
 from Code.data.clips import ClipSet, DataError
-from Code.data.lists import (
-    ListedClip,
-    collect,
-    printable,
-    quoted,
-    read_listed,
-    read_text,
-    text_lines,
-)
+from Code.data.folders import read_listed
+from Code.data.lists import ListedClip, collect, read_text, text_lines
 from Code.data.readers.base import Reader, Request
 
 # In the order of the numbers in the files, which start at 1.

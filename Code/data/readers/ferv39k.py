@@ -14,7 +14,8 @@ import os
 from collections.abc import Sequence
 
 from Code.data.clips import ClipSet
-from Code.data.lists import read_list, read_listed
+from Code.data.folders import read_listed
+from Code.data.lists import read_list
 from Code.data.readers.base import Reader, Request
 
 # The order of the shared lists (see `sharedlist`); the official files contain class names.

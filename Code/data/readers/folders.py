@@ -7,18 +7,10 @@ from collections.abc import Sequence
 
 from Code.common.conventions import AFEW_LABELS
 from Code.common.errors import UsageError
-from Code.common.wording import counted
+from Code.common.wording import counted, printable, quoted
 from Code.data.clips import ClipSet
-from Code.data.lists import (
-    ListedClip,
-    Report,
-    list_folder,
-    printable,
-    quoted,
-    read_clips,
-    require_root,
-    unknown_class,
-)
+from Code.data.folders import Report, list_folder, read_clips, require_root
+from Code.data.lists import ListedClip, unknown_class
 from Code.data.readers.base import Labels, Reader, Request
 
 

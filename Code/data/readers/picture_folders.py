@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from Code.common.wording import counted
+from Code.common.wording import counted, natural_key, printable, quoted
 from Code.data.clips import Clip, ClipSet, DataError
 from Code.data.doctor.names import person_in
+from Code.data.folders import list_folder
 from Code.data.folds import hold_out, name_persons
-from Code.data.lists import list_folder, natural_key, printable, quoted
 
 TRAIN_FOLDERS = ("train", "Train", "training")
 VAL_FOLDERS = ("val", "valid", "validation", "Val", "test", "Test")

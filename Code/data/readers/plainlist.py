@@ -14,20 +14,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from Code.common.wording import counted
+from Code.common.wording import counted, natural_key, quoted
 from Code.data.clips import ClipSet, DataError
-from Code.data.lists import (
-    ListedClip,
-    Report,
-    natural_key,
-    quoted,
-    read_clips,
-    read_text,
-    relative_name,
-    require_root,
-    text_lines,
-    unknown_class,
-)
+from Code.data.folders import Report, read_clips, require_root
+from Code.data.lists import ListedClip, read_text, relative_name, text_lines, unknown_class
 
 REQUIRED = ("path", "label")
 OPTIONAL = ("split", "fold", "person")

@@ -11,20 +11,10 @@ import posixpath
 import re
 from collections.abc import Sequence
 
+from Code.common.wording import printable, quoted
 from Code.data.clips import ClipSet, DataError
-from Code.data.lists import (
-    ListedClip,
-    Report,
-    collect,
-    is_absolute,
-    printable,
-    quoted,
-    read_clips,
-    read_text,
-    require_root,
-    slashed,
-    text_lines,
-)
+from Code.data.folders import Report, read_clips, require_root
+from Code.data.lists import ListedClip, collect, is_absolute, read_text, slashed, text_lines
 
 # The meaning of the indices in all of these lists, which may differ from the dataset's own order.
 SHARED_LABELS = ("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear")
