@@ -187,7 +187,14 @@ def check_flags(args: argparse.Namespace) -> None:
 
 
 def find_inputs(given: Sequence[str]) -> tuple[list[str], int]:
-    """The inputs, each folder of videos replaced by what is in it; and the exit status if some are missing."""
+    """The inputs, each folder of videos replaced by what is in it; and the exit status if some are missing or broken.
+
+    What is named itself is opened, so that a file which is no video is refused before the network is loaded.
+    """
+    from Code.data.images import read_header
+    from Code.faces.inputs import Kind
+    from Code.faces.video import Source
+
     found: list[str] = []
     status = 0
     for path in given:
@@ -195,6 +202,8 @@ def find_inputs(given: Sequence[str]) -> tuple[list[str], int]:
             if not Path(path).exists():
                 raise DataError(f"{path}: no such file or folder")
             clips = clips_in(Path(path), lambda line: print(f"note: {line}", file=sys.stderr))
+            if clips is None and Source(path).kind is Kind.PICTURE:
+                read_header(path)
         except DataError as error:
             print(f"error: {error}", file=sys.stderr)
             status = 2

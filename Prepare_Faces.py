@@ -152,7 +152,7 @@ def prepare_jobs(jobs: list[Job], args: argparse.Namespace, device: torch.device
     from Code.faces.summary import Summary, write_report
 
     settings = Settings(args.faces, args.fps, args.min_face, args.detect_every)
-    left, done = plan(jobs, args.output, settings)
+    left, done = plan(jobs, args.output, settings, lambda line: print(f"note: {line}", file=sys.stderr))
     if done:
         print(f"{len(done)} of {len(jobs)} clips are prepared already", flush=True)
     workers = min(args.workers or (1 if device.type == "cuda" else available_cores()), max(1, len(left)))

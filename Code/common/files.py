@@ -112,7 +112,11 @@ def is_alive(process: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        state = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[:1]
+    except OSError:  # not Linux
+        return True
+    return state != [b"Z"]  # dead, but its parent has not asked how it ended
 
 
 def _link(path: Path, name: Path) -> None:

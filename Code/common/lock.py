@@ -1,4 +1,7 @@
-"""One writer to a folder: a second process that would write there stops, and says who works there."""
+"""One writer to a folder: a second process that would write there stops, and says who works there.
+
+Where both processes would write the same, `one_after_another` lets the second one wait instead.
+"""
 
 from __future__ import annotations
 
@@ -86,6 +89,40 @@ def one_writer(folder: Path) -> Iterator[None]:
             (folder / WRITER).unlink(missing_ok=True)
             (folder / LOCK).unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def one_after_another(path: Path, doing: str) -> Iterator[None]:
+    """Only one process at a time is inside the block; the others say so and wait.
+
+    On a file system without locks, all of them are inside at once.
+
+    Args:
+        path: of the lock, in a folder that exists. It is removed after the block.
+        doing: what the block does, for the line of those who wait: "draws the sample".
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, fallback_to_soft=False)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"another process {doing}; waiting for it", flush=True)
+            lock.acquire()
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            with contextlib.suppress(OSError):  # as in `one_writer`
+                path.unlink(missing_ok=True)
+            lock.release()
 
 
 def _writer(folder: Path) -> str:

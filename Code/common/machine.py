@@ -7,8 +7,11 @@ import getpass
 import os
 import platform
 import shutil
+import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # mallopt(3), malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -95,3 +98,19 @@ def end_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def without_signals() -> Iterator[None]:
+    """Processes that are started in the block never see Ctrl-C or SIGTERM, which reach whole groups of processes.
+
+    So no worker prints a traceback or is gone while its parent still decides what to do. They need `end_with`.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

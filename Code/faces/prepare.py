@@ -20,6 +20,7 @@ from Code.common.errors import ProjectError
 from Code.common.files import flush, flush_all, remove_leftovers
 from Code.common.machine import end_with, keep_freed_memory
 from Code.common.prefetch import ahead
+from Code.common.state import NewerStateError, StateError
 from Code.data.clips import DataError
 from Code.faces.detect import Detector
 from Code.faces.extract import BriefSource, analyse, cut_out
@@ -74,7 +75,7 @@ def prepare_clip(
     record = Record(job.name, job.fingerprint())
     workshop = place(output, f"{STATE}/partial/{os.getpid()}")
     shutil.rmtree(workshop, ignore_errors=True)
-    before = load_record(output, job.name, settings.faces)
+    before, damaged = _earlier(output, job, settings)
     try:
         source = BriefSource(job.path, threads=0 if alone else 1)
         analysis = analyse(
@@ -82,7 +83,9 @@ def prepare_clip(
         )
     except DataError as error:
         record.error = "; ".join(error.problems)
-        if before is None or not before.folders:  # faces of an input that could be read are kept: a disk may be away
+        if not damaged and (
+            before is None or not before.folders
+        ):  # faces of an input that could be read are kept: a disk may be away
             save_record(output, record, "")
         return record
     main = analysis.main()
@@ -107,11 +110,16 @@ def prepare_clip(
     rows = csv_rows([(names[t], t, paths[t]) for t in chosen], job.name, analysis)
     flush_all(workshop / name / face for name, faces in record.sizes.items() for face in faces)
     flush_all(workshop / name for name in record.sizes)
+    if damaged and (strange := _strange(output, workshop, record, settings)):
+        shutil.rmtree(workshop, ignore_errors=True)
+        why = f"{strange}, and the record that would say who made it is damaged; move it away"
+        return Record(job.name, record.source, error=why)
     # The record comes first: the next call would refuse a folder without one. A record without its folders means that
     # the clip is not finished.
     replaced = _faces_of(output, before)
     for name, faces in record.sizes.items():
-        taken = [face for face in faces if face not in replaced.get(name, ()) and (output / name / face).exists()]
+        ours = faces if damaged else replaced.get(name, ())
+        taken = [face for face in faces if face not in ours and (output / name / face).exists()]
         if taken:
             raise DataError(f"{output / name / taken[0]}: exists, and was not made by Prepare_Faces.py; move it away")
     _discard(output, replaced, workshop)
@@ -120,6 +128,35 @@ def prepare_clip(
         _put(workshop / name, place(output, name))
     shutil.rmtree(workshop, ignore_errors=True)
     return record
+
+
+def _earlier(output: Path, job: Job, settings: Settings) -> tuple[Record | None, bool]:
+    """The record of an earlier call, and whether there is one that is damaged."""
+    try:
+        return load_record(output, job.name, settings.faces), False
+    except NewerStateError:
+        raise
+    except StateError:
+        return None, True
+
+
+def _strange(output: Path, workshop: Path, record: Record, settings: Settings) -> str:
+    """What is there of a clip whose record is damaged, but is not what the clip has now; empty if there is nothing.
+
+    A record that cannot be trusted must not decide what is replaced, so nothing is but equal files.
+    """
+    for name, faces in record.sizes.items():
+        if (output / name).is_file():
+            return f"{output / name}: is a file"
+        for face in face_sizes(place(output, name)):
+            path = output / name / face
+            if face not in faces:
+                return f"{path}: exists, but the clip has no such face now"
+            if path.read_bytes() != (workshop / name / face).read_bytes():
+                return f"{path}: is not the face that the clip has now"
+    names = [record.clip] if settings.faces == "main" else folder_names(record.clip, len(record.folders) + 1, "all")
+    other = next((name for name in names if name not in record.folders and face_sizes(place(output, name))), None)
+    return f"{output / other}: exists, but the clip has no such person now" if other else ""
 
 
 def _faces_of(output: Path, record: Record | None) -> dict[str, set[str]]:
@@ -156,15 +193,20 @@ def _put(made: Path, target: Path) -> None:
     flush(target.parent)
 
 
-def plan(jobs: Sequence[Job], output: Path, settings: Settings) -> tuple[list[Job], list[Record]]:
+def plan(
+    jobs: Sequence[Job], output: Path, settings: Settings, say: Callable[[str], object] = lambda line: None
+) -> tuple[list[Job], list[Record]]:
     """Checks what an earlier call has finished. Inside of `claimed`.
+
+    Args:
+        say: called with a line for each damaged record, whose clip is prepared again.
 
     Returns:
         The clips that are left, and the records of the finished ones.
 
     Raises:
         DataError: the output was prepared with other settings, or has something that was not made by this project.
-        StateError: a record is damaged.
+        StateError: the settings are damaged.
     """
     check_settings(output, asdict(settings), REPORT)
     _clear(output / STATE / "partial")
@@ -182,6 +224,11 @@ def plan(jobs: Sequence[Job], output: Path, settings: Settings) -> tuple[list[Jo
             folder = place(output, job.name)
             if record is None and folder.exists() and not _leads_to_clips(folder):
                 foreign.append(f"{folder}: exists, and was not made by Prepare_Faces.py; move it away")
+            left.append(job)
+        except NewerStateError as error:
+            foreign.append(str(error))
+        except StateError as error:
+            say(str(error))
             left.append(job)
         except ProjectError as error:
             foreign.append(str(error))

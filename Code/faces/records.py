@@ -110,10 +110,11 @@ def load_record(output: Path, clip: str, faces: str) -> Record | None:
         faces: "main" or "all", as the output is prepared.
 
     Raises:
+        NewerStateError: a newer version of this program wrote it.
         StateError: it is damaged, or names something that is not of this clip.
     """
     path = record_file(output, clip)
-    remedy = "delete it and the clip's folder to prepare the clip again"
+    remedy = "the clip is prepared again"
     try:
         record = read_state(path, Record, remedy=remedy, newest=VERSION)
     except MissingStateError:

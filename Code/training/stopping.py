@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -43,6 +43,7 @@ class _Listener:
         if self.request is not None:
             if "TORCHELASTIC_RUN_ID" in os.environ and time.monotonic() - self.at < ECHO_SECONDS:
                 return
+            _say(f"{signal.Signals(number).name}: stopped at once")
             _die(number)
         self.request, self.at = number, time.monotonic()
         if not self.deferred:
@@ -51,8 +52,13 @@ class _Listener:
         self.limit.daemon = True
         self.limit.start()
         if int(os.environ.get("RANK", 0)) == 0:
-            name = signal.Signals(number).name
-            os.write(2, f"\n{name}: finishing the step and saving; a second signal stops at once\n".encode())
+            _say(f"{signal.Signals(number).name}: finishing the step and saving; a second signal stops at once")
+
+
+def _say(line: str) -> None:
+    """Prints a line from a handler, which may have interrupted a print; a stderr that is closed is no error here."""
+    with suppress(OSError):
+        os.write(2, f"\n{line}\n".encode())
 
 
 def _die(number: int) -> None:
@@ -64,7 +70,7 @@ def _die(number: int) -> None:
 def _give_up(number: int) -> None:
     """Ends the process, whatever it is waiting for. The last checkpoint is whole."""
     seconds = f"{LAST_STEP_SECONDS:.0f} s"
-    os.write(2, f"\nthe step did not finish within {seconds}; stopped without saving it\n".encode())
+    _say(f"the step did not finish within {seconds}; stopped without saving it")
     os._exit(128 + number)
 
 

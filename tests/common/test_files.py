@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from Code.common.files import remove_leftovers
+from Code.common.files import is_alive, remove_leftovers
 
 
 @pytest.mark.skipif(os.name != "posix", reason="only there it is known whether a process is alive")
@@ -27,3 +27,12 @@ def test_leftovers_of_killed_processes_go_and_nothing_else(tmp_path: Path) -> No
     (tmp_path / f".folder.csv.{dead}.tmp").mkdir()
     remove_leftovers(tmp_path, lambda name: name.endswith((".csv", ".mp4")))
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, f".folder.csv.{dead}.tmp"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux says that a process is a zombie")
+def test_a_process_that_ended_unnoticed_is_not_alive() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
+    assert not is_alive(process.pid) and is_alive(os.getpid())
+    process.wait()
+    assert not is_alive(process.pid)

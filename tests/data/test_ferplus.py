@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +187,17 @@ def test_malformed_votes_are_named_by_line(tmp_path, make_ferplus):
     problems = problems_of(root)
     assert [line.split(": ")[0] for line in problems] == [f"{root}/fer2013new.csv, line {n}" for n in changes]
     assert "five" in problems[0] and "'Testing'" in problems[2] and "0 to 10" in problems[3]
+
+
+@pytest.mark.parametrize("as_csv", [False, True])
+def test_a_split_without_images_is_named(tmp_path, make_ferplus, as_csv):
+    root = make_ferplus(tmp_path / "fer", as_csv=as_csv)
+    votes = root / "fer2013new.csv"
+    lines = votes.read_text().splitlines()
+    # All lines of one split are gone; those of another have no file name.
+    kept = [re.sub(r"fer\d+\.png", "", line) if "PrivateTest" in line else line for line in lines]
+    votes.write_text("\n".join(line for line in kept if "PublicTest" not in line) + "\n")
+    assert problems_of(root) == [f"{votes}: has no image with a name for PublicTest, PrivateTest; download it again"]
 
 
 @pytest.mark.parametrize("name", ["fer2013new.csv", "fer2013.csv"])

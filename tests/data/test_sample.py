@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -301,3 +303,48 @@ def test_what_a_killed_drawing_left_is_removed_by_the_next_one(tmp_path: Path) -
     (own / "letter.txt").write_text("mine")
     draw_sample(tmp_path / "Sample", spec=SMALL)
     assert not draft.exists() and (own / "letter.txt").exists()
+
+
+def _start_drawing(root: Path, *words: str) -> subprocess.Popen[str]:
+    """A process that draws, once its first pictures are there."""
+    command = [sys.executable, "-m", "Code.data.sample", "--output", str(root), "--workers", "2", *words]
+    process = subprocess.Popen(
+        command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(root.parent.glob(f".{root.name}-*/Train/*/*/*.jpg")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return process
+
+
+def test_a_second_process_waits_for_the_first(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    few = ("--train-clips", "40", "--val-clips", "7", "--size", "32")
+    process = _start_drawing(tmp_path / "Sample", *few)
+    draw_sample(tmp_path / "Sample", spec=SampleSpec(num_train_clips=40, num_val_clips=7, size=32))
+    assert capfd.readouterr().out == f"another process draws {tmp_path / 'Sample'}; waiting for it\n"
+    assert process.communicate()[1].count("Traceback") == 0 and process.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["Sample"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_to_all_processes_end_the_drawing_without_a_traceback(tmp_path: Path, number: int) -> None:
+    process = _start_drawing(tmp_path / "Sample")
+    os.killpg(process.pid, number)
+    _, err = process.communicate()
+    assert "Traceback" not in err
+    if number == signal.SIGINT:
+        assert process.returncode == 130 and err.endswith("stopped; what was saved is kept\n")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_that_is_killed_is_named(tmp_path: Path) -> None:
+    process = _start_drawing(tmp_path / "Sample")
+    listed = subprocess.run(
+        ["ps", "-ww", "-o", "pid=", "-o", "args=", "--ppid", str(process.pid)], capture_output=True, text=True
+    )
+    worker = next(line.split()[0] for line in listed.stdout.splitlines() if "spawn_main" in line)
+    os.kill(int(worker), signal.SIGKILL)
+    _, err = process.communicate()
+    assert process.returncode == 1 and "Traceback" not in err
+    assert "a process that draws the sample was killed, perhaps because memory ran out" in err
+    assert list(tmp_path.iterdir()) == []

@@ -19,6 +19,7 @@ import Predict_Video
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
 
+EXAMPLE = Path(__file__).parents[2] / "docs" / "example.mp4"
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 
 
@@ -102,12 +103,24 @@ def test_wrong_inputs_are_named_in_a_line_each_and_the_others_go_on(
     assert f"{crops}: " in out
 
 
+@pytest.mark.parametrize("content", [b"no video", bytes(100)])
+@pytest.mark.parametrize("suffix", ["mp4", "jpg", "gif", "txt"])
+def test_a_file_of_another_kind_is_named_before_the_network_is_loaded(
+    tmp_path: Path, suffix: str, content: bytes, ask: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("Code.faces.predict.Predictor", None)
+    path = tmp_path / f"clip.{suffix}"
+    path.write_bytes(content)
+    status, out, err = ask(path)
+    assert status == 2 and out == "" and err.startswith(f"error: {path}: ") and err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
         (("a.mp4", "--checkpoint", "nowhere.pth"), "--checkpoint nowhere.pth: no such file"),
         (("a.mp4", "--image-size", "0"), "--image-size"),
-        ((__file__, "--device", "abacus"), "--device"),
+        ((EXAMPLE, "--device", "abacus"), "--device"),
         (("a.mp4", "--json", "no/such/folder/a.json"), "no/such/folder"),
         (("a.mp4", "--csv", "."), "is a folder"),
         (("a.mp4", "--window", "0"), "--window"),
@@ -121,7 +134,7 @@ def test_wrong_inputs_are_named_in_a_line_each_and_the_others_go_on(
         (("--camera", "0", "--csv", "c.csv"), "--camera goes with"),
     ],
 )
-def test_wrong_flags_are_named(flags: tuple[str, ...], says: str, ask: Callable[..., Said]) -> None:
+def test_wrong_flags_are_named(flags: tuple[object, ...], says: str, ask: Callable[..., Said]) -> None:
     status, _, err = ask(*flags, kind=None)
     assert status == 2
     assert says in err

@@ -159,13 +159,16 @@ def _read_votes(path: Path) -> dict[str, list[tuple[int, str, list[float]]]]:
                 rows[row["Usage"]].append((number, (row["Image name"] or "").strip(), votes))
             except (TypeError, ValueError) as error:
                 problems.append(f"{path}, line {number + 2}: malformed ({error!s:.120})")
+    # A line without a file name is an image without a face, which is not used.
+    empty = [usage for usage, part in rows.items() if not any(name for _, name, _ in part)]
+    if empty and not problems:
+        problems.append(f"{path}: has no image with a name for {', '.join(empty)}; download it again")
     if problems:
         raise DataError(problems)
     return rows
 
 
 def _from_folder(folder: Path, rows: list[tuple[int, str, list[float]]], workers: int) -> FERPlusSplit:
-    # A line without a file name is an image without a face, which the FER+ tools do not write.
     rows = [row for row in rows if row[1]]
     images = np.empty((len(rows), 1, SIDE, SIDE), dtype=np.uint8)
 
@@ -219,13 +222,8 @@ def _from_pixels(path: Path, rows: dict[str, list[tuple[int, str, list[float]]]]
         problems.append(f"{path}: {number + 1} images, fer2013new.csv has {len(by_number)} lines")
     if problems:
         raise DataError(problems)
-    empty = np.empty((0, 1, SIDE, SIDE), dtype=np.uint8)
     return {
-        usage: FERPlusSplit(
-            np.stack(images[usage]) if images[usage] else empty,
-            np.array(votes[usage], dtype=np.float32).reshape(-1, len(VOTE_COLUMNS)),
-            names[usage],
-        )
+        usage: FERPlusSplit(np.stack(images[usage]), np.array(votes[usage], dtype=np.float32), names[usage])
         for usage in SPLITS
     }
 

@@ -28,6 +28,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,10 @@ from typing import Any
 from Code.common.commandline import positive, run_script, whole_number
 from Code.common.commandline import seed as any_seed
 from Code.common.conventions import AFEW_LABELS, MAX_IMAGE_SIZE
-from Code.common.errors import UsageError
+from Code.common.errors import ProjectError, UsageError
 from Code.common.files import check_own, is_alive, remove_own, writing
-from Code.common.machine import available_cores, end_with
+from Code.common.lock import one_after_another
+from Code.common.machine import available_cores, end_with, without_signals
 from Code.common.progress import Progress
 from Code.common.state import NewerStateError, StateError, read_state
 from Code.data.clips import DataError
@@ -55,6 +57,12 @@ OWN = re.compile(
 )
 Row = tuple[str, str, str, str, str]
 Task = tuple[str, int, int, int, SampleSpec]
+
+
+class WorkerError(ProjectError, RuntimeError):
+    """A process that draws was killed from outside. Nothing of the sample is left."""
+
+    status = 1
 
 
 @dataclass
@@ -89,30 +97,40 @@ def draw_sample(
 
     Raises:
         DataError, UsageError: `root` contains something that is not of a generated sample.
+        WorkerError: a process that draws was killed.
         NewerStateError: a newer version of this program drew it.
     """
     named, root, spec = Path(root), Path(root).resolve(), spec or SampleSpec()
     # Converted to JSON and back, so that it is comparable with the content of a file.
     stamp = json.loads(json.dumps({"version": VERSION, "seed": seed, "spec": asdict(spec)}))
+    _remove_drafts(root)
     if _is_complete(root, stamp):
         return named
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with one_after_another(root.parent / f".{root.name}.lock", f"draws {named}"):
+        if not _is_complete(root, stamp):  # the process that this one waited for may have drawn it
+            _replace(root, named, seed, workers, progress, spec, stamp)
+    return named
+
+
+def _replace(
+    root: Path, named: Path, seed: int, workers: int, progress: bool, spec: SampleSpec, stamp: dict[str, object]
+) -> None:
+    """Draws the sample beside `root`, then moves it there."""
     if root.exists() and not (root / MARKER).is_file() and (not root.is_dir() or any(root.iterdir())):
         # Perhaps the user's own data in the same layout, which must not be deleted.
         raise DataError(f"{named}: not empty and not a generated sample; choose another folder, or delete it yourself")
     if root.exists():
         check_own(root, OWN)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    _remove_drafts(root)
     draft = Path(tempfile.mkdtemp(prefix=f".{root.name}-{os.getpid()}-", dir=root.parent))
     try:
         _draw_into(draft, seed, workers, progress, spec, stamp)
-        if not _is_complete(root, stamp):  # another process may have finished first
+        if not _is_complete(root, stamp):  # on a file system without locks, another process may have finished first
             if root.exists():
                 remove_own(root, OWN)
             draft.rename(root)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return named
 
 
 def _remove_drafts(root: Path) -> None:
@@ -201,8 +219,15 @@ def _drawn(tasks: list[Task], workers: int) -> Iterator[list[Row]]:
         return
     # spawn: a process that is forked while other threads run (torch's, for example) may hang.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, initializer=end_with, initargs=(os.getpid(),)) as pool:
-        yield from pool.map(_write_clip, tasks, chunksize=4)
+    try:
+        with ProcessPoolExecutor(workers, spawn, initializer=end_with, initargs=(os.getpid(),)) as pool:
+            with without_signals():  # this starts the processes
+                rows = pool.map(_write_clip, tasks, chunksize=4)
+            yield from rows
+    except BrokenProcessPool:
+        raise WorkerError(
+            "a process that draws the sample was killed, perhaps because memory ran out; start the command again"
+        ) from None
 
 
 def _write_clip(task: Task) -> list[Row]:
