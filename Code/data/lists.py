@@ -13,11 +13,12 @@ import difflib
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from Code.common.wording import LONGEST, printable, quoted
 from Code.data.clips import DataError
 
+Line = TypeVar("Line")
 _LINE_END = re.compile(r"\r\n|\r|\n")  # str.splitlines also splits at characters that a name may contain
 _AROUND = " \t\v\f\ufeff"  # U+FEFF: byte order mark, also in the middle of a file if lists were concatenated
 _MOST_BYTES = 1 << 26  # a line for each of a million clips
@@ -83,41 +84,81 @@ def text_lines(text: str, *, keep_tabs: bool = False) -> Iterator[tuple[int, str
 def read_list(
     path: str, labels: Sequence[str], form: str = "<Class>/<clip> <Class>", if_missing: str = OR_SCAN
 ) -> tuple[list[ListedClip], list[str]]:
-    """Parses a list file, without looking for the clips.
+    """Parses a list of clips and class names, without looking for the clips.
+
+    Args:
+        labels: the class names, in the order of their indices.
+        path, form, if_missing: see `parse_list`.
+
+    Returns:
+        See `parse_list`.
+    """
+
+    def parse(line: str, number: int) -> ListedClip:
+        name, class_name = _parse_line(line, labels, form)
+        return ListedClip(name, labels.index(class_name), number)
+
+    return parse_list(path, parse, form, if_missing=if_missing)
+
+
+def parse_list(
+    path: str,
+    parse: Callable[[str, int], ListedClip],
+    form: str,
+    *,
+    header: str = "",
+    if_missing: str = "correct the path",
+) -> tuple[list[ListedClip], list[str]]:
+    """Parses a list file whose lines name one clip each, without looking for the clips.
 
     Args:
         path: a text file in UTF-8, or in UTF-16 with a byte order mark.
-        labels: the class names, in the order of their indices.
+        parse: (line, its number) -> clip; raises ValueError with what is wrong.
         form: what a line looks like, for messages.
+        header: the first line, names separated by commas; "" if the list has none.
         if_missing: what to do if there is no such file, for the message.
 
     Returns:
-        The clips of the valid lines in order, and one line of text per problem.
+        The clips of the valid lines in order, each name once, and one line of text per problem.
     """
     try:
-        text = read_text(path, if_missing)
+        lines = text_lines(read_text(path, if_missing))
     except DataError as error:
         return [], error.problems
-    clips, problems = collect(path, text_lines(text), lambda line, number: _listed(line, number, labels, form))
+    if header:
+        number, first = next(lines, (0, ""))
+        if [word.strip(' "').lower() for word in first.split(",")] != header.split(","):
+            found = f", line {number}: {quoted(first)} is not the header" if first else ": the list is empty"
+            return [], [f"{path}{found}; the first line should be {header}"]
+    clips, problems = collect(path, lines, parse)
     if not clips and not problems:
         problems.append(f"{path}: the list is empty; lines are {form}")
     return clips, problems
 
 
-def _listed(line: str, number: int, labels: Sequence[str], form: str) -> ListedClip:
-    name, class_name = _parse_line(line, labels, form)
-    return ListedClip(name, labels.index(class_name), number)
+def clip_number(word: str) -> str:
+    """The five digits that DFEW and MAFW call a clip by: `12`, `00012.mp4` and `12.0` are `00012`.
+
+    Spreadsheets strip the zeros of the numbers, and some copies of the lists add a suffix.
+
+    Raises:
+        ValueError: the word is not the number of a clip.
+    """
+    match = re.fullmatch(r"([0-9]{1,9})(?:\.0|\.mp4)?", word)
+    if not match:
+        raise ValueError(f"{quoted(word)} is not the number of a clip")
+    return match[1].zfill(5)
 
 
 def collect(
-    path: str, lines: Iterable[tuple[int, str]], parse: Callable[[str, int], ListedClip]
+    path: str, lines: Iterable[tuple[int, Line]], parse: Callable[[Line, int], ListedClip]
 ) -> tuple[list[ListedClip], list[str]]:
     """Parses lines that name one clip each. A bad line does not end the parsing.
 
     Args:
         path: of the list, for messages.
-        lines: (line number, text).
-        parse: (text, line number) -> clip; raises ValueError with what is wrong.
+        lines: (line number, text or row of a table).
+        parse: (text or row, line number) -> clip; raises ValueError with what is wrong.
 
     Returns:
         The clips of the valid lines in order, each name once, and one line of text per problem.

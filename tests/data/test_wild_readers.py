@@ -82,7 +82,9 @@ def test_each_bad_line_of_a_dfew_list_is_named(dfew, line, said):
 def test_dfew_list_without_its_header_is_refused(dfew):
     path = dfew / "set.csv"
     path.write_text("00001,1\n00002,2\n")
-    assert problems_of(read_dfew, dfew, path) == [f'{path}, line 1: "00001,1" is not DFEW\'s header video_name,label']
+    assert problems_of(read_dfew, dfew, path) == [
+        f'{path}, line 1: "00001,1" is not the header; the first line should be video_name,label'
+    ]
 
 
 def test_ferv39k_has_no_header_and_its_first_line_is_a_clip(ferv39k):

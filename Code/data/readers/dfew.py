@@ -15,10 +15,10 @@ import os
 import re
 from collections.abc import Sequence
 
-from Code.common.wording import printable, quoted
-from Code.data.clips import ClipSet, DataError
+from Code.common.wording import quoted
+from Code.data.clips import ClipSet
 from Code.data.folders import read_listed
-from Code.data.lists import ListedClip, collect, read_text, text_lines
+from Code.data.lists import ListedClip, clip_number, parse_list
 from Code.data.readers.base import Reader, Request
 
 # In the order of the numbers in the files, which start at 1.
@@ -56,7 +56,9 @@ def read_dfew(
     return read_listed(
         root,
         list_file,
-        lambda path: _read_csv(path, labels),
+        lambda path: parse_list(
+            path, lambda line, number: _parse(line, number, labels), "<clip>,<label>", header="video_name,label"
+        ),
         labels,
         skip_empty,
         layout=_LAYOUT,
@@ -64,24 +66,8 @@ def read_dfew(
     )
 
 
-def _read_csv(path: str, labels: Sequence[str]) -> tuple[list[ListedClip], list[str]]:
-    try:
-        lines = list(text_lines(read_text(path)))
-    except DataError as error:
-        return [], error.problems
-    if not lines:
-        return [], [f"{path}: the list is empty; its first line should be video_name,label"]
-    number, header = lines[0]
-    if [word.strip(' "').lower() for word in header.split(",")] != ["video_name", "label"]:
-        return [], [f"{path}, line {number}: {quoted(header)} is not DFEW's header video_name,label"]
-    clips, problems = collect(path, lines[1:], lambda line, number: _parse(line, number, labels))
-    if not clips and not problems:
-        problems.append(f"{path}: the list is empty below its header")
-    return clips, problems
-
-
 def _parse(line: str, line_number: int, labels: Sequence[str]) -> ListedClip:
-    """The clip of a line: a number with up to five digits, and a label from 1."""
+    """The clip of a line: a number, and a label from 1."""
     try:
         row = next(csv.reader([line], strict=True))
     except csv.Error:
@@ -89,13 +75,10 @@ def _parse(line: str, line_number: int, labels: Sequence[str]) -> ListedClip:
     if len(row) != 2:
         raise ValueError(f"{quoted(line)} is malformed; expected video_name,label")
     name, label = (word.strip() for word in row)
-    # Spreadsheets strip the zeros of the ids, and some copies of the lists add a suffix.
-    number = re.fullmatch(r"([0-9]{1,9})(?:\.0|\.mp4)?", name)
-    if not number:
-        raise ValueError(f"{quoted(name)} is not the number of a clip")
+    clip = clip_number(name)
     if not re.fullmatch(r"[1-7](?:\.0)?", label):
         raise ValueError(f"label {quoted(label)} is not a number from 1 ({DFEW_LABELS[0]}) to 7 ({DFEW_LABELS[-1]})")
-    return ListedClip(printable(number[1]).zfill(5), labels.index(DFEW_LABELS[int(label[0]) - 1]), line_number)
+    return ListedClip(clip, labels.index(DFEW_LABELS[int(label[0]) - 1]), line_number)
 
 
 reader = Reader(

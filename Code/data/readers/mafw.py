@@ -11,13 +11,12 @@ Expression Recognition in the Wild, ACM MM 2022. Its compound expressions are no
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 
-from Code.common.wording import printable, quoted
-from Code.data.clips import ClipSet, DataError
+from Code.common.wording import quoted
+from Code.data.clips import ClipSet
 from Code.data.folders import read_listed
-from Code.data.lists import ListedClip, collect, read_text, text_lines
+from Code.data.lists import ListedClip, clip_number, parse_list
 from Code.data.readers.base import Reader, Request
 from Code.data.readers.sharedlist import SHARED_LABELS
 
@@ -70,7 +69,7 @@ def read_mafw(
     return read_listed(
         root,
         list_file,
-        lambda path: _read_list(path, labels),
+        lambda path: parse_list(path, lambda line, number: _parse(line, number, labels), "<clip>.mp4 <class>"),
         labels,
         skip_empty,
         layout=_LAYOUT,
@@ -78,29 +77,16 @@ def read_mafw(
     )
 
 
-def _read_list(path: str, labels: Sequence[str]) -> tuple[list[ListedClip], list[str]]:
-    try:
-        lines = text_lines(read_text(path))
-    except DataError as error:
-        return [], error.problems
-    clips, problems = collect(path, lines, lambda line, number: _parse(line, number, labels))
-    if not clips and not problems:
-        problems.append(f"{path}: the list is empty; lines are <clip>.mp4 <class>")
-    return clips, problems
-
-
 def _parse(line: str, line_number: int, labels: Sequence[str]) -> ListedClip:
-    """The clip of a line: a number with up to five digits, and a class."""
+    """The clip of a line: a number, and a class."""
     words = line.split()
     if len(words) != 2:
         raise ValueError(f"{quoted(line)} is malformed; expected <clip>.mp4 <class>, as in single/no_caption")
-    number = re.fullmatch(r"([0-9]{1,9})(?:\.mp4)?", words[0])
-    if not number:
-        raise ValueError(f"{quoted(words[0])} is not the number of a clip")
+    clip = clip_number(words[0])
     name = _NAMES.get(words[1].lower())
     if name is None:
         raise ValueError(f"class {quoted(words[1])} is not one of {', '.join(_NAMES)}")
-    return ListedClip(printable(number[1]).zfill(5), labels.index(name), line_number)
+    return ListedClip(clip, labels.index(name), line_number)
 
 
 class MAFW(Reader):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from Code.common.wording import counted, natural_key, quoted
 from Code.data.clips import ClipSet, DataError
 from Code.data.folders import Report, read_clips, require_root
-from Code.data.lists import ListedClip, read_text, relative_name, text_lines, unknown_class
+from Code.data.lists import ListedClip, collect, read_text, relative_name, text_lines, unknown_class
 
 REQUIRED = ("path", "label")
 OPTIONAL = ("split", "fold", "person")
@@ -113,19 +113,10 @@ def parse_plain_list(path: str, labels: Sequence[str] | None = None) -> tuple[Pl
         except ValueError as error:
             problems.append(f"{path}, line {number}: {error}")
     names = labels or sorted({row["label"] for _, row in rows} - {""}, key=natural_key)
-    result = PlainList([], [], tuple(names))
-    first_seen: dict[str, int] = {}
-    for number, row in rows:
-        try:
-            clip = _listed(row, result.labels, number)
-            if clip.name in first_seen:
-                raise ValueError(f"{quoted(clip.name)} is already in line {first_seen[clip.name]}; delete one")
-        except ValueError as error:
-            problems.append(f"{path}, line {number}: {error}")
-            continue
-        first_seen[clip.name] = number
-        result.clips.append(clip)
-        result.splits.append(SPLITS[row["split"].lower()] if row.get("split") else "")
+    clips, wrong = collect(path, rows, lambda row, number: _listed(row, tuple(names), number))
+    problems += wrong
+    said = {number: SPLITS.get(row.get("split", "").lower(), "") for number, row in rows}
+    result = PlainList(clips, [said[clip.line] for clip in clips], tuple(names))
     for column, missing in (
         ("split", [clip.line for clip, said in zip(result.clips, result.splits, strict=True) if not said]),
         ("fold", [clip.line for clip in result.clips if not clip.fold]),

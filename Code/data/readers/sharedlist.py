@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from Code.common.wording import printable, quoted
 from Code.data.clips import ClipSet, DataError
 from Code.data.folders import Report, read_clips, require_root
-from Code.data.lists import ListedClip, collect, is_absolute, read_text, slashed, text_lines
+from Code.data.lists import ListedClip, is_absolute, parse_list, read_text, slashed, text_lines
 
 # The meaning of the indices in all of these lists, which may differ from the dataset's own order.
 SHARED_LABELS = ("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear")
@@ -116,11 +116,6 @@ def _parse_all(
         name, folder = place
         return ListedClip(name, labels.index(meaning[index]), number, folder=folder, frames=int(match[2]))
 
-    try:
-        listed, wrong = collect(path, text_lines(read_text(path)), parse)
-    except DataError as error:
-        listed, wrong = [], error.problems
-    if not listed and not wrong:
-        wrong = [f"{path}: the list is empty; lines are <clip folder> <frames> <label index>"]
+    listed, wrong = parse_list(path, parse, "<clip folder> <frames> <label index>")
     problems += wrong
     return listed, foreign
