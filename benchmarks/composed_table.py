@@ -35,20 +35,17 @@ from Code.data.composed.plan import (  # noqa: E402
     ComposedSpec,
     choose_stills,
 )
-from Code.data.loaders import (  # noqa: E402
-    EvaluationBatches,
-    FrameTable,
-    TrainingBatches,
-)
+from Code.data.loaders import EvaluationBatches, TrainingBatches  # noqa: E402
 from Code.data.readers.ferplus import read_ferplus  # noqa: E402
+from Code.data.stores import FrameTable  # noqa: E402
 from Code.network.fan import FAN, FeatureFAN  # noqa: E402
 from Code.network.pretrained import load_fan  # noqa: E402
 from Code.network.weights import SHIPPED_FILE  # noqa: E402
 from Code.results.intervals import paired_difference  # noqa: E402
 from Code.training.compute import Compute, choose_compute, describe_device, versions  # noqa: E402
 from Code.training.engine import EvaluationSplit, evaluate_split, train_one_epoch  # noqa: E402
-from Code.training.frames import FeatureStore, PlainView  # noqa: E402
-from Code.training.trainer import decay_after, per_step  # noqa: E402
+from Code.training.features import FeatureStore, PlainView  # noqa: E402
+from Code.training.schedules import decay_after, per_step  # noqa: E402
 
 LEVELS = (0, 25, 50, 75, 90)  # percent of frames that distract
 NAMES = {2: "no attention (score fusion), trained", 0: "self-attention", 1: "self + relation-attention"}

@@ -21,8 +21,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from Code.data.loaders import FileStore, FrameTable, draw_segments
+from Code.data.loaders import draw_segments
 from Code.data.readers.folders import read_folders
+from Code.data.stores import FileStore, FrameTable
 from Code.network.fan import FAN
 
 K, BATCH, BATCH_FRAMES = 3, 48, 64

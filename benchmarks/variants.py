@@ -16,7 +16,8 @@ from torch import nn
 
 from Code.data.augment import FlippedClips, PlainFrames
 from Code.data.clips import ClipSet
-from Code.data.loaders import EvaluationBatches, FileStore, FrameTable, TrainingBatches
+from Code.data.loaders import EvaluationBatches, TrainingBatches
+from Code.data.stores import FileStore, FrameTable
 from Code.network.fan import FAN
 from Code.training.compute import Compute
 from Code.training.engine import evaluate, train_one_epoch

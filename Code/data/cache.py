@@ -32,7 +32,8 @@ from Code.common.files import in_words
 from Code.common.progress import Progress
 from Code.common.state import StateError, parse_state
 from Code.data.clips import Clip, ClipSet, DataError
-from Code.data.loaders import FileStore, Say, ignore_signals
+from Code.data.loaders import Say, ignore_signals
+from Code.data.stores import FileStore
 
 FORMAT = "emotion-fan frames/1"
 HEADER_BYTES = PAGE = 4096

@@ -24,7 +24,7 @@ from Code.common.wording import printable
 from Code.data.clips import DataError
 from Code.data.folders import list_folder
 from Code.data.images import read_image
-from Code.data.loaders import FrameTable, Store
+from Code.data.stores import FrameTable, Store
 
 UNLABELED = "unlabeled"
 MAX_SIDE = 128  # pixels; larger pictures are shrunk to it

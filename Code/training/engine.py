@@ -17,7 +17,8 @@ from torch.nn.utils.rnn import pad_sequence
 from Code.common.progress import Progress
 from Code.common.wording import counted
 from Code.data.clips import Clip
-from Code.data.loaders import EvaluationBatches, FrameTable, TrainingBatches
+from Code.data.loaders import EvaluationBatches, TrainingBatches
+from Code.data.stores import FrameTable
 from Code.network.attention import FANOutput
 from Code.network.fan import FAN, FeatureFAN
 from Code.results.intervals import interval_text

@@ -1,14 +1,9 @@
-"""Where the frames of a run come from: the store that `--cache` names, and the features of a frozen backbone.
-
-With a frozen backbone the features of every frame are computed once, plain and mirrored, and take the place of the
-frames. Attention and classifier have a few thousand parameters, so a training step on features costs next to nothing: a
-CPU trains a head in about the time that the frames need to pass the backbone twice.
-"""
+"""Where the frames of a run come from: the store that `--cache` names, filled if need be."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,32 +14,30 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from Code.common.errors import ProjectError, UsageError
+from Code.common.errors import ProjectError
 from Code.common.files import free_disk, in_words
 from Code.common.machine import available_cores, free_memory, free_shared_memory, total_memory
 from Code.common.progress import Progress
 from Code.common.wording import counted
-from Code.data.augment import PlainFrames, augmentation_named, to_float
+from Code.data.augment import PlainFrames, augmentation_named
 from Code.data.cache import CHUNK_FRAMES, CacheError, CacheFile, read_in_chunks
 from Code.data.clips import ClipSet, DataError
 from Code.data.composed.clips import ComposedClips, ComposedStore
 from Code.data.loaders import (
     PREFETCHED,
-    ArrayStore,
     EvaluationBatches,
-    FileStore,
-    FrameTable,
     Say,
     SharedMemoryError,
-    Store,
     TrainingBatches,
     shared,
     workers_that_fit,
 )
+from Code.data.stores import ArrayStore, FileStore, FrameTable, Store
 from Code.network.fan import FAN
 from Code.training import distributed
 from Code.training.compute import Compute
-from Code.training.engine import EvaluationSplit, Intensities, Transform, encode_all
+from Code.training.engine import EvaluationSplit, Intensities, Transform
+from Code.training.features import VIEWS, FeatureStore, PlainView
 
 BATCH_FRAMES = {"cpu": 128, "cuda": 512}  # that the backbone sees at once in evaluation
 # Of these, `--cache auto` leaves the rest to others: of a GPU's free memory to activations, of the disk, of the memory.
@@ -85,27 +78,8 @@ class Frames:
         return EvaluationSplit(batches, transform, clips=clips.clips, intensities=intensities)
 
     def training_transform(self, augmentation: str) -> Transform:
-        """What `--augmentation` does to these frames, or to features of them.
-
-        Raises:
-            UsageError: there is no such augmentation, or it needs pixels and there are only features.
-        """
-        transform = augmentation_named(augmentation)
-        return VIEWS[augmentation]() if self.are_features else transform
-
-
-def check_augmentation(augmentation: str, freeze_backbone: bool) -> None:
-    """Refuses, before any work is done, an augmentation that a frozen backbone cannot have.
-
-    Raises:
-        UsageError: there is no such augmentation, or it needs pixels in every epoch.
-    """
-    augmentation_named(augmentation)
-    if freeze_backbone and augmentation not in VIEWS:
-        raise UsageError(
-            f"--augmentation {augmentation}: changes pixels, but with --freeze-backbone features are computed once; "
-            f"use --no-freeze-backbone, or --augmentation {' or '.join(VIEWS)}"
-        )
+        """What `--augmentation` does to these frames, or to features of them; see `check_augmentation`."""
+        return VIEWS[augmentation]() if self.are_features else augmentation_named(augmentation)
 
 
 def open_frames(
@@ -353,69 +327,3 @@ class _Chunks(Dataset):
             return shared(self.store.read(ids))
         except DataError as error:
             return error  # as a value, see `_FrameDataset` in Code.data.loaders
-
-
-class FeatureStore:
-    """Features in memory, which are read like frames.
-
-    Args:
-        features: float32 [N, V, D]: V views of frame i in row i.
-    """
-
-    def __init__(self, features: Tensor) -> None:
-        self.features = features
-
-    @classmethod
-    def of(
-        cls,
-        model: FAN,
-        table: FrameTable,
-        store: Store,
-        compute: Compute,
-        *,
-        mirrored: bool,
-        batch_frames: int,
-        loading: dict[str, Any],
-    ) -> FeatureStore:
-        """Computes the features of all frames of a table, in the same batches as an evaluation.
-
-        Args:
-            mirrored: add a second view, of the mirrored frames.
-            loading: arguments of `EvaluationBatches` for workers and processes.
-        """
-        views: list[Transform] = [_plain, _mirrored] if mirrored else [_plain]
-        batches = EvaluationBatches(table, store, batch_frames=batch_frames, **loading)
-        return cls(torch.stack([encode_all(model, batches, compute=compute, transform=view) for view in views], dim=1))
-
-    def read(self, frame_ids: np.ndarray) -> Tensor:
-        """Features as float32 [N, V, D]."""
-        return self.features[torch.from_numpy(frame_ids)]
-
-
-def _plain(frames: Tensor, generator: torch.Generator) -> Tensor:
-    return to_float(frames)
-
-
-def _mirrored(frames: Tensor, generator: torch.Generator) -> Tensor:
-    return to_float(frames.flip(-1))
-
-
-class RandomView:
-    """Training transform: the plain or the mirrored view, drawn per clip, as `FlippedClips` flips frames."""
-
-    def __call__(self, features: Tensor, generator: torch.Generator) -> Tensor:
-        """[B, T, 2, D] -> [B, T, D]."""
-        flip = (torch.rand(len(features), generator=generator) < 0.5).to(features.device)
-        return torch.where(flip[:, None, None], features[:, :, 1], features[:, :, 0])
-
-
-class PlainView:
-    """The features of the frames as they are; the transform of evaluation."""
-
-    def __call__(self, features: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """[B, T, V, D] -> [B, T, D]."""
-        return features[:, :, 0]
-
-
-# The augmentations that the stored views can express, by the name that `--augmentation` has for them.
-VIEWS: dict[str, Callable[[], Transform]] = {"flip": RandomView, "none": PlainView}

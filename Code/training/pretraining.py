@@ -24,9 +24,10 @@ from Code.common.wording import counted
 from Code.data.augment import FaceAugmentation, PlainFrames
 from Code.data.extra_faces import MAX_SIDE, JoinedStore, read_extra, with_extra
 from Code.data.face_variation import Mixing, VariedFaces
-from Code.data.loaders import ArrayStore, EvaluationBatches, FrameTable, Store, TrainingBatches
+from Code.data.loaders import EvaluationBatches, TrainingBatches
 from Code.data.readers.ferplus import SIDE, FERPlusSplit, plurality_table, read_ferplus, table_of
 from Code.data.readers.picture_folders import read_picture_folders
+from Code.data.stores import ArrayStore, FrameTable, Store
 from Code.network.attention import ScoreFusion
 from Code.network.backbone import DEFAULT_BACKBONE
 from Code.network.checkpoints import save_atomically
@@ -43,8 +44,9 @@ from Code.training.losses import Loss, any_label
 from Code.training.metrics import MANY_CLASSES
 from Code.training.run_folder import LAST, Run, check_space, checkpoint_bytes, newest_whole
 from Code.training.run_places import new_run, writer_of
+from Code.training.schedules import averaged, one_cycle, per_step
 from Code.training.teachers import kept_answers, taught
-from Code.training.trainer import Training, averaged, conclude, load_weights, one_cycle, per_step, run_training
+from Code.training.trainer import Training, conclude, load_weights, run_training
 
 FERPLUS = "ferplus"
 PICTURES = "pictures"  # the dataset of `--dataset folders` in runs and files; "folders" are clips there

@@ -27,22 +27,15 @@ from Code.training import distributed
 from Code.training.compute import choose_compute, make_deterministic
 from Code.training.doctor import check_before_training, refuse_broken_images
 from Code.training.engine import evaluate_split, summary
-from Code.training.frames import check_augmentation, features_of, open_frames
+from Code.training.features import check_augmentation
+from Code.training.frames import features_of, open_frames
 from Code.training.launch import plain, remember_folder
 from Code.training.losses import loss_named
 from Code.training.protocols import Protocol, label_map, print_labels, read_evaluated, read_training, resolve
 from Code.training.run_folder import LAST, Run, check_space, checkpoint_bytes, newest_whole
 from Code.training.run_places import fold_suffix, new_run, newest_best, writer_of
-from Code.training.trainer import (
-    Training,
-    check_resumable,
-    conclude,
-    decay_after,
-    load_state,
-    per_step,
-    run_training,
-    write_results,
-)
+from Code.training.schedules import decay_after, per_step
+from Code.training.trainer import Training, check_resumable, conclude, load_state, run_training, write_results
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from Code.common.files import atomic_file
 from Code.data.augment import PlainFrames
-from Code.data.loaders import EvaluationBatches, FrameTable, Store
+from Code.data.loaders import EvaluationBatches
+from Code.data.stores import FrameTable, Store
 from Code.network.checkpoints import CheckpointError, read_checkpoint
 from Code.network.pretrained import load_fan
 from Code.training.balance import Balance

@@ -17,8 +17,8 @@ from PIL import Image
 from Code.common.files import in_words
 from Code.data.cache import CHUNK_FRAMES, HEADER_BYTES, CacheError, CacheFile
 from Code.data.clips import Clip, ClipSet, DataError
-from Code.data.loaders import FileStore
 from Code.data.readers.folders import read_folders
+from Code.data.stores import FileStore
 from Code.training import frames
 from Code.training.frames import choose_cache, open_stores
 

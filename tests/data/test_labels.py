@@ -20,7 +20,7 @@ from Code.network.fan import FAN
 from Code.network.weights import start_from
 from Code.training.protocols import PROTOCOLS
 from Code.training.run_folder import checkpoint_payload
-from Code.training.trainer import decay_after
+from Code.training.schedules import decay_after
 from tests.trees import stub_ckplus, stub_clip, stub_dfew
 
 OTHER_ORDER = tuple(reversed(AFEW_LABELS))

@@ -11,7 +11,8 @@ import torch
 
 from Code.common.commandline import run_script
 from Code.data import loaders
-from Code.data.loaders import FrameTable, SharedMemoryError, TrainingBatches, workers_that_fit
+from Code.data.loaders import SharedMemoryError, TrainingBatches, workers_that_fit
+from Code.data.stores import FrameTable
 
 MIB = 1 << 20
 

@@ -20,7 +20,8 @@ from torch import nn
 import Demo_AFEW_Attention as script
 from Code.common.errors import UsageError
 from Code.data.clips import DataError
-from Code.data.loaders import ArrayStore, EvaluationBatches, FrameTable, TrainingBatches
+from Code.data.loaders import EvaluationBatches, TrainingBatches
+from Code.data.stores import ArrayStore, FrameTable
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
 from Code.training import distributed

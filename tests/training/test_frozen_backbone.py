@@ -15,7 +15,7 @@ from Code.network.fan import FAN
 from Code.network.weights import to_published
 from Code.training import stopping
 from Code.training.compute import Compute
-from Code.training.frames import FeatureStore, PlainView, RandomView
+from Code.training.features import FeatureStore, PlainView, RandomView
 
 HEAD = ("alpha", "beta", "pred_fc1", "pred_fc2")
 SMALL = ("--image-size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu", "--precision", "fp32")
@@ -80,7 +80,7 @@ def test_views_are_drawn_per_clip() -> None:
 
 
 def test_features_are_those_of_the_frames_and_of_the_mirrored_frames() -> None:
-    from Code.data.loaders import ArrayStore, FrameTable
+    from Code.data.stores import ArrayStore, FrameTable
 
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (7, 3, 32, 32), dtype=np.uint8)

@@ -13,7 +13,8 @@ import torch
 
 import Demo_AFEW_Attention as script
 from Code.data.augment import PlainFrames
-from Code.data.loaders import ArrayStore, EvaluationBatches, FrameTable, TrainingBatches
+from Code.data.loaders import EvaluationBatches, TrainingBatches
+from Code.data.stores import ArrayStore, FrameTable
 from Code.network.checkpoints import CHECKSUM, CheckpointError, read_checkpoint, save_checkpoint
 from Code.network.fan import FAN
 from Code.training import teachers

@@ -9,8 +9,8 @@ from PIL import Image
 
 from Code.data.clips import DataError
 from Code.data.extra_faces import JoinedStore, read_extra, resized, with_extra
-from Code.data.loaders import ArrayStore, FrameTable
 from Code.data.readers.picture_folders import read_picture_folders
+from Code.data.stores import ArrayStore, FrameTable
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import to_published

@@ -17,7 +17,8 @@ from Code.common import commandline
 from Code.common.conventions import AFEW_LABELS
 from Code.common.errors import TrainingDivergedError, UsageError
 from Code.data.augment import FlippedClips, PlainFrames, to_float
-from Code.data.loaders import ArrayStore, EvaluationBatches, FrameTable, TrainingBatches
+from Code.data.loaders import EvaluationBatches, TrainingBatches
+from Code.data.stores import ArrayStore, FrameTable
 from Code.network import weights
 from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
@@ -28,7 +29,7 @@ from Code.training.engine import evaluate, train_one_epoch
 from Code.training.protocols import PROTOCOLS
 from Code.training.run_folder import Run
 from Code.training.run_places import new_run, newest_best
-from Code.training.trainer import averaged, decay_after, one_cycle, per_step
+from Code.training.schedules import averaged, decay_after, one_cycle, per_step
 
 CPU = Compute(torch.device("cpu"))
 LENGTHS = [1, 5, 2, 9, 1, 1, 3]

@@ -22,7 +22,7 @@ from Code.data.clips import DataError
 from Code.data.images import open_image
 
 if TYPE_CHECKING:
-    from Code.data.loaders import ArrayStore, FrameTable
+    from Code.data.stores import ArrayStore, FrameTable
 
 VOTE_COLUMNS = (*FERPLUS_LABELS, "unknown", "NF")
 LABEL_MODES = ("majority", "probability", "crossentropy", "multitarget")
@@ -232,7 +232,7 @@ def table_of(split: FERPlusSplit, mode: str) -> tuple[FrameTable, ArrayStore]:
     """The images that a label mode keeps, as clips of one frame, with class indices (majority) or probabilities."""
     import torch  # not at the top: a missing FER+ is reported without it
 
-    from Code.data.loaders import ArrayStore, FrameTable
+    from Code.data.stores import ArrayStore, FrameTable
 
     targets, kept = targets_of(split.votes, mode)
     if not kept.any():
@@ -254,7 +254,7 @@ def plurality_table(split: FERPlusSplit) -> tuple[FrameTable, ArrayStore]:
     """All images whose label with the most votes is an emotion, majority or not: another way to count the test set."""
     import torch
 
-    from Code.data.loaders import ArrayStore, FrameTable
+    from Code.data.stores import ArrayStore, FrameTable
 
     kept = (split.votes.argmax(axis=1) < len(FERPLUS_LABELS)) & (split.votes.sum(axis=1) > 0)
     names = [name for name, keep in zip(split.names, kept, strict=True) if keep]

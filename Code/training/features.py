@@ -1,0 +1,103 @@
+"""The features of a frozen backbone, which take the place of the frames.
+
+They are computed once, plain and mirrored. Attention and classifier have a few thousand parameters, so a training step
+on features costs next to nothing: a CPU trains a head in about the time that the frames need to pass the backbone
+twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from Code.common.errors import UsageError
+from Code.data.augment import augmentation_named, to_float
+from Code.data.loaders import EvaluationBatches
+from Code.data.stores import FrameTable, Store
+from Code.network.fan import FAN
+from Code.training.compute import Compute
+from Code.training.engine import Transform, encode_all
+
+
+class FeatureStore:
+    """Features in memory, which are read like frames.
+
+    Args:
+        features: float32 [N, V, D]: V views of frame i in row i.
+    """
+
+    def __init__(self, features: Tensor) -> None:
+        self.features = features
+
+    @classmethod
+    def of(
+        cls,
+        model: FAN,
+        table: FrameTable,
+        store: Store,
+        compute: Compute,
+        *,
+        mirrored: bool,
+        batch_frames: int,
+        loading: dict[str, Any],
+    ) -> FeatureStore:
+        """Computes the features of all frames of a table, in the same batches as an evaluation.
+
+        Args:
+            mirrored: add a second view, of the mirrored frames.
+            loading: arguments of `EvaluationBatches` for workers and processes.
+        """
+        views: list[Transform] = [_plain, _mirrored] if mirrored else [_plain]
+        batches = EvaluationBatches(table, store, batch_frames=batch_frames, **loading)
+        return cls(torch.stack([encode_all(model, batches, compute=compute, transform=view) for view in views], dim=1))
+
+    def read(self, frame_ids: np.ndarray) -> Tensor:
+        """Features as float32 [N, V, D]."""
+        return self.features[torch.from_numpy(frame_ids)]
+
+
+def _plain(frames: Tensor, generator: torch.Generator) -> Tensor:
+    return to_float(frames)
+
+
+def _mirrored(frames: Tensor, generator: torch.Generator) -> Tensor:
+    return to_float(frames.flip(-1))
+
+
+class RandomView:
+    """Training transform: the plain or the mirrored view, drawn per clip, as `FlippedClips` flips frames."""
+
+    def __call__(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        """[B, T, 2, D] -> [B, T, D]."""
+        flip = (torch.rand(len(features), generator=generator) < 0.5).to(features.device)
+        return torch.where(flip[:, None, None], features[:, :, 1], features[:, :, 0])
+
+
+class PlainView:
+    """The features of the frames as they are; the transform of evaluation."""
+
+    def __call__(self, features: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """[B, T, V, D] -> [B, T, D]."""
+        return features[:, :, 0]
+
+
+# The augmentations that the stored views can express, by the name that `--augmentation` has for them.
+VIEWS: dict[str, Callable[[], Transform]] = {"flip": RandomView, "none": PlainView}
+
+
+def check_augmentation(augmentation: str, freeze_backbone: bool) -> None:
+    """Refuses, before any work is done, an augmentation that a frozen backbone cannot have.
+
+    Raises:
+        UsageError: there is no such augmentation, or it needs pixels in every epoch.
+    """
+    augmentation_named(augmentation)
+    if freeze_backbone and augmentation not in VIEWS:
+        raise UsageError(
+            f"--augmentation {augmentation}: changes pixels, but with --freeze-backbone features are computed once; "
+            f"use --no-freeze-backbone, or --augmentation {' or '.join(VIEWS)}"
+        )
