@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import math
-import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,27 +27,25 @@ from itertools import zip_longest
 from pathlib import Path
 
 from Code.common.commandline import add_device, count, number, run_script, script_parser, seed
-from Code.common.conventions import expression
+from Code.common.conventions import DEFAULT_AT_TYPE, FAN_FILE, FERPLUS_FILE, SHIPPED_FILE, expression
 from Code.common.errors import ProjectError, UsageError
-from Code.common.files import inside, writing
+from Code.common.files import PROJECT, inside, writing
 from Code.common.lock import one_writer
-from Code.common.steps import PROJECT, Steps, fingerprint, script
+from Code.common.steps import Steps, fingerprint, script
 from Code.common.wording import counted
 from Code.data.clips import DataError
-from Code.data.readers.plainlist import parse_plain_list
-from Code.data.split import SHARE
+from Code.data.split import SHARE, Split
 from Code.faces.inputs import Job, find_jobs
 
 DEMO = "Demo_AFEW_Attention.py"
 CLIPS, BEFORE, AFTER = "clips.csv", "before.csv", "answers.csv"  # tables in the output
-SHIPPED_FAN = PROJECT / "pretrain_model" / "FAN_FER+_composed.pth"
+SHIPPED_FAN = PROJECT / FAN_FILE
 # The head of a frozen backbone. With more epochs or a higher rate it overfits few clips: trained on 13 clips of two
 # people and evaluated on a third one (24 clips, 8 classes, 4 draws), 48 epochs at 0.01 are right as often (14.8 of 24
 # clips) as 12 epochs at 0.001 (15.2), but with a loss of 1.55 instead of 1.04. New classes need more steps.
 EPOCHS, RATE = 12, 0.001
 EPOCHS_OF_NEW, RATE_OF_NEW = 24, 0.003
 BATCH, SAMPLES, FEWEST = 32, 400, 4
-SHOWN = 5  # copies or persons named in a warning
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -136,10 +132,8 @@ class Start:
 
 def start_of(given: Path | None) -> Start:
     """Finds the weights to start from."""
-    from Code.common.conventions import DEFAULT_AT_TYPE, FERPLUS_FILE
     from Code.network.checkpoints import CheckpointError, read_checkpoint
     from Code.network.pretrained import find_checkpoint, load_fan
-    from Code.network.weights import SHIPPED_FILE
 
     usual = (SHIPPED_FAN, PROJECT / FERPLUS_FILE, PROJECT / SHIPPED_FILE)
     path = find_checkpoint(given) if given else next((path for path in usual if path.is_file()), usual[-1])
@@ -156,69 +150,6 @@ def start_of(given: Path | None) -> Start:
         return Start(path, DEFAULT_AT_TYPE, labels, line)
     line = f"start: {path} (a FAN with {fan.head.title} and {counted(len(labels), 'class', 'classes')})"
     return Start(path, fan.at_type, labels, line, is_fan=True)
-
-
-@dataclass(frozen=True)
-class Split:
-    """The list that the second step wrote, and that people may have changed: names of clips, and their persons."""
-
-    train: dict[str, str]
-    val: dict[str, str]
-
-    @classmethod
-    def read(cls, path: Path) -> Split:
-        content, problems = parse_plain_list(str(path))
-        if problems:
-            raise DataError(problems, str(path))
-        sides: dict[str, dict[str, str]] = {"train": {}, "val": {}}
-        for clip, side in zip(content.clips, content.splits, strict=True):
-            if side in sides:
-                sides[side][clip.name] = clip.person
-        return cls(**sides)
-
-    def warnings(self, jobs: Mapping[str, Job]) -> list[str]:
-        """What makes the accuracy on the held-out clips look better than it is: persons and copies on both sides."""
-        found = []
-        both = sorted({*self.train.values()} & {*self.val.values()} - {""})
-        if both:
-            found.append(f"{counted(len(both), 'person')} in training and held-out clips: {_some(both)}")
-        if "" in self.val.values() or "" in self.train.values():
-            found.append(
-                "the clips do not name their persons, so the same person may be in training and held-out clips; "
-                "--person-pattern tells where a name has the person"
-            )
-        copies = copies_of(
-            [jobs[name] for name in self.val if name in jobs], [jobs[n] for n in self.train if n in jobs]
-        )
-        if copies:
-            pairs = [f"{held} = {other}" for held, other in copies]
-            found.append(f"{counted(len(copies), 'held-out video')} also in training, the same file: {_some(pairs)}")
-        return found
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
-def copies_of(first: Iterable[Job], second: Iterable[Job]) -> list[tuple[str, str]]:
-    """Pairs of names of videos, one of each side, whose files have the same bytes."""
-
-    def size(job: Job) -> int:
-        return os.path.getsize(job.path) if os.path.isfile(job.path) else -1
-
-    def digest(job: Job) -> bytes:
-        with open(job.path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-
-    by_size: dict[int, list[Job]] = defaultdict(list)
-    for job in second:
-        by_size[size(job)].append(job)
-    pairs = []
-    for job in first:
-        candidates = by_size.get(size(job), []) if size(job) > 0 else []
-        pairs += [(job.name, other.name) for other in candidates if digest(job) == digest(other)]
-    return pairs
 
 
 def spread(names: Iterable[str], most: int) -> list[str]:
@@ -330,7 +261,7 @@ class Recipe:
         command += ["--person-pattern", args.person_pattern] if args.person_pattern else []
         self.steps.run("split", command, fingerprint([self.faces / "faces.csv"]), there=self.clips.is_file)
         split = Split.read(self.clips)
-        for warning in split.warnings(self.jobs):
+        for warning in split.warnings({name: job.path for name, job in self.jobs.items()}):
             print(f"warning: {warning}", file=sys.stderr, flush=True)
         return split
 

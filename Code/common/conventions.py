@@ -9,7 +9,10 @@ MAX_IMAGE_SIZE = 4096  # side in pixels; a checkpoint or a flag that asks for mo
 CHECKPOINT_FORMAT = "emotion-fan/1"
 DEFAULT_AT_TYPE = 1  # the attention head: self-attention and relation-attention, the full method of the paper
 
-# Pretrained backbones, relative to the project. A user's own file of this name goes before the one that ships with it.
+# Networks, relative to the project. FAN_FILE and SHIPPED_FILE, a backbone, come with it; if the user puts a backbone at
+# FERPLUS_FILE, it is preferred to SHIPPED_FILE.
+FAN_FILE = Path("pretrain_model/FAN_FER+_composed.pth")
+SHIPPED_FILE = Path("pretrain_model/Resnet18_FER+_open.pth.tar")
 FERPLUS_FILE = Path("pretrain_model/Resnet18_FER+_pytorch.pth.tar")
 MS1M_FILE = Path("pretrain_model/Resnet18_MS1M_pytorch.pth.tar")
 OTHER_FILE = "pretrain_model/{}_FER+.pth.tar"  # of another backbone, by its name

@@ -17,6 +17,8 @@ from typing import IO
 
 from Code.common.errors import UsageError
 
+PROJECT = Path(__file__).resolve().parents[2]  # the folder of the scripts
+
 
 @contextmanager
 def atomic_file(path: str | Path, *, previous: str | Path | None = None) -> Iterator[IO[bytes]]:

@@ -23,10 +23,9 @@ from types import FrameType
 from typing import Any
 
 from Code.common.errors import ProjectError
-from Code.common.files import remove_leftovers, save_text
+from Code.common.files import PROJECT, remove_leftovers, save_text
 from Code.common.state import MissingStateError, read_state, shaped
 
-PROJECT = Path(__file__).resolve().parents[2]
 VERSION = 1  # of the file of the steps
 NOTE = "EMOTION_FAN_NOTE"  # environment variable: the file in which a step's command notes the folder that it makes
 

@@ -1,4 +1,4 @@
-"""Splits clips into training and validation, and writes a list of both.
+"""Splits clips into training and validation, writes a list of both, and says what makes such a split too easy.
 
     python -m Code.data.split faces --output clips.csv
     python -m Code.data.split faces --output clips.csv --person-pattern '^[^/]+/([^_]+)_'
@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import io
-from collections import Counter
-from collections.abc import Sequence
+import os
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from Code.common.commandline import number, run_script
@@ -23,8 +26,10 @@ from Code.common.wording import counted
 from Code.data.clips import ClipSet, DataError
 from Code.data.folds import hold_out, name_persons
 from Code.data.readers.folders import read_folders
+from Code.data.readers.plainlist import parse_plain_list
 
 SHARE = 0.25
+SHOWN = 5  # copies or persons named in a warning
 
 
 def split_clips(clips: ClipSet, *, share: float = SHARE, seed: int = 0) -> tuple[ClipSet, ClipSet, str]:
@@ -66,6 +71,81 @@ def as_list(train: ClipSet, val: ClipSet) -> str:
         for clip in clips.clips:
             writer.writerow([clip.name, clips.labels[clip.label], name, clip.person])
     return text.getvalue()
+
+
+@dataclass(frozen=True)
+class Split:
+    """The content of such a list, which people may have changed: name of a clip -> its person, "" if unknown."""
+
+    train: dict[str, str]
+    val: dict[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> Split:
+        """Reads a plain list with a column split.
+
+        Raises:
+            DataError: all problems of the list.
+        """
+        content, problems = parse_plain_list(str(path))
+        if problems:
+            raise DataError(problems, str(path))
+        sides: dict[str, dict[str, str]] = {"train": {}, "val": {}}
+        for clip, side in zip(content.clips, content.splits, strict=True):
+            if side in sides:
+                sides[side][clip.name] = clip.person
+        return cls(**sides)
+
+    def warnings(self, videos: Mapping[str, str]) -> list[str]:
+        """What makes the accuracy on the held-out clips look better than it is: persons and copies on both sides.
+
+        Args:
+            videos: name of a clip -> the file that it comes from.
+        """
+        found = []
+        both = sorted({*self.train.values()} & {*self.val.values()} - {""})
+        if both:
+            found.append(f"{counted(len(both), 'person')} in training and held-out clips: {_some(both)}")
+        if "" in self.val.values() or "" in self.train.values():
+            found.append(
+                "the clips do not name their persons, so the same person may be in training and held-out clips; "
+                "--person-pattern tells where a name has the person"
+            )
+        held, trained = ({name: videos[name] for name in side if name in videos} for side in (self.val, self.train))
+        copies = copies_of(held, trained)
+        if copies:
+            pairs = [f"{name} = {other}" for name, other in copies]
+            found.append(f"{counted(len(copies), 'held-out video')} also in training, the same file: {_some(pairs)}")
+        return found
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def copies_of(first: Mapping[str, str], second: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Pairs of names, one of each side, whose files have the same bytes.
+
+    Args:
+        first, second: name -> file.
+    """
+
+    def size(path: str) -> int:
+        return os.path.getsize(path) if os.path.isfile(path) else -1
+
+    def digest(path: str) -> bytes:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+
+    by_size: dict[int, list[str]] = defaultdict(list)
+    for name, path in second.items():
+        by_size[size(path)].append(name)
+    pairs = []
+    for name, path in first.items():
+        candidates = by_size.get(size(path), []) if size(path) > 0 else []
+        pairs += [(name, other) for other in candidates if digest(path) == digest(second[other])]
+    return pairs
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from Code.common.conventions import AFEW_LABELS, CHECKPOINT_FORMAT, FERPLUS_LABELS, IMAGE_SIZE
+from Code.common.conventions import AFEW_LABELS, CHECKPOINT_FORMAT, FAN_FILE, FERPLUS_LABELS, IMAGE_SIZE
 from Code.common.errors import UsageError
+from Code.common.files import PROJECT
 from Code.network.attention import HEADS, ScoreFusion, all_parameter_names, parameter_names
 from Code.network.checkpoints import CheckpointError, facts_of, read_checkpoint
 from Code.network.fan import FAN
@@ -28,6 +29,7 @@ from Code.network.weights import (
 )
 
 FERPLUS_ALL = (*FERPLUS_LABELS, "unknown", "NF")
+_OF_FER2013 = ("ferplus", "composed")  # datasets with the faces of FER2013: its crop, in gray
 
 
 def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict[str, Any]]:
@@ -186,12 +188,6 @@ def _number(value: object) -> int | float | None:
     return value if isinstance(value, (int, float)) else None
 
 
-PROJECT = Path(__file__).resolve().parents[2]
-SHIPPED_FAN = "FAN_FER+_composed.pth"
-# Datasets with the faces of FER2013: its crop, in gray.
-_OF_FER2013 = ("ferplus", "composed")
-
-
 def keep_classifier(fan: FAN, path: str | Path, labels: Sequence[str], mapping: Mapping[str, str]) -> dict[str, Any]:
     """Gives a network the classifier of a trained one, and freezes it, so that a training only changes attention.
 
@@ -257,7 +253,7 @@ def default_checkpoint(root: Path = PROJECT) -> Path:
     Raises:
         CheckpointError: the file is missing.
     """
-    path = root / "pretrain_model" / SHIPPED_FAN
+    path = root / FAN_FILE
     if not path.is_file():
         raise CheckpointError(
             f"{path}: no such file; it comes with the project: restore it, or name another network with --checkpoint"

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from Code.common.conventions import AFEW_LABELS, FERPLUS_FILE, IMAGE_SIZE
+from Code.common.conventions import AFEW_LABELS, FERPLUS_FILE, IMAGE_SIZE, SHIPPED_FILE
 from Code.network.attention import ScoreFusion, all_parameter_names
 from Code.network.backbone import DEFAULT_BACKBONE, Backbone, is_backbone
 from Code.network.checkpoints import CheckpointError, read_checkpoint
 from Code.network.fan import FAN
 
-SHIPPED_FILE = Path("pretrain_model/Resnet18_FER+_open.pth.tar")
 MOST_NAMES = 10  # in an error; a file of another network has hundreds that do not fit
 
 

@@ -8,11 +8,11 @@ import subprocess
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
 
 from Code.common.errors import UsageError
+from Code.common.files import PROJECT
 from Code.training import distributed
 
 
@@ -113,11 +113,10 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """Commit of this checkout, with "+changes" where files differ; None outside a git checkout."""
-    root = Path(__file__).parents[2]
 
     def git(*words: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10)
+            done = subprocess.run(["git", "-C", str(PROJECT), *words], capture_output=True, text=True, timeout=10)
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None

@@ -113,20 +113,20 @@ def test_held_out_clips_are_drawn_from_all_classes_and_compared() -> None:
 
 
 def test_copies_and_persons_on_both_sides_are_reported(tmp_path: Path) -> None:
-    jobs = {}
+    videos = {}
     for name, content in {"Happy/1": b"one", "Happy/2": b"two", "Sad/3": b"one", "Sad/4": b"four"}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
-        jobs[name] = script.Job(name, str(tmp_path / name))
+        videos[name] = str(tmp_path / name)
     clips = tmp_path / "clips.csv"
     rows = ["Happy/1,Happy,train,ann", "Happy/2,Happy,train,bob", "Sad/3,Sad,val,ann", "Sad/4,Sad,val,cid"]
     clips.write_text("\n".join(["path,label,split,person", *rows]))
-    assert script.Split.read(clips).warnings(jobs) == [
+    assert split.Split.read(clips).warnings(videos) == [
         "1 person in training and held-out clips: ann",
         "1 held-out video also in training, the same file: Sad/3 = Happy/1",
     ]
     clips.write_text("path,label,split\nHappy/1,Happy,train\nSad/4,Sad,val\n")
-    (unknown,) = script.Split.read(clips).warnings(jobs)
+    (unknown,) = split.Split.read(clips).warnings(videos)
     assert "the clips do not name their persons" in unknown and "--person-pattern" in unknown
 
 
@@ -173,7 +173,7 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
         vars(made).update(how)
         args = argparse.Namespace(output=output, seed=seed, device="cpu", training=[])
         recipe = script.Recipe(args, {}, steps.Steps(output / "steps.json"))
-        return recipe.train(script.Start(tmp_path / "fan.pth", 1, (), ""), script.Split({"Happy/1": ""}, {"Sad/1": ""}))
+        return recipe.train(script.Start(tmp_path / "fan.pth", 1, (), ""), split.Split({"Happy/1": ""}, {"Sad/1": ""}))
 
     vars(call)["made"] = made
     return call
@@ -342,6 +342,6 @@ def test_a_face_tree_is_split_as_the_recipe_reads_it(tmp_path: Path) -> None:
     for name in ("Happy/1", "Happy/2", "Sad/1", "Sad/2"):
         stub_clip(tmp_path / "faces" / name)
     assert split.main([str(tmp_path / "faces"), "--output", str(tmp_path / "clips.csv")]) == 0
-    parts = script.Split.read(tmp_path / "clips.csv")
+    parts = split.Split.read(tmp_path / "clips.csv")
     train, val = list(parts.train), list(parts.val)
     assert sorted(train + val) == ["Happy/1", "Happy/2", "Sad/1", "Sad/2"] and len(val) == 2
