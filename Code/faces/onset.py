@@ -29,6 +29,7 @@ from Code.common.progress import Progress
 from Code.data.clips import DataError
 from Code.data.folders import FRAME_SUFFIXES
 from Code.data.images import read_image
+from Code.data.intensity import Row, row, write_intensity
 from Code.data.morph import Morph
 from Code.faces.align import FACE_SIZE, FER2013_EYES, similarity
 from Code.faces.detect import Detector
@@ -173,7 +174,8 @@ def write_crops(
     Returns:
         The number of clips.
     """
-    lines, clips = [], 0
+    lines: list[Row] = []
+    clips = 0
     with Progress("onsets", len(people), unit="clips") as bar:
         for at, (person, first, second) in enumerate(people):
             rng = np.random.default_rng([number, at])
@@ -191,12 +193,9 @@ def write_crops(
                 target = root / "Train" / label / person / f"{index:03d}.png"
                 with atomic_file(target) as file:
                     face.resize((FACE_SIZE // 2, FACE_SIZE // 2), Image.Resampling.BILINEAR).save(file, "PNG")
-                lines.append(("Train", f"{label}/{person}", target.name, f"{share:.4f}", ""))
+                lines.append(row("Train", f"{label}/{person}", target.name, float(share)))
             clips += 1
-    with atomic_text(root / "intensity.csv", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(("split", "clip", "frame", "intensity", "distractor"))
-        rows.writerows(lines)
+    write_intensity(root, lines)
     return clips
 
 

@@ -25,9 +25,9 @@ from Code.data.composed.plan import (
     plan_course,
 )
 from Code.data.images import read_image
+from Code.data.intensity import read_intensity
 from Code.data.loaders import TrainingBatches
 from Code.data.readers.ferplus import FERPlusSplit, read_ferplus
-from Code.data.sample import read_intensity
 from Code.data.stores import FrameTable
 
 SPEC = ComposedSpec(frames=(6, 9), telling=(0.2, 0.7))

@@ -23,8 +23,9 @@ from Code.data.drawing.expressions import ACTION_UNITS, EXPRESSIONS, at_intensit
 from Code.data.drawing.face import Face, Pose
 from Code.data.drawing.person import Person, draw_person
 from Code.data.drawing.spoiled import OCCLUDERS, blur, darken, occlude
+from Code.data.intensity import read_intensity
 from Code.data.readers.afew import read_afew
-from Code.data.sample import VERSION, clip_name, draw_sample, main, read_intensity
+from Code.data.sample import VERSION, clip_name, draw_sample, main
 from Code.data.sample.clip import DISTRACTORS, SampleSpec, draw_clip, plan_clip
 
 PROJECT = Path(__file__).parents[2]
@@ -196,25 +197,6 @@ def test_contact_sheet(tmp_path: Path) -> None:
     with Image.open(path) as sheet:
         assert sheet.width == 1000
     assert path.stat().st_size < 400_000
-
-
-# intensity.csv
-
-
-def test_read_intensity_names_file_and_line(tmp_path: Path) -> None:
-    path = tmp_path / "intensity.csv"
-    with pytest.raises(DataError, match=r"intensity\.csv: No such file"):
-        read_intensity(path)
-    head = "split,clip,frame,intensity,distractor\nTrain,Sad/000004,001.jpg,0.5,\n"
-    path.write_text(head)
-    assert read_intensity(path) == {("Sad/000004", "001.jpg"): (0.5, "")}
-    for line in ("Train,Sad/000004,002.jpg,much,", "Train,Sad/000004,002.jpg,1.5,", "Train,Sad/000004"):
-        path.write_text(head + line + "\n")
-        with pytest.raises(DataError, match=r"intensity\.csv, line 3"):
-            read_intensity(path)
-    path.write_text("clip;frame\nSad/000004;1\n")
-    with pytest.raises(DataError, match=r"intensity\.csv, line 2"):
-        read_intensity(path)
 
 
 # Clips and faces

@@ -13,9 +13,9 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from Code.common.commandline import run_script
+from Code.data.intensity import intensities_of
 from Code.data.morph import Morph
 from Code.data.readers.folders import read_folders
-from Code.data.readers.sample import read_intensities
 from Code.faces import onset
 from Code.faces.align import FACE_SIZE, FER2013_EYES
 from Code.faces.detect import Faces
@@ -169,7 +169,7 @@ def test_two_folders_give_clips_that_the_readers_know(photographs, capsys):
     assert [clip.name for clip in clips.clips] == ["happiness/001", "happiness/002"]
     with Image.open(root / "Train" / "happiness" / "001" / "000.png") as picture:
         assert picture.size == (112, 112) and picture.mode == "L"
-    truth = read_intensities(clips)
+    truth = intensities_of(clips)
     assert truth["happiness/001"].shape == (6,) and truth["happiness/001"].max() > 0.5
 
 

@@ -22,10 +22,10 @@ from Code.common.conventions import AFEW_LABELS
 from Code.data.clips import ClipSet
 from Code.data.folds import folds_from_file, read_fold_file
 from Code.data.images import ImageError, read_facts, read_image
+from Code.data.intensity import read_intensity
 from Code.data.readers.ckplus import read_ckplus
 from Code.data.readers.ferplus import read_ferplus
 from Code.data.readers.picture_folders import read_picture_folders
-from Code.data.sample import read_intensity
 from Code.data.sample.clip import SampleSpec, draw_clip
 from Code.network.checkpoints import read_checkpoint, save_checkpoint
 from Code.network.fan import FAN

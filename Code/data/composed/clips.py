@@ -11,7 +11,6 @@ pixels do not depend on the frames that it is read with.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
@@ -39,6 +38,7 @@ from Code.common.state import StateError, read_state
 from Code.common.wording import counted
 from Code.data.clips import Clip, ClipSet, DataError
 from Code.data.composed.plan import VERSION, ComposedSpec, Course, Stills, choose_stills, plan_course
+from Code.data.intensity import INTENSITY_FILE, Row, row, write_intensity
 from Code.data.readers.ferplus import SPLITS, FERPlusSplit, read_ferplus
 from Code.data.readers.folders import read_folders
 
@@ -306,7 +306,7 @@ def _is_complete(composer: Composer, folder: Path, about: dict[str, object]) -> 
         return False
     frames = sum(1 for _ in folder.glob("Val/*/*/*.png"))
     wanted = sum(composer.length(clip) for clip in range(len(composer.labels)))
-    return found == json.loads(json.dumps(about)) and frames == wanted and (folder / "intensity.csv").is_file()
+    return found == json.loads(json.dumps(about)) and frames == wanted and (folder / INTENSITY_FILE).is_file()
 
 
 def _write(composer: Composer, folder: Path, about: dict[str, object], progress: bool) -> None:
@@ -315,13 +315,12 @@ def _write(composer: Composer, folder: Path, about: dict[str, object], progress:
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         draft.chmod(0o755)  # mkdtemp makes it private
-        with open(draft / "intensity.csv", "w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(("split", "clip", "frame", "intensity", "distractor"))
-            with Progress("composing clips", len(composer.labels), unit="clips", show=progress) as bar:
-                for clip in range(len(composer.labels)):
-                    rows.writerows(_write_clip(composer, clip, draft / "Val"))
-                    bar()
+        rows: list[Row] = []
+        with Progress("composing clips", len(composer.labels), unit="clips", show=progress) as bar:
+            for clip in range(len(composer.labels)):
+                rows += _write_clip(composer, clip, draft / "Val")
+                bar()
+        write_intensity(draft, rows)
         (draft / "composed.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         (draft / MARKER).write_text("Composed of FER+ stills; their terms apply. Safe to delete.\n", encoding="utf-8")
         if folder.exists():  # partly deleted
@@ -333,7 +332,7 @@ def _write(composer: Composer, folder: Path, about: dict[str, object], progress:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _write_clip(composer: Composer, clip: int, root: Path) -> Iterator[tuple[str, str, str, str, str]]:
+def _write_clip(composer: Composer, clip: int, root: Path) -> Iterator[Row]:
     course, name = composer.course(clip), composer.name(clip)
     folder = root / name
     folder.mkdir(parents=True)
@@ -341,4 +340,4 @@ def _write_clip(composer: Composer, clip: int, root: Path) -> Iterator[tuple[str
     for number, (picture, kind, value) in enumerate(zip(pictures, course.kind, course.importance, strict=True)):
         frame = f"{number:03d}.png"
         Image.fromarray(picture).save(folder / frame)
-        yield "Val", name, frame, f"{value:.4f}", kind
+        yield row("Val", name, frame, value, kind)

@@ -15,8 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from Code.common.errors import UsageError
 from Code.common.wording import counted
 from Code.data.clips import ClipSet, DataError
@@ -29,6 +27,7 @@ from Code.data.folds import (
     name_persons,
     read_fold_file,
 )
+from Code.data.intensity import Intensities
 from Code.data.readers.plainlist import is_plain_list, read_plain_list
 from Code.data.readers.sharedlist import SHARED_LABELS, is_shared_list, read_shared_list
 
@@ -40,7 +39,6 @@ DATA_FLAGS = (
     *("clip_frames", "telling", "distractors", "train_clips", "val_clips"),
 )
 Labels = Sequence[str] | None
-Intensities = dict[str, np.ndarray]  # clip name -> true importance of each frame, [T]
 
 
 @dataclass(frozen=True)

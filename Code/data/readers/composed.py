@@ -11,9 +11,9 @@ from Code.common.conventions import FERPLUS_LABELS
 from Code.common.errors import UsageError
 from Code.data.clips import ClipSet
 from Code.data.composed.plan import ComposedSpec
-from Code.data.readers.base import Intensities, Labels, Reader, Request
+from Code.data.intensity import Intensities, intensities_of
+from Code.data.readers.base import Labels, Reader, Request
 from Code.data.readers.ferplus import read_ferplus
-from Code.data.readers.sample import read_intensities
 
 COMPOSED_ROOT = Path("Data/Composed")
 TRAIN_CLIPS, VAL_CLIPS = 2000, 800  # if no flag says how many
@@ -51,7 +51,7 @@ class Composed(Reader):
         return compose_evaluated(root, COMPOSED_ROOT, spec, count, usage, progress=True)
 
     def intensities(self, clips: ClipSet) -> Intensities | None:
-        return read_intensities(clips)
+        return intensities_of(clips)
 
 
 def composed_spec(flags: Mapping[str, Any]) -> ComposedSpec:

@@ -10,6 +10,7 @@ from Code.common.errors import UsageError
 from Code.common.wording import counted, printable, quoted
 from Code.data.clips import ClipSet
 from Code.data.folders import Report, list_folder, read_clips, require_root
+from Code.data.intensity import Intensities, intensities_of
 from Code.data.lists import ListedClip, unknown_class
 from Code.data.readers.base import Labels, Reader, Request
 
@@ -81,6 +82,9 @@ class Folders(Reader):
                 "or use --dataset list (--dataset afew for AFEW's lines `Class/clip Class`)"
             )
         return read_folders(request.root(split), labels=labels, skip_empty=request.skip_empty)
+
+    def intensities(self, clips: ClipSet) -> Intensities | None:
+        return intensities_of(clips)  # known of clips that Code.faces.onset has made
 
 
 reader = Folders("folders", None, Request(train_root="Data/Train", val_root="Data/Val"))

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
-
-import numpy as np
 
 from Code.common.conventions import AFEW_LABELS
 from Code.common.machine import available_cores
-from Code.common.wording import counted
-from Code.data.clips import ClipSet, DataError
+from Code.data.clips import ClipSet
+from Code.data.intensity import Intensities, intensities_of
 from Code.data.readers.afew import read_afew
-from Code.data.readers.base import Intensities, Reader, Request
-from Code.data.sample import draw_sample, read_intensity
+from Code.data.readers.base import Reader, Request
+from Code.data.sample import draw_sample
 
 SAMPLE_ROOT = "Data/Sample"
 
@@ -46,29 +43,11 @@ class Sample(Reader):
         return not _is_ours(request) and super().is_missing(request)
 
     def intensities(self, clips: ClipSet) -> Intensities | None:
-        return read_intensities(clips)
+        return intensities_of(clips)
 
 
 def _is_ours(request: Request) -> bool:
     return not {"train_root", "val_root"} & request.flags.keys()
-
-
-def read_intensities(clips: ClipSet) -> Intensities | None:
-    """The true importance of every frame, from the intensity.csv beside the clips' folders; None without the file.
-
-    Raises:
-        DataError: the file lacks frames.
-    """
-    path = Path(clips.clips[0].folder).parents[2] / "intensity.csv"  # the clip is <root>/Val/Fear/100003
-    if not path.is_file():
-        return None
-    truth = read_intensity(path)
-    absent = [clip.name for clip in clips.clips if any((clip.name, frame) not in truth for frame in clip.frames)]
-    if absent:
-        raise DataError(
-            f"{path}: lacks frames of {counted(len(absent), 'clip')}, e.g. {absent[0]}; draw the sample again"
-        )
-    return {clip.name: np.array([truth[clip.name, frame][0] for frame in clip.frames]) for clip in clips.clips}
 
 
 reader = Sample(

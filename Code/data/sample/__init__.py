@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import glob
 import json
 import multiprocessing
@@ -43,6 +42,7 @@ from Code.common.machine import available_cores, end_with, without_signals
 from Code.common.progress import Progress
 from Code.common.state import NewerStateError, StateError, read_state
 from Code.data.clips import DataError
+from Code.data.intensity import INTENSITY_FILE, Row, row, write_intensity
 from Code.data.sample.clip import SampleSpec, draw_clip
 
 VERSION = 1  # increase when any pixel changes; samples of other versions are drawn again
@@ -55,7 +55,6 @@ OWN = re.compile(
     r"README\.txt|sample\.json|intensity\.csv|list_(train|eval)\.txt|"
     rf"(Train|Val)/(({'|'.join(AFEW_LABELS)})/([01]\d{{5,}}/(\d{{3,}}\.jpg)?)?)?"
 )
-Row = tuple[str, str, str, str, str]
 Task = tuple[str, int, int, int, SampleSpec]
 
 
@@ -142,33 +141,6 @@ def _remove_drafts(root: Path) -> None:
                 remove_own(folder, OWN)
 
 
-def read_intensity(path: str | Path) -> dict[tuple[str, str], tuple[float, str]]:
-    """Reads an intensity.csv.
-
-    Returns:
-        (clip as `Class/clip`, file name of the frame) -> (intensity in [0, 1], kind of distractor or "").
-
-    Raises:
-        DataError: the file is missing, or a line is malformed.
-    """
-    truth: dict[tuple[str, str], tuple[float, str]] = {}
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            for row in reader:
-                intensity = float(row["intensity"])
-                if not 0 <= intensity <= 1 or row["distractor"] is None:
-                    raise ValueError
-                truth[row["clip"], row["frame"]] = intensity, row["distractor"]
-    except OSError as error:
-        advice = "draw the sample with: python -m Code.data.sample"
-        raise DataError(f"{path}: {error.strerror}", advice=[advice]) from error
-    except (KeyError, TypeError, ValueError) as error:
-        wanted = "split,clip,frame,intensity,distractor with an intensity from 0 to 1"
-        raise DataError(f"{path}, line {reader.line_num}: expected {wanted}") from error
-    return truth
-
-
 def clip_name(split: int, clip: int) -> str:
     """Class and folder of a clip, `Fear/100003` for clip 3 of split 1; unique in both splits."""
     return f"{AFEW_LABELS[clip % len(AFEW_LABELS)]}/{split}{clip:05d}"
@@ -185,7 +157,7 @@ def _is_complete(root: Path, stamp: dict[str, object]) -> bool:
     if {"version": found.version, "seed": found.seed, "spec": found.spec} != stamp:
         return False
     frames = sum(1 for split in SPLITS for _ in (root / split).glob("*/*/*.jpg"))
-    return frames == found.frames and all((root / name).is_file() for name in (*LISTS, "intensity.csv"))
+    return frames == found.frames and all((root / name).is_file() for name in (*LISTS, INTENSITY_FILE))
 
 
 def _draw_into(
@@ -205,10 +177,7 @@ def _draw_into(
     for split, name in enumerate(LISTS):
         names = [clip_name(split, clip) for clip in range(totals[split])]
         (folder / name).write_text("".join(f"{clip} {clip.split('/')[0]}\n" for clip in names))
-    with open(folder / "intensity.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("split", "clip", "frame", "intensity", "distractor"))
-        writer.writerows(rows)
+    write_intensity(folder, rows)
     counts = {"clips": len(tasks), "frames": len(rows), "distractors": sum(row[4] != "" for row in rows)}
     (folder / "sample.json").write_text(json.dumps({**stamp, **counts}, indent=2) + "\n")
 
@@ -240,7 +209,7 @@ def _write_clip(task: Task) -> list[Row]:
     for number, (picture, truth) in enumerate(draw_clip(name.split("/")[0], seed, split, clip, spec), start=1):
         frame = f"{number:03d}.jpg"
         picture.save(folder / frame, quality=JPEG_QUALITY)
-        rows.append((SPLITS[split], name, frame, f"{truth.intensity:.4f}", truth.distractor))
+        rows.append(row(SPLITS[split], name, frame, truth.intensity, truth.distractor))
     return rows
 
 

@@ -1,0 +1,54 @@
+"""The table of true importance beside generated clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from Code.data.clips import DataError
+from Code.data.intensity import intensities_of, read_intensity, row, write_intensity
+from Code.data.readers.base import Request, find_reader
+
+
+def test_read_intensity_names_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "intensity.csv"
+    with pytest.raises(DataError, match=r"intensity\.csv: No such file"):
+        read_intensity(path)
+    head = "split,clip,frame,intensity,distractor\nTrain,Sad/000004,001.jpg,0.5,\n"
+    path.write_text(head)
+    assert read_intensity(path) == {("Sad/000004", "001.jpg"): (0.5, "")}
+    for line in ("Train,Sad/000004,002.jpg,much,", "Train,Sad/000004,002.jpg,1.5,", "Train,Sad/000004"):
+        path.write_text(head + line + "\n")
+        with pytest.raises(DataError, match=r"intensity\.csv, line 3"):
+            read_intensity(path)
+    path.write_text("clip;frame\nSad/000004;1\n")
+    with pytest.raises(DataError, match=r"intensity\.csv, line 2"):
+        read_intensity(path)
+
+
+def _tree(root: Path, clips: dict[str, int]) -> None:
+    for clip, frames in clips.items():
+        (root / clip).mkdir(parents=True)
+        for number in range(frames):
+            Image.new("L", (8, 8)).save(root / clip / f"{number:03d}.png")
+
+
+def test_folders_with_a_table_have_true_importance(tmp_path: Path) -> None:
+    root = tmp_path / "Onsets" / "Train"
+    _tree(root, {"happiness/094": 3, "neutral/007": 2})
+    rows = [row("Train", "happiness/094", f"{n:03d}.png", n / 2) for n in range(3)]
+    rows += [row("Train", "neutral/007", f"{n:03d}.png", 0) for n in range(2)]
+    reader = find_reader("folders")
+    clips = reader.read(Request(train_root=str(root)), "train")
+    assert reader.intensities(clips) is None
+    write_intensity(root.parent, rows)
+    truth = reader.intensities(clips)
+    assert truth is not None
+    np.testing.assert_array_equal(truth["happiness/094"], [0, 0.5, 1])
+    np.testing.assert_array_equal(truth["neutral/007"], [0, 0])
+    write_intensity(root.parent, rows[:-1])
+    with pytest.raises(DataError, match=r"intensity\.csv: lacks frames of 1 clip, e\.g\. neutral/007"):
+        intensities_of(clips)
