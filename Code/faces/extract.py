@@ -9,7 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from Code.faces.align import PAPER_EYES, Eyes, align_face
+from Code.faces.crop_times import crop_times
 from Code.faces.detect import Detector
+from Code.faces.inputs import Kind
 from Code.faces.keyframes import find_faces
 from Code.faces.settings import DETECT_EVERY
 from Code.faces.track import Path, Track, Tracker, credible, main_track
@@ -78,6 +80,11 @@ class Analysis:
     def main(self, start: int = 0, stop: int | None = None) -> int | None:
         """Index of the main person's track over positions [start, stop); None if there is nobody."""
         return main_track(self.tracks, self.people, start, stop)
+
+    def main_of_windows(self, starts: np.ndarray, ends: np.ndarray) -> list[int | None]:
+        """`main` of each window of time; starts and ends are float64 [W], seconds."""
+        first, last = np.searchsorted(self.times, starts), np.searchsorted(self.times, ends)
+        return [self.main(int(start), int(stop)) for start, stop in zip(first, last, strict=True)]
 
     def ranked(self) -> list[int]:
         """Indices of all people's tracks, the main person (the largest size x time) first."""
@@ -175,6 +182,28 @@ def find_turn(source: Source, detector: Detector, numbers: np.ndarray) -> int:
     means = scores.mean(axis=0)
     best = int(means.argmax())
     return best if means[best] >= SURE and means[best] > means[0] + TURN_GAIN else 0
+
+
+def all_frames(source: Source, fps: float | None) -> Analysis:
+    """The frames of an input that are face crops, as they are: nothing is detected, and one person is in all of them.
+
+    Args:
+        fps: at most this many frames a second.
+    """
+    read = [(frame.name, frame.number, frame.time) for frame in source.frames(fps=fps)]
+    names, numbers, stamps = zip(*read, strict=True)
+    times = np.array(stamps, dtype=np.float64)
+    if source.kind is Kind.FOLDER and (known := crop_times(source.path, names)) is not None:
+        times = known
+    return Analysis(names, np.array(numbers), times, (), [], [0], tuple(source.problems))
+
+
+def whole_path(analysis: Analysis) -> Path:
+    """All frames of `all_frames` as the path of one person; where the face is in them is unknown."""
+    count = len(analysis.names)
+    boxes, landmarks = np.full((count, 4), np.nan), np.full((count, 5, 2), np.nan)
+    scores, filled = np.full(count, np.nan), np.zeros(count, dtype=bool)
+    return Path(np.arange(count), boxes, landmarks, scores, filled, boxes, landmarks)
 
 
 class Cutout(NamedTuple):

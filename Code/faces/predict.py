@@ -20,10 +20,8 @@ from Code.common.progress import Progress
 from Code.common.wording import counted
 from Code.data.clips import DataError
 from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes
-from Code.faces.crop_times import crop_times
 from Code.faces.detect import Detector
-from Code.faces.extract import Analysis, BriefSource, analyse
-from Code.faces.inputs import Kind
+from Code.faces.extract import Analysis, BriefSource, all_frames, analyse, whole_path
 from Code.faces.neutral import Reference, checked_reference, first_seconds, in_words, neutral_shift
 from Code.faces.prediction import Curve, Found, Prediction, windows
 from Code.faces.prior import prior_shift, stated_shares
@@ -218,7 +216,7 @@ class Predictor:
             source = self._last = BriefSource(Path(source))
         name = source.path.name
         if aligned:
-            analysis = _all_frames(source, fps)
+            analysis = all_frames(source, fps)
             ranked = [0]
         else:
             detector = self.detector
@@ -236,10 +234,11 @@ class Predictor:
         if spans is not None and (everybody or aligned):
             whose = {track: [track] * len(spans[0]) for track in chosen}
         elif spans is not None:
-            whose = {chosen[0]: self._main_of_windows(analysis, *spans)}
+            whose = {chosen[0]: analysis.main_of_windows(*spans)}
         wanted = sorted({*chosen, *(track for tracks in whose.values() for track in tracks if track is not None)})
         paths = {
-            track: _whole(analysis) if aligned else follow(analysis.tracks[track], analysis.times) for track in wanted
+            track: whole_path(analysis) if aligned else follow(analysis.tracks[track], analysis.times)
+            for track in wanted
         }
         with Progress(f"{name}: reading faces", sum(map(len, paths.values())), unit="faces", show=progress) as bar:
             found = Found(source, analysis, paths, chosen[0], aligned, self.eyes)
@@ -380,12 +379,6 @@ class Predictor:
             flush()
         return features
 
-    @staticmethod
-    def _main_of_windows(analysis: Analysis, starts: np.ndarray, ends: np.ndarray) -> list[int | None]:
-        """The main person of each window."""
-        first, last = np.searchsorted(analysis.times, starts), np.searchsorted(analysis.times, ends)
-        return [analysis.main(int(start), int(stop)) for start, stop in zip(first, last, strict=True)]
-
     def _curve(
         self,
         analysis: Analysis,
@@ -396,6 +389,7 @@ class Predictor:
         starts: np.ndarray,
         ends: np.ndarray,
     ) -> Curve:
+        """The answer for each window: of the features of its person's frames, weighted among each other."""
         shares, faces = np.full((len(starts), len(self.labels)), np.nan), np.zeros(len(starts), dtype=np.int64)
         tracks = np.full(len(starts), -1, dtype=np.int64)
         for index, track in enumerate(people):
@@ -414,21 +408,3 @@ def _checked(people: str) -> str:
     if people not in PEOPLE:
         raise ValueError(f'people is {people!r}; expected "main" or "all"')
     return people
-
-
-def _all_frames(source: Source, fps: float | None) -> Analysis:
-    """All frames, as they are: nothing is detected."""
-    read = [(frame.name, frame.number, frame.time) for frame in source.frames(fps=fps)]
-    names, numbers, stamps = zip(*read, strict=True)
-    times = np.array(stamps, dtype=np.float64)
-    if source.kind is Kind.FOLDER and (known := crop_times(source.path, names)) is not None:
-        times = known
-    return Analysis(names, np.array(numbers), times, (), [], [0], tuple(source.problems))
-
-
-def _whole(analysis: Analysis) -> FacePath:
-    """All frames as one person's path; the faces' places are unknown."""
-    count = len(analysis.names)
-    boxes, landmarks = np.full((count, 4), np.nan), np.full((count, 5, 2), np.nan)
-    scores, filled = np.full(count, np.nan), np.zeros(count, dtype=bool)
-    return FacePath(np.arange(count), boxes, landmarks, scores, filled, boxes, landmarks)

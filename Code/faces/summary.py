@@ -8,14 +8,17 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from Code.common.files import atomic_text, save_text
 from Code.common.state import StateError, read_state
-from Code.faces.extract import Analysis
 from Code.faces.records import Record, read_rows
-from Code.faces.track import Path as FacePath
+
+if TYPE_CHECKING:  # `extract` reads the times of crops from faces.csv
+    from Code.faces.extract import Analysis
+    from Code.faces.track import Path as FacePath
 
 COLUMNS = (
     *("clip", "frame", "time", "left", "top", "right", "bottom"),
