@@ -81,6 +81,7 @@ class FaceAugmentation:
         shift: fraction of half the image's side.
         contrast, brightness: relative to the range [0, 1].
         erase: probability of erasing a box with a random gray (occlusion).
+        stretch: relative change of the height against the width; None: none is drawn.
     """
 
     size: int
@@ -90,36 +91,47 @@ class FaceAugmentation:
     contrast: float = 0.4
     brightness: float = 0.2
     erase: float = 0.5
+    stretch: float | None = None
 
     def __call__(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+        """uint8 [B, T, channels, H, W] -> float32 [B, T, 3, S, S] in [0, 1]; every frame is varied by itself."""
         images = frames.flatten(0, 1).float().div_(255)  # [N, channels, H, W]
-        number, device = len(images), images.device
+        images = self.place(images, generator)
+        images = self.expose(images, generator)
+        images = self.erase_box(images, generator)
+        images = images.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        return images.unflatten(0, frames.shape[:2])
+
+    def place(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Flips, rolls, scales, stretches and shifts float images [N, channels, H, W] -> [N, channels, S, S]."""
+        number = len(images)
 
         def draw(extent: float) -> Tensor:
             return (torch.rand(number, generator=generator) * 2 - 1) * extent
 
         angle, zoom = draw(math.radians(self.roll)), 1 + draw(self.scale)
+        tall = 1.0 if self.stretch is None else 1 + draw(self.stretch)
         mirror = torch.where(torch.rand(number, generator=generator) < 0.5, -1.0, 1.0)
         cos, sin = angle.cos() * zoom, angle.sin() * zoom
-        theta = torch.stack(
-            [
-                torch.stack([mirror * cos, -sin, draw(self.shift)], dim=1),
-                torch.stack([mirror * sin, cos, draw(self.shift)], dim=1),
-            ],
-            dim=1,
-        ).to(device)  # [N, 2, 3]
+        across = torch.stack([mirror * cos, -sin * tall, draw(self.shift)], dim=1)
+        down = torch.stack([mirror * sin, cos * tall, draw(self.shift)], dim=1)
+        theta = torch.stack([across, down], dim=1).to(images.device)  # [N, 2, 3]
         grid = F.affine_grid(theta, [number, 1, self.size, self.size], align_corners=False)
-        images = F.grid_sample(images, grid, align_corners=False)  # black outside of the source
+        return F.grid_sample(images, grid, align_corners=False)  # black outside of the source
 
-        contrast = (1 + draw(self.contrast)).to(device)[:, None, None, None]
-        brightness = draw(self.brightness).to(device)[:, None, None, None]
+    def expose(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Changes contrast and brightness of float images [N, channels, S, S]."""
+
+        def draw(extent: float) -> Tensor:
+            values = (torch.rand(len(images), generator=generator) * 2 - 1) * extent
+            return values.to(images.device)[:, None, None, None]
+
+        contrast, brightness = 1 + draw(self.contrast), draw(self.brightness)
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
-        images = ((images - mean) * contrast + mean + brightness).clamp_(0, 1)
-        images = self._erase_box(images, generator)
-        images = images.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        return images.unflatten(0, frames.shape[:2])
+        return ((images - mean) * contrast + mean + brightness).clamp_(0, 1)
 
-    def _erase_box(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def erase_box(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Covers a box in some of the float images [N, channels, S, S]."""
         number, size, device = len(images), self.size, images.device
         center = torch.rand(2, number, 1, generator=generator) * size
         half = (0.05 + 0.2 * torch.rand(2, number, 1, generator=generator)) * size

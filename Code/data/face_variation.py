@@ -39,10 +39,9 @@ BLOCK = 8
 
 @dataclass
 class VariedFaces(FaceAugmentation):
-    """`FaceAugmentation`, and what cameras, codecs and light do to a face.
+    """`FaceAugmentation` with larger extents, and what cameras, codecs and light do to a face.
 
     Attributes:
-        stretch: relative change of the height against the width.
         gamma: extent of its logarithm.
         light: relative brightness at the border, brighter on one side and darker on the other, in a random direction.
         small: share of images that are shrunk to 1/3 to 3/4 of the side and enlarged again.
@@ -55,7 +54,7 @@ class VariedFaces(FaceAugmentation):
     roll: float = 18.0
     scale: float = 0.18
     shift: float = 0.14
-    stretch: float = 0.1
+    stretch: float | None = 0.1
     gamma: float = 0.5
     light: float = 0.4
     small: float = 0.25
@@ -65,44 +64,29 @@ class VariedFaces(FaceAugmentation):
     tint: float = 0.15
 
     def __call__(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+        """uint8 [B, T, channels, H, W] -> float32 [B, T, 3, S, S] in [0, 1]; every frame is varied by itself."""
         images = frames.flatten(0, 1).float().div_(255)  # [N, channels, H, W]
-        images = F.grid_sample(images, self.grid(len(images), generator).to(images.device), align_corners=False)
+        images = self.place(images, generator)
         images = self.expose(images, generator)
         images = self._some(images, self.small, generator, self._shrink)
         images = self._some(images, self.blur, generator, self._blur)
         images = self._some(images, self.jpeg, generator, self._compress)
-        images = self._erase_box(images, generator).expand(-1, 3, -1, -1)
+        images = self.erase_box(images, generator).expand(-1, 3, -1, -1)
         images = self._color(images, generator).clamp_(0, 1).contiguous(memory_format=torch.channels_last)
         return images.unflatten(0, frames.shape[:2])
 
-    def grid(self, number: int, generator: torch.Generator) -> Tensor:
-        """Flip, roll, scale, stretch and shift of N images as one sampling grid, float [N, S, S, 2]."""
-
-        def draw(extent: float) -> Tensor:
-            return (torch.rand(number, generator=generator) * 2 - 1) * extent
-
-        angle, zoom = draw(math.radians(self.roll)), 1 + draw(self.scale)
-        tall, mirror = 1 + draw(self.stretch), torch.where(torch.rand(number, generator=generator) < 0.5, -1.0, 1.0)
-        cos, sin = angle.cos() * zoom, angle.sin() * zoom
-        across = torch.stack([mirror * cos, -sin * tall, draw(self.shift)], dim=1)
-        down = torch.stack([mirror * sin, cos * tall, draw(self.shift)], dim=1)
-        theta = torch.stack([across, down], dim=1)  # [N, 2, 3]
-        return F.affine_grid(theta, [number, 1, self.size, self.size], align_corners=False)
-
     def expose(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Gamma, light from one side, contrast and brightness."""
+        """Gamma and light from one side, then contrast and brightness, of float images [N, channels, S, S]."""
         number, device = len(images), images.device
 
         def draw(extent: float) -> Tensor:
             return ((torch.rand(number, generator=generator) * 2 - 1) * extent).to(device)[:, None, None, None]
 
         images = (images.clamp(0, 1) + 1e-3) ** draw(self.gamma).exp()
-        place = torch.linspace(-1, 1, self.size, device=device)
+        axis = torch.linspace(-1, 1, self.size, device=device)
         angle = draw(math.pi)
-        slope = place[None, None, None, :] * angle.cos() + place[None, None, :, None] * angle.sin()
-        images = images * (1 + draw(self.light) * slope)
-        mean = images.mean(dim=(1, 2, 3), keepdim=True)
-        return ((images - mean) * (1 + draw(self.contrast)) + mean + draw(self.brightness)).clamp_(0, 1)
+        slope = axis[None, None, None, :] * angle.cos() + axis[None, None, :, None] * angle.sin()
+        return super().expose(images * (1 + draw(self.light) * slope), generator)
 
     def _some(
         self,
