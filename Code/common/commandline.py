@@ -21,10 +21,11 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Shows the default of each flag that has one, and leaves the examples as they are written."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        text = action.help
-        if text and action.default not in (None, False, argparse.SUPPRESS) and "default" not in text:
-            text += " (default: %(default)s)"
-        return text
+        text, default = action.help, action.default
+        if not text or "default" in text or default is None or default is False or default in ([], argparse.SUPPRESS):
+            return text
+        shown = " ".join(map(str, default)) if isinstance(default, list | tuple) else "%(default)s"
+        return f"{text} (default: {shown})"
 
 
 def script_parser(doc: str | None, note: str = "", **options: Any) -> argparse.ArgumentParser:

@@ -1,15 +1,15 @@
-"""Splits clips into training and validation, writes a list of both, and says what makes such a split too easy.
+"""Splits clips into training and validation clips, and writes a list of both.
 
     python -m Code.data.split faces --output clips.csv
     python -m Code.data.split faces --output clips.csv --person-pattern '^[^/]+/([^_]+)_'
 
 `faces` contains <Class>/<clip>/<frame>, as Prepare_Faces.py writes them. The list is a plain list:
 `python Demo_AFEW_Attention.py --dataset list --train-root faces --train-list clips.csv`.
+`Split` reads it again, and warns of persons and copies that are on both sides.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import hashlib
 import io
@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from Code.common.commandline import number, run_script
+from Code.common.commandline import number, run_script, script_parser
 from Code.common.commandline import seed as any_seed
 from Code.common.files import save_text, writing
 from Code.common.wording import counted
@@ -150,7 +150,7 @@ def copies_of(first: Mapping[str, str], second: Mapping[str, str]) -> list[tuple
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Split a tree of face folders into training and validation clips."""
-    parser = argparse.ArgumentParser(prog="python -m Code.data.split", description=main.__doc__)
+    parser = script_parser(__doc__, prog="python -m Code.data.split")
     parser.add_argument("root", metavar="FACES", help="contains <Class>/<clip>/<frame>")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the list to write")
     parser.add_argument(
@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=number(0, 1, above=True, below=True),
         default=SHARE,
         metavar="S",
-        help="of the clips that become validation clips (default: %(default)s)",
+        help="of the clips that become validation clips",
     )
     parser.add_argument("--seed", type=any_seed, default=0, metavar="N", help="of the random draw")
     parser.add_argument(

@@ -10,7 +10,6 @@ FER2013, in `Data/Onsets/Train/<label>/<person>/<frame>.png`, with `Data/Onsets/
 
 from __future__ import annotations
 
-import argparse
 import csv
 import math
 import sys
@@ -22,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from Code.common.commandline import above_zero, run_script, seed, whole_number
+from Code.common.commandline import above_zero, run_script, script_parser, seed, whole_number
 from Code.common.errors import UsageError
 from Code.common.files import atomic_file, atomic_text, writing
 from Code.common.progress import Progress
@@ -201,9 +200,7 @@ def write_crops(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Makes the clip or the clips; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m Code.faces.onset", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__, prog="python -m Code.faces.onset")
     parser.add_argument("neutral", type=Path, metavar="NEUTRAL", help="a photograph, or a folder of them")
     parser.add_argument("expression", type=Path, metavar="EXPRESSION", help="the same person or people")
     parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="a video; of folders: a folder")
@@ -213,15 +210,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=above_zero,
         default=COURSE,
         metavar="SECONDS",
-        help="of a video: neutral, onset, apex, offset, neutral (default: %(default)s)",
+        help="of a video: neutral, onset, apex, offset, neutral",
     )
-    parser.add_argument("--fps", type=above_zero, default=25.0, metavar="N", help="of a video (default: 25)")
-    parser.add_argument(
-        "--size", type=whole_number(64, 1024, "of pixels"), default=360, help="side of a video (default: 360)"
-    )
-    parser.add_argument("--label", default="happiness", help="the class of clips of folders (default: happiness)")
-    parser.add_argument("--frames", type=whole_number(4, 256), default=16, help="of such a clip (default: 16)")
-    parser.add_argument("--seed", type=seed, default=0, help="of the head's motion (default: 0)")
+    parser.add_argument("--fps", type=above_zero, default=25.0, metavar="N", help="of a video")
+    parser.add_argument("--size", type=whole_number(64, 1024, "of pixels"), default=360, help="side of a video")
+    parser.add_argument("--label", default="happiness", help="the class of clips of folders")
+    parser.add_argument("--frames", type=whole_number(4, 256), default=16, help="of such a clip")
+    parser.add_argument("--seed", type=seed, default=0, help="of the head's motion")
     args = parser.parse_args(argv)
     for path in (args.neutral, args.expression):
         if not path.exists():

@@ -11,7 +11,6 @@ are skipped.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import sys
 from collections import Counter
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from Code.common.commandline import add_device, pair, run_script, whole_number
+from Code.common.commandline import add_device, pair, run_script, script_parser, whole_number
 from Code.common.errors import UsageError
 from Code.common.files import atomic_file, writing
 from Code.common.progress import Progress
@@ -128,20 +127,14 @@ def crop_stills(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Crops the faces; returns the exit status: 1 if there is no face at all."""
-    parser = argparse.ArgumentParser(
-        prog="python -m Code.faces.stills", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__, prog="python -m Code.faces.stills")
     parser.add_argument("root", type=Path, metavar="PICTURES", help="folder of pictures; subfolders may name classes")
     parser.add_argument("--output", type=Path, required=True, metavar="TREE", help="gets <Class>/<picture>.png")
     parser.add_argument("--table", type=Path, metavar="FILE", help="a CSV file with the classes of the pictures")
-    parser.add_argument(
-        "--columns", nargs=2, default=["path", "label"], metavar=("PATH", "CLASS"), help="of it (default: path label)"
-    )
+    parser.add_argument("--columns", nargs=2, default=["path", "label"], metavar=("PATH", "CLASS"), help="of it")
     parser.add_argument("--classes", nargs="+", type=pair, default=[], metavar="OLD=NEW", help="classes to rename")
-    parser.add_argument("--crop", choices=tuple(CROPS), default="fer2013", help="(default: fer2013, gray)")
-    parser.add_argument(
-        "--size", type=whole_number(32, 224), default=112, metavar="PIXELS", help="side of a crop (default: 112)"
-    )
+    parser.add_argument("--crop", choices=tuple(CROPS), default="fer2013", help="fer2013: in gray; paper: in color")
+    parser.add_argument("--size", type=whole_number(32, 224), default=112, metavar="PIXELS", help="side of a crop")
     add_device(parser)
     args = parser.parse_args(argv)
     if not args.root.is_dir():

@@ -27,23 +27,21 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from Code.common.commandline import run_script, whole_number
+from Code.common.commandline import run_script, script_parser, whole_number
 from Code.common.conventions import MAX_IMAGE_SIZE
 from Code.results.run_files import HEADS
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m Code.results.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__, prog="python -m Code.results.export")
     parser.add_argument(
         "--checkpoint",
         metavar="PATH",
         help="a run (folder or file), a published FAN or a FER+ classifier (default: that of Predict_Video.py)",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write, .onnx")
-    parser.add_argument("--part", choices=("all", "features", "head"), default="all", help="(default: all)")
+    parser.add_argument("--part", choices=("all", "features", "head"), default="all", help="what to export")
     parser.add_argument(
         "--at_type", type=int, choices=sorted(HEADS), help="which head of a published FAN, which has all of them"
     )

@@ -5,7 +5,6 @@ python -m Code.results.method docs/method.svg
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Arc, Circle, FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 
-from Code.common.commandline import run_script
+from Code.common.commandline import run_script, script_parser
 from Code.common.files import atomic_file, writing
 from Code.results.figures import BLUE, FAINT, GRAY, INK, ORANGE, figure_bytes
 
@@ -137,9 +136,7 @@ def _draw_face(axes: Axes, x: float, y: float, r: float, smile: float, *, hidden
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draws the method; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m Code.results.method", description="Draw the method for the README, as SVG and as PNG."
-    )
+    parser = script_parser(__doc__, prog="python -m Code.results.method")
     parser.add_argument("path", type=Path, metavar="FILE.svg", help="the file to write; a .png is written beside it")
     path = parser.parse_args(argv).path
     if path.suffix != ".svg":

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from Code.common.commandline import run_script
+from Code.common.commandline import run_script, script_parser
 from Code.common.wording import counted
 from Code.results.compare import compare_runs
 from Code.results.figures import run_curves
@@ -135,10 +135,7 @@ def _class_rows(run: RunFiles) -> list[dict[str, Any]]:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m Code.results.report",
-        description="Write the report of a run again from the files in its folder, or compare runs on one page.",
-    )
+    parser = script_parser(__doc__, prog="python -m Code.results.report")
     parser.add_argument(
         "run", type=Path, nargs="?", metavar="RUN", help="a run's folder, or that of several folds or seeds"
     )

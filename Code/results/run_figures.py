@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from Code.common.commandline import positive, run_script
+from Code.common.commandline import positive, run_script, script_parser
 from Code.common.files import atomic_file, writing
 from Code.data.clips import DataError
 from Code.data.images import read_image
@@ -111,10 +111,7 @@ def write_figures(run_dir: Path, count: int, frames_root: Path | None = None) ->
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m Code.results.run_figures",
-        description="Draw the attention of a run's network: for one clip, or for the most and least certain clips.",
-    )
+    parser = script_parser(__doc__, prog="python -m Code.results.run_figures")
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder, model/<date-time>_...")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--clip", metavar="NAME", help="a clip of predictions.csv, such as `Happy/100007`")

@@ -9,7 +9,6 @@ statistics of batch normalization are averaged like weights.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from Code.common.commandline import run_script
+from Code.common.commandline import run_script, script_parser
 from Code.common.files import writing
 from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from Code.network.weights import plain_weights
@@ -53,9 +52,7 @@ def blended(checkpoints: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the file; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m Code.training.blend", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__, prog="python -m Code.training.blend")
     parser.add_argument(
         "files",
         nargs="+",

@@ -9,7 +9,6 @@ for older files, `--data-root` names FER+, whose shares are used.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from Code.common.commandline import from_zero, number, run_script
+from Code.common.commandline import from_zero, number, run_script, script_parser
 from Code.common.conventions import FERPLUS_LABELS
 from Code.common.files import writing
 from Code.data.readers.ferplus import read_ferplus, table_of
@@ -57,19 +56,17 @@ def with_balance(checkpoint: Mapping[str, Any], wanted: Balance, shares: Tensor)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the file; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m Code.training.prior", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__, prog="python -m Code.training.prior")
     parser.add_argument("file", type=Path, metavar="FILE", help="the file of a classifier")
     parser.add_argument(
         "--balance",
         type=from_zero,
         default=1.0,
         metavar="TAU",
-        help="how much of the class shares to keep out: 0 nothing, 1 all (default: 1)",
+        help="how much of the class shares to keep out: 0 nothing, 1 all",
     )
     parser.add_argument(
-        "--floor", type=number(0, 1), default=0.0, metavar="S", help="rarer classes count as this share (default: 0)"
+        "--floor", type=number(0, 1), default=0.0, metavar="S", help="rarer classes count as this share"
     )
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="folder of FER+, for a file without class_shares")
     parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="the file to write")

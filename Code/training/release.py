@@ -10,7 +10,6 @@ answers.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from Code.common.commandline import from_zero, run_script, share
+from Code.common.commandline import from_zero, run_script, script_parser, share
 from Code.common.errors import UsageError
 from Code.data.readers.base import find_reader
 from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
@@ -148,13 +147,10 @@ def release(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the file; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m Code.training.release",
-        description="Write a run's network to publish, in half precision and without paths of this machine.",
-    )
+    parser = script_parser(__doc__, prog="python -m Code.training.release")
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder, model/<date-time>_...")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write")
-    parser.add_argument("--which", choices=("last", "best"), default="last", help="which epoch (default: last)")
+    parser.add_argument("--which", choices=("last", "best"), default="last", help="which epoch")
     parser.add_argument(
         "--after",
         type=Path,

@@ -16,7 +16,6 @@ pixels may differ by one gray level.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import glob
 import json
@@ -32,7 +31,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from Code.common.commandline import positive, run_script, whole_number
+from Code.common.commandline import positive, run_script, script_parser, whole_number
 from Code.common.commandline import seed as any_seed
 from Code.common.conventions import AFEW_LABELS, MAX_IMAGE_SIZE
 from Code.common.errors import ProjectError, UsageError
@@ -216,13 +215,12 @@ def _write_clip(task: Task) -> list[Row]:
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status: 0 done, 2 wrong input."""
     spec = SampleSpec()
-    parser = argparse.ArgumentParser(prog="python -m Code.data.sample", description="Draw the generated sample.")
-    shown = "(default: %(default)s)"
+    parser = script_parser(__doc__, prog="python -m Code.data.sample")
 
     def number(flag: str, default: int, help: str, kind: Callable[[str], int] = positive) -> None:
-        parser.add_argument(flag, type=kind, metavar="N", default=default, help=f"{help} {shown}")
+        parser.add_argument(flag, type=kind, metavar="N", default=default, help=help)
 
-    parser.add_argument("--output", type=Path, default=Path("Data/Sample"), help=f"folder to make {shown}")
+    parser.add_argument("--output", type=Path, default=Path("Data/Sample"), help="folder to make")
     number("--seed", 0, "of the random numbers; another seed draws other people", any_seed)
     number("--train-clips", spec.num_train_clips, "training clips")
     number("--val-clips", spec.num_val_clips, "validation clips")
