@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,6 +36,22 @@ def without_pictures() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def interrupted_in_evaluation(number: int) -> Iterator[None]:
+    """Trainings that Ctrl+C stops in an evaluation, counted from 1: one follows each epoch, two the last one."""
+    evaluate, calls = trainer.evaluate_split, []
+
+    def stopped(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        return evaluate(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "evaluate_split", stopped)
+        yield
+
+
 def flags_of(sample: Path, *more: object) -> tuple[object, ...]:
     """The main script's flags for a tiny training on the sample, two steps an epoch."""
     lists = ("--train-list", sample / "list_train.txt", "--val-list", sample / "list_eval.txt")
@@ -44,6 +62,15 @@ def flags_of(sample: Path, *more: object) -> tuple[object, ...]:
 def only_run(cwd: Path) -> Path:
     (folder,) = (cwd / "model").iterdir()
     return folder
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def log_of(folder: Path) -> list[dict]:

@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from Code.common.files import in_words
+from Code.common.files import flush, in_words
 from Code.common.progress import Progress
 from Code.common.state import StateError, parse_state
 from Code.data.clips import Clip, ClipSet, DataError
@@ -159,7 +159,7 @@ class CacheFile:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(self.partial, self.path)
-            _sync_folder(self.path.parent)
+            flush(self.path.parent)
         except OSError as error:
             raise self._error(error) from None
         finally:
@@ -309,14 +309,6 @@ def _write_all(descriptor: int, pixels: np.ndarray, offset: int) -> None:
     while view:
         written = os.pwrite(descriptor, view, offset)
         view, offset = view[written:], offset + written
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 CHUNK_FRAMES = 32  # decoded by a worker at a time

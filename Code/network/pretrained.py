@@ -281,6 +281,7 @@ def trained_on(info: dict[str, Any]) -> str:
         "ckplus": "posed sequences from neutral to the apex (CK+)",
         "dfew": "film clips (DFEW)",
         "ferv39k": "video clips (FERV39k)",
+        "mafw": "clips from films, series and short videos (MAFW)",
         "folders": "your own clips (class folders)",
         "pictures": "single labeled pictures (class folders)",
         "list": "your own clips (a list)",

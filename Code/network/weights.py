@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from Code.common.conventions import AFEW_LABELS, FERPLUS_FILE, IMAGE_SIZE, SHIPPED_FILE
-from Code.network.attention import ScoreFusion, all_parameter_names
+from Code.network.attention import HEADS, ScoreFusion, all_parameter_names
 from Code.network.backbone import DEFAULT_BACKBONE, Backbone, is_backbone
 from Code.network.checkpoints import CheckpointError, read_checkpoint
 from Code.network.fan import FAN
@@ -143,6 +143,13 @@ def _enumerated(names: Sequence[str]) -> str:
 def classifier_names(backbone: Backbone) -> frozenset[str]:
     """The names that torchvision gives the weights of a backbone's own classifier: `fc.weight`, `fc.bias`."""
     return frozenset(f"{backbone.classifier}.{kind}" for kind in ("weight", "bias"))
+
+
+def stored_classifier(checkpoint: Mapping[str, Any]) -> list[str]:
+    """The names that a file gives the weights and biases of its classifiers, such as `module.fc.bias`."""
+    own = classifier_names(Backbone(stored_backbone(checkpoint)))
+    of_heads = {f"{head.classifier}.{kind}" for head in HEADS.values() for kind in ("weight", "bias")}
+    return [name for name in checkpoint["state_dict"] if name.removeprefix("module.") in own | of_heads]
 
 
 def to_published(fan: FAN, *, half: bool = False) -> dict[str, Tensor]:

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from Code.common.wording import counted
-from Code.results.figures import LOG_TITLES, compare_curves, line_styles
+from Code.results.figures import line_styles
 from Code.results.intervals import Difference, difference_text, paired_difference
-from Code.results.page import Gallery, Tile, picture, setting, with_progress, write_page
-from Code.results.run_files import HEADS, ClipRow, ReportError, RunFiles, read_run
+from Code.results.page import Gallery, Tile, log_curves, setting, with_progress, write_page
+from Code.results.run_files import HEAD_TITLES, ClipRow, ReportError, RunFiles, read_run
 
 # Arguments that do not make another method: repetition, machine, and where the same data is.
 NOT_A_METHOD = {
@@ -137,11 +137,6 @@ def compare_runs(
     styles = line_styles({name: of.name for of in methods for name in of.names})
     # One point makes no curve.
     logs = {name: run.log for name, run in runs.items() if len(run.log) > 1}
-    curves = [
-        (LOG_TITLES[key], picture(compare_curves(logs, key, styles, legend=False)))
-        for key in CURVES
-        if any(line.get(key) is not None for log in logs.values() for line in log)
-    ]
     gallery = Gallery(next(iter(runs.values())), frames_root, clips=max(len(differing), 1))
     cards = _cards(methods, runs, differing, gallery)
     page = write_page(
@@ -157,7 +152,7 @@ def compare_runs(
         titles=MEASURES,
         runs=runs,
         pairs=pairs,
-        curves=curves,
+        curves=log_curves(logs, CURVES, styles),
         styles={name: styles[name] for name in logs},
         labels=next(iter(runs.values())).labels,
         num_differing=len(differing),
@@ -194,7 +189,7 @@ def read_runs(folders: Sequence[Path]) -> list[RunFiles]:
 
 def group_runs(runs: Sequence[RunFiles]) -> list[Method]:
     """Groups runs into methods, in the order of the paper's table: score fusion, self-attention, relation-attention."""
-    keys, order = _differences(runs), [*HEADS, None]
+    keys, order = _differences(runs), [*HEAD_TITLES, None]
     groups: dict[tuple[str, ...], list[RunFiles]] = {}
     for run in sorted(
         runs, key=lambda run: (order.index(run.at_type), run.args.get("fold") or 0, _seed(run), run.name)
@@ -319,7 +314,7 @@ def spread_text(spread: tuple[float, float, float] | None, measure: str = "accur
 
 
 def _head(run: RunFiles) -> str:
-    return "unknown" if run.at_type is None else HEADS[run.at_type]
+    return "unknown" if run.at_type is None else HEAD_TITLES[run.at_type]
 
 
 def _seed(run: RunFiles) -> int:

@@ -22,7 +22,7 @@ from Code.common.files import atomic_file
 from Code.network.fan import FAN
 from Code.network.graphs import FeaturesGraph, HeadGraph, WholeGraph
 from Code.network.pretrained import knows_fer2013
-from Code.results.run_files import HEADS
+from Code.results.run_files import HEAD_TITLES
 
 OPSET = 18  # what torch's exporter writes without conversion
 TOLERANCE = 1e-4
@@ -146,7 +146,7 @@ def about(fan: FAN, info: dict[str, Any], part: str, size: int, difference: floa
         "mean": "[0.0, 0.0, 0.0]",
         "std": "[1.0, 1.0, 1.0]",
         "at_type": str(fan.at_type),
-        "attention": HEADS[fan.at_type],
+        "attention": HEAD_TITLES[fan.at_type],
         "backbone": fan.backbone.name,
         "opset": str(OPSET),
         "checkpoint": str(source.name if source.parent.name in ("", "pretrain_model") else "/".join(source.parts[-2:])),

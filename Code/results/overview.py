@@ -13,10 +13,10 @@ from typing import Any
 
 from Code.common.state import StateError, read_state, shaped
 from Code.common.wording import counted, percent
-from Code.results.figures import LOG_TITLES, compare_curves, line_styles
+from Code.results.figures import line_styles
 from Code.results.intervals import interval_text
-from Code.results.page import picture, settings_of, write_page
-from Code.results.run_files import DATASETS, HEADS, ReportError, RunFiles, read_run
+from Code.results.page import log_curves, settings_of, write_page
+from Code.results.run_files import DATASETS, HEAD_TITLES, ReportError, RunFiles, read_run
 from Code.results.run_state import AGAIN, ROUNDED, VERSION, Metrics, check_share, read_about
 
 MEASURES = {"accuracy": "WAR", "uar": "UAR"}
@@ -146,11 +146,6 @@ def write_overview(folder: Path) -> Path:
     # One point makes no curve.
     logs = {f"{kind} {of.number}": of.run.log for of in members if of.run is not None and len(of.run.log) > 1}
     styles = line_styles({name: name for name in logs})
-    curves = [
-        (LOG_TITLES[key], picture(compare_curves(logs, key, styles, legend=False)))
-        for key in CURVES
-        if any(line.get(key) is not None for log in logs.values() for line in log)
-    ]
     return write_page(
         folder / "summary.html",
         "overview.html.j2",
@@ -164,7 +159,7 @@ def write_overview(folder: Path) -> Path:
         selected_on=summary["selected_on"],
         members=members,
         styles=styles,
-        curves=curves,
+        curves=log_curves(logs, CURVES, styles),
         **page,
     )
 
@@ -275,7 +270,7 @@ def _members(folder: Path, summary: dict[str, Any], kind: str, whiches: Sequence
 def _title(folder: Path, summary: dict[str, Any], members: list[Member], about: dict[str, Any]) -> str:
     """`Relation-attention on CK+: 10 folds, 3 seeds`"""
     args = about.get("args") or next((of.run.args for of in members if of.run is not None and of.run.args), {})
-    title = HEADS.get(args.get("at_type", -1), "runs").capitalize()
+    title = HEAD_TITLES.get(args.get("at_type", -1), "runs").capitalize()
     if args.get("dataset"):
         title += f" on {DATASETS.get(args['dataset'], args['dataset'])}"
     parts = []

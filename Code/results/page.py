@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,9 +27,21 @@ from Code.common.progress import Progress
 from Code.common.wording import counted, percent
 from Code.data.clips import DataError
 from Code.data.images import read_image
-from Code.results.figures import CYCLE, FAINT, GRAY, INK, SOFT, Style, choose_frames, figure_bytes
+from Code.results.figures import (
+    CYCLE,
+    FAINT,
+    GRAY,
+    INK,
+    LOG_TITLES,
+    SOFT,
+    LogLine,
+    Style,
+    choose_frames,
+    compare_curves,
+    figure_bytes,
+)
 from Code.results.intervals import difference_text, interval_text, uar_interval
-from Code.results.run_files import HEADS, ClipRow, ReportError, RunFiles
+from Code.results.run_files import HEAD_TITLES, ClipRow, ReportError, RunFiles
 
 T = TypeVar("T")
 TEMPLATES = Path(__file__).parent / "templates"
@@ -88,6 +100,17 @@ def picture(figure: Figure) -> str:
     start = svg.index(">", svg.index("<svg")) + 1
     svg = f"{svg[:start]}<style>{_palette()}</style>{svg[start:]}"
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
+
+
+def log_curves(
+    logs: Mapping[str, Sequence[LogLine]], keys: Iterable[str], styles: Mapping[str, Style]
+) -> list[tuple[str, str]]:
+    """(title, picture) for each of these values of log.jsonl that a run has: a line for each run, without a legend."""
+    return [
+        (LOG_TITLES[key], picture(compare_curves(logs, key, styles, legend=False)))
+        for key in keys
+        if any(line.get(key) is not None for log in logs.values() for line in log)
+    ]
 
 
 def _variable(color: str) -> str:
@@ -173,8 +196,8 @@ def settings_of(args: dict[str, Any]) -> tuple[list[tuple[str, str]], list[str]]
     for key, value in sorted(args.items()):
         if value is None or value == [] or value == {}:
             unset.append(key)
-        elif key == "at_type" and value in HEADS:
-            rows.append((key, f"{value} ({HEADS[value]})"))
+        elif key == "at_type" and value in HEAD_TITLES:
+            rows.append((key, f"{value} ({HEAD_TITLES[value]})"))
         else:
             rows.append((key, setting(key, value)))
     return rows, unset

@@ -31,10 +31,10 @@ FILES = ("args.json", "log.jsonl", "results.json", "predictions.csv", "attention
 SUMS_TO_ONE = 1e-3  # probabilities have six digits
 ATTENTION_COLUMNS = ("clip", "frame", "alpha", "beta", "weight")
 # Titles of the heads. Score fusion, the baseline without attention, comes first, as in the paper's table.
-HEADS = dict(sorted(attention_titles().items(), key=lambda head: head[0] != 2))
+HEAD_TITLES = dict(sorted(attention_titles().items(), key=lambda head: head[0] != 2))
 DATASETS = {
     "afew": "AFEW", "ckplus": "CK+", "dfew": "DFEW", "ferv39k": "FERV39k", "mafw": "MAFW", "folders": "own clips",
-    "sample": "the generated sample", "composed": "composed clips",
+    "list": "own clips", "sample": "the generated sample", "composed": "composed clips",
 }  # fmt: skip
 
 
@@ -124,7 +124,7 @@ class RunFiles:
     def at_type(self) -> int | None:
         """The head: 0, 1, 2, or None if args.json does not say."""
         at_type = self.args.get("at_type")
-        return at_type if at_type in HEADS else None
+        return at_type if at_type in HEAD_TITLES else None
 
     @property
     def is_pretraining(self) -> bool:
@@ -155,7 +155,7 @@ class RunFiles:
             return "Backbone pretrained on single faces of FER+"
         if self.at_type is None:
             return self.name
-        title = HEADS[self.at_type].capitalize()
+        title = HEAD_TITLES[self.at_type].capitalize()
         if self.args.get("dataset"):
             title += f" on {DATASETS.get(self.args['dataset'], self.args['dataset'])}"
         if self.results.get("fold"):

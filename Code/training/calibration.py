@@ -17,10 +17,8 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from Code.network.attention import HEADS
-from Code.network.backbone import Backbone
 from Code.network.checkpoints import CheckpointError
-from Code.network.weights import classifier_names, stored_backbone
+from Code.network.weights import stored_classifier
 
 BINS = 15  # of the expected calibration error, as in the paper
 TEMPERATURES = (0.05, 20.0)  # the range that is searched
@@ -59,9 +57,7 @@ def with_temperature(checkpoint: Mapping[str, Any], temperature: float) -> dict[
         CheckpointError: it has no classifier.
     """
     weights = dict(checkpoint["state_dict"])
-    own = classifier_names(Backbone(stored_backbone(checkpoint)))  # `fc.weight` and `fc.bias` of a ResNet
-    of_heads = {f"{head.classifier}.{part}" for head in HEADS.values() for part in ("weight", "bias")}
-    names = [name for name in weights if name.removeprefix("module.") in {*own, *of_heads}]
+    names = stored_classifier(checkpoint)
     if not names:
         raise CheckpointError("no classifier")
     for name in names:

@@ -18,6 +18,7 @@ from Code.common.progress import Progress
 from Code.common.wording import counted
 from Code.data.clips import Clip
 from Code.data.loaders import EvaluationBatches, TrainingBatches
+from Code.data.readers.base import Intensities
 from Code.data.stores import FrameTable
 from Code.network.attention import FANOutput
 from Code.network.fan import FAN, FeatureFAN
@@ -30,7 +31,6 @@ from Code.training.metrics import attention_auc, attention_correlation, classifi
 
 Network = FAN | FeatureFAN
 Transform = Callable[[Tensor, torch.Generator], Tensor]
-Intensities = dict[str, np.ndarray]
 CLIPS_AT_ONCE = 64  # that the attention sees in evaluation; bounds the memory
 
 

@@ -32,11 +32,12 @@ from Code.data.loaders import (
     shared,
     workers_that_fit,
 )
+from Code.data.readers.base import Intensities
 from Code.data.stores import ArrayStore, FileStore, FrameTable, Store
 from Code.network.fan import FAN
 from Code.training import distributed
 from Code.training.compute import Compute
-from Code.training.engine import EvaluationSplit, Intensities, Transform
+from Code.training.engine import EvaluationSplit, Transform
 from Code.training.features import VIEWS, FeatureStore, PlainView
 
 BATCH_FRAMES = {"cpu": 128, "cuda": 512}  # that the backbone sees at once in evaluation

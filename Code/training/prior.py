@@ -21,10 +21,8 @@ from Code.common.commandline import from_zero, number, run_script, script_parser
 from Code.common.conventions import FERPLUS_LABELS
 from Code.common.files import writing
 from Code.data.readers.ferplus import read_ferplus, table_of
-from Code.network.attention import HEADS
-from Code.network.backbone import Backbone
 from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
-from Code.network.weights import classifier_names, stored_backbone
+from Code.network.weights import stored_classifier
 from Code.training.balance import Balance, class_shares
 
 
@@ -40,9 +38,7 @@ def with_balance(checkpoint: Mapping[str, Any], wanted: Balance, shares: Tensor)
         CheckpointError: it has no classifier of as many classes.
     """
     weights = dict(checkpoint["state_dict"])
-    own = classifier_names(Backbone(stored_backbone(checkpoint)))  # `fc` of a ResNet
-    biases = {name for name in own if name.endswith("bias")} | {f"{head.classifier}.bias" for head in HEADS.values()}
-    names = [name for name in weights if name.removeprefix("module.") in biases]
+    names = [name for name in stored_classifier(checkpoint) if name.endswith(".bias")]
     if not names or any(weights[name].shape != shares.shape for name in names):
         raise CheckpointError(f"no classifier of {len(shares)} classes")
     recipe = checkpoint.get("recipe")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import shutil
@@ -19,10 +18,9 @@ from Code.common.conventions import AFEW_LABELS
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import to_published
-from Code.training import trainer
+from tests.runs import TIMES, interrupted_in_evaluation, log_of, only_run, read_json, rows_of
 
 SCRIPT = Path(script.__file__).resolve()
-TIMES = ("seconds", "frames_per_second", "val_frames_per_second")
 SMALL = ("--image-size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu", "--precision", "fp32")
 
 
@@ -33,25 +31,6 @@ def sample_flags(sample: Path) -> tuple[object, ...]:
 
 def tiny(sample: Path) -> tuple[object, ...]:
     return (*sample_flags(sample), *SMALL, "--pretrained", "none", "--lr", 0.01)
-
-
-def read_json(path: Path) -> dict:
-    return json.loads(path.read_text())
-
-
-def log_of(folder: Path, without: tuple[str, ...] = ()) -> list[dict]:
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in without} for line in lines]
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def only_run(cwd: Path) -> Path:
-    (folder,) = (cwd / "model").iterdir()
-    return folder
 
 
 @dataclass
@@ -75,7 +54,7 @@ def trained(tmp_path_factory, call, sample) -> Trained:
 
 
 def test_log_has_a_line_per_epoch_and_so_has_the_screen(trained):
-    lines = log_of(trained.folder)
+    lines = [json.loads(line) for line in (trained.folder / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2]
     for name in (
         "lr",
@@ -220,27 +199,18 @@ def test_evaluation_in_a_process_of_its_own_gives_the_same(trained, sample, tmp_
 # Resuming
 
 
-def test_resumed_run_ends_where_an_uninterrupted_one_does(trained, call, sample, tmp_path, same_weights, monkeypatch):
-    evaluate, calls = trainer.evaluate_split, []
-
-    def stopped_in_the_second_epoch(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return evaluate(*args, **kwargs)
-
-    monkeypatch.setattr(trainer, "evaluate_split", stopped_in_the_second_epoch)
-    outcome = call(script, *tiny(sample), "--epochs", 2, cwd=tmp_path)
+def test_resumed_run_ends_where_an_uninterrupted_one_does(trained, call, sample, tmp_path, same_weights):
+    with interrupted_in_evaluation(2):
+        outcome = call(script, *tiny(sample), "--epochs", 2, cwd=tmp_path)
     assert outcome.status == 130 and "Traceback" not in outcome.err
-    monkeypatch.undo()
     folder = only_run(tmp_path)
-    assert log_of(folder, TIMES) == log_of(trained.folder, TIMES)[:1]  # the same seed, the same numbers
+    assert log_of(folder) == log_of(trained.folder)[:1]  # the same seed, the same numbers
 
     # The machine's flags may change: here, frames are decoded in other processes.
     outcome = call(script, "--resume", f"model/{folder.name}", "--workers", 2, "--device", "cpu", cwd=tmp_path)
     assert outcome.status == 0, outcome.err
     assert only_run(tmp_path) == folder
-    assert log_of(folder, TIMES) == log_of(trained.folder, TIMES)
+    assert log_of(folder) == log_of(trained.folder)
     for name in ("last.pth", "best.pth"):
         one, other = (torch.load(path / name, weights_only=True) for path in (folder, trained.folder))
         assert same_weights(one["state_dict"], other["state_dict"]) and one["metrics"] == other["metrics"]

@@ -16,9 +16,8 @@ from Code.network.checkpoints import read_checkpoint, save_atomically
 from Code.network.fan import FAN, FANOutput
 from Code.network.pretrained import load_fan
 from Code.network.weights import load_published, start_from, to_published
-from Code.training import trainer
 from Code.training.losses import any_label
-from tests.runs import log_of, only_run
+from tests.runs import interrupted_in_evaluation, log_of, only_run
 
 SMALL = ("--image-size", 32, "--batch-size", 8, "--device", "cpu", "--precision", "fp32")
 
@@ -75,31 +74,27 @@ def test_label_mode_trains_and_writes_the_published_format(call, ferplus, tmp_pa
     assert again.status == 0 and private_test(again.out) == printed
 
 
-def test_resumed_training_ends_where_an_uninterrupted_one_does(call, ferplus, tmp_path, same_weights, monkeypatch):
+def stopped_and_resumed(call, flags, cwd, before_resuming=lambda: None):
+    """The folder of a run of two epochs that Ctrl+C stops within the second, and that is then resumed."""
+    cwd.mkdir()
+    with interrupted_in_evaluation(2):
+        assert call(script, *flags, cwd=cwd).status == 130
+    assert not (cwd / FERPLUS_FILE).exists()
+    before_resuming()
+    folder = only_run(cwd)
+    outcome = call(script, "--resume", f"model/{folder.name}", "--device", "cpu", cwd=cwd)
+    assert outcome.status == 0, outcome.err
+    return folder
+
+
+def test_resumed_training_ends_where_an_uninterrupted_one_does(call, ferplus, tmp_path, same_weights):
     # Labels drawn anew, averaged weights, AdamW and a growing input: all that has a state.
     flags = ("--data-root", ferplus, "--label-mode", "probability", "--epochs", 2, *SMALL)
     flags += ("--small-size", 24, "--small-epochs", 1, "--average", 0.9)
-    for name in ("whole", "parts"):
-        (tmp_path / name).mkdir()
+    (tmp_path / "whole").mkdir()
     outcome = call(script, *flags, cwd=tmp_path / "whole")
     assert outcome.status == 0, outcome.err
-
-    evaluate, calls = trainer.evaluate_split, []
-
-    def stopped_in_the_second_epoch(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return evaluate(*args, **kwargs)
-
-    monkeypatch.setattr(trainer, "evaluate_split", stopped_in_the_second_epoch)
-    assert call(script, *flags, cwd=tmp_path / "parts").status == 130
-    monkeypatch.undo()
-    folder = only_run(tmp_path / "parts")
-    assert not (tmp_path / "parts" / FERPLUS_FILE).exists()
-    outcome = call(script, "--resume", f"model/{folder.name}", "--device", "cpu", cwd=tmp_path / "parts")
-    assert outcome.status == 0, outcome.err
-
+    folder = stopped_and_resumed(call, flags, tmp_path / "parts")
     assert log_of(only_run(tmp_path / "whole")) == log_of(folder)
     one, other = (torch.load(tmp_path / name / FERPLUS_FILE, weights_only=True) for name in ("whole", "parts"))
     assert same_weights(one["state_dict"], other["state_dict"])
@@ -193,35 +188,23 @@ def write_teacher(path, seed, **about):
     return path
 
 
-def test_extra_faces_and_teachers_train_one_network_and_resume(call, ferplus, tmp_path, same_weights, monkeypatch):
+def test_extra_faces_and_teachers_train_one_network_and_resume(call, ferplus, tmp_path, same_weights):
     extra = write_faces(tmp_path / "extra", {"anger": 3, "unlabeled": 4})
     teachers = [write_teacher(tmp_path / f"{seed}.pth.tar", seed) for seed in (1, 2)]
     flags = ("--data-root", ferplus, "--epochs", 2, *SMALL, "--extra", extra, "--teachers", *teachers)
     flags += ("--balance", 1, "--vary", "--mix", 0.5)
-    for name in ("whole", "parts"):
-        (tmp_path / name).mkdir()
+    (tmp_path / "whole").mkdir()
     outcome = call(script, *flags, cwd=tmp_path / "whole")
     assert outcome.status == 0, outcome.err
     assert "extra: 3 labeled and 4 unlabeled faces" in outcome.out and "2 teachers for 30 faces" in outcome.out
     file = torch.load(tmp_path / "whole" / FERPLUS_FILE, weights_only=True)
     assert file["recipe"]["balance"] == "1.0" and sum(file["class_shares"]) == pytest.approx(1)
 
-    evaluate, calls = trainer.evaluate_split, []
+    def without_teachers():  # the run keeps their answers
+        for teacher in teachers:
+            teacher.unlink()
 
-    def stopped_in_the_second_epoch(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return evaluate(*args, **kwargs)
-
-    monkeypatch.setattr(trainer, "evaluate_split", stopped_in_the_second_epoch)
-    assert call(script, *flags, cwd=tmp_path / "parts").status == 130
-    monkeypatch.undo()
-    folder = only_run(tmp_path / "parts")
-    for teacher in teachers:  # their answers are kept
-        teacher.unlink()
-    outcome = call(script, "--resume", f"model/{folder.name}", "--device", "cpu", cwd=tmp_path / "parts")
-    assert outcome.status == 0, outcome.err
+    stopped_and_resumed(call, flags, tmp_path / "parts", without_teachers)
     again = torch.load(tmp_path / "parts" / FERPLUS_FILE, weights_only=True)
     assert same_weights(file["state_dict"], again["state_dict"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 
 import Demo_AFEW_Attention as script
-from Code.training import trainer
+from tests.runs import interrupted_in_evaluation, only_run, read_json, rows_of
 
 TINY = ("--image-size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu", "--precision", "fp32",
         "--pretrained", "none", "--epochs", 1, "--samples-per-clip", 1, "--lr", 0.01)  # fmt: skip
@@ -22,34 +21,11 @@ def sample_flags(sample: Path) -> tuple[object, ...]:
     return ("--dataset", "sample", "--train-root", sample / "Train", "--val-root", sample / "Val", *lists)
 
 
-def read_json(path: Path) -> dict:
-    return json.loads(path.read_text())
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def only_run(cwd: Path) -> Path:
-    (folder,) = (cwd / "model").iterdir()
-    return folder
-
-
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory, call, sample) -> tuple[Path, str, str, dict[str, bytes]]:
     """(folder, output before, output after, what fold 1 had written before) of a run stopped in its third fold."""
     cwd = tmp_path_factory.mktemp("folds")
-    evaluate, calls = trainer.evaluate_split, []
-
-    def stopped_in_the_third_fold(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 7:  # an epoch, last and best: three evaluations a fold
-            raise KeyboardInterrupt
-        return evaluate(*args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "evaluate_split", stopped_in_the_third_fold)
+    with interrupted_in_evaluation(7):  # an epoch, last and best: three evaluations a fold
         before = call(script, *sample_flags(sample), *TINY, "--fold", "all", cwd=cwd)
     assert before.status == 130 and "Traceback" not in before.err
     folder = only_run(cwd)
