@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="DIR",
-        help="more faces beside FER+: <emotion>/<image>, and unlabeled/<image> for --teachers",
+        help="more faces in addition to FER+: <emotion>/<image>, and unlabeled/<image> for --teachers",
     )
     data.add_argument(
         "--data-list", metavar="FILE", help="of folders: a CSV file with the columns path, label, split[, person]"
@@ -139,7 +139,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="networks of the same classes whose mean answers become the targets (distillation)",
     )
     recipe.add_argument(
-        "--votes", type=number(0, 1), default=0.5, metavar="S", help="weight of the labels beside --teachers"
+        "--votes",
+        type=number(0, 1),
+        default=0.5,
+        metavar="S",
+        help="weight of the labels; the answers of --teachers have the rest",
     )
     recipe.add_argument(
         "--vary",

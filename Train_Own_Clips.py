@@ -153,7 +153,7 @@ def start_of(given: Path | None) -> Start:
 
 
 def spread(names: Iterable[str], most: int) -> list[str]:
-    """At most so many clips, taken from the classes in turn."""
+    """At most `most` clips, taken from the classes in turn."""
     classes: dict[str, list[str]] = {}
     for name in names:
         classes.setdefault(name.split("/")[0], []).append(name)
@@ -228,10 +228,12 @@ class Recipe:
 
     @property
     def faces(self) -> Path:
+        """The face crops, `<Class>/<clip>/<frame>.jpg`."""
         return self.args.output / "faces"
 
     @property
     def clips(self) -> Path:
+        """The list of the split."""
         return self.args.output / CLIPS
 
     def prepare(self) -> None:

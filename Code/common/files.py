@@ -1,6 +1,6 @@
 """Files that are never half written: written under a temporary name, flushed to the disk, then renamed.
 
-And `inside`, which every name passes that a file says before anything of that name is read, replaced or removed.
+A path that a file names is checked with `inside` before anything there is read, replaced or removed.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def atomic_file(path: str | Path, *, previous: str | Path | None = None) -> Iter
 
     Args:
         path: of the file.
-        previous: new name of the file that was at `path`. At every moment a whole file is at `path`, if there was
-            one before.
+        previous: keep the old file under this name. If there was a file at `path`, there is a whole one at every
+            moment.
 
     Raises:
         OSError: the disk refuses.
@@ -63,7 +63,7 @@ def flush(path: str | Path) -> None:
 
 
 def flush_all(paths: Iterable[str | Path]) -> None:
-    """`flush`, side by side: a journal then takes many files at once, and 120 of them take 12 ms instead of 400."""
+    """`flush` in parallel: the file system commits many files at once, and 120 of them take 12 ms instead of 400."""
     with ThreadPoolExecutor(16) as threads:
         for _ in threads.map(flush, paths):
             pass
@@ -96,7 +96,7 @@ def remove_leftovers(folder: Path, ours: Callable[[str], object]) -> None:
     """Deletes the temporary files of processes of this machine that were killed while they wrote to a folder.
 
     Args:
-        ours: whether a name is that of a file which the caller writes.
+        ours: whether the caller writes a file of this name.
     """
     for path in folder.glob(".*.tmp*"):
         match = _TEMPORARY.fullmatch(path.name)
@@ -106,7 +106,7 @@ def remove_leftovers(folder: Path, ours: Callable[[str], object]) -> None:
 
 def is_alive(process: int) -> bool:
     """Whether a process of this machine runs; True where that cannot be known."""
-    if os.name != "posix":  # elsewhere, signal 0 is no question
+    if os.name != "posix":  # on Windows, signal 0 is Ctrl+C
         return True
     try:
         os.kill(process, 0)
@@ -148,7 +148,7 @@ def writing(place: Path) -> Iterator[None]:
     """Turns an `OSError` inside the block into a `UsageError` that names the file, or `place` if it has no name."""
     try:
         yield
-    except BrokenPipeError:  # `... | head` is no matter of files
+    except BrokenPipeError:  # the reader of stdout has ended, as in `... | head`
         raise
     except OSError as error:
         raise UsageError(f"{error.filename or place}: cannot be written ({error.strerror})") from error
@@ -176,7 +176,7 @@ def inside(folder: Path, name: str, named_by: str | Path) -> Path:
 
 
 def check_own(folder: Path, own: re.Pattern[str]) -> None:
-    """Makes sure that everything in a folder is of a program's own making, before the folder is removed.
+    """Makes sure, before a folder is removed, that this program made everything in it.
 
     Args:
         own: matches the paths below `folder` that the program writes; those of folders end with a slash.
@@ -199,7 +199,7 @@ def check_own(folder: Path, own: re.Pattern[str]) -> None:
 
 
 def remove_own(folder: Path, own: re.Pattern[str]) -> None:
-    """Removes a folder and all in it, if all of it is of a program's own making; see `check_own`."""
+    """Removes a folder with everything in it, if this program made all of it; see `check_own`."""
     check_own(folder, own)
     shutil.rmtree(folder)
 
@@ -209,7 +209,7 @@ def _raise(error: OSError) -> None:
 
 
 def in_words(size: float) -> str:
-    """A number of bytes for people: 830 MiB, 6.4 GiB."""
+    """A number of bytes as text: 830 MiB, 6.4 GiB."""
     mebibytes = size / 2**20
     return f"{mebibytes / 1024:.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:.3g} MiB"
 

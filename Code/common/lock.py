@@ -22,7 +22,7 @@ from Code.common.files import remove_leftovers, save_text
 from Code.common.state import StateError, read_state
 
 LOCK, WRITER = ".lock", ".writer.json"
-# What file systems say that have no locks; NFS without its lock service, some FUSE and cluster file systems.
+# Errors of file systems without locks: NFS without its lock service, some FUSE and cluster file systems.
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 
 
@@ -32,7 +32,7 @@ class FolderInUseError(ProjectError, RuntimeError):
 
 @dataclass
 class Writer:
-    """Who writes to a folder: the content of its `.writer.json`, which only the lock makes true.
+    """Who writes to a folder: the content of its `.writer.json`, which holds as long as the folder is locked.
 
     Attributes:
         since: in UTC, ISO 8601.
@@ -50,8 +50,8 @@ class Writer:
 def one_writer(folder: Path) -> Iterator[None]:
     """Inside the block, no other process may write to the folder. The folder is made if it is missing.
 
-    The operating system gives up the lock when the process ends, however it ends. On a file system without locks, a
-    line says so and work goes on.
+    The operating system releases the lock when the process ends, however it ends. On a file system without locks, a
+    note says so and the block runs without one.
 
     Raises:
         FolderInUseError: another process writes there.
@@ -84,7 +84,7 @@ def one_writer(folder: Path) -> Iterator[None]:
             raise UsageError(f"{folder}: cannot be written ({error.strerror or error})") from None
         yield
     finally:
-        # A folder that is gone, or a disk, must not hide the error inside the block; what stays there locks nobody out.
+        # If the folder or its disk is gone, the error inside the block counts. Files that stay lock nobody out.
         with contextlib.suppress(OSError):
             (folder / WRITER).unlink(missing_ok=True)
             (folder / LOCK).unlink(missing_ok=True)

@@ -55,7 +55,7 @@ def free_memory() -> int:
 
 
 def free_shared_memory() -> int:
-    """Bytes that processes can hand to each other at once: Docker gives its containers 64 MiB by default."""
+    """Free bytes of /dev/shm, through which processes pass tensors; Docker gives a container 64 MiB by default."""
     try:
         return shutil.disk_usage("/dev/shm").free
     except OSError:  # not Linux

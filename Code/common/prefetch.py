@@ -1,7 +1,7 @@
-"""Work that goes on in a thread of its own: decoding before its turn, writing after it.
+"""Prefetching: a thread computes the next items of an iterator while the caller works on the current one.
 
-Decoders, Pillow and files release Python's lock, so that a process which has the machine's cores to itself detects
-meanwhile.
+Decoders, Pillow and file writes release the GIL, so they overlap with the detection of faces on a machine with free
+cores.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def ahead(items: Iterator[T], room: int) -> Iterator[T]:
-    """The same items, up to `room` of them made before they are asked for.
+def prefetched(items: Iterator[T], size: int) -> Iterator[T]:
+    """The same items; a thread makes up to `size` of them before they are asked for.
 
     An exception comes where it would have come; a consumer that stops early ends the thread.
     """
-    made: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(room)
+    made: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(size)
     stopped = threading.Event()
 
     def put(entry: tuple[T] | BaseException | None) -> bool:

@@ -63,7 +63,7 @@ class Progress:
             print(line, file=file or sys.stderr, flush=True)
 
     def line(self, seconds: float) -> str:
-        """`label: 1200 of 5000 frames, 30.1 frames/s, 2 min 6 s left` after so many seconds."""
+        """`label: 1200 of 5000 frames, 30.1 frames/s, 2 min 6 s left`, `seconds` after the start."""
         speed = (self.done - self._before) / seconds if seconds > 0 else 0.0
         of = "" if self.total is None else f" of {self.total}"
         left = ""

@@ -64,7 +64,7 @@ class Step:
         command: what follows `python`.
         inputs: fingerprint of what it reads.
         done: whether it was finished.
-        shown: the command as it is typed in a shell.
+        shown: the command as one types it in a shell.
         seconds: how long it took.
         made: the name of the folder that it made, once it was done.
         token: names the file in which its command notes that folder, until it is done.
@@ -106,7 +106,7 @@ class Steps:
 
     Attributes:
         file: JSON; name of a step -> `Step`.
-        beside: names of files beside it that steps write; what killed steps have left of them is deleted.
+        beside: names of files in its folder that steps write; what killed steps left of them is deleted.
         seconds: how long each step of this call took; 0.0 for those that were done before.
 
     Raises:
@@ -128,7 +128,7 @@ class Steps:
         content.pop("version", None)
         self._known = shaped(content, dict[str, Step], place=str(self.file), remedy=remedy)
         notes = {self._note(step.token) for step in self._known.values() if step.token}
-        for path in self.file.parent.glob(f".{self.file.stem}-*.json"):  # of steps that were killed or begun anew
+        for path in self.file.parent.glob(f".{self.file.stem}-*.json"):  # of steps that were killed or started again
             if path not in notes and re.fullmatch(rf"\.{re.escape(self.file.stem)}-[0-9a-f]{{16}}\.json", path.name):
                 path.unlink(missing_ok=True)
 
@@ -214,7 +214,7 @@ def script(name: str) -> str:
 
 
 def show(command: Sequence[str]) -> str:
-    """A command as it is typed in a shell, in the working directory."""
+    """A command as one types it in a shell, in the working directory."""
     elsewhere = command[0] == "-m" and Path.cwd() != PROJECT
     before = f"PYTHONPATH={shlex.quote(str(PROJECT))} " if elsewhere else ""
     return before + shlex.join(["python", *command])

@@ -37,6 +37,7 @@ class PlainFrames:
         self.size = size
 
     def __call__(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """See `to_float`; nothing is drawn."""
         return to_float(frames, self.size)
 
 
@@ -44,6 +45,7 @@ class FlippedClips:
     """Training of FAN: flips clips horizontally with probability 1/2, all frames of a clip alike."""
 
     def __call__(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+        """uint8 [B, T, channels, H, W] -> float32 [B, T, 3, H, W] in [0, 1]."""
         flip = torch.rand(len(frames), generator=generator) < 0.5
         flip = flip.to(frames.device, non_blocking=True)[:, None, None, None, None]
         return to_float(torch.where(flip, frames.flip(-1), frames))

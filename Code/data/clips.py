@@ -100,7 +100,7 @@ class ClipSet:
         root: the folder that contains everything.
         left_out: the skipped clips themselves. Folds are made of all clips, so that they do not depend on skipping.
         notes: lines to print about what was read.
-        in_files: the frames are files. If not, a store of their own generates them, anew in every training epoch.
+        in_files: the frames are files. If not, a store of its own generates them, new ones in every training epoch.
     """
 
     clips: list[Clip]

@@ -52,6 +52,7 @@ class FrameTable:
 
     @property
     def num_frames(self) -> int:
+        """Of all clips together."""
         return int(self.offsets[-1])
 
     @classmethod

@@ -22,7 +22,7 @@ CPU_PIXELS, GPU_PIXELS = 700_000, 8_000_000
 TWIN_IOU = 0.5
 # What a refinement finds with a smaller overlap is another face, or none.
 LEAST_REFINED_IOU = 0.5
-# The surroundings of a face reach so many of its longer sides from its center.
+# How far the surroundings of a face reach from its center, in longer sides of its box.
 AROUND = 1.5
 
 

@@ -107,7 +107,7 @@ def analyse(
         source: read once, frame by frame.
         detector: finds the faces.
         fps: at most this many frames a second.
-        detect_every: at least one frame in so many is searched in full, see `find_faces`; 1: all of them.
+        detect_every: at least one frame in `detect_every` is searched in full, see `find_faces`.
         overlap: decode and detect in threads of their own; for a process that has the machine to itself.
         progress: called with how many more frames of the source are done.
 

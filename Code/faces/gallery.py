@@ -315,7 +315,7 @@ def card_of(prediction: Prediction, shown: Sequence[int], crops: np.ndarray, fig
 
 
 def _fewer(tiles: list[Tile], most: int) -> list[Tile]:
-    """At most so many faces, the one with the highest weight among them."""
+    """At most `most` faces, evenly spaced, and always the one with the highest weight."""
     if len(tiles) <= most:
         return tiles
     chosen = {round(float(place)) for place in np.linspace(0, len(tiles) - 1, most)}

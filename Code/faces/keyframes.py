@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from Code.common.prefetch import ahead
+from Code.common.prefetch import prefetched
 from Code.faces.detect import Detector, Faces, overlap
 from Code.faces.settings import DETECT_EVERY
 from Code.faces.track import SAME_PERSON_IOU, CutFinder
 from Code.faces.video import Frame, batches
 
 # If much has changed since a key frame, somebody may have come: the next one then follows after half as many frames.
-# So many cells of a 32 x 32 thumbnail, faces left out, must differ by so many gray levels.
+# Changed: CHANGED_CELLS cells of a 32 x 32 thumbnail, faces left out, differ by more than CHANGED_LEVELS gray levels.
 CHANGED_CELLS, CHANGED_LEVELS = 40, 25
 # Key frames are at most this far apart.
 RUN_SECONDS = 1.0
@@ -24,7 +24,7 @@ STEP_SECONDS = 0.15
 RUN_BYTES = 64 * 2**20
 # The last frame of a shot is a key frame, too, if the one before is further back than this.
 LEAST_LAST_RUN = 4
-# So many frames are refined from the same boxes at once, which takes less time than one by one.
+# Frames that are refined from the same boxes at once, which takes less time than one by one.
 REFINED_TOGETHER = 5
 # Unless a face is found where it was expected, with at least this overlap, it is refined again from where it was found.
 STEADY_IOU = 0.75
@@ -48,21 +48,21 @@ def find_faces(
     Args:
         frames: in order.
         detector: runs full passes on key frames and refines faces in the others.
-        every: at least one frame in so many is a key frame; 1: all of them.
+        every: at least one frame in `every` is a key frame; 1: all of them.
         prefetch: decode in one thread and search key frames in another while this thread refines.
     """
     frames = iter(frames)
     if every == 1:
         read = batches(frames, detector.pixels_at_once)
         is_cut = CutFinder()
-        for batch in ahead(read, room=2) if prefetch else read:
+        for batch in prefetched(read, size=2) if prefetch else read:
             found = detector(np.stack([frame.image for frame in batch]))
             yield from (Found(f, faces, is_cut(f.image)) for f, faces in zip(batch, found, strict=True))
         return
-    runs = split_at_keys(ahead(frames, room=4) if prefetch else frames, detector, every)
+    runs = split_at_keys(prefetched(frames, size=4) if prefetch else frames, detector, every)
     run: Run | None = None
     before = Faces.none()
-    for following in ahead(runs, room=1) if prefetch else runs:
+    for following in prefetched(runs, size=1) if prefetch else runs:
         if run is not None:
             yield from run.search(detector, before, following.faces[0] if following.continues else None)
             before = run.faces[-1] if following.continues else Faces.none()

@@ -64,7 +64,7 @@ class Pyramids:
 
 
 def _halvings(ratio: float, least: float) -> int:
-    """How often a picture is halved before it is shrunk by so much, so that half of `least` is left to do."""
+    """How often a picture is halved before it is resampled, if it shrinks by `ratio`: at least `least` / 2 is left."""
     return max(0, math.floor(math.log2(ratio / least)) + 1)
 
 
@@ -114,7 +114,7 @@ class Sums:
 
 
 def _windows(length: Tensor, parts: int) -> tuple[Tensor, Tensor]:
-    """Starts and ends of the `parts` windows of area interpolation over so many pixels: [..., parts]."""
+    """Starts and ends of the windows of area interpolation from `length` pixels to `parts`: [..., parts] each."""
     part = torch.arange(parts, device=length.device)
     length = length[..., None]
     return part * length // parts, ((part + 1) * length + parts - 1) // parts

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from Code.common.errors import ProjectError, UsageError
-from Code.common.prefetch import ahead
+from Code.common.prefetch import prefetched
 from Code.common.progress import Progress
 from Code.common.wording import counted
 from Code.data.clips import DataError
@@ -64,7 +64,7 @@ class Predictor:
         device: "auto" (CUDA if available), or a torch device.
         image_size: input side in pixels; None: what the checkpoint says.
         people: "main": the main person of each input, the largest (size x time); "all": everybody.
-        detect_every: search at least one frame in so many in full, and follow known faces in the others; 1: all.
+        detect_every: search at least one frame in `detect_every` in full, and follow known faces in the others.
         prior: label -> how often the class occurs where the inputs come from; None: as the network was trained. Shares
             need not sum to 1, and classes that are not named have the share 1 / C.
         precision: of the backbone's arithmetic: "fp32", "bf16" or "fp16"; "auto": bf16 if the hardware has it, as in
@@ -371,7 +371,7 @@ class Predictor:
 
         # FER2013's crops turn gray before they are resized, as in training.
         side = None if self.knows_fer2013 else self.image_size
-        for face in ahead(found.images(dict.fromkeys(tracks), side), room=BATCH_FACES):
+        for face in prefetched(found.images(dict.fromkeys(tracks), side), size=BATCH_FACES):
             waiting.append(face)
             if len(waiting) == BATCH_FACES:
                 flush()

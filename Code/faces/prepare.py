@@ -19,7 +19,7 @@ from PIL import Image
 from Code.common.errors import ProjectError
 from Code.common.files import flush, flush_all, remove_leftovers
 from Code.common.machine import end_with, keep_freed_memory
-from Code.common.prefetch import ahead
+from Code.common.prefetch import prefetched
 from Code.common.state import NewerStateError, StateError
 from Code.data.clips import DataError
 from Code.faces.detect import Detector
@@ -97,7 +97,7 @@ def prepare_clip(
     for track in chosen:
         (workshop / names[track]).mkdir(parents=True)
     cutouts = cut_out(source, analysis, paths)
-    for track, position, image in ahead(cutouts, room=8) if alone else cutouts:
+    for track, position, image in prefetched(cutouts, size=8) if alone else cutouts:
         number = analysis.numbers[paths[track].positions[position]]
         Image.fromarray(image).save(workshop / names[track] / f"{number:07d}.jpg", quality=QUALITY)
 

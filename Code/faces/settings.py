@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 # MTCNN's smallest face in pixels. Below it the image pyramid is empty, and facenet-pytorch raises.
 MIN_FACE = 20
-# At least one frame in so many is searched in full; in the others, known faces are followed.
+# At least one frame in DETECT_EVERY is searched in full; in the others, known faces are followed.
 DETECT_EVERY = 20
 # An answer is uncertain where the probabilities of the best two classes differ by less. Of FER+'s validation images
 # with a smaller margin (524 of 3199), the best class is right in 42 % and the second best in 37 %; above it, the best
@@ -22,7 +22,7 @@ class Settings:
         faces: "main": the main person of each clip; "all": a folder per person.
         fps: at most this many frames a second; None: all.
         min_face: smallest face in pixels; None: see `Detector`.
-        detect_every: at least one frame in so many is searched in full; 1: all of them.
+        detect_every: at least one frame in `detect_every` is searched in full; 1: all of them.
     """
 
     faces: str = "main"

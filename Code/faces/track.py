@@ -22,11 +22,11 @@ ASSUMED_FPS = 25.0
 LOST_SECONDS = 2.0
 GAP_SECONDS = 0.4
 GAP_FRAMES = 10
-# Landmarks are averaged over so many neighbors on each side, unless these are further apart in time.
+# Landmarks are averaged over NEIGHBOURS frames on each side, unless these are further apart in time.
 NEIGHBOURS = 2
 NEIGHBOUR_SECONDS = 0.2
-# The mean counts in full up to this distance from what was detected, in heights of the face, but at least in so many
-# pixels. Further off, the face moved (a hand-held camera, a nod); from twice the distance on, nothing is averaged.
+# The mean counts in full if it is within STEADY heights of the face, or STEADY_PIXELS, of what was detected. If it is
+# further off, the face moved (a hand-held camera, a nod); from twice the distance on, nothing is averaged.
 STEADY, STEADY_PIXELS = 0.0075, 0.5
 # Tracks with fewer frames are false alarms, unless the clip has fewer than SHORT_CLIP times as many frames. So are
 # tracks with a lower mean score.

@@ -1,4 +1,4 @@
-"""Frame attention: the heads that make one answer of the frame features of a clip.
+"""Frame attention: the heads, which turn the features of a clip's frames into one prediction.
 
 Meng, Peng, Wang, Qiao: "Frame Attention Networks for Facial Expression Recognition in Videos", ICIP 2019,
 arXiv 1907.00193. With frame features f_i:
@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-FRAMES_AT_ONCE = 4096  # of a longer clip, evaluation computes so many frames at a time; see `AttentionHead.forward`
+FRAMES_AT_ONCE = 4096  # an evaluation computes longer clips in parts of this length; see `AttentionHead.forward`
 
 
 @dataclass
@@ -94,7 +94,7 @@ class AttentionHead(nn.Module):
 
 
 class SelfAttention(AttentionHead):
-    """Classifies the global feature f' with ``pred_fc1``."""
+    """Self-attention alone: classifies the global feature f' with ``pred_fc1``."""
 
     at_type = 0
     title = "self-attention"
@@ -141,7 +141,7 @@ class RelationAttention(AttentionHead):
             """[B, t, D] -> [f_i : f'], [B, t, 2 D]."""
             return torch.cat([part, global_feature.unsqueeze(1).expand_as(part)], dim=2)
 
-        if at_once is None:  # made once; for a long clip, part by part and twice
+        if at_once is None:  # computed once; for a long clip in parts, and once for each use
             pairs = pair(features)
             pair = lambda part: pairs  # noqa: E731
         beta_logits = frame_scores(lambda part: self.beta(self.dropout(pair(part))), features, at_once)  # [B, T]

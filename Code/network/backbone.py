@@ -34,7 +34,7 @@ class Backbone(nn.Module):
         name: the same.
         feature_size: D, the size of a feature vector; 512 for ResNet18.
         classifier: the name of the last linear layer in torchvision's files; `fc` for a ResNet.
-        network: torchvision's module or its equal `ResNet18`, with an identity in place of that layer.
+        network: torchvision's module or its equivalent `ResNet18`, with an identity in place of that layer.
 
     Raises:
         UsageError: torchvision has no such network.

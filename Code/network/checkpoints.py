@@ -39,7 +39,7 @@ class DamagedCheckpointError(CheckpointError):
 
 @dataclass
 class CheckpointFacts:
-    """What a checkpoint says about itself beside its weights; published files say little of it."""
+    """What a checkpoint says about its weights; published files say little of it."""
 
     image_size: int | None = None
     dataset: str | None = None
@@ -109,7 +109,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Reads a checkpoint as data, onto the CPU. No code in the file can run.
 
     Both formats of torch are read (zip, and the pickle stream of torch before 1.6), with tensors from any device.
-    Beside tensors and plain Python values only numpy numbers are accepted; they become Python numbers. Bits that
+    Besides tensors and plain Python values, only numpy numbers are accepted; they become Python numbers. Bits that
     changed since the file was written are found: by the CRC-32 of the zip, which torch itself does not check, and by
     the checksum of `save_checkpoint`.
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 
-class Block(nn.Module):
-    """Two 3 x 3 convolutions and a way around them.
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions with a shortcut.
 
     Args:
         channels_in, channels: of the input and of the output.
@@ -33,10 +33,10 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, channels_in, H, W] to [N, channels, H / stride, W / stride]."""
-        around = x if self.downsample is None else self.downsample(x)
+        shortcut = x if self.downsample is None else self.downsample(x)
         inner = self.relu(self.bn1(self.conv1(x)))
         out: Tensor = self.bn2(self.conv2(inner))
-        out += around
+        out += shortcut
         return self.relu(out)
 
 
@@ -49,10 +49,10 @@ class ResNet18(nn.Module):
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
-        self.layer1 = nn.Sequential(Block(64, 64, 1), Block(64, 64, 1))
-        self.layer2 = nn.Sequential(Block(64, 128, 2), Block(128, 128, 1))
-        self.layer3 = nn.Sequential(Block(128, 256, 2), Block(256, 256, 1))
-        self.layer4 = nn.Sequential(Block(256, 512, 2), Block(512, 512, 1))
+        self.layer1 = nn.Sequential(BasicBlock(64, 64, 1), BasicBlock(64, 64, 1))
+        self.layer2 = nn.Sequential(BasicBlock(64, 128, 2), BasicBlock(128, 128, 1))
+        self.layer3 = nn.Sequential(BasicBlock(128, 256, 2), BasicBlock(256, 256, 1))
+        self.layer4 = nn.Sequential(BasicBlock(256, 512, 2), BasicBlock(512, 512, 1))
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
         self.fc = nn.Linear(512, 1000)
         for module in self.modules():

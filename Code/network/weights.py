@@ -1,4 +1,4 @@
-"""Weights under the names of the published code and of torchvision: into a FAN, out of it, and to start from."""
+"""Weights under the names of the published code and of torchvision: loading, exporting, and starting from them."""
 
 from __future__ import annotations
 

@@ -83,6 +83,7 @@ class ClipRow:
 
     @property
     def right(self) -> bool:
+        """Whether the prediction is the true class."""
         return self.label == self.prediction
 
 

@@ -2,7 +2,7 @@
 
 results.json is written last, so it marks a run whose results are complete. It has the number of rows and the SHA-256 of
 each table beside it. Numbers that cannot be (a probability of 7, an accuracy that its confusion matrix does not have)
-are errors, whoever wrote them.
+are errors.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ def started_at(folder: Path) -> datetime:
         stamp = datetime.fromisoformat(read_about(folder / "args.json")[0].started or "")
         if stamp.tzinfo is not None:
             return stamp
-    except ValueError:  # of which StateError is one
+    except ValueError:  # StateError is one
         pass
     try:
         first = min(path.stat().st_mtime for path in folder.iterdir())

@@ -1,0 +1,1 @@
+"""Training: protocols, the loops over epochs and batches, the folder of a run, resuming, several processes."""

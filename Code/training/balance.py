@@ -1,4 +1,4 @@
-"""The prior of a classifier: how often its training set shows each class, and a loss that keeps it out.
+"""The prior of a classifier: how often its training set shows each class, and a loss that keeps this out of its logits.
 
 FER+ has ten times as many neutral faces as fearful ones. A network trained with cross-entropy learns that, too, and
 takes unclear faces for neutral. The logit-adjusted loss (Menon et al., "Long-tail learning via logit adjustment", ICLR

@@ -65,7 +65,7 @@ def train_one_epoch(
             [B, K, D].
         loss_function: maps the network's output and the batch to a scalar.
         after_step: called after each step: to average weights, to save, or to stop by an exception.
-        print_freq: print the running loss every so many steps; 0: never. Each print waits for the device.
+        print_freq: print the running loss every `print_freq` steps; 0: never. Each print waits for the device.
         forward: called instead of `model`: a compiled or wrapped version of it.
         state: of this epoch, kept up to date. A state from inside the epoch resumes the epoch there.
 

@@ -116,7 +116,7 @@ class EpochState:
 
         Args:
             position: "epoch", its "steps", and under "processes" the `state` of each process. With another number
-                of processes the sums are still right, but dropout and augmentation are drawn anew.
+                of processes the sums are still right, but dropout and augmentation are drawn from new states.
         """
         states, world = position["processes"], distributed.world()
         epoch_state = cls(position["epoch"], names)

@@ -298,7 +298,7 @@ def _in_memory(
         raise full
     try:
         frames = torch.empty((num_frames, image_size, image_size, 3), dtype=torch.uint8, device=device)
-    except RuntimeError as error:  # of which torch.OutOfMemoryError is one
+    except RuntimeError as error:  # torch.OutOfMemoryError is one
         raise full from error
     chunk_bytes = 2 * CHUNK_FRAMES * image_size * image_size * 3  # a DataLoader prefetches two
     workers, _ = workers_that_fit(workers, chunk_bytes, free_shared_memory() // distributed.world().local_size)

@@ -1,6 +1,6 @@
 """Pretraining of a backbone as a classifier of single faces; `Pretrain_FERPlus.py` only parses the flags.
 
-The images are FER+, with more faces beside it if asked for, or any labeled pictures. `Code.training.trainer` trains on
+The images are those of FER+, more faces in addition to them, or any labeled pictures. `Code.training.trainer` trains on
 them as clips of one frame. The result is a file in the published format.
 """
 
@@ -140,7 +140,7 @@ def ferplus_material(args: argparse.Namespace, splits: dict[str, FERPlusSplit]) 
     shares = table.targets
 
     def draw_labels(epoch: int) -> None:
-        """Probability mode: an image's label is drawn from its shares, anew every epoch."""
+        """Probability mode: an image's label is drawn from its shares, again in every epoch."""
         generator = torch.Generator().manual_seed((args.seed << 20) + epoch)
         table.targets = torch.multinomial(shares, 1, generator=generator)[:, 0]
 

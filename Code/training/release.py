@@ -59,9 +59,7 @@ def released(checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[st
         name: value for name, value in protocol.get("data_flags", {}).items() if name not in PLACES
     }
     kept = ["format", "at_type", "labels", "image_size", "dataset", "precision", "epoch", "metrics"]
-    kept += [
-        name for name in ("backbone", "class_shares", "recipe") if name in checkpoint
-    ]  # runs of earlier versions lack them
+    kept += [name for name in ("backbone", "class_shares", "recipe") if name in checkpoint]  # not in earlier versions
     return {
         **{name: checkpoint[name] for name in kept},
         "state_dict": weights,

@@ -55,7 +55,7 @@ SELECTED = {
 
 
 def evaluate_checkpoint(args: argparse.Namespace) -> Path:
-    """`-e`: evaluates a trained FAN on the validation set, and writes the results beside those of trainings.
+    """`-e`: evaluates a trained FAN on the validation set, and writes the results to a folder of their own.
 
     Returns:
         The folder of the results.
@@ -103,7 +103,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> Path:
 
 
 def about_results(protocol: Protocol) -> dict[str, Any]:
-    """What results.json says beside the metrics: how the best epoch was chosen, and which fold it is."""
+    """The entries of results.json besides the metrics: how the best epoch was chosen, and which fold it is."""
     about: dict[str, Any] = {"selected_on": SELECTED[protocol.select_on]}
     if protocol.data.fold is not None:
         about |= {"fold": protocol.data.fold, "num_folds": protocol.data.num_folds}

@@ -49,11 +49,11 @@ class Training:
         train: batches of frames; of features, if they are computed once (`from_features`).
         val: evaluated after every epoch.
         transform: maps the number of an epoch, from 1, to its training transform.
-        seed: of samples, augmentation and dropout. Whoever makes the model seeds its weights.
+        seed: of samples, augmentation and dropout; not of the weights, which the model has already.
         labels, image_size, dataset, protocol: what checkpoints say about themselves.
         from_features: batches hold the features of a frozen backbone; only the head is trained.
         average: weights averaged over steps. If there are any, they are evaluated and saved, not those of the model.
-        before_epoch: called with the number of the epoch (to draw labels anew, say).
+        before_epoch: called with the number of the epoch, to draw new labels, for example.
         val_transform: maps the number of an epoch to the transform of its evaluation, if it changes.
         forward: called instead of the model in training: a compiled or wrapped version of it.
         checkpoint_every: minutes between checkpoints inside an epoch; 0: none.
@@ -113,8 +113,8 @@ class Training:
         """The checkpoint after an epoch.
 
         Args:
-            resumable: with all that a training needs beside the weights.
-            position: inside the epoch after that.
+            resumable: with the state of optimizer, schedule and epoch, which resuming needs.
+            position: where the next epoch was interrupted, see `joint_position`.
         """
         state = {
             "model": self.model.state_dict() if self.average is not None else None,
@@ -367,7 +367,7 @@ def conclude(
     """Evaluates `last.pth` and `best.pth` as `-e` would, and writes the results, per clip for the best.
 
     Args:
-        about: what results.json says beside the metrics.
+        about: more entries of results.json, besides the metrics.
     """
     results: dict[str, dict[str, Any]] = {}
     distributed.barrier()  # the main process has written both

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from Code.common.prefetch import ahead
+from Code.common.prefetch import prefetched
 
 
 def numbers(count: int, made: list[int], error: Exception | None = None) -> Iterator[int]:
@@ -20,7 +20,7 @@ def numbers(count: int, made: list[int], error: Exception | None = None) -> Iter
 
 def test_items_come_in_order_and_no_more_than_the_room_is_made_ahead() -> None:
     made: list[int] = []
-    items = ahead(numbers(50, made), room=3)
+    items = prefetched(numbers(50, made), size=3)
     for expected in range(50):
         assert next(items) == expected
         assert len(made) <= expected + 5  # the room, one that waits for it, one that was taken
@@ -28,7 +28,7 @@ def test_items_come_in_order_and_no_more_than_the_room_is_made_ahead() -> None:
 
 
 def test_an_error_comes_where_it_would_have_come() -> None:
-    items = ahead(numbers(2, [], ValueError("broken")), room=5)
+    items = prefetched(numbers(2, [], ValueError("broken")), size=5)
     assert [next(items), next(items)] == [0, 1]
     with pytest.raises(ValueError, match="broken"):
         next(items)
@@ -36,7 +36,7 @@ def test_an_error_comes_where_it_would_have_come() -> None:
 
 def test_a_consumer_that_stops_early_leaves_no_thread() -> None:
     before = threading.active_count()
-    items = ahead(numbers(1000, []), room=2)
+    items = prefetched(numbers(1000, []), size=2)
     assert next(items) == 0
     assert threading.active_count() == before + 1
     items.close()

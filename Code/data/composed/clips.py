@@ -154,7 +154,7 @@ class Composer:
 
     @classmethod
     def of(cls, stills: Stills, spec: ComposedSpec, count: int, seed: int) -> Composer:
-        """Composes `count` clips, in proportion to the square root of a class's stills; at least one per class."""
+        """A composer of `count` clips; a class has at least one, in proportion to the square root of its stills."""
         roots = np.sqrt([len(of_class) for of_class in stills.by_class])
         counts = np.diff(np.round(np.cumsum(roots) / roots.sum() * count), prepend=0).astype(np.int64)
         for absent in np.flatnonzero(counts == 0) if count >= len(roots) else ():

@@ -220,7 +220,7 @@ def _with_trait(splits: Mapping[str, Split], facts: Facts, name: str, level: str
 
 @dataclass
 class _Frames:
-    """All frames of a split in one row: digests uint64 [N], and the clip of each, int64 [N]."""
+    """The N frames of a split in one row: digests uint64 [N], owners (their clips) int64 [N], offsets of the clips."""
 
     name: str
     clips: list[Clip]
@@ -247,8 +247,8 @@ class _Frames:
         return f"{self.name} {printable(clip.name)}/{printable(clip.frames[index - self.offsets[owner]])}"
 
 
-def content_checks(splits: Mapping[str, Split], facts: Mapping[str, Sequence[ClipFacts]]) -> list[Check]:
-    """The checks of single files. `facts` has the result of `scan` per split."""
+def content_checks(splits: Mapping[str, Split], facts: Facts) -> list[Check]:
+    """The checks for copies: of clips, of frames in both splits, in several clips, in one clip. `facts`: see `scan`."""
     rows = {name: _Frames.of(name, split, facts[name]) for name, split in splits.items()}
     return [
         _copied_clips(splits, facts),
@@ -258,7 +258,7 @@ def content_checks(splits: Mapping[str, Split], facts: Mapping[str, Sequence[Cli
     ]
 
 
-def _copied_clips(splits: Mapping[str, Split], facts: Mapping[str, Sequence[ClipFacts]]) -> Check:
+def _copied_clips(splits: Mapping[str, Split], facts: Facts) -> Check:
     """Clips with the same frames as another clip, in the same order."""
     seen: dict[bytes, tuple[str, Clip]] = {}
     counts = dict.fromkeys([*splits, BOTH], 0)

@@ -106,14 +106,14 @@ def _scarf(image: Array, rng: np.random.Generator) -> Array:
 
 
 def occlude(image: Array, kind: str, skin: tuple[float, float, float], rng: np.random.Generator) -> Array:
-    """Put an occluder (one of `OCCLUDERS`) in front of the face."""
+    """Puts an occluder (one of `OCCLUDERS`) in front of the face."""
     if kind == "hand":
         return _hand(image, skin, rng)
     return {"block": _block, "microphone": _microphone, "scarf": _scarf}[kind](image, rng)
 
 
 def blur(image: Array, strength: float, streak: float) -> Array:
-    """Blur a frame: out of focus by `strength`, smeared sideways by `streak` (shares of its width)."""
+    """Blurs a frame: out of focus by `strength`, smeared sideways by `streak` (shares of its width)."""
     size = image.shape[0]
     reach = round(streak * size)
     if reach:
@@ -150,7 +150,6 @@ def camera(image: Array, gain: float, tilt: float, noise: float, rng: np.random.
     image = image * (np.float32(gain) * (1 + np.float32(tilt) * x))[..., None]
     words = rng.integers(0, 256, (4, size, size, 4), dtype=np.uint8)
     grain = words.sum(axis=0, dtype=np.int32).astype(np.float32) - np.float32(510)
-    image += (grain[..., :3] + grain[..., 3:]) * np.float32(
-        noise / 209
-    )  # 148 is one such sum's deviation, 209 that of two
+    # The standard deviation of one such sum is 148, that of two is 209.
+    image += (grain[..., :3] + grain[..., 3:]) * np.float32(noise / 209)
     return Image.fromarray(np.clip(image + np.float32(0.5), 0, 255).astype(np.uint8))

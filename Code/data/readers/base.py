@@ -34,10 +34,9 @@ from Code.data.readers.sharedlist import SHARED_LABELS, is_shared_list, read_sha
 DEFAULT_FOLDS = 5  # if neither the dataset nor a flag gives a number
 # Flags of the command line that say which clips are read. Checkpoints keep those that were given.
 DATA_FLAGS = (
-    *("train_root", "val_root", "train_list", "val_list", "skip_empty", "eval_split", "labels"),
-    *("root_map", "person_pattern", "folds", "fold_file"),
-    *("clip_frames", "telling", "distractors", "train_clips", "val_clips"),
-)
+    "train_root", "val_root", "train_list", "val_list", "skip_empty", "eval_split", "labels", "root_map",
+    "person_pattern", "folds", "fold_file", "clip_frames", "telling", "distractors", "train_clips", "val_clips",
+)  # fmt: skip
 Labels = Sequence[str] | None
 
 

@@ -14,12 +14,7 @@ from Code.data.drawing.person import draw_person
 from Code.data.drawing.spoiled import OCCLUDERS, blur, camera, darken, occlude
 
 DISTRACTORS = ("occluded", "blurred", "turned", "neutral", "other")
-FLAWS = (
-    "occluded",
-    "blurred",
-    "turned",
-    "dark",
-)  # one of these spoils an `other` frame, so that it can be recognized
+FLAWS = ("occluded", "blurred", "turned", "dark")  # one of them spoils an `other` frame, so that it can be recognized
 
 
 @dataclass(frozen=True, slots=True)
