@@ -29,7 +29,7 @@ from pathlib import Path
 from Code.common.commandline import add_device, count, number, run_script, script_parser, seed
 from Code.common.conventions import DEFAULT_AT_TYPE, FAN_FILE, FERPLUS_FILE, SHIPPED_FILE, expression
 from Code.common.errors import ProjectError, UsageError
-from Code.common.files import PROJECT, inside, writing
+from Code.common.files import PROJECT, inside, regular, writing
 from Code.common.lock import one_writer
 from Code.common.steps import Steps, fingerprint, script
 from Code.common.wording import counted
@@ -187,8 +187,8 @@ def answers_of_table(table: Path, faces: Path, names: Iterable[str]) -> dict[str
         DataError: the table is missing or damaged, or lacks a clip.
     """
     try:
-        with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            said = {row["input"]: row["expression"] for row in csv.DictReader(file)}
+        with open(table, encoding="utf-8", errors="surrogateescape", newline="", opener=regular) as file:
+            said = {row["input"]: row["expression"] for row in csv.DictReader(file) if row["expression"]}
         return {name: said[str(faces / name)] for name in names}
     except (OSError, csv.Error) as error:
         raise DataError(f"{table}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
@@ -314,7 +314,8 @@ class Recipe:
             except DataError:
                 return False
 
-        self.steps.run(step, command, fingerprint([self.faces / "faces.csv", self.clips, checkpoint]), there=there)
+        inputs = fingerprint([self.faces / "faces.csv", self.clips, checkpoint])
+        self.steps.run(step, command, inputs, there=there, results=[table])
 
 
 def is_finished(run: Path | None) -> bool:

@@ -5,10 +5,12 @@ A path that a file names is checked with `inside` before anything there is read,
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -49,6 +51,22 @@ def atomic_file(path: str | Path, *, previous: str | Path | None = None) -> Iter
         temporary.unlink(missing_ok=True)
         raise
     flush(path.parent)
+
+
+def regular(path: str, flags: int) -> int:
+    """An `opener` for `open`. Reading a pipe would block, and a device may never end, so neither is opened.
+
+    Raises:
+        OSError: the path is of no regular file.
+    """
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    raise OSError(errno.EINVAL, "not a regular file", path)
 
 
 def flush(path: str | Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from Code.common.errors import ProjectError
+from Code.common.files import regular
 
 T = TypeVar("T")
 
@@ -116,7 +117,8 @@ def shaped(content: Any, kind: type[T], *, place: str, remedy: str) -> T:
 
 def _content(path: str | Path, remedy: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb", opener=regular) as file:
+            return file.read()
     except FileNotFoundError:
         raise MissingStateError(f"{path}: is missing; {remedy}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Any
 
 from Code.common.errors import ProjectError
-from Code.common.files import PROJECT, remove_leftovers, save_text
+from Code.common.files import PROJECT, regular, remove_leftovers, save_text
 from Code.common.state import MissingStateError, read_state, shaped
 
 VERSION = 1  # of the file of the steps
@@ -49,7 +49,10 @@ def fingerprint(paths: Iterable[str | os.PathLike[str]]) -> str:
         try:
             status = os.stat(path)
             small = status.st_size < 1 << 22
-            content = Path(path).read_bytes() if small else f"{status.st_size} {status.st_mtime_ns}".encode()
+            content = f"{status.st_size} {status.st_mtime_ns}".encode()
+            if small:
+                with open(path, "rb", opener=regular) as file:
+                    content = file.read()
         except OSError:
             content = b"missing"
         digest.update(os.fsencode(f"{path} {len(content)}\n") + content)
@@ -68,6 +71,7 @@ class Step:
         seconds: how long it took.
         made: the name of the folder that it made, once it was done.
         token: names the file in which its command notes that folder, until it is done.
+        results: fingerprint of the files that it wrote, if the step names them. Earlier versions did not write it.
     """
 
     command: list[str]
@@ -77,6 +81,7 @@ class Step:
     seconds: float = 0.0
     made: str = ""
     token: str = ""
+    results: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"([0-9a-f]{16})?", self.token):
@@ -159,6 +164,7 @@ class Steps:
         inputs: str,
         *,
         there: Callable[[], bool] = lambda: True,
+        results: Sequence[Path] = (),
         passes: Callable[[int], bool] = lambda status: status == 0,
         instead: Sequence[str] | None = None,
     ) -> None:
@@ -169,6 +175,7 @@ class Steps:
             command: what follows `python`.
             inputs: fingerprint of what it reads.
             there: whether its results still exist.
+            results: files that it writes. If they are changed later, the step is done again.
             passes: whether an exit status means success.
             instead: runs in place of `command`, to finish what that had started, or to mend its results.
 
@@ -178,7 +185,8 @@ class Steps:
         title = f"{len(self.seconds) + 1}. {name}"
         known = self._known.get(name)
         shown = show(command)
-        if known and known.done and known.is_of(command, inputs) and there():
+        kept = known and known.done and known.results in ("", fingerprint(results))
+        if known and kept and known.is_of(command, inputs) and there():
             print(f"{title}: done before\n   {shown}", flush=True)
             self.seconds[name] = 0.0
             return
@@ -194,7 +202,8 @@ class Steps:
         seconds = time.monotonic() - start
         if not passes(status):
             raise StepError(title, status)
-        self._save(name, replace(started, done=True, seconds=round(seconds, 1), made=self.made(name), token=""))
+        done = replace(started, done=True, seconds=round(seconds, 1), made=self.made(name), token="")
+        self._save(name, replace(done, results=fingerprint(results) if results else ""))
         self._note(token).unlink(missing_ok=True)
         self.seconds[name] = seconds
         print(f"   {name}: {seconds:.1f} s", flush=True)

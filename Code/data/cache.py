@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from Code.common.files import flush, in_words
+from Code.common.files import flush, in_words, regular
 from Code.common.progress import Progress
 from Code.common.state import StateError, parse_state
 from Code.data.clips import Clip, ClipSet, DataError
@@ -91,7 +91,7 @@ class CacheFile:
     def fault(self) -> str | None:
         """Why the file on the disk cannot be used; None if it can."""
         try:
-            with self.path.open("rb") as file:
+            with open(self.path, "rb", opener=regular) as file:
                 header = file.read(HEADER_BYTES).rstrip(b"\0")
                 if os.fstat(file.fileno()).st_size != self.size:
                     return "it is truncated or too long"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from Code.common.files import atomic_text
+from Code.common.files import atomic_text, regular
 from Code.common.wording import counted
 from Code.data.clips import ClipSet, DataError
 
@@ -49,7 +49,7 @@ def read_intensity(path: str | os.PathLike[str]) -> dict[tuple[str, str], tuple[
     """
     truth: dict[tuple[str, str], tuple[float, str]] = {}
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8", opener=regular) as file:
             reader = csv.DictReader(file)
             for line in reader:
                 intensity = float(line["intensity"])

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
+from Code.common.files import regular
 from Code.common.wording import LONGEST, printable, quoted
 from Code.data.clips import DataError
 
@@ -56,8 +57,8 @@ def read_text(path: str, if_missing: str = "correct the path") -> str:
         DataError: the file is missing, too large, or no such text.
     """
     try:
-        with open(path, "rb") as file:
-            raw = file.read(_MOST_BYTES + 1)  # bounded, because /dev/zero never ends
+        with open(path, "rb", opener=regular) as file:
+            raw = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         raise DataError(f"{path}: no such list file; {if_missing}") from None
     except OSError as error:

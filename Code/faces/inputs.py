@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from Code.common.files import regular
 from Code.common.wording import counted, natural_key, printable
 from Code.data.clips import DataError
 from Code.data.folders import FRAME_SUFFIXES
@@ -50,7 +51,7 @@ def kind_of(path: str | Path) -> Kind:
         return Kind.FOLDER
     suffix = os.path.splitext(path)[1].lower()
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular) as file:
             start = file.read(16)
     except OSError:
         start = b""

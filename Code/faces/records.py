@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from Code.common.files import inside, save_text
+from Code.common.files import inside, regular, save_text
 from Code.common.lock import one_writer
 from Code.common.state import MissingStateError, StateError, read_state
 from Code.data.clips import DataError
@@ -138,7 +138,8 @@ def read_rows(output: Path, record: Record) -> str:
     if record.error:
         return ""
     try:
-        content = path.read_bytes()
+        with open(path, "rb", opener=regular) as file:
+            content = file.read()
         if record.table and _digest(content) != record.table:
             raise ValueError("not what its record says")
         return content.decode("utf-8")

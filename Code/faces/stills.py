@@ -23,7 +23,7 @@ from PIL import Image
 
 from Code.common.commandline import add_device, pair, run_script, script_parser, whole_number
 from Code.common.errors import UsageError
-from Code.common.files import atomic_file, writing
+from Code.common.files import atomic_file, regular, writing
 from Code.common.progress import Progress
 from Code.common.wording import printable
 from Code.data.clips import DataError
@@ -58,12 +58,12 @@ def labeled_pictures(
         named = [(path, "" if path.parent == root else path.parent.name) for path in files]
     else:
         try:
-            with table.open(newline="", encoding="utf-8-sig") as file:
+            with open(table, newline="", encoding="utf-8-sig", opener=regular) as file:
                 reader = csv.DictReader(file)
                 absent = set(columns) - set(reader.fieldnames or ())
                 if absent:
                     raise DataError(f"{table}, line 1: columns missing: {', '.join(sorted(absent))}; see --columns")
-                named = [(root / row[columns[0]].strip(), row[columns[1]].strip()) for row in reader]
+                named = [(root / (row[columns[0]] or "").strip(), (row[columns[1]] or "").strip()) for row in reader]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{table}: cannot be read as a CSV file ({error})") from None
     said: dict[Path, set[str]] = {}

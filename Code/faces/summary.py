@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from Code.common.files import atomic_text, save_text
+from Code.common.files import atomic_text, regular, save_text
 from Code.common.state import StateError, read_state
 from Code.faces.records import Record, read_rows
 
@@ -158,7 +158,7 @@ class Written:
             OSError: it cannot be read.
         """
         lines, digest = 0, hashlib.sha256()
-        with path.open("rb") as file:
+        with open(path, "rb", opener=regular) as file:
             while piece := file.read(1 << 20):
                 lines += piece.count(b"\n")
                 digest.update(piece)

@@ -16,7 +16,7 @@ import torch
 
 from Code.common.conventions import MAX_IMAGE_SIZE
 from Code.common.errors import ProjectError
-from Code.common.files import atomic_file
+from Code.common.files import atomic_file, regular
 from Code.common.state import StateError, shaped
 from Code.common.wording import printable
 
@@ -152,7 +152,7 @@ def _check_zip(path: Path) -> None:
             to more than the memory holds.
         zipfile.BadZipFile, OSError, ...: the zip is broken.
     """
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular) as file:
         if file.read(4) != b"PK\x03\x04":
             return
     with zipfile.ZipFile(path) as archive:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from Code.common.state import StateError, read_state, shaped
@@ -17,7 +18,7 @@ from Code.results.figures import line_styles
 from Code.results.intervals import interval_text
 from Code.results.page import log_curves, settings_of, write_page
 from Code.results.run_files import DATASETS, HEAD_TITLES, ReportError, RunFiles, read_run
-from Code.results.run_state import AGAIN, ROUNDED, VERSION, Metrics, check_share, read_about
+from Code.results.run_state import AGAIN, ROUNDED, VERSION, Metrics, check_equal, check_share, read_about
 
 MEASURES = {"accuracy": "WAR", "uar": "UAR"}
 CURVES = ("val_war", "val_uar", "val_loss", "train_loss")
@@ -35,6 +36,12 @@ class Spread:
     def __post_init__(self) -> None:
         for value in (self.mean, *self.range, *self.values):
             check_share("a value", value, low=-1.0)
+        if not self.values:
+            raise ValueError("values is empty")
+        check_equal("mean", self.mean, fmean(self.values))
+        check_equal("std", self.std, stdev(self.values) if len(self.values) > 1 else None)
+        check_equal("range", self.range[0], min(self.values))
+        check_equal("range", self.range[1], max(self.values))
 
 
 @dataclass
@@ -58,6 +65,14 @@ class FoldPart:
     pooled: Metrics
     mean_over_folds: dict[str, Spread]
     folds: list[FoldRow]
+
+    def __post_init__(self) -> None:
+        for key in MEASURES:
+            if key in self.mean_over_folds:
+                values = [getattr(fold, key) for fold in self.folds]
+                check_equal(f"mean_over_folds.{key}", self.mean_over_folds[key].mean, fmean(values or [0]))
+        right = sum(fold.accuracy * fold.num_clips for fold in self.folds)
+        check_equal("pooled.accuracy", self.pooled.accuracy, right / self.pooled.num_clips)
 
 
 @dataclass
@@ -294,6 +309,7 @@ def _place(folder: Path) -> str:
 def _read(path: Path) -> dict[str, Any]:
     """summary.json, checked."""
     content = read_state(path, dict[str, Any], remedy=AGAIN, newest=VERSION)
+    content = {name: value for name, value in content.items() if value is not None}
     shaped(content, SeedSummary if "seeds" in content else FoldSummary, place=str(path), remedy=AGAIN)
     return content
 

@@ -111,7 +111,7 @@ def _is_of_these_clips(run: RunFiles) -> bool:
 def _class_rows(run: RunFiles) -> list[dict[str, Any]]:
     """For each class of the shown result: counts, recall, precision and the most frequent wrong prediction."""
     shown = run.results.get("best", run.results.get("last"))
-    if shown is None:
+    if shown is None or not shown["confusion"]:
         return []
     labels, confusion = run.results["labels"], shown["confusion"]
     rows = []

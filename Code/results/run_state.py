@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +22,7 @@ from Code.common.wording import counted
 VERSION = 1  # of args.json, results.json and summary.json; files of earlier versions of the project have none
 AGAIN = "write it again: --resume the run, or repeat the evaluation"
 TABLES = ("predictions.csv", "attention.csv", "clips.csv")
-MOST_CLIPS = 10**9
+MOST_CLIPS = MOST_EPOCHS = 10**9
 ROUNDED = 1e-4  # of values that were written with few digits
 
 
@@ -38,6 +38,19 @@ def check_share(name: str, value: float | None, low: float = 0.0) -> None:
     """
     if value is not None and not low - ROUNDED <= value <= 1 + ROUNDED:
         raise ValueError(f"{name} is {value}, expected a number from {low:g} to 1")
+
+
+def check_equal(name: str, given: float | None, computed: float | None) -> None:
+    """Makes sure that a number is what the numbers beside it come to.
+
+    Raises:
+        ValueError: it is not; NaN neither.
+    """
+    if given is None or computed is None:
+        if given is not computed:
+            raise ValueError(f"{name} is {given}, but {computed} by the numbers beside it")
+    elif not abs(given - computed) <= ROUNDED:
+        raise ValueError(f"{name} is {given}, but {computed:.6f} by the numbers beside it")
 
 
 @dataclass
@@ -71,15 +84,27 @@ class Metrics:
         for name in ("accuracy", "accuracy_listed", "uar", "attention_auc"):
             check_share(name, getattr(self, name))
         for name in ("accuracy_interval", "uar_interval"):
-            for end in getattr(self, name) or ():
-                check_share(name, end)
+            low, high = getattr(self, name) or (0.0, 1.0)
+            check_share(name, low)
+            check_share(name, high)
+            if not low <= high:
+                raise ValueError(f"{name} is from {low} to {high}")
         for recall in self.per_class_recall:
             check_share("per_class_recall", recall)
         check_share("attention_correlation", self.attention_correlation, low=-1.0)
+        if self.epoch is not None and not 0 <= self.epoch <= MOST_EPOCHS:
+            raise ValueError(f"epoch is {self.epoch}")
         if not 1 <= self.num_clips <= MOST_CLIPS or self.num_skipped < 0:
             raise ValueError(f"num_clips is {self.num_clips} and num_skipped {self.num_skipped}")
         if self.confusion:
             self._check_confusion()
+        if not self.accuracy_interval[0] - ROUNDED <= self.accuracy <= self.accuracy_interval[1] + ROUNDED:
+            raise ValueError(f"accuracy is {self.accuracy}, outside of its interval")
+        listed = self.num_clips + self.num_skipped if self.num_clips_listed is None else self.num_clips_listed
+        if listed < self.num_clips:
+            raise ValueError(f"num_clips_listed is {listed}, but num_clips is {self.num_clips}")
+        if self.accuracy_listed is not None:
+            check_equal("accuracy_listed", self.accuracy_listed, self.accuracy * self.num_clips / listed)
 
     def _check_confusion(self) -> None:
         counts = [sum(row) for row in self.confusion]
@@ -88,10 +113,12 @@ class Metrics:
             raise ValueError("confusion is not a square of counts")
         if sum(counts) != self.num_clips:
             raise ValueError(f"confusion counts {counted(sum(counts), 'clip')}, but num_clips is {self.num_clips}")
-        recalls = [hit / count for hit, count in zip(hits, counts, strict=True) if count]
-        for name, value in (("accuracy", sum(hits) / self.num_clips), ("uar", sum(recalls) / len(recalls))):
-            if abs(value - getattr(self, name)) > ROUNDED:
-                raise ValueError(f"{name} is {getattr(self, name)}, but {value:.6f} by the confusion matrix")
+        recalls = [hit / count if count else None for hit, count in zip(hits, counts, strict=True)]
+        present = [recall for recall in recalls if recall is not None]
+        check_equal("accuracy", self.accuracy, sum(hits) / self.num_clips)
+        check_equal("uar", self.uar, sum(present) / len(present))
+        for recall, value in zip(self.per_class_recall, recalls, strict=False):
+            check_equal("per_class_recall", recall, value)
 
 
 @dataclass
@@ -108,9 +135,11 @@ class Results:
 
     def __post_init__(self) -> None:
         for name, metrics in (("last", self.last), ("best", self.best)):
+            if metrics is None or not (metrics.confusion or metrics.per_class_recall):
+                continue  # with very many classes, both are empty
             for key in ("confusion", "per_class_recall"):
-                length = len(getattr(metrics, key, ()))
-                if length not in (0, len(self.labels)):
+                length = len(getattr(metrics, key))
+                if length != len(self.labels):
                     raise ValueError(f"{name}.{key} has {length} classes, but labels has {len(self.labels)}")
 
     @property
@@ -169,26 +198,32 @@ class LogLine:
     def __post_init__(self) -> None:
         for name in ("train_war", "val_war", "val_uar"):
             check_share(name, getattr(self, name))
+        if not 0 <= self.epoch <= MOST_EPOCHS:
+            raise ValueError(f"epoch is {self.epoch}")
 
 
 def read_results(path: Path) -> tuple[Results, dict[str, Any]]:
-    """results.json, checked, and as it is.
+    """results.json, checked, and as it is, but without fields that are null.
 
     Raises:
         StateError: the file is missing, damaged, or of a newer version.
     """
-    content = read_state(path, dict[str, Any], remedy=AGAIN, newest=VERSION)
+    content = _set(read_state(path, dict[str, Any], remedy=AGAIN, newest=VERSION))
     return shaped(content, Results, place=str(path), remedy=AGAIN), content
 
 
 def read_about(path: Path, remedy: str = "restore the file, or name another run") -> tuple[About, dict[str, Any]]:
-    """args.json, checked, and as it is.
+    """args.json, checked, and as it is, but without fields that are null.
 
     Raises:
         StateError: the file is missing, damaged, or of a newer version.
     """
-    content = read_state(path, dict[str, Any], remedy=remedy, newest=VERSION)
+    content = _set(read_state(path, dict[str, Any], remedy=remedy, newest=VERSION))
     return shaped(content, About, place=str(path), remedy=remedy), content
+
+
+def _set(content: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in content.items() if value is not None}
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -199,11 +234,13 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
-    epochs = [line.epoch for line in read_lines(path, LogLine, remedy="remove the line")]
-    for number, (before, epoch) in enumerate(pairwise(epochs), start=2):
-        if epoch <= before:
-            raise StateError(f"{path}:{number}: has epoch {epoch} after epoch {before}; remove the line")
-    return read_lines(path, dict[str, Any], remedy="remove the line")
+    lines = read_lines(path, LogLine, remedy="remove the line")
+    for number, (before, line) in enumerate(pairwise(lines), start=2):
+        if line.epoch <= before.epoch:
+            raise StateError(f"{path}:{number}: has epoch {line.epoch} after epoch {before.epoch}; remove the line")
+    found = read_lines(path, dict[str, Any], remedy="remove the line")
+    # A number without a point is a float, too.
+    return [{**as_is, **_set(asdict(line))} for as_is, line in zip(found, lines, strict=True)]
 
 
 def started_at(folder: Path) -> datetime:

@@ -23,7 +23,7 @@ from torch import nn
 
 from Code.common.conventions import CHECKPOINT_FORMAT
 from Code.common.errors import UsageError, WriteError
-from Code.common.files import atomic_file, free_disk, in_words, save_text
+from Code.common.files import atomic_file, free_disk, in_words, regular, save_text
 from Code.common.state import StateError
 from Code.common.wording import counted
 from Code.data.clips import Clip
@@ -121,7 +121,7 @@ class Run:
     @main_only
     def log(self, line: dict[str, Any]) -> None:
         """Appends an epoch to log.jsonl and to TensorBoard."""
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+        with open(self.folder / "log.jsonl", "a", encoding="utf-8", opener=regular) as file:
             file.write(json.dumps(line) + "\n")
         self.board.scalars(line)
 

@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 
 from Code.common.errors import ProjectError, UsageError
-from Code.common.files import save_text
+from Code.common.files import regular, save_text
 from Code.common.lock import LOCK, WRITER, one_writer
 from Code.network import attention_titles
 from Code.results.run_state import started_at
@@ -103,7 +103,8 @@ def remove_own_empty(parent: Path) -> None:
     for mark in sorted(parent.glob(f"*/{MARK}")):
         folder = mark.parent
         try:
-            mine = not folder.is_symlink() and mark.read_text(encoding="utf-8").splitlines()[1:] == [command_line()]
+            with open(mark, encoding="utf-8", opener=regular) as file:
+                mine = not folder.is_symlink() and file.read().splitlines()[1:] == [command_line()]
         except (OSError, ValueError):
             continue
         if mine:

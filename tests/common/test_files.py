@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from Code.common.files import is_alive, remove_leftovers
+from Code.common.files import is_alive, regular, remove_leftovers
 
 
 @pytest.mark.skipif(os.name != "posix", reason="only there it is known whether a process is alive")
@@ -27,6 +27,30 @@ def test_leftovers_of_killed_processes_go_and_nothing_else(tmp_path: Path) -> No
     (tmp_path / f".folder.csv.{dead}.tmp").mkdir()
     remove_leftovers(tmp_path, lambda name: name.endswith((".csv", ".mp4")))
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, f".folder.csv.{dead}.tmp"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
+def test_what_may_block_or_never_end_is_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    with open(tmp_path / "file", opener=regular) as file:
+        assert file.read() == "content"
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(OSError, match="not a regular file"):
+            regular(str(path), os.O_RDONLY)
+    with pytest.raises(IsADirectoryError):
+        regular(str(tmp_path), os.O_RDONLY)
+    with pytest.raises(OSError, match=str(tmp_path)):
+        regular(str(tmp_path / "pipe"), os.O_WRONLY)
+    with open(tmp_path / "new", "a", opener=regular) as file:
+        file.write("a line")
+    assert os.stat(tmp_path / "new").st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    now = os.umask(0)
+    os.umask(now)
+    return now
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux says that a process is a zombie")

@@ -44,6 +44,21 @@ def test_done_steps_are_skipped_until_something_changes(tmp_path: Path, capfd: p
     assert entry["done"] and entry["seconds"] >= 0 and "python -c" in entry["shown"]
 
 
+def test_a_step_whose_results_were_changed_is_done_again(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    for content, then in (("", "x"), ("x", "x"), ("edited", "editedx"), ("editedx", "editedx")):
+        if content:
+            trace.write_text(content)
+        Steps(tmp_path / "steps.json").run("trace", count(trace), "", results=[trace])
+        assert trace.read_text() == then
+    steps = json.loads((tmp_path / "steps.json").read_text())
+    del steps["trace"]["results"]  # as of an earlier version
+    (tmp_path / "steps.json").write_text(json.dumps(steps))
+    trace.write_text("who knows")
+    Steps(tmp_path / "steps.json").run("trace", count(trace), "", results=[trace])
+    assert trace.read_text() == "who knows"
+
+
 def test_a_failure_stops_and_is_done_again(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     steps = Steps(tmp_path / "steps.json")

@@ -32,7 +32,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 HANG = 60.0  # seconds for one input
 BATCH = 25  # inputs of one worker
 MEMORY = 8 << 30  # bytes of addresses that a worker may take beyond what it starts with
-PLACES = ("", "missing", "folder", "loop", "empty")  # what is where the file was; "": the damaged file
+# What is where the file was; "": the damaged file; "link": a link to somebody's file.
+PLACES = ("", "missing", "folder", "loop", "empty", "fifo", "link")
 
 
 # "accepted", "refused" or the kind of finding; what is the same for all findings of one cause; all that is known.
@@ -219,6 +220,10 @@ class Workplace:
             path.mkdir()
         elif given.place == "loop":
             path.symlink_to(path.name)
+        elif given.place == "fifo":
+            os.mkfifo(path)
+        elif given.place == "link":
+            path.symlink_to(self.work / "around" / "canary.txt")
         elif given.place != "missing":
             path.write_bytes(b"" if given.place == "empty" else content)
 
@@ -254,10 +259,10 @@ class Workplace:
         if touched or self.kind.writes:
             shutil.rmtree(self.work)
             return
-        if path.is_symlink() or path.is_file():
-            path.unlink()
-        elif path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
         shutil.copy2(self.whole / given.target, path)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import functools
 import io
 import json
+import operator
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,6 +146,13 @@ RESULTS: dict[str, tuple[Callable[[dict], object], str]] = {
         lambda of: of.__setitem__("labels", ["Happy"]),
         "has 2 classes, but labels has 1",
     ),
+    "recall": (lambda of: of["best"]["per_class_recall"].__setitem__(0, 0.123), "best: per_class_recall is 0.123, but"),
+    "no recalls": (lambda of: of["best"].__setitem__("per_class_recall", []), "best.per_class_recall has 0 classes"),
+    "interval": (lambda of: of["best"].__setitem__("accuracy_interval", [0.99, 1]), ", outside of its interval"),
+    "turned": (lambda of: of["best"].__setitem__("uar_interval", [0.9, 0.1]), "best: uar_interval is from 0.9 to 0.1"),
+    "listed": (lambda of: of["best"].__setitem__("num_clips_listed", 5), "best: num_clips_listed is 5, but"),
+    "of the listed": (lambda of: of["best"].__setitem__("accuracy_listed", 0.01), "best: accuracy_listed is 0.01, but"),
+    "no epoch": (lambda of: of["best"].__setitem__("epoch", float("nan")), "best: epoch is nan"),
     "tables": (lambda of: of.__setitem__("tables", {"predictions.csv": 6}), "tables.*: expected object, got int"),
     "newer": (lambda of: of.__setitem__("version", 2), "was written by a newer version of this program"),
 }
@@ -223,6 +234,53 @@ def test_mutated_files_end_in_one_line(tmp_path, monkeypatch):
         for each, data in contents.items():
             (good / each).write_bytes(data)
     assert refused > 100
+
+
+GONE = object()
+ODD = (None, "x", -1, 1e308, float("nan"), True, [], {}, [None], 10**30, "\ud800")
+
+
+def places_in(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The path of every value in the content of a JSON file; of a list, the first and the last entry stand for all."""
+    if path:
+        yield path
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from places_in(inner, (*path, name))
+    elif isinstance(value, list):
+        for at in sorted({0, len(value) - 1} & {*range(len(value))}):
+            yield from places_in(value[at], (*path, at))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["results.json", "args.json", "log.jsonl"])
+def test_every_value_may_be_any_other(run: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Each value of a file replaced by each odd one, or gone: a whole page, or one line that says what is wrong."""
+    monkeypatch.setattr(report, "picture", lambda figure: "")
+    as_of_an_earlier_version(run)
+    text = (run / name).read_text()
+    content = [json.loads(line) for line in text.splitlines()] if name == "log.jsonl" else json.loads(text)
+    if name == "args.json":
+        content |= {"command": "python Demo_AFEW_Attention.py", "started": "2026-01-01", "versions": {"torch": "2"}}
+        content |= {"given": {"seed": 0}, "launch": "1", "device": "cpu", "precision": "fp32", "threads": 1}
+    read, refused = 0, 0
+    for path in places_in(content):
+        for odd in (*ODD, GONE):
+            changed = copy.deepcopy(content)
+            inner = functools.reduce(operator.getitem, path[:-1], changed)
+            if odd is GONE:
+                del inner[path[-1]]
+            else:
+                inner[path[-1]] = odd
+            lines = changed if name == "log.jsonl" else [changed]
+            (run / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+            try:
+                report.write_report(run)
+                read += 1
+            except ProjectError as error:
+                refused += 1
+                assert "\n" not in str(error) and str(run) in str(error), error
+    assert read > 10 and refused > 50
 
 
 def test_a_log_whose_epochs_go_back_is_named_with_the_line(run: Path) -> None:

@@ -90,6 +90,28 @@ def test_tables_say_ranges_plurals_and_too_few_clips(folds: Path) -> None:
     assert "interval" not in spread([0.25, 0.75]) and spread([0.5])["std"] is None
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda of: of["last"]["mean_over_folds"]["accuracy"].__setitem__("mean", 0.9), "mean is 0.9, but"),
+        (lambda of: of["last"]["mean_over_folds"]["uar"].__setitem__("std", 0.9), "std is 0.9, but"),
+        (lambda of: of["last"]["mean_over_folds"]["uar"].__setitem__("range", [0, 1]), "range is 0.0, but"),
+        (
+            lambda of: of["best"]["mean_over_folds"]["uar"].update(mean=1, range=[1, 1], values=[1, 1], std=0),
+            "uar is 1",
+        ),
+        (lambda of: of["best"]["folds"][0].__setitem__("accuracy", 0.1), "accuracy is 0.72"),
+    ],
+)
+def test_numbers_of_folds_that_do_not_fit_each_other_are_named(folds: Path, change: Any, says: str) -> None:
+    summary = json.loads((folds / "summary.json").read_text())
+    change(summary)
+    (folds / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(ReportError) as caught:
+        write_overview(folds)
+    assert str(caught.value).startswith(f"{folds / 'summary.json'}: ") and says in str(caught.value)
+
+
 def test_a_broken_summary_is_one_line(folds: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for content in ("{", "[]", '{"labels": []}'):
         (folds / "summary.json").write_text(content)

@@ -77,7 +77,14 @@ def make_run(folder: Path) -> Path:
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LOG))
     results = {
         "labels": LABELS,
-        "last": result(epoch=3, accuracy=0.5, uar=0.5, confusion=[[1, 1, 0], [0, 1, 1], [0, 0, 0]]),
+        "last": result(
+            epoch=3,
+            accuracy=0.5,
+            accuracy_listed=0.4,
+            uar=0.5,
+            per_class_recall=[0.5, 0.5, None],
+            confusion=[[1, 1, 0], [0, 1, 1], [0, 0, 0]],
+        ),
         "best": result(attention_correlation=0.6789),
     }
     (folder / "results.json").write_text(json.dumps(results))
@@ -382,7 +389,15 @@ def test_a_run_that_has_only_begun_has_a_report(run: Path) -> None:
 
 def test_classes_may_have_the_names_of_columns(run: Path) -> None:
     names = ["clip", "label", "prediction"]
-    of_one = result(accuracy=0, uar=0, num_clips=1, confusion=[[0, 0, 0], [1, 0, 0], [0, 0, 0]])
+    of_one = result(
+        accuracy=0,
+        accuracy_interval=[0, 0.793],
+        accuracy_listed=0,
+        uar=0,
+        per_class_recall=[None, 0.0, None],
+        num_clips=1,
+        confusion=[[0, 0, 0], [1, 0, 0], [0, 0, 0]],
+    )
     results = {"labels": names, "best": of_one}
     (run / "results.json").write_text(json.dumps(results))
     write_csv(run / "predictions.csv", [[*names, *names], ["Happy/a", "label", "clip", 0.62, 0.21, 0.17]])

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from Code.common.errors import UsageError
+from Code.common.files import regular
 from Code.common.wording import counted, printable, quoted
 from Code.data.clips import ClipSet
 from Code.data.folders import Report, list_folder, read_clips, require_root
@@ -135,7 +136,7 @@ def _read_emotions(folder: str, report: Report) -> dict[str, str]:
 
 
 def _emotion_in(path: str) -> str:
-    with open(path, encoding="utf-8", errors="replace") as file:
+    with open(path, encoding="utf-8", errors="replace", opener=regular) as file:
         text = file.read(200).strip()
     try:
         number = float(text)  # `   3.0000000e+00`

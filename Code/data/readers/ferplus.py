@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from Code.common.conventions import FERPLUS_LABELS
+from Code.common.files import regular
 from Code.data.clips import DataError
 from Code.data.images import open_image
 
@@ -135,7 +136,7 @@ def read_ferplus(root: Path, workers: int = 2) -> dict[str, FERPlusSplit]:
 def _csv_rows(path: Path) -> Iterator[csv.DictReader]:
     """Opens a CSV file with a header. Contents that are not CSV text raise a DataError."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with open(path, newline="", encoding="utf-8-sig", opener=regular) as file:
             yield csv.DictReader(file)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV file ({error}); download it again") from None

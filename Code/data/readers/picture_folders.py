@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from Code.common.files import regular
 from Code.common.wording import counted, natural_key, printable, quoted
 from Code.data.clips import Clip, ClipSet, DataError
 from Code.data.doctor.names import person_in
@@ -141,7 +142,7 @@ def _listed(root: str, path: Path) -> PictureSplit:
     problems: list[str] = []
     rows: list[tuple[int, str, str, str, str]] = []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with open(path, newline="", encoding="utf-8-sig", opener=regular) as file:
             reader = csv.DictReader(file)
             absent = {"path", "label", "split"} - set(reader.fieldnames or ())
             if absent:
