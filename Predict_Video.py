@@ -35,6 +35,7 @@ from Code.common.files import atomic_file, remove_leftovers, writing
 from Code.common.machine import keep_freed_memory
 from Code.common.progress import Progress
 from Code.data.clips import DataError
+from Code.faces.inputs import WRITTEN_SUFFIXES
 from Code.faces.settings import DETECT_EVERY
 from Code.faces.sources import clips_in
 
@@ -118,7 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     output.add_argument(
         "--annotate",
-        type=output_file,
+        type=video_file,
         metavar="FILE",
         help="write the video (one input) with face box, running expression, frame weight, and its sound",
     )
@@ -155,6 +156,14 @@ def output_file(text: str) -> Path:
     if path.is_dir() or not path.parent.is_dir():
         wrong = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
         raise argparse.ArgumentTypeError(f"{text}: {wrong}; name a file in a folder that exists")
+    return path
+
+
+def video_file(text: str) -> Path:
+    """An argparse type: a video to write."""
+    path = output_file(text)
+    if path.suffix.lower() not in WRITTEN_SUFFIXES:
+        raise argparse.ArgumentTypeError(f"{text}: name a video ending in {', '.join(WRITTEN_SUFFIXES)}")
     return path
 
 
@@ -199,9 +208,9 @@ def find_inputs(given: Sequence[str]) -> tuple[list[str], int]:
     status = 0
     for path in given:
         try:
-            if not Path(path).exists():
+            if path and not Path(path).exists():
                 raise DataError(f"{path}: no such file or folder")
-            clips = clips_in(Path(path), lambda line: print(f"note: {line}", file=sys.stderr))
+            clips = clips_in(path, lambda line: print(f"note: {line}", file=sys.stderr))
             if clips is None and Source(path).kind is Kind.PICTURE:
                 read_header(path)
         except DataError as error:
@@ -313,6 +322,7 @@ def answer(predictor: Predictor, args: argparse.Namespace) -> tuple[list[Predict
                 neutral=args.neutral,
                 progress=True,
             )
+            answers += predictions
             print(report(predictions, predictor.fan.at_type, everybody=everybody), flush=True)
             for problem in predictions[0].problems:
                 print(f"note: {problem}", file=sys.stderr)
@@ -325,7 +335,6 @@ def answer(predictor: Predictor, args: argparse.Namespace) -> tuple[list[Predict
             print(f"error: {error}", file=sys.stderr)
             status = 2
         else:
-            answers += predictions
             continue
         if draws:
             gallery.drop(name)

@@ -106,16 +106,20 @@ def read_image(path: str, size: int | None = None) -> np.ndarray:
     """
     with open_image(path) as image:
         image.draft("RGB", (size, size) if size else None)
-        if image.mode.startswith("I"):  # 16-bit grayscale; Pillow's own conversion clips at 255
-            rgb = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
-        else:
-            rgb = image.convert("RGB")
+        rgb = to_rgb(image)
         orientation = _orientation(image)
         if orientation in _UPRIGHT:
             rgb = rgb.transpose(_UPRIGHT[orientation])
         if size and rgb.size != (size, size):
             rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
         return np.asarray(rgb)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The current frame of an image in RGB: the upper byte of 16-bit values, without an alpha channel."""
+    if image.mode.startswith("I"):  # 16-bit grayscale; Pillow's own conversion clips at 255
+        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    return image.convert("RGB")
 
 
 @contextmanager

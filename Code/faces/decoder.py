@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,11 @@ GAP_IN_FRAMES = 20  # a leap is also longer than this many frames, since a time 
 # Times that step back by fewer frames than this, and for fewer frames, are out of order; otherwise they start again.
 REORDERED_FRAMES = 3.5
 PQ, HLG = 16, 18  # transfer characteristics of HDR video, ITU-T H.273
+TEXT_FORMATS = frozenset({"adf", "bin", "idf", "tty", "xbin"})  # ffmpeg draws text files as terminals would show them
+COUNTED_PACKETS = 1000  # read at most to find out which streams have more than one picture
+# Of several files of these formats that were joined byte by byte, players and ffmpeg read only the first. The second is
+# recognized by so many bytes of its start.
+FIRST_ONLY, JOINED_BYTES = ("asf", "flv", "mov"), 12
 
 
 def file_url(path: str | Path) -> str:
@@ -37,7 +43,9 @@ def open_file(path: str | Path) -> Any:
     av = require("av", "PyAV", "reading a video")
     # Before version 19, tags that are not UTF-8 raise an error by default.
     older = int(av.__version__.split(".")[0]) < 19
-    return av.open(file_url(path), **({"metadata_errors": "replace"} if older else {}))
+    # Otherwise `%d.jp2` would stand for 0.jp2, 1.jp2, ...
+    options = {"pattern_type": "none"}
+    return av.open(file_url(path), options=options, **({"metadata_errors": "replace"} if older else {}))
 
 
 @contextmanager
@@ -62,6 +70,8 @@ def open_video(path: Path, threads: int = 0) -> Iterator[tuple[Any, Any]]:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read as a video ({reason}); the file is damaged or not a video") from error
     with container:
+        if container.format.name in TEXT_FORMATS:
+            raise DataError(f"{path}: a text file, not a video")
         stream = choose_stream(container, path)
         if threads:
             stream.codec_context.thread_count = threads
@@ -70,10 +80,15 @@ def open_video(path: Path, threads: int = 0) -> Iterator[tuple[Any, Any]]:
         yield container, stream
 
 
-def choose_stream(container: Any, path: str | Path) -> Any:
+def choose_stream(container: Any, path: str | Path, *, live: bool = False) -> Any:
     """Chooses the stream that is the video, and not a cover picture, a preview or a tile of a photo.
 
     If there are several, one with more than one frame is preferred, then the default stream, then the largest frames.
+
+    Args:
+        container: PyAV's.
+        path: of the file, for messages.
+        live: it is no file, so it cannot be opened again to count frames.
 
     Raises:
         DataError: there is no such stream, or ffmpeg has no decoder for it.
@@ -92,14 +107,77 @@ def choose_stream(container: Any, path: str | Path) -> Any:
     if not decodable:
         raise DataError(f"{path}: ffmpeg does not know its codec; convert the video to H.264")
 
+    count = len(decodable) > 1 and not live and any(not stream.frames for stream in decodable)
+    stills = _stills(container, decodable) if count else {each.index for each in decodable if each.frames == 1}
+
     def rank(stream: Any) -> tuple[bool, bool, int]:
         return (
-            stream.frames != 1,
+            stream.index not in stills,
             bool(stream.disposition & marks.default),
             stream.codec_context.width * stream.codec_context.height,
         )
 
     return max(decodable, key=rank)
+
+
+def _stills(container: Any, streams: Sequence[Any]) -> set[int]:
+    """Indices of the streams with at most one picture: covers and posters that are not marked as such."""
+    pictures: Counter[int] = Counter()
+    with open_file(container.name.removeprefix("file:")) as again:
+        try:
+            for count, packet in enumerate(again.demux([again.streams[stream.index] for stream in streams])):
+                pictures[packet.stream.index] += packet.size > 0
+                if count == COUNTED_PACKETS or all(pictures[stream.index] > 1 for stream in streams):
+                    break
+        except require("av", "PyAV", "reading a video").error.FFmpegError:
+            pass  # it is damaged, as reading it will show
+    return {stream.index for stream in streams if pictures[stream.index] < 2}
+
+
+def frame_rate(container: Any, stream: Any) -> float | None:
+    """Frames per second of a stream, on average; None: unknown."""
+    flags = require("av", "PyAV", "reading a video").format.Flags
+    rates = [float(rate) for rate in (stream.guessed_rate, stream.average_rate) if rate]
+    if container.format.flags & flags.no_timestamps.value:
+        # Bare H.264, HEVC and the like: the stream may state a rate, and the average is that of assumed times.
+        return next(iter(rates), None)
+    return min(rates, default=None)
+
+
+def is_joined(container: Any, end: int) -> bool:
+    """Whether a file that cannot be read in its place is joined behind the end of what was read.
+
+    Args:
+        container: of the file.
+        end: position of the first byte behind all that was read.
+    """
+    if not container.format.name.startswith(FIRST_ONLY):
+        return False
+    name = container.name.removeprefix("file:")
+    with open(name, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(content[:JOINED_BYTES], max(end, JOINED_BYTES)) >= 0
+
+
+class Stamps:
+    """Chooses one of a frame's two timestamps, as ffmpeg's own programs do.
+
+    It is the time of presentation, unless that steps back more often than the time of decoding, as in AVI files, which
+    do not store the former.
+    """
+
+    def __init__(self) -> None:
+        self._steps_back = [0, 0]
+        self._latest: list[int | None] = [None, None]
+
+    def __call__(self, presented: int | None, decoded: int | None) -> int | None:
+        """The timestamp of the next frame, or None if it has none."""
+        for which, stamp in enumerate((presented, decoded)):
+            if stamp is not None:
+                latest = self._latest[which]
+                self._steps_back[which] += latest is not None and stamp <= latest
+                self._latest[which] = stamp
+        better = self._steps_back[0] <= self._steps_back[1]
+        return presented if presented is not None and (better or decoded is None) else decoded
 
 
 class Clock:
@@ -237,6 +315,7 @@ class Upright:
 
     def __init__(self) -> None:
         self._scaler = require("av.video.reformatter", "PyAV", "reading a video").VideoReformatter()
+        accept_all_side_data()
 
     def __call__(self, decoded: Any, pixel_aspect: float = 1.0) -> np.ndarray:
         """Converts a frame to uint8 [H, W, 3], RGB, with square pixels, rotated and mirrored as the file states.
@@ -251,6 +330,21 @@ class Upright:
         if decoded.color_trc in (PQ, HLG):
             image = np.asarray(Image.fromarray(image).filter(_standard_range(int(decoded.color_trc))))
         return np.ascontiguousarray(turned(image, display_matrix(decoded)))
+
+
+def accept_all_side_data() -> None:
+    """Makes PyAV return a frame's side data even if it does not know all of their kinds.
+
+    Without this, the EXIF data of a JPEG or TIFF frame, and the views of an iPhone's spatial video, are errors.
+    """
+    kinds = require("av.sidedata.sidedata", "PyAV", "reading a video").Type
+
+    def other(enumeration: Any, value: int) -> Any:
+        member = object.__new__(enumeration)
+        member._name_, member._value_ = f"OTHER_{value}", value
+        return member
+
+    kinds._missing_ = classmethod(other)
 
 
 def display_matrix(decoded: Any) -> tuple[int, int, int, int] | None:

@@ -23,6 +23,8 @@ VIDEO_SUFFIXES = tuple(
         *("rm", "rmvb", "ts", "vob", "webm", "wmv", "y4m"),
     )
 )
+# Videos that are written: their containers keep the time of every frame. AVI and MXF have a fixed rate, for example.
+WRITTEN_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".3gp", ".flv", ".ts")
 ANIMATION_SUFFIXES = (".gif", ".webp", ".png", ".apng")  # images, or short videos
 PHOTO_SUFFIXES = (".heic", ".heif", ".hif", ".avif")
 PHOTO_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # HEIF files that contain photos and no video

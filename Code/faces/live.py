@@ -83,7 +83,7 @@ def open_camera(which: str) -> tuple[Any, Any, bool]:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"--camera {which}: {name} cannot be opened ({reason}); is a camera connected?") from None
     try:
-        return container, choose_stream(container, f"--camera {which}"), not is_file
+        return container, choose_stream(container, f"--camera {which}", live=not is_file), not is_file
     except DataError:
         container.close()
         raise

@@ -19,6 +19,7 @@ from Code.common.errors import require
 from Code.common.files import flush
 from Code.data.clips import DataError
 from Code.faces.decoder import file_url
+from Code.faces.inputs import WRITTEN_SUFFIXES
 from Code.faces.prediction import Prediction, said
 from Code.faces.sound import Sound
 from Code.faces.track import ASSUMED_FPS
@@ -33,7 +34,7 @@ class VideoWriter:
     """Writes pictures of one size as a video: H.264 where PyAV has it, else MPEG-4.
 
     Args:
-        path: its suffix names the container; written under another name until it is whole.
+        path: its suffix, one of `WRITTEN_SUFFIXES`, names the container; written under another name until it is whole.
         size: (width, height) of the pictures; odd ones lose a row or column.
         sound: a video whose sound goes into the new file.
 
@@ -48,6 +49,10 @@ class VideoWriter:
     def __init__(self, path: Path, size: tuple[int, int], *, sound: Path | None = None) -> None:
         av = require("av", "PyAV", "writing a video")
         self._av, self.path = av, path
+        if path.suffix.lower() not in WRITTEN_SUFFIXES:
+            raise DataError(
+                f"{path}: cannot be written as a video; name a file ending in {', '.join(WRITTEN_SUFFIXES)}"
+            )
         self._partial = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
         self._size = size[0] // 2 * 2, size[1] // 2 * 2
         self._last = -1
@@ -56,7 +61,7 @@ class VideoWriter:
             self._container = av.open(file_url(self._partial), "w")
             self._stream = self._container.add_stream(codec, rate=30)
         except (av.error.FFmpegError, ValueError) as error:
-            raise DataError(f"{path}: cannot be written as a video ({error}); name a file ending in .mp4") from None
+            raise DataError(f"{path}: cannot be written as a video ({error})") from None
         self._stream.width, self._stream.height = self._size
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = TIME_BASE
@@ -77,9 +82,7 @@ class VideoWriter:
         frame.pts, frame.time_base = self._last, TIME_BASE
         with self._named():
             self._container.mux(self._stream.encode(frame))
-            if self._sound is not None:
-                for packet in self._sound.until(time):
-                    self._container.mux(packet)
+            self._add_sound(time)
 
     def close(self, *, keep: bool = True) -> None:
         """Finishes the file and gives it its name; or drops it. Whatever goes wrong, no partial file is left.
@@ -91,9 +94,7 @@ class VideoWriter:
             with self._named():
                 if keep:
                     self._container.mux(self._stream.encode())
-                    if self._sound is not None:
-                        for packet in self._sound.until():
-                            self._container.mux(packet)
+                    self._add_sound(math.inf)
                 self._container.close()
                 if keep:
                     flush(self._partial)
@@ -102,6 +103,15 @@ class VideoWriter:
             if self._sound is not None:
                 self._sound.close()
             self._partial.unlink(missing_ok=True)
+
+    def _add_sound(self, until: float) -> None:
+        """Writes the sound up to a time in seconds. Without the rest of it, the video is still good."""
+        if self._sound is not None:
+            try:
+                for packet in self._sound.until(until):
+                    self._container.mux(packet)
+            except (self._av.error.FFmpegError, ValueError) as error:
+                self._sound.end(error)
 
     @contextmanager
     def _named(self) -> Iterator[None]:

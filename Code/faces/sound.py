@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from Code.common.errors import require
-from Code.faces.decoder import choose_stream, open_file
+from Code.faces.decoder import choose_stream, longest_gap, open_file
 
 # Copied as they are if the container takes them. Others (PCM in .mp4, say) are not played everywhere.
 COPIED = frozenset({"aac", "mp3", "opus", "vorbis", "flac", "ac3", "eac3", "alac"})
+# What steps back by less is sent twice or out of order, and is left out; by more, the timestamps start again.
+LEAST_RESTART = 0.3
 
 
 class Sound:
@@ -37,6 +40,7 @@ class Sound:
             if stream is None:
                 return
             begin = 0.0 if video.start_time is None else float(video.start_time * video.time_base)
+            self._joints = _Joints(stream.time_base, longest_gap(self._source))
             name = stream.codec_context.codec.canonical_name  # a decoder may be called otherwise: mp3float
             if name in COPIED and name in container.supported_codecs:
                 target = container.add_stream_from_template(stream)
@@ -56,14 +60,18 @@ class Sound:
             try:
                 packet = self._held or next(self._packets, None)
             except (self._av.error.FFmpegError, ValueError) as error:
-                self.problem = f"its sound breaks off ({getattr(error, 'strerror', None) or error})"
-                self._packets = iter(())
+                self.end(error)
                 packet = None
             self._held = packet
             if packet is None or (packet.pts is not None and float(packet.pts * packet.time_base) > time):
                 return
             self._held = None
             yield packet
+
+    def end(self, error: Exception) -> None:
+        """Delivers no more packets, because of an error."""
+        self.problem = f"its sound breaks off ({getattr(error, 'strerror', None) or error})"
+        self._packets, self._held = iter(()), None
 
     def close(self) -> None:
         """Closes the video that the sound comes from."""
@@ -75,7 +83,10 @@ class Sound:
         for packet in self._source.demux(stream):
             if packet.dts is None or packet.pts is None:  # the empty packet at the end
                 continue
-            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+            moved = self._joints(packet.dts, packet.duration or 0)
+            if moved is None:
+                continue
+            packet.pts, packet.dts = packet.pts + moved - shift, packet.dts + moved - shift
             if packet.pts + (packet.duration or 0) < 0:  # before the first picture
                 continue
             packet.stream = target
@@ -85,11 +96,41 @@ class Sound:
         resampler = self._av.AudioResampler(target.format, target.layout, target.rate, target.codec_context.frame_size)
         shift = round(begin / stream.time_base)
         for frame in self._source.decode(stream):
-            if frame.pts is None or frame.pts < shift:
+            if frame.pts is None:
                 continue
-            frame.pts -= shift
+            moved = self._joints(frame.pts, round(frame.samples / frame.sample_rate / stream.time_base))
+            if moved is None or frame.pts + moved < shift:
+                continue
+            frame.pts += moved - shift
             for part in resampler.resample(frame):
                 yield from target.encode(part)
         for part in resampler.resample(None):
             yield from target.encode(part)
         yield from target.encode(None)
+
+
+class _Joints:
+    """Moves the timestamps of sound that start again or leap, as `Clock` does with those of pictures.
+
+    Args:
+        time_base: seconds in a unit of the timestamps.
+        longest_gap: a gap of more seconds is a leap.
+    """
+
+    def __init__(self, time_base: Fraction, longest_gap: float) -> None:
+        self._least_restart, self._longest_gap = LEAST_RESTART / time_base, longest_gap / time_base
+        self._moved = 0
+        self._last: int | None = None
+        self._end = 0  # of the latest packet
+
+    def __call__(self, stamp: int, duration: int) -> int | None:
+        """By how much a packet has to be moved; None: leave it out."""
+        if self._last is not None:
+            step = stamp + self._moved - self._last
+            if -self._least_restart < step <= 0:
+                return None
+            if not 0 < step <= self._longest_gap:
+                self._moved += self._end - stamp - self._moved
+        self._last = stamp + self._moved
+        self._end = self._last + max(1, duration)
+        return self._moved

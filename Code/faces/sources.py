@@ -54,15 +54,18 @@ class ArraySource(Source):
                 yield Frame(f"{number:07d}", number, math.nan, self.turned(image))
 
 
-def clips_in(path: Path, say: Callable[[str], object] = lambda line: None) -> list[str] | None:
+def clips_in(path: str | os.PathLike[str], say: Callable[[str], object] = lambda line: None) -> list[str] | None:
     """The clips in a folder of videos, or in a tree of folders; None if `path` itself is one clip.
 
     Args:
         say: called with a line for each kind of file that is skipped.
 
     Raises:
-        DataError: there are neither videos nor images in the folder.
+        DataError: there are neither videos nor images in the folder, or the path is empty.
     """
+    if not os.fspath(path):
+        raise DataError("an empty path; name a file or a folder")
+    path = Path(path)
     if not path.is_dir():
         return None
     videos, pictures = split_files(path, [name for name in os.listdir(path) if not name.startswith(".")])
@@ -87,12 +90,12 @@ def sources(given: Any) -> tuple[list[Source | str], bool]:
         TypeError: something else.
     """
     if isinstance(given, (str, os.PathLike)):
-        clips = clips_in(Path(given))
+        clips = clips_in(given)
         return ([os.fspath(given)], False) if clips is None else (list(clips), True)
     if isinstance(given, Image.Image):
         return [ArraySource(np.asarray(given.convert("RGB")))], False
     if isinstance(given, np.ndarray):
         return [ArraySource(given)], False
-    if isinstance(given, (Sequence, Iterator)):
+    if isinstance(given, (Sequence, Iterator)) and not isinstance(given, (bytes, bytearray)):
         return [source for each in given for source in sources(each)[0]], True
     raise TypeError(f"{type(given).__name__}: expected a path, a list of paths, a folder, or an array [T, H, W, 3]")

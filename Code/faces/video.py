@@ -19,8 +19,8 @@ from Code.common.errors import require
 from Code.common.wording import counted, natural_key, printable
 from Code.data.clips import DataError
 from Code.data.folders import FRAME_SUFFIXES, is_unicode, list_folder
-from Code.data.images import open_image, read_image
-from Code.faces.decoder import Clock, Upright, longest_gap, open_video, progressive
+from Code.data.images import open_image, read_image, to_rgb
+from Code.faces.decoder import Clock, Stamps, Upright, frame_rate, is_joined, longest_gap, open_video, progressive
 from Code.faces.inputs import VIDEO_SUFFIXES, Kind, kind_of, split_files
 
 BATCH_FRAMES = 16  # at most, however small they are
@@ -104,8 +104,7 @@ class Source:
 
     def _read_header(self) -> None:
         with open_video(self.path, self._threads) as (container, stream):
-            rates = [float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
-            self.fps = rates[0] if rates else None
+            self.fps = frame_rate(container, stream)
             self.size = (stream.codec_context.width, stream.codec_context.height)
             self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
             self.total = stream.frames or None
@@ -188,7 +187,7 @@ class Source:
             for number in range(total - first):
                 try:
                     image.seek(first + number)
-                    picture = np.asarray(image.convert("RGB"))
+                    picture = np.asarray(to_rgb(image))
                 except Exception as error:  # a damaged file may raise anything in a decoder
                     if not number:
                         raise
@@ -206,14 +205,14 @@ class Source:
             complete: all frames are read, so that a truncated file is a problem.
         """
         av = require("av", "PyAV", "reading a video")
-        upright = Upright()
-        number, bad, stopped = 0, 0, ""
+        upright, stamps = Upright(), Stamps()
+        number, bad, damaged, end, stopped = 0, 0, 0, 0, ""
         with open_video(self.path, self._threads) as (container, stream):
             promised = container.duration / 1e6 if container.duration else 0.0
             clock = Clock(self.fps, longest_gap(container))
 
             def decoded() -> Iterator[Any]:
-                nonlocal bad, stopped
+                nonlocal bad, damaged, end, stopped
                 packets = container.demux(stream)
                 while True:
                     try:
@@ -229,16 +228,25 @@ class Source:
                         return
                     if packet is None:
                         return
-                    yield from frames
+                    end = max(end, (packet.pos or 0) + packet.size)
+                    for frame in frames:
+                        damaged += frame.is_corrupt
+                        frame.pts = stamps(frame.pts, frame.dts)
+                        yield frame
 
             for frame in progressive(decoded()):
                 yield number, clock(frame.time), partial(upright, frame, self._pixel_aspect)
                 number += 1
+            joined = complete and is_joined(container, end)
         if not number:
             raise DataError(f"{self.path}: no frame can be decoded; the file is damaged or not a video")
         self.problems += clock.problems(self.path)
         if bad:
             self.problems.append(f"{self.path}: {counted(bad, 'part')} of the stream cannot be decoded")
+        if damaged:
+            self.problems.append(f"{self.path}: {counted(damaged, 'frame')} damaged")
+        if joined:
+            self.problems.append(f"{self.path}: only the first of several joined files is read; join them with ffmpeg")
         if stopped:
             self.problems.append(f"{self.path}: ends early, after {counted(number, 'frame')} ({stopped})")
         elif complete and clock.seen < promised * (1 - MISSING_SHARE) - MISSING_SECONDS:

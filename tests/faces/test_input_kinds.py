@@ -41,6 +41,19 @@ def test_animations_are_videos_with_times(tmp_path: Path, suffix: str) -> None:
     assert [frame.number for frame in source.frames(fps=4)] == [0, 2]
 
 
+def test_animations_of_16_bits_keep_their_gray_levels(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "deep.png"), "w", format="apng") as container:
+        stream = container.add_stream("apng", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "gray16be"
+        for level in (0, 100, 200):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64), 257 * level, dtype=np.uint16), format="gray16be")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert kind_of(tmp_path / "deep.png") is Kind.ANIMATION
+    assert [frame.image.mean() for frame in Source(tmp_path / "deep.png").frames()] == [0, 100, 200]
+
+
 def test_a_damaged_animation_gives_what_can_be_read(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (6, 48, 64, 3), dtype=np.uint8)
     first, *others = (Image.fromarray(pixels) for pixels in noise)

@@ -131,6 +131,7 @@ def test_a_file_of_another_kind_is_named_before_the_network_is_loaded(
         (("a.mp4", "--camera", "0"), "not both"),
         (("a.mp4", "--stride", "1"), "--stride needs --window"),
         (("a.mp4", "b.mp4", "--annotate", "c.mp4"), "--annotate writes one video"),
+        (("a.mp4", "--annotate", "c.avi"), "c.avi: name a video ending in .mp4"),
         (("--camera", "0", "--csv", "c.csv"), "--camera goes with"),
     ],
 )

@@ -68,6 +68,23 @@ def test_matrices_that_turn_by_other_angles_take_the_nearest_view() -> None:
     np.testing.assert_array_equal(turned(image, None), image)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_frames_with_exif_data_are_upright(tmp_path: Path, orientation: int) -> None:
+    """A kind of side data that PyAV 18 does not know."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    views = (None, *(Image.Transpose(number) for number in (0, 3, 1, 5, 2, 6, 4)))  # undone by orientations 1 to 8
+    view = views[orientation - 1]
+    stored = card() if view is None else card().transpose(view)
+    stored.save(tmp_path / "frame.jpg", exif=exif, quality=95)
+    (tmp_path / "camera.mjpeg").write_bytes((tmp_path / "frame.jpg").read_bytes() * 3)
+    read = list(Source(tmp_path / "camera.mjpeg").frames())
+    assert len(read) == 3
+    for frame in read:
+        assert frame.image.shape == (48, 64, 3)
+        assert np.abs(frame.image.astype(int) - np.asarray(card())).mean() < 6
+
+
 def test_interlaced_frames_lose_their_comb(tmp_path: Path) -> None:
     def scene(position: int) -> np.ndarray:
         image = np.full((240, 320, 3), 60, dtype=np.uint8)

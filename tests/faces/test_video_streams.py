@@ -106,6 +106,44 @@ def test_the_best_of_several_videos_is_read(tmp_path: Path, streams: list[Any], 
     assert len(list(Source(path).frames())) == 4
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".ts"])  # neither tells how many frames a stream has
+def test_a_still_that_no_flag_marks_as_a_cover_is_not_the_clip(tmp_path: Path, suffix: str) -> None:
+    codec = "mjpeg" if suffix == ".mkv" else "mpeg2video"
+    poster, clip = (codec, [plain(250, (320, 240))], DEFAULT), ("mpeg2video", [plain(20)] * 5, NONE)
+    source = Source(encode(tmp_path / f"poster{suffix}", poster, clip, rate=25))
+    assert [frame.image.shape for frame in source.frames()] == [(48, 64, 3)] * 5
+    alone = encode(tmp_path / f"alone{suffix}", poster, poster, rate=25)
+    assert [frame.image.shape for frame in Source(alone).frames()] == [(240, 320, 3)]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".flv", ".wmv"])
+def test_files_joined_byte_by_byte_are_noticed(tmp_path: Path, write_video: Write, suffix: str) -> None:
+    codec = {".flv": "flv", ".wmv": "wmv2"}.get(suffix, "mpeg4")
+    first = write_video(tmp_path / f"first{suffix}", [plain(10)] * 4, codec=codec)
+    source = Source(first)
+    assert len(list(source.frames())) == 4
+    assert source.problems == []
+    joined = tmp_path / f"joined{suffix}"
+    joined.write_bytes(first.read_bytes() * 2)
+    source = Source(joined)
+    assert len(list(source.frames())) == 4  # as players show it
+    assert [problem for problem in source.problems if "only the first of several joined files" in problem]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "list.nfo"])
+def test_texts_are_not_drawn_as_a_terminal_would(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("Happy/01.mp4 0\nSad/02.mp4 1\n" * 20)
+    with pytest.raises(DataError, match=rf"{name}: a text file, not a video"):
+        Source(tmp_path / name)
+
+
+def test_a_pattern_is_the_name_of_a_file(tmp_path: Path) -> None:
+    for name, level in (("1.ppm", 10), ("2.ppm", 20), ("%d.ppm", 200)):
+        plain(level).save(tmp_path / name)
+    (frame,) = Source(tmp_path / "%d.ppm").frames()
+    assert frame.image.mean() == 200
+
+
 @pytest.mark.parametrize("name", ["interview:01.mp4", "file:1.mp4", "data:1.mp4", "http:a.mp4", "-i.mp4", "50%d.mp4"])
 def test_names_are_files_and_no_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from Code.faces.decoder import Clock
+from Code.faces.decoder import Clock, Stamps
 from Code.faces.prediction import windows
 from Code.faces.video import Source
 from tests.faces.pictures import plain
@@ -64,6 +64,39 @@ def test_a_pause_stays_a_pause(tmp_path: Path, write_video: Write) -> None:
     source = Source(write_video(tmp_path / "slide.mkv", [plain(0)] * 5, codec="ffv1", fps=5, times=times))
     np.testing.assert_allclose([frame.time for frame in source.frames()], times, atol=2e-3)
     assert source.problems == []
+
+
+@pytest.mark.parametrize(("rate", "flags"), [(10, {}), (50, {"bf": "0"})])
+def test_bare_h264_has_the_rate_that_its_stream_states(tmp_path: Path, rate: int, flags: dict[str, str]) -> None:
+    av = pytest.importorskip("av")
+    if "libx264" not in av.codecs_available:
+        pytest.skip("PyAV without H.264")
+    with av.open(str(tmp_path / "bare.h264"), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options=flags)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for level in range(8):
+            container.mux(stream.encode(av.VideoFrame.from_image(plain(20 * level))))
+        container.mux(stream.encode())
+    source = Source(tmp_path / "bare.h264")
+    np.testing.assert_allclose([frame.time for frame in source.frames()], np.arange(8) / rate, atol=1e-6)
+    assert source.fps == rate
+
+
+@pytest.mark.parametrize(
+    ("stamps", "chosen"),
+    [
+        ([(2, 4), (6, 6), (8, 8), (4, 10), (12, 12), (14, 14), (10, 16)], [2, 6, 8, 10, 12, 14, 16]),  # AVI, B-frames
+        ([(0, 0), (1, 1), (2, 2), (0, 0), (1, 1)], [0, 1, 2, 0, 1]),  # joined: both step back
+        ([(3, None), (1, None), (2, None)], [3, 1, 2]),
+        ([(None, 5), (None, 6), (None, None)], [5, 6, None]),
+        ([(3, 1), (4, 2), (5, 3)], [3, 4, 5]),
+    ],
+)
+def test_the_better_of_two_timestamps_is_taken(
+    stamps: list[tuple[int | None, int | None]], chosen: list[int | None]
+) -> None:
+    choose = Stamps()
+    assert [choose(*pair) for pair in stamps] == chosen
 
 
 def run(stated: list[float | None], fps: float | None = 10.0) -> tuple[list[float], Clock]:

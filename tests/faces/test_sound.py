@@ -1,0 +1,110 @@
+"""The sound of an annotated video: recordings that were joined, and containers that keep times."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from Code.data.clips import DataError
+from Code.faces.inputs import WRITTEN_SUFFIXES
+from Code.faces.render import VideoWriter
+from Code.faces.video import Source
+from tests.faces.pictures import plain
+
+av: Any = pytest.importorskip("av", reason="videos need PyAV")
+
+RATE = 44_100
+
+
+def talk(path: Path, audio: str, begin: float = 0.0, frames: int = 20) -> Path:
+    """A video of 25 frames a second with a tone of the same length; its times start at `begin`, in seconds."""
+    with av.open(str(path), "w") as container:
+        stream, sound = container.add_stream("mpeg2video", rate=25), container.add_stream(audio, rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        sound.layout = "mono"
+        for number in range(frames):
+            frame = av.VideoFrame.from_image(plain(10 * number))
+            frame.pts, frame.time_base = number + round(25 * begin), Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        length = frames * RATE // 25
+        tone = av.AudioFrame.from_ndarray(
+            (np.sin(np.arange(length) / 20) * 8000).astype(np.int16)[None], format="s16", layout="mono"
+        )
+        tone.sample_rate, tone.pts = RATE, round(begin * RATE)
+        size = sound.codec_context.frame_size or 1024
+        for part in av.AudioResampler(sound.format, "mono", RATE, size).resample(tone):
+            container.mux(sound.encode(part))
+        container.mux(sound.encode())
+    return path
+
+
+def annotated(path: Path, output: Path) -> tuple[list[float], float, str]:
+    """Times of the frames of a copy with the sound of a video, the length of its sound in seconds, and the problem."""
+    writer = VideoWriter(output, (64, 48), sound=path)
+    source = Source(path)
+    for frame in source.frames():
+        writer.add(plain(int(frame.image.mean())), frame.time)
+    writer.close()
+    with av.open(str(output)) as container:
+        samples = sum(frame.samples for frame in container.decode(audio=0))
+    return [frame.time for frame in Source(output).frames()], samples / RATE, writer.problem
+
+
+@pytest.mark.parametrize(("audio", "suffix"), [("mp2", ".ts"), ("aac", ".ts"), ("pcm_s16le", ".mkv")])
+@pytest.mark.parametrize("begin", [0.0, 5000.0])
+def test_the_sound_of_joined_recordings_goes_on(tmp_path: Path, audio: str, suffix: str, begin: float) -> None:
+    """Their times start again, or leap; so do those of the sound."""
+    parts = [talk(tmp_path / f"part{index}{suffix}", audio, start) for index, start in enumerate((0.0, begin))]
+    joined = tmp_path / f"joined{suffix}"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    times, seconds, problem = annotated(joined, tmp_path / "drawn.mp4")
+    np.testing.assert_allclose(times, np.arange(40) / 25, atol=0.05)
+    assert seconds == pytest.approx(1.6, abs=0.12)
+    assert problem == ""
+
+
+@pytest.mark.parametrize("suffix", WRITTEN_SUFFIXES)
+def test_containers_keep_the_times_of_frames(tmp_path: Path, suffix: str) -> None:
+    writer = VideoWriter(tmp_path / f"drawn{suffix}", (64, 48))
+    times = [0.0, 0.1, 0.5, 0.52, 0.9]
+    for index, time in enumerate(times):
+        writer.add(plain(20 * index), time)
+    writer.close()
+    read = [frame.time for frame in Source(tmp_path / f"drawn{suffix}").frames()]
+    np.testing.assert_allclose(read, times, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["drawn.avi", "drawn.webm", "drawn.jpg", "drawn"])
+def test_other_files_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=rf"{name}: cannot be written as a video; name a file ending in \.mp4"):
+        VideoWriter(tmp_path / name, (64, 48))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_rest_of_its_sound_the_video_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = talk(tmp_path / "talk.mkv", "aac")
+    writer = VideoWriter(tmp_path / "drawn.mp4", (64, 48), sound=path)
+    write = writer._container.mux
+
+    def refuse(packet: Any) -> None:
+        if not isinstance(packet, list) and packet.stream.type == "audio" and packet.pts * packet.time_base > 0.25:
+            raise av.error.ArgumentError(22, "Invalid argument")
+        write(packet)
+
+    class Container:
+        """Refuses sound after 0.25 s."""
+
+        mux = staticmethod(refuse)
+        close = staticmethod(writer._container.close)
+
+    monkeypatch.setattr(writer, "_container", Container)
+    for frame in Source(path).frames():
+        writer.add(plain(9), frame.time)
+    writer.close()
+    assert len(list(Source(tmp_path / "drawn.mp4").frames())) == 20
+    assert writer.problem == "its sound breaks off (Invalid argument)"
