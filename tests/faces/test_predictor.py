@@ -181,6 +181,17 @@ def test_arrays_that_are_no_pictures_are_refused(
         Predictor(checkpoints["fan"][0], "cpu")(array, aligned=True)
 
 
+def test_an_empty_path_is_not_the_current_folder(
+    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(crops)
+    predictor = Predictor(checkpoints["fan"][0], "cpu")
+    with pytest.raises(DataError, match="an empty path; name a file or a folder"):
+        predictor("", aligned=True)
+    with pytest.raises(TypeError, match="bytes: expected a path"):
+        predictor(b"0.png", aligned=True)
+
+
 def test_lists_and_folders_answer_each_clip(
     checkpoints: dict[str, tuple[Path, FAN]], crops: Path, write_video: Callable[..., Path], tmp_path: Path
 ) -> None:

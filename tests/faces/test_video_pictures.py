@@ -16,6 +16,7 @@ from PIL import Image
 from Code.faces.decoder import HLG, PQ, Upright, turned
 from Code.faces.detect import Detector
 from Code.faces.extract import analyse
+from Code.faces.sources import ArraySource
 from Code.faces.video import Source
 from tests.faces.pictures import card, plain
 
@@ -158,6 +159,20 @@ def test_faces_that_lie_on_their_side_are_found(tmp_path: Path, write_video: Wri
     assert "lying.mp4: faces are not upright; rotated by 90 degrees" in analysis.problems[-1]
     left, _, right, _ = analysis.tracks[analysis.people[0]].table[0, :4]
     assert 0 < left < right < 192
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_real_faces_are_turned_upright(turns: int) -> None:
+    """The detector finds faces that stand on their head, too."""
+    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
+    example = Path(__file__).parents[2] / "docs" / "example.mp4"
+    frames = [frame.image for frame in Source(example).frames(wanted=range(0, 24, 4))]
+    source = ArraySource(np.rot90(np.stack(frames), turns, axes=(1, 2)))
+    analysis = analyse(source, Detector("cpu"))
+    assert source.quarter_turns == -turns % 4
+    assert len(analysis.people) == 1
+    assert len(analysis.tracks[analysis.people[0]]) == len(frames)
+    assert bool(analysis.problems) == (turns > 0)
 
 
 def test_an_input_without_faces_is_not_turned(tmp_path: Path, write_video: Write, scene_of: Any) -> None:
