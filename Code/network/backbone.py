@@ -1,9 +1,13 @@
-"""The backbone: ResNet18 or any other classification network of torchvision, without its classifier."""
+"""The backbone: ResNet18, another classification network of torchvision, or one of your own, without its classifier.
+
+A new network is a class here, or in a module of its own, and its entry in `BACKBONES`.
+"""
 
 from __future__ import annotations
 
 import difflib
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +19,9 @@ from Code.network.resnet import ResNet18
 from Code.network.small_maps import use_small_maps
 
 DEFAULT_BACKBONE = "resnet18"
+# Networks that are not torchvision's, by the value of `--backbone`: functions that make them with random weights. The
+# last linear layer is the classifier, which a backbone drops.
+BACKBONES: dict[str, Callable[[], nn.Module]] = {DEFAULT_BACKBONE: ResNet18}
 # Extra outputs that only the ImageNet training of these two networks uses.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
@@ -23,28 +30,28 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 
 class Backbone(nn.Module):
-    """One feature vector per image: what a torchvision network gives to its last linear layer.
+    """One feature vector per image: what a classification network gives to its last linear layer.
 
-    Weights start as torchvision initializes them.
+    Weights start as torchvision, or the network's own class, initializes them.
 
     Args:
-        name: of a classification network in torchvision.models: `resnet18`, `resnet50`, `vit_b_16`, ...
+        name: one of `BACKBONES`, or of a classification network in torchvision.models: `resnet50`, `vit_b_16`, ...
 
     Attributes:
         name: the same.
         feature_size: D, the size of a feature vector; 512 for ResNet18.
-        classifier: the name of the last linear layer in torchvision's files; `fc` for a ResNet.
-        network: torchvision's module or its equivalent `ResNet18`, with an identity in place of that layer.
+        classifier: the name of the last linear layer in files of the network's weights; `fc` for a ResNet.
+        network: the network, with an identity in place of that layer.
 
     Raises:
-        UsageError: torchvision has no such network.
+        UsageError: there is no such network.
     """
 
     def __init__(self, name: str = DEFAULT_BACKBONE) -> None:
         super().__init__()
         check_backbone(name)
         self.name = name
-        self.network: nn.Module = ResNet18() if name == DEFAULT_BACKBONE else _of_torchvision(name)
+        self.network: nn.Module = BACKBONES[name]() if name in BACKBONES else _of_torchvision(name)
         # The last layer: a linear one, or a 1 x 1 convolution in SqueezeNet.
         self.classifier, last = [
             (path, layer) for path, layer in self.network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)
@@ -112,17 +119,17 @@ def backbone_names() -> list[str]:
 
 
 def is_backbone(name: object) -> bool:
-    """Whether torchvision has a classification network of this name."""
-    return name == DEFAULT_BACKBONE or name in backbone_names()
+    """Whether there is a classification network of this name, here or in torchvision."""
+    return isinstance(name, str) and (name in BACKBONES or name in backbone_names())
 
 
 def check_backbone(name: str) -> None:
-    """Makes sure that torchvision has a classification network of this name.
+    """Makes sure that there is a classification network of this name, here or in torchvision.
 
     Raises:
         UsageError: it does not.
     """
     if not is_backbone(name):
-        near = ", ".join(difflib.get_close_matches(name, backbone_names(), n=3))
+        near = ", ".join(difflib.get_close_matches(name, [*BACKBONES, *backbone_names()], n=3))
         near = near or "resnet18, resnet50, mobilenet_v3_small"
         raise UsageError(f"--backbone {name}: torchvision has no classification network of this name; try {near}")

@@ -34,7 +34,7 @@ class FAN(nn.Module):
         num_classes: C.
         dropout: probability for every dropout of the head; None: the published ones, 0.5 before alpha, beta and
             pred_fc1, 0.6 before pred_fc2.
-        backbone: the name of a classification network in torchvision.
+        backbone: the name of a classification network, see `Backbone`.
 
     Attributes:
         backbone, head: the two parts.

@@ -315,7 +315,7 @@ def start_from(
 
     Raises:
         CheckpointError: the file is missing, or does not fit.
-        UsageError: torchvision has no such backbone.
+        UsageError: there is no such backbone.
     """
     checkpoint = read_checkpoint(path) if path else {}
     says_its_backbone = "backbone" in checkpoint or (
