@@ -20,6 +20,9 @@ SAME_PERSON_IOU = 0.3
 ASSUMED_FPS = 25.0
 # A face that was away for longer belongs to somebody new. In a gap shorter than GAP it was only missed.
 LOST_SECONDS = 2.0
+# A face that is hidden goes on as it moved for so long, so that people who pass each other stay apart. Its motion is a
+# mean over frames, in which the latest one counts for this share.
+HIDDEN_SECONDS, LATEST_SHARE = 0.5, 0.5
 GAP_SECONDS = 0.4
 GAP_FRAMES = 10
 # Landmarks are averaged over NEIGHBOURS frames on each side, unless these are further apart in time.
@@ -115,6 +118,26 @@ class Track:
         return float((table[:, 2:4] - table[:, :2]).clip(min=0).prod(axis=1).sum())
 
 
+@dataclass(frozen=True)
+class _Alive:
+    """A track that may go on: its index, when it was last seen in seconds, and its motion, x and y per second."""
+
+    track: int
+    seen: float
+    motion: np.ndarray
+
+    def expected(self, box: np.ndarray, time: float) -> np.ndarray:
+        """Where its last box, float [4], is at a time."""
+        moved: np.ndarray = box + np.tile(self.motion * min(time - self.seen, HIDDEN_SECONDS), 2)
+        return moved
+
+    def moved(self, before: np.ndarray, after: np.ndarray, time: float) -> _Alive:
+        """The same track, seen again in another box."""
+        step = (after[:2] + after[2:] - before[:2] - before[2:]) / 2
+        latest = step / max(time - self.seen, 1e-3)
+        return _Alive(self.track, time, self.motion + LATEST_SHARE * (latest - self.motion))
+
+
 class Tracker:
     """Joins faces to tracks, frame by frame.
 
@@ -124,7 +147,7 @@ class Tracker:
 
     def __init__(self) -> None:
         self.tracks: list[Track] = []
-        self._alive: list[tuple[int, float]] = []  # index of a track, and when it was last seen in seconds
+        self._alive: list[_Alive] = []
 
     def update(self, position: int, time: float, faces: Faces, cut: bool) -> list[int]:
         """Adds a frame.
@@ -139,23 +162,30 @@ class Tracker:
             For each face the index of its track.
         """
         time = position / ASSUMED_FPS if math.isnan(time) else time
-        alive = [] if cut else [(track, seen) for track, seen in self._alive if time - seen <= LOST_SECONDS]
-        # Greedy: the pair with the largest overlap first.
-        shared = np.array([overlap(faces.boxes, self.tracks[track].last_box) for track, _ in alive])
-        shared = shared.reshape(len(alive), len(faces.boxes))
-        pairs = sorted(zip(*np.nonzero(shared > SAME_PERSON_IOU), strict=True), key=lambda pair: -shared[pair])
-        of_face: dict[int, int] = {}
+        alive = [] if cut else [each for each in self._alive if time - each.seen <= LOST_SECONDS]
+        shape = len(alive), len(faces.boxes)
+        last = [self.tracks[each.track].last_box for each in alive]
+        there = np.array([overlap(faces.boxes, box) for box in last]).reshape(shape)
+        moved = [overlap(faces.boxes, each.expected(box, time)) for each, box in zip(alive, last, strict=True)]
+        expected = np.array(moved).reshape(shape)
+        # Greedy: the face nearest to where it was expected first.
+        near = np.maximum(there, expected) > SAME_PERSON_IOU
+        pairs = sorted(zip(*np.nonzero(near), strict=True), key=lambda pair: (-expected[pair], -there[pair]))
+        row_of: dict[int, int] = {}  # face -> row of `alive`
         for row, face in pairs:
-            if face not in of_face and alive[row][0] not in of_face.values():
-                of_face[int(face)] = alive[row][0]
-        for face in range(len(faces.boxes)):
-            if face not in of_face:
-                of_face[face] = len(self.tracks)
+            if face not in row_of and row not in row_of.values():
+                row_of[int(face)] = int(row)
+        of_face, now = [], []
+        for face, box in enumerate(faces.boxes):
+            if face in row_of:
+                now.append(alive[row_of[face]].moved(last[row_of[face]], box, time))
+            else:
+                now.append(_Alive(len(self.tracks), time, np.zeros(2)))
                 self.tracks.append(Track())
-            self.tracks[of_face[face]].add(position, faces, face)
-        seen_now = set(of_face.values())
-        self._alive = [entry for entry in alive if entry[0] not in seen_now] + [(track, time) for track in seen_now]
-        return [of_face[face] for face in range(len(faces.boxes))]
+            of_face.append(now[-1].track)
+            self.tracks[of_face[-1]].add(position, faces, face)
+        self._alive = [each for row, each in enumerate(alive) if row not in row_of.values()] + now
+        return of_face
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,21 @@ def test_the_best_pair_is_joined_first() -> None:
     assert tracks[0].table[:, 0].tolist() == [0, 2]
 
 
+@pytest.mark.parametrize("step", [4, 10, 16])
+@pytest.mark.parametrize("order", [1, -1])
+def test_people_who_pass_each_other_keep_their_tracks(step: int, order: int) -> None:
+    """The one in front is seen all the time, the other one is hidden meanwhile."""
+    frames = []
+    for number in range(400 // step):
+        front, back = (step * number, 0, 90), (400 - step * number, 0, 90)
+        seen = [front] if abs(front[0] - back[0]) < 60 else [front, back][::order]
+        frames.append(faces(*seen))
+    first, second, *others = sorted(tracked(*frames), key=lambda track: track.table[0, 0])
+    assert np.all(np.diff(first.table[:, 0]) > 0) and len(first) == len(frames)
+    assert np.all(np.diff(second.table[:, 0]) < 0)
+    assert not others and second.table[-1, 0] < 100
+
+
 def test_nobody_is_who_they_were_behind_a_cut_or_after_two_seconds() -> None:
     same = faces((0, 0, 50))
     assert [list(t.positions) for t in tracked(same, same, same, same, cuts=(2,))] == [[0, 1], [2, 3]]
