@@ -1,1 +1,1 @@
-"""What every room uses: errors, files, locks, progress, the command line. Imports nothing of the project."""
+"""What all other packages use: errors, files, locks, progress, the command line. It imports none of them."""

@@ -18,8 +18,8 @@ PAPER_EYES: Eyes = ((71.3, 70.4), (149.8, 70.4))
 # Eyes in FER2013's crop: MTCNN's medians, (14.9, 18.2) and (32.8, 18.2) of 48 pixels, made symmetric.
 FER2013_EYES: Eyes = ((70.0, 87.0), (153.0, 87.0))
 
-# Side of the paper's crop, in heights of MTCNN's box: of a frontal face, and the smallest one of frontal faces.
-# When a head turns away, its eyes come together, and their distance would make the crop too small.
+# Sides of the paper's crop of frontal faces, in heights of MTCNN's box: the usual one and the smallest one. When a head
+# turns away, its eyes come together in the picture, and a crop by their distance would be too small.
 SIDE = 0.97
 SMALLEST_SIDE = 0.85
 

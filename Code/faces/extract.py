@@ -46,15 +46,15 @@ class BriefSource(Source):
         self._kept = None
 
     def _keep(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        self._kept, kept, room = None, {}, KEPT_BYTES
+        self._kept, kept, left = None, {}, KEPT_BYTES
         for frame in frames:
-            room -= frame.image.nbytes
-            if room >= 0:
+            left -= frame.image.nbytes
+            if left >= 0:
                 kept[frame.number] = frame
             else:
                 kept.clear()
             yield frame
-        if room >= 0:
+        if left >= 0:
             self._kept = kept
 
 

@@ -96,7 +96,7 @@ def processes(device: str) -> Iterator[World]:
                 "a process that this one worked with is gone (killed, out of memory, or ended by an error: see above)"
             ) from error
     # Not after an error: the other processes may never get here.
-    _talk.cache_clear()
+    _cpu_group.cache_clear()
     dist.destroy_process_group()
 
 
@@ -158,12 +158,12 @@ def gather_objects(mine: T) -> list[T]:
     if world().size == 1:
         return [mine]
     box: list[Any] = [None] * world().size
-    dist.all_gather_object(box, mine, group=_talk())
+    dist.all_gather_object(box, mine, group=_cpu_group())
     return box
 
 
 @functools.cache
-def _talk() -> dist.ProcessGroup:
+def _cpu_group() -> dist.ProcessGroup:
     """A group of all processes that communicates over the network, without waiting for a GPU."""
     return dist.new_group(backend="gloo", timeout=PATIENCE)
 
@@ -184,7 +184,7 @@ class Agreement:
             return request
         answer = self._answer()
         self._said = torch.tensor([request])
-        self._under_way = dist.all_reduce(self._said, dist.ReduceOp.MAX, group=_talk(), async_op=True)
+        self._under_way = dist.all_reduce(self._said, dist.ReduceOp.MAX, group=_cpu_group(), async_op=True)
         return answer
 
     def settle(self, request: int) -> int:

@@ -41,7 +41,8 @@ from Code.training.engine import EvaluationSplit, Transform
 from Code.training.features import VIEWS, FeatureStore, PlainView
 
 BATCH_FRAMES = {"cpu": 128, "cuda": 512}  # that the backbone sees at once in evaluation
-# Of these, `--cache auto` leaves the rest to others: of a GPU's free memory to activations, of the disk, of the memory.
+# The shares that `--cache auto` uses at most: of a GPU's free memory (activations need the rest), of the free disk
+# space, and of the memory.
 DEVICE_SHARE = 0.5
 DISK_SHARE = 0.9
 MEMORY_SHARE = 0.8
@@ -218,15 +219,15 @@ def choose_cache(mode: str, num_frames: int, image_size: int, device: torch.devi
     size = num_frames * image_size * image_size * 3
     if mode != "auto":
         return CacheChoice(mode, f"{in_words(size)} of frames")
-    room = []
+    reasons = []
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
         if size <= DEVICE_SHARE * free:
             return CacheChoice("device", f"auto: {in_words(size)} of frames, {in_words(free)} free on the GPU")
-        room.append(f"{in_words(free)} free on the GPU")
+        reasons.append(f"{in_words(free)} free on the GPU")
     try:
         free, memory = free_disk(folder), total_memory()
-        room += [f"{in_words(free)} free in {folder}", f"{in_words(memory)} of memory"]
+        reasons += [f"{in_words(free)} free in {folder}", f"{in_words(memory)} of memory"]
         fits = size <= DISK_SHARE * free and size <= MEMORY_SHARE * memory
         if fits:
             folder.mkdir(parents=True, exist_ok=True)
@@ -234,8 +235,8 @@ def choose_cache(mode: str, num_frames: int, image_size: int, device: torch.devi
                 pass
     except OSError as error:
         fits = False
-        room.append(f"{folder} cannot be written ({error.strerror})")
-    return CacheChoice("disk" if fits else "none", f"auto: {in_words(size)} of frames, {', '.join(room)}")
+        reasons.append(f"{folder} cannot be written ({error.strerror})")
+    return CacheChoice("disk" if fits else "none", f"auto: {in_words(size)} of frames, {', '.join(reasons)}")
 
 
 def open_stores(

@@ -23,7 +23,7 @@ def test_items_come_in_order_and_no_more_than_the_room_is_made_ahead() -> None:
     items = prefetched(numbers(50, made), size=3)
     for expected in range(50):
         assert next(items) == expected
-        assert len(made) <= expected + 5  # the room, one that waits for it, one that was taken
+        assert len(made) <= expected + 5  # the queue, one that waits for it, one that was taken
     assert next(items, None) is None
 
 

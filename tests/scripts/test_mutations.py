@@ -25,36 +25,14 @@ from Code.network.checkpoints import CheckpointError, read_checkpoint
 from Code.network.fan import FAN
 from Code.network.pretrained import load_fan
 from Code.training.run_folder import checkpoint_payload
+from tests.fuzz import mutations
 
 SECONDS = 5.0  # for one file; the slowest takes a tenth of it, but the machine may be busy
 
 
 def mutated(whole: bytes, rng: random.Random) -> bytes:
-    """One to four faults of the kinds that disks, networks and people make."""
-    data = bytearray(whole)
-    for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(len(data) + 1)
-        # Headers are short, and worth half of the attention.
-        at = min(at, rng.randrange(200)) if rng.random() < 0.5 else at
-        length = rng.choice([1, 2, 4, 16, 300])
-        kind = rng.randrange(8)
-        if kind == 0:
-            del data[at:]  # breaks off
-        elif kind == 1:
-            data[at:] = bytes(len(data) - at)  # zeros to the end
-        elif kind == 2:
-            del data[at : at + length]
-        elif kind == 3:
-            data[at:at] = rng.randbytes(length)
-        elif kind == 4:
-            data[at : at + length] = rng.randbytes(length)
-        elif kind == 5:
-            data[at : at + 4] = rng.choice([b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0", b"\x80\0\0\0"])
-        elif kind == 6 and data:
-            data[min(at, len(data) - 1)] ^= 1 << rng.randrange(8)
-        else:
-            data[at:at] = data[at : at + length]  # a piece twice
-    return bytes(data)
+    """One to four faults of the kinds that disks and networks make."""
+    return mutations.mutated(whole, "bytes", [rng.randrange(2**32) for _ in range(rng.randint(1, 4))])
 
 
 def images() -> Iterator[bytes]:
