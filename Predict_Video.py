@@ -34,6 +34,7 @@ from Code.common.errors import UsageError
 from Code.common.files import atomic_file, remove_leftovers, writing
 from Code.common.machine import keep_freed_memory
 from Code.common.progress import Progress
+from Code.common.wording import one_line
 from Code.data.clips import DataError
 from Code.faces.inputs import WRITTEN_SUFFIXES
 from Code.faces.settings import DETECT_EVERY
@@ -285,14 +286,14 @@ def write_pictures(predictions: Sequence[Prediction], args: argparse.Namespace, 
     if len(predictions) > MOST_PEOPLE:
         print(f"  figures show {MOST_PEOPLE} of {len(predictions)} people; --csv and --json hold all", flush=True)
     if args.annotate:
-        with Progress(f"{name}: drawing", predictions[0].num_frames) as bar:
+        with Progress(f"{one_line(name)}: drawing", predictions[0].num_frames) as bar:
             problem = annotate(predictions, args.annotate, bar, everybody=everybody)
         if problem:
             print(f"{args.annotate}: {problem}", file=sys.stderr)
         written.append(args.annotate)
     if written:
         more = f" and {len(written) - SHOWN_FILES} more" if len(written) > SHOWN_FILES else ""
-        print(f"  written: {', '.join(map(str, written[:SHOWN_FILES]))}{more}", flush=True)
+        print(one_line(f"  written: {', '.join(map(str, written[:SHOWN_FILES]))}{more}"), flush=True)
 
 
 def answer(predictor: Predictor, args: argparse.Namespace) -> tuple[list[Prediction], int]:
@@ -325,7 +326,7 @@ def answer(predictor: Predictor, args: argparse.Namespace) -> tuple[list[Predict
             answers += predictions
             print(report(predictions, predictor.fan.at_type, everybody=everybody), flush=True)
             for problem in predictions[0].problems:
-                print(f"note: {problem}", file=sys.stderr)
+                print(f"note: {one_line(problem)}", file=sys.stderr)
             if draws or args.annotate:
                 write_pictures(predictions, args, gallery, name)
         except NoFaceError as error:

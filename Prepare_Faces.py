@@ -25,7 +25,7 @@ from Code.common.conventions import MAX_IMAGE_SIZE
 from Code.common.files import writing
 from Code.common.machine import available_cores, keep_freed_memory
 from Code.common.progress import Progress
-from Code.common.wording import counted
+from Code.common.wording import counted, one_line
 from Code.data.clips import DataError
 from Code.faces.settings import DETECT_EVERY, MIN_FACE, Settings
 
@@ -110,9 +110,9 @@ def report_problems(record: Record, progress: Progress) -> None:
     if record.error:
         progress.say(f"skipped: {record.error}")
     elif not record.folders:
-        progress.say(f"no face: {record.clip} ({record.frames} frames)")
+        progress.say(f"no face: {one_line(record.clip)} ({record.frames} frames)")
     for problem in record.problems:
-        progress.say(f"note: {problem}")
+        progress.say(f"note: {one_line(problem)}")
 
 
 def describe(summary: Summary, output: Path) -> str:

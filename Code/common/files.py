@@ -6,6 +6,7 @@ A path that a file names is checked with `inside` before anything there is read,
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import re
@@ -170,6 +171,17 @@ def writing(place: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise UsageError(f"{error.filename or place}: cannot be written ({error.strerror})") from error
+
+
+def short_name(name: str, most: int) -> str:
+    """A name of a file in at most so many bytes. What is cut off a longer one is replaced by a hash of all of it.
+
+    Names may have 255 bytes, and what is derived from one (`clip_person1_curve.png`, a temporary file) needs some more.
+    """
+    raw = name.encode("utf-8", "surrogateescape")
+    if len(raw) <= most:
+        return name
+    return f"{raw[: most - 9].decode('utf-8', 'ignore')}-{hashlib.sha256(raw).hexdigest()[:8]}"
 
 
 def inside(folder: Path, name: str, named_by: str | Path) -> Path:

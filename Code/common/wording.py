@@ -36,6 +36,11 @@ def printable(text: str, longest: int = LONGEST) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def one_line(text: str) -> str:
+    """A message on one line, however long: names of files may contain line breaks and codes that color a terminal."""
+    return printable(text, len(text))
+
+
 def natural_key(name: str) -> tuple[list[str | int], str]:
     """Sort key that puts `2.jpg` before `10.jpg`."""
     parts: list[str | int] = list(_DIGITS.split(name.casefold()))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from Code.common.errors import ProjectError
-from Code.common.wording import counted
+from Code.common.wording import counted, one_line
 
 NO_FRAMES = "no frames"
 NO_FOLDER = "no such folder"
@@ -30,7 +30,7 @@ class DataError(ProjectError, ValueError):
     readable: ClipSet | None = None
 
     def __init__(self, problems: str | Sequence[str], where: str = "", advice: Sequence[str] = ()) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        self.problems = [one_line(each) for each in ([problems] if isinstance(problems, str) else problems)]
         self.where = where
         self.advice = list(advice)
         super().__init__(self.problems, where, self.advice)  # pickling calls __init__ with these

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from Code.common.files import atomic_text
-from Code.common.wording import counted
+from Code.common.wording import counted, one_line
 from Code.faces.predict import Predictor
 from Code.faces.prediction import Curve, Prediction, row_columns, said
 from Code.network.attention import HEADS
@@ -71,7 +71,7 @@ def _report_main(prediction: Prediction, at_type: int) -> str:
     elif others:
         searched += f", main person; {counted(others, 'other person', 'other people')}: --people all"
     answer = said(prediction.expression, prediction.uncertain)
-    lines = [f"{prediction.path}: {answer} ({counted(prediction.num_frames, 'frame')}{searched})"]
+    lines = [f"{one_line(prediction.path)}: {answer} ({counted(prediction.num_frames, 'frame')}{searched})"]
     lines += [f"  {label:<12} {share:.3f}" for label, share in prediction.probabilities.items()]
     if prediction.neutral is not None:
         lines.append(f"  compared with a neutral face: {prediction.neutral}")
@@ -81,7 +81,7 @@ def _report_main(prediction: Prediction, at_type: int) -> str:
         shown = []
         for index in prediction.most_weighted(SHOWN_FRAMES):
             seconds, weight = prediction.times[index], prediction.weights[index]
-            name = prediction.frames[index] if math.isnan(seconds) else f"{seconds:.2f} s"
+            name = one_line(prediction.frames[index]) if math.isnan(seconds) else f"{seconds:.2f} s"
             shown.append(f"{name} ({weight:.4f})")
         lines.append(f"  highest weights: {', '.join(shown)}")
     return "\n".join(lines)
@@ -91,7 +91,7 @@ def _report_people(predictions: Sequence[Prediction]) -> str:
     first = predictions[0]
     many = counted(len(predictions), "person", "people")
     shots = "; a cut starts new ones" if first.num_cuts else ""
-    lines = [f"{first.path}: {many} ({counted(first.num_frames, 'frame')}{shots})"]
+    lines = [f"{one_line(first.path)}: {many} ({counted(first.num_frames, 'frame')}{shots})"]
     for prediction in predictions:
         ranked = list(prediction.probabilities.items())[:3]
         shares = said(", ".join(f"{label} {share:.3f}" for label, share in ranked), prediction.uncertain)

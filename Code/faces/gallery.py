@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from Code.common.errors import UsageError
-from Code.common.files import remove_leftovers, save_text
+from Code.common.files import remove_leftovers, save_text, short_name
 from Code.common.state import MissingStateError, StateError, read_state
 from Code.common.wording import counted, natural_key
 from Code.faces.prediction import Prediction
@@ -26,6 +26,7 @@ PAGE = "predictions.html"
 RECORDS = ".answers"
 VERSION = 1  # of the records
 SIDE, QUALITY = 72, 75  # of a face on the page, pixels
+LONGEST_NAME = 100  # bytes of an input's name, or its folder's, in the names of its figures
 COURSE = 400  # bars of a weight curve at most
 # (answers on a page, faces of each of them at most): 500 x 12 faces of 2 KB are 12 MB.
 MOST_FACES = ((500, 12), (1000, 6), (2000, 3))
@@ -136,7 +137,7 @@ class Gallery:
         places = [Path(os.path.abspath(path)) for path in paths]
         self._spared = {_root(path.stem) for path in self.folder.iterdir() if path.suffix.lower() in FIGURES}
         self._spared -= {_root(path.stem) for path in (self.folder / RECORDS).glob("*.json")}
-        stems = [place.name if place.is_dir() else place.stem for place in places]
+        stems = [short_name(place.name if place.is_dir() else place.stem, LONGEST_NAME) for place in places]
         often = Counter(map(str.casefold, stems))
         return [
             self._reserve(place, stem, alone=often[stem.casefold()] == 1)
@@ -218,7 +219,7 @@ class Gallery:
         for path in (self.folder / RECORDS).glob("*.json"):
             if self._inputs.get(path.stem.casefold()) == str(place):
                 return path.stem
-        base = f"{place.parent.name}_{stem}"
+        base = f"{short_name(place.parent.name, LONGEST_NAME)}_{stem}"
         number = 1
         name = stem if alone else base
         while not self._take(name, place):

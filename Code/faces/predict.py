@@ -17,7 +17,7 @@ from torch import Tensor
 from Code.common.errors import ProjectError, UsageError
 from Code.common.prefetch import prefetched
 from Code.common.progress import Progress
-from Code.common.wording import counted
+from Code.common.wording import counted, one_line
 from Code.data.clips import DataError
 from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes
 from Code.faces.detect import Detector
@@ -214,7 +214,7 @@ class Predictor:
             self._last.forget()  # an answer that is kept must not keep its frames in memory
         if not isinstance(source, Source):
             source = self._last = BriefSource(Path(source))
-        name = source.path.name
+        name = one_line(source.path.name)
         if aligned:
             analysis = all_frames(source, fps)
             ranked = [0]
@@ -226,7 +226,7 @@ class Predictor:
                 )
             ranked = analysis.ranked()
         if not ranked:
-            raise NoFaceError(f"{source.path}: no face in {counted(len(analysis.names), 'frame')}")
+            raise NoFaceError(one_line(f"{source.path}: no face in {counted(len(analysis.names), 'frame')}"))
 
         chosen = ranked if everybody else ranked[:1]
         spans = None if window is None else windows(analysis.times, window, stride)

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from Code.common.files import inside, regular, save_text
+from Code.common.files import inside, regular, save_text, short_name
 from Code.common.lock import one_writer
 from Code.common.state import MissingStateError, StateError, read_state
 from Code.data.clips import DataError
 
 # Hidden, so that dataset readers skip it.
 STATE = ".prepared"
+LONGEST_NAME = 200  # bytes of each part of a clip's name in the name of its record
 VERSION = 1  # of the files in there; to be raised when this program could not read them any more
 FACE_FILE = re.compile(r"[0-9]{7,}\.jpg")
 
@@ -88,7 +89,8 @@ def record_file(output: Path, clip: str) -> Path:
     Raises:
         ProjectError: a link is in the way.
     """
-    return place(output, f"{STATE}/records/{clip}.json")
+    parts = "/".join(short_name(part, LONGEST_NAME) for part in clip.split("/"))
+    return place(output, f"{STATE}/records/{parts}.json")
 
 
 def _rows_file(output: Path, clip: str) -> Path:

@@ -22,7 +22,7 @@ ASSUMED_FPS = 25.0
 LOST_SECONDS = 2.0
 # A face that is hidden goes on as it moved for so long, so that people who pass each other stay apart. Its motion is a
 # mean over frames, in which the latest one counts for this share.
-HIDDEN_SECONDS, LATEST_SHARE = 0.5, 0.5
+HIDDEN_SECONDS, LATEST_SHARE = 0.5, 0.3
 GAP_SECONDS = 0.4
 GAP_FRAMES = 10
 # Landmarks are averaged over NEIGHBOURS frames on each side, unless these are further apart in time.

@@ -43,6 +43,16 @@ def test_a_name_belongs_to_one_input_in_later_calls_too(tmp_path: Path) -> None:
     assert names("d/01.mp4") == ["01"]
 
 
+def test_long_names_are_cut_and_stay_apart(tmp_path: Path) -> None:
+    """A file's name may have 255 bytes, which is too long for what is derived from it."""
+    letters = "开" * 80  # 240 bytes
+    paths = [f"a/{letters}1.mp4", f"a/{letters}2.mp4", f"b/{letters}2.mp4", f"{'f' * 250}/{'e' * 246}.mp4"]
+    names = Gallery(tmp_path / "predictions").names(paths)
+    assert len(set(names)) == 4
+    assert all(len(name.encode()) <= 201 and "\ufffd" not in name for name in names)
+    assert Gallery(tmp_path / "predictions").names(paths) == names
+
+
 ODD = "<img src=x onerror=alert(1)>"  # a file name like any other
 
 

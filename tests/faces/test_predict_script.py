@@ -115,6 +115,19 @@ def test_a_file_of_another_kind_is_named_before_the_network_is_loaded(
     assert status == 2 and out == "" and err.startswith(f"error: {path}: ") and err.count("\n") == 1
 
 
+def test_a_name_is_one_line_whatever_is_in_it(crops: Path, tmp_path: Path, ask: Callable[..., Said]) -> None:
+    odd = tmp_path / "two\nlines \x1b[31m.png"
+    odd.write_bytes((crops / "0.png").read_bytes())
+    (tmp_path / "no\npicture.png").write_bytes(b"no picture")
+    status, out, err = ask(odd, tmp_path / "no\npicture.png", "--aligned", "--csv", tmp_path / "a.csv")
+    assert status == 2
+    assert r"two\nlines \x1b[31m.png: " in out and "\x1b" not in out
+    (line,) = err.splitlines()
+    assert line.startswith("error: ") and r"no\npicture.png: not an image" in line
+    (row,) = csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8", newline=""))
+    assert row["input"] == str(odd)
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [

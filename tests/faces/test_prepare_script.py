@@ -110,6 +110,17 @@ def test_eyes_of_what_is_written_are_where_the_paper_has_them(tree: Path, tmp_pa
     assert np.median(np.hypot(*np.moveaxis(found - PAPER_EYES, -1, 0))) < 6  # drawn eyes; real ones are nearer
 
 
+def test_names_may_be_as_long_as_files_may_have_them(tree: Path, tmp_path: Path, prepare: Call) -> None:
+    name = "e" * 246
+    (tree / "Sad" / "two.avi").rename(tree / "Sad" / f"{name}.avi")
+    output = tmp_path / "faces"
+    assert prepare(tree, output) == 0
+    assert len(names(output / "Sad" / name)) == 6
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*.jpg")}
+    assert prepare(tree, output) == 0  # nothing is left to do
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*.jpg")} == before
+
+
 def test_a_clip_without_a_face_is_exit_status_1_and_named(
     tree: Path, tmp_path: Path, prepare: Call, write_video: Write, scene_of: Draw, capsys: pytest.CaptureFixture[str]
 ) -> None:
