@@ -25,8 +25,8 @@ from Code.faces.pictures import Pyramids, Sums
 FIRST_SIDE, STRIDE = 12, 2
 # Candidates that overlap a face by more than this vote on where it is.
 SAME_FACE_IOU = 0.5
-# Candidates that are compared with each other at once; bounds the memory of very large pictures.
-COMPARED_AT_ONCE = 512
+# Candidates that are compared with each other at once. Most are dropped before their turn comes.
+COMPARED_AT_ONCE = 128
 
 
 class Cascade:
@@ -37,14 +37,14 @@ class Cascade:
         vote: a face's box and landmarks are the means of its candidates', weighted by score. The library takes the
             candidate with the highest score. As nearly all scores are close to 1, that choice is nearly random, and
             boxes jitter.
-        exact: resample on the CPU, too, to the last bit as the library does.
+        exact: resample on the CPU, too, to the last bit as the library does, and compute in float32.
     """
 
     def __init__(self, device: torch.device | str = "cpu", *, vote: bool = True, exact: bool = False) -> None:
         self.device = torch.device(device)
         self._vote = vote
         self._sums = exact or self.device.type != "cpu"
-        self._proposals, self._refinement, self._landmarks = (Network(letter, device) for letter in "pro")
+        self._proposals, self._refinement, self._landmarks = (Network(letter, device, exact=exact) for letter in "pro")
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray, min_face: float) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -160,29 +160,37 @@ def suppress(table: np.ndarray, where: np.ndarray, limit: float, *, of_smaller: 
         int64, indices of those that stay, the highest score first.
     """
     order = np.argsort(-table[:, 4], kind="stable")
-    boxes, where = table[order, :4], where[order]
+    stays = np.zeros(len(table), dtype=bool)
+    for picture in np.unique(where):
+        mine = order[where[order] == picture]
+        stays[mine[_not_dropped(table[mine, :4], limit, of_smaller=of_smaller)]] = True
+    return order[stays[order]]
+
+
+def _not_dropped(boxes: np.ndarray, limit: float, *, of_smaller: bool) -> np.ndarray:
+    """Indices of the boxes [K, 4], the highest score first, that overlap none of them which comes before."""
     kept = np.zeros(0, dtype=np.int64)
     for start in range(0, len(boxes), COMPARED_AT_ONCE):
         part = np.arange(start, min(start + COMPARED_AT_ONCE, len(boxes)))
-
-        def overlapping(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-            shared = shared_area(boxes[one], boxes[other], of_smaller=of_smaller)
-            return (shared > limit) & (where[one, None] == where[other])
-
-        part = part[~overlapping(kept, part).any(axis=0)]
-        drops = overlapping(part, part)
+        if len(kept):
+            part = part[~(shared_area(boxes[kept], boxes[part], of_smaller=of_smaller) > limit).any(axis=0)]
+        drops = shared_area(boxes[part], boxes[part], of_smaller=of_smaller) > limit
         stays = np.ones(len(part), dtype=bool)
         for index, row in enumerate(drops):
             if stays[index]:
                 stays[index + 1 :] &= ~row[index + 1 :]
         kept = np.concatenate([kept, part[stays]])
-    return order[kept]
+    return kept
 
 
 def shared_area(boxes: np.ndarray, others: np.ndarray, *, of_smaller: bool = False) -> np.ndarray:
     """How much each of A boxes [A, 4] overlaps each of B [B, 4]: float [A, B]; see `suppress`."""
     more = 1 if of_smaller else 0
-    shared = np.minimum(boxes[:, None, 2:], others[:, 2:]) - np.maximum(boxes[:, None, :2], others[:, :2]) + more
-    both = shared.clip(min=0).prod(axis=2)
-    area, other = ((box[:, 2:] - box[:, :2] + more).prod(axis=1) for box in (boxes, others))
-    return both / (np.minimum(area[:, None], other) if of_smaller else area[:, None] + other - both)
+    columns, rows = boxes.T[:, :, None], others.T.copy()[:, None]  # edges [4, A, 1] and [4, 1, B]
+    width, height = (
+        (np.minimum(columns[axis + 2], rows[axis + 2]) - np.maximum(columns[axis], rows[axis]) + more).clip(min=0)
+        for axis in (0, 1)
+    )
+    both = width * height
+    area, other = ((edges[2] - edges[0] + more) * (edges[3] - edges[1] + more) for edges in (columns, rows))
+    return both / (np.minimum(area, other) if of_smaller else area + other - both)

@@ -73,16 +73,19 @@ def choose_compute(device: str = "auto", precision: str = "auto", *, trained_wit
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         first = str(error).splitlines()[0]
         raise UsageError(f"--device {device}: not usable here ({first}); use --device auto") from None
-    if chosen.type == "cuda":
-        native_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        capabilities = torch.cpu.get_capabilities() if chosen.type == "cpu" else {}
-        native_bf16 = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     if precision == "auto" and trained_with and not (trained_with == "fp16" and chosen.type == "cpu"):
         precision = trained_with
     elif precision == "auto":
-        precision = "bf16" if native_bf16 else "fp32"
+        precision = "bf16" if has_bf16(chosen) else "fp32"
     return Compute(chosen, precision)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the hardware computes in bf16, and does not only emulate it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 PACKAGES = ("torch", "torchvision", "numpy", "Pillow", "torchmetrics", "scipy")

@@ -12,7 +12,9 @@ from torch.nn.functional import interpolate
 
 from Code.faces.cascade import Cascade, suppress
 from Code.faces.detect import Detector, overlap
+from Code.faces.mtcnn import Network
 from Code.faces.pictures import Pyramids, Sums
+from Code.training.compute import has_bf16
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -108,6 +110,24 @@ def test_boxes_landmarks_and_scores_are_the_librarys(scene_of: Callable[..., Ima
         for box, points, other in zip(boxes, landmarks, library_landmarks, strict=True):
             assert overlap(library_boxes[:, :4], box[:4]).max() > 0.85
             assert np.hypot(*(points - other)[:2].T).max() < 0.05 * (box[3] - box[1])
+
+
+@pytest.mark.skipif(not has_bf16(torch.device("cpu")), reason="a CPU without bf16 computes in float32 anyway")
+@pytest.mark.parametrize(("letter", "side"), [("p", 40), ("r", 24), ("o", 48)])
+def test_bf16_hardly_moves_what_the_networks_say(letter: str, side: int, scene_of: Callable[..., Image.Image]) -> None:
+    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
+    scene = scene_of((0, 5, 40, 90), (1, 150, 20, 150), size=(320, 200))
+    boxes = [(5 + n, 40 + n, 95 - n, 130) for n in range(9)] + [(150 - n, 20, 300, 170 + n) for n in range(9)]
+    crops = np.stack([np.asarray(scene.resize((side, side), Image.Resampling.BOX, box)) for box in boxes])
+    pixels = torch.from_numpy(crops)
+    with torch.inference_mode():
+        usual, exact = Network(letter)(pixels), Network(letter, exact=True)(pixels)
+    assert usual.shape == exact.shape and usual.dtype == torch.float32
+    if letter == "p":
+        assert torch.equal(usual, exact)
+    else:
+        assert 0 < (usual[:, 2:] - exact[:, 2:]).abs().max() < 0.01  # in sides of the crop
+        assert (usual[:, 1] - usual[:, 0] - exact[:, 1] + exact[:, 0]).abs().max() < 0.2  # logits
 
 
 def test_how_many_pictures_come_at_once_changes_nothing(scene_of: Callable[..., Image.Image]) -> None:
