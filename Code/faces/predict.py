@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from Code.common.errors import ProjectError, UsageError
@@ -21,6 +20,7 @@ from Code.common.wording import counted, one_line
 from Code.data.clips import DataError
 from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes
 from Code.faces.detect import Detector
+from Code.faces.encoder import Encoder
 from Code.faces.extract import Analysis, BriefSource, all_frames, analyse, whole_path
 from Code.faces.neutral import Reference, checked_reference, first_seconds, in_words, neutral_shift
 from Code.faces.prediction import Curve, Found, Prediction, windows
@@ -104,6 +104,7 @@ class Predictor:
         # A FER+ classifier was trained on FER2013's crop, in gray; FAN on the paper's, in color.
         self.knows_fer2013 = knows_fer2013(self.info)
         self.eyes: Eyes = FER2013_EYES if self.knows_fer2013 else PAPER_EYES
+        self._encoder = Encoder(self.fan, self._compute, self.image_size, gray=self.knows_fer2013)
         self._detector: Detector | None = None
         self._last: BriefSource | None = None
         self._neutral: dict[tuple[str, bool], Tensor] = {}  # (file, aligned) -> shift
@@ -332,19 +333,9 @@ class Predictor:
     def _total(self, shift: Tensor | None) -> Tensor:
         return self._shift if shift is None else self._shift + shift
 
-    @torch.inference_mode()
     def encode(self, crops: Sequence[np.ndarray]) -> Tensor:
         """Features [N, D] of N crops, uint8 [H, W, 3], resized as in training."""
-        resized = []
-        for crop in crops:
-            image = Image.fromarray(crop)
-            if self.knows_fer2013:
-                image = image.convert("L").convert("RGB")
-            size = (self.image_size, self.image_size)
-            resized.append(np.asarray(image.resize(size, Image.Resampling.BILINEAR)))
-        images = torch.from_numpy(np.stack(resized)).to(self.device)  # [N, S, S, 3]
-        with self._compute.autocast():
-            return self.fan.encode(images.permute(0, 3, 1, 2).float() / 255).float()
+        return self._encoder(crops)
 
     def _frame_probabilities(self, features: Tensor, shift: Tensor | None) -> np.ndarray:
         """Each frame as a clip of its own, float32 [T, C]."""
