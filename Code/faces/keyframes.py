@@ -21,7 +21,7 @@ RUN_SECONDS = 1.0
 # A frame further than this from the one before is a key frame, as in a video thinned by --fps: a face may be anywhere.
 STEP_SECONDS = 0.15
 # The frames after a key frame stay in memory until the next one, whose new faces are followed back through them.
-RUN_BYTES = 64 * 2**20
+RUN_BYTES = 128 * 2**20
 # The last frame of a shot is a key frame, too, if the one before is further back than this.
 LEAST_LAST_RUN = 4
 # Frames that are refined from the same boxes at once, which takes less time than one by one.
@@ -114,18 +114,7 @@ class Run:
         last = self.frames[-1]
         if frame.time - key.time > RUN_SECONDS or frame.time - last.time > STEP_SECONDS:  # never for images: NaN
             return False
-        return 2 * count < every or self._changed_cells(thumbnail) < CHANGED_CELLS
-
-    def _changed_cells(self, thumbnail: np.ndarray) -> int:
-        """How many cells of a thumbnail differ from the key frame's, its faces and their surroundings left out."""
-        differs = np.abs(thumbnail - self._thumbnail) > CHANGED_LEVELS
-        height, width = self.frames[0].image.shape[:2]
-        cells = np.array([differs.shape[1] / width, differs.shape[0] / height] * 2)
-        for box in self.faces[0].boxes:
-            reach = (box[3] - box[1]) / 2
-            left, top, right, bottom = ((box + reach * np.array([-1, -1, 1, 1])) * cells).clip(min=0).astype(int)
-            differs[top : bottom + 1, left : right + 1] = False
-        return int(differs.sum())
+        return 2 * count < every or not much_changed(thumbnail, self._thumbnail, key.image.shape, self.faces[0])
 
     def search(self, detector: Detector, before: Faces, following: Faces | None) -> Iterator[Found]:
         """Searches the run, and yields all of its frames.
@@ -155,8 +144,7 @@ class Run:
         steps = np.arange(1, len(images) + 1)[:, None, None]
         expected = latest.boxes + steps * np.tile(motion(before, latest), 2)  # [N, K, 4]
         for place, faces in enumerate(detector.refine(images, expected)):
-            shared = [overlap(box[None], other)[0] for box, other in zip(faces.boxes, expected[place], strict=True)]
-            steady = (faces.scores > 0) & (np.array(shared) > STEADY_IOU)
+            steady = are_steady(faces, expected[place])
             if steady.all():
                 self.faces.append(faces)
                 continue
@@ -175,6 +163,44 @@ class Run:
             here = detector.refine([self.frames[place].image], new.boxes[None])[0]
             new = here.only((here.scores > 0) & unknown(here, self.faces[place]))
             self.faces[place] = self.faces[place].joined(new)
+
+
+def much_changed(thumbnail: np.ndarray, before: np.ndarray, shape: tuple[int, ...], faces: Faces) -> bool:
+    """Whether somebody may have come since a key frame: its faces and their surroundings left out, much has changed.
+
+    Args:
+        thumbnail, before: of a frame and of the key frame, float32 [S, S], gray levels.
+        shape: of the frames, H, W, ...
+        faces: of the key frame.
+    """
+    differs = np.abs(thumbnail - before) > CHANGED_LEVELS
+    cells = np.array([differs.shape[1] / shape[1], differs.shape[0] / shape[0]] * 2)
+    for box in faces.boxes:
+        reach = (box[3] - box[1]) / 2
+        left, top, right, bottom = ((box + reach * np.array([-1, -1, 1, 1])) * cells).clip(min=0).astype(int)
+        differs[top : bottom + 1, left : right + 1] = False
+    return int(differs.sum()) >= CHANGED_CELLS
+
+
+def followed(detector: Detector, image: np.ndarray, before: Faces, latest: Faces) -> Faces:
+    """The latest faces in the next frame; those that are lost are missing.
+
+    Args:
+        detector: refines and searches.
+        image: the next frame, uint8 [H, W, 3].
+        before: the faces of the frame before the latest.
+        latest: the faces of the latest frame.
+    """
+    expected = latest.boxes + np.tile(motion(before, latest), 2)
+    (faces,) = detector.refine([image], expected[None])
+    steady = are_steady(faces, expected)
+    return faces if steady.all() else follow_unsteady(detector, image, expected, faces, steady)
+
+
+def are_steady(faces: Faces, expected: np.ndarray) -> np.ndarray:
+    """Which of K refined faces are where they were expected, float [K, 4]: bool [K]."""
+    shared = [overlap(box[None], other)[0] for box, other in zip(faces.boxes, expected, strict=True)]
+    return (faces.scores > 0) & (np.array(shared) > STEADY_IOU)
 
 
 def follow_unsteady(

@@ -18,10 +18,17 @@ from Code.common.errors import require
 from Code.data.clips import DataError
 from Code.faces.align import align_face
 from Code.faces.decoder import Clock, Upright, choose_stream, file_url
+from Code.faces.detect import Detector, Faces
+from Code.faces.keyframes import RUN_SECONDS, followed, much_changed
 from Code.faces.predict import Predictor
 from Code.faces.prediction import is_uncertain
+from Code.faces.settings import DETECT_EVERY
 from Code.faces.track import NEIGHBOURS, CutFinder, Tracker
 from Code.faces.video import Frame
+
+# A frame further than this from the one before is a key frame, in seconds. It is more than in videos: where a full pass
+# takes long, frames that were dropped meanwhile must not make every frame a key frame.
+LIVE_STEP = 0.5
 
 
 @dataclass(frozen=True)
@@ -144,6 +151,50 @@ def _newest(decoded: Iterator[Any]) -> Iterator[Any]:
         ended.append(None)
 
 
+class LiveFinder:
+    """Finds the faces in a camera's frames as `find_faces` does in a video's, but does not wait for the next frames.
+
+    A newcomer is seen with the next key frame. While nobody is seen, and after a face was lost, every frame is one.
+
+    Args:
+        detector: runs full passes on key frames and refines faces in the others.
+        every: at least one frame in so many is a key frame; 1: all of them.
+    """
+
+    def __init__(self, detector: Detector, every: int = DETECT_EVERY) -> None:
+        self._detector, self._every = detector, every
+        self._is_cut = CutFinder()
+        self._key: tuple[Frame, np.ndarray, Faces] | None = None  # the key frame, its thumbnail, its faces
+        self._count = 0  # frames since then
+        self._last: Frame | None = None
+        self._before = self._latest = Faces.none()
+
+    def __call__(self, frame: Frame) -> tuple[Faces, bool]:
+        """The faces of the next frame, and whether a shot begins with it."""
+        cut = self._is_cut(frame.image)
+        if cut or self._is_key(frame):
+            faces = self._detector(frame.image[None])[0]
+            self._key, self._count = (frame, self._is_cut.thumbnail, faces), 1
+            self._before = Faces.none() if cut else self._latest
+        else:
+            faces = followed(self._detector, frame.image, self._before, self._latest)
+            self._count += 1
+            self._before = self._latest
+        if len(faces) < len(self._latest):
+            self._key = None
+        self._latest, self._last = faces, frame
+        return faces, cut
+
+    def _is_key(self, frame: Frame) -> bool:
+        if self._key is None or self._last is None or not len(self._latest) or self._count >= self._every:
+            return True
+        key, thumbnail, faces = self._key
+        shape = frame.image.shape
+        if shape != key.image.shape or frame.time - key.time > RUN_SECONDS or frame.time - self._last.time > LIVE_STEP:
+            return True
+        return 2 * self._count >= self._every and much_changed(self._is_cut.thumbnail, thumbnail, shape, faces)
+
+
 def watch(predictor: Predictor, frames: Iterator[Frame], window: float) -> Iterator[LiveAnswer]:
     """Yields a prediction after every frame, from the main person's faces in the last `window` seconds.
 
@@ -152,13 +203,13 @@ def watch(predictor: Predictor, frames: Iterator[Frame], window: float) -> Itera
         frames: with times.
         window: length in seconds.
     """
-    tracker, is_cut = Tracker(), CutFinder()
+    tracker, find = Tracker(), LiveFinder(predictor.detector, predictor.detect_every)
     seen: deque[_Seen] = deque()
     features: deque[tuple[float, int, Tensor]] = deque()
     labels = predictor.info["labels"]
     for position, frame in enumerate(frames):
-        faces = predictor.detector(frame.image[None])[0]
-        tracks = tracker.update(position, frame.time, faces, is_cut(frame.image))
+        faces, cut = find(frame)
+        tracks = tracker.update(position, frame.time, faces, cut)
         while seen and seen[0].time <= frame.time - window:
             seen.popleft()
         while features and features[0][0] <= frame.time - window:

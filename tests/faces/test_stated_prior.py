@@ -6,7 +6,6 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from PIL import Image
 
 from Code import Predictor
 from Code.common.errors import UsageError
+from Code.faces.detect import Faces
 from Code.faces.live import watch
 from Code.faces.prediction import Curve, is_uncertain, said
 from Code.faces.prior import own_prior, prior_shift, stated_shares
@@ -99,7 +99,7 @@ def test_the_answer_the_frames_the_curve_and_the_camera_have_the_prior(
         def __call__(self, images: np.ndarray) -> list[Any]:
             points = np.array([[20.0, 20.0], [40.0, 20.0], [30.0, 30.0], [22.0, 40.0], [38.0, 40.0]])
             box = np.array([[10.0, 5.0, 50.0, 55.0]])
-            return [SimpleNamespace(boxes=box, landmarks=points[None], scores=np.ones(1)) for _ in images]
+            return [Faces(box, points[None], np.ones(1)) for _ in images]
 
     frame = Frame("0", 0, 0.0, np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8))
     shares = []
