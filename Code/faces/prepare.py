@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from Code.common.files import flush, flush_all, remove_leftovers
 from Code.common.machine import end_with, keep_freed_memory
 from Code.common.prefetch import prefetched
 from Code.common.state import NewerStateError, StateError
+from Code.common.wording import counted
 from Code.data.clips import DataError
 from Code.faces.detect import Detector
 from Code.faces.extract import BriefSource, analyse, cut_out
@@ -36,8 +37,9 @@ from Code.faces.records import (
     place,
     record_file,
     save_record,
+    save_settings,
 )
-from Code.faces.settings import Settings
+from Code.faces.settings import FACES_VERSION, Settings
 from Code.faces.summary import MARK, REPORT, csv_rows
 from Code.faces.track import follow
 
@@ -205,10 +207,11 @@ def plan(
         The clips that are left, and the records of the finished ones.
 
     Raises:
-        DataError: the output was prepared with other settings, or has something that was not made by this project.
+        DataError: the output was prepared with other settings or by another version, or has something that was not made
+            by this project.
         StateError: the settings are damaged.
     """
-    check_settings(output, asdict(settings), REPORT)
+    made_by = check_settings(output, settings, REPORT)
     _clear(output / STATE / "partial")
     remove_leftovers(output, REPORT.__contains__)
     remove_leftovers(output / STATE, "settings.json".__eq__)
@@ -234,6 +237,14 @@ def plan(
             foreign.append(str(error))
     if foreign:
         raise DataError(foreign, str(output))
+    if left and made_by != FACES_VERSION:
+        if any(record.folders for record in done):
+            raise DataError(
+                f"{output}: {len(done)} of {counted(len(jobs), 'clip')} prepared by another version of this program, "
+                "which cuts out faces a little differently; name another output folder, or delete this one to prepare "
+                "all clips again"
+            )
+        save_settings(output, settings)
     if left:  # the mark that all clips are finished
         (output / MARK).unlink(missing_ok=True)
     return left, done

@@ -19,6 +19,7 @@ from Code.common.files import inside, regular, save_text, short_name
 from Code.common.lock import one_writer
 from Code.common.state import MissingStateError, StateError, read_state
 from Code.data.clips import DataError
+from Code.faces.settings import FACES_VERSION, Settings
 
 # Hidden, so that dataset readers skip it.
 STATE = ".prepared"
@@ -216,19 +217,30 @@ class SavedSettings:
 
     Attributes:
         detect_every: the first versions had no such flag, and searched every frame.
+        made_by: the FACES_VERSION of the finished clips.
     """
 
     faces: str
     fps: float | None = None
     min_face: int | None = None
     detect_every: int = 1
+    made_by: int = 1
 
 
-def check_settings(output: Path, settings: dict[str, object], report: Sequence[str]) -> None:
+def save_settings(output: Path, settings: Settings) -> None:
+    """Saves how a folder is prepared."""
+    content = {**asdict(settings), "made_by": FACES_VERSION, "version": VERSION}
+    save_text(json.dumps(content), output / STATE / "settings.json")
+
+
+def check_settings(output: Path, settings: Settings, report: Sequence[str]) -> int:
     """Saves how a folder is prepared. Clips that are prepared in different ways must not be mixed.
 
     Args:
         report: names of files that will be written to the folder; the first call must not find any.
+
+    Returns:
+        The FACES_VERSION of the clips that are finished.
 
     Raises:
         StateError: settings.json cannot be read.
@@ -236,18 +248,20 @@ def check_settings(output: Path, settings: dict[str, object], report: Sequence[s
     """
     path = output / STATE / "settings.json"
     try:
-        before = asdict(read_state(path, SavedSettings, remedy="name another output folder", newest=VERSION))
+        saved = read_state(path, SavedSettings, remedy="name another output folder", newest=VERSION)
     except MissingStateError:
         found = [output / name for name in report if os.path.lexists(output / name)]
         if found:
             raise DataError(
                 [f"{each}: exists, and was not made by Prepare_Faces.py; move it away" for each in found], str(output)
             ) from None
-        save_text(json.dumps({**settings, "version": VERSION}), path)
-        return
-    changed = [name for name, value in settings.items() if before.get(name) != value]
+        save_settings(output, settings)
+        return FACES_VERSION
+    before = asdict(saved)
+    changed = [name for name, value in asdict(settings).items() if before[name] != value]
     if changed:
-        flags = [f"--{name.replace('_', '-')} {before.get(name) or 'unset'}" for name in changed]
+        flags = [f"--{name.replace('_', '-')} {before[name] or 'unset'}" for name in changed]
         raise DataError(
             f"{output}: was prepared with {', '.join(flags)}; use the same flags, or name another output folder"
         )
+    return saved.made_by

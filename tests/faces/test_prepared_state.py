@@ -17,6 +17,7 @@ from PIL import Image
 from Code.faces import prepare as prepare_module
 from Code.faces.inputs import find_jobs
 from Code.faces.records import Record
+from Code.faces.settings import FACES_VERSION
 from Code.faces.summary import is_whole
 from Prepare_Faces import main
 from tests.faces.conftest import run_main
@@ -280,6 +281,29 @@ def test_damaged_settings_are_named(again: Any, output: Path, data: bytes) -> No
     assert status == 2 and "\n" not in err
     assert "settings.json: " in err and BROKEN[data] in err and ("name another output" in err or "update" in err)
     assert content(output) == before
+
+
+def test_clips_of_two_versions_are_not_mixed(again: Any, output: Path, whole: tuple[Path, Path]) -> None:
+    settings = output / ".prepared" / "settings.json"
+    assert json.loads(settings.read_text())["made_by"] == FACES_VERSION
+    plain = json.loads(settings.read_text())
+    del plain["made_by"]  # as version 1 left it
+    settings.write_text(json.dumps(plain))
+    assert again() == (0, "")  # all clips are finished
+
+    shutil.rmtree(output / "Happy" / "one")
+    before = content(output)
+    status, err = again()
+    assert status == 2
+    assert err == (
+        f"error: {output}: 1 of 2 clips prepared by another version of this program, which cuts out faces a little "
+        "differently; name another output folder, or delete this one to prepare all clips again"
+    )
+    assert content(output) == before
+
+    shutil.rmtree(output / "Sad" / "two")  # nothing is left to be mixed with
+    assert again() == (0, "")
+    assert content(output) == content(whole[1])
 
 
 def test_a_second_call_says_who_prepares_there(again: Any, output: Path, whole: tuple[Path, Path]) -> None:
