@@ -17,6 +17,11 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
+def grouped(number: int) -> str:
+    """46080 -> `46 080`."""
+    return f"{number:,}".replace(",", " ")
+
+
 def percent(share: float | None, digits: int = 2) -> str:
     """0.98765 -> `98.77`; None -> `-`."""
     return "-" if share is None else f"{100 * share:.{digits}f}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from Code.common.errors import ProjectError
-from Code.common.wording import counted, one_line
+from Code.common.wording import counted, grouped, one_line
 
 NO_FRAMES = "no frames"
 NO_FOLDER = "no such folder"
@@ -139,4 +139,4 @@ def describe(clip_set: ClipSet) -> str:
 
 
 def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}".replace(",", " ")
+    return f"{grouped(number)} {one if number == 1 else many}"

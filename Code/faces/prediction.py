@@ -289,7 +289,11 @@ class Prediction:
 
 
 def crops_of(predictions: Sequence[Prediction], indices: Sequence[Sequence[int]]) -> list[np.ndarray]:
-    """The faces of several people of one input, in one reading; see `Prediction.crops`."""
+    """The faces of several people of one input, in one reading: uint8 [len(indices), 224, 224, 3] for each of them.
+
+    Args:
+        indices: for each person which of their frames, ascending.
+    """
     found = predictions[0]._found
     paths = {each.track: each._found.paths[each.track] for each in predictions}
     wanted = {each.track: list(places) for each, places in zip(predictions, indices, strict=True)}

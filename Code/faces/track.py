@@ -222,7 +222,7 @@ def follow(track: Track, times: Sequence[float] | np.ndarray) -> Path:
 
     Args:
         track: with at least one face.
-        times: seconds of all processed frames; NaN: from the position, at ASSUMED_FPS.
+        times: float64 [P], seconds of all processed frames; NaN: from the position, at ASSUMED_FPS.
     """
     clock = np.asarray(times, dtype=np.float64)
     clock = np.where(np.isnan(clock), np.arange(len(clock)) / ASSUMED_FPS, clock)

@@ -235,7 +235,7 @@ def share_buffers(model: nn.Module) -> None:
 
 
 def total(values: Tensor) -> Tensor:
-    """The sum over all processes, in place."""
+    """The sum over all processes of a tensor of any shape, in place."""
     if world().size > 1:
         dist.all_reduce(values)
     return values

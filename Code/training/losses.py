@@ -21,7 +21,7 @@ Loss = Callable[[FANOutput, Batch], Tensor]
 
 
 def cross_entropy(output: FANOutput, batch: Batch) -> Tensor:
-    """Mean cross-entropy of the logits with class indices, or with class shares."""
+    """Mean cross-entropy of the logits [B, C] with class indices [B], or with class shares [B, C]."""
     return F.cross_entropy(output.logits, batch["labels"])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from Code.common.wording import printable
+from Code.common.wording import grouped, printable
 from Code.data.doctor import BOTH, Check, Split
 from Code.data.doctor.files import ClipFacts, content_checks, frame_checks, scan
 from Code.data.doctor.names import name_checks
@@ -160,24 +160,24 @@ def as_table(report: Report) -> str:
         for split in splits:
             part = report.classes[split][index]
             length = f"{part.shortest} / {part.median:g} / {part.longest}" if part.clips else "-"
-            row += [_number(part.clips), _number(part.frames), length]
+            row += [grouped(part.clips), grouped(part.frames), length]
         rows.append(row)
     total = ["all"]
     for split in splits:
         parts = report.classes[split]
-        total += [_number(sum(part.clips for part in parts)), _number(sum(part.frames for part in parts)), ""]
+        total += [grouped(sum(part.clips for part in parts)), grouped(sum(part.frames for part in parts)), ""]
     rows.append(total)
 
     columns = [*splits, BOTH]
     found = [["check", *columns, ""]]
     for check in report.checks:
-        cells = [_number(check.counts[column]) if column in check.counts else "" for column in columns]
+        cells = [grouped(check.counts[column]) if column in check.counts else "" for column in columns]
         found.append([check.name, *cells, check.level if check.found else ""])
 
     lines = [*_aligned(rows), "(length: frames of the shortest / median / longest clip)", "", *_aligned(found)]
     for level in ("error", "warning", "note"):
         for check in report.found(level):
-            lines += ["", f"{level}: {check.name}: {_number(check.found)}"]
+            lines += ["", f"{level}: {check.name}: {grouped(check.found)}"]
             lines += [f"  {item}" for item in check.items[:_SHOWN]]
             if len(check.items) > _SHOWN:
                 lines.append(f"  and {len(check.items) - _SHOWN} more; --json lists all")
@@ -191,7 +191,7 @@ def conclusion(report: Report) -> str:
     errors, warnings = len(report.found("error")), len(report.found("warning"))
     kinds = ["clean", f"usable, {_kinds(warnings, 'warning')}", f"not usable, {_kinds(errors, 'error')}"]
     read = "decoded" if report.decoded else "opened, not decoded"
-    frames = f"{_number(report.frames)} {'frame' if report.frames == 1 else 'frames'}"
+    frames = f"{grouped(report.frames)} {'frame' if report.frames == 1 else 'frames'}"
     speed = f", {report.frames / report.seconds:.0f} frames/s" if report.seconds > 1 else ""
     return f"{kinds[report.status]}; {frames} {read} in {report.seconds:.0f} s{speed}"
 
@@ -224,10 +224,6 @@ def as_json(report: Report) -> dict[str, Any]:
         "frames": report.frames,
         "seconds": round(report.seconds, 3),
     }
-
-
-def _number(value: int) -> str:
-    return f"{value:,}".replace(",", " ")
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -49,7 +49,7 @@ class Canvas:
 
 
 def step(t: Array) -> Array:
-    """Smooth step: 0 below 0, 1 above 1, cubic between."""
+    """Smooth step of an array of any shape: 0 below 0, 1 above 1, cubic between."""
     t = np.minimum(np.maximum(t, 0.0), 1.0)
     return t * t * (3.0 - 2.0 * t)
 
@@ -60,12 +60,12 @@ def edge(distance: Array, width: float = 0.016) -> Array:
 
 
 def line(distance: Array, half_width: float) -> Array:
-    """Opacity of a soft line: 1 at distance 0, and 0 from `half_width` on."""
+    """Opacity in [0, 1] of a soft line, of the distance's shape: 1 at distance 0, and 0 from `half_width` on."""
     return 1.0 - step(abs(distance) * np.float32(1 / half_width))
 
 
 def bump(x: Array, y: Array, cx: float, cy: float, sx: float, sy: float) -> Array:
-    """A hill of height 1 at (cx, cy): close to a Gaussian with deviations sx and sy, and 0 beyond 2.8 of them."""
+    """A hill [H, W] of height 1 at (cx, cy): nearly a Gaussian with deviations sx and sy, and 0 beyond 2.8 of them."""
     dx, dy = (x - np.float32(cx)) / np.float32(sx), (y - np.float32(cy)) / np.float32(sy)
     t = np.maximum(1.0 - (dx * dx + dy * dy) * np.float32(0.125), 0.0)
     t *= t

@@ -48,7 +48,7 @@ class FERPlusSplit:
 
 
 def clean_votes(votes: np.ndarray) -> np.ndarray:
-    """Drops single votes. The paper treats an emotion with one vote as an outlier."""
+    """Votes [N, 10] without single ones, float32: the paper treats an emotion with one vote as an outlier."""
     return np.where(votes > 1, votes, 0).astype(np.float32)
 
 
