@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 from Code.common.commandline import above_zero, add_device, from_zero, positive, run_script, script_parser, whole_number
 from Code.common.conventions import MAX_IMAGE_SIZE
 from Code.common.errors import UsageError
-from Code.common.files import atomic_file, remove_leftovers, writing
+from Code.common.files import atomic_file, check_replaceable, remove_leftovers, writing
 from Code.common.machine import keep_freed_memory
 from Code.common.progress import Progress
 from Code.common.wording import one_line
@@ -157,6 +157,10 @@ def output_file(text: str) -> Path:
     if path.is_dir() or not path.parent.is_dir():
         wrong = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
         raise argparse.ArgumentTypeError(f"{text}: {wrong}; name a file in a folder that exists")
+    try:
+        check_replaceable(path)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}; name a file") from None
     return path
 
 

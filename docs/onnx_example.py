@@ -22,6 +22,8 @@ def stop(path: object, error: object, advice: str) -> None:
     sys.exit(f"{path}: {reason or type(error).__name__}; {advice}")
 
 
+if not Path(network).is_file():
+    sys.exit(f"{network}: no such file; python -m Code.results.export writes it")
 try:
     session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
     about = session.get_modelmeta().custom_metadata_map
@@ -32,7 +34,7 @@ except Exception as error:  # onnxruntime has a dozen kinds of errors for a dama
     stop(network, error, "not an exported network, or damaged: export it again")
 if part != "all":
     sys.exit(f"{network}: only the {part} of a network; export all of it with --part all")
-files = sorted(path for path in folder.glob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+files = sorted(path for path in folder.glob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png") and path.is_file())
 if not files:
     sys.exit(f"{folder}: no .jpg or .png files in this folder; name the folder of one clip's face crops")
 images = np.empty((1, len(files), 3, size, size), np.float32)  # one clip of K frames

@@ -35,10 +35,11 @@ def atomic_file(path: str | Path, *, previous: str | Path | None = None) -> Iter
             moment.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: the disk refuses, or the name is that of a device or a pipe, which a file must not replace.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    check_replaceable(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -52,6 +53,17 @@ def atomic_file(path: str | Path, *, previous: str | Path | None = None) -> Iter
         temporary.unlink(missing_ok=True)
         raise
     flush(path.parent)
+
+
+def check_replaceable(path: Path) -> None:
+    """Makes sure that a file may take the place of what has this name: /dev/null would be gone, and a user's pipe.
+
+    Raises:
+        OSError: it is no file, or belongs to the system, as /dev/stdout does.
+    """
+    systems = path.parent.resolve().parts[1:2] in (("proc",), ("sys",)) or path.parent.resolve() == Path("/dev")
+    if systems or (path.exists() and not path.is_file() and not path.is_dir()):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def regular(path: str, flags: int) -> int:

@@ -19,6 +19,7 @@ from Code.common.errors import UsageError
 from Code.common.files import remove_leftovers, save_text, short_name
 from Code.common.state import MissingStateError, StateError, read_state
 from Code.common.wording import counted, natural_key
+from Code.data.folders import is_unicode
 from Code.faces.prediction import Prediction
 
 PAGE = "predictions.html"
@@ -86,7 +87,7 @@ class Card:
             raise ValueError(f"probabilities: has no {self.expression!r}")
         if not all(0 <= share <= 1.001 for share in (self.certainty, *self.probabilities.values(), *self.course)):
             raise ValueError("certainty, probabilities and course: expected numbers from 0 to 1")
-        if any(name in ("", ".", "..") or Path(name).name != name for name in self.figures):
+        if any(name in ("", ".", "..") or Path(name).name != name or not is_unicode(name) for name in self.figures):
             raise ValueError("figures: expected names of files beside the page")
 
 

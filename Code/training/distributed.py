@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from Code.common.errors import LostProcessError, ProjectError, UsageError
+from Code.data.clips import DataError
 
 T = TypeVar("T")
 # How long processes wait for one of them, which may be decoding a whole dataset into the cache.
@@ -197,6 +199,38 @@ class Agreement:
         self._under_way.wait()
         answer, self._said = int(self._said), None
         return answer
+
+
+class LostFramesError(DataError):
+    """Frames cannot be read any more: raised by all processes in the same place, so that they can save together."""
+
+
+def in_step(batches: Iterable[T]) -> Iterator[T]:
+    """The batches of this process. If one process cannot read its next batch, all of them stop before that one.
+
+    All processes have to ask for the same number of batches.
+
+    Raises:
+        LostFramesError: in all processes, if there are several.
+    """
+    if world().size == 1:
+        yield from batches
+        return
+    iterator = iter(batches)
+    while True:
+        found: list[T] = []
+        error: DataError | None = None
+        try:
+            found.extend(islice(iterator, 1))
+        except DataError as mine:
+            error = mine
+        lost = torch.tensor([int(error is not None)])
+        dist.all_reduce(lost, dist.ReduceOp.MAX, group=_talk())
+        if lost:
+            raise LostFramesError(error.problems if error else "another process cannot read its frames; see its error")
+        if not found:
+            return
+        yield found[0]
 
 
 def agree_on_error(check: Callable[[], object]) -> None:

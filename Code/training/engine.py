@@ -84,7 +84,7 @@ def train_one_epoch(
     model.train()
     show = show_progress and distributed.world().is_main
     with Progress(f"epoch {epoch}", state.steps, unit="steps", done=state.step, show=show) as progress:
-        for share, batch in zip(batches.shares, batches, strict=True):
+        for share, batch in zip(batches.shares, distributed.in_step(batches), strict=True):
             batch["labels"] = batch["labels"].to(device, non_blocking=True)
             frames = transform(batch["frames"].to(device, non_blocking=True), state.generator)
             with compute.autocast():
@@ -219,7 +219,7 @@ def _features(
     batch_done: Callable[[], object],
 ) -> Iterator[Tensor]:
     """Yields the features [N, D] of the frames in their order, one round of all processes at a time."""
-    for counts, images in zip(batches.rounds, batches, strict=True):
+    for counts, images in zip(batches.rounds, distributed.in_step(batches), strict=True):
         if len(images):
             frames = transform(images.to(compute.device, non_blocking=True)[:, None], generator)[:, 0]
             with compute.autocast():

@@ -260,8 +260,9 @@ def run_training(training: Training, run: Run) -> None:
 def _saved_before(error: DataError, training: Training, run: Run) -> DataError:
     """Frames were lost or replaced: saves what is trained, so that the run can be resumed when they are back."""
     state = training.epoch_state
-    # Several processes save together, which those without an error do not know of.
-    if distributed.world().size == 1 and state is not None and state.step:
+    # Several processes save together, so all of them must be here.
+    together = distributed.world().size == 1 or isinstance(error, distributed.LostFramesError)
+    if together and state is not None and state.step:
         try:
             save_inside(training, run)
         except ProjectError as other:

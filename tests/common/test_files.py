@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from Code.common.files import is_alive, regular, remove_leftovers
+from Code.common.files import is_alive, regular, remove_leftovers, save_text
 
 
 @pytest.mark.skipif(os.name != "posix", reason="only there it is known whether a process is alive")
@@ -45,6 +46,19 @@ def test_what_may_block_or_never_end_is_not_opened(tmp_path: Path) -> None:
     with open(tmp_path / "new", "a", opener=regular) as file:
         file.write("a line")
     assert os.stat(tmp_path / "new").st_mode & 0o777 == 0o666 & ~_umask()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
+def test_devices_and_pipes_are_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/null", "/dev/stdout", "/dev/new", "/proc/self/new", tmp_path / "pipe"):
+        with pytest.raises(OSError, match="not a regular file"):
+            save_text("text", path)
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode) and stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+    (tmp_path / "link").symlink_to("nowhere")
+    save_text("text", tmp_path / "link")
+    assert (tmp_path / "link").read_text() == "text"
 
 
 def _umask() -> int:

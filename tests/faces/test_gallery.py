@@ -152,6 +152,7 @@ DAMAGED = [
     (spoiled(course=[float("nan")]), "expected numbers from 0 to 1"),
     (spoiled(expression="Bored"), "cards[0]: probabilities: has no 'Bored'"),
     (spoiled(figures=["../../etc/passwd"]), "cards[0]: figures: expected names of files beside the page"),
+    (spoiled(figures=["\udcff.png"]), "cards[0]: figures: expected names of files beside the page"),
     (spoiled(tiles=[{**TILE, "picture": "http://elsewhere/x.jpg"}]), "picture: is not a JPEG in the page itself"),
 ]
 

@@ -136,6 +136,7 @@ def test_a_name_is_one_line_whatever_is_in_it(crops: Path, tmp_path: Path, ask: 
         ((EXAMPLE, "--device", "abacus"), "--device"),
         (("a.mp4", "--json", "no/such/folder/a.json"), "no/such/folder"),
         (("a.mp4", "--csv", "."), "is a folder"),
+        (("a.mp4", "--csv", "/dev/null"), "/dev/null: not a regular file; name a file"),
         (("a.mp4", "--window", "0"), "--window"),
         ((), "nothing to answer; name a video"),
         (("a.mp4", "--people", "some"), "--people"),

@@ -179,7 +179,8 @@ def build_folds(folder: Path) -> None:
 def read_folds(case: Case) -> bool:
     folder = case.folder / RUN
     if case.rng.random() < 0.6:
-        write_report(folder)
+        if write_report(folder).name == "report.html":  # summary.json is no file
+            return False
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         for which in ("last", "best"):
             for name in ("accuracy", "uar"):

@@ -143,6 +143,26 @@ def test_processes_talk(tmp_path):
     assert in_processes(3, work, tmp_path) == [([[1, 1], [2, 2], [2, 2]], [3, 3], "from 0", 5)] * 3
 
 
+def test_all_stop_before_the_batch_that_one_cannot_read(tmp_path):
+    def work(world: distributed.World) -> tuple:
+        def batches(lost: int | None):
+            for number in range(4):
+                if number == lost:
+                    raise DataError(f"batch {number} is away")
+                yield number
+
+        whole = list(distributed.in_step(batches(None)))
+        seen = []
+        with pytest.raises(distributed.LostFramesError) as caught:
+            for batch in distributed.in_step(batches(2 if world.rank == 1 else None)):
+                seen.append(batch)
+        return whole, seen, str(caught.value), distributed.from_main(lambda: "in step")
+
+    other = "another process cannot read its frames; see its error"
+    results = in_processes(3, work, tmp_path)
+    assert results == [([0, 1, 2, 3], [0, 1], said, "in step") for said in (other, "batch 2 is away", other)]
+
+
 def test_gradients_of_uneven_shares_are_those_of_the_whole_batch(tmp_path):
     def gradient(world: distributed.World) -> list[float]:
         torch.manual_seed(0)

@@ -22,10 +22,10 @@ SCRIPT = Path(script.__file__).resolve()
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def launched(cwd: Path, flags: tuple[object, ...], *torchrun: object) -> subprocess.Popen[str]:
+def launched(cwd: Path, flags: tuple[object, ...], *torchrun: object, script: Path = SCRIPT) -> subprocess.Popen[str]:
     """The script in two processes, in a working directory of its own."""
     cwd.mkdir(exist_ok=True)
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, *torchrun, SCRIPT]
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, *torchrun, script]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [*map(str, start), *map(str, flags)],
@@ -123,6 +123,51 @@ def test_all_processes_stop_at_the_same_step(flags, whole, tmp_path, number, to)
     states = read_checkpoint(folder / "last.pth")["training"]["position"]["processes"]
     assert len(states) == 2 and states[0]["step"] == states[1]["step"]
     out, err = (again := launched(tmp_path, tuple(command[3:]))).communicate(timeout=280)
+    assert again.returncode == 0, (out, err)
+    assert ended_alike(folder, whole)
+
+
+# Starts the script. Process 1 loses its frames after the first step of the second epoch, while a file is there.
+LOSING = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {project!r})
+import Demo_AFEW_Attention as script
+from Code.common.commandline import run_script
+from Code.data.clips import DataError
+from Code.data.stores import FileStore
+from Code.training import trainer
+read, run_epoch, lost = FileStore.read, trainer.run_epoch, []
+
+def losing(training, run, epoch, after_step, after_batch):
+    def after():
+        after_step()
+        if epoch == 2 and os.environ["RANK"] == "1" and Path("away").exists():
+            lost.append(True)
+    run_epoch(training, run, epoch, after, after_batch)
+
+def lose(self, ids):
+    if lost:
+        raise DataError("the frames are away")
+    return read(self, ids)
+
+FileStore.read, trainer.run_epoch = lose, losing
+sys.exit(run_script(script.main, script.resume_command))
+"""
+
+
+def test_frames_that_one_process_loses_are_named_and_all_save(sample, flags, whole, tmp_path):
+    (tmp_path / "script.py").write_text(LOSING.format(project=str(SCRIPT.parent)))
+    (tmp_path / "away").touch()
+    rarely = (*flags[: flags.index("--checkpoint-every")], "--checkpoint-every", 0)
+    process = launched(tmp_path, rarely, script=tmp_path / "script.py")
+    _, err = process.communicate(timeout=280)
+    assert process.returncode == 1 and "process 1: error: the frames are away" in err, err
+    folder = only_run(tmp_path)
+    states = read_checkpoint(folder / "last.pth")["training"]["position"]["processes"]
+    assert [state["step"] for state in states] == [1, 1]
+    again = launched(tmp_path, ("--resume", folder, "--device", "cpu", "--workers", 0, "--cache", "none"))
+    out, err = again.communicate(timeout=280)
     assert again.returncode == 0, (out, err)
     assert ended_alike(folder, whole)
 
