@@ -66,8 +66,6 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
         shares = _class_shares(checkpoint, len(labels))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    best = _number(checkpoint.get("best_prec1"))
-    metrics = checkpoint.get("metrics", {} if best is None else {"best_prec1": best})
     return fan.eval(), {
         "kind": kind,
         "path": str(path),
@@ -76,13 +74,25 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
         "backbone": fan.backbone.name,
         "image_size": facts.image_size or IMAGE_SIZE,
         "epoch": _number(checkpoint.get("epoch")),
-        "metrics": metrics if isinstance(metrics, dict) else {},
+        "metrics": _possible_metrics(checkpoint),
         "dataset": facts.dataset,
         "protocol": facts.protocol,
         "precision": facts.precision,
         "class_shares": shares,
         "recipe": checkpoint.get("recipe"),
     }
+
+
+def _possible_metrics(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The metrics in a checkpoint, without those that cannot be: no page says that an accuracy is 900 %."""
+    best = _number(checkpoint.get("best_prec1"))
+    found = checkpoint.get("metrics", {} if best is None else {"best_prec1": best})
+    highest = {"accuracy": 1, "best_prec1": 100, "num_clips": 10**9}
+
+    def is_possible(name: str, value: object) -> bool:
+        return name not in highest or (type(value) in (int, float) and 0 <= value <= highest[name])  # type: ignore[operator]
+
+    return {name: value for name, value in found.items() if is_possible(name, value)} if isinstance(found, dict) else {}
 
 
 _Built = tuple[FAN, tuple[str, ...], str]

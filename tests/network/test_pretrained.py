@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.models import resnet18
 
+from Code.faces.answers import accuracy
 from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from Code.network.fan import FAN
 from Code.network.pretrained import load_fan
@@ -141,6 +142,16 @@ def test_whole_file_of_2018(tmp_path: Path, published: Weights, zipped: bool) ->
     fan = FAN(1)
     load_published(fan, checkpoint)
     assert_holds(fan, published)
+
+
+@pytest.mark.parametrize("value", [None, "51", [0.5], {}, True, -1, 1e308, float("nan"), torch.zeros(2)])
+def test_an_accuracy_that_cannot_be_is_not_told(tmp_path: Path, published: Weights, value: Any) -> None:
+    path = tmp_path / "fan.pth"
+    for about in ({"metrics": {"accuracy": value, "num_clips": value, "uar": 0.5}}, {"best_prec1": value}):
+        torch.save({"state_dict": published, **about}, path)
+        info = load_fan(path)[1]
+        assert info["metrics"] == {"uar": 0.5} if "metrics" in about else not info["metrics"]
+        assert accuracy(info) == "its accuracy is not in the file"
 
 
 # ----------------------------------------------------------------------------------- weights that do not fit
