@@ -225,7 +225,7 @@ def in_step(batches: Iterable[T]) -> Iterator[T]:
         except DataError as mine:
             error = mine
         lost = torch.tensor([int(error is not None)])
-        dist.all_reduce(lost, dist.ReduceOp.MAX, group=_talk())
+        dist.all_reduce(lost, dist.ReduceOp.MAX, group=_cpu_group())
         if lost:
             raise LostFramesError(error.problems if error else "another process cannot read its frames; see its error")
         if not found:
