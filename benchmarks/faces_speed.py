@@ -9,7 +9,7 @@ Three tables, each of whose rows is measured in turns, `--rounds` times, on the 
 3. `--folder`: the same scripts on all of the videos as one command, so that the start is paid once.
 
 Every figure is given twice: frames per second of wall time, and CPU milliseconds per frame, which other work on the
-machine changes less. `--against` adds another checkout of this project, such as an older commit.
+machine changes less. `--against` adds another checkout of this project, such as an older commit, with its defaults.
 
 examples:
   python benchmarks/faces_speed.py clip.mp4 talk.mkv --end-to-end --busy 2
@@ -100,7 +100,70 @@ def spread(values: list[float], digits: int = 1) -> str:
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} - {max(values):.{digits}f})"
 
 
-def finding(path: Path, count: int, rounds: int) -> dict[str, Any]:
+# Finds faces in a checkout of this project, of any age, as often as a line comes: seconds of wall and CPU time.
+ELSEWHERE = """
+import itertools, sys, time
+import numpy, torch
+torch.set_num_threads(1)
+try:
+    from Code.common.machine import keep_freed_memory
+except ImportError:
+    from Code.training.allocator import keep_freed_memory
+keep_freed_memory()
+from Code.faces.detect import Detector
+from Code.faces.video import Source, batches
+frames = list(itertools.islice(Source(sys.argv[1], threads=1).frames(), int(sys.argv[2])))
+detector = Detector(torch.device("cpu"))
+try:
+    from Code.faces.keyframes import find_faces
+except ImportError:
+    def find_faces(frames, detector):
+        for batch in batches(frames, detector.pixels_at_once):
+            yield from detector(numpy.stack([frame.image for frame in batch]))
+print(len(frames), flush=True)
+for _ in sys.stdin:
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in find_faces(iter(frames), detector):
+        pass
+    print(time.perf_counter() - wall, time.process_time() - cpu, flush=True)
+"""
+
+
+class Elsewhere:
+    """Finds faces in another checkout, in a process that keeps the decoded frames.
+
+    Args:
+        root: the checkout.
+        path: the video.
+        count: of its frames.
+    """
+
+    def __init__(self, root: Path, path: Path, count: int) -> None:
+        command = [sys.executable, "-c", ELSEWHERE, str(path.resolve()), str(count)]
+        self._process = subprocess.Popen(
+            command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self._answer()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"finding faces in another checkout failed: exit status {self._process.wait()}")
+        return line
+
+    def __call__(self) -> Spent:
+        assert self._process.stdin is not None
+        print(file=self._process.stdin, flush=True)
+        wall, cpu = map(float, self._answer().split())
+        return Spent(wall, cpu)
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.communicate()
+
+
+def finding(path: Path, count: int, rounds: int, against: Path | None) -> dict[str, Any]:
     """The first table's row for one video; before it, decoding and warping."""
     frames: list[Frame] = []
     decoding = timed(lambda: frames.extend(itertools.islice(Source(path, threads=1).frames(), count)))
@@ -124,12 +187,18 @@ def finding(path: Path, count: int, rounds: int) -> dict[str, Any]:
         f"{path.name}: {width} x {height}, {len(frames)} frames; decoding {1000 * decoding.cpu / len(frames):.2f} CPU "
         f"ms/frame, warping {1000 * warping.cpu / max(1, len(shown)):.2f} CPU ms/face"
     )
-    ways = {
+    ways: dict[str, Callable[[], Spent]] = {
         "facenet-pytorch": lambda: timed(library),
         "--detect-every 1": lambda: timed(lambda: search(1)),
         f"--detect-every {DETECT_EVERY}": lambda: timed(lambda: search(DETECT_EVERY)),
     }
-    return row(label, len(frames), in_turns(rounds, ways))
+    if against is None:
+        return row(label, len(frames), in_turns(rounds, ways))
+    elsewhere = Elsewhere(against, path, len(frames))
+    try:
+        return row(label, len(frames), in_turns(rounds, {f"in {against.name}": elsewhere, **ways}))
+    finally:
+        elsewhere.close()
 
 
 def film(source: Path, path: Path, size: tuple[int, int], people: int, count: int) -> None:
@@ -245,7 +314,7 @@ def main() -> None:
     )
     parser.add_argument("--folder", action="store_true", help="also time the scripts on all videos as one command")
     parser.add_argument("--no-finding", action="store_true", help="omit the first table")
-    parser.add_argument("--against", type=Path, help="another checkout, whose scripts take their turns")
+    parser.add_argument("--against", type=Path, help="another checkout, which takes its turns")
     parser.add_argument("--busy", type=int, default=0, metavar="N", help="processes that keep the cores busy meanwhile")
     parser.add_argument("--json", type=Path, default=Path("model/faces_speed.json"))
     args = parser.parse_args()
@@ -264,7 +333,9 @@ def main() -> None:
     with busy(args.busy):
         results: dict[str, Any] = {
             **about,
-            "finding": [] if args.no_finding else [finding(path, args.frames, args.rounds) for path in args.videos],
+            "finding": []
+            if args.no_finding
+            else [finding(path, args.frames, args.rounds, args.against) for path in args.videos],
         }
         if args.end_to_end:
             results["end_to_end"] = end_to_end(args.videos[0], args)
