@@ -39,6 +39,7 @@ class Protocol:
         samples_per_clip: per epoch; None draws one sample per frame of the training set.
         freeze_backbone: features are computed once, and only the head is trained.
         image_size: input side in pixels if the starting checkpoint does not name one.
+        fixed_size: use image_size even if the checkpoint names another.
         select_on: the clips that choose the best epoch: "val", the evaluated ones, "heldout", a tenth of the training
             clips, or "last": none, the last epoch counts as the best.
         data: the clips to read. `resolve` fills it in.
@@ -57,6 +58,7 @@ class Protocol:
     samples_per_clip: int | None = None
     freeze_backbone: bool = False
     image_size: int = IMAGE_SIZE
+    fixed_size: bool = False
     select_on: str = "val"
     data: Request = field(default_factory=Request)
 
@@ -87,6 +89,10 @@ class Protocol:
             "select_on": self.select_on,
             "data_flags": dict(data.flags),
         }
+
+    def input_side(self, of_checkpoint: int | None) -> int:
+        """The side of the input in pixels, for a network that was trained at `of_checkpoint`."""
+        return self.image_size if self.fixed_size else of_checkpoint or self.image_size
 
     def trained_for(self, epochs: int) -> Protocol:
         """The same for another number of epochs. The learning rate decays after the same shares of them."""
@@ -131,7 +137,8 @@ PROTOCOLS = {
         batch_size=32,
         samples_per_clip=4,
         freeze_backbone=True,
-        image_size=64,
+        image_size=80,  # the shipped backbone's 96 pixels are slower and 4 points worse on drawn faces
+        fixed_size=True,
     ),
     # A sample is a whole clip: K is the length of the clips. Only the head is trained: it takes minutes on two CPU
     # cores, and classifies more clips correctly than the whole network trained for the same time.

@@ -170,7 +170,7 @@ def _train(
         stored.clear()  # as large as the network
     else:
         started = start_from(start, at_type, labels, seed=seed, backbone=args.backbone, mapping=label_map(args))
-        model, made_at, message = started.fan, started.image_size or protocol.image_size, started.message
+        model, made_at, message = started.fan, protocol.input_side(started.image_size), started.message
         if args.keep_classifier:
             assert start is not None  # see `resolve`
             prior = keep_classifier(model, start, labels, label_map(args))

@@ -319,3 +319,9 @@ def test_numbers_of_the_command_line(check, good, bad):
     for text in bad:
         with pytest.raises(argparse.ArgumentTypeError, match="is not"):
             check(text)
+
+
+def test_the_checkpoint_names_the_side_of_the_input_but_for_the_sample() -> None:
+    afew, sample = PROTOCOLS["afew"], PROTOCOLS["sample"]
+    assert (afew.input_side(96), afew.input_side(None)) == (96, 224)
+    assert (sample.input_side(96), sample.input_side(None)) == (80, 80)
