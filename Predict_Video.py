@@ -22,6 +22,7 @@ exit status: 0 all answered, 1 an input shows no face, 2 an input, a flag or an 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -161,6 +162,8 @@ def output_file(text: str) -> Path:
         check_replaceable(path)
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error.strerror}; name a file") from None
+    if not os.access(path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text}: nothing can be written to {path.parent}; name another folder")
     return path
 
 

@@ -161,7 +161,8 @@ def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
     often = Counter(name.casefold() for name, _, _ in found)
     jobs = [Job(f"{name}_{suffix}" if often[name.casefold()] > 1 else name, path) for name, suffix, path in found]
     if not jobs:
-        raise DataError(f"{root}: no videos and no images in this folder")
+        heic = f"; {counted(photos, 'HEIC photo')}: name each, or save them as JPEG" if photos else ""
+        raise DataError(f"{root}: no videos and no images in this folder{heic}")
     return sorted(jobs, key=lambda job: natural_key(job.name)), remarks
 
 

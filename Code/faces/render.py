@@ -60,8 +60,9 @@ class VideoWriter:
         try:
             self._container = av.open(file_url(self._partial), "w")
             self._stream = self._container.add_stream(codec, rate=30)
-        except (av.error.FFmpegError, ValueError) as error:
-            raise DataError(f"{path}: cannot be written as a video ({error})") from None
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(f"{path}: cannot be written as a video ({reason})") from None
         self._stream.width, self._stream.height = self._size
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = TIME_BASE
@@ -118,7 +119,7 @@ class VideoWriter:
         """Turns what the encoder raises in the block into an error that names the file."""
         try:
             yield
-        except (self._av.error.FFmpegError, ValueError) as error:
+        except (self._av.error.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise DataError(f"{self.path}: the video cannot be written ({reason})") from error
 

@@ -107,6 +107,10 @@ def test_photos_of_phones_are_read_whole_or_refused_with_what_to_do(
     image = next(source.frames()).image
     assert image.shape == (240, 320, 3)
     assert np.abs(image.astype(int) - np.asarray(drawn)).mean() < 5
+    (tmp_path / "album").mkdir()
+    (tmp_path / "album" / "1.heic").write_bytes((tmp_path / "photo.jpg").read_bytes())
+    with pytest.raises(DataError, match="no images in this folder; 1 HEIC photo: name each, or save them as JPEG"):
+        find_jobs(tmp_path / "album")
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(DataError, match=r"photo\.jpg: a HEIC photo; pip install pillow-heif, or save it as JPEG"):
         list(source.frames())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -113,6 +114,16 @@ def test_a_file_of_another_kind_is_named_before_the_network_is_loaded(
     path.write_bytes(content)
     status, out, err = ask(path)
     assert status == 2 and out == "" and err.startswith(f"error: {path}: ") and err.count("\n") == 1
+
+
+def test_what_cannot_be_written_is_said_before_the_work(
+    crops: Path, tmp_path: Path, ask: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root, who may write everywhere
+    for flag, name in (("--annotate", "a.mp4"), ("--csv", "a.csv"), ("--json", "a.json")):
+        status, out, err = ask(crops, "--aligned", flag, tmp_path / name)
+        assert (status, out) == (2, "")
+        assert f"{name}: nothing can be written to {tmp_path}; name another folder" in err
 
 
 def test_a_name_is_one_line_whatever_is_in_it(crops: Path, tmp_path: Path, ask: Callable[..., Said]) -> None:
