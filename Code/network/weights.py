@@ -188,9 +188,13 @@ def stored_labels(checkpoint: Mapping[str, Any], expected: int | None) -> tuple[
     if labels is None and expected is not None:
         return ()
     if not isinstance(labels, (list, tuple)) or not labels or not all(isinstance(name, str) for name in labels):
-        raise CheckpointError(f"labels {labels!r} are not a list of names")
+        raise CheckpointError(f"labels {labels!r:.200} are not a list of names")
+    try:
+        "".join(labels).encode("utf-8", "surrogateescape")  # names of folders may be any bytes
+    except UnicodeEncodeError:
+        raise CheckpointError(f"labels {labels!a:.200} have a character that is not Unicode") from None
     if len(set(labels)) < len(labels):
-        raise CheckpointError(f"labels {labels!r} are not distinct")
+        raise CheckpointError(f"labels {labels!r:.200} are not distinct")
     if expected not in (None, len(labels)):
         raise CheckpointError(f"{len(labels)} labels for a classifier of {expected} outputs")
     return tuple(labels)

@@ -262,6 +262,7 @@ def test_run_comes_back(tmp_path: Path, at_type: int) -> None:
     [
         ({"format": "emotion-fan/9"}, "another version"),
         ({"labels": ["a", "b"]}, r"pred_fc2.weight \(file \[3, 1024\], network \[2, 1024\]\)"),
+        ({"labels": ["a", "\ud800", "c"]}, "a character that is not Unicode"),
         ({"labels": ["a", "b", "a"]}, "not distinct"),
         ({"labels": "abc"}, "not a list of names"),
         ({"labels": None}, "not a list of names"),
