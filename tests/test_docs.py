@@ -214,7 +214,7 @@ def test_defaults_in_options_are_those_of_the_protocols() -> None:
             assert int(said["`--epochs`"]) == protocol.epochs, dataset
             assert float(said["`--lr`"]) == protocol.lr, dataset
             decay = f"{protocol.decay:g}: {', '.join(f'{at:g}' for at in protocol.decay_at)}"
-            assert said["factor on it"] == decay, dataset
+            assert said["factor on the learning rate"] == decay, dataset
             assert int(said["`--batch-size`"]) == protocol.batch_size, dataset
             assert int(said["`--frames`"]) == protocol.num_frames, dataset
             samples = said["`--samples-per-clip` in an epoch"]
