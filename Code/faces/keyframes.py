@@ -21,7 +21,7 @@ RUN_SECONDS = 1.0
 # A frame further than this from the one before is a key frame, as in a video thinned by --fps: a face may be anywhere.
 STEP_SECONDS = 0.15
 # The frames after a key frame stay in memory until the next one, whose new faces are followed back through them.
-RUN_BYTES = 128 * 2**20
+RUN_BYTES = 96 * 2**20
 # The last frame of a shot is a key frame, too, if the one before is further back than this.
 LEAST_LAST_RUN = 4
 # Frames that are refined from the same boxes at once, which takes less time than one by one.
