@@ -100,9 +100,14 @@ def test_each_bad_line_is_named(root, line, said):
     assert problem.isprintable() and len(problem) < 700
 
 
-def test_list_without_end_is_refused(root):
+def test_list_that_is_a_device_or_too_large_is_refused(root, tmp_path):
     (problem,) = problems_of(read_afew, root, "/dev/zero")
-    assert problem == "/dev/zero: larger than 64 MiB, so not a list of clips; correct the path"
+    assert problem == "/dev/zero: the list cannot be read (not a regular file)"
+    large = tmp_path / "large.txt"
+    large.touch()
+    os.truncate(large, 64 * 2**20 + 1)  # takes no space on the disk
+    (problem,) = problems_of(read_afew, root, str(large))
+    assert problem == f"{large}: larger than 64 MiB, so not a list of clips; correct the path"
 
 
 def test_all_problems_at_once(root):
