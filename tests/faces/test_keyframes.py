@@ -8,24 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from Code.faces.detect import Detector, Faces, overlap
+from Code.faces.detect import Detector, overlap
 from Code.faces.keyframes import Found, find_faces
 from Code.faces.track import Tracker
 from Code.faces.video import Frame
+from tests.faces.counting import CountingDetector
 
 pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
 
 Draw = Callable[..., Image.Image]
-
-
-class CountingDetector(Detector):
-    """Counts full passes."""
-
-    passes = 0
-
-    def __call__(self, images: np.ndarray) -> list[Faces]:
-        self.passes += len(images)
-        return super().__call__(images)
 
 
 def frames(pictures: list[Image.Image], fps: float = 25.0) -> list[Frame]:

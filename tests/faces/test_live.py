@@ -11,20 +11,11 @@ from PIL import Image
 from Code.faces.detect import Detector, Faces, overlap
 from Code.faces.live import LiveFinder
 from Code.faces.video import Frame
+from tests.faces.counting import CountingDetector
 
 pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
 
 Draw = Callable[..., Image.Image]
-
-
-class CountingDetector(Detector):
-    """Remembers which of its calls were full passes."""
-
-    passes = 0
-
-    def __call__(self, images: np.ndarray) -> list[Faces]:
-        self.passes += len(images)
-        return super().__call__(images)
 
 
 def live(pictures: list[Image.Image], fps: float = 25.0, every: int = 10) -> tuple[list[Faces], list[int], list[int]]:
