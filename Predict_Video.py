@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
     from Code.faces.gallery import Gallery
     from Code.faces.predict import Predictor
     from Code.faces.prediction import Prediction
-    from Code.faces.render import VideoWriter
 
 # The running expression on a video covers this window, if --window is not given; seconds.
 RUNNING_WINDOW, RUNNING_STRIDE = 2.0, 0.2
@@ -351,41 +349,6 @@ def answer(predictor: Predictor, args: argparse.Namespace) -> tuple[list[Predict
     return answers, status
 
 
-def live(predictor: Predictor, args: argparse.Namespace) -> int:
-    """Prints the running expression of a camera until it ends or Ctrl-C; 1 if there was never a face."""
-    from Code.faces.live import camera_frames, watch
-    from Code.faces.prediction import said
-    from Code.faces.render import VideoWriter, draw_answer
-
-    writer: VideoWriter | None = None
-    printed, faces, started = -1.0, 0, time.monotonic()
-    on_terminal = sys.stdout.isatty()
-    try:
-        for frames, now in enumerate(
-            watch(predictor, camera_frames(args.camera), args.window or RUNNING_WINDOW), start=1
-        ):
-            faces += now.box is not None
-            line = said(f"{now.expression} {100 * now.share:.0f} %", now.uncertain)
-            line = line if now.expression else "no face"
-            if on_terminal or now.frame.time - printed >= 1:
-                printed = now.frame.time
-                speed = frames / max(time.monotonic() - started, 1e-9)
-                text = f"{now.frame.time:8.2f} s  {line:<30} {speed:5.1f} frames/s"
-                print(f"\r{text}" if on_terminal else text, end="" if on_terminal else "\n", flush=True)
-            if args.annotate:
-                picture = draw_answer(now.frame.image, now.box, line, now.weight)
-                writer = writer or VideoWriter(args.annotate, picture.size)
-                writer.add(picture, now.frame.time)
-    except KeyboardInterrupt:
-        print()
-    finally:
-        if writer is not None:
-            writer.close()
-    if not faces:
-        print(f"--camera {args.camera}: no face", file=sys.stderr)
-    return 0 if faces else 1
-
-
 def main() -> int:
     """Checks the inputs, loads a network, answers."""
     args = build_parser().parse_args()
@@ -412,7 +375,9 @@ def main() -> int:
     if predictor.info["dataset"] == "sample":
         print("note: trained on drawn faces; its answers about real ones mean little", file=sys.stderr)
     if args.camera:
-        return live(predictor, args)
+        from Code.faces.live import answer_camera
+
+        return 0 if answer_camera(predictor, args.camera, args.window or RUNNING_WINDOW, args.annotate) else 1
     with writing(args.output):
         answers, status = answer(predictor, args)
         if args.csv:

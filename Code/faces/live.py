@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from Code.faces.decoder import Clock, Upright, choose_stream, file_url
 from Code.faces.detect import Detector, Faces
 from Code.faces.keyframes import RUN_SECONDS, followed, much_changed
 from Code.faces.predict import Predictor
-from Code.faces.prediction import is_uncertain
+from Code.faces.prediction import is_uncertain, said
+from Code.faces.render import VideoWriter, draw_answer
 from Code.faces.settings import DETECT_EVERY
 from Code.faces.track import NEIGHBOURS, CutFinder, Tracker
 from Code.faces.video import Frame
@@ -242,3 +244,41 @@ def watch(predictor: Predictor, frames: Iterator[Frame], window: float) -> Itera
         weight = float(output.weights[0, -1] / output.weights[0].max()) if here else None
         uncertain = bool(is_uncertain(shares.cpu().numpy()))
         yield LiveAnswer(frame, labels[best], float(shares[best]), uncertain, weight, box, len(mine))
+
+
+def answer_camera(predictor: Predictor, which: str, window: float, annotate: Path | None = None) -> bool:
+    """Prints the running expression of a camera until it ends or Ctrl-C: once a second, or all the time on a terminal.
+
+    Args:
+        predictor: detects faces and classifies them.
+        which: a camera, as of `open_camera`.
+        window: each answer is made from the last seconds, so many.
+        annotate: a video to write, with the answers drawn on it.
+
+    Returns:
+        Whether any frame showed a face.
+    """
+    writer: VideoWriter | None = None
+    printed, faces, started = -1.0, 0, time.monotonic()
+    on_terminal = sys.stdout.isatty()
+    try:
+        for frames, now in enumerate(watch(predictor, camera_frames(which), window), start=1):
+            faces += now.box is not None
+            line = said(f"{now.expression} {100 * now.share:.0f} %", now.uncertain) if now.expression else "no face"
+            if on_terminal or now.frame.time - printed >= 1:
+                printed = now.frame.time
+                speed = frames / max(time.monotonic() - started, 1e-9)
+                text = f"{now.frame.time:8.2f} s  {line:<30} {speed:5.1f} frames/s"
+                print(f"\r{text}" if on_terminal else text, end="" if on_terminal else "\n", flush=True)
+            if annotate:
+                picture = draw_answer(now.frame.image, now.box, line, now.weight)
+                writer = writer or VideoWriter(annotate, picture.size)
+                writer.add(picture, now.frame.time)
+    except KeyboardInterrupt:
+        print()
+    finally:
+        if writer is not None:
+            writer.close()
+    if not faces:
+        print(f"--camera {which}: no face", file=sys.stderr)
+    return faces > 0
