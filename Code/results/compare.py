@@ -16,7 +16,7 @@ import numpy as np
 from Code.common.wording import counted
 from Code.results.figures import line_styles
 from Code.results.intervals import Difference, difference_text, paired_difference
-from Code.results.page import Gallery, Tile, log_curves, setting, with_progress, write_page
+from Code.results.page import ClipCards, Tile, log_curves, setting, with_progress, write_page
 from Code.results.run_files import HEAD_TITLES, ClipRow, ReportError, RunFiles, read_run
 
 # Arguments that do not make another method: repetition, machine, and where the same data is.
@@ -137,8 +137,8 @@ def compare_runs(
     styles = line_styles({name: of.name for of in methods for name in of.names})
     # One point makes no curve.
     logs = {name: run.log for name, run in runs.items() if len(run.log) > 1}
-    gallery = Gallery(next(iter(runs.values())), frames_root, clips=max(len(differing), 1))
-    cards = _cards(methods, runs, differing, gallery)
+    clip_cards = ClipCards(next(iter(runs.values())), frames_root, clips=max(len(differing), 1))
+    cards = _cards(methods, runs, differing, clip_cards)
     page = write_page(
         output,
         "compare.html.j2",
@@ -158,8 +158,8 @@ def compare_runs(
         num_differing=len(differing),
         num_clips=len({clip.name for run in runs.values() for clip in run.clips}),
         cards=with_progress(cards, "comparison", len(differing), show=progress),
-        side=gallery.side,
-        gallery=gallery,
+        side=clip_cards.side,
+        clip_cards=clip_cards,
     )  # fmt: skip
     return page, _as_text(methods, pairs, whiches)
 
@@ -270,7 +270,10 @@ def clips_that_differ(methods: Sequence[Method]) -> list[tuple[float, ClipRow]]:
 
 
 def _cards(
-    methods: Sequence[Method], runs: dict[str, RunFiles], differing: Sequence[tuple[float, ClipRow]], gallery: Gallery
+    methods: Sequence[Method],
+    runs: dict[str, RunFiles],
+    differing: Sequence[tuple[float, ClipRow]],
+    clip_cards: ClipCards,
 ) -> Iterator[ComparedClip]:
     rows = {name: {clip.name: clip for clip in run.clips} for name, run in runs.items()}
     rights = [of.right() for of in methods]
@@ -280,10 +283,10 @@ def _cards(
         agreement = [None if share is None else 0 if share == 0 else 2 if share == 1 else 1 for share in shares]
         # Not every run has the weights of this clip's frames.
         seen = next((answer.clip for answer in answers if answer.clip.weights is not None), clip)
-        tiles = gallery.tiles(seen, min(SHOWN_FRAMES, gallery.most))
+        tiles = clip_cards.tiles(seen, min(SHOWN_FRAMES, clip_cards.most))
         folder = next((run.folders[clip.name] for run in runs.values() if clip.name in run.folders), None)
-        gallery.add_pictures(clip.name, tiles, folder)
-        yield ComparedClip(number, clip, gallery.run.labels.index(clip.label), agreement, tiles, answers)
+        clip_cards.add_pictures(clip.name, tiles, folder)
+        yield ComparedClip(number, clip, clip_cards.run.labels.index(clip.label), agreement, tiles, answers)
 
 
 def _as_text(methods: Sequence[Method], pairs: Sequence[Pair], whiches: Sequence[str]) -> str:

@@ -244,7 +244,7 @@ class Card:
 
 
 @dataclass
-class Gallery:
+class ClipCards:
     """Makes the cards of a run's clips one by one, so that a page's pictures are never in memory together.
 
     Args:

@@ -24,7 +24,7 @@ from Code.common.wording import counted
 from Code.results.compare import compare_runs
 from Code.results.figures import run_curves
 from Code.results.overview import write_overview
-from Code.results.page import Gallery, picture, settings_of, with_progress, write_page
+from Code.results.page import ClipCards, picture, settings_of, with_progress, write_page
 from Code.results.run_files import ReportError, RunFiles, read_run
 
 __all__ = ["ReportError", "main", "write_report"]
@@ -51,7 +51,7 @@ def write_report(run_dir: Path, frames_root: Path | None = None, *, progress: bo
     run = read_run(run_dir)
     if frames_root is not None and not frames_root.is_dir():
         raise ReportError(f"--frames {frames_root}: no such folder; name the folder that has <clip>/<frame>")
-    gallery = Gallery(run, frames_root)
+    clip_cards = ClipCards(run, frames_root)
     lengths = [len(clip.weights.frames) for clip in run.clips if clip.weights is not None]
     try:
         return write_page(
@@ -73,23 +73,23 @@ def write_report(run_dir: Path, frames_root: Path | None = None, *, progress: bo
             clips=run.clips,
             wrong=sum(not clip.right for clip in run.clips),
             attended=bool(lengths),
-            attended_longer=max(lengths, default=0) > gallery.most,
+            attended_longer=max(lengths, default=0) > clip_cards.most,
             intensity=any(clip.weights is not None and clip.weights.intensity for clip in run.clips),
             # The cells are links only if the matrix counts these clips.
             shown_of_clips=_is_of_these_clips(run),
-            without_pictures=_without_pictures(gallery),
-            gallery=gallery,
-            cards=with_progress(gallery.cards(), "report", len(run.clips), show=progress),
-            side=gallery.side,
+            without_pictures=_without_pictures(clip_cards),
+            clip_cards=clip_cards,
+            cards=with_progress(clip_cards.cards(), "report", len(run.clips), show=progress),
+            side=clip_cards.side,
         )
     except KeyError as error:
         raise ReportError(f"{run_dir}: results.json lacks {error}; was it written by this project?") from error
 
 
-def _without_pictures(gallery: Gallery) -> str:
+def _without_pictures(clip_cards: ClipCards) -> str:
     """Why clips have no pictures, as a sentence; empty if all have."""
-    clips = [clip.name for clip in gallery.run.clips if clip.weights is not None]
-    folders = [gallery.folder(name) for name in clips]
+    clips = [clip.name for clip in clip_cards.run.clips if clip.weights is not None]
+    folders = [clip_cards.folder(name) for name in clips]
     lost = [str(folder) for folder in folders if folder is not None and not folder.is_dir()]
     if not clips or (None not in folders and not lost):
         return ""
