@@ -240,6 +240,7 @@ def _train(args: argparse.Namespace, compute: Compute) -> int:
         varied = VariedFaces(size) if args.vary else FaceAugmentation(size)
         return mixing.frames(varied) if mixing else varied
 
+    shares = class_shares(table.targets, len(labels))
     training = Training(
         model=model,
         train=batches,
@@ -259,10 +260,10 @@ def _train(args: argparse.Namespace, compute: Compute) -> int:
         before_epoch=data.before_epoch,
         print_freq=args.print_freq,
         val_transform=lambda epoch: PlainFrames(size_of(epoch)),
+        prior={"class_shares": shares.tolist(), "recipe": recipe_of(args)},
         checkpoint_every=args.checkpoint_every,
     )
     check_space(args.resume or args.output, checkpoint_bytes(model) * (2 if args.average else 1))
-    shares = class_shares(table.targets, len(labels))
     with nullcontext(Run(args.resume)) if args.resume else new_run(args.output, dataset, "backbone") as run:
         run.clear_leftovers()
         if (run.folder / LAST).is_file():
@@ -341,9 +342,14 @@ def published_file(
         "class_shares": shares.tolist(),
         "image_size": args.image_size,
         "dataset": dataset,
-        "recipe": {  # with the names of files and folders, not with where they are on this machine
-            name: " ".join(Path(place).name for place in value) if name in ("teachers", "extra") else str(value)
-            for name, value in {**vars(args), "pretrained": Path(args.pretrained or "none").name}.items()
-            if value not in (None, []) and name not in {*MACHINE_FLAGS, "data_root", "data_list", "export"}
-        },
+        "recipe": recipe_of(args),
+    }
+
+
+def recipe_of(args: argparse.Namespace) -> dict[str, str]:
+    """The flags that made a network, with the names of files and folders, not with where they are on this machine."""
+    return {
+        name: " ".join(Path(place).name for place in value) if name in ("teachers", "extra") else str(value)
+        for name, value in {**vars(args), "pretrained": Path(args.pretrained or "none").name}.items()
+        if value not in (None, []) and name not in {*MACHINE_FLAGS, "data_root", "data_list", "export"}
     }

@@ -57,7 +57,8 @@ class Training:
         val_transform: maps the number of an epoch to the transform of its evaluation, if it changes.
         forward: called instead of the model in training: a compiled or wrapped version of it.
         checkpoint_every: minutes between checkpoints inside an epoch; 0: none.
-        prior: `class_shares` and `recipe` of a classifier that is kept; None: the training set's shares.
+        prior: what checkpoints say about the classifier's prior: `class_shares`, and a `recipe` with the `balance` of
+            the training; None: the training set's shares, and no balance.
         best, lines, metrics: of the epochs done: the best one, the lines of the log, the metrics of the last one.
         epoch_state: of the epoch that is under way.
     """

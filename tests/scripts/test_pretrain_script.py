@@ -199,6 +199,8 @@ def test_extra_faces_and_teachers_train_one_network_and_resume(call, ferplus, tm
     assert "extra: 3 labeled and 4 unlabeled faces" in outcome.out and "2 teachers for 30 faces" in outcome.out
     file = torch.load(tmp_path / "whole" / FERPLUS_FILE, weights_only=True)
     assert file["recipe"]["balance"] == "1.0" and sum(file["class_shares"]) == pytest.approx(1)
+    checkpoint = read_checkpoint(next((tmp_path / "whole").rglob("last.pth")))  # a teacher or a start, too
+    assert checkpoint["recipe"] == file["recipe"] and checkpoint["class_shares"] == file["class_shares"]
 
     def without_teachers():  # the run keeps their answers
         for teacher in teachers:
