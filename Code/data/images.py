@@ -106,10 +106,7 @@ def read_image(path: str, size: int | None = None) -> np.ndarray:
     """
     with open_image(path) as image:
         image.draft("RGB", (size, size) if size else None)
-        rgb = to_rgb(image)
-        orientation = _orientation(image)
-        if orientation in _UPRIGHT:
-            rgb = rgb.transpose(_UPRIGHT[orientation])
+        rgb = upright_rgb(image)
         if size and rgb.size != (size, size):
             rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
         return np.asarray(rgb)
@@ -120,6 +117,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grayscale; Pillow's own conversion clips at 255
         image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     return image.convert("RGB")
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """`to_rgb`, rotated and mirrored as the EXIF orientation says."""
+    rgb, orientation = to_rgb(image), _orientation(image)
+    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
 
 
 @contextmanager

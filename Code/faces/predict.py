@@ -146,7 +146,8 @@ class Predictor:
 
         Args:
             inputs: a path (a video, an image, or a folder with the frames of one clip); a folder of videos; an array,
-                uint8 [H, W, 3] or [T, H, W, 3] in RGB, or float in [0, 1]; a picture of Pillow; or a list of these.
+                uint8 [H, W, 3] or [T, H, W, 3] in RGB, or float in [0, 1]; a picture of Pillow, which is read like its
+                file (upright by its EXIF orientation); or a list of these.
             people: "main" or "all"; None: as the predictor was built.
             aligned: every frame is a face crop: detect nothing.
             window: also answer each window of this many seconds (`Prediction.curve`).

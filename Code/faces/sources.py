@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from Code.data.clips import DataError
+from Code.data.images import upright_rgb
 from Code.faces.inputs import Kind, find_jobs, split_files
 from Code.faces.video import Frame, Source
 
@@ -93,7 +94,7 @@ def sources(given: Any) -> tuple[list[Source | str], bool]:
         clips = clips_in(given)
         return ([os.fspath(given)], False) if clips is None else (list(clips), True)
     if isinstance(given, Image.Image):
-        return [ArraySource(np.asarray(given.convert("RGB")))], False
+        return [ArraySource(np.asarray(upright_rgb(given)))], False
     if isinstance(given, np.ndarray):
         return [ArraySource(given)], False
     if isinstance(given, (Sequence, Iterator)) and not isinstance(given, (bytes, bytearray)):

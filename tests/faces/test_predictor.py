@@ -163,6 +163,21 @@ def test_frames_in_memory_are_answered_as_files_are(
     ]
 
 
+def test_an_open_picture_is_answered_as_its_file_is(
+    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, tmp_path: Path
+) -> None:
+    picture, on_its_side = Image.open(crops / "0.png"), Image.Exif()
+    on_its_side[0x0112] = 6
+    picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "phone.jpg", exif=on_its_side)
+    gray = np.asarray(picture.convert("L")).astype(np.uint16) * 257
+    Image.fromarray(gray).save(tmp_path / "16bit.png")
+    predictor = Predictor(checkpoints["fan"][0], "cpu", image_size=50)
+    for name in ("phone.jpg", "16bit.png"):
+        of_file, of_picture = predictor([tmp_path / name, Image.open(tmp_path / name)], aligned=True)
+        np.testing.assert_array_equal(of_picture.crops(), of_file.crops())
+        assert of_picture.probabilities == pytest.approx(of_file.probabilities, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("array", "says"),
     [
