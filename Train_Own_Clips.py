@@ -46,6 +46,7 @@ SHIPPED_FAN = PROJECT / FAN_FILE
 EPOCHS, RATE = 12, 0.001
 EPOCHS_OF_NEW, RATE_OF_NEW = 24, 0.003
 BATCH, SAMPLES, FEWEST = 32, 400, 4
+PRECISION = "fp32"  # of the training and of the answers, so that figures, tables and report agree exactly
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -180,8 +181,18 @@ def answers_of_run(run: Path, held_out: Iterable[str]) -> tuple[dict[str, str], 
     return {name: said[name] for name in held_out if name in said}, interval
 
 
-def answers_of_table(table: Path, faces: Path, names: Iterable[str]) -> dict[str, str]:
+def knows_prepared_crops(network: Path) -> bool:
+    """Whether a network was trained on the crop of Prepare_Faces.py. Those of FER+ were not, and answer worse on it."""
+    from Code.network.pretrained import knows_fer2013, load_fan
+
+    return not knows_fer2013(load_fan(network)[1])
+
+
+def answers_of_table(table: Path, inputs: Mapping[str, str]) -> dict[str, str]:
     """What a network says about some clips, from the table of Predict_Video.py.
+
+    Args:
+        inputs: name of a clip -> the input that it was answered from.
 
     Raises:
         DataError: the table is missing or damaged, or lacks a clip.
@@ -189,7 +200,7 @@ def answers_of_table(table: Path, faces: Path, names: Iterable[str]) -> dict[str
     try:
         with open(table, encoding="utf-8", errors="surrogateescape", newline="", opener=regular) as file:
             said = {row["input"]: row["expression"] for row in csv.DictReader(file) if row["expression"]}
-        return {name: said[str(faces / name)] for name in names}
+        return {name: said[place] for name, place in inputs.items()}
     except (OSError, csv.Error) as error:
         raise DataError(f"{table}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     except KeyError as error:
@@ -240,8 +251,7 @@ class Recipe:
         """Videos -> OUTPUT/faces/<Class>/<clip>/<frame>.jpg."""
         from Code.faces.summary import is_whole
 
-        command = [script("Prepare_Faces.py"), str(self.args.videos), str(self.faces)]
-        command += ["--fps", f"{self.args.fps:g}"] if self.args.fps else []
+        command = [script("Prepare_Faces.py"), str(self.args.videos), str(self.faces), *self.fps_flag()]
 
         def passes(status: int) -> bool:
             # 1 and a summary: some videos show no face, the others are there.
@@ -281,7 +291,7 @@ class Recipe:
         command += ["--at_type", str(start.at_type), "--freeze-backbone", "--epochs", str(epochs), "--lr", f"{rate:g}"]
         command += ["--batch-size", str(BATCH), "--samples-per-clip", str(samples), "--select-on", "last"]
         command += ["--seed", str(args.seed), "--cache", "none", "--output", str(models), "--device", args.device]
-        command += ["--precision", "fp32"]  # as Predict_Video.py: figures and report agree exactly
+        command += ["--precision", PRECISION]
         command += args.training
         inputs = fingerprint([self.faces / "faces.csv", self.clips, start.path])
         earlier = self.run_folder()
@@ -300,22 +310,35 @@ class Recipe:
         name = self.steps.made("training")
         return inside(self.args.output / "model", name, self.steps.file) if name else None
 
-    def predict(self, step: str, names: Sequence[str], checkpoint: Path, table: Path, *flags: str) -> None:
-        """The faces of some held-out clips -> a table and, without `--no-figure`, OUTPUT/pictures.
+    def predict(self, step: str, names: Sequence[str], checkpoint: Path, table: Path, *flags: str) -> dict[str, str]:
+        """Answers some held-out clips: writes a table and, without `--no-figure`, OUTPUT/pictures.
 
-        They are the crops of the first step: nothing is detected again, and the answers are those of the report.
+        The trained network gets the crops of the first step, and its answers are those of the report. A network that
+        knows another crop gets the videos, from which Predict_Video.py cuts the crop that it was trained on.
+
+        Returns:
+            Name of a clip -> expression.
         """
-        command = [script("Predict_Video.py"), "--aligned", *(str(self.faces / name) for name in names)]
-        command += ["--checkpoint", str(checkpoint), "--csv", str(table), "--device", self.args.device, *flags]
+        if knows_prepared_crops(checkpoint):
+            how, inputs = ["--aligned"], {name: str(self.faces / name) for name in names}
+        else:
+            how, inputs = self.fps_flag(), {name: str(Path(self.jobs[name].path)) for name in names}
+        command = [script("Predict_Video.py"), *how, *inputs.values(), "--checkpoint", str(checkpoint)]
+        command += ["--csv", str(table), "--precision", PRECISION, "--device", self.args.device, *flags]
 
         def there() -> bool:
             try:
-                return bool(answers_of_table(table, self.faces, names))
+                return bool(answers_of_table(table, inputs))
             except DataError:
                 return False
 
-        inputs = fingerprint([self.faces / "faces.csv", self.clips, checkpoint])
-        self.steps.run(step, command, inputs, there=there, results=[table])
+        read = fingerprint([self.faces / "faces.csv", self.clips, checkpoint, *inputs.values()])
+        self.steps.run(step, command, read, there=there, results=[table])
+        return answers_of_table(table, inputs)
+
+    def fps_flag(self) -> list[str]:
+        """How many frames of a second are read, before and after the training alike."""
+        return ["--fps", f"{self.args.fps:g}"] if self.args.fps else []
 
 
 def is_finished(run: Path | None) -> bool:
@@ -356,8 +379,7 @@ def follow_steps(recipe: Recipe, start: Start) -> None:
     before: dict[str, str] = {}
     if held_out and unadapted.is_file():
         table = args.output / BEFORE
-        recipe.predict("answers without training", held_out, unadapted, table, "--no-figure")
-        before = answers_of_table(table, recipe.faces, held_out)
+        before = recipe.predict("answers without training", held_out, unadapted, table, "--no-figure")
     drawn = spread(held_out, args.predict)
     if drawn:
         pictures = str(args.output / "pictures")

@@ -238,7 +238,7 @@ def test_tables_of_answers_are_checked(tmp_path: Path) -> None:
     table, faces = tmp_path / "before.csv", tmp_path / "faces"
 
     def read() -> dict[str, str]:
-        return script.answers_of_table(table, faces, ["Happy/1"])
+        return script.answers_of_table(table, {"Happy/1": str(faces / "Happy/1")})
 
     table.write_text(f"input,expression\n{faces / 'Happy/1'},happiness\nother,sadness\n")
     assert read() == {"Happy/1": "happiness"}
@@ -255,6 +255,32 @@ def test_tables_of_answers_are_checked(tmp_path: Path) -> None:
     table.unlink()
     with pytest.raises(DataError, match=r"before\.csv: cannot be read \(No such file"):
         read()
+
+
+@pytest.mark.parametrize(("dataset", "crops"), [("composed", False), ("list", True)])
+def test_every_network_is_asked_about_the_crop_that_it_was_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str, crops: bool
+) -> None:
+    saved = {"format": "emotion-fan/1", "state_dict": FAN(0, 2).state_dict(), "at_type": 0, "labels": ["Happy", "Sad"]}
+    save_atomically({**saved, "dataset": dataset}, tmp_path / "fan.pth")
+    video, table = tmp_path / "videos" / "Happy" / "1.mp4", tmp_path / "before.csv"
+    asked = str(tmp_path / "own" / "faces" / "Happy" / "1") if crops else str(video)
+    commands: list[list[str]] = []
+
+    def predict(command: list[str], environment: dict[str, str]) -> int:
+        commands.append(command)
+        table.write_text(f"input,expression\n{asked},Sad\n")
+        return 0
+
+    monkeypatch.setattr(steps, "run_python", predict)
+    args = argparse.Namespace(output=tmp_path / "own", device="cpu", fps=10.0)
+    args.output.mkdir()
+    jobs = {"Happy/1": script.Job("Happy/1", str(video))}
+    recipe = script.Recipe(args, jobs, steps.Steps(args.output / "steps.json"))
+    assert recipe.predict("answers", ["Happy/1"], tmp_path / "fan.pth", table) == {"Happy/1": "Sad"}
+    how = ["--aligned"] if crops else ["--fps", "10"]
+    assert commands[0][1 : 2 + len(how)] == [*how, asked]
+    assert "--precision fp32" in " ".join(commands[0])  # as in the training: the report has the same answers
 
 
 def test_one_call_at_a_time(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
