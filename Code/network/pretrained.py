@@ -235,10 +235,13 @@ def keep_classifier(fan: FAN, path: str | Path, labels: Sequence[str], mapping: 
     own.load_state_dict({"weight": weight, "bias": given.bias.detach()[rows]})
     own.requires_grad_(False)
     shares = info["class_shares"]
-    if not shares:
+    total = sum(shares[row] for row in rows) if shares else 0
+    if not total:
         return {}
-    total = sum(shares[row] for row in rows)
-    balance = {name: str(value) for name, value in info["recipe"].items() if name in ("balance", "balance_floor")}
+    recipe = info["recipe"] if isinstance(info["recipe"], Mapping) else {}
+    balance = {name: str(recipe[name]) for name in ("balance", "balance_floor") if name in recipe}
+    if "balance_floor" in balance:  # a share, too: of all classes of the file
+        balance["balance_floor"] = str(float(balance["balance_floor"]) / total)
     return {"class_shares": [shares[row] / total for row in rows], "recipe": balance}
 
 

@@ -253,6 +253,12 @@ def fitted_head(
     return weights, fresh, f"classifier: {loaded}, new: {', '.join(new)}"
 
 
+def _headless(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights of a checkpoint without those of a head."""
+    heads = all_parameter_names()
+    return {name: value for name, value in plain_weights(checkpoint).items() if name not in heads}
+
+
 def _layer(name: str) -> str:
     return name.rsplit(".", 1)[0]
 
@@ -315,7 +321,8 @@ def start_from(
         backbone: its name; None takes the file's, or ResNet18.
         dropout: see `FAN`.
         mapping: class name in `labels` -> class name in the file, where they differ.
-        with_head: load the attention, and the classifier by class names, if the file has them.
+        with_head: load the attention, and the classifier by class names, if the file has them. False: the backbone
+            alone, whatever head the file has.
 
     Raises:
         CheckpointError: the file is missing, or does not fit.
@@ -339,7 +346,7 @@ def start_from(
         return Start(fan, None, "starting from random weights")
     try:
         weights, fresh, classifier = (
-            fitted_head(fan, checkpoint, labels, mapping or {}) if with_head else (checkpoint, set[str](), "")
+            fitted_head(fan, checkpoint, labels, mapping or {}) if with_head else (_headless(checkpoint), set[str](), "")
         )
         report = load_published(fan, weights, fresh=fresh)
     except CheckpointError as error:

@@ -10,7 +10,9 @@ import torch
 from Code.common.conventions import AFEW_LABELS
 from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
-from Code.network.weights import start_from
+from Code.network.pretrained import keep_classifier
+from Code.network.weights import start_from, to_published
+from Code.training.balance import Balance
 
 OWN = ("Bored", "Curious", "Tired")
 FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
@@ -115,6 +117,33 @@ def test_another_attention_takes_what_it_has_in_common(
     assert f"initialized anew: {new};" in message
     assert_equal(model, trained, "bn1", *kept)
     assert_equal(model, fresh(wanted, len(OWN)), *new.split(", "))
+
+
+@pytest.mark.parametrize("labels", [("x", "y", "z"), ("x", "y")], ids=["as many", "fewer"])
+def test_a_backbone_is_taken_from_any_file_without_its_classifier(tmp_path: Path, labels: tuple[str, ...]) -> None:
+    """A run of pretraining gives what its exported file gives: of other classes, nothing is taken over."""
+    trained = write_fan(tmp_path / "fan.pth", OWN, at_type=2)
+    model = start_from(tmp_path / "fan.pth", 2, labels, seed=0, with_head=False).fan
+    assert_equal(model, trained, "bn1")
+    assert_equal(model, fresh(2, len(labels)), "pred_fc1")
+
+
+def test_a_kept_classifier_of_a_part_of_the_classes_keeps_its_prior(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    shares = [0.5, 0.25, 0.2, 0.05]
+    content = {"state_dict": to_published(FAN(2, 4)), "labels": list("abcd"), "class_shares": shares}
+    recipe = {"balance": "1.0", "balance_floor": "0.1"}
+    for name, about in (("plain.pth", {}), ("balanced.pth", {"recipe": recipe})):
+        save_atomically({**content, **about}, tmp_path / name)
+    kept = keep_classifier(FAN(0, 3), tmp_path / "balanced.pth", ("a", "b", "d"), {})
+    before, after = (
+        Balance.of(of["recipe"]).offset(torch.tensor(of["class_shares"]))
+        for of in ({**content, "recipe": recipe}, kept)
+    )
+    moved = after - before[[0, 1, 3]]  # up to a constant, the same logits lack the same
+    assert torch.allclose(moved, moved[0].expand(3), atol=1e-6)
+    kept = keep_classifier(FAN(0, 3), tmp_path / "plain.pth", ("a", "b", "d"), {})  # a run without --balance, too
+    assert kept["recipe"] == {} and kept["class_shares"] == pytest.approx([0.625, 0.3125, 0.0625])
 
 
 def test_files_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
