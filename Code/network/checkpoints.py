@@ -223,6 +223,14 @@ def _digest_or_none(checkpoint: dict[str, Any]) -> str | None:
         return None
 
 
+OF_ITS_WEIGHTS = (CHECKSUM, "training", "metrics", "best_prec1")  # what holds for the weights of a checkpoint alone
+
+
+def with_weights(checkpoint: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint with other weights, without the checksum, the accuracy and the training state of its own ones."""
+    return {name: value for name, value in checkpoint.items() if name not in OF_ITS_WEIGHTS} | {"state_dict": weights}
+
+
 def save_checkpoint(payload: Mapping[str, Any], path: str | Path, *, previous: str | Path | None = None) -> None:
     """`save_atomically` with a checksum of the contents, under "checksum".
 

@@ -346,7 +346,9 @@ def start_from(
         return Start(fan, None, "starting from random weights")
     try:
         weights, fresh, classifier = (
-            fitted_head(fan, checkpoint, labels, mapping or {}) if with_head else (_headless(checkpoint), set[str](), "")
+            fitted_head(fan, checkpoint, labels, mapping or {})
+            if with_head
+            else (_headless(checkpoint), set[str](), "")
         )
         report = load_published(fan, weights, fresh=fresh)
     except CheckpointError as error:

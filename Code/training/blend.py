@@ -19,7 +19,7 @@ from torch import Tensor
 
 from Code.common.commandline import run_script, script_parser
 from Code.common.files import writing
-from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
+from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically, with_weights
 from Code.network.weights import plain_weights
 from Code.training.balance import Balance
 
@@ -44,10 +44,7 @@ def blended(checkpoints: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for name, value in last["state_dict"].items():
         same: list[Tensor] = [part[name.removeprefix("module.")] for part in parts]
         weights[name] = torch.stack([one.float() for one in same]).mean(dim=0).to(value.dtype)
-    kept = {
-        name: value for name, value in last.items() if name not in ("checksum", "training", "metrics", "best_prec1")
-    }
-    return {**kept, "state_dict": weights}
+    return with_weights(last, weights)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

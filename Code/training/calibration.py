@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from Code.network.checkpoints import CheckpointError
+from Code.network.checkpoints import CheckpointError, with_weights
 from Code.network.weights import stored_classifier
 
 BINS = 15  # of the expected calibration error, as in the paper
@@ -47,7 +47,7 @@ def calibration_error(probabilities: Tensor, labels: Tensor) -> float:
 
 
 def with_temperature(checkpoint: Mapping[str, Any], temperature: float) -> dict[str, Any]:
-    """A checkpoint whose logits are divided by a temperature.
+    """A checkpoint whose logits are divided by a temperature. Its answers stay, and so does its accuracy.
 
     Args:
         checkpoint: of a run, or a file of the published format.
@@ -62,4 +62,8 @@ def with_temperature(checkpoint: Mapping[str, Any], temperature: float) -> dict[
         raise CheckpointError("no classifier")
     for name in names:
         weights[name] = (weights[name].float() / temperature).to(weights[name].dtype)
-    return {**checkpoint, "state_dict": weights}
+    changed = with_weights(checkpoint, weights)
+    kept = {name: checkpoint[name] for name in ("metrics", "best_prec1") if name in checkpoint}
+    if isinstance(kept.get("metrics"), Mapping):  # the cross-entropy is another one
+        kept["metrics"] = {name: value for name, value in kept["metrics"].items() if name != "loss"}
+    return changed | kept

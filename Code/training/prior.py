@@ -21,13 +21,13 @@ from Code.common.commandline import from_zero, number, run_script, script_parser
 from Code.common.conventions import FERPLUS_LABELS
 from Code.common.files import writing
 from Code.data.readers.ferplus import read_ferplus, table_of
-from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
+from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically, with_weights
 from Code.network.weights import stored_classifier
 from Code.training.balance import Balance, class_shares
 
 
 def with_balance(checkpoint: Mapping[str, Any], wanted: Balance, shares: Tensor) -> dict[str, Any]:
-    """A checkpoint with another prior, which its recipe says.
+    """A checkpoint with another prior, which its recipe says. Its accuracy was that of the old prior, and is left out.
 
     Args:
         checkpoint: a frame classifier of the published format, or a run's.
@@ -35,7 +35,8 @@ def with_balance(checkpoint: Mapping[str, Any], wanted: Balance, shares: Tensor)
         shares: float [C], how often its training set showed each class.
 
     Raises:
-        CheckpointError: it has no classifier of as many classes.
+        CheckpointError: it has no classifier of as many classes, or its training set lacks a class whose share is to
+            be taken out or restored.
     """
     weights = dict(checkpoint["state_dict"])
     names = [name for name in stored_classifier(checkpoint) if name.endswith(".bias")]
@@ -43,11 +44,14 @@ def with_balance(checkpoint: Mapping[str, Any], wanted: Balance, shares: Tensor)
         raise CheckpointError(f"no classifier of {len(shares)} classes")
     recipe = checkpoint.get("recipe")
     change = Balance.of(recipe).offset(shares) - wanted.offset(shares)
+    if not torch.isfinite(change).all():
+        absent = int((shares <= 0).sum())
+        raise CheckpointError(f"{absent} of {len(shares)} classes have the share 0; choose a --floor above 0")
     for name in names:
         weights[name] = (weights[name].float() + change).to(weights[name].dtype)
     said = {**(recipe if isinstance(recipe, Mapping) else {})}
     said |= {"balance": str(wanted.tau), "balance_floor": str(wanted.floor)}
-    return {**checkpoint, "state_dict": weights, "recipe": said, "class_shares": shares.tolist()}
+    return {**with_weights(checkpoint, weights), "recipe": said, "class_shares": shares.tolist()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -58,8 +58,9 @@ def released(checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[st
     protocol["data_flags"] = {
         name: value for name, value in protocol.get("data_flags", {}).items() if name not in PLACES
     }
-    kept = ["format", "at_type", "labels", "image_size", "dataset", "precision", "epoch", "metrics"]
-    kept += [name for name in ("backbone", "class_shares", "recipe") if name in checkpoint]  # not in earlier versions
+    kept = ["format", "at_type", "labels", "image_size", "dataset", "precision", "epoch"]
+    # Not in earlier versions; and with another prior the accuracy is unknown.
+    kept += [name for name in ("backbone", "class_shares", "recipe", "metrics") if name in checkpoint]
     return {
         **{name: checkpoint[name] for name in kept},
         "state_dict": weights,
@@ -71,10 +72,21 @@ def released(checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[st
 
 
 def calibrated(checkpoint: Mapping[str, Any], run: Path) -> tuple[dict[str, Any], dict[str, float]]:
-    """A checkpoint with the temperature of a run's predictions, and the figures before and after."""
+    """A checkpoint with the temperature of a run's predictions, and the figures before and after.
+
+    Raises:
+        CheckpointError: the run has no predictions.
+        UsageError: they are those of another epoch.
+    """
     read = read_run(run)
     if not read.clips or not read.clips[0].probabilities:
         raise CheckpointError(f"{run}: has no predictions with probabilities to calibrate with")
+    predicted = read.results.get("best", {}).get("epoch", checkpoint["epoch"])
+    if predicted != checkpoint["epoch"]:
+        raise UsageError(
+            f"--calibrate: {run / 'predictions.csv'} has the answers of the best epoch, {predicted}, not of epoch "
+            f"{checkpoint['epoch']}; add --which best"
+        )
     labels = torch.tensor([read.labels.index(clip.label) for clip in read.clips])
     # predictions.csv has six decimals
     logits = torch.tensor([clip.probabilities for clip in read.clips], dtype=torch.float64).clamp(min=5e-7).log()

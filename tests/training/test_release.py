@@ -71,6 +71,23 @@ def test_a_calibrated_network_with_another_prior(run: Path, tmp_path: Path, caps
     moved = bias - torch.tensor(own["class_shares"]).log()
     assert torch.allclose(content["state_dict"]["pred_fc2.bias"].float(), moved, atol=1e-2)
     assert content["recipe"]["balance"] == "1.0" and sum(content["class_shares"]) == pytest.approx(1)
+    assert "metrics" not in content  # the accuracy was that of the old prior
+    assert main([str(run), "--output", str(path), "--calibrate"]) == 0
+    metrics = read_checkpoint(path)["metrics"]
+    assert metrics["accuracy"] == own["metrics"]["accuracy"] and "loss" not in metrics
+
+
+def test_a_temperature_is_not_fitted_on_the_answers_of_another_epoch(run: Path, tmp_path: Path) -> None:
+    whole = (run / "results.json").read_text()
+    content = json.loads(whole)
+    content["best"]["epoch"] = 7  # whose answers predictions.csv then has
+    (run / "results.json").write_text(json.dumps(content))
+    try:
+        with pytest.raises(UsageError, match=r"the best epoch, 7, not of epoch 1; add --which best"):
+            main([str(run), "--output", str(tmp_path / "fan.pth"), "--calibrate"])
+    finally:
+        (run / "results.json").write_text(whole)
+    assert not (tmp_path / "fan.pth").exists()
 
 
 @pytest.mark.parametrize("name", ["versions", "threads", "args"])
