@@ -242,15 +242,18 @@ def annotate(
     """
     main = predictions[0]
     places = [{int(number): place for place, number in enumerate(each.numbers)} for each in predictions]
+    known = dict(zip(main.numbers.tolist(), main.times.tolist(), strict=True))  # of face crops, whose files have none
     heaviest = float(main.weights.max())
     writer: VideoWriter | None = None
-    size, whole = (0, 0), False
+    size, whole, begin = (0, 0), False, 0.0
     box: np.ndarray | None = None
     share: float | None = None
     marks: list[Mark] = []
     try:
         for count, frame in enumerate(main.read_again()):
-            time = count / ASSUMED_FPS if math.isnan(frame.time) else frame.time
+            time = known.get(frame.number, math.nan) if math.isnan(frame.time) else frame.time
+            time = count / ASSUMED_FPS if math.isnan(time) else time
+            begin = time if count == 0 else begin
             if main.was_read(frame.number):  # with --fps, the frames between keep what was drawn before
                 place = places[0].get(frame.number)
                 box = main.box_at(frame.number)
@@ -268,7 +271,7 @@ def annotate(
                 size = picture.size
                 writer = VideoWriter(output, size, sound=main.video)
             # Pictures of a folder may differ in size, a video's pictures must not.
-            writer.add(picture if picture.size == size else picture.resize(size), time)
+            writer.add(picture if picture.size == size else picture.resize(size), time - begin)
             progress(1)
         whole = True
     finally:

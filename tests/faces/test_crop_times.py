@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from Code import Predictor
+from Code.faces import render
 from Code.faces.crop_times import crop_times
 from Code.faces.figures import attention_picture, shown_frames
 from Code.network.fan import FAN
@@ -33,6 +34,23 @@ def test_prepared_crops_have_seconds_in_figures_and_windows(
     assert [label.split("\n")[0] for label in labels if label][:4] == ["0.20", "0.30", "0.40", "0.50"]
     monkeypatch.chdir(tmp_path / "faces" / "Sad")
     assert Predictor(checkpoints["fan"][0], "cpu")("late", aligned=True).has_times  # a relative path, too
+
+
+def test_a_video_of_prepared_crops_plays_as_it_was_filmed(
+    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    av = pytest.importorskip("av", reason="videos need PyAV")
+    seconds = [10.0, 10.5, 11.0, 12.0, 12.5]
+    lines = [f"crops,{number},{time}" for number, time in enumerate(seconds)]
+    (tmp_path / "faces.csv").write_text("\n".join(["clip,frame,time", *lines]))
+    (answer,) = Predictor(checkpoints["fan"][0], "cpu").answer(crops, aligned=True, window=1)
+    drawn: list[float] = []
+    monkeypatch.setattr(render, "_running", lambda _, time: drawn.append(time) or "Sad 50 %")
+    render.annotate([answer], tmp_path / "answer.mp4", lambda count: None)
+    assert drawn == seconds  # the windows of the curve are counted as these are
+    with av.open(str(tmp_path / "answer.mp4")) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    assert times == pytest.approx([0, 0.5, 1, 2, 2.5], abs=0.01)
 
 
 @pytest.mark.parametrize(
