@@ -31,12 +31,13 @@ class BriefSource(Source):
     """A source that keeps its frames if all of them fit into KEPT_BYTES, so that a short video is decoded once."""
 
     _kept: dict[int, Frame] | None = None
+    _kept_turns = 0  # `quarter_turns` of the frames that are kept
 
     def frames(self, *, fps: float | None = None, wanted: Collection[int] | None = None) -> Iterator[Frame]:
         """See `Source.frames`."""
         if wanted is None:
             yield from self._keep(super().frames(fps=fps))
-        elif self._kept is not None and self._kept.keys() >= set(wanted):
+        elif self._kept is not None and self._kept_turns == self.quarter_turns and self._kept.keys() >= set(wanted):
             yield from (frame for number, frame in self._kept.items() if number in wanted)
         else:
             yield from super().frames(fps=fps, wanted=wanted)
@@ -46,7 +47,7 @@ class BriefSource(Source):
         self._kept = None
 
     def _keep(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        self._kept, kept, left = None, {}, KEPT_BYTES
+        self._kept, self._kept_turns, kept, left = None, self.quarter_turns, {}, KEPT_BYTES
         for frame in frames:
             left -= frame.image.nbytes
             if left >= 0:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from Code.faces.decoder import HLG, PQ, Upright, turned
 from Code.faces.detect import Detector
-from Code.faces.extract import analyse
+from Code.faces.extract import BriefSource, analyse
 from Code.faces.sources import ArraySource
 from Code.faces.video import Source
 from tests.faces.pictures import card, plain
@@ -180,3 +180,13 @@ def test_an_input_without_faces_is_not_turned(tmp_path: Path, write_video: Write
     source = Source(write_video(tmp_path / "empty.mp4", [scene_of()] * 4))
     assert analyse(source, Detector("cpu")).people == []
     assert source.quarter_turns == 0
+
+
+def test_kept_frames_are_read_again_when_a_rotation_is_taken_back(tmp_path: Path, write_video: Write) -> None:
+    source = BriefSource(write_video(tmp_path / "clip.mp4", [card()] * 2))
+    (upright, _) = (frame.image for frame in source.frames())
+    source.quarter_turns = 1  # tried by `analyse`, which finds nobody this way
+    assert next(source.frames(wanted=[1])).image.shape != upright.shape
+    assert [frame.image.shape for frame in source.frames()] != [upright.shape] * 2
+    source.quarter_turns = 0
+    np.testing.assert_array_equal(next(source.frames(wanted=[0])).image, upright)
