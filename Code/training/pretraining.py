@@ -259,7 +259,7 @@ def _train(args: argparse.Namespace, compute: Compute) -> int:
         average=averaged(model, args.average) if args.average else None,
         before_epoch=data.before_epoch,
         print_freq=args.print_freq,
-        val_transform=lambda epoch: PlainFrames(size_of(epoch)),
+        size_of=size_of,
         prior={"class_shares": shares.tolist(), "recipe": recipe_of(args)},
         checkpoint_every=args.checkpoint_every,
     )
@@ -309,7 +309,7 @@ def finish(
         report_test(fan, info, splits, compute)
     else:
         fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as above
-        data.val.transform = PlainFrames(args.image_size)
+        data.val.transform = PlainFrames(info["image_size"])
         print(f"validation, {len(labels)} classes: {summary(evaluate_split(fan, data.val, compute)[0])}")
         print(f"FER+ from these weights:  python Pretrain_FERPlus.py --pretrained {export}")
         print(f"FAN from these weights:   python Demo_AFEW_Attention.py --pretrained {export}")
@@ -340,7 +340,7 @@ def published_file(
         "best_prec1": 100 * checkpoint["metrics"]["accuracy"],
         "labels": list(labels),
         "class_shares": shares.tolist(),
-        "image_size": args.image_size,
+        "image_size": checkpoint["image_size"],
         "dataset": dataset,
         "recipe": recipe_of(args),
     }

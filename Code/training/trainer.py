@@ -15,6 +15,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from Code.common.errors import ProjectError, TrainingDivergedError
+from Code.data.augment import PlainFrames
 from Code.data.clips import DataError
 from Code.data.loaders import TrainingBatches
 from Code.network.checkpoints import CheckpointError, read_checkpoint, read_part
@@ -54,7 +55,8 @@ class Training:
         from_features: batches hold the features of a frozen backbone; only the head is trained.
         average: weights averaged over steps. If there are any, they are evaluated and saved, not those of the model.
         before_epoch: called with the number of the epoch, to draw new labels, for example.
-        val_transform: maps the number of an epoch to the transform of its evaluation, if it changes.
+        size_of: maps the number of an epoch to the side of its pictures, if that changes. The epoch is evaluated at
+            this size, and its checkpoint says it.
         forward: called instead of the model in training: a compiled or wrapped version of it.
         checkpoint_every: minutes between checkpoints inside an epoch; 0: none.
         prior: what checkpoints say about the classifier's prior: `class_shares`, and a `recipe` with the `balance` of
@@ -80,7 +82,7 @@ class Training:
     from_features: bool = False
     average: AveragedModel | None = None
     before_epoch: Callable[[int], None] | None = None
-    val_transform: Callable[[int], Transform] | None = None
+    size_of: Callable[[int], int] | None = None
     forward: Callable[..., Any] | None = None
     print_freq: int = 0
     prior: dict[str, Any] | None = None
@@ -132,7 +134,7 @@ class Training:
         payload = checkpoint_payload(
             self.saved_model,
             labels=self.labels,
-            image_size=self.image_size,
+            image_size=self.size_of(epoch) if self.size_of else self.image_size,
             dataset=self.dataset,
             protocol=self.protocol,
             precision=self.compute.precision,
@@ -310,8 +312,8 @@ def run_epoch(
     )
     distributed.share_buffers(training.model)
     distributed.share_buffers(training.saved_model)
-    if training.val_transform:
-        training.val.transform = training.val_transform(epoch)
+    if training.size_of:
+        training.val.transform = PlainFrames(training.size_of(epoch))
     network = training.network(training.saved_model)
     metrics, evaluation = evaluate_split(network, training.val, training.compute, after_batch=after_batch)
     line = {
@@ -375,6 +377,8 @@ def conclude(
     distributed.barrier()  # the main process has written both
     for which in ("last", "best"):
         checkpoint = load_weights(training.model, run.folder / f"{which}.pth")
+        if training.size_of:
+            split.transform = PlainFrames(checkpoint["image_size"])
         metrics, evaluation = evaluate_split(training.network(training.model), split, training.compute)
         results[which] = {"epoch": checkpoint["epoch"], **metrics}
     write_results(run, split, results, evaluation, about)

@@ -98,6 +98,11 @@ def test_resumed_training_ends_where_an_uninterrupted_one_does(call, ferplus, tm
     assert log_of(only_run(tmp_path / "whole")) == log_of(folder)
     one, other = (torch.load(tmp_path / name / FERPLUS_FILE, weights_only=True) for name in ("whole", "parts"))
     assert same_weights(one["state_dict"], other["state_dict"])
+    # The network of an epoch answers at the size that it was trained and evaluated at.
+    kept = [load_fan(folder / name)[1] for name in ("best.pth", "last.pth")]
+    assert [info["image_size"] for info in kept] == [24 if info["epoch"] == 1 else 32 for info in kept]
+    saved = call(script, *flags, "--small-epochs", 2, cwd=tmp_path / "whole")
+    assert saved.status == 0 and load_fan(tmp_path / "whole" / FERPLUS_FILE)[1]["image_size"] == 24
 
 
 def test_training_starts_from_a_file(call, ferplus, tmp_path):
