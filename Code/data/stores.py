@@ -84,10 +84,11 @@ class FileStore:
         clips: the clips with the frames.
         image_size: side of the result in pixels. Resizing is antialiased. A frame that is not square is squeezed, as
             in the published pipeline.
+        gray: see `read_image`.
     """
 
-    def __init__(self, clips: ClipSet, image_size: int) -> None:
-        self.clips = clips.clips
+    def __init__(self, clips: ClipSet, image_size: int, *, gray: bool = False) -> None:
+        self.clips, self.gray = clips.clips, gray
         self.offsets = np.concatenate([[0], np.cumsum([len(clip) for clip in self.clips])])
         self.image_size = image_size
         # Of each frame when it was first read; 0: not yet. Worker processes share it.
@@ -116,7 +117,7 @@ class FileStore:
         for row, frame_id in enumerate(frame_ids):
             path = self.path(int(frame_id))
             try:
-                out[row] = read_image(path, self.image_size)
+                out[row] = read_image(path, self.image_size, gray=self.gray)
                 if self._is_replaced(int(frame_id), path):
                     problems.append(f"{printable(path)}: was replaced during the run; start again with the new frames")
             except DataError as error:

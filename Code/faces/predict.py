@@ -361,9 +361,8 @@ class Predictor:
             progress(len(waiting))
             waiting.clear()
 
-        # FER2013's crops turn gray before they are resized, as in training.
-        side = None if self.knows_fer2013 else self.image_size
-        for face in prefetched(found.images(dict.fromkeys(tracks), side), size=BATCH_FACES):
+        images = found.images(dict.fromkeys(tracks), self.image_size, gray=self.knows_fer2013)
+        for face in prefetched(images, size=BATCH_FACES):
             waiting.append(face)
             if len(waiting) == BATCH_FACES:
                 flush()

@@ -316,7 +316,7 @@ class Found:
     eyes: Eyes
 
     def images(
-        self, wanted: Mapping[int, Sequence[int] | None], side: int | None = None
+        self, wanted: Mapping[int, Sequence[int] | None], side: int | None = None, *, gray: bool = False
     ) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
         """((track, place in its path), uint8 [H, W, 3]) in the order of the frames.
 
@@ -324,7 +324,8 @@ class Found:
 
         Args:
             wanted: track -> the places of its path, ascending; None: all.
-            side: read image files of aligned frames at this size, exactly as training reads them.
+            side: read image files of aligned frames at this size, exactly as training and evaluation read them.
+            gray: of such files, see `read_image`.
         """
         if self.aligned:
             ((track, places),) = wanted.items()
@@ -333,7 +334,7 @@ class Found:
             files = self.source.files if side else {}
             if files:
                 for number, place in place_of.items():
-                    yield (track, place), read_image(str(files[number]), side)
+                    yield (track, place), read_image(str(files[number]), side, gray=gray)
                 return
             for frame in self.source.frames(wanted=place_of):
                 yield (track, place_of[frame.number]), frame.image

@@ -29,7 +29,7 @@ from Code.network.weights import (
 )
 
 FERPLUS_ALL = (*FERPLUS_LABELS, "unknown", "NF")
-_OF_FER2013 = ("ferplus", "composed")  # datasets with the faces of FER2013: its crop, in gray
+OF_FER2013 = ("ferplus", "composed")  # datasets with the faces of FER2013: its crop, in gray
 
 
 def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict[str, Any]]:
@@ -280,7 +280,7 @@ def knows_fer2013(info: dict[str, Any]) -> bool:
     Files in the published format need not say what they were trained on. A frame classifier is then taken for FER+'s.
     """
     dataset: str | None = info["dataset"]
-    return dataset in _OF_FER2013 or (info["kind"] == "frame classifier" and dataset is None)
+    return dataset in OF_FER2013 or (info["kind"] == "frame classifier" and dataset is None)
 
 
 def trained_on(info: dict[str, Any]) -> str:

@@ -93,6 +93,7 @@ def open_frames(
     cache_dir: Path = Path("Data/Cache"),
     workers: int | None = None,
     training_batch: int = 0,
+    gray: bool = False,
 ) -> Frames:
     """Opens the store that `--cache` names, or the one that suits the machine, and fills it if need be.
 
@@ -103,11 +104,14 @@ def open_frames(
         cache_dir: folder of the cache files.
         workers: processes that load frames during the run; None: by the number of cores.
         training_batch: frames in a batch of training.
+        gray: read files in gray, see `read_image`; without a cache, whose frames are in color.
     """
     world, device = distributed.world(), compute.device
     cores = available_cores()
     num_frames = sum(len(clip) for clips in splits if clips.in_files for clip in clips.clips)
-    choice = distributed.from_main(lambda: choose_cache(cache, num_frames, size, device, cache_dir))
+    choice = distributed.from_main(
+        lambda: CacheChoice("none", "gray") if gray else choose_cache(cache, num_frames, size, device, cache_dir)
+    )
     print(f"cache: {choice.mode} ({choice.reason})")
     on_disk = choice.mode == "disk"
 
@@ -121,6 +125,7 @@ def open_frames(
             workers=cores if on_disk else cores // world.local_size,
             say=print,
             show_progress=world.local_rank == 0,
+            gray=gray,
         )
 
     # One process of a machine fills the file, with all cores; their own memory all processes fill at the same time.
@@ -249,6 +254,7 @@ def open_stores(
     workers: int,
     say: Say,
     show_progress: bool = True,
+    gray: bool = False,
 ) -> list[Store]:
     """A store per split, all of one kind. Clips that are composed when they are read have a store of their own.
 
@@ -267,7 +273,7 @@ def open_stores(
             if isinstance(clips, ComposedClips):
                 stores.append(ComposedStore(clips, image_size))
             elif choice.mode == "none":
-                stores.append(FileStore(clips, image_size))
+                stores.append(FileStore(clips, image_size, gray=gray))
             elif choice.mode == "disk":
                 stores.append(CacheFile(clips, image_size, folder).open(workers, say, show_progress))
             else:

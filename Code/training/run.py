@@ -21,7 +21,7 @@ from Code.network.attention import HEADS
 from Code.network.backbone import DEFAULT_BACKBONE, check_backbone
 from Code.network.checkpoints import facts_of, read_checkpoint
 from Code.network.fan import FAN, FeatureFAN
-from Code.network.pretrained import keep_classifier, load_fan
+from Code.network.pretrained import OF_FER2013, keep_classifier, knows_fer2013, load_fan
 from Code.network.weights import start_from, starting_file, stored_backbone
 from Code.training import distributed
 from Code.training.compute import choose_compute, make_deterministic
@@ -86,7 +86,15 @@ def evaluate_checkpoint(args: argparse.Namespace) -> Path:
     size = args.image_size or info["image_size"]
     fan.backbone.check_image_size(size)
     fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
-    frames = open_frames([val], size, compute, cache=args.cache, cache_dir=args.cache_dir, workers=args.workers)
+    gray = knows_fer2013(info) and val.in_files and protocol.dataset not in OF_FER2013
+    if gray:
+        print(
+            f"note:  {path} was trained on FER2013's crop, in gray; frames are read in gray, but the crop of "
+            "Prepare_Faces.py is another one: see docs/expect.md"
+        )
+    frames = open_frames(
+        [val], size, compute, cache=args.cache, cache_dir=args.cache_dir, workers=args.workers, gray=gray
+    )
     split = frames.evaluation_split(val, frames.stores[0], compute, find_reader(protocol.reader).intensities(val))
     metrics, evaluation = evaluate_split(fan, split, compute)
     resolved = {"checkpoint": path, "at_type": fan.at_type, "cache": frames.cache}

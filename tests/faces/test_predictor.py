@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import Demo_AFEW_Attention as script
 from Code import Predictor
 from Code.common.errors import MissingExtraError
 from Code.data.clips import DataError
@@ -359,3 +362,27 @@ def test_bf16_changes_an_answer_by_less_than_two_points(checkpoints: dict[str, t
     assert 0 < np.abs(fast.features - exact.features).max() < 0.1 * np.abs(exact.features).max()
     for label in exact.labels:
         assert fast.probabilities[label] == pytest.approx(exact.probabilities[label], abs=0.02)
+
+
+@pytest.mark.parametrize("dataset", ["composed", "list"])  # gray, and in color
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_an_evaluation_gives_the_same_answer(
+    call: Any, crops: Path, checkpoints: dict[str, tuple[Path, FAN]], tmp_path: Path, dataset: str, suffix: str
+) -> None:
+    clip = tmp_path / "val" / "Sad" / "clip"
+    clip.mkdir(parents=True)
+    for path in crops.iterdir():
+        Image.open(path).resize((224, 224)).save(clip / f"{path.stem}{suffix}")
+    saved = {"format": "emotion-fan/1", "state_dict": checkpoints["fan"][1].state_dict(), "at_type": 1}
+    save_atomically({**saved, "labels": list(AFEW), "image_size": SIZE, "dataset": dataset}, tmp_path / "fan.pth")
+    flags = ("--dataset", "folders", "--val-root", tmp_path / "val", "--checkpoint", tmp_path / "fan.pth")
+    outcome = call(script, "-e", *flags, "--device", "cpu", "--precision", "fp32", "--workers", 0, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert ("frames are read in gray" in outcome.out) == (dataset == "composed")
+    with next((tmp_path / "model").glob("*/predictions.csv")).open() as file:
+        (row,) = csv.DictReader(file)
+    answer = Predictor(tmp_path / "fan.pth", "cpu", precision="fp32")(clip, aligned=True)
+    assert row["prediction"] == answer.expression
+    assert [float(row[label]) for label in AFEW] == pytest.approx(
+        [answer.probabilities[name] for name in AFEW], abs=1e-5
+    )
