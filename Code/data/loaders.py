@@ -208,6 +208,11 @@ class TrainingBatches:
         self.clips = [clips[start + first : start + last] for start in starts]
         self.shares = [(last - first) * self.world_size / size] * len(starts)
 
+    @property
+    def samples(self) -> Tensor | None:
+        """How many samples of each clip an epoch has, int64 [clips]; None: of all equally many."""
+        return torch.from_numpy(self.table.lengths) if self.samples_per_clip is None else None
+
     def __len__(self) -> int:
         return len(self.plan)
 

@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 
 from Code.common.errors import UsageError
-from Code.training.balance import Balance
-
-RAREST = 1e-4  # share of a class that the training set does not have
+from Code.training.balance import RAREST, Balance
 
 
 def own_prior(info: Mapping[str, Any]) -> Tensor:

@@ -20,13 +20,18 @@ from Code.data.loaders import Batch
 from Code.network.attention import FANOutput
 from Code.training.losses import Loss, cross_entropy
 
+RAREST = 1e-4  # share of a class that the training set does not have, where a prior is changed
 
-def class_shares(targets: Tensor, num_classes: int) -> Tensor:
+
+def class_shares(targets: Tensor, num_classes: int, samples: Tensor | None = None) -> Tensor:
     """How often each class occurs: float32 [C], summing to one.
 
     Args:
         targets: int64 [N] class indices, or float [N, C] class shares.
+        samples: int64 [N], how often each of them is drawn in an epoch; None: all equally often.
     """
+    if samples is not None:
+        targets = targets.repeat_interleave(samples, dim=0)
     counts = targets.sum(dim=0) if targets.ndim == 2 else torch.bincount(targets, minlength=num_classes)
     return (counts / counts.sum()).float()
 

@@ -19,9 +19,9 @@ from Code.common.files import atomic_file
 from Code.data.augment import PlainFrames
 from Code.data.loaders import EvaluationBatches
 from Code.data.stores import FrameTable, Store
-from Code.network.checkpoints import CheckpointError, read_checkpoint
+from Code.network.checkpoints import CheckpointError
 from Code.network.pretrained import load_fan
-from Code.training.balance import Balance
+from Code.training.balance import RAREST, Balance
 from Code.training.compute import Compute
 from Code.training.engine import evaluate
 
@@ -44,11 +44,12 @@ def answers_of(
 ) -> Tensor:
     """The teachers' mean class probabilities for single pictures.
 
-    If a teacher was trained with `--balance`, its logits lack the class shares. They are added here, so that all
-    answers have the same prior as the labels that they are averaged with.
+    If a teacher was trained with `--balance`, its logits lack the class shares of its training set. They are added
+    here, and exchanged for those of this training set, so that all answers have the same prior as the labels that they
+    are averaged with. A teacher that does not say its shares is taken to be trained on this training set.
 
     Args:
-        paths: files of the published format, with the table's classes.
+        paths: files of the published format or of a run, with the table's classes.
         shares: float [C], of the training set.
 
     Returns:
@@ -64,7 +65,9 @@ def answers_of(
             theirs = ", ".join(info["labels"])
             raise CheckpointError(f"{path}: its classes are {theirs}, but those to learn are {', '.join(table.labels)}")
         fan.to(device=compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        offset = Balance.of(read_checkpoint(path).get("recipe")).offset(shares)
+        theirs = shares if info["class_shares"] is None else torch.tensor(info["class_shares"])
+        exchanged = shares.clamp(min=RAREST).log() - theirs.clamp(min=RAREST).log()
+        offset = Balance.of(info["recipe"]).offset(theirs.clamp(min=RAREST)) + exchanged
         for seen in (store, Mirrored(store)):
             batches = EvaluationBatches(table, seen, batch_frames=BATCH)
             logits = evaluate(fan, batches, compute=compute, transform=PlainFrames(info["image_size"])).logits

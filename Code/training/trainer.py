@@ -60,7 +60,7 @@ class Training:
         forward: called instead of the model in training: a compiled or wrapped version of it.
         checkpoint_every: minutes between checkpoints inside an epoch; 0: none.
         prior: what checkpoints say about the classifier's prior: `class_shares`, and a `recipe` with the `balance` of
-            the training; None: the training set's shares, and no balance.
+            the training; None: the shares of the training samples, and no balance.
         best, lines, metrics: of the epochs done: the best one, the lines of the log, the metrics of the last one.
         epoch_state: of the epoch that is under way.
     """
@@ -145,7 +145,7 @@ class Training:
         # How often each class was seen: what a change of the prior (`Code.training.prior`) starts from.
         if self.prior is not None:
             return {**payload, **self.prior}
-        shares = class_shares(self.train.table.targets, len(self.labels))
+        shares = class_shares(self.train.table.targets, len(self.labels), self.train.samples)
         return {**payload, "class_shares": shares.tolist()}
 
     def resume(self, path: Path) -> None:

@@ -13,6 +13,7 @@ from Code.data.readers.picture_folders import read_picture_folders
 from Code.data.stores import ArrayStore, FrameTable
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
+from Code.network.pretrained import load_fan
 from Code.network.weights import to_published
 from Code.training.compute import choose_compute
 from Code.training.teachers import answers_of, kept_answers, taught
@@ -167,6 +168,24 @@ def test_answers_are_the_mean_of_teachers_and_of_both_sides_and_know_the_shares(
         assert torch.equal(kept_answers(kept, files, table, ArrayStore(images), shares, compute), first)
         assert f"note: {kept}: damaged (" in capsys.readouterr().err
         assert torch.equal(kept_answers(kept, ["gone"], table, ArrayStore(images), shares, compute), first)
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_teachers_of_another_training_set_answer_with_the_shares_of_this_one(tmp_path, balance):
+    table = FrameTable(np.ones(1, dtype=np.int64), torch.full((1, 2), 0.5), ["a"], LABELS, 1, [])
+    store, compute = ArrayStore(torch.full((1, 1, 32, 32), 99, dtype=torch.uint8)), choose_compute("cpu", "fp32")
+    theirs, shares = torch.tensor([0.2, 0.8]), torch.tensor([0.9, 0.1])
+    about = {"class_shares": theirs.tolist(), "recipe": {"balance": str(balance)}}
+    teacher = write_teacher(tmp_path / "other", 1, **about)
+    with torch.inference_mode():
+        logits = load_fan(teacher)[0](torch.full((1, 1, 3, 32, 32), 99 / 255)).logits
+    # The shares that its logits have are taken out, those of this training set are put in.
+    wanted = (logits - (1 - balance) * theirs.log() + shares.log()).softmax(dim=1)
+    assert torch.allclose(answers_of([teacher], table, store, shares, compute), wanted, atol=1e-5)
+    same = write_teacher(tmp_path / "same", 1, **{**about, "class_shares": shares.tolist()})
+    unsaid = write_teacher(tmp_path / "unsaid", 1, recipe=about["recipe"])
+    one, other = (answers_of([file], table, store, shares, compute) for file in (same, unsaid))
+    assert torch.equal(one, other)
 
 
 def test_labels_count_by_their_part_and_teachers_alone_where_there_are_none():
