@@ -22,6 +22,7 @@ from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes
 from Code.faces.detect import Detector
 from Code.faces.encoder import Encoder
 from Code.faces.extract import Analysis, BriefSource, all_frames, analyse, whole_path
+from Code.faces.inputs import Job
 from Code.faces.neutral import Reference, checked_reference, first_seconds, in_words, neutral_shift
 from Code.faces.prediction import Curve, Found, Prediction, windows
 from Code.faces.prior import prior_shift, stated_shares
@@ -107,7 +108,7 @@ class Predictor:
         self._encoder = Encoder(self.fan, self._compute, self.image_size, gray=self.knows_fer2013)
         self._detector: Detector | None = None
         self._last: BriefSource | None = None
-        self._neutral: dict[tuple[str, bool], Tensor] = {}  # (file, aligned) -> shift
+        self._neutral: dict[tuple[object, ...], Tensor] = {}  # (file, as it is now, aligned) -> shift
 
     def __repr__(self) -> str:
         people = "" if self.people == "main" else f", people={self.people!r}"
@@ -265,7 +266,8 @@ class Predictor:
             return None
         if everybody:
             raise UsageError(f'neutral {neutral}: shows one person; name seconds, or answer people="main"')
-        key = str(neutral), aligned
+        file = os.path.abspath(neutral)
+        key = file, *Job("", file).fingerprint(), aligned
         if key not in self._neutral:
             try:
                 (shown,) = self.answer(Path(neutral), people="main", aligned=aligned)

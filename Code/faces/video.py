@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Frame:
     Attributes:
         name: file name; in a video the frame's number, from 0000000.
         number: in a video, counted from 0; of image files, the number at the end of their names, or their position
-            from 0 if the names are not numbered.
+            from 0 if the names are not numbered in ascending order.
         time: seconds since the first frame of the video; NaN for images.
         image: uint8 [H, W, 3], RGB, upright, with square pixels.
     """
@@ -311,10 +312,11 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def frame_numbers(files: list[Path]) -> list[int]:
-    """The number at the end of each file's name; positions from 0 if these numbers are missing or not unique."""
+    """The number at the end of each file's name; positions from 0 if these numbers are missing or do not ascend."""
     found = [_TRAILING_NUMBER.search(file.stem) for file in files]
     numbers = [int(match[1]) for match in found if match]
-    if len(files) == 1 or len(set(numbers)) < len(files) or max(numbers) >= 10_000_000:
+    ascend = len(numbers) == len(files) and all(one < other for one, other in pairwise(numbers))
+    if len(files) == 1 or not ascend or max(numbers) >= 10_000_000:
         return list(range(len(files)))
     return numbers
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +65,11 @@ def test_a_file_shifts_the_answer_and_its_frames(predictor: Predictor, crops: Pa
     np.testing.assert_allclose(after.frame_probabilities, frames, atol=1e-5)
     assert after.neutral == str(crops / "3.png") and before.neutral is None
     np.testing.assert_array_equal(after.weights, before.weights)
+    shutil.copy(crops / "4.png", crops / "3.png")  # of somebody else, under the same name
+    other = predictor([crops / "0.png"], aligned=True, neutral=crops / "3.png")[0]
+    plain = predictor([crops / "0.png"], aligned=True)[0]
+    shift = expected_shift(predictor, before.features[4:5])
+    np.testing.assert_allclose(other.logits, plain.logits + shift, atol=1e-5)
 
 
 @pytest.fixture

@@ -133,6 +133,7 @@ def test_frames_are_numbered_by_their_names_where_these_tell_them_apart() -> Non
     assert frame_numbers(paths) == [1, 2, 11]
     assert frame_numbers([Path("a.png"), Path("b7.png")]) == [0, 1]
     assert frame_numbers([Path("a_1.png"), Path("b_1.png")]) == [0, 1]
+    assert frame_numbers([Path("a_2.png"), Path("b_1.png")]) == [0, 1]  # in the order in which they are read
 
 
 def test_files_that_are_no_videos_are_named(tmp_path: Path) -> None:
