@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 if len(sys.argv) != 3:
     sys.exit("usage: python onnx_example.py fan.onnx FOLDER")
@@ -34,13 +34,20 @@ except Exception as error:  # onnxruntime has a dozen kinds of errors for a dama
     stop(network, error, "not an exported network, or damaged: export it again")
 if part != "all":
     sys.exit(f"{network}: only the {part} of a network; export all of it with --part all")
-files = sorted(path for path in folder.glob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png") and path.is_file())
+suffixes = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
+files = sorted(path for path in folder.glob("[!.]*") if path.suffix.lower() in suffixes and path.is_file())
 if not files:
-    sys.exit(f"{folder}: no .jpg or .png files in this folder; name the folder of one clip's face crops")
+    sys.exit(f"{folder}: no images in this folder; name the folder of one clip's face crops")
 images = np.empty((1, len(files), 3, size, size), np.float32)  # one clip of K frames
 for index, path in enumerate(files):
     try:
-        face = Image.open(path).convert("RGB").convert(color).convert("RGB")
+        face = Image.open(path)
+        if color == "RGB":  # as in training, a large JPEG is decoded at half its size
+            face.draft("RGB", (size, size))
+        face = ImageOps.exif_transpose(face)
+        if face.mode.startswith("I"):  # 16 bits
+            face = Image.fromarray((np.asarray(face) >> 8).astype(np.uint8))
+        face = face.convert("RGB").convert(color).convert("RGB")
     except Exception as error:  # of a damaged picture, too
         stop(path, error, "not a picture, or damaged: leave it out")
     face = face.resize((size, size), Image.Resampling.BILINEAR)
