@@ -153,7 +153,8 @@ class RunFiles:
     def title(self) -> str:
         """What was done, for a heading: `Relation-attention on CK+, fold 3 of 10`. Without args.json, the name."""
         if self.is_pretraining:
-            return "Backbone pretrained on single faces of FER+"
+            what = "labeled pictures" if self.args.get("dataset") == "folders" else "single faces of FER+"
+            return f"Backbone pretrained on {what}"
         if self.at_type is None:
             return self.name
         title = HEAD_TITLES[self.at_type].capitalize()

@@ -7,7 +7,7 @@ them as clips of one frame. The result is a file in the published format.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from Code.common.conventions import FERPLUS_FILE, FERPLUS_LABELS, FOLDERS_FILE, MS1M_FILE, OTHER_FILE
 from Code.common.errors import UsageError
@@ -260,7 +259,7 @@ def _train(args: argparse.Namespace, compute: Compute) -> int:
         before_epoch=data.before_epoch,
         print_freq=args.print_freq,
         size_of=size_of,
-        prior={"class_shares": shares.tolist(), "recipe": recipe_of(args)},
+        prior={"class_shares": shares.tolist(), "recipe": recipe_of(args, pretrained)},
         checkpoint_every=args.checkpoint_every,
     )
     check_space(args.resume or args.output, checkpoint_bytes(model) * (2 if args.average else 1))
@@ -269,7 +268,7 @@ def _train(args: argparse.Namespace, compute: Compute) -> int:
         if (run.folder / LAST).is_file():
             training.resume(newest_whole(run.folder))
         elif not args.resume:
-            run.write_arguments(plain(args), {}, compute)
+            run.write_arguments(plain(args), {"pretrained": pretrained, "backbone": model.backbone.name}, compute)
         run.begin_log(training.lines)
         remember_folder(run.folder)
         if args.teachers:
@@ -278,8 +277,9 @@ def _train(args: argparse.Namespace, compute: Compute) -> int:
             teaching = kept_answers(answers, args.teachers, table, data.store, shares, compute)
             table.targets = taught(table.targets, teaching, args.votes)
         run_training(training, run)
-        conclude(training, run, data.test)
-        return finish(args, run, training, data, splits, shares, compute)
+        chosen_on = "the validation images" if splits else "the evaluated pictures"
+        conclude(training, run, data.test, {"selected_on": f"best on {chosen_on}"})
+        return finish(args, run, training, data, splits, compute)
 
 
 def finish(
@@ -288,13 +288,12 @@ def finish(
     training: Training,
     data: Material,
     splits: dict[str, FERPlusSplit],
-    shares: Tensor,
     compute: Compute,
 ) -> int:
     """Exports the backbone, evaluates the file, and writes the report."""
-    model, labels, dataset = training.model, training.labels, training.dataset
+    model, labels = training.model, training.labels
     # The last epoch is exported: the learning rate has come down there, and no split chose it.
-    checkpoint = load_weights(model, run.folder / "last.pth")
+    checkpoint = load_weights(model, run.folder / "last.pth") | (training.prior or {})
     if splits:
         of_other = Path(OTHER_FILE.format(model.backbone.name))
         usual = FERPLUS_FILE if model.backbone.name == DEFAULT_BACKBONE else of_other
@@ -302,7 +301,7 @@ def finish(
         usual = run.folder / FOLDERS_FILE.format(model.backbone.name)
     export = args.export or usual
     remove_leftovers(export.parent, export.name.__eq__)  # of a process that was killed while it wrote the file
-    save_atomically(published_file(model, args, dataset, labels, shares, checkpoint), export)
+    save_atomically(published_file(model, checkpoint, half=args.half), export)
     print(f"wrote {export}; everything else is in {run.folder}")
     fan, info = load_fan(export)
     if splits:
@@ -319,37 +318,31 @@ def finish(
     return 0
 
 
-def published_file(
-    model: FAN,
-    args: argparse.Namespace,
-    dataset: str,
-    labels: Sequence[str],
-    shares: Tensor,
-    checkpoint: dict[str, Any],
-) -> dict[str, Any]:
+def published_file(model: FAN, checkpoint: dict[str, Any], *, half: bool) -> dict[str, Any]:
     """The published format (`state_dict` behind `module.`, with the backbone's own classifier) and its origin.
 
     Args:
-        shares: float [C], how often the training set shows each class; `--balance` keeps a part of it out.
-        checkpoint: of the run.
+        model: with the weights of the checkpoint.
+        checkpoint: of the run. The file says what it says.
+        half: in half precision.
     """
+    said = ("epoch", "labels", "class_shares", "image_size", "dataset", "recipe")
     return {
-        "state_dict": to_published(model, half=args.half),
+        "state_dict": to_published(model, half=half),
         "arch": model.backbone.name,
-        "epoch": checkpoint["epoch"],
         "best_prec1": 100 * checkpoint["metrics"]["accuracy"],
-        "labels": list(labels),
-        "class_shares": shares.tolist(),
-        "image_size": checkpoint["image_size"],
-        "dataset": dataset,
-        "recipe": recipe_of(args),
+        **{name: checkpoint[name] for name in said},
     }
 
 
-def recipe_of(args: argparse.Namespace) -> dict[str, str]:
-    """The flags that made a network, with the names of files and folders, not with where they are on this machine."""
+def recipe_of(args: argparse.Namespace, pretrained: str) -> dict[str, str]:
+    """The flags that made a network, with the names of files and folders, not with where they are on this machine.
+
+    Args:
+        pretrained: the file that it started from, or "none".
+    """
     return {
         name: " ".join(Path(place).name for place in value) if name in ("teachers", "extra") else str(value)
-        for name, value in {**vars(args), "pretrained": Path(args.pretrained or "none").name}.items()
+        for name, value in {**vars(args), "pretrained": Path(pretrained).name}.items()
         if value not in (None, []) and name not in {*MACHINE_FLAGS, "data_root", "data_list", "export"}
     }

@@ -65,9 +65,9 @@ def answers_of(
             theirs = ", ".join(info["labels"])
             raise CheckpointError(f"{path}: its classes are {theirs}, but those to learn are {', '.join(table.labels)}")
         fan.to(device=compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        theirs = shares if info["class_shares"] is None else torch.tensor(info["class_shares"])
-        exchanged = shares.clamp(min=RAREST).log() - theirs.clamp(min=RAREST).log()
-        offset = Balance.of(info["recipe"]).offset(theirs.clamp(min=RAREST)) + exchanged
+        own = shares if info["class_shares"] is None else torch.tensor(info["class_shares"])
+        exchanged = shares.clamp(min=RAREST).log() - own.clamp(min=RAREST).log()
+        offset = Balance.of(info["recipe"]).offset(own.clamp(min=RAREST)) + exchanged
         for seen in (store, Mirrored(store)):
             batches = EvaluationBatches(table, seen, batch_frames=BATCH)
             logits = evaluate(fan, batches, compute=compute, transform=PlainFrames(info["image_size"])).logits

@@ -56,7 +56,7 @@ class Training:
         average: weights averaged over steps. If there are any, they are evaluated and saved, not those of the model.
         before_epoch: called with the number of the epoch, to draw new labels, for example.
         size_of: maps the number of an epoch to the side of its pictures, if that changes. The epoch is evaluated at
-            this size, and its checkpoint says it.
+            this size, and its checkpoint says it. The best epoch is one of those at the last size.
         forward: called instead of the model in training: a compiled or wrapped version of it.
         checkpoint_every: minutes between checkpoints inside an epoch; 0: none.
         prior: what checkpoints say about the classifier's prior: `class_shares`, and a `recipe` with the `balance` of
@@ -134,7 +134,7 @@ class Training:
         payload = checkpoint_payload(
             self.saved_model,
             labels=self.labels,
-            image_size=self.size_of(epoch) if self.size_of else self.image_size,
+            image_size=self.size_of(max(epoch, 1)) if self.size_of else self.image_size,
             dataset=self.dataset,
             protocol=self.protocol,
             precision=self.compute.precision,
@@ -183,6 +183,8 @@ class Training:
         if [line.epoch for line in log] != list(range(1, done.epoch + 1)):
             raise CheckpointError(f"{path}: its log does not have one line for each of {done.epoch} epochs")
         self.best, self.lines, self.metrics = state["best"], list(state["log"]), checkpoint["metrics"]
+        if self.prior is not None:  # what the run started from may be gone by now, or be another file
+            self.prior |= {name: checkpoint[name] for name in self.prior if name in checkpoint}
         self.first_epoch = done.epoch + 1
         if state["position"] is not None:
             self.epoch_state = EpochState.resumed(state["position"], self.train.table.names)
@@ -333,6 +335,9 @@ def run_epoch(
     training.metrics = metrics
     training.lines.append(line)
     better = not training.best or metrics["accuracy"] > training.best["accuracy"]
+    better |= bool(
+        training.best and training.size_of and training.size_of(epoch) != training.size_of(training.best["epoch"])
+    )
     if better or training.protocol.get("select_on") == "last":
         training.best = {"epoch": epoch, "accuracy": metrics["accuracy"]}
         run.save("best.pth", training.payload(epoch, metrics, resumable=False))

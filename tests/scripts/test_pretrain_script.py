@@ -11,11 +11,13 @@ import torch
 from PIL import Image
 
 import Pretrain_FERPlus as script
-from Code.common.conventions import AFEW_LABELS, FERPLUS_FILE, FERPLUS_LABELS, FOLDERS_FILE
+from Code.common.conventions import AFEW_LABELS, FERPLUS_FILE, FERPLUS_LABELS, FOLDERS_FILE, MS1M_FILE
 from Code.network.checkpoints import read_checkpoint, save_atomically
 from Code.network.fan import FAN, FANOutput
 from Code.network.pretrained import load_fan
 from Code.network.weights import load_published, start_from, to_published
+from Code.results.run_files import read_run
+from Code.training import trainer
 from Code.training.losses import any_label
 from tests.runs import interrupted_in_evaluation, log_of, only_run
 
@@ -113,6 +115,28 @@ def test_training_starts_from_a_file(call, ferplus, tmp_path):
     assert outcome.status == 0, outcome.err
     assert f"starting from {start}" in outcome.out and "dropped: fc" in outcome.out
     assert (tmp_path / "out/file.pth.tar").is_file() and not (tmp_path / FERPLUS_FILE).exists()
+
+
+def test_files_say_what_they_started_from_and_what_they_were_evaluated_at(call, ferplus, tmp_path, monkeypatch):
+    """MS-Celeb-1M weights are the start if they are there; the best epoch is one of those at the last side."""
+    evaluate, accuracies = trainer.evaluate_split, iter([0.9, 0.2])
+
+    def better_when_small(*arguments, **options):
+        metrics, evaluation = evaluate(*arguments, **options)
+        return {**metrics, **({"accuracy": next(accuracies)} if "after_batch" in options else {})}, evaluation
+
+    monkeypatch.setattr(trainer, "evaluate_split", better_when_small)
+    (tmp_path / MS1M_FILE).parent.mkdir()
+    save_atomically({"state_dict": to_published(FAN(2, 5))}, tmp_path / MS1M_FILE)
+    flags = ("--epochs", 2, "--small-size", 24, "--small-epochs", 1, *SMALL)
+    outcome = call(script, "--data-root", ferplus, *flags, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    folder = only_run(tmp_path)
+    best, file = read_checkpoint(folder / "best.pth"), read_checkpoint(tmp_path / FERPLUS_FILE)
+    assert best["epoch"] == 2 and best["image_size"] == file["image_size"] == 32
+    assert file["recipe"] == best["recipe"] and file["recipe"]["pretrained"] == MS1M_FILE.name
+    assert json.loads((folder / "args.json").read_text())["args"]["pretrained"] == str(MS1M_FILE)
+    assert not read_run(folder).chosen_here  # chosen on PublicTest, reported on PrivateTest
 
 
 def test_the_loss_of_multitarget_mode_asks_for_any_of_the_labels():
@@ -255,6 +279,10 @@ def test_any_labeled_folders_give_a_start_for_ferplus(call, ferplus, tmp_path):
     assert outcome.status == 0, outcome.err
     assert "12 training and 6 validation pictures of 3 classes" in outcome.out
     folder = only_run(tmp_path)
+    report = (folder / "report.html").read_text()
+    assert (
+        "Backbone pretrained on labeled pictures" in report and "FER+" not in report.split("<h1>")[1].split("</h1>")[0]
+    )
     file = folder / FOLDERS_FILE.format("resnet18")
     assert not (tmp_path / FERPLUS_FILE).exists() and f"--pretrained model/{folder.name}/{file.name}" in outcome.out
     content = torch.load(file, weights_only=True)
