@@ -14,7 +14,7 @@ import numpy as np
 from Code.common.files import atomic_text
 from Code.common.wording import counted, one_line
 from Code.faces.predict import Predictor
-from Code.faces.prediction import Curve, Prediction, row_columns, said
+from Code.faces.prediction import Curve, Prediction, columns, row_columns, said
 from Code.network.attention import HEADS
 from Code.network.pretrained import trained_on
 
@@ -28,10 +28,11 @@ def describe(predictor: Predictor) -> str:
     info = predictor.info
     path = Path(info["path"])
     path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    assumed = "" if info["names_labels"] else " (assumed: its file has no labels)"
     lines = [
         f"network: {path} ({predictor.fan.head.title}, {trained_on(info)}; {accuracy(info)}; "
         f"{predictor.image_size} x {predictor.image_size} pixels)",
-        f"labels: {', '.join(predictor.labels)}",
+        f"labels: {', '.join(predictor.labels)}{assumed}",
     ]
     if predictor.prior is not None:
         stated = ", ".join(f"{label} {share:.3f}" for label, share in predictor.prior.items())
@@ -173,7 +174,7 @@ def write_csv(
     with atomic_text(path, newline="", errors=ANY_NAME) as file:
         writer = csv.writer(file)
         who = ["person", "track", "start", "end", "left", "top", "right", "bottom"] if everybody else []
-        writer.writerow(["input", *who, "expression", "uncertain", "num_frames", "num_faces", *labels])
+        writer.writerow(columns(["input", *who, "expression", "uncertain", "num_frames", "num_faces"], labels))
         for p in predictions:
             person = [p.person, p.track, *_cells(p.seconds, 3), *_cells(p.box, 1)] if everybody else []
             shares = [f"{p.probabilities[label]:.6f}" for label in labels]
@@ -206,7 +207,7 @@ def write_curve(path: Path, curve: Curve) -> None:
     """
     with atomic_text(path, newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["start", "end", "expression", "uncertain", "faces", *curve.labels])
+        writer.writerow(columns(["start", "end", "expression", "uncertain", "faces"], curve.labels))
         answers = zip(curve.expressions, curve.uncertain, curve.faces, curve.probabilities, strict=True)
         for start, end, (expression, uncertain, faces, shares) in zip(curve.starts, curve.ends, answers, strict=True):
             writer.writerow([f"{start:.3f}", f"{end:.3f}", expression, int(uncertain), faces, *_cells(shares, 6)])

@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 def row_columns(labels: Sequence[str]) -> list[str]:
     """Names of the values of `Prediction.rows`: what is known of a frame, then a probability for each label."""
     where = ["input", "person", "frame", "time", "left", "top", "right", "bottom"]
-    frame = [*where, "filled", "alpha", "weight", "uncertain"]
-    return [*frame, *(f"p({label})" if label in frame else label for label in labels)]
+    return columns([*where, "filled", "alpha", "weight", "uncertain"], labels)
+
+
+def columns(known: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Columns of a table, then one for each label: `p(label)` if a column has the label's name."""
+    return [*known, *(f"p({label})" if label in known else label for label in labels)]
 
 
 def is_uncertain(probabilities: np.ndarray) -> np.ndarray:

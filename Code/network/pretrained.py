@@ -42,9 +42,10 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
 
     Returns:
         The network, in evaluation mode and on the CPU, and what is known of it: ``kind`` ("run", "published",
-        "frame classifier"), ``path``, ``labels`` (tuple), ``at_type``, ``backbone``, ``image_size``, ``epoch``,
-        ``metrics`` (dict), ``dataset``, ``protocol``, ``precision``, ``class_shares`` (tuple, how often its training
-        set shows each class), ``recipe`` (the last ones None or empty if the file does not say them).
+        "frame classifier"), ``path``, ``labels`` (tuple), ``names_labels`` (False: the file does not say its labels, so
+        they are assumed), ``at_type``, ``backbone``, ``image_size``, ``epoch``, ``metrics`` (dict), ``dataset``,
+        ``protocol``, ``precision``, ``class_shares`` (tuple, how often its training set shows each class), ``recipe``
+        (the last ones None or empty if the file does not say them).
 
     Raises:
         CheckpointError: where ``read_checkpoint`` and ``load_published`` raise it, if a trained head is not
@@ -70,6 +71,7 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
         "kind": kind,
         "path": str(path),
         "labels": labels,
+        "names_labels": checkpoint.get("labels") is not None,
         "at_type": fan.at_type,
         "backbone": fan.backbone.name,
         "image_size": facts.image_size or IMAGE_SIZE,

@@ -79,6 +79,25 @@ def test_script_prints_and_writes_every_answer(
     assert f"highest weights: {expected}" in out
 
 
+def test_what_a_file_leaves_open_and_a_table_could_confuse_is_said(
+    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, plain_video: Path, tmp_path: Path, ask: Callable[..., Said]
+) -> None:
+    assumed = "contempt (assumed: its file has no labels)"  # CK+ has other classes than AFEW, but as many
+    _, out, _ = ask(crops, "--aligned", kind="classifier")
+    assert assumed in out
+    labels = ("uncertain", "faces", *AFEW[2:])
+    saved = {"format": "emotion-fan/1", "state_dict": checkpoints["fan"][1].state_dict(), "at_type": 1}
+    save_atomically({**saved, "labels": list(labels), "image_size": 40, "dataset": "list"}, tmp_path / "fan.pth")
+    table = tmp_path / "answers.csv"
+    flags = ("--checkpoint", tmp_path / "fan.pth", "--aligned", "--csv", table, "--window", 0.3, "--no-figure")
+    _, out, _ = ask(plain_video, *flags, kind=None)
+    assert "assumed" not in out
+    (row,) = csv.DictReader(table.open(encoding="utf-8"))
+    assert row["uncertain"] in ("0", "1") and 0 < float(row["p(uncertain)"]) < 1 and 0 < float(row["faces"]) < 1
+    curve = next(csv.DictReader((tmp_path / "predictions" / "plain_curve.csv").open(encoding="utf-8")))
+    assert curve["uncertain"] in ("0", "1") and curve["faces"] == "3" and 0 < float(curve["p(faces)"]) < 1
+
+
 def test_aligned_video_reports_times(plain_video: Path, ask: Callable[..., Said]) -> None:
     status, out, _ = ask(plain_video, "--aligned")
     assert status == 0

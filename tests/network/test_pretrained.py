@@ -238,6 +238,7 @@ def test_run_comes_back(tmp_path: Path, at_type: int) -> None:
         "kind": "run",
         "path": str(path),
         "labels": ("calm", "glad", "sad"),
+        "names_labels": True,
         "at_type": at_type,
         "backbone": "resnet18",
         "image_size": 64,
