@@ -194,6 +194,7 @@ class Clock:
     Attributes:
         seen: latest timestamp so far, as the file states it: in seconds since the first frame, or since zero if that is
             more. Headers count from either.
+        begin: the timestamp of the first frame, as the file states it; None: it has none.
         restarts, leaps: repaired times at which timestamps start again or leap.
     """
 
@@ -204,7 +205,7 @@ class Clock:
         self._longest_gap = longest_gap
         self._steps: deque[float] = deque(maxlen=15)
         self._step = 1 / (fps or ASSUMED_FPS)  # usual interval between two frames
-        self._start: float | None = None
+        self.begin: float | None = None
         self._offset = 0.0  # repaired minus stated time, since the latest repair
         self._last = 0.0  # repaired time of the previous frame
         self._behind = 0  # frames in a row whose time was not later than the previous frame's
@@ -214,15 +215,15 @@ class Clock:
         """Returns the repaired time of the next frame, given its timestamp in seconds; None: it has no timestamp."""
         count, self._count = self._count, self._count + 1
         if count == 0:
-            self._start = stated
+            self.begin = stated
             self._last = 0.0
         elif stated is None:
             # Without any timestamps a product, since a sum of steps would accumulate rounding errors.
-            self._last = count * self._step if self._start is None else self._last + self._step
+            self._last = count * self._step if self.begin is None else self._last + self._step
         else:
-            if self._start is None:  # the first frames have no timestamps
-                self._start = stated - self._last - self._step
-            time = stated - self._start
+            if self.begin is None:  # the first frames have no timestamps
+                self.begin = stated - self._last - self._step
+            time = stated - self.begin
             self.seen = max(self.seen, time, stated)
             self._last = self._repair(time)
         return self._last

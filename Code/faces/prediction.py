@@ -214,6 +214,11 @@ class Prediction:
         return self._found.source.path if self._found.source.kind is Kind.VIDEO else None
 
     @property
+    def begin(self) -> float | None:
+        """The timestamp in a video file from which times count; None: unknown."""
+        return self._found.source.begin
+
+    @property
     def seconds(self) -> tuple[float, float]:
         """Times of the first and the last frame that show this person; NaN for images."""
         return float(self.times[0]), float(self.times[-1])

@@ -37,6 +37,7 @@ class VideoWriter:
         path: its suffix, one of `WRITTEN_SUFFIXES`, names the container; written under another name until it is whole.
         size: (width, height) of the pictures; odd ones lose a row or column.
         sound: a video whose sound goes into the new file.
+        begin: its timestamp that is 0 in the new file, see `Sound`.
 
     Attributes:
         problem: why its sound is missing or incomplete; empty if all is well.
@@ -46,7 +47,9 @@ class VideoWriter:
         MissingExtraError: without PyAV.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], *, sound: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, size: tuple[int, int], *, sound: Path | None = None, begin: float | None = None
+    ) -> None:
         av = require("av", "PyAV", "writing a video")
         self._av, self.path = av, path
         if path.suffix.lower() not in WRITTEN_SUFFIXES:
@@ -67,7 +70,7 @@ class VideoWriter:
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = TIME_BASE
         self._stream.time_base = TIME_BASE
-        self._sound = None if sound is None else Sound(sound, self._container)
+        self._sound = None if sound is None else Sound(sound, self._container, begin)
 
     @property
     def problem(self) -> str:
@@ -269,7 +272,7 @@ def annotate(
                 picture = draw_answer(frame.image, box, _running(main, time), share)
             if writer is None:
                 size = picture.size
-                writer = VideoWriter(output, size, sound=main.video)
+                writer = VideoWriter(output, size, sound=main.video, begin=main.begin)
             # Pictures of a folder may differ in size, a video's pictures must not.
             writer.add(picture if picture.size == size else picture.resize(size), time - begin)
             progress(1)

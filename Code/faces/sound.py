@@ -23,12 +23,13 @@ class Sound:
     Args:
         path: the video that it comes from.
         container: PyAV's output container; it gets a stream, so nothing may have been written to it yet.
+        begin: timestamp of the first picture that can be decoded; None: the first one in the file.
 
     Attributes:
         problem: why the new file has no sound, or only a part of it; empty if all is well, or there is none.
     """
 
-    def __init__(self, path: Path, container: Any) -> None:
+    def __init__(self, path: Path, container: Any, begin: float | None = None) -> None:
         self._av = require("av", "PyAV", "reading a video")
         self.problem = ""
         self._source: Any = None
@@ -39,7 +40,8 @@ class Sound:
             stream, video = self._source.streams.best("audio"), choose_stream(self._source, path)
             if stream is None:
                 return
-            begin = 0.0 if video.start_time is None else float(video.start_time * video.time_base)
+            if begin is None:
+                begin = 0.0 if video.start_time is None else float(video.start_time * video.time_base)
             self._joints = _Joints(stream.time_base, longest_gap(self._source))
             name = stream.codec_context.codec.canonical_name  # a decoder may be called otherwise: mp3float
             if name in COPIED and name in container.supported_codecs:

@@ -65,6 +65,7 @@ class Source:
         size: (width, height) of a video's frames as they are stored; None for images.
         problems: what went wrong when the frames were last read, one line each.
         quarter_turns: every frame is rotated counterclockwise by this many times 90 degrees; see `find_turn`.
+        begin: timestamp in the file of the first frame of the latest reading, from which times count; None: unknown.
 
     Raises:
         DataError: the input is missing, is not readable as a video, or is a folder without images.
@@ -72,6 +73,7 @@ class Source:
     """
 
     quarter_turns = 0
+    begin: float | None = None
 
     def __init__(self, path: str | Path, *, threads: int = 0) -> None:
         self.path = Path(path)
@@ -236,7 +238,9 @@ class Source:
                         yield frame
 
             for frame in progressive(decoded()):
-                yield number, clock(frame.time), partial(upright, frame, self._pixel_aspect)
+                time = clock(frame.time)
+                self.begin = clock.begin
+                yield number, time, partial(upright, frame, self._pixel_aspect)
                 number += 1
             joined = complete and is_joined(container, end)
         if not number:

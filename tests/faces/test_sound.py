@@ -68,6 +68,46 @@ def test_the_sound_of_joined_recordings_goes_on(tmp_path: Path, audio: str, suff
     assert problem == ""
 
 
+def test_sound_and_picture_stay_together_where_the_first_pictures_cannot_be_decoded(tmp_path: Path) -> None:
+    """A recording of television starts anywhere; what comes before its first key frame cannot be decoded."""
+    if "libx264" not in av.codecs_available:
+        pytest.skip("needs libx264")
+    with av.open(str(tmp_path / "whole.ts"), "w") as container:
+        stream, sound = container.add_stream("libx264", rate=25), container.add_stream("mp2", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt, stream.options = 64, 48, "yuv420p", {"g": "25", "bf": "0"}
+        sound.layout = "mono"
+        for number in range(75):  # white, and loud, from 2 s on
+            container.mux(stream.encode(av.VideoFrame.from_image(plain(250 if number >= 50 else 10))))
+        container.mux(stream.encode())
+        tone = (np.sin(np.arange(3 * RATE) / 20) * 8000 * (np.arange(3 * RATE) >= 2 * RATE)).astype(np.int16)
+        for start in range(0, len(tone), 1152):
+            part = av.AudioFrame.from_ndarray(tone[None, start : start + 1152].copy(), format="s16", layout="mono")
+            part.sample_rate, part.pts = RATE, start
+            container.mux(sound.encode(part))
+        container.mux(sound.encode())
+    with av.open(str(tmp_path / "whole.ts")) as whole, av.open(str(tmp_path / "cut.ts"), "w") as cut:
+        streams = [cut.add_stream_from_template(stream) for stream in whole.streams]
+        packets = [packet for packet in whole.demux() if packet.dts is not None]
+        pictures = [packet for packet in packets if packet.stream.type == "video"]
+        for packet in sorted(packets, key=lambda packet: float(packet.dts * packet.time_base)):
+            if packet not in pictures[:5]:
+                packet.stream = streams[packet.stream.index]
+                cut.mux(packet)
+
+    source = Source(tmp_path / "cut.ts")
+    writer: VideoWriter | None = None
+    for frame in source.frames():
+        writer = writer or VideoWriter(tmp_path / "drawn.mp4", (64, 48), sound=source.path, begin=source.begin)
+        writer.add(plain(int(frame.image.mean())), frame.time)
+    assert writer is not None
+    writer.close()
+    bright = next(frame.time for frame in Source(tmp_path / "drawn.mp4").frames() if frame.image.mean() > 100)
+    with av.open(str(tmp_path / "drawn.mp4")) as container:
+        heard = [(frame.time, np.abs(frame.to_ndarray()).max()) for frame in container.decode(audio=0)]
+    loudest = max(level for _, level in heard)
+    assert bright == pytest.approx(next(time for time, level in heard if level > loudest / 2), abs=0.1)
+
+
 @pytest.mark.parametrize("suffix", WRITTEN_SUFFIXES)
 def test_containers_keep_the_times_of_frames(tmp_path: Path, suffix: str) -> None:
     writer = VideoWriter(tmp_path / f"drawn{suffix}", (64, 48))
