@@ -299,6 +299,9 @@ def card_of(prediction: Prediction, shown: Sequence[int], crops: np.ndarray, fig
     path = Path(prediction.path)
     person = f", person {prediction.person} of {prediction.num_people}" if prediction.num_people > 1 else ""
     seen = f", {prediction.seconds[0]:.2f} to {prediction.seconds[1]:.2f} s" if prediction.has_times else ""
+    if prediction.prior is not None:
+        seen += f", with the prior {', '.join(f'{name} {share:.3f}' for name, share in prediction.prior.items())}"
+    seen += "" if prediction.neutral is None else f", compared with a neutral face: {prediction.neutral}"
     return Card(
         name=path.name + person,
         folder=str(path.parent),

@@ -122,7 +122,7 @@ def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
         The clips, and notes on what was skipped, one line each.
 
     Raises:
-        DataError: there are no clips.
+        DataError: there are no clips, or two of them would have one name.
     """
     if not root.exists():
         raise DataError(f"{root}: no such file or folder")
@@ -163,6 +163,11 @@ def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
     if not jobs:
         heic = f"; {counted(photos, 'HEIC photo')}: name each, or save them as JPEG" if photos else ""
         raise DataError(f"{root}: no videos and no images in this folder{heic}")
+    path_of: dict[str, str] = {}
+    for job in jobs:
+        other = path_of.setdefault(job.name, job.path)
+        if other != job.path:
+            raise DataError(f"{job.path}: would be the same clip as {other}, {job.name}; rename one of them")
     return sorted(jobs, key=lambda job: natural_key(job.name)), remarks
 
 

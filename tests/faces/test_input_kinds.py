@@ -118,3 +118,12 @@ def test_photos_of_phones_are_read_whole_or_refused_with_what_to_do(
     monkeypatch.undo()
     with pytest.raises(DataError, match=r"broken\.heic: the photo cannot be decoded"):
         list(Source(tmp_path / "broken.heic").frames())
+
+
+def test_two_videos_are_never_one_clip(tmp_path: Path) -> None:
+    for name in ("one.avi", "one.mp4"):
+        (tmp_path / name).write_bytes(b"video")
+    assert [job.name for job in find_jobs(tmp_path)[0]] == ["one_avi", "one_mp4"]
+    (tmp_path / "one_avi.mkv").write_bytes(b"video")
+    with pytest.raises(DataError, match=r"would be the same clip as .*, one_avi; rename one of them"):
+        find_jobs(tmp_path)

@@ -106,8 +106,10 @@ def test_the_script_passes_it_on(
     checkpoints: dict[str, tuple[Path, FAN]], video: Path, crops: Path, tmp_path: Path,
     predict: Callable[..., int], capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    network = ("--checkpoint", checkpoints["fan"][0], "--aligned", "--no-figure")
+    network = ("--checkpoint", checkpoints["fan"][0], "--aligned")
     assert predict(video, *network, "--neutral", "0.2", "--json", tmp_path / "a.json") == 0
+    page = (tmp_path / "predictions" / "predictions.html").read_text()
+    assert "compared with a neutral face: the first 0.2 s" in page
     assert "  compared with a neutral face: the first 0.2 s\n" in capsys.readouterr().out
     (record,) = json.loads((tmp_path / "a.json").read_text())
     assert record["neutral"] == "the first 0.2 s"

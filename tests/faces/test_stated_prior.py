@@ -159,6 +159,8 @@ def test_every_output_says_uncertain(
     out = capsys.readouterr().out
     assert f"{crops}: Sad (5 frames)" in out
     assert "prior: Happy 0.368, Angry 0.053" in out and "does not say" not in out
+    page = (tmp_path / "predictions" / "predictions.html").read_text()
+    assert "5 of 5 frames, with the prior Happy 0.368, Angry 0.053" in page
 
 
 @pytest.mark.parametrize(
