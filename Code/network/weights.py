@@ -217,7 +217,7 @@ def fitted_head(
         there; a few words on the classifier, "" if nothing had to be done.
 
     Raises:
-        CheckpointError: the file's labels do not fit its classifier.
+        CheckpointError: the file's labels do not fit its classifier, or lack a class that `mapping` names.
     """
     weights = plain_weights(checkpoint)
     own = fan.state_dict()
@@ -232,9 +232,13 @@ def fitted_head(
     if fresh.issuperset(names) or len(rows) != 1 or not all(isinstance(value, Tensor) for value in values):
         return weights, fresh, ""  # of another attention; or damaged, which load_published reports
     old = stored_labels(checkpoint, *rows) or (AFEW_LABELS if rows == {len(AFEW_LABELS)} else ())
-    if old == tuple(labels) or (not old and rows == {len(labels)}):
+    wanted = tuple(mapping.get(label, label) for label in labels)
+    if old == wanted or (not old and rows == {len(labels)}):
         return weights, fresh, ""
-    source = [old.index(name) if (name := mapping.get(label, label)) in old else None for label in labels]
+    strangers = [f"{label}={name}" for label, name in mapping.items() if old and name not in old]
+    if strangers:
+        raise CheckpointError(f"--map-labels {strangers[0]}: the file's classes are {', '.join(old)}")
+    source = [old.index(name) if name in old else None for name in wanted]
     new = [label for label, row in zip(labels, source, strict=True) if row is None]
     if len(new) == len(labels):
         for name in names:

@@ -174,7 +174,17 @@ def fold_summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         labels, selected_on, num_folds, and under "last" and "best": `pooled` (the metrics of the summed
         confusion matrices, in which each clip counts once), `mean_over_folds` (`spread` of accuracy and uar) and
         `folds` (fold, epoch, accuracy, uar, num_clips, num_skipped).
+
+    Raises:
+        ReportError: two folds have other classes, or the same in another order.
     """
+    for result in results[1:]:  # each fold may have lists of its own
+        if result["labels"] != results[0]["labels"]:
+            first, other = (", ".join(one["labels"]) for one in (results[0], result))
+            raise ReportError(
+                f"fold {result['fold']}: its classes are {other}; those of fold {results[0]['fold']} are {first}: name "
+                "the classes of all folds with --labels"
+            )
     summary: dict[str, Any] = {
         "labels": results[0]["labels"],
         "selected_on": results[0]["selected_on"],

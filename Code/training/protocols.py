@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,9 +21,11 @@ from Code.common.wording import counted
 from Code.data.clips import ClipSet, describe
 from Code.data.composed.plan import DISTRACTORS
 from Code.data.folds import persons_in_two_folds, write_fold_file
+from Code.data.labels import DROPPED
 from Code.data.readers.base import DATA_FLAGS, Reader, Request, find_reader
 
 MOST = 999_999_999  # of what a flag counts
+PLACES = ("train_root", "val_root", "train_list", "val_list")  # data flags that name files and folders
 
 
 @dataclass(frozen=True)
@@ -178,13 +180,15 @@ def resolve(args: argparse.Namespace, info: dict[str, Any] | None = None) -> Pro
                 f"--checkpoint {(info or {})['path']}: was trained on {dataset}, which has no protocol here; "
                 "choose the data with --dataset"
             )
-        flags = {name: value for name, value in asdict(about.data_flags).items() if value is not None} | flags
+        flags = about.data_flags.given | flags
     protocol = PROTOCOLS[dataset]
     reader = find_reader(protocol.reader)
 
     fold = args.fold
-    if fold is None and dataset == (info or {}).get("dataset"):
-        fold = about.fold
+    if dataset == (info or {}).get("dataset"):
+        fold = about.fold if fold is None else fold
+        if isinstance(fold, int):  # the number of a fold means nothing without how the folds were made
+            flags = about.flags_of_folds(flags) | flags
     if fold is None and reader.needs_folds(flags):
         fold = "all"
     if info is None:
@@ -239,13 +243,26 @@ class StoredFlags:
         if unknown:
             raise ValueError(f"distractors has {unknown.pop()!r}, which is none of {', '.join(DISTRACTORS)}")
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """Those that were given."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
 
 @dataclass
 class StoredProtocol:
-    """The protocol in a checkpoint, as far as `-e` takes it over: the data flags and the fold."""
+    """The protocol in a checkpoint, as far as `-e` takes it over: the data flags, the fold and the number of folds."""
 
     data_flags: StoredFlags = field(default_factory=StoredFlags)
     fold: int | None = None
+    num_folds: int | None = None
+
+    def flags_of_folds(self, flags: Mapping[str, Any]) -> dict[str, Any]:
+        """The data flags that made the folds; none if other flags name other data than those of the training."""
+        stored = self.data_flags.given
+        if any(flags[name] != stored.get(name) for name in PLACES if name in flags):
+            return {}
+        return {name: stored[name] for name in ("folds", "fold_file", "person_pattern") if name in stored}
 
 
 def _stored(info: dict[str, Any] | None) -> StoredProtocol:
@@ -282,6 +299,25 @@ def label_map(args: argparse.Namespace) -> dict[str, str]:
     """`--map-labels DATA=CHECKPOINT ...` as a dictionary from classes of the data to classes of the checkpoint."""
     pairs = [pair.partition("=") for pair in args.map_labels or ()]
     return {old: new for old, _, new in pairs}
+
+
+def training_label_map(args: argparse.Namespace, labels: Sequence[str]) -> dict[str, str]:
+    """`label_map` of a training on data with these classes, which says where the starting weights of a class are.
+
+    Raises:
+        UsageError: it names another class, or drops one.
+    """
+    mapping = label_map(args)
+    for old, new in mapping.items():
+        if old not in labels:
+            raise UsageError(
+                f"--map-labels {old}={new}: {old} is not a class of the data; its classes are {', '.join(labels)}"
+            )
+        if new == DROPPED:
+            raise UsageError(
+                f"--map-labels {old}={new}: drops a class in an evaluation (-e) only; train on data without {old}"
+            )
+    return mapping
 
 
 def check_paths(protocol: Protocol) -> None:
@@ -351,6 +387,13 @@ def read_evaluated(protocol: Protocol, info: dict[str, Any]) -> tuple[ClipSet, P
         labels = tuple(info["labels"]) if same or reader.checkpoint_labels else None
         if data.fold is not None:
             _, val, protocol = _read_pair(reader, protocol)
+            trained, fold = _stored(info), (data.fold, protocol.data.num_folds)
+            if same and trained.fold is not None and fold != (trained.fold, trained.num_folds):
+                print(
+                    f"warning: the checkpoint is of fold {trained.fold} of {trained.num_folds}, so fold {fold[0]} of "
+                    f"{fold[1]} has clips that it was trained on",
+                    file=sys.stderr,
+                )
             return val, protocol
         if not data.all_folds:
             return reader.read(data, "val", data.labels or labels), protocol

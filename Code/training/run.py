@@ -31,7 +31,15 @@ from Code.training.features import check_augmentation
 from Code.training.frames import features_of, open_frames
 from Code.training.launch import plain, remember_folder
 from Code.training.losses import loss_named
-from Code.training.protocols import Protocol, label_map, print_labels, read_evaluated, read_training, resolve
+from Code.training.protocols import (
+    Protocol,
+    label_map,
+    print_labels,
+    read_evaluated,
+    read_training,
+    resolve,
+    training_label_map,
+)
 from Code.training.run_folder import LAST, Run, check_space, checkpoint_bytes, newest_whole
 from Code.training.run_places import fold_suffix, new_run, newest_best, writer_of
 from Code.training.schedules import decay_after, per_step
@@ -158,6 +166,7 @@ def _train(
     train_clips, val_clips, protocol = read_training(protocol)
     check_before_training(train_clips, val_clips, protocol, check_images)
     labels, fold = train_clips.labels, protocol.data.fold
+    mapping = training_label_map(args, labels)
     held_out = None
     if protocol.select_on == "heldout":
         train_clips, held_out, how = hold_out(train_clips, seed)
@@ -177,11 +186,11 @@ def _train(
         made_at, message = facts.image_size or protocol.image_size, f"resuming {resumed}"
         stored.clear()  # as large as the network
     else:
-        started = start_from(start, at_type, labels, seed=seed, backbone=args.backbone, mapping=label_map(args))
+        started = start_from(start, at_type, labels, seed=seed, backbone=args.backbone, mapping=mapping)
         model, made_at, message = started.fan, protocol.input_side(started.image_size), started.message
         if args.keep_classifier:
             assert start is not None  # see `resolve`
-            prior = keep_classifier(model, start, labels, label_map(args))
+            prior = keep_classifier(model, start, labels, mapping)
             message += "; its classifier is kept, only attention is trained"
     size = args.image_size or made_at
     model.backbone.check_image_size(size)

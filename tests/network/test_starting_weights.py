@@ -82,6 +82,16 @@ def test_classes_that_mean_the_same_are_taken_over_where_a_flag_says_so(tmp_path
     assert torch.equal(model.pred_fc2.weight[1], fresh(1, 2).pred_fc2.weight[1])
 
 
+def test_a_flag_says_what_classes_mean_even_if_their_names_are_the_same(tmp_path: Path) -> None:
+    trained = write_fan(tmp_path / "fan.pth", OWN)
+    model = fresh(1, 3)
+    _, message = started(model, tmp_path / "fan.pth", OWN, {"Bored": "Tired", "Tired": "Bored"})
+    assert "classifier put into the class order of this dataset" in message
+    assert torch.equal(model.pred_fc2.weight, trained.pred_fc2.weight[[2, 1, 0]])
+    with pytest.raises(CheckpointError, match=r"fan.pth: --map-labels Tired=Sleepy: the file's classes are Bored, "):
+        started(model, tmp_path / "fan.pth", OWN, {"Tired": "Sleepy"})
+
+
 def test_published_fan_that_names_no_classes(tmp_path: Path) -> None:
     trained = write_published(tmp_path / "seven.pth", 7)
     model = fresh(1, 7)

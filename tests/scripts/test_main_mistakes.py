@@ -122,6 +122,21 @@ def test_values_that_make_no_sense_name_their_flag(call, tmp_path, flags, fragme
     refused(call(script, *flags, cwd=tmp_path), fragment, lines=None)
 
 
+@pytest.mark.parametrize(
+    ("pair", "fragment"),
+    [
+        ("happy=happiness", "happy is not a class of the data; its classes are Happy, Angry"),
+        ("Happy=none", "drops a class in an evaluation (-e) only; train on data without Happy"),
+    ],
+)
+def test_a_training_maps_the_classes_of_its_data_and_drops_none(call, data, pair, fragment):
+    outcome = call(
+        script, "--pretrained", "none", "--image-size", 32, "--device", "cpu", "--map-labels", pair, cwd=data
+    )
+    refused(outcome, f"--map-labels {pair}: {fragment}")
+    assert not (data / "model").exists()
+
+
 def test_numbers_that_no_memory_holds(call, data):
     flags = ("--pretrained", "none", "--image-size", 32, "--device", "cpu", "--samples-per-clip", 999_999_999)
     outcome = call(script, *flags, "--frames", 99_999, cwd=data)

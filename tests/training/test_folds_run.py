@@ -10,6 +10,9 @@ import pytest
 import torch
 
 import Demo_AFEW_Attention as script
+from Code.results.run_state import ReportError
+from Code.training.folds import fold_summary
+from Code.training.protocols import resolve
 from tests.runs import interrupted_in_evaluation, only_run, read_json, rows_of
 
 TINY = ("--image-size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu", "--precision", "fp32",
@@ -92,6 +95,13 @@ def test_pooled_and_mean_results_follow_from_the_folds(interrupted):
     assert whole["pooled"] is True and whole["best"] == summary["best"]["pooled"]
 
 
+def test_folds_of_other_classes_are_not_pooled(interrupted):
+    results = [read_json(interrupted[0] / f"fold-0{n}" / "results.json") for n in (1, 2)]
+    results[1]["labels"] = results[1]["labels"][::-1]
+    with pytest.raises(ReportError, match=r"fold 2: its classes are .*; those of fold 1 are .* with --labels"):
+        fold_summary(results)
+
+
 def test_table_shows_each_fold_the_mean_the_pool_and_what_best_means(interrupted):
     folder, before, after, _ = interrupted
     table = (folder / "summary.md").read_text()
@@ -126,6 +136,33 @@ def test_a_folds_checkpoint_is_evaluated_on_its_own_fold(interrupted, call, tmp_
     run = only_run(tmp_path)
     assert run.name.endswith("_sample_relation-attention_fold-2_evaluation") and "fold 2 of 5 alone" in outcome.out
     assert read_json(run / "results.json")["best"] == read_json(interrupted[0] / "fold-02" / "results.json")["best"]
+
+
+def test_a_fold_that_was_trained_on_is_evaluated_with_a_warning(interrupted, call, sample, tmp_path):
+    checkpoint = interrupted[0] / "fold-02" / "best.pth"
+    flags = (*sample_flags(sample), "--fold", 3, "--workers", 0, "--device", "cpu")
+    outcome = call(script, "-e", "--checkpoint", checkpoint, *flags, cwd=tmp_path)
+    assert outcome.status == 0 and "fold 3 of 5 alone" in outcome.out
+    assert "warning: the checkpoint is of fold 2 of 5, so fold 3 of 5 has clips that it was trained on" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "folds"),
+    [
+        ((), (2, 4, "x")),
+        (("--fold", "3"), (3, 4, "x")),
+        (("--folds", "6"), (2, 6, "x")),
+        (("--train-root", "faces"), (2, 4, "x")),
+        (("--train-root", "other"), (2, None, None)),  # other data, so other folds
+    ],
+)
+def test_a_fold_of_a_checkpoint_is_one_of_its_own_folds(flags, folds):
+    """`--dataset ckplus` beside `-e`: without the flags that made the folds, fold 2 would be another one."""
+    stored = {"folds": 4, "person_pattern": "x", "train_root": "faces"}
+    info = {"dataset": "ckplus", "path": "best.pth", "protocol": {"data_flags": stored, "fold": 2, "num_folds": 4}}
+    args = script.build_parser().parse_args(["-e", "--dataset", "ckplus", *flags])
+    data = resolve(args, info).data
+    assert (data.fold, data.folds, data.person_pattern) == folds
 
 
 def test_seeds_are_repeated_and_summed_up(call, sample, tmp_path):
