@@ -17,7 +17,7 @@ from torch import Tensor
 from Code.common.conventions import AFEW_LABELS, CHECKPOINT_FORMAT, FAN_FILE, FERPLUS_LABELS, IMAGE_SIZE
 from Code.common.errors import UsageError
 from Code.common.files import PROJECT
-from Code.network.attention import HEADS, ScoreFusion, all_parameter_names, parameter_names
+from Code.network.attention import HEADS, AttentionHead, ScoreFusion, all_parameter_names, parameter_names
 from Code.network.checkpoints import CheckpointError, facts_of, read_checkpoint
 from Code.network.fan import FAN
 from Code.network.weights import (
@@ -29,6 +29,7 @@ from Code.network.weights import (
 )
 
 FERPLUS_ALL = (*FERPLUS_LABELS, "unknown", "NF")
+_PUBLISHED_NAMES = {"self-attention": 0, "self_relation-attention": 1}  # of the published code
 OF_FER2013 = ("ferplus", "composed")  # datasets with the faces of FER2013: its crop, in gray
 
 
@@ -37,8 +38,8 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
 
     Args:
         path: the file.
-        at_type: which head of a published FAN to use, since such a file has all of them; None takes
-            relation-attention if its head is there, else self-attention. Files of other kinds have one head.
+        at_type: which head of a published FAN to use, since such a file has all of them; None takes the one that it was
+            trained with. Files of other kinds have one head.
 
     Returns:
         The network, in evaluation mode and on the CPU, and what is known of it: ``kind`` ("run", "published",
@@ -119,11 +120,7 @@ def _from_run(checkpoint: dict[str, Any], at_type: int | None) -> _Built:
 
 def _from_published(checkpoint: dict[str, Any], at_type: int | None) -> _Built:
     weights = plain_weights(checkpoint)
-    if at_type is None:  # the head that uses most of what is there
-        whole = [head for head in HEADS.values() if parameter_names(head) <= weights.keys()]
-        head = max(whole, key=lambda head: len(parameter_names(head)), default=ScoreFusion)
-    else:
-        head = HEADS[at_type]
+    head = _published_head(checkpoint.get("at_type"), weights) if at_type is None else HEADS[at_type]
     classifier = f"{head.classifier}.weight"
     num_classes = _num_outputs(weights, classifier)
     if not num_classes:
@@ -135,6 +132,25 @@ def _from_published(checkpoint: dict[str, Any], at_type: int | None) -> _Built:
     fan = _build(checkpoint, head.at_type, num_classes)
     _load_trained(fan, weights)
     return fan, labels, "published"
+
+
+def _published_head(stated: object, weights: Mapping[str, Any]) -> type[AttentionHead]:
+    """The head that a file of the published code was trained with: the file has all of them, the others untrained.
+
+    It is the one that the file names, else the one that uses most of what is there and was trained.
+    """
+    if isinstance(stated, str) and stated in _PUBLISHED_NAMES:
+        return HEADS[_PUBLISHED_NAMES[stated]]
+    whole = [head for head in HEADS.values() if parameter_names(head) <= weights.keys()]
+    trained = [head for head in whole if _is_trained(weights[f"{head.classifier}.weight"])]
+    return max(trained or whole, key=lambda head: len(parameter_names(head)), default=ScoreFusion)
+
+
+def _is_trained(weight: object) -> bool:
+    """Whether a linear layer's weights, float [C, D], have left the range that torch draws them from: 1 / sqrt(D)."""
+    if not isinstance(weight, Tensor) or weight.dim() != 2:
+        return False
+    return bool(weight.abs().max() > 1.001 * weight.shape[1] ** -0.5)  # rounded to half precision, perhaps
 
 
 def _from_frame_classifier(checkpoint: dict[str, Any], at_type: int | None) -> _Built:

@@ -77,6 +77,8 @@ def evaluate_checkpoint(args: argparse.Namespace) -> Path:
             "(without -e), or name one with --checkpoint"
         )
     fan, info = load_fan(path)
+    if info["kind"] == "published" and args.at_type not in (None, fan.at_type):  # such a file has all heads
+        fan, info = load_fan(path, at_type=args.at_type)
     protocol = resolve(args, info)
     if args.at_type is not None and args.at_type != fan.at_type:
         raise UsageError(f"--at_type {args.at_type}: {path} was trained with --at_type {fan.at_type}")

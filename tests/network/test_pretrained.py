@@ -310,6 +310,23 @@ def test_published_fan_as_it_was_saved(tmp_path: Path, published: Weights) -> No
         assert_holds(fan, published)
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_the_head_of_a_published_fan_is_the_trained_one(tmp_path: Path, published: Weights, half: bool) -> None:
+    """All heads are in the file; those that were not trained would answer at random."""
+    path = tmp_path / "fan.pth.tar"
+    for at_type, classifier in enumerate(("pred_fc1", "pred_fc2")):
+        weights = dict(published)
+        for layer, size in (("pred_fc1", 512), ("pred_fc2", 1024)):
+            weights[f"{layer}.weight"] = torch.nn.Linear(size, 7).weight.detach()
+        weights[f"{classifier}.weight"] += 0.01
+        if half:
+            weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+        torch.save({"state_dict": behind_module(weights)}, path)
+        assert load_fan(path)[1]["at_type"] == at_type
+        torch.save({"state_dict": behind_module(weights), "at_type": "self-attention"}, path)
+        assert load_fan(path)[1]["at_type"] == 0
+
+
 def test_published_fan_with_the_self_head_only(tmp_path: Path, published: Weights) -> None:
     path = tmp_path / "self.pth"
     weights = {name: value for name, value in published.items() if name not in names("beta.0", "pred_fc2")}

@@ -259,6 +259,16 @@ def test_own_folders_from_the_shipped_backbone_with_an_empty_clip_left_out(call,
     assert "1 of 8 listed clips skipped" in outcome.out
 
 
+def test_the_head_of_a_published_file_can_be_chosen(call, sample, tmp_path):
+    torch.manual_seed(0)
+    weights = {**FAN(0, 7).state_dict(), **FAN(1, 7).state_dict()}
+    save_atomically({"state_dict": {f"module.{name}": value for name, value in weights.items()}}, tmp_path / "fan.tar")
+    flags = (*sample_flags(sample), "-e", "--checkpoint", "fan.tar", *SMALL[:2], *SMALL[4:])
+    for at_type, title in ((0, "self-attention"), (1, "relation-attention")):
+        outcome = call(script, *flags, "--at_type", at_type, cwd=tmp_path)
+        assert outcome.status == 0 and f"evaluating fan.tar ({title})" in outcome.out, outcome.err
+
+
 def test_loss_that_is_not_finite_stops_the_run(call, sample, tmp_path):
     outcome = call(script, *tiny(sample)[:-1], 1e30, "--epochs", 1, cwd=tmp_path)
     assert outcome.status == 1
