@@ -207,18 +207,21 @@ def answers_of_table(table: Path, inputs: Mapping[str, str]) -> dict[str, str]:
         raise DataError(f"{table}: has no {error}; delete it, and start the same command again") from None
 
 
-def compare(after: Mapping[str, str], before: Mapping[str, str], interval: str, name: str) -> str:
+def compare(
+    after: Mapping[str, str], before: Mapping[str, str], truth: Mapping[str, str], interval: str, name: str
+) -> str:
     """How many held-out clips are right after and before the training, and which are wrong.
 
     Args:
         after, before: name of a clip -> expression. Before, spellings count as the same: "happiness" is "Happy".
+        truth: name of a clip -> its class.
         interval: of the accuracy after the training.
         name: of the network before the training.
     """
-    wrong = [f"{clip}: predicted {said}" for clip, said in after.items() if clip.split("/")[0] != said]
+    wrong = [f"{clip}: predicted {said}" for clip, said in after.items() if truth[clip] != said]
     lines = [f"held-out clips right: {len(after) - len(wrong)} of {len(after)} ({interval})"]
     if before:
-        right = sum(expression(said) == expression(clip.split("/")[0]) for clip, said in before.items())
+        right = sum(expression(said) == expression(truth[clip]) for clip, said in before.items())
         lines.append(f"without training ({name}): {right} of {len(before)}")
     return "\n  ".join([*lines, *wrong])
 
@@ -283,7 +286,7 @@ class Recipe:
         samples = max(FEWEST, math.ceil(SAMPLES / max(1, len(split.train))))
         command = [script(DEMO), "--dataset", "list"]
         command += ["--train-root", str(self.faces), "--train-list", str(self.clips), "--pretrained", str(start.path)]
-        classes = sorted({name.split("/")[0] for name in split.train})
+        classes = sorted({split.classes[name] for name in split.train})
         kept = start.kept(classes)
         renamed = [f"{name}={label}" for name, label in kept.items() if name != label]
         command += ["--map-labels", *renamed] if renamed else []
@@ -385,7 +388,7 @@ def follow_steps(recipe: Recipe, start: Start) -> None:
         pictures = str(args.output / "pictures")
         recipe.predict("answers", drawn, run / "best.pth", args.output / AFTER, "--output", pictures)
     after, interval = answers_of_run(run, held_out)
-    print(compare(after, before, interval, unadapted.name))
+    print(compare(after, before, split.classes, interval, unadapted.name))
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in steps.seconds.items())
     print(f"network: {run / 'best.pth'}")
     print(f"report:  {run / 'report.html'}")

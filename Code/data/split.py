@@ -75,10 +75,16 @@ def as_list(train: ClipSet, val: ClipSet) -> str:
 
 @dataclass(frozen=True)
 class Split:
-    """The content of such a list, which people may have changed: name of a clip -> its person, "" if unknown."""
+    """The content of such a list, which people may have changed.
+
+    Attributes:
+        train, val: name of a clip -> its person, "" if unknown.
+        classes: name of a clip -> its class; usually, but not always, the folder that it is in.
+    """
 
     train: dict[str, str]
     val: dict[str, str]
+    classes: dict[str, str]
 
     @classmethod
     def read(cls, path: Path) -> Split:
@@ -94,7 +100,7 @@ class Split:
         for clip, side in zip(content.clips, content.splits, strict=True):
             if side in sides:
                 sides[side][clip.name] = clip.person
-        return cls(**sides)
+        return cls(**sides, classes={clip.name: content.labels[clip.label] for clip in content.clips})
 
     def warnings(self, videos: Mapping[str, str]) -> list[str]:
         """What makes the accuracy on the held-out clips look better than it is: persons and copies on both sides.

@@ -105,11 +105,21 @@ def test_classes_of_the_same_expression_keep_their_weights(train: Any, monkeypat
 def test_held_out_clips_are_drawn_from_all_classes_and_compared() -> None:
     assert script.spread(["A/1", "A/2", "A/3", "B/1", "C/1", "C/2"], 5) == ["A/1", "B/1", "C/1", "A/2", "C/2"]
     after, before = {"Happy/1": "Happy", "Sad/1": "Happy"}, {"Happy/1": "happiness", "Sad/1": "sadness"}
-    assert script.compare(after, before, "95 % interval 1.0 to 99.0 %", "fan.pth").splitlines() == [
+    truth = {"Happy/1": "Happy", "Sad/1": "Sad"}
+    assert script.compare(after, before, truth, "95 % interval 1.0 to 99.0 %", "fan.pth").splitlines() == [
         "held-out clips right: 1 of 2 (95 % interval 1.0 to 99.0 %)",
         "  without training (fan.pth): 2 of 2",
         "  Sad/1: predicted Happy",
     ]
+
+
+def test_the_class_of_a_clip_is_that_of_the_list_which_people_may_correct(tmp_path: Path) -> None:
+    rows = ["Happy/1,Happy,train", "Sad/1,Happy,train", "Sad/2,Sad,train", "Sad/3,Happy,val"]
+    (tmp_path / "clips.csv").write_text("\n".join(["path,label,split", *rows]))
+    parts = split.Split.read(tmp_path / "clips.csv")
+    assert parts.classes == {"Happy/1": "Happy", "Sad/1": "Happy", "Sad/2": "Sad", "Sad/3": "Happy"}
+    text = script.compare({"Sad/3": "Happy"}, {"Sad/3": "happiness"}, parts.classes, "", "fan.pth")
+    assert "right: 1 of 1" in text and "without training (fan.pth): 1 of 1" in text and "predicted" not in text
 
 
 def test_copies_and_persons_on_both_sides_are_reported(tmp_path: Path) -> None:
@@ -173,7 +183,8 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
         vars(made).update(how)
         args = argparse.Namespace(output=output, seed=seed, device="cpu", training=[])
         recipe = script.Recipe(args, {}, steps.Steps(output / "steps.json"))
-        return recipe.train(script.Start(tmp_path / "fan.pth", 1, (), ""), split.Split({"Happy/1": ""}, {"Sad/1": ""}))
+        parts = split.Split({"Happy/1": ""}, {"Sad/1": ""}, {"Happy/1": "Happy", "Sad/1": "Sad"})
+        return recipe.train(script.Start(tmp_path / "fan.pth", 1, (), ""), parts)
 
     vars(call)["made"] = made
     return call
