@@ -360,6 +360,7 @@ def main() -> int:
 
     from Code.faces.answers import describe, write_csv, write_frames, write_json
     from Code.faces.predict import Predictor
+    from Code.network.pretrained import OF_OTHER_CROPS
 
     keep_freed_memory()
     predictor = Predictor(
@@ -374,6 +375,12 @@ def main() -> int:
     print(describe(predictor), flush=True)
     if predictor.info["dataset"] == "sample":
         print("note: trained on drawn faces; its answers about real ones mean little", file=sys.stderr)
+    if predictor.info["dataset"] in OF_OTHER_CROPS and not args.aligned:
+        print(
+            "note: trained on the crops that come with its dataset, but faces are cut out as by Prepare_Faces.py; "
+            "expect less, or give such crops with --aligned",
+            file=sys.stderr,
+        )
     if args.camera:
         from Code.faces.live import answer_camera
 

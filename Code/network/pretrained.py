@@ -31,6 +31,7 @@ from Code.network.weights import (
 FERPLUS_ALL = (*FERPLUS_LABELS, "unknown", "NF")
 _PUBLISHED_NAMES = {"self-attention": 0, "self_relation-attention": 1}  # of the published code
 OF_FER2013 = ("ferplus", "composed")  # datasets with the faces of FER2013: its crop, in gray
+OF_OTHER_CROPS = ("dfew", "ferv39k")  # datasets that come with face crops, which are neither FER2013's nor the paper's
 
 
 def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict[str, Any]]:

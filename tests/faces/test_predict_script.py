@@ -98,6 +98,16 @@ def test_what_a_file_leaves_open_and_a_table_could_confuse_is_said(
     assert curve["uncertain"] in ("0", "1") and curve["faces"] == "3" and 0 < float(curve["p(faces)"]) < 1
 
 
+def test_a_network_of_crops_that_cannot_be_made_says_so(
+    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, tmp_path: Path, ask: Callable[..., Said]
+) -> None:
+    saved = {"format": "emotion-fan/1", "state_dict": checkpoints["fan"][1].state_dict(), "at_type": 1}
+    save_atomically({**saved, "labels": list(AFEW), "image_size": 40, "dataset": "dfew"}, tmp_path / "fan.pth")
+    network = ("--checkpoint", tmp_path / "fan.pth")
+    assert "expect less, or give such crops" in ask(crops / "0.png", *network, kind=None).err
+    assert ask(crops / "0.png", *network, "--aligned", kind=None).err == ""
+
+
 def test_aligned_video_reports_times(plain_video: Path, ask: Callable[..., Said]) -> None:
     status, out, _ = ask(plain_video, "--aligned")
     assert status == 0
