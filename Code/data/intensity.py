@@ -38,8 +38,11 @@ def write_intensity(folder: Path, rows: Iterable[Row]) -> None:
         table.writerows(rows)
 
 
-def read_intensity(path: str | os.PathLike[str]) -> dict[tuple[str, str], tuple[float, str]]:
+def read_intensity(path: str | os.PathLike[str], split: str | None = None) -> dict[tuple[str, str], tuple[float, str]]:
     """Reads a table.
+
+    Args:
+        split: the one that counts where two splits have a clip of the same name.
 
     Returns:
         (clip as `Class/clip`, file name of the frame) -> (intensity in [0, 1], kind of distractor or "").
@@ -55,7 +58,9 @@ def read_intensity(path: str | os.PathLike[str]) -> dict[tuple[str, str], tuple[
                 intensity = float(line["intensity"])
                 if not 0 <= intensity <= 1 or line["distractor"] is None:
                     raise ValueError
-                truth[line["clip"], line["frame"]] = intensity, line["distractor"]
+                frame = line["clip"], line["frame"]
+                if split in (None, line["split"]) or frame not in truth:
+                    truth[frame] = intensity, line["distractor"]
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
     except (KeyError, TypeError, ValueError, csv.Error) as error:
@@ -72,11 +77,17 @@ def intensities_of(clips: ClipSet) -> Intensities | None:
     path = Path(clips.clips[0].folder).parents[2] / INTENSITY_FILE  # the clip is <root>/Val/Fear/100003
     if not path.is_file():
         return None
-    truth = read_intensity(path)
-    absent = [clip.name for clip in clips.clips if any((clip.name, frame) not in truth for frame in clip.frames)]
+    splits = {clip.name: Path(clip.folder).parents[1].name for clip in clips.clips}  # with folds, there are two
+    tables = {split: read_intensity(path, split) for split in sorted(set(splits.values()))}
+    truths = {name: tables[split] for name, split in splits.items()}
+    absent = [
+        clip.name for clip in clips.clips if any((clip.name, frame) not in truths[clip.name] for frame in clip.frames)
+    ]
     if absent:
         raise DataError(
             f"{path}: lacks frames of {counted(len(absent), 'clip')}, e.g. {absent[0]}; "
             "make the clips again, or remove the file"
         )
-    return {clip.name: np.array([truth[clip.name, frame][0] for frame in clip.frames]) for clip in clips.clips}
+    return {
+        clip.name: np.array([truths[clip.name][clip.name, frame][0] for frame in clip.frames]) for clip in clips.clips
+    }

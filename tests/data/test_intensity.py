@@ -49,6 +49,13 @@ def test_folders_with_a_table_have_true_importance(tmp_path: Path) -> None:
     assert truth is not None
     np.testing.assert_array_equal(truth["happiness/094"], [0, 0.5, 1])
     np.testing.assert_array_equal(truth["neutral/007"], [0, 0])
+    # A clip of the same name in another split is another clip.
+    for order in (1, -1):
+        other = [row("Val", "happiness/094", f"{n:03d}.png", 0.25) for n in range(3)]
+        write_intensity(root.parent, [*rows, *other][::order])
+        truth = reader.intensities(clips)
+        assert truth is not None
+        np.testing.assert_array_equal(truth["happiness/094"], [0, 0.5, 1])
     write_intensity(root.parent, rows[:-1])
     with pytest.raises(DataError, match=r"intensity\.csv: lacks frames of 1 clip, e\.g\. neutral/007"):
         intensities_of(clips)
