@@ -7,7 +7,7 @@ them as clips of one frame. The result is a file in the published format.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from Code.common.conventions import FERPLUS_FILE, FERPLUS_LABELS, FOLDERS_FILE, MS1M_FILE, OTHER_FILE
 from Code.common.errors import UsageError
@@ -29,7 +30,7 @@ from Code.data.readers.picture_folders import read_picture_folders
 from Code.data.stores import ArrayStore, FrameTable, Store
 from Code.network.attention import ScoreFusion
 from Code.network.backbone import DEFAULT_BACKBONE
-from Code.network.checkpoints import save_atomically
+from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
 from Code.network.pretrained import load_fan
 from Code.network.weights import start_from, starting_file, to_published
@@ -215,6 +216,9 @@ def _train(args: argparse.Namespace, compute: Compute) -> int:
     for size in {args.image_size, args.small_size or args.image_size}:
         model.backbone.check_image_size(size)
     print(f"{start.message}; backbone {model.backbone.name}")
+    shares = class_shares(table.targets, len(labels))
+    if start.image_size is not None and continues_classifier(model, pretrained, labels, offset_of(args, shares)):
+        print("the classifier starts from the file's, too: its classes are the same")
     model.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
 
     groups = [
@@ -239,7 +243,6 @@ def _train(args: argparse.Namespace, compute: Compute) -> int:
         varied = VariedFaces(size) if args.vary else FaceAugmentation(size)
         return mixing.frames(varied) if mixing else varied
 
-    shares = class_shares(table.targets, len(labels))
     training = Training(
         model=model,
         train=batches,
@@ -280,6 +283,35 @@ def _train(args: argparse.Namespace, compute: Compute) -> int:
         chosen_on = "the validation images" if splits else "the evaluated pictures"
         conclude(training, run, data.test, {"selected_on": f"best on {chosen_on}"})
         return finish(args, run, training, data, splits, compute)
+
+
+def offset_of(args: argparse.Namespace, shares: Tensor) -> Tensor:
+    """What `--balance` keeps out of the logits, float [C]."""
+    return Balance(args.balance, args.balance_floor).offset(shares)
+
+
+def continues_classifier(fan: FAN, path: str, labels: Sequence[str], offset: Tensor) -> bool:
+    """Starts the classifier from a file's, if that is a frame classifier of the same classes; says whether it is.
+
+    Args:
+        fan: with the backbone of the file already; its classifier is changed in place.
+        path: the file. One without a known classifier, such as ImageNet's, gives its backbone alone.
+        labels: classes of `fan`, in order.
+        offset: float [C], what the logits of this training lack. The file's may lack another part of its class shares.
+    """
+    try:
+        trained, info = load_fan(path)
+    except CheckpointError:  # `start_from` has read the backbone: the file has no classifier that says its classes
+        return False
+    if trained.at_type != fan.at_type or list(info["labels"]) != list(labels):
+        return False
+    own, given = (getattr(network.head, network.head.classifier) for network in (fan, trained))
+    own.load_state_dict(given.state_dict())
+    if info["class_shares"]:
+        theirs = Balance.of(info["recipe"]).offset(torch.tensor(info["class_shares"]))
+        with torch.no_grad():
+            own.bias += torch.nan_to_num(theirs - offset, posinf=0.0, neginf=0.0)
+    return True
 
 
 def finish(

@@ -18,7 +18,9 @@ from Code.network.pretrained import load_fan
 from Code.network.weights import load_published, start_from, to_published
 from Code.results.run_files import read_run
 from Code.training import trainer
+from Code.training.balance import Balance
 from Code.training.losses import any_label
+from Code.training.pretraining import continues_classifier
 from tests.runs import interrupted_in_evaluation, log_of, only_run
 
 SMALL = ("--image-size", 32, "--batch-size", 8, "--device", "cpu", "--precision", "fp32")
@@ -335,3 +337,29 @@ def test_the_recipe_of_a_file_names_files_but_not_where_they_are(call, ferplus, 
     recipe = read_checkpoint(tmp_path / "taught.pth.tar")["recipe"]
     assert recipe["teachers"] == recipe["pretrained"] == "one"
     assert str(tmp_path) not in str(recipe)
+
+
+def test_a_network_of_the_same_classes_is_continued_with_its_classifier_and_prior(tmp_path):
+    torch.manual_seed(7)
+    trained, shares = FAN(2, 8), torch.arange(1.0, 9.0) / 36
+    about = {"labels": list(FERPLUS_LABELS), "class_shares": shares.tolist(), "image_size": 32}
+    for name, recipe in (("plain", {}), ("balanced", {"balance": "1.0"})):
+        content = {**about, "state_dict": to_published(trained), "recipe": recipe}
+        save_atomically(content, tmp_path / name)
+    for name, tau, moved in (("plain", 0, 0), ("plain", 1, -1), ("balanced", 1, 0), ("balanced", 0, 1)):
+        fan = FAN(2, 8)
+        assert continues_classifier(fan, tmp_path / name, FERPLUS_LABELS, Balance(tau).offset(shares))
+        assert torch.equal(fan.pred_fc1.weight, trained.pred_fc1.weight)
+        assert torch.allclose(fan.pred_fc1.bias, trained.pred_fc1.bias + moved * shares.log(), atol=1e-6)
+    others = [*FERPLUS_LABELS[1:], FERPLUS_LABELS[0]]
+    assert not continues_classifier(FAN(2, 8), tmp_path / "plain", others, torch.zeros(8))
+
+
+def test_two_short_trainings_from_one_file_can_be_averaged(call, ferplus, tmp_path):
+    start = write_teacher(tmp_path / "start.pth.tar", 1)
+    for seed in (1, 2):
+        flags = ("--pretrained", start, "--epochs", 1, "--lr", 1e-6, "--average", 0, "--seed", seed, *SMALL)
+        outcome = call(script, "--data-root", ferplus, *flags, "--export", f"{seed}.pth.tar", cwd=tmp_path)
+        assert outcome.status == 0 and "the classifier starts from the file's, too" in outcome.out, outcome.err
+    first, second = (read_checkpoint(tmp_path / f"{seed}.pth.tar")["state_dict"] for seed in (1, 2))
+    assert torch.allclose(first["module.fc.weight"], second["module.fc.weight"], atol=1e-3)

@@ -66,7 +66,8 @@ def test_restarted_command_finds_the_run_that_it_began(tmp_path, monkeypatch, fi
     if "SLURM_JOB_ID" in first:
         monkeypatch.setenv("SLURM_JOB_ID", "18")
     elif first["TORCHELASTIC_RUN_ID"] == "none":
-        monkeypatch.setattr(os, "getppid", lambda: 1)
+        another = os.getppid() + 1
+        monkeypatch.setattr(os, "getppid", lambda: another)
     else:
         monkeypatch.setenv("TORCHELASTIC_RUN_ID", "d-e-f")
     assert launch.restarted_run(args) is None
