@@ -15,6 +15,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -212,7 +213,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def check_flags(args: argparse.Namespace) -> None:
-    """Refuses flags that do not go together."""
+    """Refuses flags that do not go together, and several processes."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UsageError("torchrun: each process would train the same network; start it with python, on one device")
     if args.dataset == FOLDERS and args.evaluate:
         raise UsageError("-e: evaluates FER+ networks; a run of --dataset folders evaluates itself at its end")
     for name in ("extra", "teachers"):

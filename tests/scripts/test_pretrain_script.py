@@ -190,6 +190,13 @@ def test_values_that_make_no_sense_name_their_flag(call, tmp_path, flags):
     assert outcome.status == 2 and flags[0] in outcome.err
 
 
+def test_several_processes_would_train_the_same_network(call, ferplus, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    outcome = call(script, "--data-root", ferplus, *SMALL, cwd=tmp_path)
+    assert outcome.status == 2 and outcome.err.startswith("error: torchrun: each process")
+    assert not list(tmp_path.glob("model/*"))
+
+
 def test_help_shows_defaults_and_examples(call, tmp_path):
     outcome = call(script, "--help", cwd=tmp_path)
     assert outcome.status == 0 and outcome.err == ""
