@@ -41,6 +41,7 @@ from PIL import Image, ImageOps
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from Code.common.commandline import run_script
 from Code.common.errors import require
 from Code.common.files import save_text
 from Code.common.machine import available_cores, keep_freed_memory
@@ -301,7 +302,7 @@ def busy(count: int) -> Iterator[None]:
             process.terminate()
 
 
-def main() -> None:
+def main() -> int:
     """Prints the tables, and writes all figures as JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -343,7 +344,8 @@ def main() -> None:
             results["folder"] = as_one_command(args.videos, args)
     save_text(json.dumps(results, indent=1) + "\n", args.json)
     print(f"wrote {args.json}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_script(main))
