@@ -291,7 +291,13 @@ def _start_drawing(root: Path, *words: str) -> subprocess.Popen[str]:
     """A process that draws, once its first pictures are there."""
     command = [sys.executable, "-m", "Code.data.sample", "--output", str(root), "--workers", "2", *words]
     process = subprocess.Popen(
-        command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # the tests may run with it ignored
     )
     deadline = time.monotonic() + 60
     while not list(root.parent.glob(f".{root.name}-*/Train/*/*/*.jpg")) and time.monotonic() < deadline:
