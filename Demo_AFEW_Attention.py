@@ -36,9 +36,9 @@ from Code.common.commandline import (
     script_parser,
     seed,
 )
-from Code.common.conventions import DEFAULT_AT_TYPE
 from Code.common.errors import UsageError
-from Code.data.composed.plan import DISTRACTORS
+from Code.common.names import DEFAULT_AT_TYPE
+from Code.composed.plan import DISTRACTORS
 from Code.network import attention_titles
 from Code.training.launch import parse, resume_command
 from Code.training.protocols import PROTOCOLS, check_paths, resolve, write_folds
@@ -325,13 +325,13 @@ def main() -> int:
     if protocol and not args.check:
         check_paths(protocol)
 
+    from Code.check.before import check_data
     from Code.common.machine import keep_freed_memory
     from Code.results.report import write_report
     from Code.results.run_figures import write_figures
     from Code.training.distributed import processes
-    from Code.training.doctor import check_data
-    from Code.training.folds import train_all
     from Code.training.run import evaluate_checkpoint, train
+    from Code.training.series import train_all
     from Code.training.stopping import listening
 
     if args.check:

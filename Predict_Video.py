@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from Code.common.commandline import above_zero, add_device, from_zero, positive, run_script, script_parser, whole_number
-from Code.common.conventions import MAX_IMAGE_SIZE
 from Code.common.errors import UsageError
 from Code.common.files import atomic_file, check_replaceable, remove_leftovers, writing
 from Code.common.machine import keep_freed_memory
+from Code.common.names import MAX_IMAGE_SIZE
 from Code.common.progress import Progress
 from Code.common.wording import one_line
 from Code.data.clips import DataError

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from Code.common.commandline import above_zero, add_device, positive, run_script, script_parser, whole_number
-from Code.common.conventions import MAX_IMAGE_SIZE
 from Code.common.files import writing
 from Code.common.machine import available_cores, keep_freed_memory
+from Code.common.names import MAX_IMAGE_SIZE
 from Code.common.progress import Progress
 from Code.common.wording import counted, one_line
 from Code.data.clips import DataError
@@ -132,10 +132,10 @@ def prepare(args: argparse.Namespace) -> int:
     """Checks input and output, and prepares the clips; returns the exit status."""
     check_places(args.input, args.output)
 
+    from Code.common.device import choose_compute
     from Code.faces.inputs import find_jobs
     from Code.faces.mtcnn import weights_folder
     from Code.faces.records import claimed
-    from Code.training.compute import choose_compute
 
     device = choose_compute(args.device, "fp32").device
     weights_folder()  # is facenet-pytorch installed?

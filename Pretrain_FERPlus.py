@@ -31,9 +31,9 @@ from Code.common.commandline import (
     seed,
     share,
 )
-from Code.common.conventions import FERPLUS_FILE, IMAGE_SIZE, MS1M_FILE, OTHER_FILE
 from Code.common.errors import UsageError
-from Code.data.readers.ferplus import LABEL_MODES, read_ferplus
+from Code.common.names import FERPLUS_FILE, IMAGE_SIZE, MS1M_FILE, OTHER_FILE
+from Code.readers.ferplus import LABEL_MODES, read_ferplus
 from Code.training.launch import parse, resume_command
 
 DATASET, FOLDERS = "ferplus", "folders"
@@ -249,9 +249,9 @@ def main() -> int:
     check_flags(args)
     check_files(args)
 
+    from Code.common.device import choose_compute
     from Code.common.machine import keep_freed_memory
-    from Code.training.compute import choose_compute
-    from Code.training.pretraining import evaluate_file, train
+    from Code.recipes.pretraining import evaluate_file, train
     from Code.training.stopping import listening
 
     keep_freed_memory()

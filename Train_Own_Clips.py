@@ -27,15 +27,15 @@ from itertools import zip_longest
 from pathlib import Path
 
 from Code.common.commandline import add_device, count, number, run_script, script_parser, seed
-from Code.common.conventions import DEFAULT_AT_TYPE, FAN_FILE, FERPLUS_FILE, SHIPPED_FILE, expression
 from Code.common.errors import ProjectError, UsageError
 from Code.common.files import PROJECT, inside, regular, writing
 from Code.common.lock import one_writer
+from Code.common.names import DEFAULT_AT_TYPE, FAN_FILE, FERPLUS_FILE, SHIPPED_FILE, expression
 from Code.common.steps import Steps, fingerprint, script
 from Code.common.wording import counted
 from Code.data.clips import DataError
-from Code.data.split import SHARE, Split
 from Code.faces.inputs import Job, find_jobs
+from Code.readers.heldout import SHARE, Split
 
 DEMO = "Demo_AFEW_Attention.py"
 CLIPS, BEFORE, AFTER = "clips.csv", "before.csv", "answers.csv"  # tables in the output
@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--share", type=number(0, 1, above=True, below=True), default=SHARE, metavar="S", help="of the clips, held out"
     )
     parser.add_argument(
-        "--person-pattern", metavar="REGEX", help="finds the person in `<Class>/<name>`; see Code.data.split"
+        "--person-pattern", metavar="REGEX", help="finds the person in `<Class>/<name>`; see Code.readers.heldout"
     )
     parser.add_argument("--predict", type=count, default=12, metavar="N", help="draw at most N held-out clips")
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of split and training")
@@ -168,9 +168,9 @@ def answers_of_run(run: Path, held_out: Iterable[str]) -> tuple[dict[str, str], 
         ReportError: the files of the run are damaged.
         DataError: they are about other clips.
     """
-    from Code.results.intervals import interval_text
     from Code.results.run_files import read_run
     from Code.results.run_state import read_results
+    from Code.training.intervals import interval_text
 
     said = {clip.name: clip.prediction for clip in read_run(run).clips}
     strange = sorted(said.keys() - set(held_out))
@@ -271,7 +271,15 @@ class Recipe:
     def split(self) -> Split:
         """Faces -> OUTPUT/clips.csv."""
         args = self.args
-        command = ["-m", "Code.data.split", str(self.faces), "--output", str(self.clips), "--share", f"{args.share:g}"]
+        command = [
+            "-m",
+            "Code.readers.heldout",
+            str(self.faces),
+            "--output",
+            str(self.clips),
+            "--share",
+            f"{args.share:g}",
+        ]
         command += ["--seed", str(args.seed)]
         command += ["--person-pattern", args.person_pattern] if args.person_pattern else []
         self.steps.run("split", command, fingerprint([self.faces / "faces.csv"]), there=self.clips.is_file)

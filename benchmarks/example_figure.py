@@ -27,7 +27,7 @@ COLORS = 256  # of the palette; a third of the size of a picture with all colors
 
 
 def true_intensity(path: Path) -> dict[str, float]:
-    """Frame -> intensity, as `Code.faces.onset` writes it."""
+    """Frame -> intensity, as `tools.onset` writes it."""
     with path.open(newline="", encoding="utf-8") as file:
         return {row["frame"]: float(row["intensity"]) for row in csv.DictReader(file)}
 

@@ -27,15 +27,15 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from Code.common.commandline import run_script
-from Code.common.conventions import FERPLUS_LABELS
+from Code.common.device import choose_compute
+from Code.common.names import FERPLUS_LABELS
 from Code.data.augment import PlainFrames
 from Code.data.clips import DataError
 from Code.data.loaders import EvaluationBatches
-from Code.data.readers.ferplus import plurality_table, read_ferplus, table_of
 from Code.faces.predict import NoFaceError, Predictor
 from Code.faces.prediction import Prediction
-from Code.training.balance import class_shares
-from Code.training.compute import choose_compute
+from Code.network.prior import class_shares
+from Code.readers.ferplus import plurality_table, read_ferplus, table_of
 from Code.training.engine import evaluate
 from Code.training.metrics import classification_metrics
 

@@ -57,7 +57,7 @@ def main() -> int:
         parser.error("--epochs: give at least 2; the first one only warms up")
     with tempfile.TemporaryDirectory() as folder:
         data, runs = Path(folder) / "data", Path(folder) / "runs"
-        draw = [sys.executable, "-m", "Code.data.sample", "--output", str(data), "--size", "224"]
+        draw = [sys.executable, "-m", "Code.sample", "--output", str(data), "--size", "224"]
         draw += ["--workers", str(os.cpu_count())]
         draw += ["--train-clips", str(args.clips), "--val-clips", str(max(7, args.clips // 2))]
         subprocess.run(draw, cwd=ROOT, check=True)

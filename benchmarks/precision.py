@@ -24,7 +24,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from Code.training.compute import choose_compute  # noqa: E402
+from Code.common.device import choose_compute  # noqa: E402
 
 
 def main_script(*arguments: object) -> None:
@@ -62,7 +62,7 @@ def main() -> int:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         data = Path(name) / "Sample"
-        draw = [sys.executable, "-m", "Code.data.sample", "--output", str(data), "--workers", str(os.cpu_count())]
+        draw = [sys.executable, "-m", "Code.sample", "--output", str(data), "--workers", str(os.cpu_count())]
         draw += ["--val-clips", str(args.val_clips), "--seed", "1", "--size", str(args.image_size)]
         subprocess.run(draw, cwd=ROOT, check=True)
         roots = ["--dataset", "sample", "--train-root", data / "Train", "--val-root", data / "Val"]

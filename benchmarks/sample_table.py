@@ -66,7 +66,7 @@ def main() -> int:
     args = parser.parse_args()
     output, threads = args.output.resolve(), max(1, (os.cpu_count() or 1) // args.jobs)
     # Draw the sample once, before several trainings draw it at the same time.
-    subprocess.run([sys.executable, "-m", "Code.data.sample", "--workers", str(os.cpu_count())], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "Code.sample", "--workers", str(os.cpu_count())], cwd=ROOT, check=True)
     # Seeds outside, attentions inside: if the machine slows down, all attentions are affected.
     plan = [(at_type, seed) for seed in args.seeds for at_type in args.at_types]
     with ThreadPoolExecutor(args.jobs) as pool:

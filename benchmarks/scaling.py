@@ -56,9 +56,9 @@ def serve(root: Path) -> None:
     """In a child process: indexes a tree, reports the cost, and trains for a turn of steps for each line it reads."""
     from Code.data.augment import FlippedClips
     from Code.data.loaders import TrainingBatches
-    from Code.data.readers.folders import read_folders
     from Code.data.stores import FileStore, FrameTable
     from Code.network.fan import FAN
+    from Code.readers.folders import read_folders
 
     before = peak_memory()
     start = time.perf_counter()

@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from Code.data.loaders import draw_segments
-from Code.data.readers.folders import read_folders
 from Code.data.stores import FileStore, FrameTable
 from Code.network.fan import FAN
+from Code.readers.folders import read_folders
 
 K, BATCH, BATCH_FRAMES = 3, 48, 64
 

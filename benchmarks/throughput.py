@@ -30,11 +30,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from straightforward import BATCH  # noqa: E402
 from variants import Bench, Variant  # noqa: E402
 
+from Code.common.device import Compute, choose_compute, describe_device  # noqa: E402
 from Code.common.machine import keep_freed_memory  # noqa: E402
-from Code.data.readers.folders import read_folders  # noqa: E402
-from Code.data.sample import draw_sample  # noqa: E402
-from Code.data.sample.clip import SampleSpec  # noqa: E402
-from Code.training.compute import Compute, choose_compute, describe_device  # noqa: E402
+from Code.readers.folders import read_folders  # noqa: E402
+from Code.sample import draw_sample  # noqa: E402
+from Code.sample.clip import SampleSpec  # noqa: E402
 
 
 def cold_epochs(bench: Bench, compute: Compute, rounds: int) -> dict[str, list[float]]:

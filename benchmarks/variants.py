@@ -14,12 +14,12 @@ import torch
 from straightforward import BATCH, InItsOwnProcess, K
 from torch import nn
 
+from Code.common.device import Compute
 from Code.data.augment import FlippedClips, PlainFrames
 from Code.data.clips import ClipSet
 from Code.data.loaders import EvaluationBatches, TrainingBatches
 from Code.data.stores import FileStore, FrameTable
 from Code.network.fan import FAN
-from Code.training.compute import Compute
 from Code.training.engine import evaluate, train_one_epoch
 from Code.training.frames import BATCH_FRAMES, CacheChoice, open_stores
 

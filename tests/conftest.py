@@ -21,10 +21,10 @@ import torch
 from PIL import Image
 
 from Code.common.commandline import run_script
-from Code.common.conventions import FERPLUS_LABELS
-from Code.data.readers.ferplus import SPLITS, VOTE_COLUMNS
-from Code.data.sample import draw_sample
-from Code.data.sample.clip import SampleSpec
+from Code.common.names import FERPLUS_LABELS
+from Code.readers.ferplus import SPLITS, VOTE_COLUMNS
+from Code.sample import draw_sample
+from Code.sample.clip import SampleSpec
 
 torch.set_num_threads(1)
 

@@ -17,8 +17,9 @@ import pytest
 import torch
 
 from Code.network.checkpoints import read_checkpoint
+from Code.recipes import pretraining
 from Code.results import report
-from Code.training import pretraining, run_folder, trainer
+from Code.training import run_folder, trainer
 
 TIMES = ("seconds", "frames_per_second", "val_frames_per_second")
 SMALL = ("--image-size", 32, "--batch-size", 8, "--device", "cpu", "--precision", "fp32", "--lr", 0.01)

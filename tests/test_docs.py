@@ -33,8 +33,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from Code.data.sample import draw_sample
-from Code.data.sample.clip import SampleSpec
+from Code.sample import draw_sample
+from Code.sample.clip import SampleSpec
 from Code.training.protocols import PROTOCOLS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -315,7 +315,7 @@ def write_videos(place: Path) -> None:
     """Videos of drawn people, and a picture."""
     av = pytest.importorskip("av", reason="videos need PyAV")
     pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
-    from Code.data.sample.clip import draw_clip
+    from Code.sample.clip import draw_clip
 
     spec = SampleSpec(frames=(4, 4), distractors=(0.0, 0.0), noise=(0.0, 0.0), size=224)
     clips = {

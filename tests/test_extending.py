@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from Code.data.sample import draw_sample
-from Code.data.sample.clip import SampleSpec
 from Code.network.checkpoints import read_checkpoint
+from Code.sample import draw_sample
+from Code.sample.clip import SampleSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "extending.md"
@@ -229,7 +229,7 @@ from pathlib import Path
 import torch
 from Code import FAN, Predictor, load_fan
 from Code.network.checkpoints import save_atomically
-from Code.results.onnx_file import export
+from Code.onnx.onnx_file import export
 
 fan = FAN(3, 2).eval()
 features = torch.randn(2, 9, fan.feature_size)

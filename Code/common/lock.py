@@ -19,7 +19,7 @@ from pathlib import Path
 
 from Code.common.errors import ProjectError, UsageError
 from Code.common.files import remove_leftovers, save_text
-from Code.common.state import StateError, read_state
+from Code.common.json_files import StateError, read_state
 
 LOCK, WRITER = ".lock", ".writer.json"
 # Errors of file systems without locks: NFS without its lock service, some FUSE and cluster file systems.

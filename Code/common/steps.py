@@ -24,7 +24,7 @@ from typing import Any
 
 from Code.common.errors import ProjectError
 from Code.common.files import PROJECT, regular, remove_leftovers, save_text
-from Code.common.state import MissingStateError, read_state, shaped
+from Code.common.json_files import MissingStateError, read_state, shaped
 
 VERSION = 1  # of the file of the steps
 NOTE = "EMOTION_FAN_NOTE"  # environment variable: the file in which a step's command notes the folder that it makes

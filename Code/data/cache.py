@@ -29,8 +29,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from Code.common.files import flush, in_words, regular
+from Code.common.json_files import StateError, parse_state
 from Code.common.progress import Progress
-from Code.common.state import StateError, parse_state
 from Code.data.clips import Clip, ClipSet, DataError
 from Code.data.loaders import Say, ignore_signals
 from Code.data.stores import FileStore

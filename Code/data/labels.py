@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from Code.common.conventions import expression
+from Code.common.names import expression
 from Code.common.wording import counted, printable
 from Code.data.clips import Clip, ClipSet, DataError
 

@@ -4,7 +4,7 @@ A line of a list file is `Fear/000633000 Fear`: the clip's folder relative to th
 class is what follows the last tab, or the last word of a line without tabs, so folder names may contain spaces. Byte
 order marks, CRLF, blank lines and spaces around a line are accepted.
 
-A bad line does not end the reading: all problems of a list are collected. `Code.data.folders` finds the frames.
+A bad line does not end the reading: all problems of a list are collected. `Code.data.listing` finds the frames.
 """
 
 from __future__ import annotations

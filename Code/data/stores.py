@@ -2,7 +2,7 @@
 
 `FrameTable` lays the frames of all clips out in one row. A frame's id is its place in that row. A `Store` reads frames
 by their ids: `FileStore` decodes image files, `ArrayStore` has the frames in memory, `Code.data.cache.DiskStore` reads
-a file of decoded frames, `Code.data.composed` renders them. `Code.training.frames` chooses among them.
+a file of decoded frames, `Code.composed` renders them. `Code.training.frames` chooses among them.
 """
 
 from __future__ import annotations

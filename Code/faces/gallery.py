@@ -17,9 +17,9 @@ from PIL import Image
 
 from Code.common.errors import UsageError
 from Code.common.files import remove_leftovers, save_text, short_name
-from Code.common.state import MissingStateError, StateError, read_state
+from Code.common.json_files import MissingStateError, StateError, read_state
 from Code.common.wording import counted, natural_key
-from Code.data.folders import is_unicode
+from Code.data.listing import is_unicode
 from Code.faces.prediction import Prediction
 
 PAGE = "predictions.html"

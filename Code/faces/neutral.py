@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from Code.common.conventions import expression
+from Code.common.names import expression
 from Code.data.clips import DataError
 
 PART = 0.5  # of the reference that is taken away; 0.25 to 0.75 are about as good

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from Code.common.device import choose_compute
 from Code.common.errors import ProjectError, UsageError
 from Code.common.prefetch import prefetched
 from Code.common.progress import Progress
@@ -25,7 +26,6 @@ from Code.faces.extract import Analysis, BriefSource, all_frames, analyse, whole
 from Code.faces.inputs import Job
 from Code.faces.neutral import Reference, checked_reference, first_seconds, in_words, neutral_shift
 from Code.faces.prediction import Curve, Found, Prediction, windows
-from Code.faces.prior import prior_shift, stated_shares
 from Code.faces.settings import DETECT_EVERY
 from Code.faces.sources import sources
 from Code.faces.track import Path as FacePath
@@ -34,7 +34,7 @@ from Code.faces.video import Source
 from Code.network.attention import FRAMES_AT_ONCE, FANOutput
 from Code.network.checkpoints import CheckpointError
 from Code.network.pretrained import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
-from Code.training.compute import choose_compute
+from Code.network.stated_prior import prior_shift, stated_shares
 
 BATCH_FACES = 32  # encoded together
 PEOPLE = ("main", "all")

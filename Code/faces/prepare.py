@@ -18,9 +18,9 @@ from PIL import Image
 
 from Code.common.errors import ProjectError
 from Code.common.files import flush, flush_all, remove_leftovers
+from Code.common.json_files import NewerStateError, StateError
 from Code.common.machine import end_with, keep_freed_memory
 from Code.common.prefetch import prefetched
-from Code.common.state import NewerStateError, StateError
 from Code.common.wording import counted
 from Code.data.clips import DataError
 from Code.faces.detect import Detector

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from Code.common.files import inside, regular, save_text, short_name
+from Code.common.json_files import MissingStateError, StateError, read_state
 from Code.common.lock import one_writer
-from Code.common.state import MissingStateError, StateError, read_state
 from Code.data.clips import DataError
 from Code.faces.settings import FACES_VERSION, Settings
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from Code.common.files import atomic_text, regular, save_text
-from Code.common.state import StateError, read_state
+from Code.common.json_files import StateError, read_state
 from Code.faces.records import Record, read_rows
 
 if TYPE_CHECKING:  # `extract` reads the times of crops from faces.csv

@@ -19,8 +19,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from Code.common.errors import require
 from Code.common.wording import counted, natural_key, printable
 from Code.data.clips import DataError
-from Code.data.folders import FRAME_SUFFIXES, is_unicode, list_folder
 from Code.data.images import open_image, read_image, to_rgb
+from Code.data.listing import FRAME_SUFFIXES, is_unicode, list_folder
 from Code.faces.decoder import Clock, Stamps, Upright, frame_rate, is_joined, longest_gap, open_video, progressive
 from Code.faces.inputs import VIDEO_SUFFIXES, Kind, kind_of, split_files
 

@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from Code.common.errors import UsageError
 from Code.network.resnet import ResNet18
-from Code.network.small_maps import use_small_maps
+from Code.recipes.bf16_conv import use_small_maps
 
 DEFAULT_BACKBONE = "resnet18"
 # Networks that are not torchvision's, by the value of `--backbone`: functions that make them with random weights. The

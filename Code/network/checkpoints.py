@@ -14,10 +14,10 @@ from typing import IO, Any, Literal, TypeVar
 import numpy as np
 import torch
 
-from Code.common.conventions import MAX_IMAGE_SIZE
 from Code.common.errors import ProjectError
 from Code.common.files import atomic_file, regular
-from Code.common.state import StateError, shaped
+from Code.common.json_files import StateError, shaped
+from Code.common.names import MAX_IMAGE_SIZE
 from Code.common.wording import printable
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from Code.common.conventions import DEFAULT_AT_TYPE
+from Code.common.names import DEFAULT_AT_TYPE
 from Code.network.attention import FRAMES_AT_ONCE, HEADS, FANOutput, frame_mask
 from Code.network.backbone import DEFAULT_BACKBONE, Backbone
 

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from Code.common.conventions import AFEW_LABELS, CHECKPOINT_FORMAT, FAN_FILE, FERPLUS_LABELS, IMAGE_SIZE
 from Code.common.errors import UsageError
 from Code.common.files import PROJECT
+from Code.common.names import AFEW_LABELS, CHECKPOINT_FORMAT, FAN_FILE, FERPLUS_LABELS, IMAGE_SIZE
 from Code.network.attention import HEADS, AttentionHead, ScoreFusion, all_parameter_names, parameter_names
 from Code.network.checkpoints import CheckpointError, facts_of, read_checkpoint
 from Code.network.fan import FAN

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from Code.common.conventions import AFEW_LABELS, FERPLUS_FILE, IMAGE_SIZE, SHIPPED_FILE
+from Code.common.names import AFEW_LABELS, FERPLUS_FILE, IMAGE_SIZE, SHIPPED_FILE
 from Code.network.attention import HEADS, ScoreFusion, all_parameter_names
 from Code.network.backbone import DEFAULT_BACKBONE, Backbone, is_backbone
 from Code.network.checkpoints import CheckpointError, read_checkpoint

@@ -40,8 +40,8 @@ from Code.results.figures import (
     compare_curves,
     figure_bytes,
 )
-from Code.results.intervals import difference_text, interval_text, uar_interval
 from Code.results.run_files import HEAD_TITLES, ClipRow, ReportError, RunFiles
+from Code.training.intervals import difference_text, interval_text, uar_interval
 
 T = TypeVar("T")
 TEMPLATES = Path(__file__).parent / "templates"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from Code.common.state import StateError
+from Code.common.json_files import StateError
 from Code.common.wording import counted
 from Code.network import attention_titles
 from Code.results.run_state import (

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from Code.common.errors import ProjectError
-from Code.common.state import StateError, read_lines, read_state, shaped
+from Code.common.json_files import StateError, read_lines, read_state, shaped
 from Code.common.wording import counted
 
 VERSION = 1  # of args.json, results.json and summary.json; files of earlier versions of the project have none

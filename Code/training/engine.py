@@ -14,18 +14,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from Code.common.device import Compute
 from Code.common.progress import Progress
 from Code.common.wording import counted
 from Code.data.clips import Clip
 from Code.data.loaders import EvaluationBatches, TrainingBatches
-from Code.data.readers.base import Intensities
 from Code.data.stores import FrameTable
 from Code.network.attention import FANOutput
 from Code.network.fan import FAN, FeatureFAN
-from Code.results.intervals import interval_text
+from Code.readers.base import Intensities
 from Code.training import distributed
-from Code.training.compute import Compute
 from Code.training.epoch_state import EpochState
+from Code.training.intervals import interval_text
 from Code.training.losses import Loss, cross_entropy
 from Code.training.metrics import attention_auc, attention_correlation, classification_metrics
 

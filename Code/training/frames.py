@@ -14,15 +14,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from Code.common.device import Compute
 from Code.common.errors import ProjectError
 from Code.common.files import free_disk, in_words
 from Code.common.machine import available_cores, free_memory, free_shared_memory, total_memory
 from Code.common.progress import Progress
 from Code.common.wording import counted
+from Code.composed.render import ComposedClips, ComposedStore
 from Code.data.augment import PlainFrames, augmentation_named
 from Code.data.cache import CHUNK_FRAMES, CacheError, CacheFile, read_in_chunks
 from Code.data.clips import ClipSet, DataError
-from Code.data.composed.clips import ComposedClips, ComposedStore
 from Code.data.loaders import (
     PREFETCHED,
     EvaluationBatches,
@@ -32,11 +33,10 @@ from Code.data.loaders import (
     shared,
     workers_that_fit,
 )
-from Code.data.readers.base import Intensities
 from Code.data.stores import ArrayStore, FileStore, FrameTable, Store
 from Code.network.fan import FAN
+from Code.readers.base import Intensities
 from Code.training import distributed
-from Code.training.compute import Compute
 from Code.training.engine import EvaluationSplit, Transform
 from Code.training.features import VIEWS, FeatureStore, PlainView
 

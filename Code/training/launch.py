@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from Code.common.errors import UsageError
-from Code.common.state import StateError
+from Code.common.json_files import StateError
 from Code.common.steps import note_folder
 from Code.results.run_state import read_about, started_at
 

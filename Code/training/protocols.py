@@ -1,6 +1,6 @@
 """Protocols: how each dataset is read, trained on and evaluated, and the flags of the command line on top.
 
-A protocol names its reader, a module of Code.data.readers, which knows the classes, files and folds of the dataset.
+A protocol names its reader, a module of Code.readers, which knows the classes, files and folds of the dataset.
 Nothing here imports torch, so a script finds a missing folder before it loads torch.
 """
 
@@ -14,15 +14,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from Code.common.conventions import IMAGE_SIZE
 from Code.common.errors import UsageError
-from Code.common.state import shaped
+from Code.common.json_files import shaped
+from Code.common.names import IMAGE_SIZE
 from Code.common.wording import counted
+from Code.composed.plan import DISTRACTORS
 from Code.data.clips import ClipSet, describe
-from Code.data.composed.plan import DISTRACTORS
 from Code.data.folds import persons_in_two_folds, write_fold_file
 from Code.data.labels import DROPPED
-from Code.data.readers.base import DATA_FLAGS, Reader, Request, find_reader
+from Code.readers.base import DATA_FLAGS, Reader, Request, find_reader
 
 MOST = 999_999_999  # of what a flag counts
 PLACES = ("train_root", "val_root", "train_list", "val_list")  # data flags that name files and folders
@@ -34,7 +34,7 @@ class Protocol:
 
     Attributes:
         dataset: the value of `--dataset`.
-        reader: name of a module of `Code.data.readers`.
+        reader: name of a module of `Code.readers`.
         num_frames: K, frames per training sample.
         epochs, lr, batch_size (samples), momentum, weight_decay: of SGD.
         decay: factor on the learning rate after each of the epochs `decay_at`.

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from Code.common.conventions import DEFAULT_AT_TYPE
+from Code.check.before import check_before_training, refuse_broken_images
+from Code.common.device import choose_compute, make_deterministic
 from Code.common.errors import UsageError
+from Code.common.names import DEFAULT_AT_TYPE
 from Code.data.clips import describe
 from Code.data.folds import hold_out
 from Code.data.labels import map_labels
-from Code.data.readers.base import find_reader
 from Code.network import attention_titles
 from Code.network.attention import HEADS
 from Code.network.backbone import DEFAULT_BACKBONE, check_backbone
@@ -23,9 +24,8 @@ from Code.network.checkpoints import facts_of, read_checkpoint
 from Code.network.fan import FAN, FeatureFAN
 from Code.network.pretrained import OF_FER2013, keep_classifier, knows_fer2013, load_fan
 from Code.network.weights import start_from, starting_file, stored_backbone
+from Code.readers.base import find_reader
 from Code.training import distributed
-from Code.training.compute import choose_compute, make_deterministic
-from Code.training.doctor import check_before_training, refuse_broken_images
 from Code.training.engine import evaluate_split, summary
 from Code.training.features import check_augmentation
 from Code.training.frames import features_of, open_frames

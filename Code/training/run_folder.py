@@ -21,17 +21,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from Code.common.conventions import CHECKPOINT_FORMAT
+from Code.common.device import Compute, describe_device, git_commit, versions
 from Code.common.errors import UsageError, WriteError
 from Code.common.files import atomic_file, free_disk, in_words, regular, save_text
-from Code.common.state import StateError
+from Code.common.json_files import StateError
+from Code.common.names import CHECKPOINT_FORMAT
 from Code.common.wording import counted
 from Code.data.clips import Clip
 from Code.network.checkpoints import DamagedCheckpointError, read_checkpoint, save_checkpoint
 from Code.network.fan import FAN
 from Code.results.run_state import VERSION, ReportError, TableFile, check_tables, read_about
 from Code.training import distributed
-from Code.training.compute import Compute, describe_device, git_commit, versions
 from Code.training.engine import Evaluation
 from Code.training.launch import command_line, identity
 from Code.training.metrics import MANY_CLASSES

@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from torch.optim.swa_utils import AveragedModel
 
+from Code.common.device import Compute
 from Code.common.errors import ProjectError, TrainingDivergedError
 from Code.data.augment import PlainFrames
 from Code.data.clips import DataError
 from Code.data.loaders import TrainingBatches
 from Code.network.checkpoints import CheckpointError, read_checkpoint, read_part
 from Code.network.fan import FAN, FeatureFAN
+from Code.network.prior import class_shares
 from Code.network.weights import stored_labels
 from Code.results.run_state import LogLine
 from Code.training import distributed
-from Code.training.balance import class_shares
-from Code.training.compute import Compute
 from Code.training.engine import (
     Evaluation,
     EvaluationSplit,
@@ -142,7 +142,7 @@ class Training:
             metrics=metrics,
             training=state if resumable else None,
         )
-        # How often each class was seen: what a change of the prior (`Code.training.prior`) starts from.
+        # How often each class was seen: what a change of the prior (`Code.recipes.change_prior`) starts from.
         if self.prior is not None:
             return {**payload, **self.prior}
         shares = class_shares(self.train.table.targets, len(self.labels), self.train.samples)

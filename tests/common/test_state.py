@@ -12,7 +12,7 @@ import pytest
 
 from Code.common.errors import UsageError
 from Code.common.files import inside
-from Code.common.state import MissingStateError, NewerStateError, StateError, parse_state, read_lines, read_state
+from Code.common.json_files import MissingStateError, NewerStateError, StateError, parse_state, read_lines, read_state
 
 
 @dataclass
@@ -132,7 +132,7 @@ def test_a_name_stays_inside_its_folder(tmp_path):
 
 def test_state_starts_fast():
     heavy = "[name for name in ('torch', 'msgspec', 'filelock') if name in sys.modules]"
-    code = f"import sys, Code.common.state, Code.common.lock; print({heavy})"
+    code = f"import sys, Code.common.json_files, Code.common.lock; print({heavy})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

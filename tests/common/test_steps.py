@@ -13,7 +13,7 @@ from shlex import quote
 
 import pytest
 
-from Code.common.state import StateError
+from Code.common.json_files import StateError
 from Code.common.steps import PROJECT, StepError, Steps, fingerprint, script, show
 
 COUNT = "import sys; open(sys.argv[1], 'a').write(sys.argv[2]); sys.exit(int(sys.argv[3]))"
@@ -147,8 +147,8 @@ def test_commands_are_shown_as_they_can_be_typed(monkeypatch: pytest.MonkeyPatch
     assert show([script("Prepare_Faces.py"), "my videos"]) == "python Prepare_Faces.py 'my videos'"
     monkeypatch.chdir(tmp_path)
     assert show([script("Prepare_Faces.py"), "videos"]) == f"python {quote(f'{PROJECT}/Prepare_Faces.py')} videos"
-    shown = show(["-m", "Code.data.split", "faces"])
-    assert shown == f"PYTHONPATH={quote(str(PROJECT))} python -m Code.data.split faces"
+    shown = show(["-m", "Code.readers.heldout", "faces"])
+    assert shown == f"PYTHONPATH={quote(str(PROJECT))} python -m Code.readers.heldout faces"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

@@ -17,8 +17,8 @@ from PIL import Image
 from Code.common.files import in_words
 from Code.data.cache import CHUNK_FRAMES, HEADER_BYTES, CacheError, CacheFile
 from Code.data.clips import Clip, ClipSet, DataError
-from Code.data.readers.folders import read_folders
 from Code.data.stores import FileStore
+from Code.readers.folders import read_folders
 from Code.training import frames
 from Code.training.frames import choose_cache, open_stores
 
@@ -180,7 +180,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from Code.data.cache import CacheFile
-from Code.data.readers.folders import read_folders
+from Code.readers.folders import read_folders
 from Code.common.commandline import run_script
 
 def main():

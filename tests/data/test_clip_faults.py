@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from Code.data.clips import DataError
-from Code.data.readers.afew import read_afew
-from Code.data.readers.folders import read_folders
+from Code.readers.afew import read_afew
+from Code.readers.folders import read_folders
 from tests.data.clip_trees import error_of, make_clip, make_list, problems_of, three_clips
 
 

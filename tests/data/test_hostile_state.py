@@ -13,13 +13,13 @@ import pytest
 import Demo_AFEW_Attention as script
 from Code.common.commandline import run_script
 from Code.common.errors import ProjectError
+from Code.composed.plan import ComposedSpec
+from Code.composed.render import VAL, compose_evaluated
 from Code.data import sample as sample_package
 from Code.data.cache import HEADER_BYTES, CacheFile
-from Code.data.composed.clips import VAL, compose_evaluated
-from Code.data.composed.plan import ComposedSpec
-from Code.data.readers.folders import read_folders
-from Code.data.sample import draw_sample
-from Code.data.sample.clip import SampleSpec
+from Code.readers.folders import read_folders
+from Code.sample import draw_sample
+from Code.sample.clip import SampleSpec
 
 SPEC = SampleSpec(num_train_clips=7, num_val_clips=7, frames=(4, 5), size=32)
 

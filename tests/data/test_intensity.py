@@ -10,7 +10,7 @@ from PIL import Image
 
 from Code.data.clips import DataError
 from Code.data.intensity import intensities_of, read_intensity, row, write_intensity
-from Code.data.readers.base import Request, find_reader
+from Code.readers.base import Request, find_reader
 
 
 def test_read_intensity_names_file_and_line(tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 
 import Demo_AFEW_Attention as script
-from Code.common.conventions import AFEW_LABELS
+from Code.common.names import AFEW_LABELS
 from Code.data.clips import DataError
 from Code.data.labels import map_labels
-from Code.data.readers.ckplus import CKPLUS_LABELS
-from Code.data.readers.folders import read_folders
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import start_from
+from Code.readers.ckplus import CKPLUS_LABELS
+from Code.readers.folders import read_folders
 from Code.training.protocols import PROTOCOLS
 from Code.training.run_folder import checkpoint_payload
 from Code.training.schedules import decay_after

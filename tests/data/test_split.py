@@ -8,9 +8,9 @@ import pytest
 
 from Code.data.clips import DataError
 from Code.data.folds import name_persons
-from Code.data.readers.folders import read_folders
-from Code.data.readers.plainlist import read_plain_list
-from Code.data.split import main, split_clips
+from Code.readers.folders import read_folders
+from Code.readers.heldout import main, split_clips
+from Code.readers.plainlist import read_plain_list
 from tests.trees import stub_clip
 
 PATTERN = "/([^_]+)_"

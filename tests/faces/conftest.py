@@ -16,10 +16,10 @@ from PIL import Image
 import Predict_Video
 import Prepare_Faces
 from Code.common.commandline import run_script
-from Code.data.sample.clip import SampleSpec, draw_clip
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import to_published
+from Code.sample.clip import SampleSpec, draw_clip
 
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 SIZE = 40  # input side of the tiny networks

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
+from Code.common.device import has_bf16
 from Code.faces.cascade import Cascade, suppress
 from Code.faces.detect import Detector, overlap
 from Code.faces.mtcnn import Network
 from Code.faces.pictures import Pyramids, Sums
-from Code.training.compute import has_bf16
 
 
 def noise(*shape: int) -> np.ndarray:

@@ -14,9 +14,9 @@ from PIL import Image
 
 import Demo_AFEW_Attention
 from Code.data.folds import folds_by_person
-from Code.data.readers.ckplus import CKPLUS_LABELS, EMOTION_NUMBERS, read_ckplus
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
+from Code.readers.ckplus import CKPLUS_LABELS, EMOTION_NUMBERS, read_ckplus
 from tests.faces.conftest import SIZE, run_main
 
 pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from Code.common.device import Compute
 from Code.faces.encoder import Encoder
 from Code.network.fan import FAN
-from Code.training.compute import Compute
 
 
 @pytest.mark.parametrize("gray", [False, True])

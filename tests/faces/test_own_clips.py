@@ -22,7 +22,7 @@ import Train_Own_Clips as script
 from Code.common import steps
 from Code.common.errors import UsageError
 from Code.common.lock import one_writer
-from Code.data import split
+from Code.data import heldout as split
 from Code.data.clips import DataError
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN

@@ -18,13 +18,13 @@ from Code.common.errors import UsageError
 from Code.faces.detect import Faces
 from Code.faces.live import watch
 from Code.faces.prediction import Curve, is_uncertain, said
-from Code.faces.prior import own_prior, prior_shift, stated_shares
 from Code.faces.render import _running
 from Code.faces.settings import UNCERTAIN_MARGIN
 from Code.faces.video import Frame
 from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
 from Code.network.pretrained import load_fan
+from Code.network.stated_prior import own_prior, prior_shift, stated_shares
 
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 

@@ -18,22 +18,22 @@ import numpy as np
 import torch
 from PIL import Image
 
-from Code.common.conventions import AFEW_LABELS
+from Code.common.names import AFEW_LABELS
 from Code.data.clips import ClipSet
 from Code.data.folds import folds_from_file, read_fold_file
 from Code.data.images import ImageError, read_facts, read_image
 from Code.data.intensity import read_intensity
-from Code.data.readers.ckplus import read_ckplus
-from Code.data.readers.ferplus import read_ferplus
-from Code.data.readers.picture_folders import read_picture_folders
-from Code.data.sample.clip import SampleSpec, draw_clip
 from Code.network.checkpoints import read_checkpoint, save_checkpoint
 from Code.network.fan import FAN
 from Code.network.pretrained import load_fan
+from Code.readers.ckplus import read_ckplus
+from Code.readers.ferplus import read_ferplus
+from Code.recipes.pictures import read_picture_folders
+from Code.sample.clip import SampleSpec, draw_clip
 from Code.training.run_folder import checkpoint_payload
-from tests.data.test_every_reader import FORMATS
 from tests.fuzz.engine import PROJECT, Case, Kind
 from tests.fuzz.findings import Wrong
+from tests.readers.test_every_reader import FORMATS
 from tests.trees import ckplus_sequences, stub_ckplus, stub_clip
 
 SIDE = 32  # input of the tiny networks
@@ -317,7 +317,7 @@ def read_any_ferplus(case: Case) -> bool:
 
 
 def build_onnx(folder: Path) -> None:
-    from Code.results.onnx_file import export
+    from Code.onnx.onnx_file import export
 
     tiny_checkpoints(folder)
     export(*load_fan(folder / "run.pth"), folder / "fan.onnx")

@@ -27,9 +27,9 @@ import Pretrain_FERPlus
 import Train_Own_Clips
 from Code.common import steps
 from Code.common.commandline import run_script
-from Code.data import split
-from Code.data.sample import draw_sample
+from Code.data import heldout as split
 from Code.network.checkpoints import read_checkpoint
+from Code.sample import draw_sample
 from tests.conftest import write_ferplus
 from tests.fuzz.data_kinds import BACKBONE, SIDE, encode, people, tiny_checkpoints
 from tests.fuzz.engine import PROJECT, leave, silence

@@ -18,15 +18,15 @@ import Demo_AFEW_Attention
 import Prepare_Faces
 import Train_Own_Clips
 from Code.common import steps as steps_module
-from Code.common.conventions import AFEW_LABELS
+from Code.common.names import AFEW_LABELS
 from Code.common.steps import Steps
 from Code.data.cache import CacheFile
-from Code.data.readers.afew import read_afew
-from Code.data.sample import draw_sample
-from Code.data.sample.clip import SampleSpec
+from Code.readers.afew import read_afew
 from Code.results.compare import compare_runs
 from Code.results.report import write_report
 from Code.results.run_files import RunFiles, read_run
+from Code.sample import draw_sample
+from Code.sample.clip import SampleSpec
 from Code.training.launch import parse
 from tests.fuzz.data_kinds import BACKBONE, SIDE, encode, people, tiny_checkpoints
 from tests.fuzz.engine import Case, Kind

@@ -17,8 +17,8 @@ import Predict_Video as predict_script
 import Pretrain_FERPlus as pretrain_script
 from Code import load_fan
 from Code.data.cache import CacheFile
-from Code.data.readers.afew import read_afew
 from Code.network.checkpoints import CheckpointError, read_checkpoint
+from Code.readers.afew import read_afew
 from tests.runs import flags_of
 
 

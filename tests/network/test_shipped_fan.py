@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 import Predict_Video as predict
-from Code.common.conventions import FERPLUS_LABELS
-from Code.data.sample.clip import SampleSpec, draw_clip
+from Code.common.names import FERPLUS_LABELS
 from Code.network.checkpoints import read_checkpoint
 from Code.network.fan import FAN
 from Code.network.pretrained import default_checkpoint, load_fan
 from Code.network.weights import start_from
+from Code.sample.clip import SampleSpec, draw_clip
 from Code.training.metrics import attention_correlation
 
 PATH = Path(__file__).parents[2] / "pretrain_model/FAN_FER+_composed.pth"

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from Code.common.conventions import AFEW_LABELS
+from Code.common.names import AFEW_LABELS
 from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
 from Code.network.pretrained import keep_classifier
+from Code.network.prior import Balance
 from Code.network.weights import start_from, to_published
-from Code.training.balance import Balance
 
 OWN = ("Bored", "Curious", "Tired")
 FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")

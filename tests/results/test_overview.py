@@ -13,8 +13,8 @@ from Code.common.commandline import run_script
 from Code.results import report
 from Code.results.overview import write_overview
 from Code.results.run_files import ReportError
-from Code.training.folds import fold_summary, fold_table, seed_summary, seed_table, spread
 from Code.training.metrics import confusion_metrics
+from Code.training.series import fold_summary, fold_table, seed_summary, seed_table, spread
 
 LABELS = ["Happy", "Angry", "Sad"]
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 from Code.results.compare import compare_runs
 from Code.results.report import write_report
-from Code.training.folds import fold_summary
 from Code.training.metrics import confusion_metrics
+from Code.training.series import fold_summary
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (requirements-dev.txt)")
 from selenium.webdriver.common.keys import Keys  # noqa: E402

@@ -21,11 +21,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from Code.common.commandline import run_script
-from Code.results import figures, method, report
+from Code.results import figures, report
 from Code.results.figures import attention_figure, choose_frames, figure_bytes
 from Code.results.page import bars_path
 from Code.results.report import write_report
 from Code.results.run_files import ReportError
+from tools import method
 
 LABELS = ["Happy", "Angry", "Sad"]
 ALERT = "<script>alert(1)</script>"

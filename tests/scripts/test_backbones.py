@@ -16,15 +16,15 @@ import torchvision
 import Demo_AFEW_Attention as script
 import Pretrain_FERPlus as pretrain
 from Code.common.errors import UsageError
-from Code.data.sample import draw_sample
-from Code.data.sample.clip import SampleSpec
 from Code.faces.predict import Predictor
 from Code.network.backbone import Backbone, backbone_names
 from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from Code.network.fan import FAN
 from Code.network.pretrained import load_fan
 from Code.network.weights import start_from, to_published
-from Code.results.onnx_file import export
+from Code.onnx.onnx_file import export
+from Code.sample import draw_sample
+from Code.sample.clip import SampleSpec
 from Code.training import trainer
 from tests.runs import without_pictures
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import Demo_AFEW_Attention as script
-from Code.common.conventions import AFEW_LABELS
+from Code.common.names import AFEW_LABELS
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import to_published

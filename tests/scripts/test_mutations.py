@@ -17,13 +17,13 @@ import pytest
 import torch
 from PIL import Image
 
-from Code.common.conventions import AFEW_LABELS
+from Code.common.names import AFEW_LABELS
 from Code.data.clips import DataError
 from Code.data.images import ImageError, read_facts, read_header, read_image
-from Code.data.readers.afew import read_afew
 from Code.network.checkpoints import CheckpointError, read_checkpoint
 from Code.network.fan import FAN
 from Code.network.pretrained import load_fan
+from Code.readers.afew import read_afew
 from Code.training.run_folder import checkpoint_payload
 from tests.fuzz import mutations
 

@@ -11,8 +11,8 @@ import torch
 
 import Demo_AFEW_Attention as script
 from Code.results.run_state import ReportError
-from Code.training.folds import fold_summary
 from Code.training.protocols import resolve
+from Code.training.series import fold_summary
 from tests.runs import interrupted_in_evaluation, only_run, read_json, rows_of
 
 TINY = ("--image-size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu", "--precision", "fp32",

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import Demo_AFEW_Attention as script
+from Code.common.device import Compute
 from Code.network.checkpoints import read_checkpoint, save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import to_published
 from Code.training import stopping
-from Code.training.compute import Compute
 from Code.training.features import FeatureStore, PlainView, RandomView
 
 HEAD = ("alpha", "beta", "pred_fc1", "pred_fc2")

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 import Demo_AFEW_Attention as script
+from Code.common.device import Compute
 from Code.data.augment import PlainFrames
 from Code.data.loaders import EvaluationBatches, TrainingBatches
 from Code.data.stores import ArrayStore, FrameTable
 from Code.network.checkpoints import CHECKSUM, CheckpointError, read_checkpoint, save_checkpoint
 from Code.network.fan import FAN
-from Code.training import teachers
-from Code.training.compute import Compute
+from Code.recipes import teachers
 from Code.training.engine import EvaluationSplit
 from Code.training.trainer import Training
 from tests.runs import flags_of, only_run, without_pictures

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import Demo_AFEW_Attention as script
+from Code.common.device import Compute
 from Code.training import launch
-from Code.training.compute import Compute
 from Code.training.run_places import new_run
 
 VARIABLES = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "WORLD_SIZE")

@@ -13,8 +13,8 @@ import pytest
 import Demo_AFEW_Attention as script
 from Code.data.cache import CacheFile
 from Code.data.clips import DataError
-from Code.data.readers.folders import read_folders
 from Code.data.stores import FileStore
+from Code.readers.folders import read_folders
 from tests.runs import ended_alike, flags_of, only_run, told_command, without_pictures
 
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from Code.common import commandline
-from Code.common.conventions import AFEW_LABELS
+from Code.common.device import Compute, choose_compute
 from Code.common.errors import TrainingDivergedError, UsageError
+from Code.common.names import AFEW_LABELS
 from Code.data.augment import FlippedClips, PlainFrames, to_float
 from Code.data.loaders import EvaluationBatches, TrainingBatches
 from Code.data.stores import ArrayStore, FrameTable
@@ -24,7 +25,6 @@ from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import to_published
 from Code.training import engine
-from Code.training.compute import Compute, choose_compute
 from Code.training.engine import evaluate, train_one_epoch
 from Code.training.protocols import PROTOCOLS
 from Code.training.run_folder import Run

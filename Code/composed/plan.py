@@ -1,0 +1,242 @@
+"""Plans composed clips: which still each frame shows, how it is moved and lit, and what spoils it.
+
+The stills are those of one FER+ split whose votes agree. A clip is a sequence of stretches. Some show the clip's
+expression: their frames are telling, with importance 1. The others distract, with importance 0. The telling frames of a
+neutral clip are neutral, and only spoiled frames distract there, because a moment of another expression would turn it
+into a clip of that expression.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from Code.common.names import FERPLUS_LABELS
+from Code.data.clips import DataError
+from Code.readers.ferplus import SIDE, FERPlusSplit, clean_votes
+
+CELL = 8  # pixels; faces are compared by the mean brightness of cells of this size
+
+
+@dataclass(frozen=True)
+class Stills:
+    """The stills of one split whose labels are certain.
+
+    Attributes:
+        usage: FER+'s name of the split: Training, PublicTest or PrivateTest.
+        images: uint8 [N, 48, 48], grayscale.
+        classes: int64 [N], indices into `FERPLUS_LABELS`.
+        by_class: per class, the indices of its stills.
+        looks: float32 [N, 36], the coarse pattern of brightness by which stills are compared.
+        left_out: number of other such stills, not used because a later split has the same picture.
+    """
+
+    usage: str
+    images: np.ndarray
+    classes: np.ndarray
+    by_class: tuple[np.ndarray, ...]
+    looks: np.ndarray
+    left_out: int
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @property
+    def digest(self) -> str:
+        """A hash of pixels and classes, which identifies the stills of composed clips."""
+        return hashlib.blake2b(self.images.tobytes() + self.classes.tobytes(), digest_size=8).hexdigest()
+
+    def alike(self, still: int, label: int, candidates: int, rng: np.random.Generator) -> int:
+        """A still of class `label` that looks like `still`: the most similar of `candidates` drawn at random.
+
+        FER+ does not name persons. The result has a similar pose, light and build; it rarely shows the same person.
+        """
+        drawn = rng.choice(self.by_class[label], candidates)
+        return int(drawn[np.square(self.looks[drawn] - self.looks[still]).sum(axis=1).argmin()])
+
+
+def choose_stills(splits: Mapping[str, FERPlusSplit], usage: str, confidence: float) -> Stills:
+    """The stills of a split with at least `confidence` of the votes on one emotion, after dropping single votes.
+
+    A picture that is in several splits of FER2013 is used in the last of them only (Training, PublicTest, PrivateTest),
+    so that no test picture is trained on.
+
+    Raises:
+        DataError: a class has no such still.
+    """
+    order = list(splits)
+    later = {_digest(image) for name in order[order.index(usage) + 1 :] for image in splits[name].images}
+    split = splits[usage]
+    votes = clean_votes(split.votes)
+    total = votes.sum(axis=1)
+    emotions = votes[:, : len(FERPLUS_LABELS)]
+    top = emotions.max(axis=1)
+    sure = (top >= confidence * total) & (2 * top > total)
+    alone = np.array([_digest(image) not in later for image in split.images], dtype=bool)
+    kept = sure & alone
+    images, classes = split.images[kept, 0], emotions[kept].argmax(axis=1)
+    by_class = tuple(np.flatnonzero(classes == label) for label in range(len(FERPLUS_LABELS)))
+    absent = [name for name, stills in zip(FERPLUS_LABELS, by_class, strict=True) if not len(stills)]
+    if absent:
+        raise DataError(
+            f"fer2013new.csv: {usage} has no still of {', '.join(absent)} with {confidence:.0%} of the votes; "
+            "is FER+ complete?"
+        )
+    cells = SIDE // CELL
+    looks = images.reshape(-1, cells, CELL, cells, CELL).mean(axis=(2, 4), dtype=np.float32).reshape(len(images), -1)
+    return Stills(usage, images, classes, by_class, looks, int((sure & ~alone).sum()))
+
+
+def _digest(image: np.ndarray) -> bytes:
+    return hashlib.blake2b(image.tobytes(), digest_size=8).digest()
+
+
+VERSION = 1  # increase when any pixel changes; validation clips of other versions are composed again
+TELLING = ""
+SPOILED = ("blurred", "occluded", "dark", "bright", "cropped", "turned")
+DISTRACTORS = ("neutral", "other", *SPOILED)
+# Relative frequencies of stretches. Faces are neutral more often than they are hidden.
+_SHARES = {"neutral": 4.0, "other": 1.0}
+_LONGEST = 5  # frames of a distracting stretch
+_OTHER_LONGEST = 2  # frames of a moment of another expression
+_CANDIDATES = 12  # stills drawn, of which the most similar is used
+NEUTRAL = FERPLUS_LABELS.index("neutral")
+
+
+@dataclass(frozen=True)
+class ComposedSpec:
+    """Properties of composed clips. Pairs are the ends of a range that is sampled uniformly for each clip.
+
+    Attributes:
+        frames: minimum and maximum number of frames of a clip.
+        telling: share of a clip's frames that show its expression; at least one frame does.
+        distractors: kinds of the other frames, of `DISTRACTORS`. `neutral`: a neutral still that looks similar.
+            `other`: a moment of another expression, in total at most half as many frames as are telling. `blurred`,
+            `occluded`, `dark`, `bright`, `cropped` (part of the face at most) and `turned` (between sideways and upside
+            down): the telling still, or another one, spoiled.
+        confidence: minimum share of the votes for the class of a still.
+    """
+
+    frames: tuple[int, int] = (16, 16)
+    telling: tuple[float, float] = (0.1, 1.0)
+    distractors: tuple[str, ...] = DISTRACTORS
+    confidence: float = 0.6
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in {"clip-frames": self.frames, "telling": self.telling}.items():
+            if low > high:
+                raise DataError(f"--{name} {low} {high}: give the lower end first")
+        if not self.telling[0] > 0 or self.telling[1] > 1:
+            raise DataError(f"--telling {self.telling[0]:g} {self.telling[1]:g}: shares must be above 0 and at most 1")
+        unknown = [kind for kind in self.distractors if kind not in DISTRACTORS]
+        if unknown or not self.distractors:
+            raise DataError(f"--distractors {' '.join(unknown)}: choose from {', '.join(DISTRACTORS)}")
+        if self.distractors == ("other",) and self.telling[0] < 1:
+            raise DataError("--distractors other: lasts for a moment and cannot fill a clip; add another kind")
+
+
+@dataclass
+class Course:
+    """What the T frames of a clip show.
+
+    Attributes:
+        still: int64 [T], indices of stills.
+        kind: T kinds, of `DISTRACTORS` or `TELLING`.
+        pose: float64 [T, 5]: mirror (1 or -1), roll (radians), scale of the crop, shift right and down (relative to
+            half the still's side).
+        light: float64 [T, 2]: contrast and brightness, relative to the range [0, 1].
+        spoil: float64 [T, 6] in [0, 1]: parameters of the kind, see `Code.composed.render`.
+        noise: int64 [T], seed of the noise of each frame.
+    """
+
+    still: np.ndarray
+    kind: list[str]
+    pose: np.ndarray
+    light: np.ndarray
+    spoil: np.ndarray
+    noise: np.ndarray
+
+    @property
+    def importance(self) -> np.ndarray:
+        """float64 [T]: 1 where the clip's expression shows, else 0."""
+        return np.array([float(kind == TELLING) for kind in self.kind])
+
+
+def plan_course(label: int, length: int, stills: Stills, spec: ComposedSpec, rng: np.random.Generator) -> Course:
+    """Draws the course of a clip of class `label` with `length` frames."""
+    telling = max(1, min(length, round(length * rng.uniform(*spec.telling))))
+    kinds = _stretches(label, length, telling, spec, rng)
+    own = int(rng.choice(stills.by_class[label]))
+    still, kind, pose, light, spoil = [], [], [], [], []
+    mirror = 1.0 if rng.random() < 0.5 else -1.0
+    # Camera and light belong to the clip. They vary a little within a stretch.
+    base = rng.uniform((-0.14, 0.92, -0.08, -0.08), (0.14, 1.1, 0.08, 0.08))
+    lit = rng.uniform((0.75, -0.1), (1.2, 0.1))
+    for name, count in kinds:
+        face, flip = _still_of(name, label, own, stills, rng)
+        side = mirror * flip
+        sway = rng.uniform(-1, 1, 4) * (0.05, 0.03, 0.03, 0.03)
+        walk = np.cumsum(rng.normal(size=(count, 4)), axis=0) * (0.025, 0.01, 0.012, 0.012)
+        still += [face] * count
+        kind += [name] * count
+        pose.append(np.column_stack([np.full(count, side), base + sway + walk.clip(-0.15, 0.15)]))
+        light.append(lit + rng.normal(size=(count, 2)) * (0.04, 0.015))
+        spoil.append((rng.uniform(size=6) + rng.normal(size=(count, 6)) * 0.03).clip(0, 1))
+    return Course(
+        still=np.array(still),
+        kind=kind,
+        pose=np.concatenate(pose),
+        light=np.concatenate(light),
+        spoil=np.concatenate(spoil),
+        noise=rng.integers(0, 2**31, length),
+    )
+
+
+def _stretches(
+    label: int, length: int, telling: int, spec: ComposedSpec, rng: np.random.Generator
+) -> list[tuple[str, int]]:
+    """(kind, number of frames) of every stretch, in the order of the clip."""
+    kinds = [kind for kind in spec.distractors if label != NEUTRAL or kind in SPOILED]
+    if not kinds:  # a neutral clip without distractors
+        telling = length
+    stretches = [(TELLING, telling)]
+    if telling >= 4 and rng.random() < 0.5:  # the expression shows twice
+        first = int(rng.integers(2, telling - 1))
+        stretches = [(TELLING, first), (TELLING, telling - first)]
+    others_left, left = telling // 2, length - telling
+    weights = np.array([_SHARES.get(kind, 1.0) for kind in kinds])
+    while left:
+        possible = np.array([kind != "other" or others_left > 0 for kind in kinds])
+        if not possible.any():
+            stretches[0] = TELLING, stretches[0][1] + left
+            break
+        chances = weights * possible
+        kind = kinds[int(rng.choice(len(kinds), p=chances / chances.sum()))]
+        longest = min(_OTHER_LONGEST, others_left) if kind == "other" else _LONGEST
+        count = min(left, int(rng.integers(1, longest + 1)))
+        others_left -= count * (kind == "other")
+        stretches.append((kind, count))
+        left -= count
+    return [stretches[index] for index in rng.permutation(len(stretches))]
+
+
+def _still_of(kind: str, label: int, own: int, stills: Stills, rng: np.random.Generator) -> tuple[int, float]:
+    """The still of a stretch, and -1 if it is mirrored compared with the clip's other stills, else 1."""
+    flip = 1.0 if rng.random() < 0.5 else -1.0
+    others = [index for index in range(len(FERPLUS_LABELS)) if index not in (label, NEUTRAL)]
+    if kind == TELLING:
+        again = rng.random() < 0.5
+        return (own, 1.0) if again else (stills.alike(own, label, _CANDIDATES, rng), flip)
+    if kind == "neutral":
+        return stills.alike(own, NEUTRAL, _CANDIDATES, rng), flip
+    other = int(rng.choice(others))
+    if kind == "other":
+        return stills.alike(own, other, _CANDIDATES, rng), flip
+    # Half of the spoiled frames hide the clip's own expression, the others hide something else.
+    draw = rng.random()
+    if draw < 0.5:
+        return own, 1.0
+    return stills.alike(own, NEUTRAL if draw < 0.75 else other, _CANDIDATES, rng), flip

@@ -1,0 +1,264 @@
+"""FER+: grayscale faces of 48 x 48 pixels, each with the votes of ten annotators. Stills, so not a reader of clips.
+
+The votes and the rules are from Barsoum, Zhang, Canton Ferrer, Zhang: Training Deep Networks for Facial Expression
+Recognition with Crowd-Sourced Label Distribution, ICMI 2016 (arXiv 1608.01041). The images are those of FER2013, as
+`fer2013.csv` or as the PNG folders that the FER+ tools write.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from Code.common.files import regular
+from Code.common.names import FERPLUS_LABELS
+from Code.data.clips import DataError
+from Code.data.images import open_image
+
+if TYPE_CHECKING:
+    from Code.data.stores import ArrayStore, FrameTable
+
+VOTE_COLUMNS = (*FERPLUS_LABELS, "unknown", "NF")
+LABEL_MODES = ("majority", "probability", "crossentropy", "multitarget")
+# Usage in the CSV files -> folder of the PNG files
+SPLITS = {"Training": "FER2013Train", "PublicTest": "FER2013Valid", "PrivateTest": "FER2013Test"}
+SIDE = 48
+
+
+@dataclass
+class FERPlusSplit:
+    """One split as it is in the files, before any rule is applied.
+
+    Attributes:
+        images: uint8 [N, 1, 48, 48].
+        votes: float32 [N, 10], in the order of `VOTE_COLUMNS`.
+        names: file name of each image.
+    """
+
+    images: np.ndarray
+    votes: np.ndarray
+    names: list[str]
+
+
+def clean_votes(votes: np.ndarray) -> np.ndarray:
+    """Votes [N, 10] without single ones, float32: the paper treats an emotion with one vote as an outlier."""
+    return np.where(votes > 1, votes, 0).astype(np.float32)
+
+
+def targets_of(votes: np.ndarray, mode: str) -> tuple[np.ndarray, np.ndarray]:
+    """Applies the paper's rules for one label mode.
+
+    Single votes are dropped first. `majority` then keeps an image if its first emotion has more than half of the votes.
+    `probability` and `crossentropy` take the emotions with the most votes, at most three, until they cover three
+    quarters of the votes; `multitarget` takes those with at least 30 % of the votes. Both drop an image if the emotions
+    taken have half of the votes or fewer. All modes drop an image if its strongest label is `unknown` or `NF` (no
+    face).
+
+    Args:
+        votes: float [N, 10].
+        mode: one of `LABEL_MODES`.
+
+    Returns:
+        Targets float32 [N, 8], each row summing to one (zero if dropped), and kept bool [N].
+    """
+    votes = clean_votes(votes)
+    total = votes.sum(axis=1, keepdims=True)
+    top = votes.max(axis=1, keepdims=True)
+    if mode == "majority":
+        taken = (votes == top) & (top > 0.5 * total)
+        kept = taken.any(axis=1)
+    elif mode in ("probability", "crossentropy"):
+        order = np.argsort(-votes, axis=1, kind="stable")
+        ranked = np.take_along_axis(votes, order, axis=1)
+        before = np.cumsum(ranked, axis=1) - ranked
+        taken_ranked = (before < 0.75 * total) & (np.arange(votes.shape[1]) < 3) & (ranked > 0)
+        # `unknown` and `NF` are not emotions and end the list.
+        foreign = np.cumsum(order >= len(FERPLUS_LABELS), axis=1) > 0
+        first = np.arange(votes.shape[1]) == 0
+        taken_ranked &= ~foreign | first
+        taken = np.zeros_like(votes, dtype=bool)
+        np.put_along_axis(taken, order, taken_ranked, axis=1)
+        kept = (votes * taken).sum(axis=1) > 0.5 * total[:, 0]
+    elif mode == "multitarget":
+        taken = (votes >= 0.3 * total) & (votes > 0)
+        kept = (votes * taken).sum(axis=1) > 0.5 * total[:, 0]
+    else:
+        raise ValueError(f"label mode {mode!r}: choose one of {', '.join(LABEL_MODES)}")
+    shares = votes * taken
+    kept &= shares.argmax(axis=1) < len(FERPLUS_LABELS)
+    shares = shares[:, : len(FERPLUS_LABELS)]
+    sums = shares.sum(axis=1, keepdims=True)
+    kept &= sums[:, 0] > 0
+    targets = np.divide(shares, sums, out=np.zeros_like(shares), where=(sums > 0) & kept[:, None])
+    return targets.astype(np.float32), kept
+
+
+def read_ferplus(root: Path, workers: int = 2) -> dict[str, FERPlusSplit]:
+    """Reads all three splits from a folder.
+
+    Args:
+        root: contains `fer2013new.csv`, and either `fer2013.csv` or the folders FER2013Train, FER2013Valid and
+            FER2013Test.
+        workers: threads that decode PNG files.
+
+    Returns:
+        The splits by their names in FER2013: Training, PublicTest, PrivateTest.
+
+    Raises:
+        DataError: everything that is missing or malformed.
+    """
+    votes_file = root / "fer2013new.csv"
+    problems = []
+    if not votes_file.is_file():
+        problems.append(f"{votes_file}: missing; get it from github.com/microsoft/FERPlus")
+    pixels_file = root / "fer2013.csv"
+    folders = {usage: root / folder for usage, folder in SPLITS.items()}
+    if not pixels_file.is_file():
+        for folder in folders.values():
+            if not folder.is_dir():
+                problems.append(f"{folder}: missing, and so is {pixels_file.name}; see Data/README.md")
+    if problems:
+        raise DataError(problems)
+    rows = _read_votes(votes_file)
+    if pixels_file.is_file():
+        return _from_pixels(pixels_file, rows)
+    return {usage: _from_folder(folder, rows[usage], workers) for usage, folder in folders.items()}
+
+
+@contextmanager
+def _csv_rows(path: Path) -> Iterator[csv.DictReader]:
+    """Opens a CSV file with a header. Contents that are not CSV text raise a DataError."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig", opener=regular) as file:
+            yield csv.DictReader(file)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file ({error}); download it again") from None
+
+
+def _read_votes(path: Path) -> dict[str, list[tuple[int, str, list[float]]]]:
+    """(row in fer2013.csv, file name or "", votes) of every line, by split."""
+    rows: dict[str, list[tuple[int, str, list[float]]]] = {usage: [] for usage in SPLITS}
+    problems = []
+    with _csv_rows(path) as reader:
+        absent = {"Usage", "Image name", *VOTE_COLUMNS} - set(reader.fieldnames or ())
+        if absent:
+            raise DataError([f"{path}, line 1: columns missing: {', '.join(sorted(absent))}"])
+        for number, row in enumerate(reader):
+            try:
+                votes = [float(row[column]) for column in VOTE_COLUMNS]
+                if not all(0 <= vote <= 10 for vote in votes):
+                    raise ValueError("votes must be 0 to 10")
+                if row["Usage"] not in rows:
+                    raise ValueError(f"Usage {row['Usage']!r} is not one of {', '.join(rows)}")
+                rows[row["Usage"]].append((number, (row["Image name"] or "").strip(), votes))
+            except (TypeError, ValueError) as error:
+                problems.append(f"{path}, line {number + 2}: malformed ({error!s:.120})")
+    # A line without a file name is an image without a face, which is not used.
+    empty = [usage for usage, part in rows.items() if not any(name for _, name, _ in part)]
+    if empty and not problems:
+        problems.append(f"{path}: has no image with a name for {', '.join(empty)}; download it again")
+    if problems:
+        raise DataError(problems)
+    return rows
+
+
+def _from_folder(folder: Path, rows: list[tuple[int, str, list[float]]], workers: int) -> FERPlusSplit:
+    rows = [row for row in rows if row[1]]
+    images = np.empty((len(rows), 1, SIDE, SIDE), dtype=np.uint8)
+
+    def decode(index: int) -> str | None:
+        path = folder / rows[index][1]
+        try:
+            with open_image(str(path)) as image:
+                if image.size != (SIDE, SIDE):
+                    return f"{path}: {image.size[0]} x {image.size[1]} pixels, FER2013 has {SIDE} x {SIDE}"
+                images[index, 0] = np.asarray(image.convert("L"))
+        except DataError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        problems = [problem for problem in pool.map(decode, range(len(rows))) if problem]
+    if problems:
+        raise DataError(problems)
+    return FERPlusSplit(images, np.array([r[2] for r in rows], dtype=np.float32), [r[1] for r in rows])
+
+
+def _from_pixels(path: Path, rows: dict[str, list[tuple[int, str, list[float]]]]) -> dict[str, FERPlusSplit]:
+    """Reads the pixels from `fer2013.csv`, whose lines are in the order of those of `fer2013new.csv`."""
+    by_number = {number: (usage, name, votes) for usage, part in rows.items() for number, name, votes in part}
+    images: dict[str, list[np.ndarray]] = {usage: [] for usage in SPLITS}
+    votes: dict[str, list[list[float]]] = {usage: [] for usage in SPLITS}
+    names: dict[str, list[str]] = {usage: [] for usage in SPLITS}
+    problems = []
+    number = -1
+    with _csv_rows(path) as reader:
+        if not {"pixels", "Usage"} <= set(reader.fieldnames or ()):
+            raise DataError([f"{path}, line 1: columns emotion, pixels, Usage expected"])
+        for number, row in enumerate(reader):
+            usage, name, vote = by_number.get(number, (None, "", []))
+            if usage is None or usage != row["Usage"]:
+                problems.append(f"{path}, line {number + 2}: Usage {row['Usage']!r}, fer2013new.csv says {usage!r}")
+                continue
+            if not name:
+                continue
+            try:
+                pixels = np.array(row["pixels"].split(), dtype=np.int64)
+            except (ValueError, AttributeError):
+                pixels = np.empty(0, dtype=np.int64)
+            if pixels.size != SIDE * SIDE or pixels.min() < 0 or pixels.max() > 255:
+                problems.append(f"{path}, line {number + 2}: {SIDE * SIDE} pixels of 0 to 255 expected")
+                continue
+            images[usage].append(pixels.astype(np.uint8).reshape(1, SIDE, SIDE))
+            votes[usage].append(vote)
+            names[usage].append(name)
+    if number + 1 != len(by_number):
+        problems.append(f"{path}: {number + 1} images, fer2013new.csv has {len(by_number)} lines")
+    if problems:
+        raise DataError(problems)
+    return {
+        usage: FERPlusSplit(np.stack(images[usage]), np.array(votes[usage], dtype=np.float32), names[usage])
+        for usage in SPLITS
+    }
+
+
+def table_of(split: FERPlusSplit, mode: str) -> tuple[FrameTable, ArrayStore]:
+    """The images that a label mode keeps, as clips of one frame, with class indices (majority) or probabilities."""
+    import torch  # not at the top: a missing FER+ is reported without it
+
+    from Code.data.stores import ArrayStore, FrameTable
+
+    targets, kept = targets_of(split.votes, mode)
+    if not kept.any():
+        raise DataError(f"fer2013new.csv: label mode {mode} keeps none of {len(kept)} images of a split")
+    names = [name for name, keep in zip(split.names, kept, strict=True) if keep]
+    shares = torch.from_numpy(targets[kept])
+    table = FrameTable(
+        lengths=np.ones(len(names), dtype=np.int64),
+        targets=shares.argmax(dim=1) if mode == "majority" else shares,
+        names=names,
+        labels=FERPLUS_LABELS,
+        listed=len(names),
+        skipped=[],
+    )
+    return table, ArrayStore(split.images[kept])
+
+
+def plurality_table(split: FERPlusSplit) -> tuple[FrameTable, ArrayStore]:
+    """All images whose label with the most votes is an emotion, majority or not: another way to count the test set."""
+    import torch
+
+    from Code.data.stores import ArrayStore, FrameTable
+
+    kept = (split.votes.argmax(axis=1) < len(FERPLUS_LABELS)) & (split.votes.sum(axis=1) > 0)
+    names = [name for name, keep in zip(split.names, kept, strict=True) if keep]
+    targets = torch.from_numpy(split.votes[kept, : len(FERPLUS_LABELS)].argmax(axis=1))
+    table = FrameTable(np.ones(len(names), dtype=np.int64), targets, names, FERPLUS_LABELS, len(names), [])
+    return table, ArrayStore(split.images[kept])

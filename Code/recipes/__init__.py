@@ -1,0 +1,1 @@
+"""How the shipped networks are made: pretraining, distillation, the class prior, the released file."""

@@ -1,0 +1,8 @@
+"""`python -m Code.sample` draws the generated sample."""
+
+import sys
+
+from Code.sample import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""One clip of the generated sample: its intensity over time, its distractors, and its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from Code.sample.expressions import EXPRESSIONS, ActionUnits, add_action_units, at_intensity, draw_apex
+from Code.sample.face import Face, Pose
+from Code.sample.person import draw_person
+from Code.sample.spoiled import OCCLUDERS, blur, camera, darken, occlude
+
+DISTRACTORS = ("occluded", "blurred", "turned", "neutral", "other")
+FLAWS = ("occluded", "blurred", "turned", "dark")  # one of them spoils an `other` frame, so that it can be recognized
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSpec:
+    """Size and difficulty of the sample. Pairs are the ends of a range that is sampled uniformly for each clip.
+
+    Attributes:
+        num_train_clips, num_val_clips: classes take turns, so multiples of 7 are balanced.
+        frames: fewest and most frames of a clip.
+        size: width and height of a frame in pixels.
+        active: share of a clip's frames that show its expression at all; the others are neutral.
+        apex: intensity at the apex.
+        distractors: share of a clip's frames that are distractors.
+        misleading: probability that a distractor is of kind `other`.
+        noise: standard deviation of the sensor noise, in gray levels.
+    """
+
+    num_train_clips: int = 420
+    num_val_clips: int = 140
+    frames: tuple[int, int] = (12, 20)
+    size: int = 96
+    active: tuple[float, float] = (0.35, 0.60)
+    apex: tuple[float, float] = (0.6, 1.0)
+    distractors: tuple[float, float] = (0.25, 0.45)
+    misleading: float = 0.6
+    noise: tuple[float, float] = (2.0, 8.0)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameTruth:
+    """The ground truth of a frame.
+
+    Attributes:
+        intensity: how strongly it shows the clip's expression, in [0, 1]; 0 in distractors. It is 1 in all other
+            frames of a Neutral clip.
+        distractor: one of `DISTRACTORS`, or "". `occluded`, `blurred` and `turned` spoil the view of the clip's
+            expression, `neutral` is a moment without it, `other` a moment of another expression in a spoiled frame
+            (one of `FLAWS`).
+    """
+
+    intensity: float
+    distractor: str = ""
+
+
+def plan_clip(expression: str, spec: SampleSpec, rng: np.random.Generator) -> tuple[list[float], list[str]]:
+    """Draws the intensity of the expression in each frame of a clip, and each frame's distractor or "".
+
+    Onset, apex and offset are random. The two strongest frames are never distractors, so that every clip can be
+    recognized.
+    """
+    count = int(rng.integers(spec.frames[0], spec.frames[1] + 1))
+    length = max(count * rng.uniform(*spec.active), 3.0)
+    start = rng.uniform(0.0, count - length)
+    hold = rng.uniform(0.2, 0.5)  # share of the active frames at the apex
+    onset = rng.uniform(0.35, 0.65) * (1 - hold)
+    apex = rng.uniform(*spec.apex)
+    shown = []
+    for frame in range(count):
+        t = (frame + 0.5 - start) / length
+        level = min(max(min(t / onset, (1 - t) / (1 - hold - onset)), 0.0), 1.0)
+        shown.append(apex * level * level * (3 - 2 * level))
+    if expression == "Neutral":
+        shown = [1.0] * count
+    order = [int(frame) for frame in rng.permutation(count)]
+    strongest = sorted(order, key=lambda frame: -shown[frame])[:2]
+    wanted = round(count * rng.uniform(*spec.distractors))
+    kinds = [""] * count
+    for frame in [frame for frame in order if frame not in strongest][:wanted]:
+        if rng.uniform() < spec.misleading:
+            kinds[frame] = "other"
+        else:  # a neutral moment is a distractor only where the clip shows an expression
+            relapse = expression != "Neutral" and shown[frame] > 0.2
+            kinds[frame] = DISTRACTORS[int(rng.integers(4 if relapse else 3))]
+    return shown, kinds
+
+
+def draw_clip(
+    expression: str, seed: int, split: int, clip: int, spec: SampleSpec
+) -> Iterator[tuple[Image.Image, FrameTruth]]:
+    """Draws one clip, frame by frame.
+
+    Args:
+        expression: what the person shows.
+        seed, split, clip: of the random numbers. Another split or clip shows another person.
+        spec: size and difficulty.
+
+    Yields:
+        The frame (RGB, spec.size x spec.size) and its ground truth.
+    """
+    rng = np.random.default_rng([seed, split, clip])
+    person = draw_person(rng)
+    face = Face(person, spec.size, rng)
+    shown, kinds = plan_clip(expression, spec, rng)
+    count = len(shown)
+    apex = draw_apex(expression, rng)
+    others = [name for name in EXPRESSIONS if name not in (expression, "Neutral")]
+    wrong = draw_apex(others[int(rng.integers(len(others)))], rng)
+    movements = _small_movements(count, expression, rng)
+    poses = _poses(count, rng)
+    gains, tilt = _path(count, 0.12, rng), rng.uniform(-0.15, 0.15)
+    exposure, noise, softness = rng.uniform(0.82, 1.15), rng.uniform(*spec.noise), rng.uniform(0.0, 0.009)
+    for frame, kind in enumerate(kinds):
+        units = {} if kind == "neutral" else at_intensity(apex, shown[frame])
+        flaw = kind
+        if kind == "other":
+            units = at_intensity(wrong, rng.uniform(0.8, 1.0))
+            flaw = FLAWS[int(rng.integers(len(FLAWS)))]
+        pose = poses[frame]
+        if flaw == "turned":
+            yaw = rng.uniform(0.9, 1.15) * (1 if rng.integers(2) else -1)
+            pose = Pose(pose.dx, pose.dy, pose.scale, pose.roll, yaw, pose.gaze)
+        picture = face.draw(add_action_units(units, movements[frame]), pose)
+        pixels = np.asarray(picture, np.float32)
+        if flaw == "occluded":
+            pixels = occlude(pixels, OCCLUDERS[int(rng.integers(len(OCCLUDERS)))], person.skin, rng)
+        elif flaw == "dark":
+            pixels = darken(pixels, rng)
+        if flaw == "blurred":
+            pixels = blur(pixels, rng.uniform(0.022, 0.04), rng.uniform(0.0, 0.08))
+        elif softness > 0.003:
+            pixels = blur(pixels, softness, 0.0)
+        grain = noise * (2 if flaw == "dark" else 1)
+        truth = FrameTruth(0.0 if kind else shown[frame], kind)
+        yield camera(pixels, exposure + gains[frame], tilt, grain, rng), truth
+
+
+def _path(count: int, reach: float, rng: np.random.Generator) -> list[float]:
+    """A smooth random curve of `count` values in [-reach, reach], through five random points."""
+    points = [rng.uniform(-reach, reach) for _ in range(5)]
+    course = []
+    for frame in range(count):
+        t = 4 * frame / count
+        part = t - int(t)
+        part = part * part * (3 - 2 * part)
+        course.append(points[int(t)] + part * (points[int(t) + 1] - points[int(t)]))
+    return course
+
+
+def _poses(count: int, rng: np.random.Generator) -> list[Pose]:
+    """The head's small movements."""
+    scale = rng.uniform(0.92, 1.1)
+    dx, dy, roll, yaw, gaze = (_path(count, reach, rng) for reach in (0.07, 0.07, 0.09, 0.35, 0.6))
+    zoom = _path(count, 0.03, rng)
+    return [Pose(dx[i], dy[i], scale + zoom[i], roll[i], yaw[i], gaze[i]) for i in range(count)]
+
+
+def _small_movements(count: int, expression: str, rng: np.random.Generator) -> list[ActionUnits]:
+    """Movements besides the expression: moving brows, blinks and, in some clips, speech."""
+    talks = rng.uniform() < (0.5 if expression == "Neutral" else 0.25)
+    brows = _path(count, 0.12, rng)
+    movements = []
+    for frame in range(count):
+        units: ActionUnits = {"au1": brows[frame], "au2": brows[frame]}
+        if rng.uniform() < 0.06:
+            units["au43"] = 0.9
+        if talks and rng.uniform() < 0.6:
+            units |= {"au25": 0.5, "au26": rng.uniform(0.0, 0.18), "au22": rng.uniform(0.0, 0.25)}
+        movements.append(units)
+    return movements

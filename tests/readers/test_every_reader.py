@@ -1,0 +1,120 @@
+"""The problems that every reader of lists must report, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from Code.check import Split
+from Code.check.check import check
+from Code.common.names import AFEW_LABELS
+from Code.data.clips import ClipSet, DataError
+from Code.readers.afew import read_afew
+from Code.readers.dfew import read_dfew
+from Code.readers.ferv39k import read_ferv39k
+from Code.readers.mafw import read_mafw
+from Code.readers.plainlist import read_plain_list
+from Code.readers.sharedlist import read_shared_list
+from tests.trees import stub_clip
+
+
+@dataclass(frozen=True)
+class Format:
+    """The list format of a dataset, by clips of class Happy with a number.
+
+    Attributes:
+        folder: of a clip below the root, with {} for its number.
+        line: of such a clip, with {} for its number.
+        unknown_class, malformed: invalid lines.
+    """
+
+    read: Callable[..., ClipSet]
+    folder: str
+    line: str
+    unknown_class: str
+    malformed: str
+    header: str = ""
+
+
+FORMATS = {
+    "afew": Format(
+        lambda root, path, **more: read_afew(root, path, labels=AFEW_LABELS, **more),
+        "Happy/{}",
+        "Happy/{} Happy",
+        "Joy/5 Joy",
+        "Happy",
+    ),
+    "dfew": Format(read_dfew, "0000{}", "0000{},1", "00005,9", "00005", "video_name,label"),
+    "ferv39k": Format(read_ferv39k, "Action/Happy/{}", "Action/Happy/{} Happy", "Action/Joy/5 Joy", "Action"),
+    "mafw": Format(read_mafw, "data/frames/0000{}", "0000{}.mp4 happiness", "00005.mp4 joy", "00005.mp4"),
+    "shared list": Format(read_shared_list, "Happy/{}", "Happy/{} 3 0", "Happy/5 3 9", "Happy/5"),
+    "plain list": Format(
+        lambda root, path, **more: read_plain_list(root, path, labels=("Happy", "Sad"), **more),
+        "c/{}",
+        "c/{},Happy",
+        "c/5,Joy",
+        "c/5",
+        "path,label",
+    ),
+}
+
+
+@pytest.fixture(params=FORMATS.values(), ids=FORMATS.keys())
+def form(request: pytest.FixtureRequest) -> Format:
+    return request.param
+
+
+def write_list(path: Path, form: Format, lines: list[str]) -> Path:
+    path.write_text("\n".join([form.header, *lines] if form.header else lines) + "\n")
+    return path
+
+
+def test_every_fault_is_named_with_its_line_and_all_at_once(form: Format, tmp_path: Path) -> None:
+    root = tmp_path / "frames"
+    stub_clip(root / form.folder.format(1))
+    stub_clip(root / form.folder.format(4), 0)
+    good, missing, empty = (form.line.format(number) for number in (1, 2, 4))
+    path = write_list(tmp_path / "list.csv", form, [good, missing, good, form.unknown_class, form.malformed, empty])
+    with pytest.raises(DataError) as caught:
+        form.read(root, path)
+    first = 2 if form.header else 1
+    problems = caught.value.problems
+    assert len(problems) == 5, problems
+    for number in (1, 2, 3, 4, 5):
+        (problem,) = [problem for problem in problems if f"{path}, line {first + number}: " in problem]
+        assert "\n" not in problem
+    assert any("already in line" in problem for problem in problems)
+    assert any("no frames" in problem for problem in problems)
+    assert "--skip-empty" in str(caught.value)
+
+
+def test_clips_without_frames_are_left_out_and_counted(form: Format, tmp_path: Path) -> None:
+    root = tmp_path / "frames"
+    for number, frames in ((1, 3), (4, 0)):
+        stub_clip(root / form.folder.format(number), frames)
+    path = write_list(tmp_path / "list.csv", form, [form.line.format(1), form.line.format(4)])
+    clips = form.read(root, path, skip_empty=True)
+    assert [len(clip) for clip in clips.clips] == [3]
+    assert clips.listed == 2 and len(clips.skipped) == 1
+
+
+def test_a_missing_root_is_one_clear_problem(form: Format, tmp_path: Path) -> None:
+    path = write_list(tmp_path / "list.csv", form, [form.line.format(1), form.line.format(2)])
+    with pytest.raises(DataError) as caught:
+        form.read(tmp_path / "nowhere", path)
+    (problem,) = caught.value.problems
+    assert "nowhere" in problem and "Data/README.md" in str(caught.value)
+
+
+def test_the_doctor_names_clips_in_both_splits_and_short_ones(form: Format, tmp_path: Path) -> None:
+    root = tmp_path / "frames"
+    stub_clip(root / form.folder.format(1))
+    path = write_list(tmp_path / "list.csv", form, [form.line.format(1)])
+    clips = form.read(root, path)
+    report = check({"train": Split(clips), "val": Split(clips)}, num_frames=4, decode=False, headers=False)
+    names = {finding.name for finding in report.found("warning")}
+    assert "clips in both splits" in names
+    assert any("short" in name for name in names), names

@@ -1,0 +1,233 @@
+"""FER+: the rules that turn ten votes into a target, and the two formats of the images."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from Code.common.names import FERPLUS_LABELS
+from Code.data.clips import DataError
+from Code.readers.ferplus import LABEL_MODES, VOTE_COLUMNS, clean_votes, read_ferplus, targets_of
+
+DROPPED: dict[str, float] = {}
+# votes, then the targets of majority, of probability and crossentropy, and of multitarget
+RULES = {
+    "all agree": ({"happiness": 10}, {"happiness": 1}, {"happiness": 1}, {"happiness": 1}),
+    "six and four": (
+        {"neutral": 6, "sadness": 4},
+        {"neutral": 1},
+        {"neutral": 0.6, "sadness": 0.4},  # 6 do not reach three quarters of 10
+        {"neutral": 0.6, "sadness": 0.4},
+    ),
+    "three quarters are reached by the first": (
+        {"neutral": 8, "fear": 2},
+        {"neutral": 1},
+        {"neutral": 1},
+        {"neutral": 1},  # 2 are less than 30 %
+    ),
+    "half is no majority": (
+        {"neutral": 5, "anger": 5},
+        DROPPED,
+        {"neutral": 0.5, "anger": 0.5},
+        {"neutral": 0.5, "anger": 0.5},
+    ),
+    "a single vote is an outlier": (
+        {"surprise": 5, "fear": 4, "anger": 1},
+        {"surprise": 1},  # 5 of the remaining 9
+        {"surprise": 5 / 9, "fear": 4 / 9},
+        {"surprise": 5 / 9, "fear": 4 / 9},
+    ),
+    "three emotions": (
+        {"neutral": 4, "sadness": 3, "anger": 3},
+        DROPPED,
+        {"neutral": 0.4, "sadness": 0.3, "anger": 0.3},
+        {"neutral": 0.4, "sadness": 0.3, "anger": 0.3},
+    ),
+    "tied emotions behind three quarters": (
+        {"disgust": 5, "sadness": 2, "anger": 2},
+        {"disgust": 1},
+        {"disgust": 5 / 7, "sadness": 2 / 7},  # 7 of 9 are enough; of equal votes, the first column comes first
+        {"disgust": 1},
+    ),
+    "no more than half is taken": (
+        {"neutral": 4, "happiness": 2, "surprise": 2, "sadness": 2},
+        DROPPED,
+        {"neutral": 0.5, "happiness": 0.25, "surprise": 0.25},  # three at most: 8 of 10
+        DROPPED,  # 4 of 10
+    ),
+    "ten single votes": (dict.fromkeys(VOTE_COLUMNS, 1), DROPPED, DROPPED, DROPPED),
+    "one pair among singles": (
+        {"contempt": 2, **dict.fromkeys(("neutral", "fear", "anger", "sadness"), 1)},
+        {"contempt": 1},
+        {"contempt": 1},
+        {"contempt": 1},
+    ),
+    "no face": ({"NF": 10}, DROPPED, DROPPED, DROPPED),
+    "unknown is strongest": ({"unknown": 6, "neutral": 4}, DROPPED, DROPPED, DROPPED),
+    "unknown is second": (
+        {"neutral": 6, "unknown": 4},
+        {"neutral": 1},
+        {"neutral": 1},  # unknown ends the list; 6 of 10 were taken
+        {"neutral": 1},
+    ),
+    "unknown ends the list too early": (
+        {"neutral": 4, "unknown": 4, "happiness": 2},
+        DROPPED,
+        DROPPED,  # 4 of 10
+        {"neutral": 1},  # both have 30 %; of the emotions only neutral
+    ),
+    "no votes": ({}, DROPPED, DROPPED, DROPPED),
+}
+
+
+def row(shares: dict[str, float], columns: tuple[str, ...]) -> np.ndarray:
+    return np.array([shares.get(name, 0.0) for name in columns], dtype=np.float32)
+
+
+@pytest.mark.parametrize("mode", LABEL_MODES)
+@pytest.mark.parametrize("rule", RULES)
+def test_rules_of_the_paper(rule, mode):
+    votes, majority, ranked, multi = RULES[rule]
+    expected = {"majority": majority, "multitarget": multi}.get(mode, ranked)
+    targets, kept = targets_of(row(votes, VOTE_COLUMNS)[None], mode)
+    assert kept.tolist() == [bool(expected)]
+    assert targets.shape == (1, 8) and targets.dtype == np.float32
+    assert targets[0] == pytest.approx(row(expected, FERPLUS_LABELS), abs=1e-6)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(0, 10), min_size=10, max_size=10), min_size=1, max_size=20))
+def test_kept_images_have_shares_that_sum_to_one_and_follow_the_votes(votes):
+    array = np.array(votes, dtype=np.float32)
+    for mode in LABEL_MODES:
+        targets, kept = targets_of(array, mode)
+        assert targets.sum(axis=1) == pytest.approx(kept.astype(float), abs=1e-5)
+        for shares, original in zip(targets[kept], clean_votes(array[kept]), strict=True):
+            assert original[:8][shares.argmax()] == original[:8].max()
+            assert (original[:8][shares > 0] > 1).all()
+            assert mode != "majority" or sorted(shares)[-2:] == [0, 1]
+            assert mode not in ("probability", "crossentropy") or (shares > 0).sum() <= 3
+        alone = [targets_of(one[None], mode)[0][0] for one in array]
+        assert np.array_equal(np.stack(alone), targets)
+
+
+def test_unknown_label_mode_is_refused():
+    with pytest.raises(ValueError, match="majority, probability, crossentropy, multitarget"):
+        targets_of(np.ones((1, 10)), "plurality")
+
+
+# Files
+
+
+def test_folders_and_pixel_file_give_the_same(tmp_path, make_ferplus):
+    folders = read_ferplus(make_ferplus(tmp_path / "png", as_csv=False))
+    pixels = read_ferplus(make_ferplus(tmp_path / "csv", as_csv=True))
+    assert list(folders) == list(pixels) == ["Training", "PublicTest", "PrivateTest"]
+    for usage, count in (("Training", 23), ("PublicTest", 7), ("PrivateTest", 7)):  # one has no file name
+        one, other = folders[usage], pixels[usage]
+        assert one.images.shape == (count, 1, 48, 48) and one.images.dtype == np.uint8
+        assert one.votes.shape == (count, 10) and one.votes.dtype == np.float32
+        assert one.names == other.names and len(set(one.names)) == count
+        assert np.array_equal(one.images, other.images) and np.array_equal(one.votes, other.votes)
+    assert folders["Training"].names[:2] == ["fer0000000.png", "fer0000002.png"]
+    assert folders["PublicTest"].votes[0].tolist() == [8, 2, 0, 0, 0, 0, 0, 0, 0, 0]
+
+
+def problems_of(root: Path) -> list[str]:
+    with pytest.raises(DataError) as caught:
+        read_ferplus(root)
+    return caught.value.problems
+
+
+def test_everything_that_is_missing_is_named(tmp_path, make_ferplus):
+    problems = problems_of(tmp_path)
+    assert [str(tmp_path / name) in line for name, line in zip(
+        ("fer2013new.csv", "FER2013Train", "FER2013Valid", "FER2013Test"), problems, strict=True
+    )] == [True] * 4  # fmt: skip
+    root = make_ferplus(tmp_path / "png", as_csv=False)
+    gone = [root / "FER2013Train/fer0000003.png", root / "FER2013Train/fer0000020.png"]
+    for path in gone:
+        path.unlink()
+    assert problems_of(root) == [f"{path}: no such file; write it again" for path in gone]
+
+
+def test_broken_and_odd_sized_images_are_named(tmp_path, make_ferplus):
+    root = make_ferplus(tmp_path / "png", as_csv=False)
+    (root / "FER2013Train/fer0000000.png").write_bytes(b"nothing")
+    Image.new("L", (50, 48)).save(root / "FER2013Train/fer0000002.png")
+    first, second = problems_of(root)
+    assert first.startswith(f"{root}/FER2013Train/fer0000000.png: not an image")
+    assert second == f"{root}/FER2013Train/fer0000002.png: 50 x 48 pixels, FER2013 has 48 x 48"
+
+
+def change_lines(path: Path, changes: dict[int, str]) -> None:
+    """Replaces lines, counted from 1."""
+    lines = path.read_text().splitlines()
+    for number, text in changes.items():
+        lines[number - 1] = text
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_malformed_votes_are_named_by_line(tmp_path, make_ferplus):
+    root = make_ferplus(tmp_path / "png", as_csv=False)
+    changes = {
+        3: "Training,a.png,five,0,0,0,0,0,0,0,0,0",
+        5: "Training,a.png,4",
+        6: "Testing,a.png,4,0,0,0,0,0,0,0,0,0",
+        9: "Training,a.png,11,0,0,0,0,0,0,0,0,0",
+        10: "Training,a.png,nan,0,0,0,0,0,0,0,0,0",
+    }
+    change_lines(root / "fer2013new.csv", changes)
+    problems = problems_of(root)
+    assert [line.split(": ")[0] for line in problems] == [f"{root}/fer2013new.csv, line {n}" for n in changes]
+    assert "five" in problems[0] and "'Testing'" in problems[2] and "0 to 10" in problems[3]
+
+
+@pytest.mark.parametrize("as_csv", [False, True])
+def test_a_split_without_images_is_named(tmp_path, make_ferplus, as_csv):
+    root = make_ferplus(tmp_path / "fer", as_csv=as_csv)
+    votes = root / "fer2013new.csv"
+    lines = votes.read_text().splitlines()
+    # All lines of one split are gone; those of another have no file name.
+    kept = [re.sub(r"fer\d+\.png", "", line) if "PrivateTest" in line else line for line in lines]
+    votes.write_text("\n".join(line for line in kept if "PublicTest" not in line) + "\n")
+    assert problems_of(root) == [f"{votes}: has no image with a name for PublicTest, PrivateTest; download it again"]
+
+
+@pytest.mark.parametrize("name", ["fer2013new.csv", "fer2013.csv"])
+@pytest.mark.parametrize("contents", [b"", b"a,b\n1,2\n", b"\x89PNG\r\n\x1a\n\x00\xff\xfe", b"\x00" * 50])
+def test_file_of_another_kind_is_refused_by_name(tmp_path, make_ferplus, name, contents):
+    root = make_ferplus(tmp_path / "csv", as_csv=True)
+    (root / name).write_bytes(contents)
+    (problem,) = problems_of(root)
+    assert problem.startswith(str(root / name)) and "\n" not in problem
+
+
+def test_malformed_pixels_are_named_by_line(tmp_path, make_ferplus):
+    root = make_ferplus(tmp_path / "csv", as_csv=True)
+    line = " ".join(["7"] * 48 * 48)
+    changes = {
+        2: "0,1 2 3,Training",
+        4: f"0,{line[:-1]}256,Training",
+        5: f"0,{line[:-1]}x,Training",
+        6: f"0,{line},PublicTest",
+        7: "0",
+    }
+    change_lines(root / "fer2013.csv", changes)
+    problems = problems_of(root)
+    assert [line.split(": ")[0] for line in problems] == [f"{root}/fer2013.csv, line {n}" for n in changes]
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_files_of_different_length_do_not_belong_together(tmp_path, make_ferplus, change):
+    root = make_ferplus(tmp_path / "csv", as_csv=True)
+    path = root / "fer2013.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:-1] if change < 0 else [*lines, lines[-1]]) + "\n")
+    assert problems_of(root)[-1] == f"{path}: {40 + change} images, fer2013new.csv has 40 lines"

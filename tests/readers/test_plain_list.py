@@ -1,0 +1,235 @@
+"""Plain lists, and their folds and persons."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from Code.data.clips import DataError
+from Code.data.folds import (
+    folds_as_listed,
+    folds_by_person,
+    folds_from_file,
+    hold_out,
+    name_persons,
+    persons_in_two_folds,
+    read_fold_file,
+    write_fold_file,
+)
+from Code.readers.folders import read_folders
+from Code.readers.plainlist import is_plain_list, parse_plain_list, read_plain_list
+from tests.trees import stub_clip
+
+ROWS = [
+    ("a/1", "happy", "train", "1", "anna"),
+    ("a/2", "sad", "train", "2", "anna"),
+    ("b/clip 1", "happy", "val", "1", "bob"),
+    ("b/2", "sad", "test", "2", "bob"),
+]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for path, *_ in ROWS:
+        stub_clip(tmp_path / "clips" / path)
+    return tmp_path / "clips"
+
+
+def write(root: Path, *rows: tuple[str, ...] | str, header: str = "path,label,split,fold,person") -> Path:
+    path = root.parent / "own.csv"
+    path.write_text("\n".join([header, *(row if isinstance(row, str) else ",".join(row) for row in rows)]) + "\n")
+    return path
+
+
+def problems_of(root: Path, path: Path, **kwargs) -> list[str]:
+    with pytest.raises(DataError) as caught:
+        read_plain_list(root, path, **kwargs)
+    return caught.value.problems
+
+
+def test_every_column(root):
+    path = write(root, *ROWS)
+    assert is_plain_list(path)
+    clips = read_plain_list(root, path)
+    assert clips.labels == ("happy", "sad")
+    assert [(c.name, c.label, c.fold, c.person) for c in clips.clips] == [
+        ("a/1", 0, 1, "anna"), ("a/2", 1, 2, "anna"), ("b/clip 1", 0, 1, "bob"), ("b/2", 1, 2, "bob"),
+    ]  # fmt: skip
+    assert [len(read_plain_list(root, path, split=split).clips) for split in ("train", "val", "test")] == [2, 1, 1]
+    val = read_plain_list(root, path, split="val")
+    assert val.labels == clips.labels
+    assert val.notes == [f"{path}: 1 row of split test not used; --eval-split test evaluates them"]
+
+
+def test_columns_in_any_order_and_with_any_separator(root):
+    for separator in (",", ";", "\t"):
+        header = separator.join(["person", "LABEL", "note", "path"])
+        rows = [separator.join([who, label, "x", path]) for path, label, _, _, who in ROWS]
+        clips = read_plain_list(root, write(root, *rows, header=header))
+        assert [(c.name, c.person) for c in clips.clips] == [(row[0], row[4]) for row in ROWS]
+
+
+def test_quotes_spreadsheet_leftovers_and_other_line_ends(root):
+    stub_clip(root / "c, d")
+    text = '\ufeffpath,label,split,,\r\n"c, d",happy,train,,\r\n,,,,\r\na/1,sad,test\r\n'
+    path = root.parent / "own.csv"
+    path.write_text(text, newline="")
+    assert [clip.name for clip in read_plain_list(root, path).clips] == ["c, d", "a/1"]
+    assert [clip.name for clip in read_plain_list(root, path, split="val").clips] == ["a/1"]
+
+
+def test_given_labels_fix_the_order(root):
+    path = write(root, *ROWS)
+    clips = read_plain_list(root, path, labels=("sad", "angry", "happy"))
+    assert [clip.label for clip in clips.clips] == [2, 0, 2, 0] and clips.labels == ("sad", "angry", "happy")
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("a/2,hapy,train,1,anna", "did you mean happy?"),
+        ("a/2,,train,1,anna", "no label"),
+        (",happy,train,1,anna", "no path"),
+        ("a/2,happy,dev,1,anna", 'split "dev" is not train, val or test'),
+        ("a/2,happy,train,0,anna", 'fold "0" is not a number from 1'),
+        ("a/2,happy,train,one,anna", 'fold "one"'),
+        ("a/2,happy,train,1,", "no person, but other rows have one"),
+        ("a/2,happy,,1,anna", "no split, but other rows have one"),
+        ("a/2,happy,train,1,anna,more", "6 values for the 5 columns"),
+        ('"a/2,happy,train,1,anna', "malformed"),
+        ("../a/2,happy,train,1,anna", "leaves the root"),
+        ("/a/2,happy,train,1,anna", "absolute"),
+        (".,happy,train,1,anna", "the root itself"),
+        ("./a/1,happy,train,1,anna", "already in line 2"),
+        ("a/9,happy,train,1,anna", "no such folder"),
+    ],
+)
+def test_each_bad_row_is_named(root, row, said):
+    path = write(root, ROWS[0], row, ROWS[2])
+    (problem,) = problems_of(root, path, labels=("happy", "sad"))
+    assert problem.startswith(f"{path}, line 3: ") and said in problem
+
+
+def test_lists_that_are_none(root):
+    path = root.parent / "own.csv"
+    for text, said in [
+        ("", "the list is empty"),
+        ("a/1,happy\n", "is not a header"),
+        ("path,label\n", "below its header"),
+    ]:
+        path.write_text(text)
+        assert said in problems_of(root, path)[0]
+    path = write(root, "a/1,happy", header="path,label")
+    assert "no column split" in problems_of(root, path, split="train")[0]
+    path = write(root, "a/1,happy,train", header="path,label,split")
+    assert "no row has split val" in problems_of(root, path, split="val")[0].replace("test", "val")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.binary(max_size=80)
+    | st.text(alphabet='path,label;\t\n"a1/.', max_size=80).map(lambda t: ("path,label\n" + t).encode())
+)
+def test_no_file_whatsoever_crashes(content):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "own.csv")
+        path.write_bytes(content)
+        result, problems = parse_plain_list(str(path))
+    assert all(problem.isprintable() and problem.startswith(str(path)) for problem in problems)
+    assert bool(result.clips) or bool(problems)
+
+
+# Folds
+
+
+def test_folds_as_the_list_says(root):
+    folds = folds_as_listed(read_plain_list(root, write(root, *ROWS)))
+    assert [[clip.name for clip in clips] for clips in folds.members()] == [["a/1", "b/clip 1"], ["a/2", "b/2"]]
+    assert persons_in_two_folds(folds) == ["anna", "bob"]
+
+
+def test_folds_of_persons(root):
+    clips = read_plain_list(root, write(root, *ROWS))
+    folds = folds_by_person(clips, 2)
+    assert [[clip.name for clip in clips] for clips in folds.members()] == [["a/1", "a/2"], ["b/clip 1", "b/2"]]
+    assert persons_in_two_folds(folds) == []
+    with pytest.raises(DataError, match="2 persons cannot be divided into 3 folds"):
+        folds_by_person(clips, 3)
+
+
+def test_folds_that_cannot_be(root):
+    clips = read_plain_list(root, write(root, *(row[:2] for row in ROWS), header="path,label"))
+    with pytest.raises(DataError, match=r"4 clips without a person, e\.g\. a/1; .* `person`.* --person-pattern"):
+        folds_by_person(clips, 2)
+    with pytest.raises(DataError, match="4 clips without a fold"):
+        folds_as_listed(clips)
+    gap = read_plain_list(
+        root, write(root, *((*row[:2], fold) for row, fold in zip(ROWS, "1313", strict=True)), header="path,label,fold")
+    )
+    with pytest.raises(DataError, match="fold 2 has no clip"):
+        folds_as_listed(gap)
+    one = read_plain_list(root, write(root, *((*row[:2], "1") for row in ROWS), header="path,label,fold"))
+    with pytest.raises(DataError, match="at least 2 folds"):
+        folds_as_listed(one)
+
+
+def test_persons_from_names(tmp_path):
+    for name in ("happy/anna_1", "happy/bob_1", "sad/anna_2"):
+        stub_clip(tmp_path / name)
+    clips = read_folders(tmp_path)
+    assert [clip.person for clip in name_persons(clips, r"/([a-z]+)_").clips] == ["anna", "bob", "anna"]
+    assert [clip.person for clip in name_persons(clips, r"anna|bob").clips] == ["anna", "bob", "anna"]
+    with pytest.raises(DataError) as caught:
+        name_persons(clips, "anna")
+    assert caught.value.problems == ['--person-pattern "anna": does not match "happy/bob_1"']
+    with pytest.raises(DataError, match="not a regular expression"):
+        name_persons(clips, "(")
+
+
+def test_folds_go_through_a_file(root):
+    clips = read_plain_list(root, write(root, *ROWS))
+    folds = folds_by_person(clips, 2)
+    path = str(root.parent / "folds.txt")
+    write_fold_file(path, folds.members(), clips.labels)
+    listed, problems = read_fold_file(path, clips.labels)
+    assert problems == [] and folds_from_file(clips, listed, path).of == folds.of
+    with pytest.raises(DataError) as caught:
+        folds_from_file(clips, [listed[0]._replace(label=1), listed[1]._replace(name="c"), *listed[2:]], path)
+    assert len(caught.value.problems) == 3
+    assert "but happy in the data" in caught.value.problems[0] and '"c" is not a clip' in caught.value.problems[1]
+    assert "lacks" in caught.value.problems[2]
+
+
+# Clips held out to choose the epoch
+
+
+def people(tmp_path: Path, persons: int, clips: int) -> Path:
+    for person in range(persons):
+        for clip in range(clips):
+            stub_clip(tmp_path / "set" / f"{'ab'[clip % 2]}/p{person:02d}_{clip}", 1)
+    return tmp_path / "set"
+
+
+def test_a_tenth_of_the_training_set_is_held_out_person_by_person(tmp_path):
+    train = name_persons(read_folders(people(tmp_path, 30, 2)), "p[0-9]+")
+    kept, held, how = hold_out(train, 0)
+    assert len(held.clips) == 6 and len(kept.clips) == 54 and how == "3 of 30 persons"
+    assert not {clip.person for clip in kept.clips} & {clip.person for clip in held.clips}
+    assert hold_out(train, 0)[1].clips == held.clips and hold_out(train, 1)[1].clips != held.clips
+
+
+def test_where_persons_are_not_known_a_tenth_of_each_class_is_held_out_and_said_so(tmp_path):
+    train = read_folders(people(tmp_path, 20, 2))
+    kept, held, how = hold_out(train, 0)
+    assert [sum(clip.label == label for clip in held.clips) for label in (0, 1)] == [2, 2]
+    assert len(kept.clips) == 36 and "persons are unknown, so one may be on both sides" in how
+
+
+def test_too_few_clips_to_hold_some_out(tmp_path):
+    stub_clip(tmp_path / "a" / "1")
+    with pytest.raises(DataError, match=r"--select-on heldout: .* has only 1 clip;"):
+        hold_out(read_folders(tmp_path), 0)

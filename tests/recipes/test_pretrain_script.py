@@ -1,0 +1,372 @@
+"""Pretrain_FERPlus.py from the command line, on a tiny FER+ of noise."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import Pretrain_FERPlus as script
+from Code.common.names import AFEW_LABELS, FERPLUS_FILE, FERPLUS_LABELS, FOLDERS_FILE, MS1M_FILE
+from Code.network.checkpoints import read_checkpoint, save_atomically
+from Code.network.fan import FAN, FANOutput
+from Code.network.pretrained import load_fan
+from Code.network.prior import Balance
+from Code.network.weights import load_published, start_from, to_published
+from Code.recipes.pretraining import continues_classifier
+from Code.results.run_files import read_run
+from Code.training import trainer
+from Code.training.losses import any_label
+from tests.runs import interrupted_in_evaluation, log_of, only_run
+
+SMALL = ("--image-size", 32, "--batch-size", 8, "--device", "cpu", "--precision", "fp32")
+
+
+def private_test(out: str) -> list[str]:
+    return out[out.index("private test, majority label") :].splitlines()[:11]
+
+
+@pytest.mark.parametrize(
+    ("mode", "flags"),
+    [
+        ("crossentropy", ()),
+        ("majority", ("--half", "--optimizer", "sgd", "--average", 0)),
+        ("multitarget", ("--no-augmentation",)),
+    ],
+)
+def test_label_mode_trains_and_writes_the_published_format(call, ferplus, tmp_path, mode, flags):
+    outcome = call(script, "--data-root", ferplus, "--label-mode", mode, "--epochs", 1, *SMALL, *flags, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert f"23 training images by label mode {mode}, of 23" in outcome.out
+    assert "starting from random weights" in outcome.out
+
+    path = tmp_path / FERPLUS_FILE
+    file = torch.load(path, weights_only=True)
+    weights = file["state_dict"]
+    assert all(name.startswith("module.") for name in weights)
+    assert weights["module.fc.weight"].shape == (8, 512)
+    assert {name.removeprefix("module.fc.") for name in weights if ".fc." in name} == {"weight", "bias"}
+    assert weights["module.conv1.weight"].dtype == (torch.float16 if "--half" in flags else torch.float32)
+    assert 20e6 < path.stat().st_size < (24e6 if "--half" in flags else 46e6)
+    assert file["image_size"] == 32 and file["arch"] == "resnet18" and isinstance(file["best_prec1"], float)
+
+    fan, info = load_fan(path)
+    assert info["kind"] == "frame classifier" and info["labels"] == FERPLUS_LABELS
+    assert info["image_size"] == 32 and fan.at_type == 2 and fan.num_classes == 8
+    backbone = FAN(1)
+    assert load_published(backbone, file).dropped == ["fc.weight", "fc.bias"]
+    assert torch.equal(backbone.conv1.weight, fan.conv1.weight)
+    assert start_from(path, 1, AFEW_LABELS, seed=0).image_size == 32
+
+    folder = only_run(tmp_path)
+    assert folder.name.endswith("_ferplus_backbone")
+    expected = {"args.json", "log.jsonl", "last.pth", "best.pth", "results.json", "predictions.csv", "report.html"}
+    assert expected <= {path.name for path in folder.iterdir()}
+    results = json.loads((folder / "results.json").read_text())
+    assert results["labels"] == list(FERPLUS_LABELS) and results["last"]["num_clips"] == 7
+    stored = torch.load(folder / "last.pth", weights_only=True)["state_dict"]
+    assert torch.equal(weights["module.conv1.weight"], stored["conv1.weight"].to(weights["module.conv1.weight"].dtype))
+
+    printed = private_test(outcome.out)
+    assert f"{100 * results['last']['accuracy']:.2f} %" in printed[0] or "--half" in flags
+    assert [line.split()[1] for line in printed[1:9]] == list(FERPLUS_LABELS)
+    again = call(script, "-e", "--data-root", ferplus, *SMALL[-4:], cwd=tmp_path)
+    assert again.status == 0 and private_test(again.out) == printed
+
+
+def stopped_and_resumed(call, flags, cwd, before_resuming=lambda: None):
+    """The folder of a run of two epochs that Ctrl+C stops within the second, and that is then resumed."""
+    cwd.mkdir()
+    with interrupted_in_evaluation(2):
+        assert call(script, *flags, cwd=cwd).status == 130
+    assert not (cwd / FERPLUS_FILE).exists()
+    before_resuming()
+    folder = only_run(cwd)
+    outcome = call(script, "--resume", f"model/{folder.name}", "--device", "cpu", cwd=cwd)
+    assert outcome.status == 0, outcome.err
+    return folder
+
+
+def test_resumed_training_ends_where_an_uninterrupted_one_does(call, ferplus, tmp_path, same_weights):
+    # Labels drawn anew, averaged weights, AdamW and a growing input: all that has a state.
+    flags = ("--data-root", ferplus, "--label-mode", "probability", "--epochs", 2, *SMALL)
+    flags += ("--small-size", 24, "--small-epochs", 1, "--average", 0.9)
+    (tmp_path / "whole").mkdir()
+    outcome = call(script, *flags, cwd=tmp_path / "whole")
+    assert outcome.status == 0, outcome.err
+    folder = stopped_and_resumed(call, flags, tmp_path / "parts")
+    assert log_of(only_run(tmp_path / "whole")) == log_of(folder)
+    one, other = (torch.load(tmp_path / name / FERPLUS_FILE, weights_only=True) for name in ("whole", "parts"))
+    assert same_weights(one["state_dict"], other["state_dict"])
+    # The network of an epoch answers at the size that it was trained and evaluated at.
+    kept = [load_fan(folder / name)[1] for name in ("best.pth", "last.pth")]
+    assert [info["image_size"] for info in kept] == [24 if info["epoch"] == 1 else 32 for info in kept]
+    saved = call(script, *flags, "--small-epochs", 2, cwd=tmp_path / "whole")
+    assert saved.status == 0 and load_fan(tmp_path / "whole" / FERPLUS_FILE)[1]["image_size"] == 24
+
+
+def test_training_starts_from_a_file(call, ferplus, tmp_path):
+    start = tmp_path / "start.pth.tar"
+    save_atomically({"state_dict": to_published(FAN(2, 8))}, start)
+    flags = ("--data-root", ferplus, "--epochs", 1, *SMALL, "--optimizer", "sgd", "--average", 0)
+    outcome = call(script, *flags, "--pretrained", start, "--export", "out/file.pth.tar", cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert f"starting from {start}" in outcome.out and "dropped: fc" in outcome.out
+    assert (tmp_path / "out/file.pth.tar").is_file() and not (tmp_path / FERPLUS_FILE).exists()
+
+
+def test_files_say_what_they_started_from_and_what_they_were_evaluated_at(call, ferplus, tmp_path, monkeypatch):
+    """MS-Celeb-1M weights are the start if they are there; the best epoch is one of those at the last side."""
+    evaluate, accuracies = trainer.evaluate_split, iter([0.9, 0.2])
+
+    def better_when_small(*arguments, **options):
+        metrics, evaluation = evaluate(*arguments, **options)
+        return {**metrics, **({"accuracy": next(accuracies)} if "after_batch" in options else {})}, evaluation
+
+    monkeypatch.setattr(trainer, "evaluate_split", better_when_small)
+    (tmp_path / MS1M_FILE).parent.mkdir()
+    save_atomically({"state_dict": to_published(FAN(2, 5))}, tmp_path / MS1M_FILE)
+    flags = ("--epochs", 2, "--small-size", 24, "--small-epochs", 1, *SMALL)
+    outcome = call(script, "--data-root", ferplus, *flags, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    folder = only_run(tmp_path)
+    best, file = read_checkpoint(folder / "best.pth"), read_checkpoint(tmp_path / FERPLUS_FILE)
+    assert best["epoch"] == 2 and best["image_size"] == file["image_size"] == 32
+    assert file["recipe"] == best["recipe"] and file["recipe"]["pretrained"] == MS1M_FILE.name
+    assert json.loads((folder / "args.json").read_text())["args"]["pretrained"] == str(MS1M_FILE)
+    assert not read_run(folder).chosen_here  # chosen on PublicTest, reported on PrivateTest
+
+
+def test_the_loss_of_multitarget_mode_asks_for_any_of_the_labels():
+    logits = torch.tensor([[2.0, 1.0, 0.0]])
+    normalizer = math.log(math.exp(2) + math.exp(1) + 1)
+
+    def loss(labels: list[float]) -> float:
+        weights = torch.ones(1, 1)
+        return float(any_label(FANOutput(logits, weights, None, weights, logits), {"labels": torch.tensor([labels])}))
+
+    assert loss([0.0, 0.6, 0.4]) == pytest.approx(normalizer - 1)  # the likelier of the second and the third
+    assert loss([0.1, 0.5, 0.4]) == pytest.approx(normalizer - 2)
+
+
+# Mistakes
+
+
+def test_missing_data_are_all_named(call, tmp_path):
+    outcome = call(script, cwd=tmp_path)
+    assert outcome.status == 2 and "Traceback" not in outcome.err
+    for name in ("fer2013new.csv", "FER2013Train", "FER2013Valid", "FER2013Test", "Data/README.md"):
+        assert name in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_and_wrong_weights_are_named(call, ferplus, tmp_path):
+    outcome = call(script, "--data-root", ferplus, "--pretrained", "gone.pth", *SMALL, cwd=tmp_path)
+    assert outcome.status == 2 and "gone.pth" in outcome.err and "--pretrained none" in outcome.err
+    outcome = call(script, "-e", "--data-root", ferplus, cwd=tmp_path)
+    assert outcome.status == 2 and str(FERPLUS_FILE) in outcome.err
+    outcome = call(script, "--resume", "model/gone", cwd=tmp_path)
+    assert outcome.status == 2 and "--resume model/gone" in outcome.err
+
+
+def test_votes_of_which_none_count_are_refused(call, tmp_path, make_ferplus):
+    root = make_ferplus(tmp_path / "fer", as_csv=False)
+    lines = (root / "fer2013new.csv").read_text().splitlines()
+    flat = [line if number == 0 else ",".join([*line.split(",")[:2], *["1"] * 10]) for number, line in enumerate(lines)]
+    (root / "fer2013new.csv").write_text("\n".join(flat) + "\n")
+    outcome = call(script, "--data-root", root, *SMALL, cwd=tmp_path)
+    assert outcome.status == 2 and "keeps none of 23 images" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "flags", [("--epochs", 0), ("--image-size", -1), ("--dropout", 1), ("--average", 1.5), ("--label-mode", "x")]
+)
+def test_values_that_make_no_sense_name_their_flag(call, tmp_path, flags):
+    outcome = call(script, *flags, cwd=tmp_path)
+    assert outcome.status == 2 and flags[0] in outcome.err
+
+
+def test_several_processes_would_train_the_same_network(call, ferplus, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    outcome = call(script, "--data-root", ferplus, *SMALL, cwd=tmp_path)
+    assert outcome.status == 2 and outcome.err.startswith("error: torchrun: each process")
+    assert not list(tmp_path.glob("model/*"))
+
+
+def test_help_shows_defaults_and_examples(call, tmp_path):
+    outcome = call(script, "--help", cwd=tmp_path)
+    assert outcome.status == 0 and outcome.err == ""
+    text = " ".join(outcome.out.split())
+    for part in ("(default: crossentropy)", "(default: 224)", "examples:", "--half", "--resume", "Data/FERPlus"):
+        assert part in text
+    assert max(map(len, outcome.out.splitlines())) <= 120
+
+
+# Extra faces, teachers, and any labeled folders
+
+
+def write_faces(root, folders, *, side=40, seed=5):
+    """A folder per name with so many grey pictures of noise."""
+    rng = np.random.default_rng(seed)
+    for folder, count in folders.items():
+        (root / folder).mkdir(parents=True)
+        for index in range(count):
+            Image.fromarray(rng.integers(0, 256, (side, side), dtype=np.uint8)).save(root / folder / f"{index:02d}.png")
+    return root
+
+
+def write_teacher(path, seed, **about):
+    torch.manual_seed(seed)
+    content = {"state_dict": to_published(FAN(2, 8)), "labels": list(FERPLUS_LABELS), "image_size": 32, **about}
+    save_atomically(content, path)
+    return path
+
+
+def test_extra_faces_and_teachers_train_one_network_and_resume(call, ferplus, tmp_path, same_weights):
+    extra = write_faces(tmp_path / "extra", {"anger": 3, "unlabeled": 4})
+    teachers = [write_teacher(tmp_path / f"{seed}.pth.tar", seed) for seed in (1, 2)]
+    flags = ("--data-root", ferplus, "--epochs", 2, *SMALL, "--extra", extra, "--teachers", *teachers)
+    flags += ("--balance", 1, "--vary", "--mix", 0.5)
+    (tmp_path / "whole").mkdir()
+    outcome = call(script, *flags, cwd=tmp_path / "whole")
+    assert outcome.status == 0, outcome.err
+    assert "extra: 3 labeled and 4 unlabeled faces" in outcome.out and "2 teachers for 30 faces" in outcome.out
+    file = torch.load(tmp_path / "whole" / FERPLUS_FILE, weights_only=True)
+    assert file["recipe"]["balance"] == "1.0" and sum(file["class_shares"]) == pytest.approx(1)
+    checkpoint = read_checkpoint(next((tmp_path / "whole").rglob("last.pth")))  # a teacher or a start, too
+    assert checkpoint["recipe"] == file["recipe"] and checkpoint["class_shares"] == file["class_shares"]
+
+    def without_teachers():  # the run keeps their answers
+        for teacher in teachers:
+            teacher.unlink()
+
+    stopped_and_resumed(call, flags, tmp_path / "parts", without_teachers)
+    again = torch.load(tmp_path / "parts" / FERPLUS_FILE, weights_only=True)
+    assert same_weights(file["state_dict"], again["state_dict"])
+
+
+def test_unlabeled_faces_without_teachers_are_left_out(call, ferplus, tmp_path):
+    extra = write_faces(tmp_path / "extra", {"fear": 2, "unlabeled": 4})
+    outcome = call(script, "--data-root", ferplus, "--epochs", 1, *SMALL, "--extra", extra, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert "extra: 2 labeled and 0 unlabeled faces" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--extra", "extra"), "not an emotion; name the folder one of neutral"),
+        (("--extra", "gone"), "gone: cannot be read"),
+        (("--teachers", "gone.pth"), "gone.pth: no such file"),
+        (("--teachers", "x", "--label-mode", "multitarget"), "--teachers: does not go with --label-mode multitarget"),
+        (("--dataset", "folders", "--teachers", "x"), "--teachers: goes with --dataset ferplus only"),
+        (("--dataset", "folders", "-e"), "-e: evaluates FER+ networks"),
+        (("--votes", "1.5"), "--votes"),
+    ],
+)
+def test_mistakes_with_faces_and_teachers_are_one_line(call, ferplus, tmp_path, flags, message):
+    write_faces(tmp_path / "extra", {"glee": 1})
+    data = () if "folders" in flags else ("--data-root", ferplus)
+    outcome = call(script, *data, *SMALL, *flags, cwd=tmp_path)
+    assert outcome.status == 2 and message in outcome.err and "Traceback" not in outcome.err
+
+
+def test_a_teacher_of_other_classes_is_refused(call, ferplus, tmp_path):
+    save_atomically({"state_dict": to_published(FAN(2, 2)), "labels": ["a", "b"]}, tmp_path / "t.pth")
+    outcome = call(script, "--data-root", ferplus, *SMALL, "--teachers", "t.pth", cwd=tmp_path)
+    assert outcome.status == 2 and "t.pth: its classes are a, b" in outcome.err
+
+
+def test_any_labeled_folders_give_a_start_for_ferplus(call, ferplus, tmp_path):
+    tree = write_faces(tmp_path / "tree", {"anna": 6, "bert": 6, "carl": 6})
+    flags = ("--dataset", "folders", "--data-root", tree, "--val-share", 0.3, "--epochs", 1, *SMALL, "--workers", 0)
+    outcome = call(script, *flags, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert "12 training and 6 validation pictures of 3 classes" in outcome.out
+    folder = only_run(tmp_path)
+    report = (folder / "report.html").read_text()
+    assert (
+        "Backbone pretrained on labeled pictures" in report and "FER+" not in report.split("<h1>")[1].split("</h1>")[0]
+    )
+    file = folder / FOLDERS_FILE.format("resnet18")
+    assert not (tmp_path / FERPLUS_FILE).exists() and f"--pretrained model/{folder.name}/{file.name}" in outcome.out
+    content = torch.load(file, weights_only=True)
+    assert content["labels"] == ["anna", "bert", "carl"] and content["state_dict"]["module.fc.weight"].shape == (3, 512)
+    second = call(script, "--data-root", ferplus, "--epochs", 1, *SMALL, "--pretrained", file, cwd=tmp_path)
+    assert second.status == 0, second.err
+    assert f"starting from {file}" in second.out
+
+
+def test_very_many_identities_are_counted_together(call, tmp_path):
+    tree = write_faces(tmp_path / "tree", {f"person {index}": 2 for index in range(101)}, side=32)
+    flags = ("--dataset", "folders", "--data-root", tree, "--val-share", 0.5, "--epochs", 1, *SMALL, "--workers", 0)
+    outcome = call(script, *flags, "--export", "start.pth.tar", cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert "validation, 101 classes: accuracy" in outcome.out and (tmp_path / "start.pth.tar").is_file()
+    folder = only_run(tmp_path)
+    assert (folder / "predictions.csv").read_text().splitlines()[0] == "clip,label,prediction"
+    assert json.loads((folder / "results.json").read_text())["last"]["confusion"] == []
+
+
+def test_a_balanced_network_is_evaluated_with_both_priors(call, ferplus, tmp_path):
+    torch.manual_seed(0)
+    about = {"labels": list(FERPLUS_LABELS), "image_size": 32, "recipe": {"balance": "1.0", "balance_floor": "0.0"}}
+    shares = [1e-30] * 3 + [1.0] + [1e-30] * 4
+    weights = to_published(FAN(2, len(FERPLUS_LABELS)))
+    save_atomically({**about, "state_dict": weights, "class_shares": shares}, tmp_path / "balanced.pth.tar")
+    outcome = call(script, "-e", "--data-root", ferplus, "--checkpoint", "balanced.pth.tar", *SMALL[4:], cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    parts = outcome.out.split("the same with the class shares of the training set")
+    found = [
+        json.loads(f"[{part.split('confusion (rows true): ')[1].splitlines()[0].replace('] [', '], [')}]")
+        for part in parts
+    ]
+    assert any(row[index] for row in found[0] for index in range(8) if index != 3)
+    assert all(row[index] == 0 for row in found[1] for index in range(8) if index != 3)
+    assert np.sum(found[0]) == np.sum(found[1]) > 0
+
+    save_atomically({**about, "state_dict": weights, "class_shares": shares, "recipe": {}}, tmp_path / "plain.pth.tar")
+    outcome = call(script, "-e", "--data-root", ferplus, "--checkpoint", "plain.pth.tar", *SMALL[4:], cwd=tmp_path)
+    assert outcome.status == 0 and "the same with" not in outcome.out
+
+
+def test_the_recipe_of_a_file_names_files_but_not_where_they_are(call, ferplus, tmp_path):
+    save_atomically(
+        {"state_dict": to_published(FAN(2, 8)), "labels": list(FERPLUS_LABELS), "image_size": 32}, tmp_path / "one"
+    )
+    flags = ("--teachers", tmp_path / "one", "--pretrained", tmp_path / "one", "--export", "taught.pth.tar")
+    outcome = call(script, "--data-root", ferplus, "--epochs", 1, *SMALL, *flags, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    recipe = read_checkpoint(tmp_path / "taught.pth.tar")["recipe"]
+    assert recipe["teachers"] == recipe["pretrained"] == "one"
+    assert str(tmp_path) not in str(recipe)
+
+
+def test_a_network_of_the_same_classes_is_continued_with_its_classifier_and_prior(tmp_path):
+    torch.manual_seed(7)
+    trained, shares = FAN(2, 8), torch.arange(1.0, 9.0) / 36
+    about = {"labels": list(FERPLUS_LABELS), "class_shares": shares.tolist(), "image_size": 32}
+    for name, recipe in (("plain", {}), ("balanced", {"balance": "1.0"})):
+        content = {**about, "state_dict": to_published(trained), "recipe": recipe}
+        save_atomically(content, tmp_path / name)
+    for name, tau, moved in (("plain", 0, 0), ("plain", 1, -1), ("balanced", 1, 0), ("balanced", 0, 1)):
+        fan = FAN(2, 8)
+        assert continues_classifier(fan, tmp_path / name, FERPLUS_LABELS, Balance(tau).offset(shares))
+        assert torch.equal(fan.pred_fc1.weight, trained.pred_fc1.weight)
+        assert torch.allclose(fan.pred_fc1.bias, trained.pred_fc1.bias + moved * shares.log(), atol=1e-6)
+    others = [*FERPLUS_LABELS[1:], FERPLUS_LABELS[0]]
+    assert not continues_classifier(FAN(2, 8), tmp_path / "plain", others, torch.zeros(8))
+
+
+def test_two_short_trainings_from_one_file_can_be_averaged(call, ferplus, tmp_path):
+    start = write_teacher(tmp_path / "start.pth.tar", 1)
+    for seed in (1, 2):
+        flags = ("--pretrained", start, "--epochs", 1, "--lr", 1e-6, "--average", 0, "--seed", seed, *SMALL)
+        outcome = call(script, "--data-root", ferplus, *flags, "--export", f"{seed}.pth.tar", cwd=tmp_path)
+        assert outcome.status == 0 and "the classifier starts from the file's, too" in outcome.out, outcome.err
+    first, second = (read_checkpoint(tmp_path / f"{seed}.pth.tar")["state_dict"] for seed in (1, 2))
+    assert torch.allclose(first["module.fc.weight"], second["module.fc.weight"], atol=1e-3)

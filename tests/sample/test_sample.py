@@ -1,0 +1,338 @@
+"""The generated sample: reproducible, complete, with the right intensities."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from Code.common.names import AFEW_LABELS
+from Code.data.clips import DataError
+from Code.data.intensity import read_intensity
+from Code.readers.afew import read_afew
+from Code.sample import VERSION, clip_name, draw_sample, main
+from Code.sample.clip import DISTRACTORS, SampleSpec, draw_clip, plan_clip
+from Code.sample.expressions import ACTION_UNITS, EXPRESSIONS, at_intensity
+from Code.sample.face import Face, Pose
+from Code.sample.person import Person, draw_person
+from Code.sample.spoiled import OCCLUDERS, blur, darken, occlude
+
+PROJECT = Path(__file__).parents[2]
+SMALL = SampleSpec(num_train_clips=7, num_val_clips=7, frames=(4, 6), size=32)
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_sample(tmp_path_factory.mktemp("data") / "Sample", seed=3, spec=SMALL)
+
+
+@pytest.fixture(scope="module")
+def face() -> Face:
+    rng = np.random.default_rng(5)
+    return Face(draw_person(rng), 64, rng)
+
+
+def _files(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def _pixels(expression: str, seed: int, split: int, clip: int) -> np.ndarray:
+    return np.stack([np.asarray(picture) for picture, _ in draw_clip(expression, seed, split, clip, SMALL)])
+
+
+# Reproducible
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="elsewhere Pillow may round a pixel apart")
+def test_pixels_are_what_they_were(tmp_path: Path) -> None:
+    """Drawn, written as JPEG and decoded: the same pixels as when this number was recorded.
+
+    There is no tolerance: everything before Pillow is exact, and Pillow's arithmetic is the same on all x86-64
+    machines. If pixels change on purpose, increase `VERSION`, so that old samples are drawn again.
+    """
+    digest = hashlib.sha256()
+    for split, clip in ((0, 0), (0, 3), (1, 6)):
+        frames = list(draw_clip(AFEW_LABELS[clip], 0, split, clip, SampleSpec()))
+        for number, (picture, _) in enumerate(frames[::4]):
+            path = tmp_path / f"{split}-{clip}-{number}.jpg"
+            picture.save(path, quality=92)
+            digest.update(np.asarray(Image.open(path)).tobytes())
+    assert (VERSION, digest.hexdigest()) == (
+        1,
+        "97d4f910472eebf3c7ccdfd6f60d5e2f87ea5769bcd5497fffb0bc144e94bf1b",
+    )
+
+
+def test_same_seed_same_pixels() -> None:
+    assert np.array_equal(_pixels("Fear", 1, 0, 3), _pixels("Fear", 1, 0, 3))
+
+
+@pytest.mark.parametrize("other", [(2, 0, 3), (1, 1, 3), (1, 0, 10)], ids=["seed", "split", "clip"])
+def test_another_seed_split_or_clip_is_another_person(other: tuple[int, int, int]) -> None:
+    first, second = _pixels("Fear", 1, 0, 3)[0], _pixels("Fear", *other)[0]
+    assert np.abs(first.astype(int) - second).mean() > 10
+
+
+def test_no_person_is_in_both_splits_or_in_two_clips() -> None:
+    spec = SampleSpec()
+    people: set[Person] = set()
+    for split, total in enumerate((spec.num_train_clips, spec.num_val_clips)):
+        people |= {draw_person(np.random.default_rng([0, split, clip])) for clip in range(total)}
+    assert len(people) == spec.num_train_clips + spec.num_val_clips
+
+
+def test_number_of_workers_does_not_matter(sample: Path, tmp_path: Path) -> None:
+    assert _files(draw_sample(tmp_path / "Sample", seed=3, workers=2, spec=SMALL)) == _files(sample)
+
+
+# Files
+
+
+@pytest.mark.parametrize(("split", "list_file"), [("Train", "list_train.txt"), ("Val", "list_eval.txt")])
+def test_reads_as_afew(sample: Path, split: str, list_file: str) -> None:
+    listed = read_afew(str(sample / split), str(sample / list_file))
+    scanned = read_afew(str(sample / split))
+    assert sorted(clip.name for clip in listed.clips) == sorted(clip.name for clip in scanned.clips)
+    assert sorted(clip.label for clip in listed.clips) == list(range(7))  # balanced
+    for clip in listed.clips:
+        assert 4 <= len(clip) <= 6
+        for path in clip.paths:
+            with Image.open(path) as picture:
+                assert (picture.size, picture.mode, picture.format) == ((32, 32), "RGB", "JPEG")
+
+
+def test_intensity_tells_of_every_frame(sample: Path) -> None:
+    truth = read_intensity(sample / "intensity.csv")
+    clips = [clip for split in ("Train", "Val") for clip in read_afew(str(sample / split)).clips]
+    assert set(truth) == {(clip.name, frame) for clip in clips for frame in clip.frames}
+    for (clip, _), (intensity, distractor) in truth.items():
+        assert 0 <= intensity <= 1
+        assert distractor in ("", *DISTRACTORS)
+        if distractor:
+            assert intensity == 0
+        elif clip.startswith("Neutral/"):
+            assert intensity == 1
+
+
+def test_default_sample_is_balanced() -> None:
+    spec = SampleSpec()
+    for split, total in enumerate((spec.num_train_clips, spec.num_val_clips)):
+        classes = [clip_name(split, clip).split("/")[0] for clip in range(total)]
+        assert {classes.count(label) for label in AFEW_LABELS} == {total // 7}
+
+
+# Drawn once, and again if necessary
+
+
+def _draw(root: Path, seed: int = 0) -> Path:
+    return draw_sample(root, seed=seed, spec=SampleSpec(num_train_clips=2, num_val_clips=1, frames=(4, 4), size=32))
+
+
+def test_a_second_call_reuses_what_is_there(tmp_path: Path) -> None:
+    root = _draw(tmp_path / "Sample")
+    before = root.stat().st_ino, (root / "sample.json").stat().st_mtime_ns
+    _draw(root)
+    assert (root.stat().st_ino, (root / "sample.json").stat().st_mtime_ns) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["Sample"]  # no temporary folder is left
+
+
+@pytest.mark.parametrize("lost", ["sample.json", "intensity.csv", "list_eval.txt", "Train/Happy/000000/002.jpg"])
+def test_a_half_drawn_sample_is_drawn_anew(tmp_path: Path, lost: str) -> None:
+    root = _draw(tmp_path / "Sample")
+    whole = _files(root)
+    (root / lost).unlink()
+    assert _files(_draw(root)) == whole
+
+
+def test_another_seed_replaces_the_sample(tmp_path: Path) -> None:
+    root = _draw(tmp_path / "Sample", seed=0)
+    first = _files(root)
+    second = _files(_draw(root, seed=1))
+    assert first["Train/Happy/000000/001.jpg"] != second["Train/Happy/000000/001.jpg"]
+    assert _files(_draw(tmp_path / "Fresh", seed=1)) == second  # nothing of the old sample is left
+
+
+def test_an_interrupted_drawing_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="low"):
+        draw_sample(tmp_path / "Sample", spec=SampleSpec(frames=(9, 3)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_that_is_not_the_sample_is_never_touched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = tmp_path / "Train" / "Happy" / "000000" / "001.jpg"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"mine")
+    with pytest.raises(DataError, match="not a generated sample"):
+        _draw(tmp_path)
+    assert main(["--output", str(tmp_path)]) == 2
+    assert "not a generated sample" in capsys.readouterr().err
+    assert own.read_bytes() == b"mine"
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "Sample"
+    flags = ["--seed", "4", "--train-clips", "1", "--val-clips", "1", "--size", "32", "--workers", "1"]
+    assert main(["--output", str(root), *flags]) == 0
+    assert str(root) in capsys.readouterr().out
+    assert (root / "Val" / "Happy" / "100000" / "001.jpg").is_file()
+    with pytest.raises(SystemExit) as stop:
+        main(["--seed", "-1"])
+    assert stop.value.code == 2
+
+
+def test_contact_sheet(tmp_path: Path) -> None:
+    path = tmp_path / "docs" / "sheet.png"
+    assert main(["--contact-sheet", str(path)]) == 0
+    with Image.open(path) as sheet:
+        assert sheet.width == 1000
+    assert path.stat().st_size < 400_000
+
+
+# Clips and faces
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), expression=st.sampled_from(AFEW_LABELS))
+def test_course_of_a_clip(seed: int, expression: str) -> None:
+    spec = SampleSpec()
+    shown, kinds = plan_clip(expression, spec, np.random.default_rng(seed))
+    count = len(shown)
+    assert len(kinds) == count
+    assert spec.frames[0] <= count <= spec.frames[1]
+    assert spec.distractors[0] * count - 1 <= sum(map(bool, kinds)) <= spec.distractors[1] * count + 1
+    if expression == "Neutral":
+        assert set(shown) == {1.0}
+        assert "neutral" not in kinds
+        return
+    peak = int(np.argmax(shown))
+    assert all(np.diff(shown[: peak + 1]) >= 0)  # rises
+    assert all(np.diff(shown[peak:]) <= 0)  # and falls
+    assert max(level for level, kind in zip(shown, kinds, strict=True) if not kind) == max(shown) > 0.3
+
+
+def test_expressions_use_known_units() -> None:
+    assert tuple(EXPRESSIONS) == AFEW_LABELS
+    assert {unit for variants in EXPRESSIONS.values() for units in variants for unit in units} <= set(ACTION_UNITS)
+
+
+@pytest.mark.parametrize("expression", [label for label in AFEW_LABELS if label != "Neutral"])
+def test_face_departs_from_neutral_as_intensity_rises(face: Face, expression: str) -> None:
+    rest = np.asarray(face.draw({}, Pose()), np.float32)
+    for units in EXPRESSIONS[expression]:
+        drawn = [np.asarray(face.draw(at_intensity(units, level), Pose()), np.float32) for level in (0.3, 0.6, 1.0)]
+        distances = [float(np.abs(picture - rest).mean()) for picture in drawn]
+        assert 0 < distances[0] < distances[1] < distances[2]
+
+
+def test_all_expressions_differ(face: Face) -> None:
+    drawn = [np.asarray(face.draw(EXPRESSIONS[label][0], Pose()), np.float32) for label in AFEW_LABELS]
+    for i in range(7):
+        for j in range(i):
+            assert np.abs(drawn[i] - drawn[j]).mean() > 1.5
+
+
+def test_pose_moves_the_head(face: Face) -> None:
+    still = np.asarray(face.draw({}, Pose()), np.float32)
+    moved = np.asarray(face.draw({}, Pose(dx=0.125)), np.float32)  # 4 of 64 pixels
+    assert np.abs(moved[:, 4:] - still[:, :-4]).mean() < 0.25 * np.abs(moved - still).mean()
+
+
+@pytest.mark.parametrize("kind", OCCLUDERS)
+def test_occluders_hide_a_good_part_of_the_face(face: Face, kind: str) -> None:
+    clear = np.asarray(face.draw({}, Pose()), np.float32)
+    for seed in range(5):
+        spoiled = occlude(clear, kind, face.person.skin, np.random.default_rng(seed))
+        assert spoiled.dtype == np.float32
+        assert (np.abs(spoiled - clear).mean(axis=2) > 5).mean() > 0.12
+
+
+def test_blur_and_darkness(face: Face) -> None:
+    clear = np.asarray(face.draw({}, Pose()), np.float32)
+    blurred, dark = blur(clear, 0.03, 0.05), darken(clear, np.random.default_rng(0))
+    assert np.abs(np.diff(blurred, axis=1)).mean() < 0.5 * np.abs(np.diff(clear, axis=1)).mean()
+    assert dark.mean() < 0.65 * clear.mean()
+    assert blurred.dtype == dark.dtype == np.float32
+
+
+def test_what_a_killed_drawing_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    """SIGKILL in the middle: the workers end by themselves, and the draft goes when the sample is drawn again."""
+    command = [sys.executable, "-m", "Code.sample", "--output", str(tmp_path / "Sample"), "--workers", "2"]
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".Sample-*/Train/*/*/*.jpg")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout
+    process.kill()
+    process.wait()
+    (draft,) = tmp_path.glob(".Sample-*")
+    while any(Path(f"/proc/{child}").exists() for child in children.split()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(children.split()) >= 2 and not any(Path(f"/proc/{child}").exists() for child in children.split())
+
+    own = tmp_path / f".Sample-{process.pid}-mine"  # with a file of the user
+    own.mkdir()
+    (own / "letter.txt").write_text("mine")
+    draw_sample(tmp_path / "Sample", spec=SMALL)
+    assert not draft.exists() and (own / "letter.txt").exists()
+
+
+def _start_drawing(root: Path, *words: str) -> subprocess.Popen[str]:
+    """A process that draws, once its first pictures are there."""
+    command = [sys.executable, "-m", "Code.sample", "--output", str(root), "--workers", "2", *words]
+    process = subprocess.Popen(
+        command,
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # the tests may run with it ignored
+    )
+    deadline = time.monotonic() + 60
+    while not list(root.parent.glob(f".{root.name}-*/Train/*/*/*.jpg")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return process
+
+
+def test_a_second_process_waits_for_the_first(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    few = ("--train-clips", "40", "--val-clips", "7", "--size", "32")
+    process = _start_drawing(tmp_path / "Sample", *few)
+    draw_sample(tmp_path / "Sample", spec=SampleSpec(num_train_clips=40, num_val_clips=7, size=32))
+    assert capfd.readouterr().out == f"another process draws {tmp_path / 'Sample'}; waiting for it\n"
+    assert process.communicate()[1].count("Traceback") == 0 and process.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["Sample"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_to_all_processes_end_the_drawing_without_a_traceback(tmp_path: Path, number: int) -> None:
+    process = _start_drawing(tmp_path / "Sample")
+    os.killpg(process.pid, number)
+    _, err = process.communicate()
+    assert "Traceback" not in err
+    if number == signal.SIGINT:
+        assert process.returncode == 130 and err.endswith("stopped; what was saved is kept\n")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_that_is_killed_is_named(tmp_path: Path) -> None:
+    process = _start_drawing(tmp_path / "Sample")
+    listed = subprocess.run(
+        ["ps", "-ww", "-o", "pid=", "-o", "args=", "--ppid", str(process.pid)], capture_output=True, text=True
+    )
+    worker = next(line.split()[0] for line in listed.stdout.splitlines() if "spawn_main" in line)
+    os.kill(int(worker), signal.SIGKILL)
+    _, err = process.communicate()
+    assert process.returncode == 1 and "Traceback" not in err
+    assert "a process that draws the sample was killed, perhaps because memory ran out" in err
+    assert list(tmp_path.iterdir()) == []
