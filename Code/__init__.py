@@ -8,26 +8,26 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from Code.common.machine import name_the_user
+from .common.machine import name_the_user
 
 if TYPE_CHECKING:
-    from Code.faces.predict import NoFaceError, Predictor
-    from Code.faces.prediction import Prediction
-    from Code.network.fan import FAN, FANOutput
-    from Code.network.pretrained import load_fan
-    from Code.network.weights import LoadReport, load_published
+    from .faces.predict import NoFaceError, Predictor
+    from .faces.prediction import Prediction
+    from .network.fan import FAN, FANOutput
+    from .network.pretrained import load_fan
+    from .network.weights import LoadReport, load_published
 
 name_the_user()  # here, since whatever imports torch has imported this package before
 
 _HOME = {
-    "FAN": "Code.network.fan",
-    "FANOutput": "Code.network.fan",
-    "LoadReport": "Code.network.weights",
-    "NoFaceError": "Code.faces.predict",
-    "Prediction": "Code.faces.prediction",
-    "Predictor": "Code.faces.predict",
-    "load_fan": "Code.network.pretrained",
-    "load_published": "Code.network.weights",
+    "FAN": ".network.fan",
+    "FANOutput": ".network.fan",
+    "LoadReport": ".network.weights",
+    "NoFaceError": ".faces.predict",
+    "Prediction": ".faces.prediction",
+    "Predictor": ".faces.predict",
+    "load_fan": ".network.pretrained",
+    "load_published": ".network.weights",
 }
 
 __all__ = [
@@ -46,7 +46,7 @@ def __getattr__(name: str) -> Any:
     """PEP 562."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return getattr(importlib.import_module(_HOME[name], __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from Code.data.clips import Clip, ClipSet, DataError
+from ..data.clips import Clip, ClipSet, DataError
 
 SPLITS = ("train", "val")
 BOTH = "both"  # for findings about both splits together

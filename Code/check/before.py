@@ -6,13 +6,13 @@ import argparse
 import json
 import sys
 
-from Code.check import Split
-from Code.check.check import as_json, as_table, check
-from Code.check.files import scan
-from Code.data.clips import ClipSet, DataError
-from Code.readers.base import Reader, Request
-from Code.training.distributed import from_main, world
-from Code.training.protocols import Protocol, opened, resolve
+from ..data.clips import ClipSet, DataError
+from ..readers.base import Reader, Request
+from ..training.distributed import from_main, world
+from ..training.protocols import Protocol, opened, resolve
+from . import Split
+from .check import as_json, as_table, check
+from .files import scan
 
 Splits = dict[str, Split]
 CHECKED_FRAMES = 200_000  # up to here every frame's header is read before a training: about 10 s

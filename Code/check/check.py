@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from Code.check import BOTH, Check, Split
-from Code.check.files import ClipFacts, content_checks, frame_checks, scan
-from Code.check.names import name_checks
-from Code.common.wording import grouped, printable
+from ..common.wording import grouped, printable
+from . import BOTH, Check, Split
+from .files import ClipFacts, content_checks, frame_checks, scan
+from .names import name_checks
 
 STATUS = {"note": 0, "warning": 1, "error": 2}
 

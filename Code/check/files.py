@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from Code.check import BOTH, Check, Split
-from Code.common.machine import available_cores
-from Code.common.progress import Progress
-from Code.common.wording import printable
-from Code.data.clips import Clip, DataError
-from Code.data.images import ImageError, ImageFacts, read_facts, read_header
+from ..common.machine import available_cores
+from ..common.progress import Progress
+from ..common.wording import printable
+from ..data.clips import Clip, DataError
+from ..data.images import ImageError, ImageFacts, read_facts, read_header
+from . import BOTH, Check, Split
 
 _TASK_FRAMES = 256  # frames that a worker receives at once
 _WORTH_PROCESSES = 4000  # frames; for fewer, starting processes takes longer than the work

@@ -7,10 +7,10 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-from Code.check import BOTH, Check, Split
-from Code.common.names import AFEW_LABELS, expression
-from Code.common.wording import counted, printable
-from Code.data.clips import NO_FOLDER, NO_FRAMES, Clip
+from ..common.names import AFEW_LABELS, expression
+from ..common.wording import counted, printable
+from ..data.clips import NO_FOLDER, NO_FRAMES, Clip
+from . import BOTH, Check, Split
 
 
 def name_checks(

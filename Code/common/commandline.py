@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from Code.common.errors import Interrupted, ProjectError
-from Code.common.names import MAX_IMAGE_SIZE
+from .errors import Interrupted, ProjectError
+from .names import MAX_IMAGE_SIZE
 
 SEED_LIMIT = 2**32 - 1  # numpy takes no larger seed
 

@@ -11,9 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from Code.common.errors import UsageError
-from Code.common.files import PROJECT
-from Code.training import distributed
+from ..training import distributed
+from .errors import UsageError
+from .files import PROJECT
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from Code.common.errors import UsageError
+from .errors import UsageError
 
 PROJECT = Path(__file__).resolve().parents[2]  # the folder of the scripts
 

@@ -14,8 +14,8 @@ import re
 from pathlib import Path
 from typing import Any, TypeVar
 
-from Code.common.errors import ProjectError
-from Code.common.files import regular
+from .errors import ProjectError
+from .files import regular
 
 T = TypeVar("T")
 

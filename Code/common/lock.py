@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from Code.common.errors import ProjectError, UsageError
-from Code.common.files import remove_leftovers, save_text
-from Code.common.json_files import StateError, read_state
+from .errors import ProjectError, UsageError
+from .files import remove_leftovers, save_text
+from .json_files import StateError, read_state
 
 LOCK, WRITER = ".lock", ".writer.json"
 # Errors of file systems without locks: NFS without its lock service, some FUSE and cluster file systems.

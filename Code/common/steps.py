@@ -22,9 +22,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from Code.common.errors import ProjectError
-from Code.common.files import PROJECT, regular, remove_leftovers, save_text
-from Code.common.json_files import MissingStateError, read_state, shaped
+from .errors import ProjectError
+from .files import PROJECT, regular, remove_leftovers, save_text
+from .json_files import MissingStateError, read_state, shaped
 
 VERSION = 1  # of the file of the steps
 NOTE = "EMOTION_FAN_NOTE"  # environment variable: the file in which a step's command notes the folder that it makes

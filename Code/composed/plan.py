@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from Code.common.names import FERPLUS_LABELS
-from Code.data.clips import DataError
-from Code.readers.ferplus import SIDE, FERPlusSplit, clean_votes
+from ..common.names import FERPLUS_LABELS
+from ..data.clips import DataError
+from ..readers.ferplus import SIDE, FERPlusSplit, clean_votes
 
 CELL = 8  # pixels; faces are compared by the mean brightness of cells of this size
 

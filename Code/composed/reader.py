@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from Code.common.errors import UsageError
-from Code.common.names import FERPLUS_LABELS
-from Code.composed.plan import ComposedSpec
-from Code.data.clips import ClipSet
-from Code.data.intensity import Intensities, intensities_of
-from Code.readers.base import Labels, Reader, Request
-from Code.readers.ferplus import read_ferplus
+from ..common.errors import UsageError
+from ..common.names import FERPLUS_LABELS
+from ..data.clips import ClipSet
+from ..data.intensity import Intensities, intensities_of
+from ..readers.base import Labels, Reader, Request
+from ..readers.ferplus import read_ferplus
+from .plan import ComposedSpec
 
 COMPOSED_ROOT = Path("Data/Composed")
 TRAIN_CLIPS, VAL_CLIPS = 2000, 800  # if no flag says how many
@@ -41,7 +41,7 @@ class Composed(Reader):
         root = Path(request.train_root)
         if self.is_missing(request):
             read_ferplus(root)  # raises, before torch is imported
-        from Code.composed.render import TEST, VAL, compose_evaluated, compose_training
+        from .render import TEST, VAL, compose_evaluated, compose_training
 
         spec, flags = composed_spec(request.flags), request.flags
         if split == "train":

@@ -31,16 +31,16 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from Code.common.files import remove_own
-from Code.common.json_files import StateError, read_state
-from Code.common.names import FERPLUS_LABELS
-from Code.common.progress import Progress
-from Code.common.wording import counted
-from Code.composed.plan import VERSION, ComposedSpec, Course, Stills, choose_stills, plan_course
-from Code.data.clips import Clip, ClipSet, DataError
-from Code.data.intensity import INTENSITY_FILE, Row, row, write_intensity
-from Code.readers.ferplus import SPLITS, FERPlusSplit, read_ferplus
-from Code.readers.folders import read_folders
+from ..common.files import remove_own
+from ..common.json_files import StateError, read_state
+from ..common.names import FERPLUS_LABELS
+from ..common.progress import Progress
+from ..common.wording import counted
+from ..data.clips import Clip, ClipSet, DataError
+from ..data.intensity import INTENSITY_FILE, Row, row, write_intensity
+from ..readers.ferplus import SPLITS, FERPlusSplit, read_ferplus
+from ..readers.folders import read_folders
+from .plan import VERSION, ComposedSpec, Course, Stills, choose_stills, plan_course
 
 _SIGMA = (2.5, 4.5)  # of the blur, in pixels of a 48 x 48 still
 _CROP = (0.3, 0.5)  # visible share of the still's side in a bad crop

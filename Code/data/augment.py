@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from Code.common.errors import UsageError
+from ..common.errors import UsageError
 
 
 def to_float(frames: Tensor, size: int | None = None) -> Tensor:

@@ -28,12 +28,12 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from Code.common.files import flush, in_words, regular
-from Code.common.json_files import StateError, parse_state
-from Code.common.progress import Progress
-from Code.data.clips import Clip, ClipSet, DataError
-from Code.data.loaders import Say, ignore_signals
-from Code.data.stores import FileStore
+from ..common.files import flush, in_words, regular
+from ..common.json_files import StateError, parse_state
+from ..common.progress import Progress
+from .clips import Clip, ClipSet, DataError
+from .loaders import Say, ignore_signals
+from .stores import FileStore
 
 FORMAT = "emotion-fan frames/1"
 HEADER_BYTES = PAGE = 4096

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from Code.common.errors import ProjectError
-from Code.common.wording import counted, grouped, one_line
+from ..common.errors import ProjectError
+from ..common.wording import counted, grouped, one_line
 
 NO_FRAMES = "no frames"
 NO_FOLDER = "no such folder"

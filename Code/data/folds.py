@@ -20,10 +20,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from Code.common.files import save_text
-from Code.common.wording import counted, natural_key, printable, quoted
-from Code.data.clips import Clip, ClipSet, DataError
-from Code.data.lists import ListedClip, read_text, relative_name, text_lines, unknown_class
+from ..common.files import save_text
+from ..common.wording import counted, natural_key, printable, quoted
+from .clips import Clip, ClipSet, DataError
+from .lists import ListedClip, read_text, relative_name, text_lines, unknown_class
 
 
 @dataclass

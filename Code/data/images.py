@@ -27,8 +27,8 @@ from PIL import (  # importing the plugins by name keeps Pillow from loading all
     WebPImagePlugin,
 )
 
-from Code.common.wording import printable
-from Code.data.clips import DataError
+from ..common.wording import printable
+from .clips import DataError
 
 _PLUGINS = (JpegImagePlugin, PngImagePlugin, BmpImagePlugin, WebPImagePlugin, GifImagePlugin)
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from Code.common.files import atomic_text, regular
-from Code.common.wording import counted
-from Code.data.clips import ClipSet, DataError
+from ..common.files import atomic_text, regular
+from ..common.wording import counted
+from .clips import ClipSet, DataError
 
 INTENSITY_FILE = "intensity.csv"
 COLUMNS = ("split", "clip", "frame", "intensity", "distractor")

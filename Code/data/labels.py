@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from Code.common.names import expression
-from Code.common.wording import counted, printable
-from Code.data.clips import Clip, ClipSet, DataError
+from ..common.names import expression
+from ..common.wording import counted, printable
+from .clips import Clip, ClipSet, DataError
 
 DROPPED = "none"  # `--map-labels Contempt=none` drops the clips of that class
 

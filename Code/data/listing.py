@@ -12,10 +12,10 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from Code.common.names import AFEW_LABELS
-from Code.common.wording import counted, natural_key, printable
-from Code.data.clips import NO_FOLDER, NO_FRAMES, Clip, ClipSet, DataError
-from Code.data.lists import ListedClip
+from ..common.names import AFEW_LABELS
+from ..common.wording import counted, natural_key, printable
+from .clips import NO_FOLDER, NO_FRAMES, Clip, ClipSet, DataError
+from .lists import ListedClip
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})

@@ -15,9 +15,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
-from Code.common.files import regular
-from Code.common.wording import LONGEST, printable, quoted
-from Code.data.clips import DataError
+from ..common.files import regular
+from ..common.wording import LONGEST, printable, quoted
+from .clips import DataError
 
 Line = TypeVar("Line")
 _LINE_END = re.compile(r"\r\n|\r|\n")  # str.splitlines also splits at characters that a name may contain

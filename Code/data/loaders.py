@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from Code.common.errors import ProjectError
-from Code.common.files import in_words
-from Code.common.machine import free_shared_memory
-from Code.data.clips import DataError
-from Code.data.stores import FrameTable, Store
+from ..common.errors import ProjectError
+from ..common.files import in_words
+from ..common.machine import free_shared_memory
+from .clips import DataError
+from .stores import FrameTable, Store
 
 Say = Callable[[str], None]  # prints one line
 Batch = dict[str, Tensor]

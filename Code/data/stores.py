@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from Code.common.wording import printable
-from Code.data.clips import ClipSet, DataError
-from Code.data.images import read_image
+from ..common.wording import printable
+from .clips import ClipSet, DataError
+from .images import read_image
 
 
 @dataclass

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from Code.common.names import IMAGE_SIZE
+from ..common.names import IMAGE_SIZE
 
 FACE_SIZE = IMAGE_SIZE  # side of a crop in pixels
 Eyes = tuple[tuple[float, float], tuple[float, float]]

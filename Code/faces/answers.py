@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from Code.common.files import atomic_text
-from Code.common.wording import counted, one_line
-from Code.faces.predict import Predictor
-from Code.faces.prediction import Curve, Prediction, columns, row_columns, said
-from Code.network.attention import HEADS
-from Code.network.pretrained import trained_on
+from ..common.files import atomic_text
+from ..common.wording import counted, one_line
+from ..network.attention import HEADS
+from ..network.pretrained import trained_on
+from .predict import Predictor
+from .prediction import Curve, Prediction, columns, row_columns, said
 
 SHOWN_FRAMES = 3
 # Names of files that are not valid text are written byte for byte.

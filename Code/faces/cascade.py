@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from Code.faces.mtcnn import (
+from .mtcnn import (
     PYRAMID_FACTOR,
     SECOND_SIDE,
     THIRD_SIDE,
@@ -19,7 +19,7 @@ from Code.faces.mtcnn import (
     moved,
     place_landmarks,
 )
-from Code.faces.pictures import Pyramids, Sums
+from .pictures import Pyramids, Sums
 
 # P-Net sees squares of 12 pixels, one at every second pixel.
 FIRST_SIDE, STRIDE = 12, 2

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from Code.faces.summary import TABLE
+from .summary import TABLE
 
 ABOVE = 4  # how many folders above a clip's the table is looked for
 MOST_BYTES = 64 * 2**20  # of a table; some 400 000 frames

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from Code.common.errors import require
-from Code.data.clips import DataError
+from ..common.errors import require
+from ..data.clips import DataError
 
 ASSUMED_FPS = 25.0  # where a video does not state its frame rate
 # A longer gap between two frames (seconds) is a recording error, not a pause. Broadcast formats such as MPEG-TS may

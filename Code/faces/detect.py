@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from Code.faces.cascade import Cascade
-from Code.faces.refine import Refiner
-from Code.faces.settings import MIN_FACE
+from .cascade import Cascade
+from .refine import Refiner
+from .settings import MIN_FACE
 
 # Smaller faces than this share of the picture are of no interest, and skipping them saves most of the search.
 MIN_FACE_SHARE = 1 / 24

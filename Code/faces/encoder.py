@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from Code.common.device import Compute
-from Code.network.fan import FAN
+from ..common.device import Compute
+from ..network.fan import FAN
 
 
 class Encoder:

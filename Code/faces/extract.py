@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from Code.faces.align import PAPER_EYES, Eyes, align_face
-from Code.faces.crop_times import crop_times
-from Code.faces.detect import Detector
-from Code.faces.inputs import Kind
-from Code.faces.keyframes import find_faces
-from Code.faces.settings import DETECT_EVERY
-from Code.faces.track import Path, Track, Tracker, credible, main_track
-from Code.faces.video import Frame, Source
+from .align import PAPER_EYES, Eyes, align_face
+from .crop_times import crop_times
+from .detect import Detector
+from .inputs import Kind
+from .keyframes import find_faces
+from .settings import DETECT_EVERY
+from .track import Path, Track, Tracker, credible, main_track
+from .video import Frame, Source
 
 # Decoded frames that are kept for the second reading, in bytes: two seconds of 720 x 576 at 25 frames a second.
 KEPT_BYTES = 64 * 2**20

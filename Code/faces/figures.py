@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from Code.common.wording import counted
-from Code.faces.prediction import Curve, Prediction, said
-from Code.faces.render import TEXT, color_of, hue_of, ink_on
-from Code.results.figures import CYCLE, INK, SOFT, attention_figure, choose_frames, shorten
+from ..common.wording import counted
+from ..results.figures import CYCLE, INK, SOFT, attention_figure, choose_frames, shorten
+from .prediction import Curve, Prediction, said
+from .render import TEXT, color_of, hue_of, ink_on
 
 FIGURE_FRAMES = 12  # drawn in the figure of a longer clip
 MOST_PEOPLE = 20  # drawn in one figure

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from Code.common.errors import UsageError
-from Code.common.files import remove_leftovers, save_text, short_name
-from Code.common.json_files import MissingStateError, StateError, read_state
-from Code.common.wording import counted, natural_key
-from Code.data.listing import is_unicode
-from Code.faces.prediction import Prediction
+from ..common.errors import UsageError
+from ..common.files import remove_leftovers, save_text, short_name
+from ..common.json_files import MissingStateError, StateError, read_state
+from ..common.wording import counted, natural_key
+from ..data.listing import is_unicode
+from .prediction import Prediction
 
 PAGE = "predictions.html"
 # What the page is made of, a file for each input. Each also keeps its name from being given to another input.
@@ -183,7 +183,7 @@ class Gallery:
             card.said = said.index(card.expression)
             card.in_folder, card.by_network = folders.index(card.folder), networks.index(card.network)
         counts = Counter(card.expression for card in cards)
-        from Code.results.page import write_page  # imports matplotlib, which answers without figures do not need
+        from ..results.page import write_page  # imports matplotlib, which answers without figures do not need
 
         return write_page(
             self.folder / PAGE,

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from Code.common.files import regular
-from Code.common.wording import counted, natural_key, printable
-from Code.data.clips import DataError
-from Code.data.images import ImageError, read_header
-from Code.data.listing import FRAME_SUFFIXES
+from ..common.files import regular
+from ..common.wording import counted, natural_key, printable
+from ..data.clips import DataError
+from ..data.images import ImageError, read_header
+from ..data.listing import FRAME_SUFFIXES
 
 # Files with these names are videos where a folder is searched; a file that is named itself may be called anything.
 VIDEO_SUFFIXES = tuple(

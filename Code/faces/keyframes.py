@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from Code.common.prefetch import prefetched
-from Code.faces.detect import Detector, Faces, overlap
-from Code.faces.settings import DETECT_EVERY
-from Code.faces.track import SAME_PERSON_IOU, CutFinder
-from Code.faces.video import Frame, batches
+from ..common.prefetch import prefetched
+from .detect import Detector, Faces, overlap
+from .settings import DETECT_EVERY
+from .track import SAME_PERSON_IOU, CutFinder
+from .video import Frame, batches
 
 # If much has changed since a key frame, somebody may have come: the next one then follows after half as many frames.
 # Changed: CHANGED_CELLS cells of a 32 x 32 thumbnail, faces left out, differ by more than CHANGED_LEVELS gray levels.

@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 from torch import Tensor, stack
 
-from Code.common.errors import require
-from Code.data.clips import DataError
-from Code.faces.align import align_face
-from Code.faces.decoder import Clock, Upright, choose_stream, file_url
-from Code.faces.detect import Detector, Faces
-from Code.faces.keyframes import RUN_SECONDS, followed, much_changed
-from Code.faces.predict import Predictor
-from Code.faces.prediction import is_uncertain, said
-from Code.faces.render import VideoWriter, draw_answer
-from Code.faces.settings import DETECT_EVERY
-from Code.faces.track import NEIGHBOURS, CutFinder, Tracker
-from Code.faces.video import Frame
+from ..common.errors import require
+from ..data.clips import DataError
+from .align import align_face
+from .decoder import Clock, Upright, choose_stream, file_url
+from .detect import Detector, Faces
+from .keyframes import RUN_SECONDS, followed, much_changed
+from .predict import Predictor
+from .prediction import is_uncertain, said
+from .render import VideoWriter, draw_answer
+from .settings import DETECT_EVERY
+from .track import NEIGHBOURS, CutFinder, Tracker
+from .video import Frame
 
 # A frame further than this from the one before is a key frame, in seconds. It is more than in videos: where a full pass
 # takes long, frames that were dropped meanwhile must not make every frame a key frame.

@@ -19,8 +19,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from Code.common.device import has_bf16
-from Code.common.errors import MissingExtraError
+from ..common.device import has_bf16
+from ..common.errors import MissingExtraError
 
 # Sides of the crops that R-Net and O-Net see.
 SECOND_SIDE, THIRD_SIDE = 24, 48

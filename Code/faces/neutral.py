@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from Code.common.names import expression
-from Code.data.clips import DataError
+from ..common.names import expression
+from ..data.clips import DataError
 
 PART = 0.5  # of the reference that is taken away; 0.25 to 0.75 are about as good
 Reference = float | str | Path  # the first seconds in which the person is visible, or a file

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from Code.faces.mtcnn import resized, stacked
+from .mtcnn import resized, stacked
 
 # What is shrunk by this or more is made from a copy of half the size. P-Net's levels need less detail than crops.
 LEVEL_RATIO, CROP_RATIO = 3.0, 4.0

@@ -13,28 +13,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from Code.common.device import choose_compute
-from Code.common.errors import ProjectError, UsageError
-from Code.common.prefetch import prefetched
-from Code.common.progress import Progress
-from Code.common.wording import counted, one_line
-from Code.data.clips import DataError
-from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes
-from Code.faces.detect import Detector
-from Code.faces.encoder import Encoder
-from Code.faces.extract import Analysis, BriefSource, all_frames, analyse, whole_path
-from Code.faces.inputs import Job
-from Code.faces.neutral import Reference, checked_reference, first_seconds, in_words, neutral_shift
-from Code.faces.prediction import Curve, Found, Prediction, windows
-from Code.faces.settings import DETECT_EVERY
-from Code.faces.sources import sources
-from Code.faces.track import Path as FacePath
-from Code.faces.track import follow
-from Code.faces.video import Source
-from Code.network.attention import FRAMES_AT_ONCE, FANOutput
-from Code.network.checkpoints import CheckpointError
-from Code.network.pretrained import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
-from Code.network.stated_prior import prior_shift, stated_shares
+from ..common.device import choose_compute
+from ..common.errors import ProjectError, UsageError
+from ..common.prefetch import prefetched
+from ..common.progress import Progress
+from ..common.wording import counted, one_line
+from ..data.clips import DataError
+from ..network.attention import FRAMES_AT_ONCE, FANOutput
+from ..network.checkpoints import CheckpointError
+from ..network.pretrained import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
+from ..network.stated_prior import prior_shift, stated_shares
+from .align import FER2013_EYES, PAPER_EYES, Eyes
+from .detect import Detector
+from .encoder import Encoder
+from .extract import Analysis, BriefSource, all_frames, analyse, whole_path
+from .inputs import Job
+from .neutral import Reference, checked_reference, first_seconds, in_words, neutral_shift
+from .prediction import Curve, Found, Prediction, windows
+from .settings import DETECT_EVERY
+from .sources import sources
+from .track import Path as FacePath
+from .track import follow
+from .video import Source
 
 BATCH_FACES = 32  # encoded together
 PEOPLE = ("main", "all")

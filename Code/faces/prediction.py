@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from Code.common.errors import require
-from Code.common.wording import counted
-from Code.data.clips import DataError
-from Code.data.images import read_image
-from Code.faces.align import FACE_SIZE, Eyes
-from Code.faces.extract import Analysis, cut_out
-from Code.faces.inputs import Kind
-from Code.faces.settings import UNCERTAIN_MARGIN
-from Code.faces.track import Path as FacePath
-from Code.faces.video import Source
+from ..common.errors import require
+from ..common.wording import counted
+from ..data.clips import DataError
+from ..data.images import read_image
+from .align import FACE_SIZE, Eyes
+from .extract import Analysis, cut_out
+from .inputs import Kind
+from .settings import UNCERTAIN_MARGIN
+from .track import Path as FacePath
+from .video import Source
 
 if TYPE_CHECKING:
     import pandas

@@ -16,17 +16,17 @@ from typing import Any
 import torch
 from PIL import Image
 
-from Code.common.errors import ProjectError
-from Code.common.files import flush, flush_all, remove_leftovers
-from Code.common.json_files import NewerStateError, StateError
-from Code.common.machine import end_with, keep_freed_memory
-from Code.common.prefetch import prefetched
-from Code.common.wording import counted
-from Code.data.clips import DataError
-from Code.faces.detect import Detector
-from Code.faces.extract import BriefSource, analyse, cut_out
-from Code.faces.inputs import Job
-from Code.faces.records import (
+from ..common.errors import ProjectError
+from ..common.files import flush, flush_all, remove_leftovers
+from ..common.json_files import NewerStateError, StateError
+from ..common.machine import end_with, keep_freed_memory
+from ..common.prefetch import prefetched
+from ..common.wording import counted
+from ..data.clips import DataError
+from .detect import Detector
+from .extract import BriefSource, analyse, cut_out
+from .inputs import Job
+from .records import (
     STATE,
     Record,
     check_settings,
@@ -39,9 +39,9 @@ from Code.faces.records import (
     save_record,
     save_settings,
 )
-from Code.faces.settings import FACES_VERSION, Settings
-from Code.faces.summary import MARK, REPORT, csv_rows
-from Code.faces.track import follow
+from .settings import FACES_VERSION, Settings
+from .summary import MARK, REPORT, csv_rows
+from .track import follow
 
 QUALITY = 95
 POLL_SECONDS = 0.2

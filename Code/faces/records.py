@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from Code.common.files import inside, regular, save_text, short_name
-from Code.common.json_files import MissingStateError, StateError, read_state
-from Code.common.lock import one_writer
-from Code.data.clips import DataError
-from Code.faces.settings import FACES_VERSION, Settings
+from ..common.files import inside, regular, save_text, short_name
+from ..common.json_files import MissingStateError, StateError, read_state
+from ..common.lock import one_writer
+from ..data.clips import DataError
+from .settings import FACES_VERSION, Settings
 
 # Hidden, so that dataset readers skip it.
 STATE = ".prepared"

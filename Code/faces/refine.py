@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from Code.faces.mtcnn import (
+from .mtcnn import (
     SECOND_SIDE,
     THIRD_SIDE,
     THRESHOLDS,

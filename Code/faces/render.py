@@ -15,16 +15,16 @@ import numpy as np
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
-from Code.common.errors import require
-from Code.common.files import flush
-from Code.data.clips import DataError
-from Code.faces.decoder import file_url
-from Code.faces.inputs import WRITTEN_SUFFIXES
-from Code.faces.prediction import Prediction, said
-from Code.faces.sound import Sound
-from Code.faces.track import ASSUMED_FPS
-from Code.results.figures import CYCLE
-from Code.results.fonts import font_file
+from ..common.errors import require
+from ..common.files import flush
+from ..data.clips import DataError
+from ..results.figures import CYCLE
+from ..results.fonts import font_file
+from .decoder import file_url
+from .inputs import WRITTEN_SUFFIXES
+from .prediction import Prediction, said
+from .sound import Sound
+from .track import ASSUMED_FPS
 
 TIME_BASE = Fraction(1, 60_000)
 MAIN, TEXT, SHADE = (255, 140, 0), (255, 255, 255), (0, 0, 0)

@@ -8,8 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from Code.common.errors import require
-from Code.faces.decoder import choose_stream, longest_gap, open_file
+from ..common.errors import require
+from .decoder import choose_stream, longest_gap, open_file
 
 # Copied as they are if the container takes them. Others (PCM in .mp4, say) are not played everywhere.
 COPIED = frozenset({"aac", "mp3", "opus", "vorbis", "flac", "ac3", "eac3", "alac"})

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from Code.data.clips import DataError
-from Code.data.images import upright_rgb
-from Code.faces.inputs import Kind, find_jobs, split_files
-from Code.faces.video import Frame, Source
+from ..data.clips import DataError
+from ..data.images import upright_rgb
+from .inputs import Kind, find_jobs, split_files
+from .video import Frame, Source
 
 
 class ArraySource(Source):

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from Code.common.files import atomic_text, regular, save_text
-from Code.common.json_files import StateError, read_state
-from Code.faces.records import Record, read_rows
+from ..common.files import atomic_text, regular, save_text
+from ..common.json_files import StateError, read_state
+from .records import Record, read_rows
 
 if TYPE_CHECKING:  # `extract` reads the times of crops from faces.csv
-    from Code.faces.extract import Analysis
-    from Code.faces.track import Path as FacePath
+    from .extract import Analysis
+    from .track import Path as FacePath
 
 COLUMNS = (
     *("clip", "frame", "time", "left", "top", "right", "bottom"),

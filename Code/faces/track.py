@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
-from Code.faces.detect import Faces, overlap
+from .detect import Faces, overlap
 
 # A face that overlaps one of the frame before by more than this is the same person's.
 SAME_PERSON_IOU = 0.3

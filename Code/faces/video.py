@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from Code.common.errors import require
-from Code.common.wording import counted, natural_key, printable
-from Code.data.clips import DataError
-from Code.data.images import open_image, read_image, to_rgb
-from Code.data.listing import FRAME_SUFFIXES, is_unicode, list_folder
-from Code.faces.decoder import Clock, Stamps, Upright, frame_rate, is_joined, longest_gap, open_video, progressive
-from Code.faces.inputs import VIDEO_SUFFIXES, Kind, kind_of, split_files
+from ..common.errors import require
+from ..common.wording import counted, natural_key, printable
+from ..data.clips import DataError
+from ..data.images import open_image, read_image, to_rgb
+from ..data.listing import FRAME_SUFFIXES, is_unicode, list_folder
+from .decoder import Clock, Stamps, Upright, frame_rate, is_joined, longest_gap, open_video, progressive
+from .inputs import VIDEO_SUFFIXES, Kind, kind_of, split_files
 
 BATCH_FRAMES = 16  # at most, however small they are
 # A file whose header promises more than this (seconds, and share of the duration) beyond its last frame is truncated.

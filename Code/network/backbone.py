@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from Code.common.errors import UsageError
-from Code.network.resnet import ResNet18
-from Code.recipes.bf16_conv import use_small_maps
+from ..common.errors import UsageError
+from ..recipes.bf16_conv import use_small_maps
+from .resnet import ResNet18
 
 DEFAULT_BACKBONE = "resnet18"
 # Networks that are not torchvision's, by the value of `--backbone`: functions that make them with random weights. The

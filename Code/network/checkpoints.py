@@ -14,11 +14,11 @@ from typing import IO, Any, Literal, TypeVar
 import numpy as np
 import torch
 
-from Code.common.errors import ProjectError
-from Code.common.files import atomic_file, regular
-from Code.common.json_files import StateError, shaped
-from Code.common.names import MAX_IMAGE_SIZE
-from Code.common.wording import printable
+from ..common.errors import ProjectError
+from ..common.files import atomic_file, regular
+from ..common.json_files import StateError, shaped
+from ..common.names import MAX_IMAGE_SIZE
+from ..common.wording import printable
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from Code.common.names import DEFAULT_AT_TYPE
-from Code.network.attention import FRAMES_AT_ONCE, HEADS, FANOutput, frame_mask
-from Code.network.backbone import DEFAULT_BACKBONE, Backbone
+from ..common.names import DEFAULT_AT_TYPE
+from .attention import FRAMES_AT_ONCE, HEADS, FANOutput, frame_mask
+from .backbone import DEFAULT_BACKBONE, Backbone
 
 __all__ = ["FAN", "FANOutput", "FeatureFAN"]
 

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from Code.common.errors import UsageError
-from Code.common.files import PROJECT
-from Code.common.names import AFEW_LABELS, CHECKPOINT_FORMAT, FAN_FILE, FERPLUS_LABELS, IMAGE_SIZE
-from Code.network.attention import HEADS, AttentionHead, ScoreFusion, all_parameter_names, parameter_names
-from Code.network.checkpoints import CheckpointError, facts_of, read_checkpoint
-from Code.network.fan import FAN
-from Code.network.weights import (
+from ..common.errors import UsageError
+from ..common.files import PROJECT
+from ..common.names import AFEW_LABELS, CHECKPOINT_FORMAT, FAN_FILE, FERPLUS_LABELS, IMAGE_SIZE
+from .attention import HEADS, AttentionHead, ScoreFusion, all_parameter_names, parameter_names
+from .checkpoints import CheckpointError, facts_of, read_checkpoint
+from .fan import FAN
+from .weights import (
     classifier_names,
     load_published,
     plain_weights,

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from Code.common.errors import UsageError
-from Code.data.loaders import Batch
-from Code.network.attention import FANOutput
-from Code.training.losses import Loss, cross_entropy
+from ..common.errors import UsageError
+from ..data.loaders import Batch
+from ..training.losses import Loss, cross_entropy
+from .attention import FANOutput
 
 RAREST = 1e-4  # share of a class that the training set does not have, where a prior is changed
 

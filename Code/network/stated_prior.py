@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from Code.common.errors import UsageError
-from Code.network.prior import RAREST, Balance
+from ..common.errors import UsageError
+from .prior import RAREST, Balance
 
 
 def own_prior(info: Mapping[str, Any]) -> Tensor:

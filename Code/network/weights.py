@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from Code.common.names import AFEW_LABELS, FERPLUS_FILE, IMAGE_SIZE, SHIPPED_FILE
-from Code.network.attention import HEADS, ScoreFusion, all_parameter_names
-from Code.network.backbone import DEFAULT_BACKBONE, Backbone, is_backbone
-from Code.network.checkpoints import CheckpointError, read_checkpoint
-from Code.network.fan import FAN
+from ..common.names import AFEW_LABELS, FERPLUS_FILE, IMAGE_SIZE, SHIPPED_FILE
+from .attention import HEADS, ScoreFusion, all_parameter_names
+from .backbone import DEFAULT_BACKBONE, Backbone, is_backbone
+from .checkpoints import CheckpointError, read_checkpoint
+from .fan import FAN
 
 MOST_NAMES = 10  # in an error; a file of another network has hundreds that do not fit
 

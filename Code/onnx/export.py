@@ -27,9 +27,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from Code.common.commandline import run_script, script_parser, whole_number
-from Code.common.names import MAX_IMAGE_SIZE
-from Code.results.run_files import HEAD_TITLES
+from ..common.commandline import run_script, script_parser, whole_number
+from ..common.names import MAX_IMAGE_SIZE
+from ..results.run_files import HEAD_TITLES
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -61,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.output.suffix != ".onnx":
         parser.error(f"--output {args.output}: name a file that ends in .onnx")
 
-    from Code.network.pretrained import default_checkpoint, find_checkpoint, load_fan
-    from Code.onnx.onnx_file import CHECKED, OPSET, TOLERANCE, export
+    from ..network.pretrained import default_checkpoint, find_checkpoint, load_fan
+    from .onnx_file import CHECKED, OPSET, TOLERANCE, export
 
     path = default_checkpoint() if args.checkpoint is None else find_checkpoint(args.checkpoint)
     fan, info = load_fan(path, at_type=args.at_type)

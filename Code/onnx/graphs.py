@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from Code.network.fan import FAN
+from ..network.fan import FAN
 
 
 class FeaturesGraph(nn.Module):

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from Code.common.errors import ProjectError
-from Code.common.files import atomic_file
-from Code.network.fan import FAN
-from Code.network.pretrained import knows_fer2013
-from Code.onnx.graphs import FeaturesGraph, HeadGraph, WholeGraph
-from Code.results.run_files import HEAD_TITLES
+from ..common.errors import ProjectError
+from ..common.files import atomic_file
+from ..network.fan import FAN
+from ..network.pretrained import knows_fer2013
+from ..results.run_files import HEAD_TITLES
+from .graphs import FeaturesGraph, HeadGraph, WholeGraph
 
 OPSET = 18  # what torch's exporter writes without conversion
 TOLERANCE = 1e-4

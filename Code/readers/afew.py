@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from Code.common.names import AFEW_LABELS
-from Code.data.clips import ClipSet
-from Code.data.listing import read_listed
-from Code.data.lists import read_list
-from Code.readers.base import Reader, Request
-from Code.readers.folders import read_folders
+from ..common.names import AFEW_LABELS
+from ..data.clips import ClipSet
+from ..data.listing import read_listed
+from ..data.lists import read_list
+from .base import Reader, Request
+from .folders import read_folders
 
 
 def read_afew(

@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from Code.common.errors import UsageError
-from Code.common.wording import counted
-from Code.data.clips import ClipSet, DataError
-from Code.data.folds import (
+from ..common.errors import UsageError
+from ..common.wording import counted
+from ..data.clips import ClipSet, DataError
+from ..data.folds import (
     Folds,
     everything,
     folds_as_listed,
@@ -27,9 +27,9 @@ from Code.data.folds import (
     name_persons,
     read_fold_file,
 )
-from Code.data.intensity import Intensities
-from Code.readers.plainlist import is_plain_list, read_plain_list
-from Code.readers.sharedlist import SHARED_LABELS, is_shared_list, read_shared_list
+from ..data.intensity import Intensities
+from .plainlist import is_plain_list, read_plain_list
+from .sharedlist import SHARED_LABELS, is_shared_list, read_shared_list
 
 ROOMS = ("sample", "composed")  # datasets with a room of their own
 DEFAULT_FOLDS = 5  # if neither the dataset nor a flag gives a number
@@ -361,7 +361,7 @@ def _joined(train: ClipSet, val: ClipSet) -> ClipSet:
 
 def find_reader(name: str) -> Reader:
     """The reader of a dataset: of the module `Code.readers.<name>`, or of its own room."""
-    module = f"Code.{name}.reader" if name in ROOMS else f"Code.readers.{name}"
-    reader = importlib.import_module(module).reader
+    module = f"..{name}.reader" if name in ROOMS else f".{name}"
+    reader = importlib.import_module(module, __package__).reader
     assert isinstance(reader, Reader)
     return reader

@@ -15,14 +15,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from Code.common.errors import UsageError
-from Code.common.files import regular
-from Code.common.wording import counted, printable, quoted
-from Code.data.clips import ClipSet
-from Code.data.folds import read_fold_file
-from Code.data.listing import Report, list_folder, read_clips, require_root
-from Code.data.lists import ListedClip
-from Code.readers.base import Labels, Reader, Request
+from ..common.errors import UsageError
+from ..common.files import regular
+from ..common.wording import counted, printable, quoted
+from ..data.clips import ClipSet
+from ..data.folds import read_fold_file
+from ..data.listing import Report, list_folder, read_clips, require_root
+from ..data.lists import ListedClip
+from .base import Labels, Reader, Request
 
 # In the order of the published FAN. CK+ has numbers of its own; no labeled sequence has 0, neutral.
 CKPLUS_LABELS = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Contempt", "Surprise")

@@ -15,11 +15,11 @@ import os
 import re
 from collections.abc import Sequence
 
-from Code.common.wording import quoted
-from Code.data.clips import ClipSet
-from Code.data.listing import read_listed
-from Code.data.lists import ListedClip, clip_number, parse_list
-from Code.readers.base import Reader, Request
+from ..common.wording import quoted
+from ..data.clips import ClipSet
+from ..data.listing import read_listed
+from ..data.lists import ListedClip, clip_number, parse_list
+from .base import Reader, Request
 
 # In the order of the numbers in the files, which start at 1.
 DFEW_LABELS = ("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear")

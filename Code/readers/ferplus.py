@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from Code.common.files import regular
-from Code.common.names import FERPLUS_LABELS
-from Code.data.clips import DataError
-from Code.data.images import open_image
+from ..common.files import regular
+from ..common.names import FERPLUS_LABELS
+from ..data.clips import DataError
+from ..data.images import open_image
 
 if TYPE_CHECKING:
-    from Code.data.stores import ArrayStore, FrameTable
+    from ..data.stores import ArrayStore, FrameTable
 
 VOTE_COLUMNS = (*FERPLUS_LABELS, "unknown", "NF")
 LABEL_MODES = ("majority", "probability", "crossentropy", "multitarget")
@@ -233,7 +233,7 @@ def table_of(split: FERPlusSplit, mode: str) -> tuple[FrameTable, ArrayStore]:
     """The images that a label mode keeps, as clips of one frame, with class indices (majority) or probabilities."""
     import torch  # not at the top: a missing FER+ is reported without it
 
-    from Code.data.stores import ArrayStore, FrameTable
+    from ..data.stores import ArrayStore, FrameTable
 
     targets, kept = targets_of(split.votes, mode)
     if not kept.any():
@@ -255,7 +255,7 @@ def plurality_table(split: FERPlusSplit) -> tuple[FrameTable, ArrayStore]:
     """All images whose label with the most votes is an emotion, majority or not: another way to count the test set."""
     import torch
 
-    from Code.data.stores import ArrayStore, FrameTable
+    from ..data.stores import ArrayStore, FrameTable
 
     kept = (split.votes.argmax(axis=1) < len(FERPLUS_LABELS)) & (split.votes.sum(axis=1) > 0)
     names = [name for name, keep in zip(split.names, kept, strict=True) if keep]

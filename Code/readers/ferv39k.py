@@ -13,10 +13,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from Code.data.clips import ClipSet
-from Code.data.listing import read_listed
-from Code.data.lists import read_list
-from Code.readers.base import Reader, Request
+from ..data.clips import ClipSet
+from ..data.listing import read_listed
+from ..data.lists import read_list
+from .base import Reader, Request
 
 # The order of the shared lists (see `sharedlist`); the official files contain class names.
 FERV39K_LABELS = ("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear")

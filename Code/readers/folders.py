@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from Code.common.errors import UsageError
-from Code.common.names import AFEW_LABELS
-from Code.common.wording import counted, printable, quoted
-from Code.data.clips import ClipSet
-from Code.data.intensity import Intensities, intensities_of
-from Code.data.listing import Report, list_folder, read_clips, require_root
-from Code.data.lists import ListedClip, unknown_class
-from Code.readers.base import Labels, Reader, Request
+from ..common.errors import UsageError
+from ..common.names import AFEW_LABELS
+from ..common.wording import counted, printable, quoted
+from ..data.clips import ClipSet
+from ..data.intensity import Intensities, intensities_of
+from ..data.listing import Report, list_folder, read_clips, require_root
+from ..data.lists import ListedClip, unknown_class
+from .base import Labels, Reader, Request
 
 
 def read_folders(

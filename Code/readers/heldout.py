@@ -19,14 +19,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from Code.common.commandline import number, run_script, script_parser
-from Code.common.commandline import seed as any_seed
-from Code.common.files import save_text, writing
-from Code.common.wording import counted
-from Code.data.clips import ClipSet, DataError
-from Code.data.folds import hold_out, name_persons
-from Code.readers.folders import read_folders
-from Code.readers.plainlist import parse_plain_list
+from ..common.commandline import number, run_script, script_parser
+from ..common.commandline import seed as any_seed
+from ..common.files import save_text, writing
+from ..common.wording import counted
+from ..data.clips import ClipSet, DataError
+from ..data.folds import hold_out, name_persons
+from .folders import read_folders
+from .plainlist import parse_plain_list
 
 SHARE = 0.25
 SHOWN = 5  # copies or persons named in a warning

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from Code.common.errors import UsageError
-from Code.data.clips import ClipSet, DataError
-from Code.data.lists import read_text
-from Code.readers.base import Labels, Reader, Request
+from ..common.errors import UsageError
+from ..data.clips import ClipSet, DataError
+from ..data.lists import read_text
+from .base import Labels, Reader, Request
 
 
 class Lists(Reader):

@@ -13,12 +13,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from Code.common.wording import quoted
-from Code.data.clips import ClipSet
-from Code.data.listing import read_listed
-from Code.data.lists import ListedClip, clip_number, parse_list
-from Code.readers.base import Reader, Request
-from Code.readers.sharedlist import SHARED_LABELS
+from ..common.wording import quoted
+from ..data.clips import ClipSet
+from ..data.listing import read_listed
+from ..data.lists import ListedClip, clip_number, parse_list
+from .base import Reader, Request
+from .sharedlist import SHARED_LABELS
 
 # The order of the shared lists (see `sharedlist`), whose first seven classes are those of DFEW and FERV39k.
 MAFW_LABELS = (*SHARED_LABELS, "Contempt", "Anxiety", "Helplessness", "Disappointment")

@@ -14,10 +14,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from Code.common.wording import counted, natural_key, quoted
-from Code.data.clips import ClipSet, DataError
-from Code.data.listing import Report, read_clips, require_root
-from Code.data.lists import ListedClip, collect, read_text, relative_name, text_lines, unknown_class
+from ..common.wording import counted, natural_key, quoted
+from ..data.clips import ClipSet, DataError
+from ..data.listing import Report, read_clips, require_root
+from ..data.lists import ListedClip, collect, read_text, relative_name, text_lines, unknown_class
 
 REQUIRED = ("path", "label")
 OPTIONAL = ("split", "fold", "person")

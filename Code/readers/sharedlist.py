@@ -11,10 +11,10 @@ import posixpath
 import re
 from collections.abc import Sequence
 
-from Code.common.wording import printable, quoted
-from Code.data.clips import ClipSet, DataError
-from Code.data.listing import Report, read_clips, require_root
-from Code.data.lists import ListedClip, is_absolute, parse_list, read_text, slashed, text_lines
+from ..common.wording import printable, quoted
+from ..data.clips import ClipSet, DataError
+from ..data.listing import Report, read_clips, require_root
+from ..data.lists import ListedClip, is_absolute, parse_list, read_text, slashed, text_lines
 
 # The meaning of the indices in all of these lists, which may differ from the dataset's own order.
 SHARED_LABELS = ("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear")

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from Code.common.commandline import run_script, script_parser
-from Code.common.files import writing
-from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically, with_weights
-from Code.network.prior import Balance
-from Code.network.weights import plain_weights
+from ..common.commandline import run_script, script_parser
+from ..common.files import writing
+from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically, with_weights
+from ..network.prior import Balance
+from ..network.weights import plain_weights
 
 
 def blended(checkpoints: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from Code.network.checkpoints import CheckpointError, with_weights
-from Code.network.weights import stored_classifier
+from ..network.checkpoints import CheckpointError, with_weights
+from ..network.weights import stored_classifier
 
 BINS = 15  # of the expected calibration error, as in the paper
 TEMPERATURES = (0.05, 20.0)  # the range that is searched

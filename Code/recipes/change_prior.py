@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from Code.common.commandline import from_zero, number, run_script, script_parser
-from Code.common.files import writing
-from Code.common.names import FERPLUS_LABELS
-from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically, with_weights
-from Code.network.prior import Balance, class_shares
-from Code.network.weights import stored_classifier
-from Code.readers.ferplus import read_ferplus, table_of
+from ..common.commandline import from_zero, number, run_script, script_parser
+from ..common.files import writing
+from ..common.names import FERPLUS_LABELS
+from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically, with_weights
+from ..network.prior import Balance, class_shares
+from ..network.weights import stored_classifier
+from ..readers.ferplus import read_ferplus, table_of
 
 
 def with_balance(checkpoint: Mapping[str, Any], wanted: Balance, shares: Tensor) -> dict[str, Any]:

@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from Code.common.wording import printable
-from Code.data.clips import DataError
-from Code.data.images import read_image
-from Code.data.listing import list_folder
-from Code.data.stores import FrameTable, Store
+from ..common.wording import printable
+from ..data.clips import DataError
+from ..data.images import read_image
+from ..data.listing import list_folder
+from ..data.stores import FrameTable, Store
 
 UNLABELED = "unlabeled"
 MAX_SIDE = 128  # pixels; larger pictures are shrunk to it

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from Code.data.augment import FaceAugmentation
-from Code.data.loaders import Batch
+from ..data.augment import FaceAugmentation
+from ..data.loaders import Batch
 
 Loss = Callable[[Any, Batch], Tensor]  # as in `Code.training.losses`
 

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from Code.check.names import person_in
-from Code.common.files import regular
-from Code.common.wording import counted, natural_key, printable, quoted
-from Code.data.clips import Clip, ClipSet, DataError
-from Code.data.folds import hold_out, name_persons
-from Code.data.listing import list_folder
+from ..check.names import person_in
+from ..common.files import regular
+from ..common.wording import counted, natural_key, printable, quoted
+from ..data.clips import Clip, ClipSet, DataError
+from ..data.folds import hold_out, name_persons
+from ..data.listing import list_folder
 
 TRAIN_FOLDERS = ("train", "Train", "training")
 VAL_FOLDERS = ("val", "valid", "validation", "Val", "test", "Test")

@@ -17,36 +17,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from Code.common.device import Compute
-from Code.common.errors import UsageError
-from Code.common.files import remove_leftovers
-from Code.common.names import FERPLUS_FILE, FERPLUS_LABELS, FOLDERS_FILE, MS1M_FILE, OTHER_FILE
-from Code.common.wording import counted
-from Code.data.augment import FaceAugmentation, PlainFrames
-from Code.data.loaders import EvaluationBatches, TrainingBatches
-from Code.data.stores import ArrayStore, FrameTable, Store
-from Code.network.attention import ScoreFusion
-from Code.network.backbone import DEFAULT_BACKBONE
-from Code.network.checkpoints import CheckpointError, save_atomically
-from Code.network.fan import FAN
-from Code.network.pretrained import load_fan
-from Code.network.prior import Balance, balanced_loss, class_shares
-from Code.network.weights import start_from, starting_file, to_published
-from Code.readers.ferplus import SIDE, FERPlusSplit, plurality_table, read_ferplus, table_of
-from Code.recipes.extra_faces import MAX_SIDE, JoinedStore, read_extra, with_extra
-from Code.recipes.face_variation import Mixing, VariedFaces
-from Code.recipes.pictures import read_picture_folders
-from Code.recipes.teachers import kept_answers, taught
-from Code.results.report import write_report
-from Code.training.engine import EvaluationSplit, Transform, evaluate_split, summary
-from Code.training.frames import batch_frames, open_frames
-from Code.training.launch import MACHINE_FLAGS, plain, remember_folder
-from Code.training.losses import Loss, any_label
-from Code.training.metrics import MANY_CLASSES
-from Code.training.run_folder import LAST, Run, check_space, checkpoint_bytes, newest_whole
-from Code.training.run_places import new_run, writer_of
-from Code.training.schedules import averaged, one_cycle, per_step
-from Code.training.trainer import Training, conclude, load_weights, run_training
+from ..common.device import Compute
+from ..common.errors import UsageError
+from ..common.files import remove_leftovers
+from ..common.names import FERPLUS_FILE, FERPLUS_LABELS, FOLDERS_FILE, MS1M_FILE, OTHER_FILE
+from ..common.wording import counted
+from ..data.augment import FaceAugmentation, PlainFrames
+from ..data.loaders import EvaluationBatches, TrainingBatches
+from ..data.stores import ArrayStore, FrameTable, Store
+from ..network.attention import ScoreFusion
+from ..network.backbone import DEFAULT_BACKBONE
+from ..network.checkpoints import CheckpointError, save_atomically
+from ..network.fan import FAN
+from ..network.pretrained import load_fan
+from ..network.prior import Balance, balanced_loss, class_shares
+from ..network.weights import start_from, starting_file, to_published
+from ..readers.ferplus import SIDE, FERPlusSplit, plurality_table, read_ferplus, table_of
+from ..results.report import write_report
+from ..training.engine import EvaluationSplit, Transform, evaluate_split, summary
+from ..training.frames import batch_frames, open_frames
+from ..training.launch import MACHINE_FLAGS, plain, remember_folder
+from ..training.losses import Loss, any_label
+from ..training.metrics import MANY_CLASSES
+from ..training.run_folder import LAST, Run, check_space, checkpoint_bytes, newest_whole
+from ..training.run_places import new_run, writer_of
+from ..training.schedules import averaged, one_cycle, per_step
+from ..training.trainer import Training, conclude, load_weights, run_training
+from .extra_faces import MAX_SIDE, JoinedStore, read_extra, with_extra
+from .face_variation import Mixing, VariedFaces
+from .pictures import read_picture_folders
+from .teachers import kept_answers, taught
 
 FERPLUS = "ferplus"
 PICTURES = "pictures"  # the dataset of `--dataset folders` in runs and files; "folders" are clips there

@@ -18,17 +18,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from Code.common.commandline import from_zero, run_script, script_parser, share
-from Code.common.errors import UsageError
-from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
-from Code.network.pretrained import load_fan
-from Code.network.prior import Balance
-from Code.readers.base import find_reader
-from Code.recipes.calibration import calibration_error, fit_temperature, with_temperature
-from Code.recipes.change_prior import with_balance
-from Code.results.run_files import read_run
-from Code.results.run_state import started_at
-from Code.training.protocols import PROTOCOLS
+from ..common.commandline import from_zero, run_script, script_parser, share
+from ..common.errors import UsageError
+from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically
+from ..network.pretrained import load_fan
+from ..network.prior import Balance
+from ..readers.base import find_reader
+from ..results.run_files import read_run
+from ..results.run_state import started_at
+from ..training.protocols import PROTOCOLS
+from .calibration import calibration_error, fit_temperature, with_temperature
+from .change_prior import with_balance
 
 INPUT = "RGB, or gray as three equal channels, in [0, 1]; no mean/std normalization"
 PLACES = ("train_root", "val_root", "train_list", "val_list")  # paths of one machine

@@ -21,18 +21,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from Code.common.commandline import add_device, pair, run_script, script_parser, whole_number
-from Code.common.errors import UsageError
-from Code.common.files import atomic_file, regular, writing
-from Code.common.progress import Progress
-from Code.common.wording import printable
-from Code.data.clips import DataError
-from Code.data.images import read_image
-from Code.data.listing import FRAME_SUFFIXES
-from Code.faces.align import FER2013_EYES, PAPER_EYES, align_face
-from Code.faces.detect import Detector, Faces
-from Code.faces.settings import MIN_FACE
-from Code.recipes.extra_faces import UNLABELED
+from ..common.commandline import add_device, pair, run_script, script_parser, whole_number
+from ..common.errors import UsageError
+from ..common.files import atomic_file, regular, writing
+from ..common.progress import Progress
+from ..common.wording import printable
+from ..data.clips import DataError
+from ..data.images import read_image
+from ..data.listing import FRAME_SUFFIXES
+from ..faces.align import FER2013_EYES, PAPER_EYES, align_face
+from ..faces.detect import Detector, Faces
+from ..faces.settings import MIN_FACE
+from .extra_faces import UNLABELED
 
 CROPS = {"fer2013": (FER2013_EYES, "L"), "paper": (PAPER_EYES, "RGB")}
 SURE = 0.9  # the lowest detection score of a face to learn from

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from Code.common.device import Compute
-from Code.common.files import atomic_file
-from Code.data.augment import PlainFrames
-from Code.data.loaders import EvaluationBatches
-from Code.data.stores import FrameTable, Store
-from Code.network.checkpoints import CheckpointError
-from Code.network.pretrained import load_fan
-from Code.network.prior import RAREST, Balance
-from Code.training.engine import evaluate
+from ..common.device import Compute
+from ..common.files import atomic_file
+from ..data.augment import PlainFrames
+from ..data.loaders import EvaluationBatches
+from ..data.stores import FrameTable, Store
+from ..network.checkpoints import CheckpointError
+from ..network.pretrained import load_fan
+from ..network.prior import RAREST, Balance
+from ..training.engine import evaluate
 
 BATCH = 256
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from Code.common.wording import counted
-from Code.results.figures import line_styles
-from Code.results.page import ClipCards, Tile, log_curves, setting, with_progress, write_page
-from Code.results.run_files import HEAD_TITLES, ClipRow, ReportError, RunFiles, read_run
-from Code.training.intervals import Difference, difference_text, paired_difference
+from ..common.wording import counted
+from ..training.intervals import Difference, difference_text, paired_difference
+from .figures import line_styles
+from .page import ClipCards, Tile, log_curves, setting, with_progress, write_page
+from .run_files import HEAD_TITLES, ClipRow, ReportError, RunFiles, read_run
 
 # Arguments that do not make another method: repetition, machine, and where the same data is.
 NOT_A_METHOD = {

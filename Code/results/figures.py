@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
-from Code.common.wording import counted
-from Code.results.fonts import fonts_for
+from ..common.wording import counted
+from .fonts import fonts_for
 
 # From Okabe and Ito's palette, which people with any color blindness can tell apart, also in gray print.
 BLUE, ORANGE, INK, GRAY, FAINT = "#0072b2", "#e69f00", "#1b1f24", "#8b949e", "#d8dee4"

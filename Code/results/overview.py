@@ -12,13 +12,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from Code.common.json_files import StateError, read_state, shaped
-from Code.common.wording import counted, percent
-from Code.results.figures import line_styles
-from Code.results.page import log_curves, settings_of, write_page
-from Code.results.run_files import DATASETS, HEAD_TITLES, ReportError, RunFiles, read_run
-from Code.results.run_state import AGAIN, ROUNDED, VERSION, Metrics, check_equal, check_share, read_about
-from Code.training.intervals import interval_text
+from ..common.json_files import StateError, read_state, shaped
+from ..common.wording import counted, percent
+from ..training.intervals import interval_text
+from .figures import line_styles
+from .page import log_curves, settings_of, write_page
+from .run_files import DATASETS, HEAD_TITLES, ReportError, RunFiles, read_run
+from .run_state import AGAIN, ROUNDED, VERSION, Metrics, check_equal, check_share, read_about
 
 MEASURES = {"accuracy": "WAR", "uar": "UAR"}
 CURVES = ("val_war", "val_uar", "val_loss", "train_loss")

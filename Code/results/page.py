@@ -22,12 +22,13 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from PIL import Image
 
-from Code.common.files import atomic_text
-from Code.common.progress import Progress
-from Code.common.wording import counted, percent
-from Code.data.clips import DataError
-from Code.data.images import read_image
-from Code.results.figures import (
+from ..common.files import atomic_text
+from ..common.progress import Progress
+from ..common.wording import counted, percent
+from ..data.clips import DataError
+from ..data.images import read_image
+from ..training.intervals import difference_text, interval_text, uar_interval
+from .figures import (
     CYCLE,
     FAINT,
     GRAY,
@@ -40,8 +41,7 @@ from Code.results.figures import (
     compare_curves,
     figure_bytes,
 )
-from Code.results.run_files import HEAD_TITLES, ClipRow, ReportError, RunFiles
-from Code.training.intervals import difference_text, interval_text, uar_interval
+from .run_files import HEAD_TITLES, ClipRow, ReportError, RunFiles
 
 T = TypeVar("T")
 TEMPLATES = Path(__file__).parent / "templates"

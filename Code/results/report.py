@@ -19,13 +19,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from Code.common.commandline import run_script, script_parser
-from Code.common.wording import counted
-from Code.results.compare import compare_runs
-from Code.results.figures import run_curves
-from Code.results.overview import write_overview
-from Code.results.page import ClipCards, picture, settings_of, with_progress, write_page
-from Code.results.run_files import ReportError, RunFiles, read_run
+from ..common.commandline import run_script, script_parser
+from ..common.wording import counted
+from .compare import compare_runs
+from .figures import run_curves
+from .overview import write_overview
+from .page import ClipCards, picture, settings_of, with_progress, write_page
+from .run_files import ReportError, RunFiles, read_run
 
 __all__ = ["ReportError", "main", "write_report"]
 

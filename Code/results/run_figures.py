@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from Code.common.commandline import positive, run_script, script_parser
-from Code.common.files import atomic_file, writing
-from Code.data.clips import DataError
-from Code.data.images import read_image
-from Code.results.figures import attention_figure, choose_frames, figure_bytes
-from Code.results.run_files import ClipRow, ReportError, RunFiles, read_run
+from ..common.commandline import positive, run_script, script_parser
+from ..common.files import atomic_file, writing
+from ..data.clips import DataError
+from ..data.images import read_image
+from .figures import attention_figure, choose_frames, figure_bytes
+from .run_files import ClipRow, ReportError, RunFiles, read_run
 
 SIDE = 160  # of a frame in pixels, about what a figure shows at 150 dpi
 KINDS = (".png", ".svg", ".pdf")

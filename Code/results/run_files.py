@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from Code.common.json_files import StateError
-from Code.common.wording import counted
-from Code.network import attention_titles
-from Code.results.run_state import (
+from ..common.json_files import StateError
+from ..common.wording import counted
+from ..network import attention_titles
+from .run_state import (
     AGAIN,
     ROUNDED,
     ReportError,

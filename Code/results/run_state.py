@@ -15,9 +15,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
-from Code.common.errors import ProjectError
-from Code.common.json_files import StateError, read_lines, read_state, shaped
-from Code.common.wording import counted
+from ..common.errors import ProjectError
+from ..common.json_files import StateError, read_lines, read_state, shaped
+from ..common.wording import counted
 
 VERSION = 1  # of args.json, results.json and summary.json; files of earlier versions of the project have none
 AGAIN = "write it again: --resume the run, or repeat the evaluation"

@@ -31,18 +31,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from Code.common.commandline import positive, run_script, script_parser, whole_number
-from Code.common.commandline import seed as any_seed
-from Code.common.errors import ProjectError, UsageError
-from Code.common.files import check_own, is_alive, remove_own, writing
-from Code.common.json_files import NewerStateError, StateError, read_state
-from Code.common.lock import one_after_another
-from Code.common.machine import available_cores, end_with, without_signals
-from Code.common.names import AFEW_LABELS, MAX_IMAGE_SIZE
-from Code.common.progress import Progress
-from Code.data.clips import DataError
-from Code.data.intensity import INTENSITY_FILE, Row, row, write_intensity
-from Code.sample.clip import SampleSpec, draw_clip
+from ..common.commandline import positive, run_script, script_parser, whole_number
+from ..common.commandline import seed as any_seed
+from ..common.errors import ProjectError, UsageError
+from ..common.files import check_own, is_alive, remove_own, writing
+from ..common.json_files import NewerStateError, StateError, read_state
+from ..common.lock import one_after_another
+from ..common.machine import available_cores, end_with, without_signals
+from ..common.names import AFEW_LABELS, MAX_IMAGE_SIZE
+from ..common.progress import Progress
+from ..data.clips import DataError
+from ..data.intensity import INTENSITY_FILE, Row, row, write_intensity
+from .clip import SampleSpec, draw_clip
 
 VERSION = 1  # increase when any pixel changes; samples of other versions are drawn again
 SPLITS = ("Train", "Val")

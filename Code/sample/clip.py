@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from Code.sample.expressions import EXPRESSIONS, ActionUnits, add_action_units, at_intensity, draw_apex
-from Code.sample.face import Face, Pose
-from Code.sample.person import draw_person
-from Code.sample.spoiled import OCCLUDERS, blur, camera, darken, occlude
+from .expressions import EXPRESSIONS, ActionUnits, add_action_units, at_intensity, draw_apex
+from .face import Face, Pose
+from .person import draw_person
+from .spoiled import OCCLUDERS, blur, camera, darken, occlude
 
 DISTRACTORS = ("occluded", "blurred", "turned", "neutral", "other")
 FLAWS = ("occluded", "blurred", "turned", "dark")  # one of them spoils an `other` frame, so that it can be recognized

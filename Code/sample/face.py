@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from Code.sample.canvas import MARGIN, Array, Canvas, bump, color, edge, line, step
-from Code.sample.expressions import ActionUnits, add_action_units
-from Code.sample.person import Layers, Person
+from .canvas import MARGIN, Array, Canvas, bump, color, edge, line, step
+from .expressions import ActionUnits, add_action_units
+from .person import Layers, Person
 
 _F = np.float32
 

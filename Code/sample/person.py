@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from Code.sample.canvas import Array, Canvas, bump, cloud, color, step
+from .canvas import Array, Canvas, bump, cloud, color, step
 
 _F = np.float32
 Rgb = tuple[float, float, float]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from Code.common.machine import available_cores
-from Code.common.names import AFEW_LABELS
-from Code.data.clips import ClipSet
-from Code.data.intensity import Intensities, intensities_of
-from Code.readers.afew import read_afew
-from Code.readers.base import Reader, Request
-from Code.sample import draw_sample
+from ..common.machine import available_cores
+from ..common.names import AFEW_LABELS
+from ..data.clips import ClipSet
+from ..data.intensity import Intensities, intensities_of
+from ..readers.afew import read_afew
+from ..readers.base import Reader, Request
+from . import draw_sample
 
 SAMPLE_ROOT = "Data/Sample"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageFilter
 
-from Code.sample.canvas import Array, bump, step
+from .canvas import Array, bump, step
 
 OCCLUDERS = ("hand", "block", "microphone", "scarf")
 

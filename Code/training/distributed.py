@@ -19,8 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from Code.common.errors import LostProcessError, ProjectError, UsageError
-from Code.data.clips import DataError
+from ..common.errors import LostProcessError, ProjectError, UsageError
+from ..data.clips import DataError
 
 T = TypeVar("T")
 # How long processes wait for one of them, which may be decoding a whole dataset into the cache.

@@ -14,20 +14,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from Code.common.device import Compute
-from Code.common.progress import Progress
-from Code.common.wording import counted
-from Code.data.clips import Clip
-from Code.data.loaders import EvaluationBatches, TrainingBatches
-from Code.data.stores import FrameTable
-from Code.network.attention import FANOutput
-from Code.network.fan import FAN, FeatureFAN
-from Code.readers.base import Intensities
-from Code.training import distributed
-from Code.training.epoch_state import EpochState
-from Code.training.intervals import interval_text
-from Code.training.losses import Loss, cross_entropy
-from Code.training.metrics import attention_auc, attention_correlation, classification_metrics
+from ..common.device import Compute
+from ..common.progress import Progress
+from ..common.wording import counted
+from ..data.clips import Clip
+from ..data.loaders import EvaluationBatches, TrainingBatches
+from ..data.stores import FrameTable
+from ..network.attention import FANOutput
+from ..network.fan import FAN, FeatureFAN
+from ..readers.base import Intensities
+from . import distributed
+from .epoch_state import EpochState
+from .intervals import interval_text
+from .losses import Loss, cross_entropy
+from .metrics import attention_auc, attention_correlation, classification_metrics
 
 Network = FAN | FeatureFAN
 Transform = Callable[[Tensor, torch.Generator], Tensor]

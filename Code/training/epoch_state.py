@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from Code.common.errors import TrainingDivergedError
-from Code.data.loaders import Batch
-from Code.network.checkpoints import CheckpointError
-from Code.training import distributed
+from ..common.errors import TrainingDivergedError
+from ..data.loaders import Batch
+from ..network.checkpoints import CheckpointError
+from . import distributed
 
 
 class EpochState:

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from Code.common.device import Compute
-from Code.common.errors import UsageError
-from Code.data.augment import augmentation_named, to_float
-from Code.data.loaders import EvaluationBatches
-from Code.data.stores import FrameTable, Store
-from Code.network.fan import FAN
-from Code.training.engine import Transform, encode_all
+from ..common.device import Compute
+from ..common.errors import UsageError
+from ..data.augment import augmentation_named, to_float
+from ..data.loaders import EvaluationBatches
+from ..data.stores import FrameTable, Store
+from ..network.fan import FAN
+from .engine import Transform, encode_all
 
 
 class FeatureStore:

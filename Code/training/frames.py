@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from Code.common.device import Compute
-from Code.common.errors import ProjectError
-from Code.common.files import free_disk, in_words
-from Code.common.machine import available_cores, free_memory, free_shared_memory, total_memory
-from Code.common.progress import Progress
-from Code.common.wording import counted
-from Code.composed.render import ComposedClips, ComposedStore
-from Code.data.augment import PlainFrames, augmentation_named
-from Code.data.cache import CHUNK_FRAMES, CacheError, CacheFile, read_in_chunks
-from Code.data.clips import ClipSet, DataError
-from Code.data.loaders import (
+from ..common.device import Compute
+from ..common.errors import ProjectError
+from ..common.files import free_disk, in_words
+from ..common.machine import available_cores, free_memory, free_shared_memory, total_memory
+from ..common.progress import Progress
+from ..common.wording import counted
+from ..composed.render import ComposedClips, ComposedStore
+from ..data.augment import PlainFrames, augmentation_named
+from ..data.cache import CHUNK_FRAMES, CacheError, CacheFile, read_in_chunks
+from ..data.clips import ClipSet, DataError
+from ..data.loaders import (
     PREFETCHED,
     EvaluationBatches,
     Say,
@@ -33,12 +33,12 @@ from Code.data.loaders import (
     shared,
     workers_that_fit,
 )
-from Code.data.stores import ArrayStore, FileStore, FrameTable, Store
-from Code.network.fan import FAN
-from Code.readers.base import Intensities
-from Code.training import distributed
-from Code.training.engine import EvaluationSplit, Transform
-from Code.training.features import VIEWS, FeatureStore, PlainView
+from ..data.stores import ArrayStore, FileStore, FrameTable, Store
+from ..network.fan import FAN
+from ..readers.base import Intensities
+from . import distributed
+from .engine import EvaluationSplit, Transform
+from .features import VIEWS, FeatureStore, PlainView
 
 BATCH_FRAMES = {"cpu": 128, "cuda": 512}  # that the backbone sees at once in evaluation
 # The shares that `--cache auto` uses at most: of a GPU's free memory (activations need the rest), of the free disk

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from Code.common.errors import UsageError
-from Code.common.json_files import StateError
-from Code.common.steps import note_folder
-from Code.results.run_state import read_about, started_at
+from ..common.errors import UsageError
+from ..common.json_files import StateError
+from ..common.steps import note_folder
+from ..results.run_state import read_about, started_at
 
 # Flags that may differ when a run is resumed: those of the machine, not of the experiment.
 MACHINE_FLAGS = {

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from Code.common.errors import UsageError
-from Code.data.loaders import Batch
-from Code.network.attention import FANOutput
+from ..common.errors import UsageError
+from ..data.loaders import Batch
+from ..network.attention import FANOutput
 
 # Takes the output for B samples and their batch (see `TrainingBatches`; labels are on the device, int64 [B] or
 # float32 [B, C] shares); returns a scalar, the mean over the samples.

@@ -11,7 +11,7 @@ from scipy.stats import binomtest, rankdata, spearmanr
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from Code.training.intervals import score_interval, uar_interval
+from .intervals import score_interval, uar_interval
 
 # With more classes, there is neither a confusion matrix nor a recall per class.
 MANY_CLASSES = 100

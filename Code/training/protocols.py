@@ -14,15 +14,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from Code.common.errors import UsageError
-from Code.common.json_files import shaped
-from Code.common.names import IMAGE_SIZE
-from Code.common.wording import counted
-from Code.composed.plan import DISTRACTORS
-from Code.data.clips import ClipSet, describe
-from Code.data.folds import persons_in_two_folds, write_fold_file
-from Code.data.labels import DROPPED
-from Code.readers.base import DATA_FLAGS, Reader, Request, find_reader
+from ..common.errors import UsageError
+from ..common.json_files import shaped
+from ..common.names import IMAGE_SIZE
+from ..common.wording import counted
+from ..composed.plan import DISTRACTORS
+from ..data.clips import ClipSet, describe
+from ..data.folds import persons_in_two_folds, write_fold_file
+from ..data.labels import DROPPED
+from ..readers.base import DATA_FLAGS, Reader, Request, find_reader
 
 MOST = 999_999_999  # of what a flag counts
 PLACES = ("train_root", "val_root", "train_list", "val_list")  # data flags that name files and folders
@@ -338,7 +338,7 @@ def opened(protocol: Protocol) -> Iterator[Reader]:
     if not reader.writes:
         yield reader
         return
-    from Code.training.distributed import local_main_first  # imports torch
+    from .distributed import local_main_first  # imports torch
 
     with local_main_first():
         reader.prepare(protocol.data)

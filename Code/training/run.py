@@ -10,28 +10,28 @@ from typing import Any
 
 import torch
 
-from Code.check.before import check_before_training, refuse_broken_images
-from Code.common.device import choose_compute, make_deterministic
-from Code.common.errors import UsageError
-from Code.common.names import DEFAULT_AT_TYPE
-from Code.data.clips import describe
-from Code.data.folds import hold_out
-from Code.data.labels import map_labels
-from Code.network import attention_titles
-from Code.network.attention import HEADS
-from Code.network.backbone import DEFAULT_BACKBONE, check_backbone
-from Code.network.checkpoints import facts_of, read_checkpoint
-from Code.network.fan import FAN, FeatureFAN
-from Code.network.pretrained import OF_FER2013, keep_classifier, knows_fer2013, load_fan
-from Code.network.weights import start_from, starting_file, stored_backbone
-from Code.readers.base import find_reader
-from Code.training import distributed
-from Code.training.engine import evaluate_split, summary
-from Code.training.features import check_augmentation
-from Code.training.frames import features_of, open_frames
-from Code.training.launch import plain, remember_folder
-from Code.training.losses import loss_named
-from Code.training.protocols import (
+from ..check.before import check_before_training, refuse_broken_images
+from ..common.device import choose_compute, make_deterministic
+from ..common.errors import UsageError
+from ..common.names import DEFAULT_AT_TYPE
+from ..data.clips import describe
+from ..data.folds import hold_out
+from ..data.labels import map_labels
+from ..network import attention_titles
+from ..network.attention import HEADS
+from ..network.backbone import DEFAULT_BACKBONE, check_backbone
+from ..network.checkpoints import facts_of, read_checkpoint
+from ..network.fan import FAN, FeatureFAN
+from ..network.pretrained import OF_FER2013, keep_classifier, knows_fer2013, load_fan
+from ..network.weights import start_from, starting_file, stored_backbone
+from ..readers.base import find_reader
+from . import distributed
+from .engine import evaluate_split, summary
+from .features import check_augmentation
+from .frames import features_of, open_frames
+from .launch import plain, remember_folder
+from .losses import loss_named
+from .protocols import (
     Protocol,
     label_map,
     print_labels,
@@ -40,10 +40,10 @@ from Code.training.protocols import (
     resolve,
     training_label_map,
 )
-from Code.training.run_folder import LAST, Run, check_space, checkpoint_bytes, newest_whole
-from Code.training.run_places import fold_suffix, new_run, newest_best, writer_of
-from Code.training.schedules import decay_after, per_step
-from Code.training.trainer import Training, check_resumable, conclude, load_state, run_training, write_results
+from .run_folder import LAST, Run, check_space, checkpoint_bytes, newest_whole
+from .run_places import fold_suffix, new_run, newest_best, writer_of
+from .schedules import decay_after, per_step
+from .trainer import Training, check_resumable, conclude, load_state, run_training, write_results
 
 
 @dataclass(frozen=True)

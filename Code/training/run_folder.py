@@ -21,21 +21,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from Code.common.device import Compute, describe_device, git_commit, versions
-from Code.common.errors import UsageError, WriteError
-from Code.common.files import atomic_file, free_disk, in_words, regular, save_text
-from Code.common.json_files import StateError
-from Code.common.names import CHECKPOINT_FORMAT
-from Code.common.wording import counted
-from Code.data.clips import Clip
-from Code.network.checkpoints import DamagedCheckpointError, read_checkpoint, save_checkpoint
-from Code.network.fan import FAN
-from Code.results.run_state import VERSION, ReportError, TableFile, check_tables, read_about
-from Code.training import distributed
-from Code.training.engine import Evaluation
-from Code.training.launch import command_line, identity
-from Code.training.metrics import MANY_CLASSES
-from Code.training.tensorboard import Board
+from ..common.device import Compute, describe_device, git_commit, versions
+from ..common.errors import UsageError, WriteError
+from ..common.files import atomic_file, free_disk, in_words, regular, save_text
+from ..common.json_files import StateError
+from ..common.names import CHECKPOINT_FORMAT
+from ..common.wording import counted
+from ..data.clips import Clip
+from ..network.checkpoints import DamagedCheckpointError, read_checkpoint, save_checkpoint
+from ..network.fan import FAN
+from ..results.run_state import VERSION, ReportError, TableFile, check_tables, read_about
+from . import distributed
+from .engine import Evaluation
+from .launch import command_line, identity
+from .metrics import MANY_CLASSES
+from .tensorboard import Board
 
 FINISHED = "finished.json"
 MARK = "no-checkpoint.txt"  # in the folder of a run, until it has a checkpoint or results

@@ -13,14 +13,14 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 
-from Code.common.errors import ProjectError, UsageError
-from Code.common.files import regular, save_text
-from Code.common.lock import LOCK, WRITER, one_writer
-from Code.network import attention_titles
-from Code.results.run_state import started_at
-from Code.training import distributed
-from Code.training.launch import command_line, forget_folder
-from Code.training.run_folder import MARK, ONE_OF_SEVERAL, TEMPORARY, Run
+from ..common.errors import ProjectError, UsageError
+from ..common.files import regular, save_text
+from ..common.lock import LOCK, WRITER, one_writer
+from ..network import attention_titles
+from ..results.run_state import started_at
+from . import distributed
+from .launch import command_line, forget_folder
+from .run_folder import MARK, ONE_OF_SEVERAL, TEMPORARY, Run
 
 # All that a folder without a checkpoint may hold to be removed; in folders of several runs, also those of the runs.
 OWN_FILES = re.compile(

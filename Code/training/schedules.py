@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from Code.network.fan import FAN
+from ..network.fan import FAN
 
 
 def per_step(schedule: Callable[[float], float], steps_per_epoch: int) -> Callable[[int], float]:

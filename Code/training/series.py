@@ -19,20 +19,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from Code.common.device import choose_compute
-from Code.common.names import DEFAULT_AT_TYPE
-from Code.common.wording import counted, percent
-from Code.network import attention_titles
-from Code.results.overview import mean_of, range_of
-from Code.results.run_files import read_table
-from Code.results.run_state import AGAIN, ReportError, read_results
-from Code.training.intervals import interval_text
-from Code.training.launch import plain, remember_folder
-from Code.training.metrics import confusion_metrics
-from Code.training.protocols import Protocol, count_folds
-from Code.training.run import Member, train
-from Code.training.run_folder import Run
-from Code.training.run_places import new_run, writer_of
+from ..common.device import choose_compute
+from ..common.names import DEFAULT_AT_TYPE
+from ..common.wording import counted, percent
+from ..network import attention_titles
+from ..results.overview import mean_of, range_of
+from ..results.run_files import read_table
+from ..results.run_state import AGAIN, ReportError, read_results
+from .intervals import interval_text
+from .launch import plain, remember_folder
+from .metrics import confusion_metrics
+from .protocols import Protocol, count_folds
+from .run import Member, train
+from .run_folder import Run
+from .run_places import new_run, writer_of
 
 
 def train_all(args: argparse.Namespace, protocol: Protocol, after_run: Callable[[Path], Any]) -> Path:

@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from Code.common.errors import SIGNAL_STATUS, Interrupted
-from Code.training import distributed
+from ..common.errors import SIGNAL_STATUS, Interrupted
+from . import distributed
 
 # A step that waits for data which never arrives must not block the end of the process.
 LAST_STEP_SECONDS = 120.0

@@ -13,10 +13,10 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from Code.data.clips import Clip, DataError
-from Code.data.images import read_image
-from Code.results.figures import attention_figure, choose_frames, confusion_figure, figure_bytes
-from Code.training.engine import Evaluation
+from ..data.clips import Clip, DataError
+from ..data.images import read_image
+from ..results.figures import attention_figure, choose_frames, confusion_figure, figure_bytes
+from .engine import Evaluation
 
 SHOWN_CLIPS = 4
 SHOWN_TIMES = 5  # how often figures are drawn in a training; it takes seconds each time

@@ -14,18 +14,18 @@ from typing import Any
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from Code.common.device import Compute
-from Code.common.errors import ProjectError, TrainingDivergedError
-from Code.data.augment import PlainFrames
-from Code.data.clips import DataError
-from Code.data.loaders import TrainingBatches
-from Code.network.checkpoints import CheckpointError, read_checkpoint, read_part
-from Code.network.fan import FAN, FeatureFAN
-from Code.network.prior import class_shares
-from Code.network.weights import stored_labels
-from Code.results.run_state import LogLine
-from Code.training import distributed
-from Code.training.engine import (
+from ..common.device import Compute
+from ..common.errors import ProjectError, TrainingDivergedError
+from ..data.augment import PlainFrames
+from ..data.clips import DataError
+from ..data.loaders import TrainingBatches
+from ..network.checkpoints import CheckpointError, read_checkpoint, read_part
+from ..network.fan import FAN, FeatureFAN
+from ..network.prior import class_shares
+from ..network.weights import stored_labels
+from ..results.run_state import LogLine
+from . import distributed
+from .engine import (
     Evaluation,
     EvaluationSplit,
     Network,
@@ -34,11 +34,11 @@ from Code.training.engine import (
     evaluate_split,
     train_one_epoch,
 )
-from Code.training.epoch_state import EpochState, joint_position
-from Code.training.losses import Loss, cross_entropy
-from Code.training.run_folder import LAST, Run, checkpoint_payload
-from Code.training.stopping import Saver, deferred
-from Code.training.tensorboard import is_shown
+from .epoch_state import EpochState, joint_position
+from .losses import Loss, cross_entropy
+from .run_folder import LAST, Run, checkpoint_payload
+from .stopping import Saver, deferred
+from .tensorboard import is_shown
 
 
 @dataclass
