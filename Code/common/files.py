@@ -1,13 +1,9 @@
-"""Files that are never half written: written under a temporary name, flushed to the disk, then renamed.
-
-A path that a file names is checked with `inside` before anything there is read, replaced or removed.
-"""
+"""Files that are never half written: written under a temporary name, flushed to the disk, then renamed."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import os
 import re
 import shutil
@@ -24,15 +20,14 @@ PROJECT = Path(__file__).resolve().parents[2]  # the folder of the scripts
 
 
 @contextmanager
-def atomic_file(path: str | Path, *, previous: str | Path | None = None) -> Iterator[IO[bytes]]:
-    """A file to write bytes to. It gets its name when the block ends, and is on the disk then.
+def new_file(path: str | Path) -> Iterator[Path]:
+    """The name of a temporary file to write. When the block ends, the file is flushed and renamed to `path`.
 
-    The folder is made if it is missing. If the block fails, the old file stays and no temporary file is left.
+    The folder is made if it is missing. If the block fails, the old file stays and no temporary file is left; what a
+    killed process left behind, the next writer of the same path removes.
 
     Args:
-        path: of the file.
-        previous: keep the old file under this name. If there was a file at `path`, there is a whole one at every
-            moment.
+        path: of the file. The temporary name ends with the same suffix, by which encoders choose a format.
 
     Raises:
         OSError: the disk refuses, or the name is that of a device or a pipe, which a file must not replace.
@@ -40,19 +35,80 @@ def atomic_file(path: str | Path, *, previous: str | Path | None = None) -> Iter
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     check_replaceable(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if previous is not None and path.exists():
-            _link(path, Path(previous))
+        yield temporary
+        flush(temporary)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     flush(path.parent)
+
+
+@contextmanager
+def atomic_file(path: str | Path, *, previous: str | Path | None = None) -> Iterator[IO[bytes]]:
+    """A file to write bytes to, which gets its name when the block ends; see `new_file`."""
+    with new_file(path) as temporary:
+        with open(temporary, "wb") as file:
+            yield file
+        if previous is not None and Path(path).exists():
+            _link(Path(path), Path(previous))
+
+
+@contextmanager
+def atomic_text(path: str | Path, *, newline: str | None = None, errors: str = "strict") -> Iterator[IO[str]]:
+    """A text file in UTF-8, as `atomic_file`. `newline` and `errors` are those of `open`."""
+    with new_file(path) as temporary, open(temporary, "w", encoding="utf-8", newline=newline, errors=errors) as file:
+        yield file
+
+
+def save_text(text: str, path: str | Path) -> None:
+    """Writes a text file in UTF-8, as `atomic_file` does."""
+    with atomic_text(path, newline="") as file:
+        file.write(text)
+
+
+@contextmanager
+def writing_folder(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
+    """A temporary folder to write files into. When the block ends, it is flushed and renamed to `path`.
+
+    So a folder of that name is whole, always. If the block fails, nothing is left; what a killed process left behind,
+    the next writer of the same path removes.
+
+    Args:
+        path: of the folder.
+        replace: remove a folder of that name first, once the new one is whole. Without it there must be none.
+
+    Raises:
+        OSError: the disk refuses, or there is a folder with files in it.
+    """
+    path = Path(path)
+    temporary = _temporary(path)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        paths = [Path(folder, name) for folder, _, names in os.walk(temporary) for name in names]
+        with ThreadPoolExecutor(16) as threads:  # the file system commits many files at once: 12 ms for 120, not 400
+            list(threads.map(flush, paths))
+        if replace and path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    flush(path.parent)
+
+
+def _temporary(path: Path) -> Path:
+    """The name under which this process writes `path`. Removes what killed processes left of it."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.([0-9]+)\.tmp{re.escape(path.suffix)}")
+    for name in os.listdir(path.parent) if path.parent.is_dir() else ():
+        match = pattern.fullmatch(name)
+        if match and not is_alive(int(match[1])):
+            left = path.parent / name
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
 
 
 def check_replaceable(path: Path) -> None:
@@ -98,26 +154,6 @@ def flush_all(paths: Iterable[str | Path]) -> None:
     with ThreadPoolExecutor(16) as threads:
         for _ in threads.map(flush, paths):
             pass
-
-
-def save_text(text: str, path: str | Path) -> None:
-    """Writes a text file in UTF-8, as `atomic_file` does.
-
-    Raises:
-        OSError: the disk refuses.
-    """
-    with atomic_file(path) as file:
-        file.write(text.encode("utf-8"))
-
-
-@contextmanager
-def atomic_text(path: str | Path, *, newline: str | None = None, errors: str = "strict") -> Iterator[IO[str]]:
-    """A text file to write to piece by piece, as `atomic_file`. `newline` and `errors` are those of `open`."""
-    with atomic_file(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline=newline, errors=errors, write_through=True)
-        yield text
-        text.flush()
-        text.detach()
 
 
 _TEMPORARY = re.compile(r"\.(.+)\.([0-9]+)\.tmp(\.\w+)?")  # a video keeps its suffix

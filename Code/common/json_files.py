@@ -32,6 +32,41 @@ class NewerStateError(StateError):
     """The file was written by a newer version of this program."""
 
 
+def read_json(path: str | Path, kind: type[T], *, remedy: str) -> T:
+    """Reads a JSON file.
+
+    Args:
+        path: of the file.
+        kind: what it holds: a dataclass, or any other type that msgspec converts to.
+        remedy: what to do if the file is damaged or missing, after a semicolon: "run ... again".
+
+    Raises:
+        MissingStateError: there is no such file.
+        StateError: it cannot be read, is not JSON, or does not have the shape of `kind`.
+    """
+    return _decoded(_content(path, remedy), kind, str(path), remedy)
+
+
+def read_json_lines(path: str | Path, kind: type[T], *, remedy: str) -> list[T]:
+    """Reads a JSONL file: one `kind` in each line. A last line that is cut off was never finished, and is skipped.
+
+    Raises:
+        StateError: as `read_json`; the text has the number of the line.
+    """
+    *lines, last = _content(path, remedy).split(b"\n")
+    if last.rstrip().endswith(b"}"):
+        lines.append(last)
+    return [_decoded(line, kind, f"{path}:{number}", remedy) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _decoded(data: bytes, kind: type[T], source: str, remedy: str) -> T:
+    try:
+        content = json.loads(data)  # not msgspec's parser: names of files may be no Unicode, and a number NaN
+    except (ValueError, RecursionError) as error:
+        raise StateError(f"{source}: is not JSON ({error}); {remedy}") from None
+    return shaped(content, kind, place=source, remedy=remedy)
+
+
 def read_state(path: str | Path, kind: type[T], *, remedy: str, newest: int | None = None) -> T:
     """Reads a JSON file.
 

@@ -40,7 +40,7 @@ from .tensorboard import Board
 FINISHED = "finished.json"
 MARK = "no-checkpoint.txt"  # in the folder of a run, until it has a checkpoint or results
 ONE_OF_SEVERAL = re.compile(r"(fold|seed)-\d+")  # the folder of a run that is one of several
-TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # names that files have while they are written
+TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")  # names that files have while they are written
 LAST, PREVIOUS = "last.pth", "previous.pth"
 P = ParamSpec("P")
 
@@ -183,7 +183,7 @@ class Run:
     @main_only
     def clear_leftovers(self) -> None:
         """Deletes the temporary files of a process that was killed while it wrote."""
-        for path in self.folder.glob(".*.tmp"):
+        for path in self.folder.glob(".*.tmp*"):
             if TEMPORARY.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Temporary files that killed processes have left."""
+"""Files and folders are whole or not there."""
 
 from __future__ import annotations
 
@@ -10,28 +10,61 @@ from pathlib import Path
 
 import pytest
 
-from Code.common.files import is_alive, regular, remove_leftovers, save_text
+from Code.common.files import atomic_file, atomic_text, regular, save_text, writing_folder
+
+
+def dead_process() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    return ended.pid
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.csv"
+    save_text("first\n", path)
+    with pytest.raises(KeyError), atomic_file(path) as file:
+        file.write(b"half")
+        raise KeyError
+    assert path.read_text() == "first\n" and [entry.name for entry in path.parent.iterdir()] == ["a.csv"]
+    with atomic_text(path, newline="", errors="surrogateescape") as text:
+        text.write("m\udcfcller\r\n")
+    assert path.read_bytes() == b"m\xfcller\r\n"
+
+
+def test_a_folder_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "clips" / "a"
+    with writing_folder(folder) as draft:
+        (draft / "face").mkdir()
+        (draft / "face" / "1.jpg").write_text("first")
+        assert not folder.exists()
+    for replace in (False, True):
+        with pytest.raises(KeyError), writing_folder(folder, replace=replace) as draft:
+            (draft / "2.jpg").write_text("half")
+            raise KeyError
+    with pytest.raises(OSError), writing_folder(folder) as draft:
+        (draft / "2.jpg").write_text("second")
+    assert (folder / "face" / "1.jpg").read_text() == "first" and len(list(folder.parent.iterdir())) == 1
+    with writing_folder(folder, replace=True) as draft:
+        (draft / "2.jpg").write_text("second")
+    assert [path.name for path in folder.iterdir()] == ["2.jpg"] and len(list(folder.parent.iterdir())) == 1
 
 
 @pytest.mark.skipif(os.name != "posix", reason="only there it is known whether a process is alive")
-def test_leftovers_of_killed_processes_go_and_nothing_else(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
-        pass
-    dead = ended.pid
-    gone = [f".a.csv.{dead}.tmp", f".a.b.csv.{dead}.tmp", f".a.csv.{10**30}.tmp", f".talk.mp4.{dead}.tmp.mp4"]
-    kept = [
-        *(f".a.csv.{os.getpid()}.tmp", ".a.csv.1.tmp", f".a.txt.{dead}.tmp", f"a.csv.{dead}.tmp", ".a.csv.tmp"),
-        *(f".a.csv.{dead}.tmp.old.zip", "a.csv", f".a.csv.x{dead}.tmp"),
-    ]
-    for name in (*gone, *kept):
+def test_the_next_writer_removes_what_a_killed_process_left(tmp_path: Path) -> None:
+    dead = dead_process()
+    kept = {f".a.csv.{os.getppid()}.tmp.csv", f".b.csv.{dead}.tmp.csv", f"a.csv.{dead}.tmp.csv", ".a.csv.tmp"}
+    for name in (*kept, f".a.csv.{dead}.tmp.csv"):
         (tmp_path / name).touch()
-    (tmp_path / f".folder.csv.{dead}.tmp").mkdir()
-    remove_leftovers(tmp_path, lambda name: name.endswith((".csv", ".mp4")))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, f".folder.csv.{dead}.tmp"])
+    save_text("", tmp_path / "a.csv")
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, "a.csv"}
+    (tmp_path / f".clip.{dead}.tmp" / "face").mkdir(parents=True)
+    with writing_folder(tmp_path / "clip"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, "a.csv", "clip"}
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
-def test_what_may_block_or_never_end_is_not_opened(tmp_path: Path) -> None:
+def test_what_may_block_or_never_end_is_neither_opened_nor_replaced(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("content")
     with open(tmp_path / "file", opener=regular) as file:
         assert file.read() == "content"
@@ -41,36 +74,7 @@ def test_what_may_block_or_never_end_is_not_opened(tmp_path: Path) -> None:
             regular(str(path), os.O_RDONLY)
     with pytest.raises(IsADirectoryError):
         regular(str(tmp_path), os.O_RDONLY)
-    with pytest.raises(OSError, match=str(tmp_path)):
-        regular(str(tmp_path / "pipe"), os.O_WRONLY)
-    with open(tmp_path / "new", "a", opener=regular) as file:
-        file.write("a line")
-    assert os.stat(tmp_path / "new").st_mode & 0o777 == 0o666 & ~_umask()
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
-def test_devices_and_pipes_are_not_replaced(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    for path in ("/dev/null", "/dev/stdout", "/dev/new", "/proc/self/new", tmp_path / "pipe"):
+    for name in ("/dev/null", "/dev/stdout", "/dev/new", "/proc/self/new", tmp_path / "pipe"):
         with pytest.raises(OSError, match="not a regular file"):
-            save_text("text", path)
+            save_text("text", name)
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode) and stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
-    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
-    (tmp_path / "link").symlink_to("nowhere")
-    save_text("text", tmp_path / "link")
-    assert (tmp_path / "link").read_text() == "text"
-
-
-def _umask() -> int:
-    now = os.umask(0)
-    os.umask(now)
-    return now
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux says that a process is a zombie")
-def test_a_process_that_ended_unnoticed_is_not_alive() -> None:
-    process = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL)
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
-    assert not is_alive(process.pid) and is_alive(os.getpid())
-    process.wait()
-    assert not is_alive(process.pid)
