@@ -36,9 +36,8 @@ from Code.common.names import MAX_IMAGE_SIZE
 from Code.common.progress import Progress
 from Code.common.wording import one_line
 from Code.data.clips import DataError
-from Code.faces.inputs import WRITTEN_SUFFIXES
+from Code.faces.inputs import WRITTEN_SUFFIXES, clips_in
 from Code.faces.settings import DETECT_EVERY
-from Code.faces.sources import clips_in
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

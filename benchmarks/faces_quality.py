@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from Code.faces.align import FACE_SIZE, PAPER_EYES, face_similarity
 from Code.faces.detect import Detector, overlap
-from Code.faces.keyframes import Found, find_faces
+from Code.faces.keyframes import SearchedFrame, find_faces
 from Code.faces.settings import DETECT_EVERY
 from Code.faces.summary import COLUMNS
 from Code.faces.track import SAME_PERSON_IOU, Track, Tracker, credible, main_track
@@ -108,7 +108,7 @@ def eye_distance(landmarks: np.ndarray, other: np.ndarray) -> float:
     return float(np.hypot(*(landmarks - other)[:2].T).max())
 
 
-def main_path(found: list[Found]) -> tuple[Track | None, int]:
+def main_path(found: list[SearchedFrame]) -> tuple[Track | None, int]:
     """The main person's track, and the number of people."""
     tracker = Tracker()
     for position, (frame, faces, cut) in enumerate(found):

@@ -13,7 +13,7 @@ from .mtcnn import (
     SECOND_SIDE,
     THIRD_SIDE,
     THRESHOLDS,
-    Network,
+    MTCNNStage,
     enclosing_squares,
     face_share,
     moved,
@@ -44,7 +44,9 @@ class Cascade:
         self.device = torch.device(device)
         self._vote = vote
         self._sums = exact or self.device.type != "cpu"
-        self._proposals, self._refinement, self._landmarks = (Network(letter, device, exact=exact) for letter in "pro")
+        self._proposals, self._refinement, self._landmarks = (
+            MTCNNStage(letter, device, exact=exact) for letter in "pro"
+        )
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray, min_face: float) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -118,7 +120,7 @@ class Cascade:
 
 
 def _answers(
-    network: Network, pictures: Pyramids | Sums, boxes: np.ndarray, where: np.ndarray, side: int
+    network: MTCNNStage, pictures: Pyramids | Sums, boxes: np.ndarray, where: np.ndarray, side: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What a network says about the candidates that overlap their picture: boxes, pictures, outputs float64 [k, O]."""
     height, width = pictures.size

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import csv
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from .align import PAPER_EYES, Eyes, align_face
-from .crop_times import crop_times
 from .detect import Detector
 from .inputs import Kind
 from .keyframes import find_faces
-from .settings import DETECT_EVERY
-from .track import Path, Track, Tracker, credible, main_track
+from .settings import DETECT_EVERY, FACES_TABLE
+from .track import FaceTrack, Track, Tracker, credible, main_track
 from .video import Frame, Source
 
 # Decoded frames that are kept for the second reading, in bytes: two seconds of 720 x 576 at 25 frames a second.
@@ -25,6 +28,10 @@ UPRIGHT = 0.99
 # So many of the first TURN_AMONG frames are searched in all rotations. One is applied if its mean score is at least
 # SURE, and its mean log-odds are higher by TURN_GAIN: in 32 clips, the right rotation was ahead by 3.2 or more.
 TURN_FRAMES, TURN_AMONG, SURE, TURN_GAIN = 4, 500, 0.97, 1.5
+
+
+# The table with the times of face crops is looked for in so many folders above theirs, and read up to a size (bytes).
+TABLE_ABOVE, TABLE_BYTES = 4, 64 * 2**20
 
 
 class BriefSource(Source):
@@ -219,12 +226,55 @@ def all_frames(source: Source, fps: float | None) -> Analysis:
     return Analysis(names, np.array(numbers), times, (), [], [0], tuple(source.problems))
 
 
-def whole_path(analysis: Analysis) -> Path:
+def crop_times(folder: Path, names: Sequence[str]) -> np.ndarray | None:
+    """The times of a clip's face crops.
+
+    Args:
+        folder: of the clip.
+        names: of its T image files.
+
+    Returns:
+        float64 [T], seconds, ascending; None if there is no faces.csv that has all of them.
+    """
+    place = folder.absolute()
+    for root in place.parents[:TABLE_ABOVE]:
+        table = root / FACES_TABLE
+        if not table.is_file():
+            continue
+        about = table.stat()
+        if about.st_size > TABLE_BYTES:
+            return None
+        known = _read(table, about.st_mtime_ns).get(place.relative_to(root).as_posix(), {})
+        times = np.array([known.get(_number(Path(name).stem), math.nan) for name in names])
+        return times if np.isfinite(times).all() and (np.diff(times) > 0).all() else None
+    return None
+
+
+def _number(frame: str) -> str:
+    """The number of a frame without leading zeros: files have them, the table has not."""
+    return frame.lstrip("0") or "0"
+
+
+@lru_cache(maxsize=2)
+def _read(table: Path, changed: int) -> dict[str, dict[str, float]]:
+    """The times in a table; nothing if it is not one of Prepare_Faces.py, since it only adds to the answer."""
+    times: dict[str, dict[str, float]] = {}
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                if row["time"]:
+                    times.setdefault(row["clip"], {})[_number(row["frame"])] = float(row["time"])
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError):
+        return {}
+    return times
+
+
+def whole_track(analysis: Analysis) -> FaceTrack:
     """All frames of `all_frames` as the path of one person; where the face is in them is unknown."""
     count = len(analysis.names)
     boxes, landmarks = np.full((count, 4), np.nan), np.full((count, 5, 2), np.nan)
     scores, filled = np.full(count, np.nan), np.zeros(count, dtype=bool)
-    return Path(np.arange(count), boxes, landmarks, scores, filled, boxes, landmarks)
+    return FaceTrack(np.arange(count), boxes, landmarks, scores, filled, boxes, landmarks)
 
 
 class Cutout(NamedTuple):
@@ -235,7 +285,9 @@ class Cutout(NamedTuple):
     image: np.ndarray
 
 
-def cut_out(source: Source, analysis: Analysis, paths: Mapping[int, Path], eyes: Eyes = PAPER_EYES) -> Iterator[Cutout]:
+def cut_out(
+    source: Source, analysis: Analysis, paths: Mapping[int, FaceTrack], eyes: Eyes = PAPER_EYES
+) -> Iterator[Cutout]:
     """The second reading: cuts out the faces of some people, in the order of the frames.
 
     Args:

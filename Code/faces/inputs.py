@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -169,6 +170,29 @@ def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
         if other != job.path:
             raise DataError(f"{job.path}: would be the same clip as {other}, {job.name}; rename one of them")
     return sorted(jobs, key=lambda job: natural_key(job.name)), remarks
+
+
+def clips_in(path: str | os.PathLike[str], say: Callable[[str], object] = lambda line: None) -> list[str] | None:
+    """The clips in a folder of videos, or in a tree of folders; None if `path` itself is one clip.
+
+    Args:
+        say: called with a line for each kind of file that is skipped.
+
+    Raises:
+        DataError: there are neither videos nor images in the folder, or the path is empty.
+    """
+    if not os.fspath(path):
+        raise DataError("an empty path; name a file or a folder")
+    path = Path(path)
+    if not path.is_dir():
+        return None
+    videos, pictures = split_files(path, [name for name in os.listdir(path) if not name.startswith(".")])
+    if pictures and not videos:
+        return None  # frames of one clip
+    jobs, remarks = find_jobs(path)
+    for line in remarks:
+        say(line)
+    return [job.path for job in jobs]
 
 
 def _visible(name: str) -> str:

@@ -17,13 +17,13 @@ from .video import Frame, batches
 # Changed: CHANGED_CELLS cells of a 32 x 32 thumbnail, faces left out, differ by more than CHANGED_LEVELS gray levels.
 CHANGED_CELLS, CHANGED_LEVELS = 40, 25
 # Key frames are at most this far apart.
-RUN_SECONDS = 1.0
+STRETCH_SECONDS = 1.0
 # A frame further than this from the one before is a key frame, as in a video thinned by --fps: a face may be anywhere.
 STEP_SECONDS = 0.15
 # The frames after a key frame stay in memory until the next one, whose new faces are followed back through them.
-RUN_BYTES = 96 * 2**20
+STRETCH_BYTES = 96 * 2**20
 # The last frame of a shot is a key frame, too, if the one before is further back than this.
-LEAST_LAST_RUN = 4
+LEAST_LAST_STRETCH = 4
 # Frames that are refined from the same boxes at once, which takes less time than one by one.
 REFINED_TOGETHER = 5
 # Unless a face is found where it was expected, with at least this overlap, it is refined again from where it was found.
@@ -32,7 +32,7 @@ STEADY_IOU = 0.75
 LEAST_MOTION = 0.05
 
 
-class Found(NamedTuple):
+class SearchedFrame(NamedTuple):
     """A frame, its faces, and whether a shot begins with it."""
 
     frame: Frame
@@ -42,7 +42,7 @@ class Found(NamedTuple):
 
 def find_faces(
     frames: Iterable[Frame], detector: Detector, every: int = DETECT_EVERY, *, prefetch: bool = False
-) -> Iterator[Found]:
+) -> Iterator[SearchedFrame]:
     """Finds the faces in the frames of a clip.
 
     Args:
@@ -57,10 +57,10 @@ def find_faces(
         is_cut = CutFinder()
         for batch in prefetched(read, size=2) if prefetch else read:
             found = detector(np.stack([frame.image for frame in batch]))
-            yield from (Found(f, faces, is_cut(f.image)) for f, faces in zip(batch, found, strict=True))
+            yield from (SearchedFrame(f, faces, is_cut(f.image)) for f, faces in zip(batch, found, strict=True))
         return
     runs = split_at_keys(prefetched(frames, size=4) if prefetch else frames, detector, every)
-    run: Run | None = None
+    run: Stretch | None = None
     before = Faces.none()
     for following in prefetched(runs, size=1) if prefetch else runs:
         if run is not None:
@@ -71,10 +71,10 @@ def find_faces(
         yield from run.search(detector, before, None)
 
 
-def split_at_keys(frames: Iterable[Frame], detector: Detector, every: int) -> Iterator[Run]:
+def split_at_keys(frames: Iterable[Frame], detector: Detector, every: int) -> Iterator[Stretch]:
     """Chooses the key frames, runs full passes on them, and yields each with the frames after it."""
     is_cut = CutFinder()
-    run: Run | None = None
+    run: Stretch | None = None
     for frame in frames:
         cut = is_cut(frame.image)
         if run is not None and not cut and run.takes(frame, is_cut.thumbnail, every):
@@ -83,12 +83,12 @@ def split_at_keys(frames: Iterable[Frame], detector: Detector, every: int) -> It
         continues = run is not None and not cut and frame.image.shape == run.frames[0].image.shape
         if run is not None:
             yield run
-        run = Run(frame, detector(frame.image[None])[0], is_cut.thumbnail, cut=cut, continues=continues)
+        run = Stretch(frame, detector(frame.image[None])[0], is_cut.thumbnail, cut=cut, continues=continues)
     if run is not None:
         yield run
 
 
-class Run:
+class Stretch:
     """A key frame and the frames after it, up to the next one.
 
     Args:
@@ -109,14 +109,14 @@ class Run:
     def takes(self, frame: Frame, thumbnail: np.ndarray, every: int) -> bool:
         """Whether the next frame of the same shot belongs to this run; if not, it is the next key frame."""
         key, count = self.frames[0], len(self.frames)
-        if count >= every or (count + 1) * key.image.nbytes > RUN_BYTES or frame.image.shape != key.image.shape:
+        if count >= every or (count + 1) * key.image.nbytes > STRETCH_BYTES or frame.image.shape != key.image.shape:
             return False
         last = self.frames[-1]
-        if frame.time - key.time > RUN_SECONDS or frame.time - last.time > STEP_SECONDS:  # never for images: NaN
+        if frame.time - key.time > STRETCH_SECONDS or frame.time - last.time > STEP_SECONDS:  # never for images: NaN
             return False
         return 2 * count < every or not much_changed(thumbnail, self._thumbnail, key.image.shape, self.faces[0])
 
-    def search(self, detector: Detector, before: Faces, following: Faces | None) -> Iterator[Found]:
+    def search(self, detector: Detector, before: Faces, following: Faces | None) -> Iterator[SearchedFrame]:
         """Searches the run, and yields all of its frames.
 
         Args:
@@ -125,7 +125,7 @@ class Run:
             following: the faces of the next key frame; None if that belongs to another shot, or there is none.
         """
         end = len(self.frames)
-        if following is None and end > LEAST_LAST_RUN:
+        if following is None and end > LEAST_LAST_STRETCH:
             end -= 1
             following = detector(self.frames[end].image[None])[0]
         while len(self.faces) < end:
@@ -135,7 +135,7 @@ class Run:
             if end < len(self.frames):
                 self.faces.append(following)
         for number, (frame, faces) in enumerate(zip(self.frames, self.faces, strict=True)):
-            yield Found(frame, faces, self._cut and number == 0)
+            yield SearchedFrame(frame, faces, self._cut and number == 0)
 
     def _follow(self, detector: Detector, before: Faces, end: int) -> None:
         """Refines the latest faces in the next frames, up to `end`, as long as all are where they are expected."""

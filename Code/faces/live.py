@@ -20,7 +20,7 @@ from ..data.clips import DataError
 from .align import align_face
 from .decoder import Clock, Upright, choose_stream, file_url
 from .detect import Detector, Faces
-from .keyframes import RUN_SECONDS, followed, much_changed
+from .keyframes import STRETCH_SECONDS, followed, much_changed
 from .predict import Predictor
 from .prediction import is_uncertain, said
 from .render import VideoWriter, draw_answer
@@ -192,7 +192,11 @@ class LiveFinder:
             return True
         key, thumbnail, faces = self._key
         shape = frame.image.shape
-        if shape != key.image.shape or frame.time - key.time > RUN_SECONDS or frame.time - self._last.time > LIVE_STEP:
+        if (
+            shape != key.image.shape
+            or frame.time - key.time > STRETCH_SECONDS
+            or frame.time - self._last.time > LIVE_STEP
+        ):
             return True
         return 2 * self._count >= self._every and much_changed(self._is_cut.thumbnail, thumbnail, shape, faces)
 

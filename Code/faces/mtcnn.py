@@ -43,7 +43,7 @@ def weights_folder() -> Path:
     return Path(found.submodule_search_locations[0]) / "data"
 
 
-class Layers(NamedTuple):
+class StageLayers(NamedTuple):
     """The layers of a network by their names in its file, which number its convolutions from 1.
 
     Attributes:
@@ -60,13 +60,13 @@ class Layers(NamedTuple):
 
 
 LAYERS = {
-    "p": Layers((2, 0, 0), None, ("conv4_1", "conv4_2")),
-    "r": Layers((3, 3, 0), ("dense4", "prelu4"), ("dense5_1", "dense5_2"), SECOND_AT_ONCE),
-    "o": Layers((3, 3, 2, 0), ("dense5", "prelu5"), ("dense6_1", "dense6_2", "dense6_3"), THIRD_AT_ONCE),
+    "p": StageLayers((2, 0, 0), None, ("conv4_1", "conv4_2")),
+    "r": StageLayers((3, 3, 0), ("dense4", "prelu4"), ("dense5_1", "dense5_2"), SECOND_AT_ONCE),
+    "o": StageLayers((3, 3, 2, 0), ("dense5", "prelu5"), ("dense6_1", "dense6_2", "dense6_3"), THIRD_AT_ONCE),
 }
 
 
-class Network:
+class MTCNNStage:
     """One of the three networks.
 
     On a CPU that has bf16, R-Net and O-Net convolve in it, in oneDNN's own order of pixels: that takes half of the

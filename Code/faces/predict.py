@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..common.device import choose_compute
@@ -19,6 +20,7 @@ from ..common.prefetch import prefetched
 from ..common.progress import Progress
 from ..common.wording import counted, one_line
 from ..data.clips import DataError
+from ..data.images import upright_rgb
 from ..network.attention import FRAMES_AT_ONCE, FANOutput
 from ..network.checkpoints import CheckpointError
 from ..network.pretrained import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
@@ -26,15 +28,13 @@ from ..network.stated_prior import prior_shift, stated_shares
 from .align import FER2013_EYES, PAPER_EYES, Eyes
 from .detect import Detector
 from .encoder import Encoder
-from .extract import Analysis, BriefSource, all_frames, analyse, whole_path
-from .inputs import Job
+from .extract import Analysis, BriefSource, all_frames, analyse, whole_track
+from .inputs import Job, clips_in
 from .neutral import Reference, checked_reference, first_seconds, in_words, neutral_shift
 from .prediction import Curve, Found, Prediction, windows
 from .settings import DETECT_EVERY
-from .sources import sources
-from .track import Path as FacePath
-from .track import follow
-from .video import Source
+from .track import FaceTrack, follow
+from .video import ArraySource, Source
 
 BATCH_FACES = 32  # encoded together
 PEOPLE = ("main", "all")
@@ -240,7 +240,7 @@ class Predictor:
             whose = {chosen[0]: analysis.main_of_windows(*spans)}
         wanted = sorted({*chosen, *(track for tracks in whose.values() for track in tracks if track is not None)})
         paths = {
-            track: whole_path(analysis) if aligned else follow(analysis.tracks[track], analysis.times)
+            track: whole_track(analysis) if aligned else follow(analysis.tracks[track], analysis.times)
             for track in wanted
         }
         with Progress(f"{name}: reading faces", sum(map(len, paths.values())), unit="faces", show=progress) as bar:
@@ -375,7 +375,7 @@ class Predictor:
     def _curve(
         self,
         analysis: Analysis,
-        paths: dict[int, FacePath],
+        paths: dict[int, FaceTrack],
         features: dict[int, Tensor],
         shifts: dict[int, Tensor],
         people: Iterable[int | None],
@@ -395,6 +395,30 @@ class Predictor:
                 output = self.attend(features[track][int(first) : int(last)], shifts.get(track))
                 shares[index], faces[index] = output.logits[0].softmax(dim=0).cpu().numpy(), last - first
         return Curve(self.labels, starts, ends, shares, faces, tracks)
+
+
+def sources(given: Any) -> tuple[list[Source | str], bool]:
+    """The inputs that a predictor is called with, and whether they are several.
+
+    Paths stay paths, so that a missing or broken one is an error only when its turn comes.
+
+    Args:
+        given: a path, an array, a picture of Pillow, or a sequence of them. A folder of videos stands for all of them.
+
+    Raises:
+        DataError: an array that is no picture and no clip.
+        TypeError: something else.
+    """
+    if isinstance(given, (str, os.PathLike)):
+        clips = clips_in(given)
+        return ([os.fspath(given)], False) if clips is None else (list(clips), True)
+    if isinstance(given, Image.Image):
+        return [ArraySource(np.asarray(upright_rgb(given)))], False
+    if isinstance(given, np.ndarray):
+        return [ArraySource(given)], False
+    if isinstance(given, (Sequence, Iterator)) and not isinstance(given, (bytes, bytearray)):
+        return [source for each in given for source in sources(each)[0]], True
+    raise TypeError(f"{type(given).__name__}: expected a path, a list of paths, a folder, or an array [T, H, W, 3]")
 
 
 def _checked(people: str) -> str:

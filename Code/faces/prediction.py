@@ -19,7 +19,7 @@ from .align import FACE_SIZE, Eyes
 from .extract import Analysis, cut_out
 from .inputs import Kind
 from .settings import UNCERTAIN_MARGIN
-from .track import Path as FacePath
+from .track import FaceTrack
 from .video import Source
 
 if TYPE_CHECKING:
@@ -319,7 +319,7 @@ class Found:
 
     source: Source
     analysis: Analysis
-    paths: dict[int, FacePath]
+    paths: dict[int, FaceTrack]
     main: int
     aligned: bool
     eyes: Eyes

@@ -17,7 +17,7 @@ from .mtcnn import (
     SECOND_SIDE,
     THIRD_SIDE,
     THRESHOLDS,
-    Network,
+    MTCNNStage,
     enclosing_squares,
     face_share,
     moved,
@@ -40,7 +40,7 @@ class Refiner:
     """R-Net and O-Net on the CPU, where so few crops cost less than the launch of a GPU's kernels."""
 
     def __init__(self) -> None:
-        self._rnet, self._onet = Network("r"), Network("o")
+        self._rnet, self._onet = MTCNNStage("r"), MTCNNStage("o")
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[np.ndarray], boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,6 +9,8 @@ MIN_FACE = 20
 # How faces are found and cut out. To be raised by a change after which the same videos give other crops: clips that are
 # prepared in two ways must not be mixed. Version 1 did not write it down.
 FACES_VERSION = 2
+# The table with a row for each face, in the output folder of Prepare_Faces.py.
+FACES_TABLE = "faces.csv"
 # At least one frame in DETECT_EVERY is searched in full; in the others, known faces are followed.
 DETECT_EVERY = 20
 # An answer is uncertain where the probabilities of the best two classes differ by less. Of FER+'s validation images

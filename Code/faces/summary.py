@@ -8,17 +8,15 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..common.files import atomic_text, regular, save_text
 from ..common.json_files import StateError, read_state
+from .extract import Analysis
 from .records import Record, read_rows
-
-if TYPE_CHECKING:  # `extract` reads the times of crops from faces.csv
-    from .extract import Analysis
-    from .track import Path as FacePath
+from .settings import FACES_TABLE
+from .track import FaceTrack
 
 COLUMNS = (
     *("clip", "frame", "time", "left", "top", "right", "bottom"),
@@ -26,11 +24,11 @@ COLUMNS = (
     *("confidence", "track", "filled"),
 )
 _SPLITS = {"train": "list_train.txt", "val": "list_eval.txt", "validation": "list_eval.txt", "test": "list_test.txt"}
-TABLE, MARK = "faces.csv", "summary.json"
-REPORT = (TABLE, "list.txt", *dict.fromkeys(_SPLITS.values()), MARK)
+MARK = "summary.json"
+REPORT = (FACES_TABLE, "list.txt", *dict.fromkeys(_SPLITS.values()), MARK)
 
 
-def csv_rows(written: Iterable[tuple[str, int, FacePath]], clip: str, analysis: Analysis) -> str:
+def csv_rows(written: Iterable[tuple[str, int, FaceTrack]], clip: str, analysis: Analysis) -> str:
     """Lines of faces.csv for one input, without the header.
 
     Args:
@@ -132,14 +130,14 @@ def write_report(output: Path, summary: Summary) -> None:
     Raises:
         DataError: the rows of a clip are missing or damaged.
     """
-    with atomic_text(output / TABLE, newline="") as file:
+    with atomic_text(output / FACES_TABLE, newline="") as file:
         file.write(",".join(COLUMNS) + "\n")
         for record in summary.records:
             file.write(read_rows(output, record))
     made = lists([folder for record in summary.records for folder in record.folders])
     for name, text in made.items():
         save_text(text, output / name)
-    written = {name: asdict(Written.of(output / name)) for name in (TABLE, *made)}
+    written = {name: asdict(Written.of(output / name)) for name in (FACES_TABLE, *made)}
     save_text(json.dumps({**summary.as_dict(), "files": written}, indent=1) + "\n", output / MARK)
 
 
@@ -176,7 +174,7 @@ def is_whole(output: Path) -> bool:
     """Whether all clips are finished, and faces.csv is the one that was written then."""
     try:
         mark = read_state(output / MARK, Mark, remedy="")
-        return mark.files.get(TABLE) == Written.of(output / TABLE)
+        return mark.files.get(FACES_TABLE) == Written.of(output / FACES_TABLE)
     except (StateError, OSError):
         return False
 

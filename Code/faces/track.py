@@ -189,7 +189,7 @@ class Tracker:
 
 
 @dataclass(frozen=True)
-class Path:
+class FaceTrack:
     """One person's faces through a clip, ready to be cut out: T frames, short gaps filled.
 
     Attributes:
@@ -212,12 +212,12 @@ class Path:
     def __len__(self) -> int:
         return len(self.positions)
 
-    def only(self, places: np.ndarray) -> Path:
+    def only(self, places: np.ndarray) -> FaceTrack:
         """The path at some of its T places, int64 [t]."""
-        return Path(**{name: values[places] for name, values in vars(self).items()})
+        return FaceTrack(**{name: values[places] for name, values in vars(self).items()})
 
 
-def follow(track: Track, times: Sequence[float] | np.ndarray) -> Path:
+def follow(track: Track, times: Sequence[float] | np.ndarray) -> FaceTrack:
     """Fills a track's short gaps and smooths its boxes and landmarks.
 
     Args:
@@ -237,7 +237,7 @@ def follow(track: Track, times: Sequence[float] | np.ndarray) -> Path:
     scores = np.full(len(at), np.nan)
     scores[~filled] = table[:, 14]
     smooth = _steady(values, _average(values, at, clock[at]))
-    return Path(
+    return FaceTrack(
         positions=at,
         boxes=values[:, :4],
         landmarks=values[:, 4:].reshape(-1, 5, 2),

@@ -258,6 +258,44 @@ class Source:
             self.problems.append(f"{self.path}: ends early, after {clock.seen:.1f} s; its header says {promised:.1f} s")
 
 
+class ArraySource(Source):
+    """The frames of one clip, or a single picture, in memory.
+
+    Args:
+        array: uint8 [H, W, 3] or [T, H, W, 3], RGB; or float likewise, in [0, 1].
+
+    Raises:
+        DataError: another type, shape or range.
+    """
+
+    def __init__(self, array: np.ndarray) -> None:
+        frames = array[None] if array.ndim == 3 else array
+        if frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
+            raise DataError(f"an array of shape {list(array.shape)}; expected [H, W, 3] or [T, H, W, 3], RGB")
+        if np.issubdtype(frames.dtype, np.floating):
+            low, high = float(frames.min()), float(frames.max())
+            if not (low >= 0 and high <= 1):  # NaN is refused, too
+                raise DataError(
+                    f"a float array with values from {low:g} to {high:g}; expected [0, 1], or uint8 from 0 to 255"
+                )
+        elif frames.dtype != np.uint8:
+            raise DataError(f"an array of {frames.dtype}; expected uint8, or float in [0, 1]")
+        self.path = Path("array")
+        self.problems = []
+        self.kind = Kind.FOLDER
+        self.fps, self.size, self.is_video, self.total = None, None, False, len(frames)
+        self._files = []
+        self._frames = frames
+
+    def frames(self, *, fps: float | None = None, wanted: Collection[int] | None = None) -> Iterator[Frame]:
+        """See `Source.frames`; frames in memory have no times."""
+        for number, image in enumerate(self._frames):
+            if wanted is None or number in wanted:
+                if image.dtype != np.uint8:
+                    image = np.rint(image * 255).astype(np.uint8)
+                yield Frame(f"{number:07d}", number, math.nan, self.turned(image))
+
+
 def _shown(image: Image.Image) -> float:
     """How long an animation shows its current frame, in seconds. Like browsers, 0.1 s if the file says 0.01 or less."""
     milliseconds = image.info.get("duration", 0)

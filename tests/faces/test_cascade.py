@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from Code.common.device import has_bf16
 from Code.faces.cascade import Cascade, suppress
 from Code.faces.detect import Detector, overlap
-from Code.faces.mtcnn import Network
+from Code.faces.mtcnn import MTCNNStage
 from Code.faces.pictures import Pyramids, Sums
 
 
@@ -121,7 +121,7 @@ def test_bf16_hardly_moves_what_the_networks_say(letter: str, side: int, scene_o
     crops = np.stack([np.asarray(scene.resize((side, side), Image.Resampling.BOX, box)) for box in boxes])
     pixels = torch.from_numpy(crops)
     with torch.inference_mode():
-        usual, exact = Network(letter)(pixels), Network(letter, exact=True)(pixels)
+        usual, exact = MTCNNStage(letter)(pixels), MTCNNStage(letter, exact=True)(pixels)
     assert usual.shape == exact.shape and usual.dtype == torch.float32
     if letter == "p":
         assert torch.equal(usual, exact)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from Code import Predictor
 from Code.faces import render
-from Code.faces.crop_times import crop_times
+from Code.faces.extract import crop_times
 from Code.faces.figures import attention_picture, shown_frames
 from Code.network.fan import FAN
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from Code.faces.detect import Detector, overlap
-from Code.faces.keyframes import Found, find_faces
+from Code.faces.keyframes import SearchedFrame, find_faces
 from Code.faces.track import Tracker
 from Code.faces.video import Frame
 from tests.faces.counting import CountingDetector
@@ -23,7 +23,9 @@ def frames(pictures: list[Image.Image], fps: float = 25.0) -> list[Frame]:
     return [Frame(f"{n:07d}", n, n / fps, np.asarray(picture)) for n, picture in enumerate(pictures)]
 
 
-def both(pictures: list[Image.Image], every: int = 20, fps: float = 25.0) -> tuple[list[Found], list[Found], int]:
+def both(
+    pictures: list[Image.Image], every: int = 20, fps: float = 25.0
+) -> tuple[list[SearchedFrame], list[SearchedFrame], int]:
     """What is found with key frames and with full passes only, and the number of full passes of the former."""
     detector = CountingDetector()
     refined = list(find_faces(frames(pictures, fps), detector, every))
@@ -31,7 +33,7 @@ def both(pictures: list[Image.Image], every: int = 20, fps: float = 25.0) -> tup
     return refined, list(find_faces(frames(pictures, fps), detector, 1)), passes
 
 
-def assert_same(refined: list[Found], full: list[Found]) -> None:
+def assert_same(refined: list[SearchedFrame], full: list[SearchedFrame]) -> None:
     assert [len(found.faces) for found in refined] == [len(found.faces) for found in full]
     assert [found.cut for found in refined] == [found.cut for found in full]
     for one, other in zip(refined, full, strict=True):

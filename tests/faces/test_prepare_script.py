@@ -26,7 +26,7 @@ from Code.faces import prepare as prepare_module
 from Code.faces.align import PAPER_EYES, Eyes
 from Code.faces.detect import Detector
 from Code.faces.extract import Analysis, Cutout, cut_out
-from Code.faces.track import Path as FacePath
+from Code.faces.track import FaceTrack
 from Code.faces.video import Source
 
 pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
@@ -140,7 +140,7 @@ def test_interrupted_in_the_middle_of_a_clip_it_goes_on_where_it_was(
     assert prepare(tree, whole) == 0
 
     def stop_at_the_second_clip(
-        source: Source, analysis: Analysis, paths: Mapping[int, FacePath], eyes: Eyes = PAPER_EYES
+        source: Source, analysis: Analysis, paths: Mapping[int, FaceTrack], eyes: Eyes = PAPER_EYES
     ) -> Iterator[Cutout]:
         for count, face in enumerate(cut_out(source, analysis, paths, eyes)):
             if count == 3 and "one" not in source.path.name:

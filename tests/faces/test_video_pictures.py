@@ -16,8 +16,7 @@ from PIL import Image
 from Code.faces.decoder import HLG, PQ, Upright, turned
 from Code.faces.detect import Detector
 from Code.faces.extract import BriefSource, analyse
-from Code.faces.sources import ArraySource
-from Code.faces.video import Source
+from Code.faces.video import ArraySource, Source
 from tests.faces.pictures import card, plain
 
 av: Any = pytest.importorskip("av", reason="videos need PyAV")
