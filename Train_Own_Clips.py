@@ -27,7 +27,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from Code.common.commandline import add_device, count, number, run_script, script_parser, seed
-from Code.common.errors import ProjectError, UsageError
+from Code.common.errors import UsageError
 from Code.common.files import PROJECT, inside, regular, writing
 from Code.common.lock import one_writer
 from Code.common.names import DEFAULT_AT_TYPE, FAN_FILE, FERPLUS_FILE, SHIPPED_FILE, expression
@@ -169,14 +169,14 @@ def answers_of_run(run: Path, held_out: Iterable[str]) -> tuple[dict[str, str], 
         DataError: they are about other clips.
     """
     from Code.results.run_files import read_run
-    from Code.results.run_state import read_results
     from Code.training.intervals import interval_text
+    from Code.training.records import read_results
 
     said = {clip.name: clip.prediction for clip in read_run(run).clips}
     strange = sorted(said.keys() - set(held_out))
     if strange:
         raise DataError(f"{run / 'predictions.csv'}: has {strange[0]}, which is not held out now; move the run away")
-    best = read_results(run / "results.json")[0].best
+    best = read_results(run / "results.json").best
     interval = interval_text(best.accuracy_interval, best.num_clips) if best else "no interval"
     return {name: said[name] for name in held_out if name in said}, interval
 
@@ -354,14 +354,7 @@ class Recipe:
 
 def is_finished(run: Path | None) -> bool:
     """Whether a run has its network, and results that are complete."""
-    from Code.results.run_state import check_tables
-
-    try:
-        if run is not None:
-            check_tables(run)
-        return run is not None and (run / "best.pth").is_file()
-    except ProjectError:
-        return False
+    return run is not None and (run / "best.pth").is_file() and (run / "results.json").is_file()
 
 
 def follow(args: argparse.Namespace) -> None:

@@ -25,8 +25,8 @@ from ..network.pretrained import load_fan
 from ..network.prior import Balance
 from ..readers.base import find_reader
 from ..results.run_files import read_run
-from ..results.run_state import started_at
 from ..training.protocols import PROTOCOLS
+from ..training.records import started_at
 from .calibration import calibration_error, fit_temperature, with_temperature
 from .change_prior import with_balance
 

@@ -9,108 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
-from ..common.json_files import StateError, read_state, shaped
+from ..common.json_files import StateError
 from ..common.wording import counted, percent
 from ..training.intervals import interval_text
+from ..training.records import AGAIN, as_dict, read_arguments, read_summary
 from .figures import line_styles
 from .page import log_curves, settings_of, write_page
-from .run_files import DATASETS, HEAD_TITLES, ReportError, RunFiles, read_run
-from .run_state import AGAIN, ROUNDED, VERSION, Metrics, check_equal, check_share, read_about
+from .run_files import DATASETS, HEAD_TITLES, ROUNDED, ReportError, RunFiles, read_run
 
 MEASURES = {"accuracy": "WAR", "uar": "UAR"}
 CURVES = ("val_war", "val_uar", "val_loss", "train_loss")
-
-
-@dataclass
-class Spread:
-    """The values of several folds or seeds, all from 0 to 1, or rank correlations."""
-
-    mean: float
-    std: float | None
-    range: tuple[float, float]
-    values: list[float]
-
-    def __post_init__(self) -> None:
-        for value in (self.mean, *self.range, *self.values):
-            check_share("a value", value, low=-1.0)
-        if not self.values:
-            raise ValueError("values is empty")
-        check_equal("mean", self.mean, fmean(self.values))
-        check_equal("std", self.std, stdev(self.values) if len(self.values) > 1 else None)
-        check_equal("range", self.range[0], min(self.values))
-        check_equal("range", self.range[1], max(self.values))
-
-
-@dataclass
-class FoldRow:
-    """One fold in summary.json."""
-
-    fold: int
-    accuracy: float
-    uar: float
-    num_clips: int
-
-    def __post_init__(self) -> None:
-        check_share("accuracy", self.accuracy)
-        check_share("uar", self.uar)
-
-
-@dataclass
-class FoldPart:
-    """All folds together, for the last or the best epoch."""
-
-    pooled: Metrics
-    mean_over_folds: dict[str, Spread]
-    folds: list[FoldRow]
-
-    def __post_init__(self) -> None:
-        for key in MEASURES:
-            if key in self.mean_over_folds:
-                values = [getattr(fold, key) for fold in self.folds]
-                check_equal(f"mean_over_folds.{key}", self.mean_over_folds[key].mean, fmean(values or [0]))
-        right = sum(fold.accuracy * fold.num_clips for fold in self.folds)
-        check_equal("pooled.accuracy", self.pooled.accuracy, right / self.pooled.num_clips)
-
-
-@dataclass
-class FoldSummary:
-    """summary.json of folds."""
-
-    labels: list[str]
-    selected_on: str
-    num_folds: int
-    last: FoldPart
-    best: FoldPart
-
-    def __post_init__(self) -> None:
-        for part in (self.last, self.best):
-            if len(part.folds) != self.num_folds:
-                raise ValueError(f"has {counted(len(part.folds), 'fold')}, but num_folds is {self.num_folds}")
-            if sum(fold.num_clips for fold in part.folds) != part.pooled.num_clips:
-                raise ValueError("the clips of its folds do not add up to those of all folds together")
-
-
-@dataclass
-class SeedSummary:
-    """summary.json of seeds."""
-
-    labels: list[str]
-    selected_on: str
-    seeds: list[int]
-    num_clips: int
-    last: dict[str, Spread]
-    best: dict[str, Spread]
-    fold: int | None = None
-    num_folds: int | None = None
-
-    def __post_init__(self) -> None:
-        for part in (self.last, self.best):
-            for name, of in part.items():
-                if len(of.values) != len(self.seeds):
-                    raise ValueError(f"{name} has {len(of.values)} values for {counted(len(self.seeds), 'seed')}")
 
 
 @dataclass(frozen=True)
@@ -143,8 +53,8 @@ def write_overview(folder: Path) -> Path:
         ReportError: summary.json is missing or cannot be read, or the page cannot be written.
     """
     try:
-        summary = _read(folder / "summary.json")
-        about = read_about(folder / "args.json")[1] if (folder / "args.json").is_file() else {}
+        summary = as_dict(read_summary(folder / "summary.json"))
+        about = as_dict(read_arguments(folder)) if (folder / "args.json").is_file() else {}
     except StateError as error:
         raise ReportError(str(error)) from None
     try:
@@ -306,14 +216,6 @@ def _place(folder: Path) -> str:
     return f"{folder.parent.name}/{folder.name}" if folder.name.startswith("seed-") else folder.name
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """summary.json, checked."""
-    content = read_state(path, dict[str, Any], remedy=AGAIN, newest=VERSION)
-    content = {name: value for name, value in content.items() if value is not None}
-    shaped(content, SeedSummary if "seeds" in content else FoldSummary, place=str(path), remedy=AGAIN)
-    return content
-
-
 def _compare(folder: Path, run: RunFiles, whiches: Sequence[str], values: Sequence[float]) -> None:
     """Makes sure that the results of a fold or seed are those of the summary."""
     wanted = iter(values)
@@ -334,7 +236,7 @@ def _interval(pooled: dict[str, Any], measure: str) -> str:
 
 def mean_of(values: dict[str, Any]) -> str:
     """The mean and the standard deviation of a `spread`, `97.21 ± 1.04`; the mean alone for a single value."""
-    return percent(values["mean"]) + (f" ± {percent(values['std'])}" if values["std"] is not None else "")
+    return percent(values["mean"]) + (f" ± {percent(values['std'])}" if values.get("std") is not None else "")
 
 
 def range_of(values: dict[str, Any]) -> str:

@@ -15,19 +15,10 @@ from typing import Any
 from ..common.json_files import StateError
 from ..common.wording import counted
 from ..network import attention_titles
-from .run_state import (
-    AGAIN,
-    ROUNDED,
-    ReportError,
-    Results,
-    Table,
-    check_table,
-    read_about,
-    read_log,
-    read_results,
-)
+from ..training.records import AGAIN, ReportError, Results, as_dict, read_arguments, read_log, read_results
 
 FILES = ("args.json", "log.jsonl", "results.json", "predictions.csv", "attention.csv")
+ROUNDED = 1e-4  # of values that were written with few digits
 SUMS_TO_ONE = 1e-3  # probabilities have six digits
 ATTENTION_COLUMNS = ("clip", "frame", "alpha", "beta", "weight")
 # Titles of the heads. Score fusion, the baseline without attention, comes first, as in the paper's table.
@@ -187,15 +178,15 @@ def read_run(folder: Path) -> RunFiles:
 
 
 def _read(folder: Path, missing: list[str]) -> RunFiles:
-    results, as_is = Results([]), dict[str, Any]()
-    if (folder / "results.json").is_file():
-        results, as_is = read_results(folder / "results.json")
+    has_results = (folder / "results.json").is_file()
+    results = read_results(folder / "results.json") if has_results else Results([])
+    as_is = as_dict(results) if has_results else {}
     classes, clips = _read_clips(folder, results)
-    places = list(read_table(folder / "clips.csv", ("clip", "folder"), results.tables.get("clips.csv")))[1:]
+    places = list(read_table(folder / "clips.csv", ("clip", "folder")))[1:]
     return RunFiles(
         folder=folder,
-        about=read_about(folder / "args.json")[1] if (folder / "args.json").is_file() else {},
-        log=read_log(folder / "log.jsonl"),
+        about=as_dict(read_arguments(folder)) if (folder / "args.json").is_file() else {},
+        log=as_dict(read_log(folder / "log.jsonl")),
         results=as_is,
         labels=list(as_is.get("labels", classes)),
         clips=clips,
@@ -204,18 +195,14 @@ def _read(folder: Path, missing: list[str]) -> RunFiles:
     )
 
 
-def read_table(path: Path, header: Sequence[str], written: Table | None = None) -> Iterator[list[str]]:
+def read_table(path: Path, header: Sequence[str]) -> Iterator[list[str]]:
     """The header of a CSV file, which must start with `header`, then its rows, which must be as wide.
-
-    Args:
-        written: what results.json says about the file; None if it says nothing.
 
     Raises:
         ReportError: naming the line.
     """
     if not path.is_file():
         return
-    check_table(path, written)
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = csv.reader(file)
@@ -233,9 +220,9 @@ def read_table(path: Path, header: Sequence[str], written: Table | None = None) 
 
 def _read_clips(folder: Path, results: Results) -> tuple[list[str], list[ClipRow]]:
     """Class names and clips of predictions.csv, most certain first and then by name."""
-    weights = _read_weights(folder / "attention.csv", results.tables.get("attention.csv"))
+    weights = _read_weights(folder / "attention.csv")
     path = folder / "predictions.csv"
-    table = read_table(path, ("clip", "label", "prediction"), results.tables.get("predictions.csv"))
+    table = read_table(path, ("clip", "label", "prediction"))
     # By position, not by name: a class could be called "label".
     classes = next(table, [])[3:]
     clips = []
@@ -275,9 +262,9 @@ def _compare(path: Path, clips: Sequence[ClipRow], results: Results) -> None:
         raise ReportError(f"{path}: does not have the predictions that results.json counts; {AGAIN}")
 
 
-def _read_weights(path: Path, written: Table | None) -> dict[str, FrameWeights]:
+def _read_weights(path: Path) -> dict[str, FrameWeights]:
     weights: dict[str, FrameWeights] = {}
-    table = read_table(path, ATTENTION_COLUMNS, written)
+    table = read_table(path, ATTENTION_COLUMNS)
     extra = next(table, [])[len(ATTENTION_COLUMNS) :]
     for clip, frame, alpha, _, weight, *more in table:
         of_clip = weights.setdefault(clip, FrameWeights())

@@ -1,8 +1,4 @@
-"""How this process was started, what the run was started with, and the command that resumes it.
-
-torchrun (`--max-restarts`) and Slurm (`--requeue`) start the same command again after a failure. The run that the
-command began is then found by the identity of the launch, which args.json has, and resumed.
-"""
+"""What a run was started with, and the command that resumes it."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ import argparse
 import json
 import os
 import shlex
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +14,7 @@ from typing import Any
 from ..common.errors import UsageError
 from ..common.json_files import StateError
 from ..common.steps import note_folder
-from ..results.run_state import read_about, started_at
+from .records import read_arguments
 
 # Flags that may differ when a run is resumed: those of the machine, not of the experiment.
 MACHINE_FLAGS = {
@@ -41,54 +36,6 @@ _machine_flags: list[str] = []
 _folder: Path | None = None
 
 
-def identity() -> str | None:
-    """The same for the first start and all restarts of one launch; None outside torchrun and Slurm."""
-    if "SLURM_JOB_ID" in os.environ:
-        return f"slurm {os.environ['SLURM_JOB_ID']}"
-    run_id = os.environ.get("TORCHELASTIC_RUN_ID")
-    if run_id is None:
-        return None
-    if run_id == "none":  # torchrun without --standalone or --rdzv-id: its process stays the same
-        run_id = f"{os.getppid()} since {_started(os.getppid())}"
-    return f"torchrun {socket.gethostname()} {run_id}" if one_machine() else f"torchrun {run_id}"
-
-
-def _started(process: int) -> str:
-    """When a process was started, in ticks of the system, since process numbers are reused."""
-    try:
-        text = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace")
-        return text.rpartition(")")[2].split()[19]
-    except (OSError, IndexError):  # not Linux
-        return "?"
-
-
-def is_restarted() -> bool:
-    """Whether torchrun or Slurm started this command before, in the same launch."""
-    return any(int(os.environ.get(name, 0)) > 0 for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
-
-
-def restarted_run(args: argparse.Namespace) -> Path | None:
-    """The folder of the run that this command began before it was restarted; None if this is not a restart.
-
-    Args:
-        args: the flags; `output` is the folder of the runs.
-    """
-    mine = identity()
-    if mine is None or not is_restarted():
-        return None
-    if any(getattr(args, name, None) for name in ("evaluate", "check", "write_folds")):  # no training
-        return None
-    found = []
-    for path in args.output.glob("*/args.json"):
-        try:
-            about, _ = read_about(path)
-        except StateError:
-            continue
-        if about.launch == mine and about.command == command_line():
-            found.append(path.parent)
-    return max(found, key=started_at, default=None)
-
-
 def command_line() -> str:
     """The command of this process."""
     return shlex.join(["python", *sys.argv])
@@ -101,7 +48,7 @@ def plain(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse(parser: argparse.ArgumentParser, words: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parses the command line. With `--resume RUN`, or after a restart, the flags are those of the run.
+    """Parses the command line. With `--resume RUN`, the flags are those of the run.
 
     Flags of the machine are not taken from the run.
 
@@ -110,7 +57,7 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str] | None = None) -
             started with.
     """
     args = parser.parse_args(words)
-    run = args.resume or restarted_run(args)
+    run = args.resume
     if run:
         parser.set_defaults(**_flags_of(run, args, parser), resume=run)
         args = parser.parse_args(words)
@@ -122,9 +69,7 @@ def _flags_of(run: Path, args: argparse.Namespace, parser: argparse.ArgumentPars
     """The flags that a run was started with and that the command line does not repeat."""
     path = run / "args.json"
     try:
-        given = read_about(path, "name the folder of a run, model/<date-time>_...")[0].given
-        if given is None:
-            raise StateError(f"{path}: has no field given; name the folder of a run, model/<date-time>_...")
+        given = read_arguments(run, "name the folder of a run, model/<date-time>_...").given
     except StateError as error:
         raise UsageError(f"--resume {run}: {error}") from None
     actions = {action.dest: action for action in parser._actions}

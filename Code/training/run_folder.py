@@ -12,7 +12,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -23,18 +22,17 @@ from torch import nn
 
 from ..common.device import Compute, describe_device, git_commit, versions
 from ..common.errors import UsageError, WriteError
-from ..common.files import atomic_file, free_disk, in_words, regular, save_text
-from ..common.json_files import StateError
+from ..common.files import atomic_text, free_disk, in_words, regular, save_text
 from ..common.names import CHECKPOINT_FORMAT
 from ..common.wording import counted
 from ..data.clips import Clip
 from ..network.checkpoints import DamagedCheckpointError, read_checkpoint, save_checkpoint
 from ..network.fan import FAN
-from ..results.run_state import VERSION, ReportError, TableFile, check_tables, read_about
 from . import distributed
 from .engine import Evaluation
-from .launch import command_line, identity
+from .launch import command_line
 from .metrics import MANY_CLASSES
+from .records import VERSION, read_arguments
 from .tensorboard import Board
 
 FINISHED = "finished.json"
@@ -80,7 +78,6 @@ class Run:
                 f"--output {folder}: cannot be made ({error.strerror}); name a folder to write to"
             ) from None
         self._first_epoch: int | None = None  # that TensorBoard is to show anew
-        self._tables: dict[str, dict[str, Any]] = {}  # that this process has written
 
     @functools.cached_property
     def board(self) -> Board:
@@ -108,7 +105,6 @@ class Run:
                 "command": command_line(),
                 "args": {**given, **filled},
                 "given": {**given, **asked},
-                "launch": identity(),
                 "versions": {"python": platform.python_version(), **versions()},
                 "git_commit": git_commit(),
                 "device": describe_device(compute.device),
@@ -145,7 +141,7 @@ class Run:
         """Adds the arguments and the final metrics to TensorBoard's table of runs."""
         path = self.folder / "args.json"
         if path.exists():
-            self.board.hyperparameters(read_about(path)[1].get("args", {}), metrics)
+            self.board.hyperparameters(read_arguments(self.folder).args, metrics)
 
     @main_only
     def begin_log(self, lines: Sequence[dict[str, Any]] = ()) -> None:
@@ -193,13 +189,13 @@ class Run:
     ) -> None:
         """Writes results.json: the metrics under "last" and "best"; of an evaluation, under "best" alone.
 
-        It comes last: it marks the results as complete, and has the rows and checksums of the tables written before.
+        It comes last: it marks the results as complete.
 
         Args:
             about: more entries: which fold, how the best epoch was chosen.
         """
         about = {"labels": list(labels), **(about or {})}
-        self._write_json("results.json", {"version": VERSION, **about, **results, "tables": self._tables})
+        self._write_json("results.json", {"version": VERSION, **about, **results})
         self._unmark()
 
     @main_only
@@ -221,15 +217,8 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether `mark_finished` was called, and the results are complete. If not, resuming evaluates again."""
-        if not (self.folder / FINISHED).is_file():
-            return False
-        try:
-            check_tables(self.folder)
-        except (StateError, ReportError) as error:
-            print(f"note: {error}", file=sys.stderr)
-            return False
-        return True
+        """Whether `mark_finished` was called, and the results are there."""
+        return (self.folder / FINISHED).is_file() and (self.folder / "results.json").is_file()
 
     @main_only
     def write_predictions(
@@ -266,13 +255,11 @@ class Run:
 
     @contextmanager
     def _table(self, name: str, header: Sequence[str]) -> Iterator[Any]:
-        """Writes a CSV file, and keeps what results.json says about it."""
-        with atomic_file(self.folder / name) as file:
-            table = TableFile(file)
-            writer = csv.writer(table)
+        """Writes a CSV file. File names that are not valid UTF-8 are written byte for byte."""
+        with atomic_text(self.folder / name, newline="", errors="surrogateescape") as file:
+            writer = csv.writer(file)
             writer.writerow(header)
             yield writer
-        self._tables[name] = asdict(table.facts)
 
     def close(self) -> None:
         """Closes the TensorBoard file."""

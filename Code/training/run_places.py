@@ -17,9 +17,9 @@ from ..common.errors import ProjectError, UsageError
 from ..common.files import regular, save_text
 from ..common.lock import LOCK, WRITER, one_writer
 from ..network import attention_titles
-from ..results.run_state import started_at
 from . import distributed
 from .launch import command_line, forget_folder
+from .records import started_at
 from .run_folder import MARK, ONE_OF_SEVERAL, TEMPORARY, Run
 
 # All that a folder without a checkpoint may hold to be removed; in folders of several runs, also those of the runs.

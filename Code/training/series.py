@@ -25,11 +25,11 @@ from ..common.wording import counted, percent
 from ..network import attention_titles
 from ..results.overview import mean_of, range_of
 from ..results.run_files import read_table
-from ..results.run_state import AGAIN, ReportError, read_results
 from .intervals import interval_text
 from .launch import plain, remember_folder
 from .metrics import confusion_metrics
 from .protocols import Protocol, count_folds
+from .records import AGAIN, ReportError, as_dict, read_results
 from .run import Member, train
 from .run_folder import Run
 from .run_places import new_run, writer_of
@@ -97,7 +97,7 @@ def _train_members(
             mine_only = [member for member in members if member.seed == seed]
             _pool(Run(mine_only[0].folder.parent), mine_only, f"{title}, seed {seed}")
     if args.seeds:
-        results = [read_results(_of_seed(whole.folder, seed) / "results.json")[1] for seed in seeds]
+        results = [as_dict(read_results(_of_seed(whole.folder, seed) / "results.json")) for seed in seeds]
         try:
             summary = seed_summary(seeds, results)
         except KeyError as error:
@@ -128,12 +128,12 @@ def _pool(run: Run, members: list[Member], title: str) -> None:
     rows: list[list[str]] = []
     header: list[str] = []
     for member in members:
-        checked, result = read_results(member.folder / "results.json")
+        result = read_results(member.folder / "results.json")
         path = member.folder / "predictions.csv"
-        header, *its_rows = read_table(path, ("clip", "label", "prediction"), checked.tables.get(path.name))
-        if checked.shown is None or len(its_rows) != checked.shown.num_clips:
+        header, *its_rows = read_table(path, ("clip", "label", "prediction"))
+        if result.shown is None or len(its_rows) != result.shown.num_clips:
             raise ReportError(f"{path}: has {counted(len(its_rows), 'row')}, not one for each clip of results.json")
-        results.append(result)
+        results.append(as_dict(result))
         rows += its_rows
     try:
         summary = fold_summary(results)

@@ -23,7 +23,6 @@ from ..network.checkpoints import CheckpointError, read_checkpoint, read_part
 from ..network.fan import FAN, FeatureFAN
 from ..network.prior import class_shares
 from ..network.weights import stored_labels
-from ..results.run_state import LogLine
 from . import distributed
 from .engine import (
     Evaluation,
@@ -36,6 +35,7 @@ from .engine import (
 )
 from .epoch_state import EpochState, joint_position
 from .losses import Loss, cross_entropy
+from .records import LogLine
 from .run_folder import LAST, Run, checkpoint_payload
 from .stopping import Saver, deferred
 from .tensorboard import is_shown

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import Demo_AFEW_Attention as script
-from Code.results.run_state import ReportError
 from Code.training.protocols import resolve
+from Code.training.records import ReportError
 from Code.training.series import fold_summary
 from tests.runs import interrupted_in_evaluation, only_run, read_json, rows_of
 

@@ -24,9 +24,9 @@ from Code.network.checkpoints import read_checkpoint, save_atomically, save_chec
 from Code.network.fan import FAN
 from Code.network.pretrained import load_fan
 from Code.network.weights import to_published
-from Code.results.run_state import read_log
 from Code.training import stopping
 from Code.training.epoch_state import EpochState, capture_random, restore_random
+from Code.training.records import read_log
 from Code.training.run_folder import Run
 from Code.training.stopping import deferred, listening
 from tests.runs import ended_alike, flags_of, forked, log_of, only_run, told_command, without_pictures

@@ -1,0 +1,223 @@
+"""What the JSON files of a run hold: args.json, a line of log.jsonl, results.json, and summary.json of several runs.
+
+Training writes them, and pages read them. Fields that a file does not have are None; fields that are not declared here
+are ignored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..common.errors import ProjectError
+from ..common.json_files import read_lines, read_state, shaped
+
+VERSION = 1  # of args.json, results.json and summary.json
+AGAIN = "write it again: --resume the run, or repeat the evaluation"
+
+
+class ReportError(ProjectError, ValueError):
+    """A run's folder cannot be read or reported on. The message names the file and, in tables, the line or clip."""
+
+
+@dataclass
+class Metrics:
+    """The metrics of one epoch: see `Code.training.metrics.classification_metrics`.
+
+    With very many classes, `per_class_recall` and `confusion` are empty.
+    """
+
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    uar: float
+    per_class_recall: list[float | None]
+    confusion: list[list[int]]
+    num_clips: int
+    epoch: int | float | None = None  # a fraction in published files
+    accuracy_listed: float | None = None
+    uar_interval: tuple[float, float] | None = None
+    num_clips_listed: int | None = None
+    num_skipped: int = 0
+    loss: float | None = None
+    attention_correlation: float | None = None
+    attention_auc: float | None = None
+
+
+@dataclass
+class Results:
+    """results.json. An evaluation (`-e`) has `best` alone.
+
+    Attributes:
+        last, best: of the last and of the best epoch.
+        selected_on: how the best epoch was chosen, in words.
+        fold, num_folds: of a run on one fold.
+        pooled: the clips of several folds together.
+    """
+
+    labels: list[str]
+    last: Metrics | None = None
+    best: Metrics | None = None
+    selected_on: str | None = None
+    fold: int | None = None
+    num_folds: int | None = None
+    pooled: bool | None = None
+
+    @property
+    def shown(self) -> Metrics | None:
+        """The metrics of the clips in predictions.csv."""
+        return self.best or self.last
+
+
+@dataclass
+class Arguments:
+    """args.json: the command, its arguments, and the machine.
+
+    Attributes:
+        args: every flag as it was resolved.
+        given: the flags as they were given, which `--resume` restores.
+        started: in UTC, ISO 8601.
+    """
+
+    args: dict[str, Any]
+    given: dict[str, Any] = field(default_factory=dict)
+    command: str | None = None
+    started: str | None = None
+    versions: dict[str, Any] = field(default_factory=dict)
+    git_commit: str | None = None
+    device: str | None = None
+    precision: str | None = None
+    threads: int | None = None
+    processes: int | None = None
+
+
+@dataclass
+class LogLine:
+    """A line of log.jsonl: an epoch."""
+
+    epoch: int
+    lr: float | None = None
+    train_loss: float | None = None
+    train_war: float | None = None
+    val_loss: float | None = None
+    val_war: float | None = None
+    val_uar: float | None = None
+    seconds: float | None = None
+    frames_per_second: float | None = None
+    val_frames_per_second: float | None = None
+    val_attention_correlation: float | None = None
+
+
+@dataclass
+class Spread:
+    """A measure over several folds or seeds; `std` is of the sample, None for a single value."""
+
+    mean: float
+    std: float | None
+    range: tuple[float, float]
+    values: list[float]
+
+
+@dataclass
+class FoldRow:
+    """One fold in summary.json."""
+
+    fold: int
+    epoch: int
+    accuracy: float
+    uar: float
+    num_clips: int
+    num_skipped: int = 0
+
+
+@dataclass
+class FoldPart:
+    """All folds together, for the last or the best epoch."""
+
+    pooled: Metrics
+    mean_over_folds: dict[str, Spread]
+    folds: list[FoldRow]
+
+
+@dataclass
+class FoldSummary:
+    """summary.json of folds."""
+
+    labels: list[str]
+    selected_on: str
+    num_folds: int
+    last: FoldPart
+    best: FoldPart
+
+
+@dataclass
+class SeedSummary:
+    """summary.json of seeds: a `Spread` of each measure. With folds, those of all folds pooled."""
+
+    labels: list[str]
+    selected_on: str
+    seeds: list[int]
+    num_clips: int
+    last: dict[str, Spread]
+    best: dict[str, Spread]
+    fold: int | None = None
+    num_folds: int | None = None
+
+
+def as_dict(record: Any) -> Any:
+    """A record as its file has it: dicts, without the fields that are None."""
+    if is_dataclass(record):
+        values = {each.name: getattr(record, each.name) for each in fields(record)}
+        return {name: as_dict(value) for name, value in values.items() if value is not None}
+    if isinstance(record, dict):
+        return {name: as_dict(value) for name, value in record.items()}
+    return [as_dict(value) for value in record] if isinstance(record, list | tuple) else record
+
+
+def read_results(path: Path) -> Results:
+    """results.json.
+
+    Raises:
+        StateError: the file is missing or damaged.
+    """
+    return read_state(path, Results, remedy=AGAIN)
+
+
+def read_summary(path: Path) -> FoldSummary | SeedSummary:
+    """summary.json.
+
+    Raises:
+        StateError: the file is missing or damaged.
+    """
+    content = read_state(path, dict[str, Any], remedy=AGAIN)
+    if "seeds" in content:
+        return shaped(content, SeedSummary, place=str(path), remedy=AGAIN)
+    return shaped(content, FoldSummary, place=str(path), remedy=AGAIN)
+
+
+def read_arguments(folder: Path, remedy: str = "restore the file, or name another run") -> Arguments:
+    """args.json of a run's folder.
+
+    Raises:
+        StateError: the file is missing or damaged.
+    """
+    return read_state(folder / "args.json", Arguments, remedy=remedy)
+
+
+def read_log(path: Path) -> list[LogLine]:
+    """The lines of log.jsonl; none without the file.
+
+    Raises:
+        StateError: naming the line.
+    """
+    return read_lines(path, LogLine, remedy="remove the line") if path.is_file() else []
+
+
+def started_at(folder: Path) -> datetime:
+    """When a run was started, in UTC; the beginning of time if its args.json does not say."""
+    try:
+        started = datetime.fromisoformat(read_arguments(folder).started or "")
+    except ValueError:  # StateError is one
+        return datetime.min.replace(tzinfo=UTC)
+    return started if started.tzinfo else started.replace(tzinfo=UTC)
