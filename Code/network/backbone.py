@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..common.errors import UsageError
-from ..recipes.bf16_conv import use_small_maps
+from .bf16_conv import use_small_maps
 from .resnet import ResNet18
 
 DEFAULT_BACKBONE = "resnet18"

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from Code.network.backbone import Backbone
-from Code.recipes.bf16_conv import SmallMapConv2d, use_small_maps
+from Code.network.bf16_conv import SmallMapConv2d, use_small_maps
 
 
 def gradients(conv: nn.Module, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
