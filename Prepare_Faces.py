@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,13 +31,10 @@ from Code.data.clips import DataError
 from Code.faces.settings import DETECT_EVERY, MIN_FACE, Settings
 
 if TYPE_CHECKING:
-    import torch
-
+    from Code.faces.index import Record, Summary
     from Code.faces.inputs import Job
-    from Code.faces.records import Record
-    from Code.faces.summary import Summary
 
-SHOWN = 10
+SHOWN = 10  # clips of a group that the last lines name
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -115,8 +113,8 @@ def report_problems(record: Record, progress: Progress) -> None:
         progress.say(f"note: {one_line(problem)}")
 
 
-def describe(summary: Summary, output: Path) -> str:
-    """The summary as text."""
+def summary_in_words(summary: Summary, output: Path) -> str:
+    """The last lines of output."""
     values = summary.as_dict()
     lines = [
         f"{values['clips_with_faces']} of {values['clips']} clips with faces: {values['written']} faces from "
@@ -129,52 +127,49 @@ def describe(summary: Summary, output: Path) -> str:
 
 
 def prepare(args: argparse.Namespace) -> int:
-    """Checks input and output, and prepares the clips; returns the exit status."""
-    check_places(args.input, args.output)
-
+    """Prepares the clips that are not prepared yet, then reports on all of them; returns the exit status."""
     from Code.common.device import choose_compute
+    from Code.common.lock import one_writer
+    from Code.faces.index import STATE, Summary, write_report
     from Code.faces.inputs import find_jobs
     from Code.faces.mtcnn import weights_folder
-    from Code.faces.records import claimed
+    from Code.faces.prepare import plan, prepare_all
 
     device = choose_compute(args.device, "fp32").device
     weights_folder()  # is facenet-pytorch installed?
     jobs, remarks = find_jobs(args.input)
     for remark in remarks:
         print(f"note: {remark}", file=sys.stderr)
-    with claimed(args.output):
-        return prepare_jobs(jobs, args, device)
-
-
-def prepare_jobs(jobs: list[Job], args: argparse.Namespace, device: torch.device) -> int:
-    """Prepares the clips that are not prepared yet, then reports on all of them; returns the exit status."""
-    from Code.faces.prepare import plan, prepare_all
-    from Code.faces.summary import Summary, write_report
-
     settings = Settings(args.faces, args.fps, args.min_face, args.detect_every)
-    left, done = plan(jobs, args.output, settings, lambda line: print(f"note: {line}", file=sys.stderr))
-    if done:
-        print(f"{len(done)} of {len(jobs)} clips are prepared already", flush=True)
-    workers = min(args.workers or (1 if device.type == "cuda" else available_cores()), max(1, len(left)))
-    records = {record.clip: record for record in done}
-    start = time.monotonic()
-    with Progress(counted(len(left), "clip"), count_frames(left), show=bool(left)) as progress:
-        for record in prepare_all(left, args.output, settings, workers=workers, device=device, progress=progress):
-            records[record.clip] = record
-            report_problems(record, progress)
-        frames = progress.done
-    seconds = time.monotonic() - start
-    summary = Summary([records[job.name] for job in jobs])
-    write_report(args.output, summary)
+    with one_writer(args.output / STATE):
+        left, done = plan(jobs, args.output, settings)
+        if done:
+            print(f"{len(done)} of {len(jobs)} clips are prepared already", flush=True)
+        workers = min(args.workers or (1 if device.type == "cuda" else available_cores()), max(1, len(left)))
+        records = {record.clip: record for record in done}
+        start = time.monotonic()
+        with Progress(counted(len(left), "clip"), count_frames(left), show=bool(left)) as progress:
+            for record in prepare_all(left, args.output, settings, workers=workers, device=device, progress=progress):
+                records[record.clip] = record
+                report_problems(record, progress)
+            frames = progress.done
+        seconds = time.monotonic() - start
+        summary = Summary([records[job.name] for job in jobs])
+        write_report(args.output, summary)
     if left:
         print(f"{frames} frames in {seconds:.1f} s: {frames / seconds:.1f} frames/s with {counted(workers, 'worker')}")
-    print(describe(summary, args.output))
-    return 1 if summary.broken or summary.without_face else 0
+    print(summary_in_words(summary, args.output), flush=True)
+    return 0 if summary.all_have_faces else 1
 
 
-def main() -> int:
-    """Entry point; returns the exit status."""
-    args = build_parser().parse_args()
+def main(words: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status.
+
+    Args:
+        words: the command line; None: that of this process.
+    """
+    args = build_parser().parse_args(words)
+    check_places(args.input, args.output)
     keep_freed_memory()
     try:
         with writing(args.output):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,8 +27,10 @@ from Code.faces import prepare as prepare_module
 from Code.faces.align import PAPER_EYES, Eyes
 from Code.faces.detect import Detector
 from Code.faces.extract import Analysis, Cutout, cut_out
+from Code.faces.inputs import find_jobs
 from Code.faces.track import FaceTrack
 from Code.faces.video import Source
+from tests.faces.conftest import run_main
 
 pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
 
@@ -45,9 +48,8 @@ def rows(output: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def no_half_work(output: Path) -> bool:
-    """Whether nothing but whole clips is left."""
-    return not list((output / ".prepared").rglob("*.jpg")) and not list(output.rglob("*.tmp"))
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -110,17 +112,6 @@ def test_eyes_of_what_is_written_are_where_the_paper_has_them(tree: Path, tmp_pa
     assert np.median(np.hypot(*np.moveaxis(found - PAPER_EYES, -1, 0))) < 6  # drawn eyes; real ones are nearer
 
 
-def test_names_may_be_as_long_as_files_may_have_them(tree: Path, tmp_path: Path, prepare: Call) -> None:
-    name = "e" * 246
-    (tree / "Sad" / "two.avi").rename(tree / "Sad" / f"{name}.avi")
-    output = tmp_path / "faces"
-    assert prepare(tree, output) == 0
-    assert len(names(output / "Sad" / name)) == 6
-    before = {path: path.stat().st_mtime_ns for path in output.rglob("*.jpg")}
-    assert prepare(tree, output) == 0  # nothing is left to do
-    assert {path: path.stat().st_mtime_ns for path in output.rglob("*.jpg")} == before
-
-
 def test_a_clip_without_a_face_is_exit_status_1_and_named(
     tree: Path, tmp_path: Path, prepare: Call, write_video: Write, scene_of: Draw, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,50 +142,45 @@ def test_interrupted_in_the_middle_of_a_clip_it_goes_on_where_it_was(
         patch.setattr(prepare_module, "cut_out", stop_at_the_second_clip)
         assert prepare(tree, output) == 130
     assert names(output / "Happy") == [f"one/{number:07d}.jpg" for number in range(6)]
-    assert not (output / "Sad").exists()
-    assert not (output / "faces.csv").exists()
+    assert not list(output.glob("Sad/*")) and not (output / "faces.csv").exists()
     first = (output / "Happy" / "one" / "0000000.jpg").stat().st_mtime_ns
     capsys.readouterr()
 
     assert prepare(tree, output) == 0
     assert "1 of 3 clips are prepared already" in capsys.readouterr().out
     assert (output / "Happy" / "one" / "0000000.jpg").stat().st_mtime_ns == first
-    assert names(output) == names(whole)
-    for name in [*names(whole), "faces.csv", "list.txt"]:
-        assert (output / name).read_bytes() == (whole / name).read_bytes()
-    assert no_half_work(output)
+    assert content(output) == content(whole)
 
 
 @pytest.mark.slow
-def test_killed_at_any_time_it_never_leaves_a_half_written_clip_and_goes_on(
-    tmp_path: Path, prepare: Call, write_video: Write, scene_of: Draw
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_at_any_time_the_same_command_ends_with_what_an_uninterrupted_one_writes(
+    tmp_path: Path, prepare: Call, write_video: Write, scene_of: Draw, workers: int
 ) -> None:
-    """SIGKILL for the whole process group, again and again, until a call comes through."""
+    """SIGKILL for the main process alone or for all of them, again and again, until a call comes through."""
     videos, output, whole = tmp_path / "my videos", tmp_path / "my faces", tmp_path / "whole"
     for clip in range(4):
         write_video(videos / f"{clip}.mp4", [scene_of((clip % 3, 20 + n % 9, 10, 120)) for n in range(60)])
-    assert prepare(videos, whole, "--workers", 2) == 0
-    script = Path(Prepare_Faces.__file__)
-    command = [sys.executable, str(script), str(videos), str(output), "--workers", "2", "--device", "cpu"]
-    killed = 0
+    assert prepare(videos, whole, "--workers", workers) == 0
+    command = [sys.executable, Prepare_Faces.__file__, str(videos), str(output), "--workers", str(workers)]
+    rng, killed = np.random.default_rng(workers), 0
     for _ in range(20):
-        partial = output / ".prepared" / "partial"
-        with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL) as call:
-            # A little later each time: while the workers start, detect, and write.
-            while call.poll() is None and not (killed < 4 and list(partial.rglob(f"*{9 * killed + 5:07d}.jpg"))):
+        with subprocess.Popen([*command, "--device", "cpu"], start_new_session=True, stdout=subprocess.DEVNULL) as call:
+            # At a random face of a random clip.
+            clip, face = rng.integers(4), rng.integers(60)
+            wanted = f".{clip}.*.tmp/{face:07d}.jpg"
+            while call.poll() is None and not (killed < 5 and list(output.glob(wanted))):
                 time.sleep(0.002)
             if call.poll() is None:
-                os.killpg(call.pid, signal.SIGKILL)
+                os.killpg(call.pid, signal.SIGKILL) if killed % 2 else call.kill()
                 killed += 1
         for clip in range(4):
-            assert not (output / str(clip)).exists() or len(names(output / str(clip))) == 60
+            assert len(names(output / str(clip))) in (0, 60)
         if call.returncode == 0:
             break
-    assert killed >= 1
-    assert call.returncode == 0
-    for name in [*names(whole), "faces.csv", "summary.json"]:
-        assert (output / name).read_bytes() == (whole / name).read_bytes()
-    assert no_half_work(output)
+        time.sleep(0.5)  # workers whose parent is gone end
+    assert killed >= 1 and call.returncode == 0
+    assert content(output) == content(whole)
 
 
 def test_a_clip_that_lost_frames_or_changed_is_prepared_anew(
@@ -256,24 +242,170 @@ def test_two_people_in_the_same_place_are_told_apart_by_the_cut_between_them(
     assert names(tmp_path / "main") == [f"two shots/{number:07d}.jpg" for number in range(5, 12)]
 
 
-def test_what_must_not_be_mixed_or_overwritten_is_refused_in_one_line(
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory, write_video: Write, scene_of: Draw) -> Path:
+    """Two videos of three frames."""
+    root = tmp_path_factory.mktemp("videos")
+    for index, name in enumerate(("Happy/one.mp4", "Sad/two.mp4")):
+        write_video(root / name, [scene_of((index, 20 + n, 10, 120)) for n in range(3)])
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The faces in them."""
+    output = tmp_path_factory.mktemp("whole") / "faces"
+    with pytest.MonkeyPatch.context() as patch:
+        assert run_main(Prepare_Faces.main, patch, "Prepare_Faces.py", videos, output, "--device", "cpu") == 0
+    return output
+
+
+@pytest.fixture
+def output(whole: Path, tmp_path: Path) -> Path:
+    """A copy of the faces, to be spoiled."""
+    return Path(shutil.copytree(whole, tmp_path / "out"))
+
+
+@pytest.mark.parametrize("spoiled", ["face", "folder", "rows", "record", "cut record", "record of another shape"])
+def test_a_clip_of_which_something_is_lost_is_prepared_again_and_no_other(
+    output: Path, videos: Path, whole: Path, prepare: Call, spoiled: str
+) -> None:
+    record, folder = output / ".prepared" / "records" / "Happy" / "one.json", output / "Happy" / "one"
+    match spoiled:
+        case "face":
+            (folder / "0000001.jpg").unlink()
+        case "folder":
+            shutil.rmtree(folder)
+        case "rows":
+            record.with_name("one.json.csv").unlink()
+        case "cut record":
+            record.write_bytes(record.read_bytes()[:-1])
+        case "record of another shape":
+            record.write_text('{"clip": "Happy/one", "source": "", "folders": ["../../victim"]}')
+        case "record":
+            record.unlink()
+            shutil.rmtree(folder)
+    untouched = (output / "Sad" / "two" / "0000001.jpg").stat().st_mtime_ns
+    assert prepare(videos, output) == 0
+    assert content(output) == content(whole)
+    assert (output / "Sad" / "two" / "0000001.jpg").stat().st_mtime_ns == untouched
+
+
+def test_what_killed_calls_left_goes_with_the_next_one(output: Path, videos: Path, whole: Path, prepare: Call) -> None:
+    shutil.rmtree(output / "Happy" / "one")  # killed after the record, before the folder
+    (output / "summary.json").unlink()
+    half = output / "Happy" / f".one.{10**12}.tmp"
+    half.mkdir()
+    (half / "0000000.jpg").write_text("half a face")
+    (output / f".faces.csv.{10**12}.tmp.csv").write_text("half a table")
+    assert prepare(videos, output) == 0
+    assert content(output) == content(whole)
+
+
+def test_files_of_users_are_neither_replaced_nor_deleted(
+    output: Path, videos: Path, tmp_path: Path, prepare: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # In the folder of a clip that has to be prepared again: the others go on.
+    (output / "Happy" / "one" / "0000001.jpg").unlink()
+    (output / "Happy" / "one" / "notes.txt").write_text("mine")
+    assert prepare(videos, output) == 1
+    assert f"{output / 'Happy' / 'one'}: has files that were not made by" in capsys.readouterr().err
+    assert (output / "Happy" / "one" / "notes.txt").read_text() == "mine"
+    # Under the names of a clip and of the report.
+    for name in ("Happy/one/0000001.jpg", "list.txt", "list_eval.txt", "summary.json", "faces.csv"):
+        mine = tmp_path / name.replace("/", "_")
+        (mine / name).parent.mkdir(parents=True)
+        (mine / name).write_text("mine")
+        assert prepare(videos, mine) == 2
+        taken = mine / (Path(name).parent if "/" in name else name)
+        assert f"{taken}: exists, and was not made by Prepare_Faces.py; move it away" in capsys.readouterr().err
+        assert (mine / name).read_text() == "mine"
+
+
+def test_faces_stay_when_the_input_cannot_be_read_any_more(
+    videos: Path, output: Path, whole: Path, prepare: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = Path(shutil.copytree(videos, tmp_path / "videos"))
+    (moved / "Happy" / "one.mp4").write_bytes(b"")
+    assert prepare(moved, output) == 1
+    assert "one.mp4: an empty file" in capsys.readouterr().err
+    assert content(output / "Happy") == content(whole / "Happy")
+    assert (output / "list.txt").read_text() == "Sad/two\tSad\n"
+    shutil.copy2(videos / "Happy" / "one.mp4", moved / "Happy")
+    assert prepare(moved, output) == 0
+    assert (output / "list.txt").read_text() == "Happy/one\tHappy\nSad/two\tSad\n"
+
+
+def test_the_summary_comes_last_and_goes_first(
+    videos: Path, output: Path, prepare: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (output / "Happy" / "one" / "0000001.jpg").unlink()
+
+    def stop(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_module, "save_record", stop)
+        assert prepare(videos, output) == 130
+    assert not (output / "summary.json").exists()
+    assert prepare(videos, output) == 0 and (output / "summary.json").exists()
+
+
+def test_a_second_call_at_the_same_time_is_refused(
+    videos: Path, output: Path, prepare: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from Code.common.lock import one_writer\n"
+        "with one_writer(Path(sys.argv[1], '.prepared')): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(output)], stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None and first.stdout.readline() == b"held\n"
+        before = content(output)
+        assert prepare(videos, output) == 2
+        assert capsys.readouterr().err.count("\n") == 1 and content(output) == before
+        first.kill()
+
+
+def test_clips_that_are_prepared_in_two_ways_are_not_mixed(
+    videos: Path, output: Path, prepare: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = output / ".prepared" / "settings.json"
+    whole, before = settings.read_text(), content(output / "Happy")
+
+    def refused(*flags: object) -> str:
+        assert prepare(videos, output, *flags) == 2 and content(output / "Happy") == before
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    assert "was prepared with --fps unset; use the same flags" in refused("--fps", 5)
+    settings.write_text(json.dumps(json.loads(whole) | {"made_by": 1}))
+    assert "was prepared by another version of this program" in refused()
+    for damaged in ("", "null", '{"faces": "main"}'):
+        settings.write_text(damaged)
+        assert "settings.json: " in (line := refused()) and line.endswith("name another output folder")
+
+
+def test_wrong_places_and_flags_are_refused_in_one_line(
     tree: Path, tmp_path: Path, prepare: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = tmp_path / "faces"
-    (output / "one").mkdir(parents=True)
-    (output / "one" / "mine.jpg").write_bytes(b"")
     cases: list[tuple[tuple[Any, ...], str]] = [
-        ((tmp_path / "nothing", output), "no such file"),
+        ((tmp_path / "nothing", tmp_path / "x"), "no such file"),
         ((tree, tree / "faces"), "inside the input"),
-        ((tree / "Happy", output), "was not made by Prepare_Faces.py"),
+        ((tree, tree / "Happy" / "one.mp4"), "is a file; name a folder"),
         ((tree, tmp_path / "x", "--fps", "0"), "not a number above 0"),
     ]
     for arguments, says in cases:
         assert prepare(*arguments) == 2
         err = capsys.readouterr().err
-        assert says in err
-        assert "Traceback" not in err
-    assert (output / "one" / "mine.jpg").exists()
-    assert prepare(tree / "Happy", tmp_path / "y") == 0
-    assert prepare(tree / "Happy", tmp_path / "y", "--fps", 5) == 2
-    assert "was prepared with --fps unset" in capsys.readouterr().err
+        assert says in err and "Traceback" not in err
+
+
+def test_names_of_dots_are_names(tmp_path: Path, write_video: Write) -> None:
+    picture = [Image.new("RGB", (64, 48))]
+    clips = {"...mp4": "clip", "....mp4": "clip", ".prepared.mp4": "prepared"}
+    for name, clip in clips.items():
+        (job,), _ = find_jobs(write_video(tmp_path / "videos.mp4", picture).rename(tmp_path / name))
+        assert job.name == clip
+    (tmp_path / "..frames").mkdir()
+    picture[0].save(tmp_path / "..frames" / "1.png")
+    assert [job.name for job in find_jobs(tmp_path / "..frames")[0]] == ["frames"]
