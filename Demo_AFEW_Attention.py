@@ -327,8 +327,7 @@ def main() -> int:
 
     from Code.check.before import check_data
     from Code.common.machine import keep_freed_memory
-    from Code.results.report import write_report
-    from Code.results.run_figures import write_figures
+    from Code.results.report import write_figures, write_report
     from Code.training.distributed import processes
     from Code.training.run import evaluate_checkpoint, train
     from Code.training.series import train_all

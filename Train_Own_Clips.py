@@ -168,7 +168,7 @@ def answers_of_run(run: Path, held_out: Iterable[str]) -> tuple[dict[str, str], 
         ReportError: the files of the run are damaged.
         DataError: they are about other clips.
     """
-    from Code.results.run_files import read_run
+    from Code.results.runs import read_run
     from Code.training.intervals import interval_text
     from Code.training.records import read_results
 

@@ -183,19 +183,50 @@ class Gallery:
             card.said = said.index(card.expression)
             card.in_folder, card.by_network = folders.index(card.folder), networks.index(card.network)
         counts = Counter(card.expression for card in cards)
-        from ..results.page import write_page  # imports matplotlib, which answers without figures do not need
+        # matplotlib, which it imports, is not needed by answers without figures
+        from ..results.page import Card as PageCard
+        from ..results.page import Course, Pictures, write_page
+        from ..results.page import Tile as PageTile
 
+        choices = [("said", "expression", said)]
+        choices += [("folder", "folder", folders)] if len(folders) > 1 else []
+        choices += [("network", "network", networks)] if len(networks) > 1 else []
+        note = ("in {0.folder}" if len(folders) > 1 else "") + (" by {0.network}" if len(networks) > 1 else "")
+        shown = [
+            PageCard(
+                card.name,
+                prediction=card.expression,
+                certainty=card.certainty,
+                uncertain=card.uncertain,
+                probabilities=card.probabilities,
+                tiles=[
+                    PageTile(of.label, of.frame, of.alpha / 100, of.weight, of.share / 100, None, of.mark, of.picture)
+                    for of in card.tiles
+                ],
+                course=Course(card.course, card.num_faces, max(card.tiles, key=lambda of: of.weight).frame),
+                data={
+                    "said": card.said,
+                    "folder": card.in_folder,
+                    "network": card.by_network,
+                    "right": 1,
+                    "certainty": card.certainty,
+                },
+                seen=card.seen,
+                links=card.figures,
+                note=note.format(card).strip(),
+                problems=card.problems,
+            )
+            for card in cards
+        ]
         return write_page(
             self.folder / PAGE,
             "predictions.html.j2",
             name="Predictions",
-            cards=cards,
-            total=counted(len(cards), "answer"),
+            cards=shown,
+            choices=choices,
+            pictures=Pictures(len(cards)),
+            total=len(cards),
             summary=", ".join(f"{label} {count}" for label, count in counts.most_common()),
-            said=said,
-            folders=folders,
-            networks=networks,
-            side=SIDE,
             longer=any(len(card.tiles) < card.num_faces for card in cards),
         )
 

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from ..common.commandline import run_script, script_parser, whole_number
 from ..common.names import MAX_IMAGE_SIZE
-from ..results.run_files import HEAD_TITLES
+from ..network import attention_titles
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,7 +43,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write, .onnx")
     parser.add_argument("--part", choices=("all", "features", "head"), default="all", help="what to export")
     parser.add_argument(
-        "--at_type", type=int, choices=sorted(HEAD_TITLES), help="which head of a published FAN, which has all of them"
+        "--at_type",
+        type=int,
+        choices=sorted(attention_titles()),
+        help="which head of a published FAN, which has all of them",
     )
     parser.add_argument(
         "--image-size",
@@ -68,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     fan, info = load_fan(path, at_type=args.at_type)
     size = args.image_size or info["image_size"]
     print(
-        f"{path}: {info['kind']}, {info['backbone']}, {HEAD_TITLES[fan.at_type]}, {len(info['labels'])} classes, "
+        f"{path}: {info['kind']}, {info['backbone']}, {fan.head.title}, {len(info['labels'])} classes, "
         f"{size} x {size} pixels",
         flush=True,
     )

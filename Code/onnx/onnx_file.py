@@ -21,7 +21,6 @@ from ..common.errors import ProjectError
 from ..common.files import atomic_file
 from ..network.fan import FAN
 from ..network.pretrained import knows_fer2013
-from ..results.run_files import HEAD_TITLES
 from .graphs import FeaturesGraph, HeadGraph, WholeGraph
 
 OPSET = 18  # what torch's exporter writes without conversion
@@ -146,7 +145,7 @@ def about(fan: FAN, info: dict[str, Any], part: str, size: int, difference: floa
         "mean": "[0.0, 0.0, 0.0]",
         "std": "[1.0, 1.0, 1.0]",
         "at_type": str(fan.at_type),
-        "attention": HEAD_TITLES[fan.at_type],
+        "attention": fan.head.title,
         "backbone": fan.backbone.name,
         "opset": str(OPSET),
         "checkpoint": str(source.name if source.parent.name in ("", "pretrain_model") else "/".join(source.parts[-2:])),

@@ -24,9 +24,9 @@ from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomica
 from ..network.pretrained import load_fan
 from ..network.prior import Balance
 from ..readers.base import find_reader
-from ..results.run_files import read_run
+from ..results.runs import read_run
 from ..training.protocols import PROTOCOLS
-from ..training.records import started_at
+from ..training.records import as_dict, started_at
 from .calibration import calibration_error, fit_temperature, with_temperature
 from .change_prior import with_balance
 
@@ -81,7 +81,8 @@ def calibrated(checkpoint: Mapping[str, Any], run: Path) -> tuple[dict[str, Any]
     read = read_run(run)
     if not read.clips or not read.clips[0].probabilities:
         raise CheckpointError(f"{run}: has no predictions with probabilities to calibrate with")
-    predicted = read.results.get("best", {}).get("epoch", checkpoint["epoch"])
+    best = read.metrics("best")
+    predicted = checkpoint["epoch"] if best is None or best.epoch is None else best.epoch
     if predicted != checkpoint["epoch"]:
         raise UsageError(
             f"--calibrate: {run / 'predictions.csv'} has the answers of the best epoch, {predicted}, not of epoch "
@@ -127,13 +128,15 @@ def release(
         raise CheckpointError(f"{run / which}.pth: is not the checkpoint of a run; name a run's folder")
     commands = []
     for folder in (*before, run):
-        command = read_run(folder).about.get("command")
+        arguments = read_run(folder).arguments
+        command = None if arguments is None else arguments.command
         if command is None:
             raise UsageError(f"{folder}: has no args.json, which says how it was trained; name a run's folder")
         commands.append(command)
-    args = read_run(run).about
+    read = read_run(run)
+    args = as_dict(read.arguments)
     names = ("versions", "device", "precision", "threads")
-    absent = [name for name in names if name not in args] + ["args.seed"] * ("seed" not in args.get("args", {}))
+    absent = [name for name in names if not args.get(name)] + ["args.seed"] * ("seed" not in args.get("args", {}))
     if absent:
         raise UsageError(f"{run / 'args.json'}: has no field {absent[0]}; restore the file, or name another run")
     about = {
@@ -141,7 +144,7 @@ def release(
         **{name: args[name] for name in names},
         "date": f"{started_at(run.resolve()):%Y%m%d}",
         "seed": args["args"]["seed"],
-        "results": read_run(run).results.get(which, {}),
+        "results": as_dict(read.metrics(which)) or {},
     }
     if calibrate:
         checkpoint, about["calibration"] = calibrated(checkpoint, run)

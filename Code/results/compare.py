@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..common.wording import counted
-from ..training.intervals import Difference, difference_text, paired_difference
-from .figures import line_styles
-from .page import ClipCards, Tile, log_curves, setting, with_progress, write_page
-from .run_files import HEAD_TITLES, ClipRow, ReportError, RunFiles, read_run
+from ..common.wording import counted, natural_key, percent
+from ..training.intervals import Difference, difference_text, interval_text, paired_difference
+from ..training.records import ReportError
+from .figures import choose_frames, line_styles
+from .page import Answer, Card, Pictures, log_curves, make_course, make_tiles, with_progress, write_page
+from .runs import HEAD_TITLES, ClipRow, RunFiles, read_run, setting
 
 # Arguments that do not make another method: repetition, machine, and where the same data is.
 NOT_A_METHOD = {
@@ -36,16 +37,15 @@ class Method:
 
     Attributes:
         name: a letter.
-        head: "score fusion", "self-attention", "relation-attention", or "unknown".
-        settings: the arguments in which it differs from the other methods.
+        settings: the head ("score fusion", "self-attention", "relation-attention", or "unknown"), and the arguments in
+            which it differs from the other methods.
         runs: one or more, by fold and seed.
         names: a short name for each run: A, or A1, A2, ...
         like: the name of the earlier method that it is most like; empty for the first.
-        differences: head and settings that differ from that method.
+        differences: settings that differ from that method.
     """
 
     name: str
-    head: str
     settings: dict[str, str]
     runs: list[RunFiles]
     names: list[str]
@@ -58,11 +58,18 @@ class Method:
         parts = [value if key == "head" else f"{key} {value}" for key, value in self.differences.items()]
         return (f"like {self.like}, but " if self.like else "") + ", ".join(parts)
 
-    def spread(self, which: str, measure: str) -> tuple[float, float, float] | None:
-        """(mean, lowest, highest) of a number of results.json over the runs; None if a run does not have it."""
-        values = [run.results.get(which, {}).get(measure) for run in self.runs]
-        known = [value for value in values if value is not None]
-        return (float(np.mean(known)), min(known), max(known)) if known and len(known) == len(values) else None
+    def spread(self, which: str, measure: str) -> tuple[str, str] | None:
+        """Mean and range of a number of results.json over the runs, in words; None if a run does not have it.
+
+        The range is empty if all runs have the same number.
+        """
+        known = [getattr(run.metrics(which), measure, None) for run in self.runs]
+        values: list[float] = [value for value in known if value is not None]
+        if len(values) < len(known):
+            return None
+        scale, digits = (1, 3) if measure == "attention_correlation" else (100, 2)
+        mean, low, high = (f"{scale * value:.{digits}f}" for value in (np.mean(values), min(values), max(values)))
+        return mean, "" if low == high else f"{low} to {high}"
 
     def right(self) -> dict[str, float]:
         """For each clip the share of the runs that have it right, among those that evaluated it."""
@@ -86,31 +93,6 @@ class Pair:
     clips: int
 
 
-@dataclass
-class Answer:
-    """The prediction of one run for a clip."""
-
-    run: str
-    clip: ClipRow
-
-
-@dataclass
-class ComparedClip:
-    """A clip that not all runs predict alike.
-
-    Attributes:
-        agreement: for each method 0 if all its runs are wrong, 1 if some are right, 2 if all are; None if it did not
-            evaluate the clip.
-    """
-
-    number: int
-    clip: ClipRow
-    truth: int
-    agreement: list[int | None]
-    tiles: list[Tile]
-    answers: list[Answer]
-
-
 def compare_runs(
     folders: Sequence[Path], output: Path, frames_root: Path | None = None, *, progress: bool = False
 ) -> tuple[Path, str]:
@@ -126,42 +108,56 @@ def compare_runs(
         (the page, the methods and their differences as plain text).
 
     Raises:
-        ReportError: the runs cannot be compared, or the page cannot be written.
+        ReportError, StateError: the runs cannot be read or compared.
+        UsageError: the page cannot be written.
     """
     if output.suffix != ".html" or not output.parent.is_dir():
         raise ReportError(f"--output {output}: name a .html file in an existing folder")
     methods = group_runs(read_runs(folders))
     pairs, differing = pairs_of(methods), clips_that_differ(methods)
-    whiches = [which for which in ("best", "last") if any(which in run.results for of in methods for run in of.runs)]
     runs = {name: run for of in methods for name, run in zip(of.names, of.runs, strict=True)}
+    whiches = [which for which in ("best", "last") if any(run.metrics(which) for run in runs.values())]
+    measures = [key for key in MEASURES if any(of.spread(which, key) for of in methods for which in whiches)]
     styles = line_styles({name: of.name for of in methods for name in of.names})
     # One point makes no curve.
     logs = {name: run.log for name, run in runs.items() if len(run.log) > 1}
-    clip_cards = ClipCards(next(iter(runs.values())), frames_root, clips=max(len(differing), 1))
-    cards = _cards(methods, runs, differing, clip_cards)
+    pictures, labels = Pictures(len(differing)), next(iter(runs.values())).labels
+    choices = [("truth", "true class", labels)]
+    for at, of in enumerate(methods):
+        some = "some right" if len(of.runs) > 1 else ""
+        choices.append((f"m{at}", of.name, ["all wrong", some, "all right"] if some else ["wrong", "", "right"]))
     page = write_page(
         output,
         "compare.html.j2",
         name=f"{counted(len(runs), 'run')} compared",
         methods=methods,
-        settings=list(methods[0].settings),
         whiches=whiches,
         chosen_here=any(run.chosen_here for run in runs.values()),
-        spread_text=spread_text,
-        measures=[key for key in MEASURES if any(of.spread(which, key) for of in methods for which in whiches)],
-        titles=MEASURES,
-        runs=runs,
+        measures={key: MEASURES[key] for key in measures},
         pairs=pairs,
+        difference_text=difference_text,
         curves=log_curves(logs, CURVES, styles),
         styles={name: styles[name] for name in logs},
-        labels=next(iter(runs.values())).labels,
-        num_differing=len(differing),
+        choices=choices,
+        total=len(differing),
         num_clips=len({clip.name for run in runs.values() for clip in run.clips}),
-        cards=with_progress(cards, "comparison", len(differing), show=progress),
-        side=clip_cards.side,
-        clip_cards=clip_cards,
-    )  # fmt: skip
+        pictures=pictures,
+        cards=with_progress(
+            _cards(methods, differing, labels, pictures, frames_root), "comparison", len(differing), show=progress
+        ),
+        runs=runs,
+        accuracies={name: [_accuracy(run, which) for which in whiches] for name, run in runs.items()},
+    )
     return page, _as_text(methods, pairs, whiches)
+
+
+def _accuracy(run: RunFiles, which: str) -> tuple[str, str]:
+    """The WAR of a run in %, and its interval."""
+    metrics = run.metrics(which)
+    if metrics is None:
+        return "-", ""
+    interval = interval_text(metrics.accuracy_interval, metrics.num_clips)
+    return percent(metrics.accuracy), interval.replace("95 % interval ", "").replace(" %", "")
 
 
 def read_runs(folders: Sequence[Path]) -> list[RunFiles]:
@@ -177,7 +173,7 @@ def read_runs(folders: Sequence[Path]) -> list[RunFiles]:
         if any(Path(folder).resolve() == run.folder.resolve() for run in runs):
             raise ReportError(f"{folder}: is named twice; name each run once")
         run = read_run(folder)
-        if not run.clips or not {"best", "last"} & run.results.keys():
+        if not run.clips or not run.shown_results:
             missing = "predictions.csv" if not run.clips else "results.json"
             raise ReportError(f"{folder}: has no {missing}, so its training did not end; finish it with --resume")
         if runs and run.labels != runs[0].labels:
@@ -189,34 +185,48 @@ def read_runs(folders: Sequence[Path]) -> list[RunFiles]:
 
 def group_runs(runs: Sequence[RunFiles]) -> list[Method]:
     """Groups runs into methods, in the order of the paper's table: score fusion, self-attention, relation-attention."""
-    keys, order = _differences(runs), [*HEAD_TITLES, None]
-    groups: dict[tuple[str, ...], list[RunFiles]] = {}
-    for run in sorted(
-        runs, key=lambda run: (order.index(run.at_type), run.args.get("fold") or 0, _seed(run), run.name)
-    ):
-        groups.setdefault((_head(run), *(_value(run, key) for key in keys)), []).append(run)
+    order = [*HEAD_TITLES.values(), ""]
+    ordered = sorted(
+        runs, key=lambda run: (order.index(run.head), *(natural_key(_value(run, key)) for key in ("fold", "seed")))
+    )
+    keys = ["head", *_differing(runs, {key for run in runs for key in run.args} - NOT_A_METHOD)]
+    groups = _grouped(ordered, keys)
     if len(groups) == 1:
-        repeated = [key for key in ("fold", "seed") if len({_value(run, key) for run in runs}) > 1]
-        # Runs that are equal even in fold and seed differ in their folder only.
-        keys = (
-            repeated if len({tuple(_value(run, key) for key in repeated) for run in runs}) == len(runs) else ["folder"]
-        )
-        (same,) = groups.values()
-        groups = {(_head(run), *(_value(run, key) for key in keys)): [run] for run in same}
+        repeated = ["head", *_differing(runs, {"fold", "seed"})]
+        groups = _grouped(ordered, repeated)
+        if len(groups) < len(runs):  # some are equal even in fold and seed
+            groups = _grouped(ordered, ["head", "folder"])
     methods: list[Method] = []
-    for at, ((head, *values), members) in enumerate(groups.items()):
+    for at, (settings, members) in enumerate(groups):
         name = chr(ord("A") + at) if at < 26 else f"A{at}"
         names = [name] if len(members) == 1 else [f"{name}{number}" for number in range(1, len(members) + 1)]
-        method = Method(name, head, dict(zip(keys, values, strict=True)), members, names)
-        everything = {"head": head, **method.settings}
-        method.differences = everything
+        method = Method(name, settings, members, names, differences=settings)
         for other in methods:
-            theirs = {"head": other.head, **other.settings}
-            differences = {key: value for key, value in everything.items() if value != theirs[key]}
+            differences = {key: value for key, value in settings.items() if value != other.settings[key]}
             if len(differences) < len(method.differences) or not method.like:
                 method.like, method.differences = other.name, differences
         methods.append(method)
     return methods
+
+
+def _grouped(runs: Sequence[RunFiles], keys: Sequence[str]) -> list[tuple[dict[str, str], list[RunFiles]]]:
+    """Runs with the same values of these arguments together, in the order of the first of each."""
+    groups: dict[tuple[str, ...], list[RunFiles]] = {}
+    for run in runs:
+        groups.setdefault(tuple(_value(run, key) for key in keys), []).append(run)
+    return [(dict(zip(keys, values, strict=True)), members) for values, members in groups.items()]
+
+
+def _differing(runs: Sequence[RunFiles], keys: set[str]) -> list[str]:
+    """Those of the arguments in which runs differ. One that a run does not have at all is of another version."""
+    known = [key for key in sorted(keys) if all(key in run.args for run in runs)]
+    return [key for key in known if len({_value(run, key) for run in runs}) > 1]
+
+
+def _value(run: RunFiles, key: str) -> str:
+    if key == "head":
+        return run.head or "unknown"
+    return run.name if key == "folder" else setting(key, run.args.get(key))
 
 
 def pairs_of(methods: Sequence[Method]) -> list[Pair]:
@@ -261,32 +271,42 @@ def clips_that_differ(methods: Sequence[Method]) -> list[tuple[float, ClipRow]]:
         for clip in run.clips:
             answers.setdefault(clip.name, []).append(clip)
     rights = [of.right() for of in methods]
-    found = []
+    differing = []
     for name, rows in answers.items():
         if len({row.prediction for row in rows}) > 1:
             shares = [of[name] for of in rights if name in of]
-            found.append((max(shares) - min(shares), rows[0]))
-    return sorted(found, key=lambda pair: (-pair[0], pair[1].name))
+            differing.append((max(shares) - min(shares), rows[0]))
+    return sorted(differing, key=lambda pair: (-pair[0], pair[1].name))
 
 
 def _cards(
     methods: Sequence[Method],
-    runs: dict[str, RunFiles],
     differing: Sequence[tuple[float, ClipRow]],
-    clip_cards: ClipCards,
-) -> Iterator[ComparedClip]:
-    rows = {name: {clip.name: clip for clip in run.clips} for name, run in runs.items()}
+    labels: Sequence[str],
+    pictures: Pictures,
+    frames_root: Path | None,
+) -> Iterator[Card]:
+    """The clips that differ, one by one. The script filters them by whether all or some runs of a method are right."""
+    runs = [(name, run, {clip.name: clip for clip in run.clips})
+            for of in methods for name, run in zip(of.names, of.runs, strict=True)]  # fmt: skip
     rights = [of.right() for of in methods]
-    for number, (_, clip) in enumerate(differing):
-        answers = [Answer(run, of_run[clip.name]) for run, of_run in rows.items() if clip.name in of_run]
-        shares = [of.get(clip.name) for of in rights]
-        agreement = [None if share is None else 0 if share == 0 else 2 if share == 1 else 1 for share in shares]
-        # Not every run has the weights of this clip's frames.
-        seen = next((answer.clip for answer in answers if answer.clip.weights is not None), clip)
-        tiles = clip_cards.tiles(seen, min(SHOWN_FRAMES, clip_cards.most))
-        folder = next((run.folders[clip.name] for run in runs.values() if clip.name in run.folders), None)
-        clip_cards.add_pictures(clip.name, tiles, folder)
-        yield ComparedClip(number, clip, clip_cards.run.labels.index(clip.label), agreement, tiles, answers)
+    for _, clip in differing:
+        answers, weights, folder = [], None, frames_root and frames_root / clip.name
+        for name, run, rows in runs:
+            row = rows.get(clip.name)
+            if row is not None:
+                weights = weights or row.weights  # not every run has the weights of this clip
+                course = None if row.weights is None else make_course(row.weights.frames, row.weights.weight)
+                answers.append(Answer(name, row.prediction, row.right, row.certainty, course))
+            folder = folder or run.folders.get(clip.name)
+        levels = {f"m{at}": {0.0: 0, 1.0: 2}.get(of[clip.name], 1) for at, of in enumerate(rights) if clip.name in of}
+        card = Card(clip.name, clip.label, data={"truth": labels.index(clip.label), **levels}, answers=answers)
+        if weights is not None:
+            shown = choose_frames(weights.weight, min(SHOWN_FRAMES, pictures.frames))
+            card.tiles = make_tiles(weights.frames, weights.alpha, weights.weight, shown)
+        if folder is not None:
+            pictures.read(card.tiles, folder)
+        yield card
 
 
 def _as_text(methods: Sequence[Method], pairs: Sequence[Pair], whiches: Sequence[str]) -> str:
@@ -294,7 +314,8 @@ def _as_text(methods: Sequence[Method], pairs: Sequence[Pair], whiches: Sequence
     lines = [f"{of.name}: {of.description}" for of in methods]
     rows = [["", "runs", *(f"{name} % ({which})" for which in whiches for name in ("WAR", "UAR"))]]
     for of in methods:
-        cells = [spread_text(of.spread(which, name)) for which in whiches for name in ("accuracy", "uar")]
+        spreads = [of.spread(which, name) or ("-", "") for which in whiches for name in ("accuracy", "uar")]
+        cells = [f"{mean} ({values})" if values else mean for mean, values in spreads]
         rows.append([of.name, str(len(of.runs)), *cells])
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -305,33 +326,3 @@ def _as_text(methods: Sequence[Method], pairs: Sequence[Pair], whiches: Sequence
         )
         lines.append(f"{pair.first} - {pair.second}: {', '.join(parts)}; {counted(pair.clips, 'clip')}")
     return "\n".join(lines)
-
-
-def spread_text(spread: tuple[float, float, float] | None, measure: str = "accuracy") -> str:
-    """Mean and range of repeated runs, `51.20 (50.10 to 52.00)`. Without a range, the mean alone."""
-    if spread is None:
-        return "-"
-    scale, digits = (1, 3) if measure == "attention_correlation" else (100, 2)
-    mean, low, high = (f"{scale * value:.{digits}f}" for value in spread)
-    return mean if low == high else f"{mean} ({low} to {high})"
-
-
-def _head(run: RunFiles) -> str:
-    return "unknown" if run.at_type is None else HEAD_TITLES[run.at_type]
-
-
-def _seed(run: RunFiles) -> int:
-    seed = run.args.get("seed")
-    return seed if isinstance(seed, int) else 0
-
-
-def _value(run: RunFiles, key: str) -> str:
-    return run.name if key == "folder" else setting(key, run.args.get(key))
-
-
-def _differences(runs: Sequence[RunFiles]) -> list[str]:
-    """Names of the arguments in which runs differ."""
-    keys = {key for run in runs for key in run.args} - NOT_A_METHOD
-    # An argument that a run does not have at all is one of another version, not a difference.
-    known = [key for key in sorted(keys) if all(key in run.args for run in runs)]
-    return [key for key in known if len({_value(run, key) for run in runs}) > 1]

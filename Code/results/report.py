@@ -2,39 +2,51 @@
 
     python -m Code.results.report model/<run>
     python -m Code.results.report --compare model/<run> model/<run> ...
+    python -m Code.results.report model/<run> --figures 3
+    python -m Code.results.report model/<run> --clip Happy/100007 --output happy.png
 
 The report is made from the files in the run's folder, and from the frames if they are still there, so it can be
 made again at any time. Parts whose file is missing are left out: an evaluation has no curves, and the training of a
 backbone no attention. Without JavaScript the page shows everything, but filters do not work.
 
-The folder of several folds or seeds gets an overview of them instead, summary.html.
+The folder of several folds or seeds gets an overview of them instead, summary.html. `--figures 3` draws the three most
+certain and the three least certain clips, right and wrong, into `figures/`, as that flag of the main script does.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..common.commandline import run_script, script_parser
-from ..common.wording import counted
-from .compare import compare_runs
-from .figures import run_curves
-from .overview import write_overview
-from .page import ClipCards, picture, settings_of, with_progress, write_page
-from .run_files import ReportError, RunFiles, read_run
+import numpy as np
+from matplotlib.figure import Figure
 
-__all__ = ["ReportError", "main", "write_report"]
+from ..common.commandline import positive, run_script, script_parser
+from ..common.files import atomic_file, writing
+from ..common.wording import counted, percent
+from ..data.clips import DataError
+from ..data.images import read_image
+from ..training.intervals import interval_text, uar_interval
+from ..training.records import Metrics, ReportError
+from .compare import compare_runs
+from .figures import BLUE, ORANGE, attention_figure, choose_frames, figure_bytes, run_curves
+from .page import Box, Card, Pictures, make_course, make_tiles, picture, with_progress, write_page
+from .runs import ClipRow, RunFiles, read_run, shown_arguments
+from .series import write_overview
+
+SIDE = 160  # of a frame in pixels, about what a figure shows at 150 dpi
+KINDS = (".png", ".svg", ".pdf")
 
 
 def write_report(run_dir: Path, frames_root: Path | None = None, *, progress: bool = False) -> Path:
     """Writes `report.html` into a run's folder, or `summary.html` into the folder of several folds or seeds.
 
     Args:
-        run_dir: a run's folder, with at least one of `run_files.FILES` in it, or a folder with a summary.json.
+        run_dir: a run's folder, with at least one of `runs.FILES` in it, or a folder with a summary.json.
         frames_root: where the clips' frames are now, `<frames_root>/<clip>/<frame>` (default: where they were when
             the run was evaluated).
         progress: show a progress bar.
@@ -43,53 +55,103 @@ def write_report(run_dir: Path, frames_root: Path | None = None, *, progress: bo
         The path of the page.
 
     Raises:
-        ReportError: the folder does not exist or has none of these files, one of them cannot be read, or the page
-            cannot be written.
+        ReportError, StateError: the folder does not exist or has none of these files, or one of them cannot be read.
+        UsageError: the page cannot be written.
     """
     if (Path(run_dir) / "summary.json").is_file():
         return write_overview(Path(run_dir))
     run = read_run(run_dir)
     if frames_root is not None and not frames_root.is_dir():
         raise ReportError(f"--frames {frames_root}: no such folder; name the folder that has <clip>/<frame>")
-    clip_cards = ClipCards(run, frames_root)
+    pictures = Pictures(len(run.clips))
     lengths = [len(clip.weights.frames) for clip in run.clips if clip.weights is not None]
-    try:
-        return write_page(
-            run.folder / "report.html",
-            "report.html.j2",
-            name=run.title,
-            # Pretraining has no attention, whatever its folder is called.
-            folder="" if run.is_pretraining or run.title == run.name else run.name,
-            missing=run.missing,
-            about=run.about,
-            settings=settings_of(run.args),
-            log=run.log,
-            # One point makes no curve.
-            curves=[(title, picture(of)) for title, of in run_curves(run.log).items()] if len(run.log) > 1 else [],
-            results=run.shown_results,
-            chosen_here=run.chosen_here,
-            classes=_class_rows(run),
-            labels=run.labels,
-            clips=run.clips,
-            wrong=sum(not clip.right for clip in run.clips),
-            attended=bool(lengths),
-            attended_longer=max(lengths, default=0) > clip_cards.most,
-            intensity=any(clip.weights is not None and clip.weights.intensity for clip in run.clips),
-            # The cells are links only if the matrix counts these clips.
-            shown_of_clips=_is_of_these_clips(run),
-            without_pictures=_without_pictures(clip_cards),
-            clip_cards=clip_cards,
-            cards=with_progress(clip_cards.cards(), "report", len(run.clips), show=progress),
-            side=clip_cards.side,
+    return write_page(
+        run.folder / "report.html",
+        "report.html.j2",
+        name=run.title,
+        # Pretraining has no attention, whatever its folder is called.
+        folder="" if run.is_pretraining or run.title == run.name else run.name,
+        missing=run.missing,
+        settings=shown_arguments(run.arguments),
+        log=run.log,
+        # One point makes no curve.
+        curves=[(title, picture(of)) for title, of in run_curves(run.log).items()] if len(run.log) > 1 else [],
+        styles={"training": (BLUE, "--"), "validation": (ORANGE, "-")},
+        shown=run.shown_results,
+        boxes=[result_box(title, metrics) for title, metrics in run.shown_results],
+        chosen_here=run.chosen_here,
+        classes=_class_rows(run),
+        labels=run.labels,
+        total=len(run.clips),
+        wrong=sum(not clip.right for clip in run.clips),
+        attended=bool(lengths),
+        attended_longer=max(lengths, default=0) > pictures.frames,
+        intensity=any(clip.weights is not None and clip.weights.intensity for clip in run.clips),
+        without_pictures=_without_pictures(run, frames_root),
+        pictures=pictures,
+        cards=with_progress(_cards(run, pictures, frames_root), "report", len(run.clips), show=progress),
+    )
+
+
+def result_box(title: str, metrics: Metrics) -> Box:
+    """The metrics of an epoch as a page shows them."""
+    epoch, clips = metrics.epoch, metrics.num_clips
+    if epoch is not None:
+        title += f" {epoch:.0f}" if title.endswith("epoch") else f" of epoch {epoch:.0f}"
+    counts = str(clips)
+    if metrics.num_skipped:
+        counts += (
+            f" of {metrics.num_clips_listed} listed; {metrics.num_skipped} without frames skipped, "
+            f"{percent(metrics.accuracy_listed)} % of those listed"
         )
-    except KeyError as error:
-        raise ReportError(f"{run_dir}: results.json lacks {error}; was it written by this project?") from error
+    uar_range = interval_text(metrics.uar_interval or uar_interval(metrics.confusion), clips)
+    rows = [("UAR", f"{percent(metrics.uar)} %, {uar_range}"), ("clips", counts)]
+    if metrics.attention_correlation is not None:
+        text = f"{metrics.attention_correlation:.3f} rank correlation of weights with true intensity"
+        if metrics.attention_auc is not None:
+            text += f"; {metrics.attention_auc:.3f} AUC of weights for the frames that show the expression"
+        rows.append(("attention", text))
+    text = f"accuracy (WAR), {interval_text(metrics.accuracy_interval, clips)}"
+    return Box(title, percent(metrics.accuracy), text, rows)
 
 
-def _without_pictures(clip_cards: ClipCards) -> str:
+def _cards(run: RunFiles, pictures: Pictures, frames_root: Path | None) -> Iterator[Card]:
+    """All clips, most certain first, one by one, so that their pictures are never in memory together."""
+    index = {label: at for at, label in enumerate(run.labels)}
+    for clip in run.clips:
+        card = Card(
+            clip.name,
+            label=clip.label,
+            prediction=clip.prediction,
+            certainty=clip.certainty,
+            probabilities=dict(zip(run.labels, clip.probabilities, strict=True)),
+            data={
+                "truth": index[clip.label],
+                "said": index[clip.prediction],
+                "right": int(clip.right),
+                "certainty": clip.certainty,
+            },
+        )
+        if clip.weights is not None:
+            of = clip.weights
+            shown = choose_frames(of.weight, pictures.frames)
+            card.tiles = make_tiles(of.frames, of.alpha, of.weight, shown, intensity=of.intensity)
+            card.course = make_course(of.frames, of.weight)
+            folder = frames_folder(run, clip.name, frames_root)
+            if folder is not None:
+                pictures.read(card.tiles, folder)
+        yield card
+
+
+def frames_folder(run: RunFiles, clip: str, frames_root: Path | None) -> Path | None:
+    """The folder of a clip's frames; None if the run does not say."""
+    return frames_root / clip if frames_root is not None else run.folders.get(clip)
+
+
+def _without_pictures(run: RunFiles, frames_root: Path | None) -> str:
     """Why clips have no pictures, as a sentence; empty if all have."""
-    clips = [clip.name for clip in clip_cards.run.clips if clip.weights is not None]
-    folders = [clip_cards.folder(name) for name in clips]
+    clips = [clip.name for clip in run.clips if clip.weights is not None]
+    folders = [frames_folder(run, name, frames_root) for name in clips]
     lost = [str(folder) for folder in folders if folder is not None and not folder.is_dir()]
     if not clips or (None not in folders and not lost):
         return ""
@@ -100,24 +162,15 @@ def _without_pictures(clip_cards: ClipCards) -> str:
     return f"{why}. For pictures, run `python -m Code.results.report RUN --frames FOLDER`, with FOLDER/<clip>/<frame>."
 
 
-def _is_of_these_clips(run: RunFiles) -> bool:
-    shown = run.results.get("best", run.results.get("last"))
-    if shown is None:
-        return False
-    counts = Counter((clip.label, clip.prediction) for clip in run.clips)
-    return [[counts[true, said] for said in run.labels] for true in run.labels] == shown["confusion"]
-
-
 def _class_rows(run: RunFiles) -> list[dict[str, Any]]:
     """For each class of the shown result: counts, recall, precision and the most frequent wrong prediction."""
-    shown = run.results.get("best", run.results.get("last"))
-    if shown is None or not shown["confusion"]:
+    shown = None if run.results is None else run.results.shown
+    if shown is None or not shown.confusion:
         return []
-    labels, confusion = run.results["labels"], shown["confusion"]
     rows = []
-    for index, (label, counts) in enumerate(zip(labels, confusion, strict=True)):
-        predicted = sum(row[index] for row in confusion)
-        others = [(count, labels[at]) for at, count in enumerate(counts) if at != index and count]
+    for index, (label, counts) in enumerate(zip(run.labels, shown.confusion, strict=True)):
+        predicted = sum(row[index] for row in shown.confusion)
+        others = [(count, run.labels[at]) for at, count in enumerate(counts) if at != index and count]
         count, mistaken = max(others, key=lambda other: other[0], default=(0, ""))
         rows.append(
             {
@@ -125,12 +178,88 @@ def _class_rows(run: RunFiles) -> list[dict[str, Any]]:
                 "counts": counts,
                 "clips": sum(counts),
                 "right": counts[index],
-                "recall": shown["per_class_recall"][index],
+                "recall": shown.per_class_recall[index],
                 "precision": counts[index] / predicted if predicted else None,
                 "mistaken": f"{mistaken} ({count})" if count else "",
             }
         )
     return rows
+
+
+def clip_figure(run: RunFiles, clip: ClipRow, frames_root: Path | None = None, *, max_frames: int = 12) -> Figure:
+    """The attention figure of one clip. Reads only the frames that it shows.
+
+    Args:
+        frames_root: as for `write_report`.
+
+    Raises:
+        ReportError: the run has no weights for the clip, or its frames cannot be read.
+    """
+    weights, folder = clip.weights, frames_folder(run, clip.name, frames_root)
+    if weights is None:
+        raise ReportError(
+            f"{run.folder / 'attention.csv'}: has no frames of clip {clip.name!r}; evaluate the run again"
+        )
+    if folder is None:
+        raise ReportError(
+            f"{run.folder / 'clips.csv'}: lacks clip {clip.name!r}; name the folder of the frames with --frames"
+        )
+    shown = choose_frames(weights.weight, max_frames)
+    try:
+        frames = np.stack([read_image(str(folder / weights.frames[at]), SIDE) for at in shown])
+    except DataError as error:
+        raise ReportError(f"{error.problems[0]} (if the frames were moved, name their folder with --frames)") from error
+    return attention_figure(
+        frames,
+        weights.alpha,
+        weights.weight,
+        title=clip.name,
+        label=clip.label,
+        prediction=clip.prediction,
+        probabilities=clip.probabilities,
+        labels=run.labels,
+        intensity=weights.intensity or None,
+        shown=shown,
+    )
+
+
+def notable_clips(clips: Sequence[ClipRow], count: int) -> dict[str, ClipRow]:
+    """Up to `count` of the most certain and of the least certain clips, right and wrong; each clip once.
+
+    Returns:
+        `wrong_most_certain_1` and so on -> clip.
+    """
+    notable: dict[str, ClipRow] = {}
+    for kind in ("right", "wrong"):
+        of_kind = [clip for clip in clips if clip.right == (kind == "right")]  # most certain first
+        most = of_kind[:count]
+        least = of_kind[::-1][: max(min(count, len(of_kind) - len(most)), 0)]
+        notable |= {f"{kind}_most_certain_{at}": clip for at, clip in enumerate(most, start=1)}
+        notable |= {f"{kind}_least_certain_{at}": clip for at, clip in enumerate(least, start=1)}
+    return notable
+
+
+def write_figures(run_dir: Path, count: int, frames_root: Path | None = None) -> Path:
+    """Draws the notable clips of a run as PNG and SVG into `figures/` in its folder.
+
+    Returns:
+        The folder of the figures.
+
+    Raises:
+        ReportError: as `clip_figure`.
+        UsageError: a file cannot be written.
+    """
+    run = read_run(run_dir)
+    folder = run.folder / "figures"
+    for name, clip in notable_clips(run.clips, count).items():
+        figure = clip_figure(run, clip, frames_root)
+        # Clip names can contain anything; keep what every file system allows.
+        slug = re.sub(r"[^A-Za-z0-9]+", "-", clip.name).strip("-")[:60]
+        for kind in ("png", "svg"):
+            path = folder / f"{name}_{slug}.{kind}"
+            with writing(path), atomic_file(path) as file:
+                file.write(figure_bytes(figure, kind))
+    return folder
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -139,30 +268,49 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "run", type=Path, nargs="?", metavar="RUN", help="a run's folder, or that of several folds or seeds"
     )
-    parser.add_argument(
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
         "--compare", type=Path, nargs="+", metavar="RUN", help="two or more runs on the same clips, side by side"
     )
+    what.add_argument(
+        "--figures", type=positive, metavar="N", help="draw the N most and N least certain clips, right and wrong"
+    )
+    what.add_argument("--clip", metavar="NAME", help="draw a clip of predictions.csv, such as `Happy/100007`")
     parser.add_argument(
         "--frames", type=Path, metavar="DIR", help="has <clip>/<frame> (default: where they were at the evaluation)"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="for --compare (default: comparison.html beside the first run)"
-    )
+        "--output", type=Path, metavar="FILE",
+        help="of --clip: .png, .svg or .pdf; of --compare: .html (default: comparison.html beside the first run)",
+    )  # fmt: skip
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes a report or a comparison; returns the exit status."""
+    """Writes a report, a comparison or figures; returns the exit status."""
     parser = build_parser()
     args = parser.parse_args(argv)
     if (args.run is None) == (args.compare is None):
         parser.error("name one RUN, or several after --compare")
-    if args.output and not args.compare:
-        parser.error("--output is for --compare; the report of a run goes into its folder")
+    if args.output and not (args.compare or args.clip):
+        parser.error("--output is for --compare and --clip; everything else goes into the run's folder")
     if args.compare:
         output = args.output or args.compare[0].resolve().parent / "comparison.html"
         page, table = compare_runs(args.compare, output, args.frames, progress=True)
         print(f"{table}\n{page}")
+    elif args.figures:
+        print(write_figures(args.run, args.figures, args.frames))
+    elif args.clip is not None:
+        if args.output is None or args.output.suffix not in KINDS:
+            parser.error(f"--clip needs --output with a name that ends in {', '.join(KINDS)}")
+        run = read_run(args.run)
+        clip = next((clip for clip in run.clips if clip.name == args.clip), None)
+        if clip is None:
+            some = ", ".join(clip.name for clip in run.clips[:3])
+            raise ReportError(f"--clip {args.clip}: is not in {args.run / 'predictions.csv'}, which has {some}, ...")
+        with writing(args.output), atomic_file(args.output) as file:
+            file.write(figure_bytes(clip_figure(run, clip, args.frames), args.output.suffix[1:], dpi=110))
+        print(args.output)
     else:
         print(write_report(args.run, args.frames, progress=True))
     return 0

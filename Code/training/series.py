@@ -11,6 +11,7 @@ of one fold is never taken for the whole.
 from __future__ import annotations
 
 import argparse
+import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +24,6 @@ from ..common.device import choose_compute
 from ..common.names import DEFAULT_AT_TYPE
 from ..common.wording import counted, percent
 from ..network import attention_titles
-from ..results.overview import mean_of, range_of
-from ..results.run_files import read_table
 from .intervals import interval_text
 from .launch import plain, remember_folder
 from .metrics import confusion_metrics
@@ -130,7 +129,8 @@ def _pool(run: Run, members: list[Member], title: str) -> None:
     for member in members:
         result = read_results(member.folder / "results.json")
         path = member.folder / "predictions.csv"
-        header, *its_rows = read_table(path, ("clip", "label", "prediction"))
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            header, *its_rows = csv.reader(file)
         if result.shown is None or len(its_rows) != result.shown.num_clips:
             raise ReportError(f"{path}: has {counted(len(its_rows), 'row')}, not one for each clip of results.json")
         results.append(as_dict(result))
@@ -250,6 +250,16 @@ def fold_table(summary: dict[str, Any], title: str) -> str:
         lines += ["", f"Pooled confusion, {name} (rows true, columns predicted):", ""]
         lines += confusion_table(summary["labels"], part["pooled"]["confusion"])
     return "\n".join(lines) + "\n"
+
+
+def mean_of(values: dict[str, Any]) -> str:
+    """The mean and the standard deviation of a `spread`, `97.21 ± 1.04`; the mean alone for a single value."""
+    return percent(values["mean"]) + (f" ± {percent(values['std'])}" if values["std"] is not None else "")
+
+
+def range_of(values: dict[str, Any]) -> str:
+    """The range of a `spread`, `95.83 to 98.77`."""
+    return f"{percent(values['range'][0])} to {percent(values['range'][1])}"
 
 
 def seed_summary(seeds: Sequence[int], results: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -24,10 +24,11 @@ from Code.data.cache import CacheFile
 from Code.readers.afew import read_afew
 from Code.results.compare import compare_runs
 from Code.results.report import write_report
-from Code.results.run_files import RunFiles, read_run
+from Code.results.runs import RunFiles, read_run
 from Code.sample import draw_sample
 from Code.sample.clip import SampleSpec
 from Code.training.launch import parse
+from Code.training.records import as_dict
 from tests.fuzz.data_kinds import BACKBONE, SIDE, encode, people, tiny_checkpoints
 from tests.fuzz.engine import Case, Kind
 from tests.fuzz.findings import Wrong
@@ -99,9 +100,9 @@ def check_metrics(metrics: dict[str, Any], labels: list[str]) -> None:
 def check_run(run: RunFiles) -> None:
     """What a report shows is possible, and its parts fit each other."""
     for name, metrics in run.shown_results:
-        check_metrics(metrics, run.labels)
-        if run.clips and len(run.clips) != metrics["num_clips"] and not name.startswith("last epoch"):
-            raise Wrong(f"rows: {len(run.clips)} of predictions.csv, {metrics['num_clips']} clips in results.json")
+        check_metrics(as_dict(metrics), run.labels)
+        if run.clips and len(run.clips) != metrics.num_clips and not name.startswith("last epoch"):
+            raise Wrong(f"rows: {len(run.clips)} of predictions.csv, {metrics.num_clips} clips in results.json")
     names = [clip.name for clip in run.clips]
     if len(set(names)) != len(names):
         raise Wrong(f"a clip twice: {names}")

@@ -19,8 +19,8 @@ from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
 from Code.network.pretrained import load_fan
 from Code.network.weights import to_published
+from Code.onnx import export as exporting
 from Code.onnx import onnx_file
-from Code.results import export as exporting
 
 onnx = pytest.importorskip("onnx", reason="needs requirements-onnx.txt")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs requirements-onnx.txt")

@@ -18,7 +18,7 @@ from Code.network.pretrained import load_fan
 from Code.network.prior import Balance
 from Code.network.weights import load_published, start_from, to_published
 from Code.recipes.pretraining import continues_classifier
-from Code.results.run_files import read_run
+from Code.results.runs import read_run
 from Code.training import trainer
 from Code.training.losses import any_label
 from tests.runs import interrupted_in_evaluation, log_of, only_run

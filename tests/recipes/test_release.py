@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import Demo_AFEW_Attention as script
-from Code.common.errors import UsageError
+from Code.common.errors import ProjectError, UsageError
 from Code.network.checkpoints import CheckpointError, read_checkpoint
 from Code.network.fan import FAN
 from Code.network.pretrained import load_fan
@@ -97,7 +97,7 @@ def test_a_run_whose_arguments_lack_something_is_refused(run: Path, tmp_path: Pa
     del content[name]
     (run / "args.json").write_text(json.dumps(content))
     try:
-        with pytest.raises(UsageError, match=r"args\.json: has no field "):
+        with pytest.raises(ProjectError, match=r"args\.json: has no field "):
             main([str(run), "--output", str(tmp_path / "fan.pth")])
     finally:
         (run / "args.json").write_text(whole)

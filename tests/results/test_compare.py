@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from Code.common.commandline import run_script
-from Code.results import report, run_figures
+from Code.results import report
 from Code.results.compare import clips_that_differ, group_runs, pairs_of, read_runs
-from Code.results.run_files import ReportError, read_run
+from Code.results.runs import read_run
+from Code.training.records import ReportError
 from Code.training.tensorboard import fixed_clips, is_shown
 
 LABELS = ["Happy", "Sad"]
@@ -68,10 +69,10 @@ def runs(tmp_path: Path) -> list[Path]:
 def test_runs_are_grouped_as_the_paper_has_them(runs: list[Path]) -> None:
     methods = group_runs(read_runs(runs))
     assert [method.name for method in methods] == ["A", "B", "C"]
-    assert [method.head for method in methods] == ["score-fusion", "self-attention", "relation-attention"]
+    assert [method.settings["head"] for method in methods] == ["score-fusion", "self-attention", "relation-attention"]
     assert [method.description for method in methods[:2]] == ["score-fusion", "like A, but self-attention"]
     assert [method.names for method in methods] == [["A"], ["B"], ["C1", "C2"]]
-    assert methods[2].spread("best", "accuracy") == pytest.approx((0.75, 4 / 6, 5 / 6))
+    assert methods[2].spread("best", "accuracy") == ("75.00", "66.67 to 83.33")
     assert methods[2].right()["c4"] == 0.5
 
 
@@ -159,17 +160,17 @@ def make_other(run: Path, what: str) -> Path:
 
 
 def test_figures_of_notable_clips_are_files(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_figures.main([str(runs[0]), "--figures", "1"]) == 0
+    assert report.main([str(runs[0]), "--figures", "1"]) == 0
     names = sorted(path.name for path in (runs[0] / "figures").iterdir())
     assert [name.rsplit("_", 1)[0] for name in names] == [
         kind for kind in ("right_least_certain_1", "right_most_certain_1", "wrong_most_certain_1") for _ in range(2)
     ]
     assert {name[-4:] for name in names} == {".png", ".svg"}
-    assert run_script(lambda: run_figures.main([str(runs[0]), "--clip", "nobody", "--output", "x.png"])) == 2
+    assert run_script(lambda: report.main([str(runs[0]), "--clip", "nobody", "--output", "x.png"])) == 2
     assert "--clip nobody: is not in" in capsys.readouterr().err
     (runs[0] / "frames/2.png").unlink()
     with pytest.raises(ReportError, match=r"2\.png"):
-        run_figures.clip_figure(read_run(runs[0]), read_run(runs[0]).clips[0])
+        report.clip_figure(read_run(runs[0]), read_run(runs[0]).clips[0])
 
 
 def test_tensorboard_shows_a_few_fixed_clips_some_times() -> None:

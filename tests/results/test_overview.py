@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from Code.common.commandline import run_script
+from Code.common.json_files import StateError
 from Code.results import report
-from Code.results.overview import write_overview
-from Code.results.run_files import ReportError
+from Code.results.series import write_overview
 from Code.training.metrics import confusion_metrics
 from Code.training.series import fold_summary, fold_table, seed_summary, seed_table, spread
 
@@ -90,33 +90,11 @@ def test_tables_say_ranges_plurals_and_too_few_clips(folds: Path) -> None:
     assert "interval" not in spread([0.25, 0.75]) and spread([0.5])["std"] is None
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda of: of["last"]["mean_over_folds"]["accuracy"].__setitem__("mean", 0.9), "mean is 0.9, but"),
-        (lambda of: of["last"]["mean_over_folds"]["uar"].__setitem__("std", 0.9), "std is 0.9, but"),
-        (lambda of: of["last"]["mean_over_folds"]["uar"].__setitem__("range", [0, 1]), "range is 0.0, but"),
-        (
-            lambda of: of["best"]["mean_over_folds"]["uar"].update(mean=1, range=[1, 1], values=[1, 1], std=0),
-            "uar is 1",
-        ),
-        (lambda of: of["best"]["folds"][0].__setitem__("accuracy", 0.1), "accuracy is 0.72"),
-    ],
-)
-def test_numbers_of_folds_that_do_not_fit_each_other_are_named(folds: Path, change: Any, says: str) -> None:
-    summary = json.loads((folds / "summary.json").read_text())
-    change(summary)
-    (folds / "summary.json").write_text(json.dumps(summary))
-    with pytest.raises(ReportError) as caught:
-        write_overview(folds)
-    assert str(caught.value).startswith(f"{folds / 'summary.json'}: ") and says in str(caught.value)
-
-
 def test_a_broken_summary_is_one_line(folds: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for content in ("{", "[]", '{"labels": []}'):
         (folds / "summary.json").write_text(content)
         assert run_script(lambda: report.main([str(folds)])) == 2
         error = capsys.readouterr().err
         assert "summary.json" in error and error.count("\n") == 1
-    with pytest.raises(ReportError, match=r"summary\.json: is missing"):
+    with pytest.raises(StateError, match=r"summary\.json: is missing"):
         write_overview(folds.parent)

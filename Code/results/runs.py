@@ -1,25 +1,27 @@
-"""Reads a run's folder: its arguments, its log, its results, and the prediction and attention for each clip.
-
-The parts are compared: a table that results.json does not fit is an error, never a number on a page.
-"""
+"""Reads a run's folder: its arguments, its log, its results, and the prediction and the attention of each clip."""
 
 from __future__ import annotations
 
 import csv
-from collections import Counter
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..common.json_files import StateError
-from ..common.wording import counted
 from ..network import attention_titles
-from ..training.records import AGAIN, ReportError, Results, as_dict, read_arguments, read_log, read_results
+from ..training.records import (
+    AGAIN,
+    Arguments,
+    Metrics,
+    ReportError,
+    Results,
+    read_arguments,
+    read_log,
+    read_results,
+)
 
 FILES = ("args.json", "log.jsonl", "results.json", "predictions.csv", "attention.csv")
-ROUNDED = 1e-4  # of values that were written with few digits
-SUMS_TO_ONE = 1e-3  # probabilities have six digits
 ATTENTION_COLUMNS = ("clip", "frame", "alpha", "beta", "weight")
 # Titles of the heads. Score fusion, the baseline without attention, comes first, as in the paper's table.
 HEAD_TITLES = dict(sorted(attention_titles().items(), key=lambda head: head[0] != 2))
@@ -41,17 +43,6 @@ class FrameWeights:
     weight: list[float] = field(default_factory=list)
     intensity: list[float] = field(default_factory=list)
 
-    @property
-    def shares(self) -> list[float]:
-        """Weights relative to the clip's highest weight."""
-        highest = max(self.weight)
-        return [value / highest if highest > 0 else 0.0 for value in self.weight]
-
-    @property
-    def peak(self) -> str:
-        """The name of the frame with the highest weight."""
-        return self.frames[max(range(len(self.frames)), key=self.weight.__getitem__)]
-
 
 @dataclass
 class ClipRow:
@@ -60,7 +51,6 @@ class ClipRow:
     Attributes:
         probabilities: [C], in [0, 1].
         certainty: probability of the predicted class.
-        of_label: probability of the true class.
         weights: None if attention.csv does not have the clip.
     """
 
@@ -69,7 +59,6 @@ class ClipRow:
     prediction: str
     probabilities: tuple[float, ...]
     certainty: float
-    of_label: float
     weights: FrameWeights | None
 
     @property
@@ -79,13 +68,27 @@ class ClipRow:
 
 
 @dataclass
-class RunFiles:
-    """The contents of a run's folder. The content of a missing file is empty.
+class ShownArguments:
+    """What a page says about args.json: the command, then names and values as people write them.
 
     Attributes:
-        about: args.json.
-        log: the lines of log.jsonl.
-        results: results.json, with metrics under "last" and "best".
+        unset: names of arguments without a value.
+        environment: versions and machine.
+    """
+
+    command: str
+    args: list[tuple[str, str]]
+    unset: list[str]
+    environment: list[tuple[str, str]]
+
+
+@dataclass
+class RunFiles:
+    """The contents of a run's folder. The content of a missing file is empty, or None.
+
+    Attributes:
+        arguments: args.json.
+        log: the lines of log.jsonl, as dictionaries.
         labels: the class names.
         clips: the lines of predictions.csv, most certain first.
         folders: for each clip the folder that had its frames when it was evaluated.
@@ -93,9 +96,9 @@ class RunFiles:
     """
 
     folder: Path
-    about: dict[str, Any]
+    arguments: Arguments | None
     log: list[dict[str, Any]]
-    results: dict[str, Any]
+    results: Results | None
     labels: list[str]
     clips: list[ClipRow]
     folders: dict[str, Path]
@@ -109,14 +112,12 @@ class RunFiles:
     @property
     def args(self) -> dict[str, Any]:
         """The arguments as they were resolved; empty without args.json."""
-        args = self.about.get("args", {})
-        return args if isinstance(args, dict) else {}
+        return self.arguments.args if self.arguments else {}
 
     @property
-    def at_type(self) -> int | None:
-        """The head: 0, 1, 2, or None if args.json does not say."""
-        at_type = self.args.get("at_type")
-        return at_type if at_type in HEAD_TITLES else None
+    def head(self) -> str:
+        """The title of the head; "" if args.json does not say."""
+        return head_title(self.args)
 
     @property
     def is_pretraining(self) -> bool:
@@ -126,15 +127,22 @@ class RunFiles:
     @property
     def chosen_here(self) -> bool:
         """Whether the best epoch was chosen by its accuracy on the clips that it is reported on."""
-        # Runs of earlier versions do not say; they always did.
-        return {"best", "last"} <= self.results.keys() and "evaluated" in self.results.get("selected_on", "evaluated")
+        results = self.results
+        if results is None or results.last is None or results.best is None:
+            return False
+        return "evaluated" in (results.selected_on or "evaluated")
+
+    def metrics(self, which: str) -> Metrics | None:
+        """Those of the "last" or the "best" epoch in results.json."""
+        return getattr(self.results, which, None)
 
     @property
-    def shown_results(self) -> list[tuple[str, dict[str, Any]]]:
+    def shown_results(self) -> list[tuple[str, Metrics]]:
         """A name and the metrics for each different epoch of results.json: best and last, one, or a checkpoint."""
-        found = [(which, self.results[which]) for which in ("best", "last") if which in self.results]
-        if len(found) == 2 and found[0][1].get("epoch") == found[1][1].get("epoch"):
-            chosen = not str(self.results.get("selected_on", "")).startswith("last")
+        found = [(which, of) for which in ("best", "last") if (of := self.metrics(which)) is not None]
+        if len(found) == 2 and found[0][1].epoch == found[1][1].epoch:
+            assert self.results is not None
+            chosen = not (self.results.selected_on or "").startswith("last")
             return [("best and last epoch" if chosen else "last epoch", found[1][1])]
         if self.args.get("evaluate"):
             return [("checkpoint", metrics) for _, metrics in found]
@@ -146,13 +154,11 @@ class RunFiles:
         if self.is_pretraining:
             what = "labeled pictures" if self.args.get("dataset") == "folders" else "single faces of FER+"
             return f"Backbone pretrained on {what}"
-        if self.at_type is None:
+        if not self.head:
             return self.name
-        title = HEAD_TITLES[self.at_type].capitalize()
-        if self.args.get("dataset"):
-            title += f" on {DATASETS.get(self.args['dataset'], self.args['dataset'])}"
-        if self.results.get("fold"):
-            title += f", fold {self.results['fold']} of {self.results.get('num_folds', '?')}"
+        title = method_title(self.args)
+        if self.results is not None and self.results.fold:
+            title += f", fold {self.results.fold} of {self.results.num_folds or '?'}"
         return title + (", evaluation" if self.args.get("evaluate") else "")
 
 
@@ -163,7 +169,8 @@ def read_run(folder: Path) -> RunFiles:
         folder: has at least one of `FILES`.
 
     Raises:
-        ReportError: the folder does not exist, has none of these files, or one of them cannot be read.
+        ReportError: the folder does not exist, has none of these files, or a table has another shape.
+        StateError: a JSON file cannot be read, or has another shape.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -171,32 +178,24 @@ def read_run(folder: Path) -> RunFiles:
     missing = [name for name in FILES if not (folder / name).is_file()]
     if len(missing) == len(FILES):
         raise ReportError(f"{folder}: is not a run's folder; it has none of {', '.join(FILES)}")
-    try:
-        return _read(folder, missing)
-    except StateError as error:
-        raise ReportError(str(error)) from None
-
-
-def _read(folder: Path, missing: list[str]) -> RunFiles:
-    has_results = (folder / "results.json").is_file()
-    results = read_results(folder / "results.json") if has_results else Results([])
-    as_is = as_dict(results) if has_results else {}
-    classes, clips = _read_clips(folder, results)
-    places = list(read_table(folder / "clips.csv", ("clip", "folder")))[1:]
+    results = None if "results.json" in missing else read_results(folder / "results.json")
+    classes, clips = _read_clips(folder)
+    if clips and results is not None and classes != results.labels:
+        raise ReportError(f"{folder / 'predictions.csv'}: has other classes than results.json; {AGAIN}")
     return RunFiles(
         folder=folder,
-        about=as_dict(read_arguments(folder)) if (folder / "args.json").is_file() else {},
-        log=as_dict(read_log(folder / "log.jsonl")),
-        results=as_is,
-        labels=list(as_is.get("labels", classes)),
+        arguments=None if "args.json" in missing else read_arguments(folder),
+        log=[asdict(line) for line in read_log(folder / "log.jsonl")],
+        results=results,
+        labels=classes if results is None else results.labels,
         clips=clips,
-        folders={name: Path(where) for name, where, *_ in places},
+        folders={name: Path(path) for name, path, *_ in [*read_table(folder / "clips.csv", ("clip", "folder"))][1:]},
         missing=missing,
     )
 
 
 def read_table(path: Path, header: Sequence[str]) -> Iterator[list[str]]:
-    """The header of a CSV file, which must start with `header`, then its rows, which must be as wide.
+    """The header of a CSV file, which must start with `header`, then its rows; nothing without the file.
 
     Raises:
         ReportError: naming the line.
@@ -218,76 +217,88 @@ def read_table(path: Path, header: Sequence[str]) -> Iterator[list[str]]:
         raise ReportError(f"{path}:{rows.line_num}: is not CSV ({error}); {AGAIN}") from None
 
 
-def _read_clips(folder: Path, results: Results) -> tuple[list[str], list[ClipRow]]:
+def _read_clips(folder: Path) -> tuple[list[str], list[ClipRow]]:
     """Class names and clips of predictions.csv, most certain first and then by name."""
     weights = _read_weights(folder / "attention.csv")
     path = folder / "predictions.csv"
     table = read_table(path, ("clip", "label", "prediction"))
-    # By position, not by name: a class could be called "label".
     classes = next(table, [])[3:]
     clips = []
+    # By position, not by name: a class could be called "label".
     for name, label, prediction, *values in table:
         unknown = {label, prediction} - set(classes)
         if unknown:
             raise ReportError(f"{path}: clip {name!r}: no column for class {unknown.pop()!r}")
-        shares = tuple(_share(value, path, name) for value in values)
-        if abs(sum(shares) - 1) > SUMS_TO_ONE:
-            raise ReportError(f"{path}: clip {name!r}: its probabilities sum to {sum(shares):.4f}, not to 1; {AGAIN}")
-        sure, of_label = shares[classes.index(prediction)], shares[classes.index(label)]
-        clips.append(ClipRow(name, label, prediction, shares, sure, of_label, weights.get(name)))
-    if path.is_file():
-        _compare(path, clips, results)
+        shares = tuple(_number(value, path, name) for value in values)
+        certainty = shares[classes.index(prediction)]
+        clips.append(ClipRow(name, label, prediction, shares, certainty, weights.get(name)))
     return classes, sorted(clips, key=lambda clip: (-clip.certainty, clip.name))
-
-
-def _compare(path: Path, clips: Sequence[ClipRow], results: Results) -> None:
-    """Compares predictions.csv with results.json, which counts the same clips."""
-    shown = results.shown
-    if shown is None:
-        return
-    if len(clips) != shown.num_clips:
-        raise ReportError(
-            f"{path}: has {counted(len(clips), 'row')}, but results.json counts {counted(shown.num_clips, 'clip')}; "
-            f"{AGAIN}"
-        )
-    counts = Counter((clip.label, clip.prediction) for clip in clips)
-    if shown.confusion and counts != Counter(
-        {
-            (true, said): count
-            for true, row in zip(results.labels, shown.confusion, strict=True)
-            for said, count in zip(results.labels, row, strict=True)
-            if count
-        }
-    ):
-        raise ReportError(f"{path}: does not have the predictions that results.json counts; {AGAIN}")
 
 
 def _read_weights(path: Path) -> dict[str, FrameWeights]:
     weights: dict[str, FrameWeights] = {}
     table = read_table(path, ATTENTION_COLUMNS)
-    extra = next(table, [])[len(ATTENTION_COLUMNS) :]
+    known = next(table, [])[len(ATTENTION_COLUMNS) :] == ["intensity"]
     for clip, frame, alpha, _, weight, *more in table:
         of_clip = weights.setdefault(clip, FrameWeights())
         of_clip.frames.append(frame)
-        of_clip.alpha.append(_share(alpha, path, clip))
-        of_clip.weight.append(_share(weight, path, clip))
-        truth = more[extra.index("intensity")] if "intensity" in extra else ""
-        if truth:
-            of_clip.intensity.append(_share(truth, path, clip))
-    for clip, of_clip in weights.items():
-        if len(set(of_clip.frames)) != len(of_clip.frames):
-            raise ReportError(f"{path}: clip {clip!r}: has a frame twice; {AGAIN}")
-        if len(of_clip.intensity) not in (0, len(of_clip.frames)):
-            raise ReportError(f"{path}: clip {clip!r}: some of its frames have an intensity and some do not")
+        of_clip.alpha.append(_number(alpha, path, clip))
+        of_clip.weight.append(_number(weight, path, clip))
+        if known:
+            of_clip.intensity.append(_number(more[0], path, clip))
     return weights
 
 
-def _share(text: str, path: Path, clip: str) -> float:
-    """A number from 0 to 1, but for rounding."""
+def _number(text: str, path: Path, clip: str) -> float:
     try:
-        value = float(text)
+        return float(text)
     except ValueError:
         raise ReportError(f"{path}: clip {clip!r}: {text!r} is not a number") from None
-    if not -ROUNDED <= value <= 1 + ROUNDED:  # NaN neither
-        raise ReportError(f"{path}: clip {clip!r}: {text!r} is not a number from 0 to 1; {AGAIN}")
-    return value
+
+
+def head_title(args: dict[str, Any]) -> str:
+    """The title of the head that arguments name; "" if they name none."""
+    at_type = args.get("at_type")
+    return HEAD_TITLES.get(at_type, "") if isinstance(at_type, int) else ""
+
+
+def method_title(args: dict[str, Any]) -> str:
+    """`Relation-attention on CK+`"""
+    title, dataset = (head_title(args) or "runs").capitalize(), args.get("dataset")
+    return f"{title} on {DATASETS.get(str(dataset), dataset)}" if dataset else title
+
+
+def shown_arguments(arguments: Arguments | None) -> ShownArguments | None:
+    """args.json for people, in alphabetical order."""
+    if arguments is None:
+        return None
+    rows, unset = [], []
+    for key, value in sorted(arguments.args.items()):
+        if value is None or value == [] or value == {}:
+            unset.append(key)
+        elif key == "at_type" and head_title(arguments.args):
+            rows.append((key, f"{value} ({head_title(arguments.args)})"))
+        else:
+            rows.append((key, setting(key, value)))
+    names = ("started", "git_commit", "device", "precision", "threads", "processes")
+    environment = [(name.replace("_", " "), getattr(arguments, name)) for name in names]
+    environment += sorted(arguments.versions.items(), key=lambda item: item[0].lower())
+    known = [(name, _plain(value)) for name, value in environment if value is not None]
+    return ShownArguments(arguments.command or "", rows, unset, known)
+
+
+def setting(key: str, value: Any) -> str:
+    """An argument's value as people write it."""
+    if key == "pretrained" and value == "none":
+        return "random weights"
+    return "-" if value is None else _plain(value)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(entry)}" for key, entry in value.items()) or "none"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
