@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 from Code.common.commandline import (
@@ -32,11 +33,10 @@ from Code.common.commandline import (
     share,
 )
 from Code.common.errors import UsageError
-from Code.common.names import FERPLUS_FILE, IMAGE_SIZE, MS1M_FILE, OTHER_FILE
-from Code.readers.ferplus import LABEL_MODES, read_ferplus
-from Code.training.launch import parse, resume_command
-
-DATASET, FOLDERS = "ferplus", "folders"
+from Code.common.names import FERPLUS_FILE, MS1M_FILE, OTHER_FILE
+from Code.readers.ferplus import read_ferplus
+from Code.recipes.recipe import FERPLUS, FOLDERS, Recipe
+from Code.training.launch import parse, plain, resume_command
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -45,14 +45,12 @@ def build_parser() -> argparse.ArgumentParser:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--dataset",
-        choices=(DATASET, FOLDERS),
-        default=DATASET,
+        choices=(FERPLUS, FOLDERS),
         help="FER+, or folders: labeled face crops, of emotions or identities, <root>/<Class>/<image>",
     )
     data.add_argument(
         "--data-root",
         type=Path,
-        default=Path("Data/FERPlus"),
         metavar="DIR",
         help="holds fer2013new.csv and either fer2013.csv or the folders FER2013Train, FER2013Valid, FER2013Test; "
         "of folders: a folder per class, or train and val with a folder per class each",
@@ -60,28 +58,17 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument(
         "--extra",
         nargs="+",
-        default=[],
         metavar="DIR",
         help="more faces in addition to FER+: <emotion>/<image>, and unlabeled/<image> for --teachers",
     )
     data.add_argument(
-        "--data-list", metavar="FILE", help="of folders: a CSV file with the columns path, label, split[, person]"
+        "--data-list", metavar="FILE", help="of folders: a table with the columns path, label, split[, person]"
     )
     data.add_argument(
-        "--val-share",
-        type=share,
-        default=0.1,
-        metavar="S",
-        help="of folders: share to hold out, if nothing else splits",
+        "--val-share", type=share, metavar="S", help="of folders: share to hold out, if nothing else splits"
     )
     data.add_argument(
         "--person-pattern", metavar="REGEX", help="of folders: finds the person in a name such as Happy/anna_03.jpg"
-    )
-    data.add_argument(
-        "--label-mode",
-        choices=LABEL_MODES,
-        default="crossentropy",
-        help="how ten votes become a target (FER+ paper)",
     )
     start = parser.add_argument_group("network")
     start.add_argument(
@@ -94,72 +81,49 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="a classification network of torchvision, such as resnet50 (default: that of the weights, or resnet18)",
     )
-    start.add_argument("--image-size", type=image_side, default=IMAGE_SIZE, metavar="PIXELS", help="side of the input")
+    start.add_argument("--image-size", type=image_side, metavar="PIXELS", help="side of the input")
     start.add_argument(
-        "--small-size",
-        type=count,
-        default=0,
-        metavar="PIXELS",
-        help="side of the input in the first --small-epochs; 0: none",
+        "--small-size", type=count, metavar="PIXELS", help="side of the input in the first --small-epochs; 0: none"
     )
-    start.add_argument("--small-epochs", type=count, default=0, metavar="N", help="epochs at --small-size")
-    recipe = parser.add_argument_group("training")
-    recipe.add_argument("--epochs", type=positive, default=40, metavar="N", help="number of epochs")
-    recipe.add_argument("--batch-size", type=positive, default=128, metavar="N", help="images per step")
-    recipe.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw", help="the optimizer")
-    recipe.add_argument(
+    start.add_argument("--small-epochs", type=count, metavar="N", help="epochs at --small-size")
+    training = parser.add_argument_group("training")
+    training.add_argument("--epochs", type=positive, metavar="N", help="number of epochs")
+    training.add_argument("--batch-size", type=positive, metavar="N", help="images per step")
+    training.add_argument(
         "--lr",
         "--learning-rate",
         type=from_zero,
-        default=2e-3,
         metavar="RATE",
-        help="highest learning rate, of a one-cycle schedule",
+        help="highest learning rate, of AdamW with a one-cycle schedule",
     )
-    recipe.add_argument(
-        "--weight-decay", "--wd", type=from_zero, default=0.05, metavar="W", help="of weights, not biases"
-    )
-    recipe.add_argument("--dropout", type=share, default=0.2, metavar="P", help="before the classifier")
-    recipe.add_argument(
-        "--average", type=share, default=0.998, metavar="DECAY", help="exponential weight averaging; 0: none"
-    )
-    recipe.add_argument(
+    training.add_argument(
         "--balance",
         type=from_zero,
-        default=0.0,
         metavar="TAU",
         help="how much of the class shares to keep out of the network: 0 nothing, 1 all (logit-adjusted loss)",
     )
-    recipe.add_argument(
-        "--balance-floor", type=share, default=0.0, metavar="S", help="rarer classes count as this share in --balance"
+    training.add_argument(
+        "--balance-floor", type=share, metavar="S", help="rarer classes count as this share in --balance"
     )
-    recipe.add_argument(
+    training.add_argument(
         "--teachers",
         nargs="+",
-        default=[],
         metavar="FILE",
         help="networks of the same classes whose mean answers become the targets (distillation)",
     )
-    recipe.add_argument(
+    training.add_argument(
         "--votes",
         type=number(0, 1),
-        default=0.5,
         metavar="S",
         help="weight of the labels; the answers of --teachers have the rest",
     )
-    recipe.add_argument(
+    training.add_argument(
         "--vary",
         action="store_true",
         help="stronger augmentation, as in videos: JPEG, blur, low resolution, light, color, wider crops",
     )
-    recipe.add_argument(
-        "--mix", type=share, default=0.0, metavar="SHARE", help="share of the steps with mixup or CutMix"
-    )
-    recipe.add_argument(
-        "--no-augmentation",
-        action="store_true",
-        help="only flip the images, to measure what the other augmentation brings",
-    )
-    recipe.add_argument("--seed", type=seed, default=0, metavar="N", help="of weights, order and augmentation")
+    training.add_argument("--mix", type=share, metavar="SHARE", help="share of the steps with mixup or CutMix")
+    training.add_argument("--seed", type=seed, metavar="N", help="of weights, order and augmentation")
     run = parser.add_argument_group("run")
     run.add_argument(
         "-e", "--evaluate", action="store_true", help="evaluate --checkpoint on the private test instead of training"
@@ -181,60 +145,37 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--output", type=Path, default=Path("model"), metavar="DIR", help="parent of the folder of the run"
     )
-    run.add_argument(
-        "--resume",
-        type=Path,
-        metavar="RUN",
-        help="resume the run in this folder, as if it had not been interrupted",
-    )
-    run.add_argument(
-        "--checkpoint-every",
-        type=from_zero,
-        default=15.0,
-        metavar="MINUTES",
-        help="save inside long epochs, too; fractions allowed, 0: only after each epoch",
-    )
+    run.add_argument("--resume", type=Path, metavar="RUN", help="resume the run in this folder after its last epoch")
     run.add_argument("--workers", type=count, metavar="N", help="of folders: processes that load pictures")
     run.add_argument(
         "--cache",
-        choices=("auto", "none", "disk", "device"),
+        choices=("auto", "none", "device"),
         default="auto",
         help="of folders: where decoded pictures are kept",
-    )
-    run.add_argument(
-        "--cache-dir", type=Path, default=Path("Data/Cache"), metavar="DIR", help="folder of the files of --cache disk"
     )
     add_device(run)
     run.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="of the backbone")
     run.add_argument(
         "--print-freq", "-p", type=count, default=0, metavar="N", help="print the loss every N steps; 0: never"
     )
+    usual = Recipe()
+    parser.set_defaults(**{field.name: getattr(usual, field.name) for field in fields(Recipe)})
     return parser
 
 
 def check_flags(args: argparse.Namespace) -> None:
-    """Refuses flags that do not go together, and several processes."""
+    """Refuses flags that do not go together, files that are missing, and several processes."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UsageError("torchrun: each process would train the same network; start it with python, on one device")
     if args.dataset == FOLDERS and args.evaluate:
         raise UsageError("-e: evaluates FER+ networks; a run of --dataset folders evaluates itself at its end")
     for name in ("extra", "teachers"):
         if args.dataset == FOLDERS and getattr(args, name):
-            raise UsageError(f"--{name}: goes with --dataset {DATASET} only")
-    if args.teachers and args.label_mode in ("probability", "multitarget"):
-        raise UsageError(f"--teachers: does not go with --label-mode {args.label_mode}; use crossentropy or majority")
-    if args.balance and args.label_mode == "multitarget":
-        raise UsageError("--balance: does not go with --label-mode multitarget, whose loss is another one")
-    if args.no_augmentation and (args.vary or args.mix):
-        raise UsageError("--no-augmentation: does not go with --vary and --mix")
-
-
-def check_files(args: argparse.Namespace) -> None:
-    """Looks for the files that the flags name."""
+            raise UsageError(f"--{name}: goes with --dataset {FERPLUS} only")
     for path in () if args.resume else args.teachers:  # a run to resume may have kept their answers
         if not Path(path).exists():
             raise UsageError(f"--teachers {path}: no such file")
-    if args.dataset == DATASET and not args.data_root.is_dir():
+    if args.dataset == FERPLUS and not args.data_root.is_dir():
         read_ferplus(args.data_root)  # raises: how to get FER+ and where to put it
     for flag, path in (("--checkpoint", args.checkpoint), ("--pretrained", args.pretrained)):
         if path and str(path).lower() != "none" and not Path(path).exists():
@@ -247,17 +188,29 @@ def main() -> int:
     """Checks the command line and the files it names, then imports torch, which takes seconds."""
     args = parse(build_parser())
     check_flags(args)
-    check_files(args)
 
     from Code.common.device import choose_compute
     from Code.common.machine import keep_freed_memory
-    from Code.recipes.pretraining import evaluate_file, train
+    from Code.recipes.pretraining import evaluate_file, train_backbone
     from Code.training.stopping import listening
 
     keep_freed_memory()
     compute = choose_compute(args.device, args.precision)
     with listening():
-        return evaluate_file(args, compute) if args.evaluate else train(args, compute)
+        if args.evaluate:
+            return evaluate_file(args.checkpoint, args.data_root, compute)
+        return train_backbone(
+            Recipe(**{field.name: getattr(args, field.name) for field in fields(Recipe)}),
+            compute,
+            given=plain(args),
+            output=args.output,
+            resume=args.resume,
+            export=args.export,
+            half=args.half,
+            workers=args.workers,
+            cache=args.cache,
+            print_freq=args.print_freq,
+        )
 
 
 if __name__ == "__main__":

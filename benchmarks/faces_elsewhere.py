@@ -35,7 +35,8 @@ from Code.data.loaders import EvaluationBatches
 from Code.faces.predict import NoFaceError, Predictor
 from Code.faces.prediction import Prediction
 from Code.network.prior import class_shares
-from Code.readers.ferplus import plurality_table, read_ferplus, table_of
+from Code.readers.ferplus import read_ferplus
+from Code.recipes.faces import ferplus_faces
 from Code.training.engine import evaluate
 from Code.training.metrics import classification_metrics
 
@@ -124,21 +125,21 @@ def main() -> int:
     stills, clips = Seen(files_in(args.stills, PICTURES)), Seen(files_in(args.clips, VIDEOS))
     splits = read_ferplus(args.data_root) if args.data_root else {}
     if splits:
-        shares = class_shares(table_of(splits["Training"], "crossentropy")[0].targets, len(FERPLUS_LABELS))
+        shares = class_shares(ferplus_faces(splits["Training"], "votes").targets, len(FERPLUS_LABELS))
         tables = {
-            "majority": table_of(splits[args.split], "majority"),
-            "most voted": plurality_table(splits[args.split]),
+            "majority": ferplus_faces(splits[args.split], "majority"),
+            "most voted": ferplus_faces(splits[args.split], "plurality"),
         }
     for path in args.checkpoint:
         predictor = Predictor(path)
         labels = predictor.info["labels"]
         rows: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         if splits and labels == FERPLUS_LABELS:
-            for name, (table, store) in tables.items():
-                batches = EvaluationBatches(table, store, batch_frames=256)
+            for name, faces in tables.items():
+                batches = EvaluationBatches(faces.table(), faces.store(), batch_frames=256)
                 transform = PlainFrames(predictor.image_size)
                 logits = evaluate(predictor.fan, batches, compute=compute, transform=transform).logits
-                rows[name] = logits.numpy(), table.targets.numpy()
+                rows[name] = logits.numpy(), faces.targets.numpy()
         rows |= {name: seen.logits(predictor) for name, seen in (("stills", stills), ("clips", clips)) if seen.files}
         print(f"{path}: {predictor.image_size} x {predictor.image_size} pixels")
         known = splits and labels == FERPLUS_LABELS

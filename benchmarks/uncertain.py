@@ -25,7 +25,8 @@ from Code.data.augment import PlainFrames
 from Code.data.loaders import EvaluationBatches
 from Code.faces.predict import Predictor
 from Code.faces.settings import UNCERTAIN_MARGIN
-from Code.readers.ferplus import read_ferplus, table_of
+from Code.readers.ferplus import read_ferplus
+from Code.recipes.faces import ferplus_faces
 from Code.training.engine import evaluate
 
 EDGES = (0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 0.9, 1)
@@ -57,11 +58,11 @@ def main() -> int:
     args = parser.parse_args()
     predictor = Predictor(args.checkpoint)
     if args.data_root:
-        frames, store = table_of(read_ferplus(args.data_root)["PublicTest"], "majority")
-        batches = EvaluationBatches(frames, store, batch_frames=256)
+        faces = ferplus_faces(read_ferplus(args.data_root)["PublicTest"], "majority")
+        batches = EvaluationBatches(faces.table(), faces.store(), batch_frames=256)
         transform = PlainFrames(predictor.image_size)
         logits = evaluate(predictor.fan, batches, compute=choose_compute("auto", "auto"), transform=transform).logits
-        print("FER+ validation images", *table(logits.numpy(), frames.targets.numpy()), sep="\n", flush=True)
+        print("FER+ validation images", *table(logits.numpy(), faces.targets.numpy()), sep="\n", flush=True)
     if args.clips:
         print("clips", *table(*Seen(files_in(args.clips, VIDEOS)).logits(predictor)), sep="\n")
     return 0

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,9 +20,6 @@ from ..common.files import regular
 from ..common.names import FERPLUS_LABELS
 from ..data.clips import DataError
 from ..data.images import open_image
-
-if TYPE_CHECKING:
-    from ..data.stores import ArrayStore, FrameTable
 
 VOTE_COLUMNS = (*FERPLUS_LABELS, "unknown", "NF")
 LABEL_MODES = ("majority", "probability", "crossentropy", "multitarget")
@@ -227,38 +223,3 @@ def _from_pixels(path: Path, rows: dict[str, list[tuple[int, str, list[float]]]]
         usage: FERPlusSplit(np.stack(images[usage]), np.array(votes[usage], dtype=np.float32), names[usage])
         for usage in SPLITS
     }
-
-
-def table_of(split: FERPlusSplit, mode: str) -> tuple[FrameTable, ArrayStore]:
-    """The images that a label mode keeps, as clips of one frame, with class indices (majority) or probabilities."""
-    import torch  # not at the top: a missing FER+ is reported without it
-
-    from ..data.stores import ArrayStore, FrameTable
-
-    targets, kept = targets_of(split.votes, mode)
-    if not kept.any():
-        raise DataError(f"fer2013new.csv: label mode {mode} keeps none of {len(kept)} images of a split")
-    names = [name for name, keep in zip(split.names, kept, strict=True) if keep]
-    shares = torch.from_numpy(targets[kept])
-    table = FrameTable(
-        lengths=np.ones(len(names), dtype=np.int64),
-        targets=shares.argmax(dim=1) if mode == "majority" else shares,
-        names=names,
-        labels=FERPLUS_LABELS,
-        listed=len(names),
-        skipped=[],
-    )
-    return table, ArrayStore(split.images[kept])
-
-
-def plurality_table(split: FERPlusSplit) -> tuple[FrameTable, ArrayStore]:
-    """All images whose label with the most votes is an emotion, majority or not: another way to count the test set."""
-    import torch
-
-    from ..data.stores import ArrayStore, FrameTable
-
-    kept = (split.votes.argmax(axis=1) < len(FERPLUS_LABELS)) & (split.votes.sum(axis=1) > 0)
-    names = [name for name, keep in zip(split.names, kept, strict=True) if keep]
-    targets = torch.from_numpy(split.votes[kept, : len(FERPLUS_LABELS)].argmax(axis=1))
-    table = FrameTable(np.ones(len(names), dtype=np.int64), targets, names, FERPLUS_LABELS, len(names), [])
-    return table, ArrayStore(split.images[kept])

@@ -23,7 +23,8 @@ from ..common.names import FERPLUS_LABELS
 from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically, with_weights
 from ..network.prior import Balance, class_shares
 from ..network.weights import stored_classifier
-from ..readers.ferplus import read_ferplus, table_of
+from ..readers.ferplus import read_ferplus
+from .faces import ferplus_faces
 
 
 def with_balance(checkpoint: Mapping[str, Any], wanted: Balance, shares: Tensor) -> dict[str, Any]:
@@ -74,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     checkpoint = read_checkpoint(args.file)
     shares = torch.tensor(checkpoint.get("class_shares", ()), dtype=torch.float32)
     if not len(shares) and args.data_root:
-        table, _ = table_of(read_ferplus(args.data_root)["Training"], "crossentropy")
-        shares = class_shares(table.targets, len(FERPLUS_LABELS))
+        faces = ferplus_faces(read_ferplus(args.data_root)["Training"], "votes")
+        shares = class_shares(faces.targets, len(FERPLUS_LABELS))
     if not len(shares):
         raise CheckpointError(f"{args.file}: has no class_shares; name FER+ with --data-root")
     try:

@@ -1,10 +1,8 @@
-"""Stronger augmentation for pretraining on stills: faces as videos show them, and two faces in one image.
+"""Augmentation of single faces to pretrain on.
 
-The images of FER+ are small, gray and similar. Faces in videos are compressed, blurred, lit from one side, and cropped
-closer or wider. `VariedFaces` adds that to `FaceAugmentation`; `Mixing` is mixup and CutMix.
-
-Random numbers are drawn on the CPU from the epoch's generator. Resolution and blur are drawn once per group of images,
-not per image, to save time.
+`FaceAugmentation` moves, lights and covers face crops. `VariedFaces` (`--vary`) adds what videos do to a face: they are
+compressed, blurred, lit from one side, and cropped closer or wider. Random numbers are drawn on the CPU from the
+generator of the epoch, so that a seed means the same on every device.
 """
 
 from __future__ import annotations
@@ -12,16 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from ..data.augment import FaceAugmentation
-from ..data.loaders import Batch
-
-Loss = Callable[[Any, Batch], Tensor]  # as in `Code.training.losses`
 
 # Luminance table of the JPEG standard (ITU-T T.81, table K.1): the step of each frequency at quality 50.
 _JPEG_STEPS = (
@@ -35,6 +27,82 @@ _JPEG_STEPS = (
     (72, 92, 95, 98, 112, 100, 103, 99),
 )
 BLOCK = 8
+
+
+@dataclass
+class FaceAugmentation:
+    """Varies face crops in one resampling step.
+
+    One affine map per image combines flip, roll, scale and shift, and samples the source at the size of the network's
+    input. Then brightness and contrast change, and one box is erased. All values are drawn uniformly from [-v, v].
+
+    Attributes:
+        size: side of the result, in pixels.
+        roll: in degrees.
+        scale: relative size of the crop.
+        shift: fraction of half the image's side.
+        contrast, brightness: relative to the range [0, 1].
+        erase: probability of erasing a box with a random gray (occlusion).
+        stretch: relative change of the height against the width; None: none is drawn.
+    """
+
+    size: int
+    roll: float = 12.0
+    scale: float = 0.15
+    shift: float = 0.12
+    contrast: float = 0.4
+    brightness: float = 0.2
+    erase: float = 0.5
+    stretch: float | None = None
+
+    def __call__(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+        """uint8 [B, T, channels, H, W] -> float32 [B, T, 3, S, S] in [0, 1]; every frame is varied by itself."""
+        images = frames.flatten(0, 1).float().div_(255)  # [N, channels, H, W]
+        images = self.place(images, generator)
+        images = self.expose(images, generator)
+        images = self.erase_box(images, generator)
+        images = images.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        return images.unflatten(0, frames.shape[:2])
+
+    def place(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Flips, rolls, scales, stretches and shifts float images [N, channels, H, W] -> [N, channels, S, S]."""
+        number = len(images)
+
+        def draw(extent: float) -> Tensor:
+            return (torch.rand(number, generator=generator) * 2 - 1) * extent
+
+        angle, zoom = draw(math.radians(self.roll)), 1 + draw(self.scale)
+        tall = 1.0 if self.stretch is None else 1 + draw(self.stretch)
+        mirror = torch.where(torch.rand(number, generator=generator) < 0.5, -1.0, 1.0)
+        cos, sin = angle.cos() * zoom, angle.sin() * zoom
+        across = torch.stack([mirror * cos, -sin * tall, draw(self.shift)], dim=1)
+        down = torch.stack([mirror * sin, cos * tall, draw(self.shift)], dim=1)
+        theta = torch.stack([across, down], dim=1).to(images.device)  # [N, 2, 3]
+        grid = F.affine_grid(theta, [number, 1, self.size, self.size], align_corners=False)
+        return F.grid_sample(images, grid, align_corners=False)  # black outside of the source
+
+    def expose(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Changes contrast and brightness of float images [N, channels, S, S]."""
+
+        def draw(extent: float) -> Tensor:
+            values = (torch.rand(len(images), generator=generator) * 2 - 1) * extent
+            return values.to(images.device)[:, None, None, None]
+
+        contrast, brightness = 1 + draw(self.contrast), draw(self.brightness)
+        mean = images.mean(dim=(1, 2, 3), keepdim=True)
+        return ((images - mean) * contrast + mean + brightness).clamp_(0, 1)
+
+    def erase_box(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Covers a box in some of the float images [N, channels, S, S]."""
+        number, size, device = len(images), self.size, images.device
+        center = torch.rand(2, number, 1, generator=generator) * size
+        half = (0.05 + 0.2 * torch.rand(2, number, 1, generator=generator)) * size
+        hit = torch.rand(number, 1, 1, generator=generator) < self.erase
+        gray = torch.rand(number, 1, 1, 1, generator=generator).to(device)
+        pixels = torch.arange(size) + 0.5
+        rows, columns = ((pixels - center).abs() < half).unbind(0)  # [N, S] each
+        box = (rows[:, :, None] & columns[:, None, :] & hit).to(device)
+        return torch.where(box[:, None], gray, images)
 
 
 @dataclass
@@ -156,69 +224,3 @@ def jpeg_losses(images: Tensor, quality: Tensor) -> Tensor:
     blocks = torch.einsum("nkrvcu,vy,ux->nkrycx", waves, basis, basis)
     pixels = blocks.flatten(-2).flatten(-3, -2)
     return ((pixels + 128) / 255)[..., :height, :width].clamp(0, 1)
-
-
-class Mixing:
-    """Mixup and CutMix: in a share of the steps, every image is mixed with another one of its batch.
-
-    Mixup (Zhang et al., arXiv 1710.09412) blends two images; CutMix (Yun et al., arXiv 1905.04899) pastes a box of one
-    into the other. The losses of both labels are weighted accordingly. In each step, `train_one_epoch` calls the
-    transform first and the loss second; both must come from this object.
-
-    Args:
-        share: of the steps that mix; mixup in half of them, CutMix in the others.
-        concentration: of the symmetric beta distribution of the other image's weight.
-    """
-
-    def __init__(self, share: float, concentration: float = 0.4) -> None:
-        self.share, self.concentration = share, concentration
-        self._other: Tensor | None = None
-        self._seen = 1.0
-
-    def frames(
-        self, transform: Callable[[Tensor, torch.Generator], Tensor]
-    ) -> Callable[[Tensor, torch.Generator], Tensor]:
-        """A transform that mixes the result of `transform`, float [B, 1, 3, S, S]."""
-
-        def mixed(frames: Tensor, generator: torch.Generator) -> Tensor:
-            return self._mix(transform(frames, generator), generator)
-
-        return mixed
-
-    def loss(self, loss: Loss) -> Loss:
-        """The weighted mean of a loss with the labels of both images."""
-
-        def mixed(output: Any, batch: Batch) -> Tensor:
-            if self._other is None:
-                return loss(output, batch)
-            other = {**batch, "labels": batch["labels"][self._other]}
-            return self._seen * loss(output, batch) + (1 - self._seen) * loss(output, other)
-
-        return mixed
-
-    def _mix(self, frames: Tensor, generator: torch.Generator) -> Tensor:
-        chance, cut, *place = torch.rand(4, generator=generator).tolist()
-        self._other, self._seen = None, 1.0
-        if chance >= self.share:
-            return frames
-        self._other = torch.randperm(len(frames), generator=generator).to(frames.device)
-        self._seen = 1 - self._draw(generator)
-        other = frames[self._other]
-        if cut < 0.5:
-            return frames.lerp(other, 1 - self._seen)
-        height, width = frames.shape[-2:]
-        tall, wide = (round(math.sqrt(1 - self._seen) * side) for side in (height, width))
-        top, left = round(place[0] * (height - tall)), round(place[1] * (width - wide))
-        frames = frames.clone()
-        frames[..., top : top + tall, left : left + wide] = other[..., top : top + tall, left : left + wide]
-        self._seen = 1 - tall * wide / (height * width)
-        return frames
-
-    def _draw(self, generator: torch.Generator) -> float:
-        """A beta variate, folded to at most 1/2: the image's own label always counts at least half."""
-        # torch's beta distribution takes no generator; Jöhnk's method needs uniform numbers only.
-        while True:
-            one, two = (torch.rand(2, generator=generator) ** (1 / self.concentration)).tolist()
-            if 0 < one + two <= 1:
-                value = one / (one + two)
-                return min(value, 1 - value)

@@ -1,103 +1,54 @@
-"""Pretraining of a backbone as a classifier of single faces; `Pretrain_FERPlus.py` only parses the flags.
+"""Pretraining of a backbone as a classifier of single faces: FER+ with more faces, or any labeled pictures.
 
-The images are those of FER+, more faces in addition to them, or any labeled pictures. `Code.training.trainer` trains on
-them as clips of one frame. The result is a file in the published format.
+The pictures are clips of one frame. The result is a file in the published format, from which FAN starts.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.device import Compute
 from ..common.errors import UsageError
-from ..common.files import remove_leftovers
 from ..common.names import FERPLUS_FILE, FERPLUS_LABELS, FOLDERS_FILE, MS1M_FILE, OTHER_FILE
 from ..common.wording import counted
-from ..data.augment import FaceAugmentation, PlainFrames
+from ..data.augment import PlainFrames
 from ..data.loaders import EvaluationBatches, TrainingBatches
-from ..data.stores import ArrayStore, FrameTable, Store
+from ..data.stores import FrameTable, Store
 from ..network.attention import ScoreFusion
 from ..network.backbone import DEFAULT_BACKBONE
-from ..network.checkpoints import CheckpointError, save_atomically
+from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from ..network.fan import FAN
 from ..network.pretrained import load_fan
 from ..network.prior import Balance, balanced_loss, class_shares
 from ..network.weights import start_from, starting_file, to_published
-from ..readers.ferplus import SIDE, FERPlusSplit, plurality_table, read_ferplus, table_of
+from ..readers.ferplus import SIDE, FERPlusSplit, read_ferplus
 from ..results.report import write_report
-from ..training.engine import EvaluationSplit, Transform, evaluate_split, summary
+from ..training.engine import EvaluationSplit, epoch_line, evaluate_split, summary, train_one_epoch
 from ..training.frames import batch_frames, open_frames
-from ..training.launch import MACHINE_FLAGS, plain, remember_folder
-from ..training.losses import Loss, any_label
+from ..training.launch import remember_folder
 from ..training.metrics import MANY_CLASSES
-from ..training.run_folder import LAST, Run, check_space, checkpoint_bytes, newest_whole
+from ..training.run_folder import LAST, Run, check_space, checkpoint_bytes, checkpoint_payload
 from ..training.run_places import new_run, writer_of
-from ..training.schedules import averaged, one_cycle, per_step
-from ..training.trainer import Training, conclude, load_weights, run_training
-from .extra_faces import MAX_SIDE, JoinedStore, read_extra, with_extra
-from .face_variation import Mixing, VariedFaces
-from .pictures import read_picture_folders
-from .teachers import kept_answers, taught
+from ..training.trainer import check_resumable, load_weights, write_results
+from .face_variation import FaceAugmentation, VariedFaces
+from .faces import MAX_SIDE, ferplus_faces, joined, read_extra
+from .mixing import Mixing
+from .optimization import adamw, averaged, one_cycle
+from .pictures import read_pictures
+from .recipe import FERPLUS, Recipe
+from .teachers import read_answers, save_answers, taught, teachers_answers
 
-FERPLUS = "ferplus"
+DROPOUT = 0.2  # before the classifier
 PICTURES = "pictures"  # the dataset of `--dataset folders` in runs and files; "folders" are clips there
-
-
-def images_split(split: FERPlusSplit, size: int, labels: str = "majority") -> EvaluationSplit:
-    """Images to evaluate at an input side, in pixels; by majority, or by plurality: the most voted label."""
-    table, store = plurality_table(split) if labels == "plurality" else table_of(split, labels)
-    return EvaluationSplit(EvaluationBatches(table, store, batch_frames=256), PlainFrames(size))
-
-
-def report_test(fan: FAN, info: dict[str, Any], splits: dict[str, FERPlusSplit], compute: Compute) -> None:
-    """Prints the accuracy on the private test, as published with a majority label, and for every image.
-
-    A network that was trained with `--balance` is evaluated twice: as it is, and with the class shares of its training
-    set put back. Published figures are of networks that know them.
-
-    Args:
-        fan, info: from `load_fan`.
-    """
-    fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
-    _print_test(fan, splits, info["image_size"], compute)
-    balance = Balance.of(info["recipe"])
-    if balance.tau and info["class_shares"]:
-        classifier = getattr(fan.head, fan.head.classifier)
-        with torch.no_grad():
-            classifier.bias += balance.offset(torch.tensor(info["class_shares"])).to(classifier.bias)
-        print("the same with the class shares of the training set, which --balance has kept out:")
-        _print_test(fan, splits, info["image_size"], compute)
-
-
-def _print_test(fan: FAN, splits: dict[str, FERPlusSplit], size: int, compute: Compute) -> None:
-    test = splits["PrivateTest"]
-    metrics, _ = evaluate_split(fan, images_split(test, size), compute)
-    print(f"private test, majority label, 8 classes: {summary(metrics)}")
-    for label, recall in zip(FERPLUS_LABELS, metrics["per_class_recall"], strict=True):
-        print(f"  recall {label:<10} " + ("-" if recall is None else f"{100 * recall:5.1f} %"))
-    print("  confusion (rows true): " + " ".join(str(row) for row in metrics["confusion"]))
-    metrics, _ = evaluate_split(fan, images_split(test, size, "plurality"), compute)
-    print(f"private test, most voted label, no majority needed: {summary(metrics)}")
-
-
-def evaluate_file(args: argparse.Namespace, compute: Compute) -> int:
-    """`-e`: evaluates a file of the published format on the private test."""
-    fan, info = load_fan(args.checkpoint or starting_file(None) or FERPLUS_FILE)
-    if tuple(info["labels"]) != FERPLUS_LABELS:
-        raise UsageError(f"--checkpoint {info['path']}: its labels are {', '.join(info['labels'])}, not those of FER+")
-    size = info["image_size"]
-    print(f"{info['path']}: {info['kind']}, {info['backbone']}, {size} x {size} pixels")
-    report_test(fan, info, read_ferplus(args.data_root), compute)
-    return 0
+TEACHERS = "teachers.npz"  # in the folder of a run
 
 
 @dataclass
@@ -105,192 +56,173 @@ class Material:
     """What to train on, and what to evaluate on.
 
     Attributes:
-        batches: of single pictures, with class indices or class probabilities as targets.
+        dataset: its name in runs and files.
+        table: the training pictures; targets are class indices, or class probabilities.
         store: their pixels.
         val: evaluated after every epoch.
         test: evaluated at the end, for results.json.
-        loss: of the training.
-        before_epoch: called before each epoch, or None.
+        loading: how batches are loaded.
     """
 
-    batches: TrainingBatches
+    dataset: str
+    table: FrameTable
     store: Store
     val: EvaluationSplit
     test: EvaluationSplit
-    loss: Loss
-    before_epoch: Callable[[int], None] | None = None
+    loading: dict[str, Any]
+
+    def batches(self, recipe: Recipe) -> TrainingBatches:
+        """Batches of the training pictures."""
+        return TrainingBatches(
+            self.table, self.store, num_frames=1, batch_size=recipe.batch_size, seed=recipe.seed, **self.loading
+        )
 
 
-def ferplus_material(args: argparse.Namespace, splits: dict[str, FERPlusSplit]) -> Material:
-    """FER+, and the faces of `--extra`."""
-    table, pixels = table_of(splits["Training"], args.label_mode)
-    store: Store = pixels
-    print(f"FER+: {len(table)} training images by label mode {args.label_mode}, of {len(splits['Training'].names)}")
-    if table.targets.ndim == 1 and (args.extra or args.teachers):
-        table.targets = F.one_hot(table.targets, len(FERPLUS_LABELS)).float()
-    if args.extra:
-        side = min(max(args.image_size, SIDE), MAX_SIDE)
-        extra = read_extra(args.extra, FERPLUS_LABELS, side)
-        keep = extra.labeled | bool(args.teachers)
-        kept, labeled = int(keep.sum()), int(extra.labeled.sum())
-        print(f"extra: {labeled} labeled and {kept - labeled} unlabeled faces from {', '.join(args.extra)}")
-        store = JoinedStore([store, ArrayStore(extra.images[keep.numpy()])], [len(table), kept], side)
-        table = with_extra(table, extra, keep)
-    batches = TrainingBatches(table, store, num_frames=1, batch_size=args.batch_size, seed=args.seed)
-    shares = table.targets
-
-    def draw_labels(epoch: int) -> None:
-        """Probability mode: an image's label is drawn from its shares, again in every epoch."""
-        generator = torch.Generator().manual_seed((args.seed << 20) + epoch)
-        table.targets = torch.multinomial(shares, 1, generator=generator)[:, 0]
-
-    balance = Balance(args.balance, args.balance_floor)
-    return Material(
-        batches,
-        store,
-        val=images_split(splits["PublicTest"], args.image_size),
-        test=images_split(splits["PrivateTest"], args.image_size),
-        loss=any_label
-        if args.label_mode == "multitarget"
-        else balanced_loss(class_shares(shares, len(FERPLUS_LABELS)), balance),
-        before_epoch=draw_labels if args.label_mode == "probability" else None,
-    )
+def ferplus_material(recipe: Recipe, splits: dict[str, FERPlusSplit]) -> Material:
+    """FER+, and the faces of `--extra`. Faces without a label need teachers."""
+    faces = ferplus_faces(splits["Training"], "votes")
+    print(f"FER+: {len(faces)} training images of {len(splits['Training'].names)}, labeled by their votes")
+    if recipe.extra:
+        extra = read_extra(recipe.extra, min(max(recipe.image_size, SIDE), MAX_SIDE))
+        if not recipe.teachers:
+            extra = extra.labeled()
+        labeled = len(extra.labeled())
+        print(f"extra: {labeled} labeled and {len(extra) - labeled} unlabeled faces from {', '.join(recipe.extra)}")
+        faces = joined(faces, extra)
+    val, test = (ferplus_split(splits[usage], "majority") for usage in ("PublicTest", "PrivateTest"))
+    return Material(FERPLUS, faces.table(), faces.store(), val, test, {})
 
 
-def folders_material(args: argparse.Namespace, compute: Compute) -> Material:
+def ferplus_split(split: FERPlusSplit, rule: str) -> EvaluationSplit:
+    """A split of FER+ to evaluate, labeled by a rule of `ferplus_faces`."""
+    faces = ferplus_faces(split, rule)
+    return EvaluationSplit(EvaluationBatches(faces.table(), faces.store(), batch_frames=256), PlainFrames())
+
+
+def folders_material(recipe: Recipe, compute: Compute, workers: int | None, cache: str) -> Material:
     """Any labeled pictures, a folder per class."""
-    split = read_picture_folders(
-        args.data_root,
-        list_file=args.data_list,
-        share=args.val_share,
-        seed=args.seed,
-        person_pattern=args.person_pattern,
+    split = read_pictures(
+        recipe.data_root,
+        list_file=recipe.data_list,
+        share=recipe.val_share,
+        seed=recipe.seed,
+        person_pattern=recipe.person_pattern,
     )
     print(
-        f"{args.data_root}: {len(split.train.clips)} training and {len(split.val.clips)} validation pictures of "
+        f"{recipe.data_root}: {len(split.train.clips)} training and {len(split.val.clips)} validation pictures of "
         f"{len(split.train.labels)} classes ({split.how})"
     )
     frames = open_frames(
         [split.train, split.val],
-        args.image_size,
+        recipe.image_size,
         compute,
-        cache=args.cache,
-        cache_dir=args.cache_dir,
-        workers=args.workers,
-        training_batch=args.batch_size,
+        cache=cache,
+        workers=workers,
+        training_batch=recipe.batch_size,
     )
     train, val = frames.stores
-    batches = frames.training_batches(split.train, train, num_frames=1, batch_size=args.batch_size, seed=args.seed)
-    held = EvaluationSplit(
-        EvaluationBatches(FrameTable.of(split.val), val, batch_frames=batch_frames(compute), **frames.loading),
-        PlainFrames(args.image_size),
-    )
-    shares = class_shares(batches.table.targets, len(split.train.labels))
-    return Material(batches, train, held, held, balanced_loss(shares, Balance(args.balance, args.balance_floor)))
+    table = FrameTable.of(split.val)
+    batches = EvaluationBatches(table, val, batch_frames=batch_frames(compute), **frames.loading)
+    evaluated = EvaluationSplit(batches, PlainFrames())
+    return Material(PICTURES, FrameTable.of(split.train), train, evaluated, evaluated, frames.loading)
 
 
-def train(args: argparse.Namespace, compute: Compute) -> int:
-    """Trains, evaluates and writes the file."""
-    with nullcontext() if args.resume is None else writer_of(args.resume):
-        return _train(args, compute)
+@dataclass
+class Training:
+    """The network that is trained, and all of its state that a resumed training needs.
+
+    Attributes:
+        model: the network of the steps.
+        average: of its weights over the steps; it is evaluated and saved.
+        lines: of the log, one per epoch.
+        best: the best epoch so far: its number and accuracy.
+    """
+
+    model: FAN
+    average: torch.optim.swa_utils.AveragedModel
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler
+    lines: list[dict[str, Any]]
+    best: dict[str, Any]
+
+    @property
+    def network(self) -> FAN:
+        """The averaged network."""
+        return self.average.module  # type: ignore[return-value]
+
+    def state(self, recipe: Recipe) -> dict[str, Any]:
+        """What a checkpoint keeps besides the averaged weights."""
+        return {
+            "model": self.model.state_dict(),
+            "average": int(self.average.n_averaged),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "seed": recipe.seed,
+            "epochs": recipe.epochs,
+            "log": self.lines,
+            "best": self.best,
+        }
+
+    def resume(self, path: Path, labels: Sequence[str]) -> dict[str, Any]:
+        """Goes on after the epoch of a checkpoint.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            CheckpointError: it is not the last.pth of a run, or of one with other classes.
+        """
+        checkpoint = read_checkpoint(path)
+        check_resumable(checkpoint, path, labels)
+        state = checkpoint["training"]
+        try:
+            self.network.load_state_dict(checkpoint["state_dict"])
+            self.model.load_state_dict(state["model"])
+            self.average.n_averaged.fill_(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scheduler.load_state_dict(state["scheduler"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.lines, self.best = list(state["log"]), dict(state["best"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [""])[0][:200]
+            raise CheckpointError(f"{path}: does not fit this run ({reason}); start a new run") from None
+        return checkpoint
 
 
-def _train(args: argparse.Namespace, compute: Compute) -> int:
-    splits = read_ferplus(args.data_root) if args.dataset == FERPLUS else {}
-    data = ferplus_material(args, splits) if splits else folders_material(args, compute)
-    batches, table = data.batches, data.batches.table
-    labels, dataset = table.labels, FERPLUS if splits else PICTURES
+def start_training(recipe: Recipe, material: Material, pretrained: str, shares: Tensor, compute: Compute) -> Training:
+    """The network at its start, on the device, with its optimizer.
 
-    of_resnet18 = args.backbone in (None, DEFAULT_BACKBONE) and bool(splits)
-    pretrained = args.pretrained or (str(MS1M_FILE) if MS1M_FILE.exists() and of_resnet18 else "none")
+    Args:
+        pretrained: a file, or "none".
+        shares: float [C], of the training pictures.
+    """
+    labels, file = material.table.labels, None if pretrained.lower() == "none" else Path(pretrained)
     start = start_from(
-        None if pretrained.lower() == "none" else Path(pretrained),
+        file,
         ScoreFusion.at_type,
         labels,
-        seed=args.seed,
-        backbone=args.backbone,
-        dropout=args.dropout,
+        seed=recipe.seed,
+        backbone=recipe.backbone,
+        dropout=DROPOUT,
         with_head=False,
     )
     model = start.fan
-    for size in {args.image_size, args.small_size or args.image_size}:
-        model.backbone.check_image_size(size)
+    for epoch in (1, recipe.epochs):
+        model.backbone.check_image_size(recipe.size(epoch))
     print(f"{start.message}; backbone {model.backbone.name}")
-    shares = class_shares(table.targets, len(labels))
-    if start.image_size is not None and continues_classifier(model, pretrained, labels, offset_of(args, shares)):
+    offset = Balance(recipe.balance, recipe.balance_floor).offset(shares)
+    if file is not None and start.image_size is not None and continue_classifier(model, file, labels, offset):
         print("the classifier starts from the file's, too: its classes are the same")
     model.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
-
-    groups = [
-        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": args.weight_decay},
-        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if args.optimizer == "sgd":
-        optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, lr=args.lr, momentum=0.9, nesterov=True)
-    else:
-        optimizer = torch.optim.AdamW(groups, lr=args.lr)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, per_step(one_cycle(args.epochs), len(batches)))
-
-    mixing = Mixing(args.mix) if args.mix else None
-
-    def size_of(epoch: int) -> int:
-        return args.small_size if args.small_size and epoch <= args.small_epochs else args.image_size
-
-    def transform(epoch: int) -> Transform:
-        size = size_of(epoch)
-        if args.no_augmentation:
-            return FaceAugmentation(size, roll=0, scale=0, shift=0, contrast=0, brightness=0, erase=0)
-        varied = VariedFaces(size) if args.vary else FaceAugmentation(size)
-        return mixing.frames(varied) if mixing else varied
-
-    training = Training(
-        model=model,
-        train=batches,
-        val=data.val,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        compute=compute,
-        transform=transform,
-        epochs=args.epochs,
-        seed=args.seed,
-        labels=labels,
-        image_size=args.image_size,
-        dataset=dataset,
-        protocol={"label_mode": args.label_mode} if splits else {},
-        loss_function=mixing.loss(data.loss) if mixing else data.loss,
-        average=averaged(model, args.average) if args.average else None,
-        before_epoch=data.before_epoch,
-        print_freq=args.print_freq,
-        size_of=size_of,
-        prior={"class_shares": shares.tolist(), "recipe": recipe_of(args, pretrained)},
-        checkpoint_every=args.checkpoint_every,
-    )
-    check_space(args.resume or args.output, checkpoint_bytes(model) * (2 if args.average else 1))
-    with nullcontext(Run(args.resume)) if args.resume else new_run(args.output, dataset, "backbone") as run:
-        run.clear_leftovers()
-        if (run.folder / LAST).is_file():
-            training.resume(newest_whole(run.folder))
-        elif not args.resume:
-            run.write_arguments(plain(args), {"pretrained": pretrained, "backbone": model.backbone.name}, compute)
-        run.begin_log(training.lines)
-        remember_folder(run.folder)
-        if args.teachers:
-            answers = run.folder / "teachers.npz"
-            print(f"{counted(len(args.teachers), 'teacher')} for {len(table)} faces; answers: {answers}", flush=True)
-            teaching = kept_answers(answers, args.teachers, table, data.store, shares, compute)
-            table.targets = taught(table.targets, teaching, args.votes)
-        run_training(training, run)
-        chosen_on = "the validation images" if splits else "the evaluated pictures"
-        conclude(training, run, data.test, {"selected_on": f"best on {chosen_on}"})
-        return finish(args, run, training, data, splits, compute)
+    optimizer = adamw(model, recipe.lr)
+    rate, steps = one_cycle(recipe.epochs), len(material.batches(recipe))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step / steps))
+    return Training(model, averaged(model), optimizer, scheduler, compute.scaler(), [], {})
 
 
-def offset_of(args: argparse.Namespace, shares: Tensor) -> Tensor:
-    """What `--balance` keeps out of the logits, float [C]."""
-    return Balance(args.balance, args.balance_floor).offset(shares)
-
-
-def continues_classifier(fan: FAN, path: str, labels: Sequence[str], offset: Tensor) -> bool:
+def continue_classifier(fan: FAN, path: Path, labels: Sequence[str], offset: Tensor) -> bool:
     """Starts the classifier from a file's, if that is a frame classifier of the same classes; says whether it is.
 
     Args:
@@ -308,73 +240,251 @@ def continues_classifier(fan: FAN, path: str, labels: Sequence[str], offset: Ten
     own, given = (getattr(network.head, network.head.classifier) for network in (fan, trained))
     own.load_state_dict(given.state_dict())
     if info["class_shares"]:
-        theirs = Balance.of(info["recipe"]).offset(torch.tensor(info["class_shares"]))
+        of_file = Balance.of(info["recipe"]).offset(torch.tensor(info["class_shares"]))
         with torch.no_grad():
-            own.bias += torch.nan_to_num(theirs - offset, posinf=0.0, neginf=0.0)
+            own.bias += torch.nan_to_num(of_file - offset, posinf=0.0, neginf=0.0)
     return True
 
 
-def finish(
-    args: argparse.Namespace,
-    run: Run,
-    training: Training,
-    data: Material,
-    splits: dict[str, FERPlusSplit],
+def train_backbone(
+    recipe: Recipe,
     compute: Compute,
+    *,
+    given: dict[str, Any],
+    output: Path,
+    resume: Path | None = None,
+    export: Path | None = None,
+    half: bool = False,
+    workers: int | None = None,
+    cache: str = "auto",
+    print_freq: int = 0,
 ) -> int:
-    """Exports the backbone, evaluates the file, and writes the report."""
-    model, labels = training.model, training.labels
-    # The last epoch is exported: the learning rate has come down there, and no split chose it.
-    checkpoint = load_weights(model, run.folder / "last.pth") | (training.prior or {})
-    if splits:
-        of_other = Path(OTHER_FILE.format(model.backbone.name))
-        usual = FERPLUS_FILE if model.backbone.name == DEFAULT_BACKBONE else of_other
-    else:
-        usual = run.folder / FOLDERS_FILE.format(model.backbone.name)
-    export = args.export or usual
-    remove_leftovers(export.parent, export.name.__eq__)  # of a process that was killed while it wrote the file
-    save_atomically(published_file(model, checkpoint, half=args.half), export)
-    print(f"wrote {export}; everything else is in {run.folder}")
-    fan, info = load_fan(export)
-    if splits:
-        report_test(fan, info, splits, compute)
-    else:
-        fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as above
-        data.val.transform = PlainFrames(info["image_size"])
-        print(f"validation, {len(labels)} classes: {summary(evaluate_split(fan, data.val, compute)[0])}")
-        print(f"FER+ from these weights:  python Pretrain_FERPlus.py --pretrained {export}")
-        print(f"FAN from these weights:   python Demo_AFEW_Attention.py --pretrained {export}")
-    run.close()
-    if len(labels) <= MANY_CLASSES:  # a report has a row per class
-        print(f"see {write_report(run.folder)}")
+    """Trains, evaluates and writes the file.
+
+    Args:
+        given: the flags, for args.json.
+        output: parent of the folder of the run.
+        resume: the folder of a run to go on with.
+        export: the file to write; None: the usual one.
+        half: in half precision.
+        workers: processes that load the pictures of folders.
+        cache: where decoded pictures of folders are kept.
+        print_freq: print the loss every so many steps; 0: never.
+    """
+    splits = read_ferplus(recipe.data_root) if recipe.dataset == FERPLUS else {}
+    material = ferplus_material(recipe, splits) if splits else folders_material(recipe, compute, workers, cache)
+    labels = material.table.labels
+    shares = class_shares(material.table.targets, len(labels))
+    pretrained = recipe.pretrained or usual_start(recipe)
+    training = start_training(recipe, material, pretrained, shares, compute)
+    network = training.network
+    about = {"class_shares": shares.tolist(), "recipe": recipe.as_published(pretrained)}
+    check_space(resume or output, 2 * checkpoint_bytes(network))
+    new = new_run(output, material.dataset, "backbone")
+    with writer_of(resume) if resume else nullcontext(), nullcontext(Run(resume)) if resume else new as run:
+        if (run.folder / LAST).is_file():
+            checkpoint = training.resume(run.folder / LAST, labels)
+            about = {name: checkpoint[name] for name in about}  # what the run started from may be another file by now
+        elif not resume:
+            run.write_arguments(given, {"pretrained": pretrained, "backbone": network.backbone.name}, compute)
+        run.begin_log(training.lines)
+        remember_folder(run.folder)
+        if recipe.teachers:
+            material.table = taught_table(recipe, material, shares, run.folder / TEACHERS, compute)
+        train_epochs(recipe, material, training, run, shares, about, compute, print_freq)
+        conclude(run, network, material.test, compute, bool(splits))
+        checkpoint = load_weights(network, run.folder / LAST)  # the last epoch: no split chose it
+        export = export or usual_file(network, run.folder, bool(splits))
+        save_atomically(published_file(network, checkpoint, half=half), export)
+        print(f"wrote {export}; everything else is in {run.folder}")
+        report_file(export, splits, material.val, compute)
+        run.close()
+        if len(labels) <= MANY_CLASSES:  # a report has a row per class
+            print(f"see {write_report(run.folder)}")
     return 0
 
 
-def published_file(model: FAN, checkpoint: dict[str, Any], *, half: bool) -> dict[str, Any]:
+def usual_start(recipe: Recipe) -> str:
+    """What a training starts from without `--pretrained`: MS-Celeb-1M for FER+, if its file is there."""
+    of_resnet18 = recipe.dataset == FERPLUS and recipe.backbone in (None, DEFAULT_BACKBONE)
+    return str(MS1M_FILE) if of_resnet18 and MS1M_FILE.exists() else "none"
+
+
+def taught_table(recipe: Recipe, material: Material, shares: Tensor, file: Path, compute: Compute) -> FrameTable:
+    """The training pictures with the teachers' answers in their targets. `file` keeps the answers."""
+    table = material.table
+    print(f"{counted(len(recipe.teachers), 'teacher')} for {len(table)} faces; answers: {file}", flush=True)
+    if not file.is_file():
+        save_answers(teachers_answers(recipe.teachers, table, material.store, shares, compute), file)
+    return replace(table, targets=taught(table.targets, read_answers(file, len(table)), recipe.votes))
+
+
+def train_epochs(
+    recipe: Recipe,
+    material: Material,
+    training: Training,
+    run: Run,
+    shares: Tensor,
+    about: dict[str, Any],
+    compute: Compute,
+    print_freq: int,
+) -> None:
+    """Trains the epochs that are left; after each, evaluates and writes a line of the log, last.pth and best.pth.
+
+    Args:
+        shares: float [C], which `--balance` keeps out of the logits.
+        about: entries of every checkpoint.
+
+    Raises:
+        TrainingDivergedError: the loss is not finite; last.pth is from before.
+    """
+    batches = material.batches(recipe)
+    loss = balanced_loss(shares, Balance(recipe.balance, recipe.balance_floor))
+    for epoch in range(len(training.lines) + 1, recipe.epochs + 1):
+        start, size = time.perf_counter(), recipe.size(epoch)
+        augment = VariedFaces(size) if recipe.vary else FaceAugmentation(size)
+        mixing = Mixing(recipe.mix, augment, loss)
+        trained = train_one_epoch(
+            training.model,
+            batches,
+            training.optimizer,
+            training.scheduler,
+            training.scaler,
+            compute=compute,
+            transform=mixing.transform if recipe.mix else augment,
+            loss_function=mixing.loss if recipe.mix else loss,
+            epoch=epoch,
+            seed=recipe.seed,
+            after_step=lambda: training.average.update_parameters(training.model),
+            print_freq=print_freq,
+        )
+        material.val.transform = PlainFrames(size)
+        metrics, evaluation = evaluate_split(training.network, material.val, compute)
+        line = {
+            "epoch": epoch,
+            "lr": trained["lr"],
+            "train_loss": trained["loss"],
+            "train_war": trained["war"],
+            "val_loss": metrics["loss"],
+            "val_war": metrics["accuracy"],
+            "val_uar": metrics["uar"],
+            "seconds": time.perf_counter() - start,
+            "frames_per_second": trained["frames_per_second"],
+            "val_frames_per_second": evaluation.frames / evaluation.seconds,
+        }
+        training.lines.append(line)
+        grown = bool(training.best) and size != recipe.size(training.best["epoch"])
+        better = not training.best or grown or metrics["accuracy"] > training.best["accuracy"]
+        if better:
+            training.best = {"epoch": epoch, "accuracy": metrics["accuracy"]}
+        payload = checkpoint_payload(
+            training.network,
+            labels=material.table.labels,
+            image_size=size,
+            dataset=material.dataset,
+            protocol={},
+            precision=compute.precision,
+            epoch=epoch,
+            metrics=metrics,
+        )
+        if better:
+            run.save("best.pth", {**payload, **about})
+        run.log(line)
+        run.save(LAST, {**payload, **about, "training": training.state(recipe)})
+        print(epoch_line(line, recipe.epochs), flush=True)
+
+
+def conclude(run: Run, network: FAN, test: EvaluationSplit, compute: Compute, on_ferplus: bool) -> None:
+    """Evaluates last.pth and best.pth, each at its size, and writes results.json, and the answers of the best."""
+    results: dict[str, dict[str, Any]] = {}
+    for which in ("last", "best"):
+        checkpoint = load_weights(network, run.folder / f"{which}.pth")
+        test.transform = PlainFrames(checkpoint["image_size"])
+        metrics, evaluation = evaluate_split(network, test, compute)
+        results[which] = {"epoch": checkpoint["epoch"], **metrics}
+    chosen_on = "the validation images" if on_ferplus else "the evaluated pictures"
+    write_results(run, test, results, evaluation, {"selected_on": f"best on {chosen_on}"})
+    run.log_outcome(results["last"])
+
+
+def usual_file(network: FAN, folder: Path, on_ferplus: bool) -> Path:
+    """Where the backbone is written without `--export`."""
+    name = network.backbone.name
+    if not on_ferplus:
+        return folder / FOLDERS_FILE.format(name)
+    return FERPLUS_FILE if name == DEFAULT_BACKBONE else Path(OTHER_FILE.format(name))
+
+
+def published_file(network: FAN, checkpoint: dict[str, Any], *, half: bool) -> dict[str, Any]:
     """The published format (`state_dict` behind `module.`, with the backbone's own classifier) and its origin.
 
     Args:
-        model: with the weights of the checkpoint.
-        checkpoint: of the run. The file says what it says.
+        network: with the weights of the checkpoint.
         half: in half precision.
     """
-    said = ("epoch", "labels", "class_shares", "image_size", "dataset", "recipe")
+    copied = ("epoch", "labels", "class_shares", "image_size", "dataset", "recipe")
     return {
-        "state_dict": to_published(model, half=half),
-        "arch": model.backbone.name,
+        "state_dict": to_published(network, half=half),
+        "arch": network.backbone.name,
         "best_prec1": 100 * checkpoint["metrics"]["accuracy"],
-        **{name: checkpoint[name] for name in said},
+        **{name: checkpoint[name] for name in copied},
     }
 
 
-def recipe_of(args: argparse.Namespace, pretrained: str) -> dict[str, str]:
-    """The flags that made a network, with the names of files and folders, not with where they are on this machine.
+def report_file(path: Path, splits: dict[str, FERPlusSplit], val: EvaluationSplit, compute: Compute) -> None:
+    """Prints the accuracy of a file that was written, and how to go on with it."""
+    if splits:
+        report_test(path, splits["PrivateTest"], compute)
+        return
+    fan, info = load_fan(path)
+    fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
+    val.transform = PlainFrames(info["image_size"])
+    print(f"validation, {len(info['labels'])} classes: {summary(evaluate_split(fan, val, compute)[0])}")
+    print(f"FER+ from these weights:  python Pretrain_FERPlus.py --pretrained {path}")
+    print(f"FAN from these weights:   python Demo_AFEW_Attention.py --pretrained {path}")
+
+
+def evaluate_file(path: Path | None, data_root: Path, compute: Compute) -> int:
+    """`-e`: evaluates a file of the published format on the private test.
 
     Args:
-        pretrained: the file that it started from, or "none".
+        path: None: the usual file, or the one that ships with the project.
     """
-    return {
-        name: " ".join(Path(place).name for place in value) if name in ("teachers", "extra") else str(value)
-        for name, value in {**vars(args), "pretrained": Path(pretrained).name}.items()
-        if value not in (None, []) and name not in {*MACHINE_FLAGS, "data_root", "data_list", "export"}
-    }
+    path = path or starting_file(None) or FERPLUS_FILE
+    _, info = load_fan(path)
+    if tuple(info["labels"]) != FERPLUS_LABELS:
+        raise UsageError(f"--checkpoint {info['path']}: its labels are {', '.join(info['labels'])}, not those of FER+")
+    size = info["image_size"]
+    print(f"{info['path']}: {info['kind']}, {info['backbone']}, {size} x {size} pixels")
+    report_test(path, read_ferplus(data_root)["PrivateTest"], compute)
+    return 0
+
+
+def report_test(path: Path, test: FERPlusSplit, compute: Compute) -> None:
+    """Prints a file's accuracy on the private test, as published with a majority label, and for every image.
+
+    A network that was trained with `--balance` is evaluated twice: as it is, and with the class shares of its training
+    set put back. Published figures are of networks that know them.
+    """
+    fan, info = load_fan(path)
+    fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
+    _print_test(fan, test, info["image_size"], compute)
+    balance = Balance.of(info["recipe"])
+    if balance.tau and info["class_shares"]:
+        classifier = getattr(fan.head, fan.head.classifier)
+        with torch.no_grad():
+            classifier.bias += balance.offset(torch.tensor(info["class_shares"])).to(classifier.bias)
+        print("the same with the class shares of the training set, which --balance has kept out:")
+        _print_test(fan, test, info["image_size"], compute)
+
+
+def _print_test(fan: FAN, test: FERPlusSplit, size: int, compute: Compute) -> None:
+    def measured(rule: str) -> dict[str, Any]:
+        return evaluate_split(fan, replace(ferplus_split(test, rule), transform=PlainFrames(size)), compute)[0]
+
+    metrics = measured("majority")
+    print(f"private test, majority label, 8 classes: {summary(metrics)}")
+    for label, recall in zip(FERPLUS_LABELS, metrics["per_class_recall"], strict=True):
+        print(f"  recall {label:<10} " + ("-" if recall is None else f"{100 * recall:5.1f} %"))
+    print("  confusion (rows true): " + " ".join(str(row) for row in metrics["confusion"]))
+    print(f"private test, most voted label, no majority needed: {summary(measured('plurality'))}")

@@ -7,7 +7,6 @@ evaluates each training picture once, plain and mirrored.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,10 +38,10 @@ class Mirrored:
         return self.store.read(frame_ids).flip(-1)
 
 
-def answers_of(
+def teachers_answers(
     paths: Sequence[str | Path], table: FrameTable, store: Store, shares: Tensor, compute: Compute
 ) -> Tensor:
-    """The teachers' mean class probabilities for single pictures.
+    """The teachers' mean class probabilities for single pictures, float32 [N, C], rows summing to one.
 
     If a teacher was trained with `--balance`, its logits lack the class shares of its training set. They are added
     here, and exchanged for those of this training set, so that all answers have the same prior as the labels that they
@@ -52,9 +51,6 @@ def answers_of(
         paths: files of the published format or of a run, with the table's classes.
         shares: float [C], of the training set.
 
-    Returns:
-        float32 [N, C], rows summing to one.
-
     Raises:
         CheckpointError: a file cannot be read, or has other classes.
     """
@@ -62,43 +58,19 @@ def answers_of(
     for path in paths:
         fan, info = load_fan(path)
         if tuple(info["labels"]) != tuple(table.labels):
-            theirs = ", ".join(info["labels"])
-            raise CheckpointError(f"{path}: its classes are {theirs}, but those to learn are {', '.join(table.labels)}")
+            classes = ", ".join(info["labels"])
+            raise CheckpointError(
+                f"{path}: its classes are {classes}, but those to learn are {', '.join(table.labels)}"
+            )
         fan.to(device=compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         own = shares if info["class_shares"] is None else torch.tensor(info["class_shares"])
         exchanged = shares.clamp(min=RAREST).log() - own.clamp(min=RAREST).log()
         offset = Balance.of(info["recipe"]).offset(own.clamp(min=RAREST)) + exchanged
-        for seen in (store, Mirrored(store)):
-            batches = EvaluationBatches(table, seen, batch_frames=BATCH)
+        for view in (store, Mirrored(store)):
+            batches = EvaluationBatches(table, view, batch_frames=BATCH)
             logits = evaluate(fan, batches, compute=compute, transform=PlainFrames(info["image_size"])).logits
             total += (logits + offset).softmax(dim=1)
     return total / (2 * len(paths))
-
-
-def kept_answers(
-    file: Path, paths: Sequence[str | Path], table: FrameTable, store: Store, shares: Tensor, compute: Compute
-) -> Tensor:
-    """`answers_of`, read from `file` if a run is resumed, else saved there. A damaged file is written again."""
-    if file.is_file():
-        try:
-            with np.load(file, allow_pickle=False) as kept:
-                answers = torch.from_numpy(kept["answers"])
-            if answers.ndim != 2 or answers.dtype != torch.float32 or not (answers >= 0).all():
-                raise ValueError("they are no probabilities")
-            if not torch.allclose(answers.sum(dim=1), torch.ones(len(answers)), atol=1e-3):
-                raise ValueError("they are no probabilities")
-        except Exception as error:  # numpy and zipfile have a dozen kinds of errors for a damaged file
-            print(f"note: {file}: damaged ({error}); the teachers answer again", file=sys.stderr, flush=True)
-        else:
-            if answers.shape == (len(table), len(table.labels)):
-                return answers
-            raise CheckpointError(
-                f"{file}: has answers for {len(answers)} pictures, not for {len(table)}; start a new run"
-            )
-    answers = answers_of(paths, table, store, shares, compute)
-    with atomic_file(file) as stream:
-        np.savez(stream, answers=answers.numpy())
-    return answers
 
 
 def taught(targets: Tensor, answers: Tensor, votes: float) -> Tensor:
@@ -106,3 +78,28 @@ def taught(targets: Tensor, answers: Tensor, votes: float) -> Tensor:
     labelled = targets.sum(dim=1, keepdim=True) > 0
     weight = torch.where(labelled, votes, 0.0)
     return weight * targets + (1 - weight) * answers
+
+
+def save_answers(answers: Tensor, path: Path) -> None:
+    """Keeps the answers, so that a resumed run does not need the teachers."""
+    with atomic_file(path) as file:
+        np.savez(file, answers=answers.numpy())
+
+
+def read_answers(path: Path, number: int) -> Tensor:
+    """What `save_answers` has written.
+
+    Args:
+        number: of faces to learn.
+
+    Raises:
+        CheckpointError: the file is damaged, or has answers for another number of faces.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            answers = torch.from_numpy(file["answers"])
+    except Exception as error:  # numpy and zipfile have a dozen kinds of errors for a damaged file
+        raise CheckpointError(f"{path}: damaged ({error}); delete it, and the teachers answer again") from None
+    if len(answers) != number:
+        raise CheckpointError(f"{path}: has answers for {len(answers)} faces, not for {number}; start a new run")
+    return answers

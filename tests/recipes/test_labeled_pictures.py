@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from Code.recipes.extra_faces import JoinedStore, read_extra, resized, with_extra
 from PIL import Image
 
 from Code.common.device import choose_compute
@@ -14,7 +15,6 @@ from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
 from Code.network.pretrained import load_fan
 from Code.network.weights import to_published
-from Code.recipes.extra_faces import JoinedStore, read_extra, resized, with_extra
 from Code.recipes.pictures import read_picture_folders
 from Code.recipes.teachers import answers_of, kept_answers, taught
 
