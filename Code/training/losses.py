@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -23,16 +22,6 @@ Loss = Callable[[FANOutput, Batch], Tensor]
 def cross_entropy(output: FANOutput, batch: Batch) -> Tensor:
     """Mean cross-entropy of the logits [B, C] with class indices [B], or with class shares [B, C]."""
     return F.cross_entropy(output.logits, batch["labels"])
-
-
-def any_label(output: FANOutput, batch: Batch) -> Tensor:
-    """-log of the most probable one of a sample's labels, float32 [B, C]: any label with a share above 0 is right.
-
-    Barsoum, Zhang, Canton Ferrer, Zhang: "Training deep networks for facial expression recognition with
-    crowd-sourced label distribution", ICMI 2016, multi-label learning.
-    """
-    allowed = output.logits.log_softmax(dim=1).masked_fill(batch["labels"] <= 0, -torch.inf)
-    return -allowed.amax(dim=1).mean()
 
 
 LOSSES: dict[str, Loss] = {"cross-entropy": cross_entropy}

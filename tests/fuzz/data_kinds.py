@@ -28,7 +28,7 @@ from Code.network.fan import FAN
 from Code.network.pretrained import load_fan
 from Code.readers.ckplus import read_ckplus
 from Code.readers.ferplus import read_ferplus
-from Code.recipes.pictures import read_picture_folders
+from Code.recipes.pictures import read_pictures
 from Code.sample.clip import SampleSpec, draw_clip
 from Code.training.run_folder import checkpoint_payload
 from tests.fuzz.engine import PROJECT, Case, Kind
@@ -276,7 +276,7 @@ def check_clips(clips: ClipSet) -> None:
 def read_any_list(case: Case) -> bool:
     name = case.target.partition("/")[0].removesuffix(".txt")
     if name == "pictures.csv":
-        split = read_picture_folders("pictures", list_file=case.path)
+        split = read_pictures("pictures", list_file=case.path)
         check_clips(split.train)
         check_clips(split.val)
     elif name == "intensity.csv":

@@ -146,7 +146,7 @@ SCENARIOS = {
             "pretrain-taught",
             Pretrain_FERPlus,
             teachers,
-            (*FERPLUS, "--epochs", 2, "--teachers", "teacher.pth.tar", "--checkpoint-every", "1e-9"),
+            (*FERPLUS, "--epochs", 2, "--teachers", "teacher.pth.tar"),
             "model",
             resumes=True,
         ),

@@ -1,4 +1,4 @@
-"""Augmentation that imitates cameras, codecs and light, and two faces at once."""
+"""Augmentation of single faces: moved, lit, covered; as cameras and codecs show them; two at once."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from Code.data.augment import to_float
-from Code.recipes.face_variation import Mixing, VariedFaces, jpeg_losses
+from Code.recipes.face_variation import FaceAugmentation, VariedFaces, jpeg_losses
+from Code.recipes.mixing import Mixing
 
-STILL = {
-    name: 0.0
-    for name in (
-        *("roll", "scale", "shift", "stretch", "contrast", "brightness", "erase"),
-        *("gamma", "light", "small", "blur", "jpeg", "noise", "tint"),
-    )
-}
+NOTHING = {"roll": 0.0, "scale": 0.0, "shift": 0.0, "contrast": 0.0, "brightness": 0.0, "erase": 0.0}
+
+STILL = NOTHING | dict.fromkeys(("stretch", "gamma", "light", "small", "blur", "jpeg", "noise", "tint"), 0.0)
 
 
 def loss_of(logits, batch):
@@ -31,11 +28,110 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def noise(clips: int, frames: int = 1, channels: int = 1) -> Tensor:
+    return torch.randint(0, 256, (clips, frames, channels, 48, 48), dtype=torch.uint8, generator=seeded(0))
+
+
 def gradients(number: int, side: int = 32) -> Tensor:
     """uint8 [N, 1, 1, side, side], smooth pictures, each another."""
     place = torch.linspace(0, 1, side)
     rows = [(place[:, None] * (0.3 + 0.05 * i) + 0.5 * place[None] ** (i + 1)).clamp(0, 1) for i in range(number)]
     return (torch.stack(rows)[:, None, None] * 255).to(torch.uint8)
+
+
+# Moved, lit and covered
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [32, 48, 64])
+def test_augmented_images_have_the_asked_size_and_stay_in_range(channels, size):
+    images = FaceAugmentation(size)(noise(6, 2, channels), seeded(0))
+    assert images.shape == (6, 2, 3, size, size) and images.dtype == torch.float32
+    assert images.min() >= 0 and images.max() <= 1
+    if channels == 1:
+        assert torch.equal(images[:, :, 0], images[:, :, 2])
+
+
+def test_augmentation_follows_the_seed():
+    frames = noise(8)
+    first = FaceAugmentation(32)(frames, seeded(5))
+    assert torch.equal(first, FaceAugmentation(32)(frames, seeded(5)))
+    assert not torch.equal(first, FaceAugmentation(32)(frames, seeded(6)))
+
+
+@pytest.mark.parametrize("size", [32, 48, 96])
+def test_without_strengths_only_resize_and_flip_are_left(size):
+    frames = noise(40)
+    images = FaceAugmentation(size, **NOTHING)(frames, seeded(0))[:, 0, :1]
+    plain = F.interpolate(to_float(frames)[:, 0, :1], (size, size), mode="bilinear", align_corners=False)
+    inner = slice(size // 48, size - size // 48)  # black outside of the image is visible at the border
+    distances = torch.stack(
+        [(images - other)[..., inner, inner].abs().amax((1, 2, 3)) for other in (plain, plain.flip(-1))]
+    )
+    assert (distances.amin(0) < 1e-4).all()
+    assert 10 <= int((distances[1] < 1e-4).sum()) <= 30
+
+
+def blob(number: int) -> Tensor:
+    """Black images of 64 x 64 with a soft bright spot in the middle."""
+    axis = torch.arange(64) - 31.5
+    spot = 255 * torch.exp(-(axis[:, None] ** 2 + axis[None, :] ** 2) / 18)
+    return spot.to(torch.uint8).expand(number, 1, 1, 64, 64).contiguous()
+
+
+def test_shift_moves_by_no_more_than_its_strength_and_in_all_directions():
+    images = FaceAugmentation(64, **NOTHING | {"shift": 0.25})(blob(100), seeded(0))[:, 0, 0]
+    axis = torch.arange(64) - 31.5
+    mass = images.sum((1, 2))
+    moved = torch.stack([(images.sum(2) * axis).sum(1) / mass, (images.sum(1) * axis).sum(1) / mass])
+    assert 6 < moved.abs().max() < 8.2  # a quarter of half the side is 8 pixels
+    assert (moved.amax(1) > 5).all() and (moved.amin(1) < -5).all()
+
+
+def test_scale_changes_the_size_by_no_more_than_its_strength():
+    areas = FaceAugmentation(64, **NOTHING | {"scale": 0.2})(blob(100), seeded(0)).sum((1, 2, 3, 4))
+    relative = (areas / (3 * to_float(blob(1))[0, 0, 0].sum())) ** 0.5
+    assert 1 / 1.2 - 0.01 < relative.min() < 0.88 and 1.14 < relative.max() < 1 / 0.8 + 0.01
+
+
+def test_roll_turns_by_no_more_than_its_strength():
+    bar = torch.zeros(60, 1, 1, 64, 64, dtype=torch.uint8)
+    bar[..., 30:34, 10:54] = 255
+    images = FaceAugmentation(64, **NOTHING | {"roll": 20.0})(bar, seeded(0))[:, 0, 0]
+    axis = torch.arange(64) - 31.5
+    mixed = (images * axis[:, None] * axis[None, :]).sum((1, 2))
+    spread = (images * (axis[None, :] ** 2 - axis[:, None] ** 2)).sum((1, 2))
+    degrees = torch.rad2deg(torch.atan2(2 * mixed, spread) / 2)
+    assert degrees.min() < -14 and degrees.max() > 14 and degrees.abs().max() < 20.5
+
+
+def test_brightness_adds_one_value_to_an_image():
+    gray = torch.randint(100, 150, (50, 1, 1, 48, 48), dtype=torch.uint8, generator=seeded(0))
+    change = FaceAugmentation(48, **NOTHING | {"brightness": 0.2})(gray, seeded(0))[:, 0, 0].mean((1, 2))
+    change -= to_float(gray)[:, 0, 0].mean((1, 2))
+    assert change.min() < -0.14 and change.max() > 0.14 and change.abs().max() < 0.201
+
+
+def test_contrast_keeps_the_mean_and_scales_the_spread():
+    gray = torch.randint(110, 145, (50, 1, 1, 48, 48), dtype=torch.uint8, generator=seeded(0))
+    images, plain = FaceAugmentation(48, **NOTHING | {"contrast": 0.4})(gray, seeded(0)), to_float(gray)
+    assert torch.allclose(images.mean((1, 2, 3, 4)), plain.mean((1, 2, 3, 4)), atol=1e-4)
+    ratio = images.std((1, 2, 3, 4)) / plain.std((1, 2, 3, 4))
+    assert 0.599 < ratio.min() < 0.7 and 1.3 < ratio.max() < 1.401
+
+
+def test_erasing_puts_one_box_of_one_gray_into_an_image():
+    frames = noise(60)
+    whole = FaceAugmentation(48, **NOTHING)(frames, seeded(0))[:, 0, 0]
+    erased = FaceAugmentation(48, **NOTHING | {"erase": 1.0})(frames, seeded(0))[:, 0, 0]
+    for before, after in zip(whole, erased, strict=True):
+        rows, columns = torch.nonzero(before != after, as_tuple=True)
+        box = after[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        assert box.unique().numel() == 1
+        assert max(box.shape) <= 0.5 * 48 + 1
+
+
+# As in videos
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -84,24 +180,25 @@ def test_jpeg_losses_are_those_of_a_jpeg_file(quality):
     assert np.abs(found - wanted).mean() < max(0.6, 0.25 * lost)
 
 
+# Two faces at once
+
+
 def test_mixing_blends_or_cuts_and_the_loss_counts_what_is_seen():
     frames = torch.zeros(6, 1, 3, 20, 20)
     frames[:] = torch.arange(6.0)[:, None, None, None, None] / 10
     targets = torch.eye(6)
     logits = torch.randn(6, 6, generator=seeded(0))
-    mixing = Mixing(1.0)
-    transform, loss = mixing.frames(lambda images, generator: images), mixing.loss(loss_of)
+    mixing = Mixing(1.0, lambda images, generator: images, loss_of)
     cut = blended = 0
     for seed in range(20):
-        mixed = transform(frames, seeded(seed))
-        seen = mixed.mean(dim=(1, 2, 3, 4))  # a mean of the two pictures' values, by area or by opacity
-        partner = mixing._other
-        assert torch.allclose(
-            seen, (mixing._seen * frames + (1 - mixing._seen) * frames[partner]).mean((1, 2, 3, 4)), atol=1e-6
-        )
-        assert 0.5 <= mixing._seen <= 1
-        soft = mixing._seen * targets + (1 - mixing._seen) * targets[partner]
-        assert float(loss(logits, {"labels": targets})) == pytest.approx(float(F.cross_entropy(logits, soft)), abs=1e-5)
+        mixed = mixing.transform(frames, seeded(seed))
+        mean = mixed.mean(dim=(1, 2, 3, 4))  # of the two pictures' values, by area or by opacity
+        weight, second = mixing.weight, mixing.second
+        assert torch.allclose(mean, (weight * frames + (1 - weight) * frames[second]).mean((1, 2, 3, 4)), atol=1e-6)
+        assert 0.5 <= weight <= 1
+        soft = weight * targets + (1 - weight) * targets[second]
+        expected = pytest.approx(float(F.cross_entropy(logits, soft)), abs=1e-5)
+        assert float(mixing.loss(logits, {"labels": targets})) == expected
         constant = bool((mixed.flatten(1).std(dim=1) < 1e-6).all())
         blended, cut = blended + constant, cut + (not constant)
     assert cut and blended
@@ -109,7 +206,7 @@ def test_mixing_blends_or_cuts_and_the_loss_counts_what_is_seen():
 
 def test_steps_that_are_not_mixed_are_left_alone():
     frames = torch.rand(4, 1, 3, 8, 8, generator=seeded(0))
-    mixing = Mixing(0.0)
-    assert torch.equal(mixing.frames(lambda images, generator: images)(frames, seeded(1)), frames)
+    mixing = Mixing(0.0, lambda images, generator: images, loss_of)
+    assert torch.equal(mixing.transform(frames, seeded(1)), frames)
     logits, targets = torch.randn(4, 8), torch.tensor([0, 1, 2, 3])
-    assert torch.equal(mixing.loss(loss_of)(logits, {"labels": targets}), F.cross_entropy(logits, targets))
+    assert torch.equal(mixing.loss(logits, {"labels": targets}), F.cross_entropy(logits, targets))

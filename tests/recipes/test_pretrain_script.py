@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -13,15 +12,14 @@ from PIL import Image
 import Pretrain_FERPlus as script
 from Code.common.names import AFEW_LABELS, FERPLUS_FILE, FERPLUS_LABELS, FOLDERS_FILE, MS1M_FILE
 from Code.network.checkpoints import read_checkpoint, save_atomically
-from Code.network.fan import FAN, FANOutput
+from Code.network.fan import FAN
 from Code.network.pretrained import load_fan
 from Code.network.prior import Balance
 from Code.network.weights import load_published, start_from, to_published
-from Code.recipes.pretraining import continues_classifier
+from Code.recipes import pretraining
+from Code.recipes.pretraining import continue_classifier
 from Code.results.runs import read_run
-from Code.training import trainer
-from Code.training.losses import any_label
-from tests.runs import interrupted_in_evaluation, log_of, only_run
+from tests.runs import log_of, only_run
 
 SMALL = ("--image-size", 32, "--batch-size", 8, "--device", "cpu", "--precision", "fp32")
 
@@ -30,18 +28,12 @@ def private_test(out: str) -> list[str]:
     return out[out.index("private test, majority label") :].splitlines()[:11]
 
 
-@pytest.mark.parametrize(
-    ("mode", "flags"),
-    [
-        ("crossentropy", ()),
-        ("majority", ("--half", "--optimizer", "sgd", "--average", 0)),
-        ("multitarget", ("--no-augmentation",)),
-    ],
-)
-def test_label_mode_trains_and_writes_the_published_format(call, ferplus, tmp_path, mode, flags):
-    outcome = call(script, "--data-root", ferplus, "--label-mode", mode, "--epochs", 1, *SMALL, *flags, cwd=tmp_path)
+@pytest.mark.parametrize("half", [False, True])
+def test_a_training_writes_the_published_format(call, ferplus, tmp_path, half):
+    flags = ("--half",) if half else ()
+    outcome = call(script, "--data-root", ferplus, "--epochs", 1, *SMALL, *flags, cwd=tmp_path)
     assert outcome.status == 0, outcome.err
-    assert f"23 training images by label mode {mode}, of 23" in outcome.out
+    assert "23 training images of 23, labeled by their votes" in outcome.out
     assert "starting from random weights" in outcome.out
 
     path = tmp_path / FERPLUS_FILE
@@ -50,8 +42,8 @@ def test_label_mode_trains_and_writes_the_published_format(call, ferplus, tmp_pa
     assert all(name.startswith("module.") for name in weights)
     assert weights["module.fc.weight"].shape == (8, 512)
     assert {name.removeprefix("module.fc.") for name in weights if ".fc." in name} == {"weight", "bias"}
-    assert weights["module.conv1.weight"].dtype == (torch.float16 if "--half" in flags else torch.float32)
-    assert 20e6 < path.stat().st_size < (24e6 if "--half" in flags else 46e6)
+    assert weights["module.conv1.weight"].dtype == (torch.float16 if half else torch.float32)
+    assert 20e6 < path.stat().st_size < (24e6 if half else 46e6)
     assert file["image_size"] == 32 and file["arch"] == "resnet18" and isinstance(file["best_prec1"], float)
 
     fan, info = load_fan(path)
@@ -72,7 +64,7 @@ def test_label_mode_trains_and_writes_the_published_format(call, ferplus, tmp_pa
     assert torch.equal(weights["module.conv1.weight"], stored["conv1.weight"].to(weights["module.conv1.weight"].dtype))
 
     printed = private_test(outcome.out)
-    assert f"{100 * results['last']['accuracy']:.2f} %" in printed[0] or "--half" in flags
+    assert f"{100 * results['last']['accuracy']:.2f} %" in printed[0] or half
     assert [line.split()[1] for line in printed[1:9]] == list(FERPLUS_LABELS)
     again = call(script, "-e", "--data-root", ferplus, *SMALL[-4:], cwd=tmp_path)
     assert again.status == 0 and private_test(again.out) == printed
@@ -81,7 +73,15 @@ def test_label_mode_trains_and_writes_the_published_format(call, ferplus, tmp_pa
 def stopped_and_resumed(call, flags, cwd, before_resuming=lambda: None):
     """The folder of a run of two epochs that Ctrl+C stops within the second, and that is then resumed."""
     cwd.mkdir()
-    with interrupted_in_evaluation(2):
+    evaluate, calls = pretraining.evaluate_split, iter(range(9))
+
+    def interrupted(*arguments):
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return evaluate(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretraining, "evaluate_split", interrupted)
         assert call(script, *flags, cwd=cwd).status == 130
     assert not (cwd / FERPLUS_FILE).exists()
     before_resuming()
@@ -92,9 +92,7 @@ def stopped_and_resumed(call, flags, cwd, before_resuming=lambda: None):
 
 
 def test_resumed_training_ends_where_an_uninterrupted_one_does(call, ferplus, tmp_path, same_weights):
-    # Labels drawn anew, averaged weights, AdamW and a growing input: all that has a state.
-    flags = ("--data-root", ferplus, "--label-mode", "probability", "--epochs", 2, *SMALL)
-    flags += ("--small-size", 24, "--small-epochs", 1, "--average", 0.9)
+    flags = ("--data-root", ferplus, "--epochs", 2, *SMALL, "--small-size", 24, "--small-epochs", 1)
     (tmp_path / "whole").mkdir()
     outcome = call(script, *flags, cwd=tmp_path / "whole")
     assert outcome.status == 0, outcome.err
@@ -112,7 +110,7 @@ def test_resumed_training_ends_where_an_uninterrupted_one_does(call, ferplus, tm
 def test_training_starts_from_a_file(call, ferplus, tmp_path):
     start = tmp_path / "start.pth.tar"
     save_atomically({"state_dict": to_published(FAN(2, 8))}, start)
-    flags = ("--data-root", ferplus, "--epochs", 1, *SMALL, "--optimizer", "sgd", "--average", 0)
+    flags = ("--data-root", ferplus, "--epochs", 1, *SMALL)
     outcome = call(script, *flags, "--pretrained", start, "--export", "out/file.pth.tar", cwd=tmp_path)
     assert outcome.status == 0, outcome.err
     assert f"starting from {start}" in outcome.out and "dropped: fc" in outcome.out
@@ -121,13 +119,13 @@ def test_training_starts_from_a_file(call, ferplus, tmp_path):
 
 def test_files_say_what_they_started_from_and_what_they_were_evaluated_at(call, ferplus, tmp_path, monkeypatch):
     """MS-Celeb-1M weights are the start if they are there; the best epoch is one of those at the last side."""
-    evaluate, accuracies = trainer.evaluate_split, iter([0.9, 0.2])
+    evaluate, accuracies = pretraining.evaluate_split, iter([0.9, 0.2])
 
-    def better_when_small(*arguments, **options):
-        metrics, evaluation = evaluate(*arguments, **options)
-        return {**metrics, **({"accuracy": next(accuracies)} if "after_batch" in options else {})}, evaluation
+    def better_when_small(*arguments):
+        metrics, evaluation = evaluate(*arguments)
+        return {**metrics, "accuracy": next(accuracies, metrics["accuracy"])}, evaluation
 
-    monkeypatch.setattr(trainer, "evaluate_split", better_when_small)
+    monkeypatch.setattr(pretraining, "evaluate_split", better_when_small)
     (tmp_path / MS1M_FILE).parent.mkdir()
     save_atomically({"state_dict": to_published(FAN(2, 5))}, tmp_path / MS1M_FILE)
     flags = ("--epochs", 2, "--small-size", 24, "--small-epochs", 1, *SMALL)
@@ -139,18 +137,6 @@ def test_files_say_what_they_started_from_and_what_they_were_evaluated_at(call, 
     assert file["recipe"] == best["recipe"] and file["recipe"]["pretrained"] == MS1M_FILE.name
     assert json.loads((folder / "args.json").read_text())["args"]["pretrained"] == str(MS1M_FILE)
     assert not read_run(folder).chosen_here  # chosen on PublicTest, reported on PrivateTest
-
-
-def test_the_loss_of_multitarget_mode_asks_for_any_of_the_labels():
-    logits = torch.tensor([[2.0, 1.0, 0.0]])
-    normalizer = math.log(math.exp(2) + math.exp(1) + 1)
-
-    def loss(labels: list[float]) -> float:
-        weights = torch.ones(1, 1)
-        return float(any_label(FANOutput(logits, weights, None, weights, logits), {"labels": torch.tensor([labels])}))
-
-    assert loss([0.0, 0.6, 0.4]) == pytest.approx(normalizer - 1)  # the likelier of the second and the third
-    assert loss([0.1, 0.5, 0.4]) == pytest.approx(normalizer - 2)
 
 
 # Mistakes
@@ -183,7 +169,7 @@ def test_votes_of_which_none_count_are_refused(call, tmp_path, make_ferplus):
 
 
 @pytest.mark.parametrize(
-    "flags", [("--epochs", 0), ("--image-size", -1), ("--dropout", 1), ("--average", 1.5), ("--label-mode", "x")]
+    "flags", [("--epochs", 0), ("--image-size", -1), ("--mix", 1.5), ("--balance", -1), ("--dataset", "x")]
 )
 def test_values_that_make_no_sense_name_their_flag(call, tmp_path, flags):
     outcome = call(script, *flags, cwd=tmp_path)
@@ -201,7 +187,7 @@ def test_help_shows_defaults_and_examples(call, tmp_path):
     outcome = call(script, "--help", cwd=tmp_path)
     assert outcome.status == 0 and outcome.err == ""
     text = " ".join(outcome.out.split())
-    for part in ("(default: crossentropy)", "(default: 224)", "examples:", "--half", "--resume", "Data/FERPlus"):
+    for part in ("(default: ferplus)", "(default: 224)", "examples:", "--half", "--resume", "Data/FERPlus"):
         assert part in text
     assert max(map(len, outcome.out.splitlines())) <= 120
 
@@ -259,10 +245,9 @@ def test_unlabeled_faces_without_teachers_are_left_out(call, ferplus, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--extra", "extra"), "not an emotion; name the folder one of neutral"),
+        (("--extra", "extra"), "glee: not one of the classes; name the folder one of neutral"),
         (("--extra", "gone"), "gone: cannot be read"),
         (("--teachers", "gone.pth"), "gone.pth: no such file"),
-        (("--teachers", "x", "--label-mode", "multitarget"), "--teachers: does not go with --label-mode multitarget"),
         (("--dataset", "folders", "--teachers", "x"), "--teachers: goes with --dataset ferplus only"),
         (("--dataset", "folders", "-e"), "-e: evaluates FER+ networks"),
         (("--votes", "1.5"), "--votes"),
@@ -355,18 +340,8 @@ def test_a_network_of_the_same_classes_is_continued_with_its_classifier_and_prio
         save_atomically(content, tmp_path / name)
     for name, tau, moved in (("plain", 0, 0), ("plain", 1, -1), ("balanced", 1, 0), ("balanced", 0, 1)):
         fan = FAN(2, 8)
-        assert continues_classifier(fan, tmp_path / name, FERPLUS_LABELS, Balance(tau).offset(shares))
+        assert continue_classifier(fan, tmp_path / name, FERPLUS_LABELS, Balance(tau).offset(shares))
         assert torch.equal(fan.pred_fc1.weight, trained.pred_fc1.weight)
         assert torch.allclose(fan.pred_fc1.bias, trained.pred_fc1.bias + moved * shares.log(), atol=1e-6)
     others = [*FERPLUS_LABELS[1:], FERPLUS_LABELS[0]]
-    assert not continues_classifier(FAN(2, 8), tmp_path / "plain", others, torch.zeros(8))
-
-
-def test_two_short_trainings_from_one_file_can_be_averaged(call, ferplus, tmp_path):
-    start = write_teacher(tmp_path / "start.pth.tar", 1)
-    for seed in (1, 2):
-        flags = ("--pretrained", start, "--epochs", 1, "--lr", 1e-6, "--average", 0, "--seed", seed, *SMALL)
-        outcome = call(script, "--data-root", ferplus, *flags, "--export", f"{seed}.pth.tar", cwd=tmp_path)
-        assert outcome.status == 0 and "the classifier starts from the file's, too" in outcome.out, outcome.err
-    first, second = (read_checkpoint(tmp_path / f"{seed}.pth.tar")["state_dict"] for seed in (1, 2))
-    assert torch.allclose(first["module.fc.weight"], second["module.fc.weight"], atol=1e-3)
+    assert not continue_classifier(FAN(2, 8), tmp_path / "plain", others, torch.zeros(8))

@@ -18,7 +18,6 @@ from Code.data.loaders import EvaluationBatches, TrainingBatches
 from Code.data.stores import ArrayStore, FrameTable
 from Code.network.checkpoints import CHECKSUM, CheckpointError, read_checkpoint, save_checkpoint
 from Code.network.fan import FAN
-from Code.recipes import teachers
 from Code.training.engine import EvaluationSplit
 from Code.training.trainer import Training
 from tests.runs import flags_of, only_run, without_pictures
@@ -135,40 +134,3 @@ def test_a_protocol_of_another_shape_is_one_line(call, stopped, tmp_path, protoc
     outcome = call(script, "-e", "--checkpoint", path, "--device", "cpu", cwd=tmp_path)
     assert outcome.status == 2 and f"error: {path}: " in outcome.err and message in outcome.err
     assert outcome.err.count("\n") == 1 and not (tmp_path / "model").exists()
-
-
-AGAIN = torch.full((4, 2), 0.25)
-
-
-@pytest.fixture
-def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], torch.Tensor]:
-    """Reads the answers in a file; `AGAIN` is what the teachers answer if it is damaged."""
-    table = FrameTable(np.ones(4, np.int64), torch.zeros(4, dtype=torch.int64), list("abcd"), ("x", "y"), 4, [])
-    store = ArrayStore(np.zeros((4, 1, 8, 8), np.uint8))
-    monkeypatch.setattr(teachers, "answers_of", lambda *rest: AGAIN)
-    return lambda path: teachers.kept_answers(path, [], table, store, torch.ones(2) / 2, Compute(torch.device("cpu")))
-
-
-def test_damaged_answers_of_teachers_are_said_and_answered_again(tmp_path, answers, capsys):
-    path = tmp_path / "teachers.npz"
-    good = np.full((4, 2), 0.5, np.float32)
-    np.savez(path, answers=good)
-    assert torch.equal(answers(path), torch.from_numpy(good)) and capsys.readouterr().err == ""
-    data = path.read_bytes()
-    for content in (b"", b"PK", data[: len(data) // 2], b"\x93NUMPY" + data, b"[]"):
-        path.write_bytes(content)
-        assert torch.equal(answers(path), AGAIN)
-        assert capsys.readouterr().err.startswith(f"note: {path}: damaged (")
-    others = [good.astype(np.float64), good[0], good * np.nan, good * 3, good * [[3, -1]], np.array(["a"])]
-    for content in (*others, np.array([None]), None):
-        np.savez(path, **({"other": good} if content is None else {"answers": content}))
-        assert torch.equal(answers(path), AGAIN)
-    np.savez(path, answers=good[:3])
-    with pytest.raises(CheckpointError, match="3 pictures, not for 4"):
-        answers(path)
-    rng = random.Random(1)
-    for _ in range(200):
-        content = bytearray(data)
-        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-        path.write_bytes(content)
-        assert any(torch.equal(answers(path), known) for known in (AGAIN, torch.from_numpy(good)))

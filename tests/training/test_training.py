@@ -29,7 +29,7 @@ from Code.training.engine import evaluate, train_one_epoch
 from Code.training.protocols import PROTOCOLS
 from Code.training.run_folder import Run
 from Code.training.run_places import new_run, newest_best
-from Code.training.schedules import averaged, decay_after, one_cycle, per_step
+from Code.training.schedules import decay_after, per_step
 
 CPU = Compute(torch.device("cpu"))
 LENGTHS = [1, 5, 2, 9, 1, 1, 3]
@@ -202,39 +202,6 @@ def test_afew_decays_after_60_and_120_of_180_epochs():
     assert factors[: 60 * 7] == [1.0] * 420
     assert factors[60 * 7 : 120 * 7] == [0.2] * 420
     assert factors[120 * 7 :] == pytest.approx([0.04] * 420)
-
-
-def test_one_cycle_rises_falls_and_ends_low():
-    factor = one_cycle(40)
-    assert factor(0) == pytest.approx(0.1) and factor(8) == pytest.approx(1) and factor(40) == pytest.approx(0.001)
-    assert factor(41) == factor(40)
-    values = [factor(step / 10) for step in range(401)]
-    assert all(0.001 <= value <= 1 for value in values)
-    assert values[:81] == sorted(values[:81]) and values[80:] == sorted(values[80:], reverse=True)
-
-
-def test_average_is_quick_at_first_and_takes_buffers_along():
-    fan = seeded_fan(0)
-    average = averaged(fan, 0.9)
-    name, parameter = "pred_fc1.bias", fan.pred_fc1.bias
-
-    def step(value: float) -> float:
-        with torch.no_grad():
-            parameter.fill_(value)
-            fan.bn1.running_mean.fill_(value)
-            fan.bn1.num_batches_tracked += 1
-        average.update_parameters(fan)
-        state = average.module.state_dict()
-        assert torch.equal(state["bn1.running_mean"][:1], state[name][:1])
-        assert torch.equal(state["bn1.num_batches_tracked"], fan.bn1.num_batches_tracked)
-        return float(state[name][0])
-
-    expected = step(1.0)
-    assert expected == 1  # the first update is a copy
-    for done in range(1, 120):
-        decay = min(0.9, (1 + done) / (10 + done))
-        expected = decay * expected + (1 - decay) * done
-        assert step(float(done)) == pytest.approx(expected, rel=1e-4)
 
 
 # Devices, weights, folders
