@@ -119,7 +119,7 @@ try:
     from Code.faces.keyframes import find_faces
 except ImportError:
     def find_faces(frames, detector):
-        for batch in batches(frames, detector.pixels_at_once):
+        for batch in batches(frames, 700_000):
             yield from detector(numpy.stack([frame.image for frame in batch]))
 print(len(frames), flush=True)
 for _ in sys.stdin:
@@ -174,7 +174,7 @@ def finding(path: Path, count: int, rounds: int, against: Path | None) -> dict[s
     mtcnn.min_face_size = max(MIN_FACE, min(height, width) * MIN_FACE_SHARE)
 
     def library() -> None:
-        for batch in batches(iter(frames), detector.pixels_at_once):
+        for batch in batches(iter(frames)):
             mtcnn.detect(np.stack([frame.image for frame in batch]), landmarks=True)
 
     def search(every: int) -> None:

@@ -22,13 +22,9 @@ FER2013_EYES: Eyes = ((70.0, 87.0), (153.0, 87.0))
 # turns away, its eyes come together in the picture, and a crop by their distance would be too small.
 SIDE = 0.97
 SMALLEST_SIDE = 0.85
-
-
 # x, y, 1 of every pixel of the crop, float32 [224 * 224, 3].
-_AT = torch.arange(FACE_SIZE, dtype=torch.float32)
-_CROP_PIXELS = torch.stack([*torch.meshgrid(_AT, _AT, indexing="xy"), torch.ones(FACE_SIZE, FACE_SIZE)], dim=2).view(
-    -1, 3
-)
+_DOWN, _ACROSS = torch.meshgrid(*[torch.arange(FACE_SIZE, dtype=torch.float32)] * 2, indexing="ij")
+_CROP_PIXELS = torch.stack([_ACROSS, _DOWN, torch.ones(FACE_SIZE, FACE_SIZE)], dim=2).view(-1, 3)
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -47,8 +43,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: all points of the source coincide.
     """
-    z = source[:, 0] + 1j * source[:, 1]
-    w = target[:, 0] + 1j * target[:, 1]
+    z, w = source[:, 0] + 1j * source[:, 1], target[:, 0] + 1j * target[:, 1]
     centered = z - z.mean()
     spread = (np.abs(centered) ** 2).sum()
     if not spread:
@@ -75,23 +70,19 @@ def face_similarity(landmarks: np.ndarray, box: np.ndarray | None = None, eyes: 
     Raises:
         ValueError: the eyes coincide, and there is no box.
     """
-    target = np.array(eyes)
-    if box is None:
-        return similarity(landmarks[:2], target)
-    # SIDE and SMALLEST_SIDE describe the paper's crop. Other crops scale with the distance of their eyes.
-    (paper_left, _), (paper_right, _) = PAPER_EYES
-    apart = np.hypot(*(landmarks[1] - landmarks[0]))
-    height = box[3] - box[1]
-    if apart * FACE_SIZE / (paper_right - paper_left) >= SMALLEST_SIDE * height:
+    target, paper = np.array(eyes), np.array(PAPER_EYES)
+    paper_apart = paper[1, 0] - paper[0, 0]
+    side = np.hypot(*(landmarks[1] - landmarks[0])) * FACE_SIZE / paper_apart  # of the paper's crop by the eyes
+    if box is None or side >= SMALLEST_SIDE * (box[3] - box[1]):
         return similarity(landmarks[:2], target)
     down = landmarks[3:].mean(axis=0) - landmarks[:2].mean(axis=0)
     length = np.hypot(*down)
     down = down / length if length else np.array([0.0, 1.0])
     center = (box[:2] + box[2:]) / 2
-    # Where the middle of the paper's crop is in this crop.
-    ratio = (target[1, 0] - target[0, 0]) / (paper_right - paper_left)
-    middle = target.mean(axis=0) + ratio * (np.array([FACE_SIZE / 2, FACE_SIZE / 2]) - np.mean(PAPER_EYES, axis=0))
-    scale = ratio * FACE_SIZE / (SIDE * height)
+    # SIDE describes the paper's crop. Other crops scale with the distance of their eyes; where its middle is in them:
+    ratio = (target[1, 0] - target[0, 0]) / paper_apart
+    middle = target.mean(axis=0) + ratio * (FACE_SIZE / 2 - paper.mean(axis=0))
+    scale = ratio * FACE_SIZE / (SIDE * (box[3] - box[1]))
     return similarity(np.stack([center, center + down]), np.stack([middle, middle + np.array([0, scale])]))
 
 

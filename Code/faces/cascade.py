@@ -7,22 +7,29 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
 
 from .mtcnn import (
-    PYRAMID_FACTOR,
-    SECOND_SIDE,
-    THIRD_SIDE,
-    THRESHOLDS,
+    ONET_SIDE,
+    ONET_THRESHOLD,
+    PNET_SIDE,
+    PNET_THRESHOLD,
+    RNET_SIDE,
+    RNET_THRESHOLD,
     MTCNNStage,
     enclosing_squares,
-    face_share,
-    moved,
-    place_landmarks,
+    face_probability,
+    landmarks_in_pixels,
+    resized,
+    shifted,
+    stacked,
 )
-from .pictures import Pyramids, Sums
 
-# P-Net sees squares of 12 pixels, one at every second pixel.
-FIRST_SIDE, STRIDE = 12, 2
+# How much smaller each level of the image pyramid is. P-Net looks at every second pixel of a level.
+PYRAMID_FACTOR, STRIDE = 0.709, 2
+# What is shrunk by this or more is made from a copy of half the size. P-Net's levels need less detail than crops.
+LEVEL_RATIO, CROP_RATIO = 3.0, 4.0
 # Candidates that overlap a face by more than this vote on where it is.
 SAME_FACE_IOU = 0.5
 # Candidates that are compared with each other at once. Most are dropped before their turn comes.
@@ -30,23 +37,18 @@ COMPARED_AT_ONCE = 128
 
 
 class Cascade:
-    """P-Net (12 pixels) proposes, R-Net (24) refines, O-Net (48) locates.
+    """P-Net proposes, R-Net refines, O-Net locates.
+
+    The box and the landmarks of a face are the means of its candidates', weighted by score. The library takes the
+    candidate with the highest score. As nearly all scores are close to 1, that choice is nearly random, and boxes
+    jitter.
 
     Args:
         device: where the networks run.
-        vote: a face's box and landmarks are the means of its candidates', weighted by score. The library takes the
-            candidate with the highest score. As nearly all scores are close to 1, that choice is nearly random, and
-            boxes jitter.
-        exact: resample on the CPU, too, to the last bit as the library does, and compute in float32.
     """
 
-    def __init__(self, device: torch.device | str = "cpu", *, vote: bool = True, exact: bool = False) -> None:
-        self.device = torch.device(device)
-        self._vote = vote
-        self._sums = exact or self.device.type != "cpu"
-        self._proposals, self._refinement, self._landmarks = (
-            MTCNNStage(letter, device, exact=exact) for letter in "pro"
-        )
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._pnet, self._rnet, self._onet = (MTCNNStage(letter, device) for letter in "pro")
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray, min_face: float) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -59,70 +61,108 @@ class Cascade:
         Returns:
             For each picture boxes and scores, float64 [F, 5], and landmarks, float64 [F, 5, 2], largest first.
         """
-        pictures = Sums(images, self.device) if self._sums else Pyramids(images)
+        pictures = Pyramids(images)
         boxes, where = self._propose(pictures, min_face)
         boxes, where = self._refine(pictures, boxes, where)
-        boxes, where, points = self._locate(pictures, boxes, where)
-        found = []
-        for index in range(len(images)):
-            mine = np.flatnonzero(where == index)
-            sides = boxes[mine, 2:4] - boxes[mine, :2]
-            mine = mine[np.argsort(sides.prod(axis=1))[::-1]]
-            found.append((boxes[mine], points[mine]))
-        return found
+        boxes, where, landmarks = self._locate(pictures, boxes, where)
+        faces = []
+        for picture in range(len(images)):
+            here = np.flatnonzero(where == picture)
+            sides = boxes[here, 2:4] - boxes[here, :2]
+            here = here[np.argsort(sides.prod(axis=1))[::-1]]
+            faces.append((boxes[here], landmarks[here]))
+        return faces
 
-    def _propose(self, pictures: Pyramids | Sums, min_face: float) -> tuple[np.ndarray, np.ndarray]:
-        """P-Net's candidates of all pyramid levels: boxes and scores [K, 5], and their pictures, int64 [K]."""
+    def _propose(self, pictures: Pyramids, min_face: float) -> tuple[np.ndarray, np.ndarray]:
+        """P-Net's candidates of all pyramid levels: squares and scores [K, 5], and their pictures, int64 [K]."""
         sizes, squares, level = _squares(*pictures.size, min_face)
-        answers = torch.cat(
-            [self._proposals(pictures.level(*size)).flatten(1, 2) for size in sizes], dim=1
-        )  # [N, P, 6]
-        sure = answers[..., 1] - answers[..., 0] >= math.log(THRESHOLDS[0] / (1 - THRESHOLDS[0]))
-        where, place = (index.cpu().numpy() for index in sure.nonzero(as_tuple=True))
-        outputs = answers[sure].double().cpu().numpy()
-        table = np.concatenate([squares[place], face_share(outputs)[:, None]], axis=1)
-        kept = suppress(table, where * len(sizes) + level[place], 0.5)  # each level for itself
+        outputs = torch.cat([self._pnet(pictures.level(*size)).flatten(1, 2) for size in sizes], dim=1)  # [N, P, 6]
+        sure = outputs[..., 1] - outputs[..., 0] >= math.log(PNET_THRESHOLD / (1 - PNET_THRESHOLD))
+        where, square = (index.cpu().numpy() for index in sure.nonzero(as_tuple=True))
+        values = outputs[sure].double().cpu().numpy()
+        table = np.concatenate([squares[square], face_probability(values)[:, None]], axis=1)
+        kept = suppress(table, where * len(sizes) + level[square], 0.5)  # each level for itself
         kept = kept[suppress(table[kept], where[kept], 0.7)]
-        candidates, offsets, where = table[kept], outputs[kept, 2:], where[kept]
+        candidates, offsets = table[kept], values[kept, 2:]
         sides = np.tile(candidates[:, 2:4] - candidates[:, :2], 2)
-        squares = enclosing_squares(candidates[:, :4] + offsets * sides)
-        return np.concatenate([squares, candidates[:, 4:]], axis=1), where
+        moved = enclosing_squares(candidates[:, :4] + offsets * sides)
+        return np.concatenate([moved, candidates[:, 4:]], axis=1), where[kept]
 
-    def _refine(self, pictures: Pyramids | Sums, boxes: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _refine(self, pictures: Pyramids, boxes: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The candidates that R-Net keeps, moved and made square again."""
-        boxes, where, answers = _answers(self._refinement, pictures, boxes, where, SECOND_SIDE)
-        scores = face_share(answers)
-        sure = scores > THRESHOLDS[1]
-        boxes, where = np.concatenate([boxes[sure, :4], scores[sure, None]], axis=1), where[sure]
-        kept = suppress(boxes, where, 0.7)
-        squares = enclosing_squares(moved(boxes[kept, :4], answers[sure][kept, 2:6]))
-        return np.concatenate([squares, boxes[kept, 4:]], axis=1), where[kept]
+        boxes, where, outputs = _apply(self._rnet, pictures, boxes, where, RNET_SIDE)
+        scores = face_probability(outputs)
+        sure = scores > RNET_THRESHOLD
+        table, where = np.concatenate([boxes[sure, :4], scores[sure, None]], axis=1), where[sure]
+        kept = suppress(table, where, 0.7)
+        squares = enclosing_squares(shifted(table[kept, :4], outputs[sure][kept, 2:6]))
+        return np.concatenate([squares, table[kept, 4:]], axis=1), where[kept]
 
     def _locate(
-        self, pictures: Pyramids | Sums, boxes: np.ndarray, where: np.ndarray
+        self, pictures: Pyramids, boxes: np.ndarray, where: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """O-Net's faces, with landmarks [F, 5, 2]."""
-        boxes, where, answers = _answers(self._landmarks, pictures, boxes, where, THIRD_SIDE)
-        scores = face_share(answers)
-        sure = scores > THRESHOLDS[2]
-        boxes, where, scores, answers = boxes[sure, :4], where[sure], scores[sure], answers[sure]
-        points = place_landmarks(answers[:, 6:], boxes)
-        boxes = moved(boxes, answers[:, 2:6])
-        table = np.concatenate([boxes, scores[:, None]], axis=1)
-        kept = suppress(table, where, 0.7, of_smaller=True)
-        if not self._vote:
-            return table[kept], where[kept], points[kept]
-        same_face = (shared_area(boxes[kept], boxes) > SAME_FACE_IOU) & (where[kept, None] == where)
+        """O-Net's faces: boxes and scores [F, 5], their pictures [F], landmarks [F, 5, 2]."""
+        boxes, where, outputs = _apply(self._onet, pictures, boxes, where, ONET_SIDE)
+        scores = face_probability(outputs)
+        sure = scores > ONET_THRESHOLD
+        boxes, where, scores, outputs = boxes[sure, :4], where[sure], scores[sure], outputs[sure]
+        landmarks = landmarks_in_pixels(outputs[:, 6:], boxes)
+        boxes = shifted(boxes, outputs[:, 2:6])
+        kept = suppress(np.concatenate([boxes, scores[:, None]], axis=1), where, 0.7, of_smaller=True)
+        same_face = (overlaps(boxes[kept], boxes) > SAME_FACE_IOU) & (where[kept, None] == where)
         weights = same_face * scores  # [kept, F]
         weights /= weights.sum(axis=1, keepdims=True)
         mean = np.concatenate([weights @ boxes, scores[kept, None]], axis=1)
-        return mean, where[kept], np.einsum("kf,fpx->kpx", weights, points)
+        return mean, where[kept], np.einsum("kf,fpx->kpx", weights, landmarks)
 
 
-def _answers(
-    network: MTCNNStage, pictures: Pyramids | Sums, boxes: np.ndarray, where: np.ndarray, side: int
+class Pyramids:
+    """N pictures, each with copies of half its size, a quarter, ...: little is read for a small result.
+
+    Args:
+        images: uint8 [N, H, W, 3], RGB.
+    """
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.size = images.shape[1:3]
+        self._copies = [[Image.fromarray(np.ascontiguousarray(image))] for image in images]
+
+    def level(self, height: int, width: int) -> Tensor:
+        """All of the pictures at a smaller size: uint8 [N, height, width, 3]."""
+        ratio = min(self.size[0] / height, self.size[1] / width) / LEVEL_RATIO
+        whole = (0.0, 0.0, float(self.size[1]), float(self.size[0]))
+        levels = [self._resized(picture, whole, ratio, (width, height)) for picture in range(len(self._copies))]
+        return torch.from_numpy(np.stack([np.asarray(level) for level in levels]))
+
+    def crops(self, corners: np.ndarray, where: np.ndarray, side: int) -> Tensor:
+        """Crops of K candidates: uint8 [K, side, side, 3].
+
+        Args:
+            corners: int64 [K, 4], left, top, right, bottom in pixels, within the picture.
+            where: int64 [K], their pictures.
+            side: of the crops in pixels.
+        """
+        crops = []
+        for (left, top, right, bottom), picture in zip(corners.tolist(), where.tolist(), strict=True):
+            ratio = min(right - left, bottom - top) / side / CROP_RATIO
+            crops.append(self._resized(picture, (left, top, right, bottom), ratio, (side, side)))
+        return stacked(crops, side)
+
+    def _resized(
+        self, picture: int, box: tuple[float, float, float, float], ratio: float, size: tuple[int, int]
+    ) -> Image.Image:
+        """Part of a picture from its smallest copy that has at least 1 / (2 `ratio`) of the scale."""
+        copies, halvings = self._copies[picture], max(0, math.floor(math.log2(ratio)) + 1)
+        while len(copies) <= halvings:
+            copies.append(copies[-1].reduce(2))
+        left, top, right, bottom = (edge * 0.5**halvings for edge in box)
+        return resized(copies[halvings], (left, top, right, bottom), size)
+
+
+def _apply(
+    network: MTCNNStage, pictures: Pyramids, boxes: np.ndarray, where: np.ndarray, side: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What a network says about the candidates that overlap their picture: boxes, pictures, outputs float64 [k, O]."""
+    """A network's outputs, float64 [k, outputs], for the k candidates that overlap their picture, and these."""
     height, width = pictures.size
     corners = np.trunc(boxes[:, :4]).astype(np.int64)  # from 1, ends included
     corners[:, :2] = np.maximum(corners[:, :2], 1) - 1
@@ -138,12 +178,12 @@ def _answers(
 def _squares(height: int, width: int, min_face: float) -> tuple[list[tuple[int, int]], np.ndarray, np.ndarray]:
     """The sizes of the pyramid's levels, and of all P squares that P-Net sees in them: corners [P, 4], level [P]."""
     sizes, squares, levels = [], [], []
-    scale = FIRST_SIDE / min_face
-    while min(height, width) * scale >= FIRST_SIDE:
+    scale = PNET_SIDE / min_face
+    while min(height, width) * scale >= PNET_SIDE:
         sizes.append((int(height * scale + 1), int(width * scale + 1)))
         rows, columns = (-(-(side - 2) // 2) - 4 for side in sizes[-1])  # P-Net's convolutions and its pooling
         at = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=2).reshape(-1, 2) * STRIDE + 1
-        squares.append(np.floor(np.concatenate([at, at + (FIRST_SIDE - 1)], axis=1) / scale))
+        squares.append(np.floor(np.concatenate([at, at + (PNET_SIDE - 1)], axis=1) / scale))
         levels.append(np.full(len(at), len(sizes)))
         scale *= PYRAMID_FACTOR
     return sizes, np.concatenate(squares), np.concatenate(levels)
@@ -164,28 +204,23 @@ def suppress(table: np.ndarray, where: np.ndarray, limit: float, *, of_smaller: 
     order = np.argsort(-table[:, 4], kind="stable")
     stays = np.zeros(len(table), dtype=bool)
     for picture in np.unique(where):
-        mine = order[where[order] == picture]
-        stays[mine[_not_dropped(table[mine, :4], limit, of_smaller=of_smaller)]] = True
+        here = order[where[order] == picture]
+        boxes, kept = table[here, :4], np.zeros(0, dtype=np.int64)
+        for start in range(0, len(boxes), COMPARED_AT_ONCE):
+            part = np.arange(start, min(start + COMPARED_AT_ONCE, len(boxes)))
+            if len(kept):
+                part = part[~(overlaps(boxes[kept], boxes[part], of_smaller=of_smaller) > limit).any(axis=0)]
+            drops = overlaps(boxes[part], boxes[part], of_smaller=of_smaller) > limit
+            free = np.ones(len(part), dtype=bool)
+            for index, row in enumerate(drops):
+                if free[index]:
+                    free[index + 1 :] &= ~row[index + 1 :]
+            kept = np.concatenate([kept, part[free]])
+        stays[here[kept]] = True
     return order[stays[order]]
 
 
-def _not_dropped(boxes: np.ndarray, limit: float, *, of_smaller: bool) -> np.ndarray:
-    """Indices of the boxes [K, 4], the highest score first, that overlap none of them which comes before."""
-    kept = np.zeros(0, dtype=np.int64)
-    for start in range(0, len(boxes), COMPARED_AT_ONCE):
-        part = np.arange(start, min(start + COMPARED_AT_ONCE, len(boxes)))
-        if len(kept):
-            part = part[~(shared_area(boxes[kept], boxes[part], of_smaller=of_smaller) > limit).any(axis=0)]
-        drops = shared_area(boxes[part], boxes[part], of_smaller=of_smaller) > limit
-        stays = np.ones(len(part), dtype=bool)
-        for index, row in enumerate(drops):
-            if stays[index]:
-                stays[index + 1 :] &= ~row[index + 1 :]
-        kept = np.concatenate([kept, part[stays]])
-    return kept
-
-
-def shared_area(boxes: np.ndarray, others: np.ndarray, *, of_smaller: bool = False) -> np.ndarray:
+def overlaps(boxes: np.ndarray, others: np.ndarray, *, of_smaller: bool = False) -> np.ndarray:
     """How much each of A boxes [A, 4] overlaps each of B [B, 4]: float [A, B]; see `suppress`."""
     more = 1 if of_smaller else 0
     columns, rows = boxes.T[:, :, None], others.T.copy()[:, None]  # edges [4, A, 1] and [4, 1, B]

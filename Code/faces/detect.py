@@ -9,19 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .cascade import Cascade
+from .cascade import Cascade, overlaps
 from .refine import Refiner
 from .settings import MIN_FACE
 
 # Smaller faces than this share of the picture are of no interest, and skipping them saves most of the search.
 MIN_FACE_SHARE = 1 / 24
-# Pixels of the pictures that are searched together. On a CPU more of them leave its caches and take longer. A GPU
-# holds float copies of all of them, 12 bytes a pixel and more: 16 frames of 720 x 576, 4K one by one.
-CPU_PIXELS, GPU_PIXELS = 700_000, 8_000_000
-# Of two refined faces that overlap by more than this, the less certain one goes: both are the same face.
-TWIN_IOU = 0.5
-# What a refinement finds with a smaller overlap is another face, or none.
-LEAST_REFINED_IOU = 0.5
+# Of two refined faces that overlap by more than TWIN_IOU, the less certain one goes: both are the same face. One that
+# overlaps the box that it was refined from by less than LEAST_REFINED_IOU is another face, or none.
+TWIN_IOU, LEAST_REFINED_IOU = 0.5, 0.5
 # How far the surroundings of a face reach from its center, in longer sides of its box.
 AROUND = 1.5
 
@@ -82,11 +78,6 @@ class Detector:
         self._refiner = Refiner()
         self._cascade = Cascade(self.device)
 
-    @property
-    def pixels_at_once(self) -> int:
-        """How many pixels of pictures to pass at once."""
-        return CPU_PIXELS if self.device.type == "cpu" else GPU_PIXELS
-
     def smallest(self, image: np.ndarray) -> float:
         """The side in pixels of the smallest face that is searched in a picture [H, W, 3]."""
         return max(MIN_FACE, self.min_face or min(image.shape[:2]) * MIN_FACE_SHARE)
@@ -95,19 +86,14 @@ class Detector:
         """Full passes over N pictures of one size.
 
         Args:
-            images: uint8 [N, H, W, 3], RGB.
+            images: uint8 [N, H, W, 3], RGB; all of their pyramids are in memory at once.
         """
         height, width = images.shape[1:3]
         smallest = self.smallest(images[0]) if len(images) else MIN_FACE
         if min(height, width) < smallest:  # the image pyramid would be empty
             return [Faces.none() for _ in images]
-        at_once = max(1, self.pixels_at_once // (height * width))
-        found = []
         with one_thread():
-            for start in range(0, len(images), at_once):
-                for table, landmarks in self._cascade(images[start : start + at_once], smallest):
-                    found.append(Faces(table[:, :4], landmarks, table[:, 4]))
-        return found
+            return [Faces(table[:, :4], landmarks, table[:, 4]) for table, landmarks in self._cascade(images, smallest)]
 
     def refine(self, images: Sequence[np.ndarray], boxes: np.ndarray) -> list[Faces]:
         """Finds K faces again in N pictures, many times as fast as full passes.
@@ -123,14 +109,14 @@ class Detector:
         if not boxes.shape[1]:
             return [Faces.none() for _ in images]
         with one_thread():
-            found = [Faces(*parts) for parts in zip(*self._refiner(images, boxes), strict=True)]
-        for faces, start in zip(found, boxes, strict=True):
+            refined = [Faces(*parts) for parts in zip(*self._refiner(images, boxes), strict=True)]
+        for faces, start in zip(refined, boxes, strict=True):
             for index in np.argsort(-faces.scores):
                 if faces.scores[index]:
                     wrong = overlap(faces.boxes, faces.boxes[index]) > TWIN_IOU
                     wrong[index] = overlap(start[index : index + 1], faces.boxes[index])[0] < LEAST_REFINED_IOU
                     faces.scores[wrong] = 0
-        return found
+        return refined
 
     def search_around(self, image: np.ndarray, box: np.ndarray) -> Faces:
         """A full pass over the surroundings of a face.
@@ -167,8 +153,6 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def overlap(boxes: np.ndarray, other: np.ndarray) -> np.ndarray:
+def overlap(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Intersection over union [F] of boxes [F, 4] with one box [4]."""
-    sides = np.minimum(boxes[:, 2:], other[2:]) - np.maximum(boxes[:, :2], other[:2])  # [F, 2]
-    shared = sides.clip(min=0).prod(axis=1)
-    return shared / ((boxes[:, 2:] - boxes[:, :2]).prod(axis=1) + (other[2:] - other[:2]).prod() - shared)
+    return overlaps(boxes, box[None])[:, 0]

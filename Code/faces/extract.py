@@ -28,8 +28,7 @@ UPRIGHT = 0.99
 # So many of the first TURN_AMONG frames are searched in all rotations. One is applied if its mean score is at least
 # SURE, and its mean log-odds are higher by TURN_GAIN: in 32 clips, the right rotation was ahead by 3.2 or more.
 TURN_FRAMES, TURN_AMONG, SURE, TURN_GAIN = 4, 500, 0.97, 1.5
-
-
+ROTATIONS = {1: "90 degrees to the left", 2: "180 degrees", 3: "90 degrees to the right"}
 # The table with the times of face crops is looked for in so many folders above theirs, and read up to a size (bytes).
 TABLE_ABOVE, TABLE_BYTES = 4, 64 * 2**20
 
@@ -114,8 +113,11 @@ def analyse(
 ) -> Analysis:
     """The first reading: finds faces and cuts, and joins faces to tracks.
 
+    An input whose faces are not upright is searched again, rotated, and stays so (`Source.quarter_turns`): some cameras
+    and editing programs store frames on their side without a display matrix that says so.
+
     Args:
-        source: read once, frame by frame.
+        source: read frame by frame.
         detector: finds the faces.
         fps: at most this many frames a second.
         detect_every: at least one frame in `detect_every` is searched in full, see `find_faces`.
@@ -125,60 +127,62 @@ def analyse(
     Raises:
         DataError: if nothing of the source can be read.
     """
-    names: list[str] = []
-    numbers: list[int] = []
-    times: list[float] = []
-    cuts: list[int] = []
-    tracker = Tracker()
-    done = 0
-    for frame, faces, cut in find_faces(source.frames(fps=fps), detector, detect_every, prefetch=overlap):
-        position = len(names)
-        if cut:
-            cuts.append(position)
-        tracker.update(position, frame.time, faces, cut)
-        names.append(frame.name)
-        numbers.append(frame.number)
-        times.append(frame.time)
-        if progress is not None:
-            reached = frame.number + 1 if source.is_video else len(names)
-            progress(reached - done)
-            done = reached
-    analysis = Analysis(
-        names=tuple(names),
-        numbers=np.array(numbers, dtype=np.int64),
-        times=np.array(times, dtype=np.float64),
-        cuts=tuple(cuts),
-        tracks=tracker.tracks,
-        people=credible(tracker.tracks, len(names)),
-        problems=tuple(source.problems),
-    )
-    if source.quarter_turns or not _is_doubtful(analysis):
+    analysis = _search(source, detector, fps, detect_every, overlap, progress)
+    main = analysis.main()
+    if source.quarter_turns or (main is not None and analysis.tracks[main].table[:, 14].mean() >= UPRIGHT):
         return analysis
     source.quarter_turns = find_turn(source, detector, analysis)
     if not source.quarter_turns:
         return analysis
-    turned = analyse(source, detector, fps=fps, detect_every=detect_every, overlap=overlap)
-    if not turned.people:
+    rotated = _search(source, detector, fps, detect_every, overlap)
+    if not rotated.people:
         source.quarter_turns = 0
         return analysis
-    degrees = {1: "90 degrees to the left", 2: "180 degrees", 3: "90 degrees to the right"}[source.quarter_turns]
-    note = f"{source.path}: faces are not upright; rotated by {degrees}"
-    return replace(turned, problems=(*turned.problems, note))
+    note = f"{source.path}: faces are not upright; rotated by {ROTATIONS[source.quarter_turns]}"
+    return replace(rotated, problems=(*rotated.problems, note))
 
 
-def _is_doubtful(analysis: Analysis) -> bool:
-    """Whether the main person may not be upright, or nobody was found."""
-    main = analysis.main()
-    return main is None or bool(analysis.tracks[main].table[:, 14].mean() < UPRIGHT)
+def _search(
+    source: Source,
+    detector: Detector,
+    fps: float | None,
+    detect_every: int,
+    overlap: bool,
+    progress: Callable[[int], object] | None = None,
+) -> Analysis:
+    """One reading of all frames, as they are; see `analyse`."""
+    read: list[tuple[str, int, float]] = []
+    cuts: list[int] = []
+    tracker = Tracker()
+    done = 0
+    for position, (frame, faces, cut) in enumerate(
+        find_faces(source.frames(fps=fps), detector, detect_every, prefetch=overlap)
+    ):
+        if cut:
+            cuts.append(position)
+        tracker.update(position, frame.time, faces, cut)
+        read.append((frame.name, frame.number, frame.time))
+        if progress is not None:
+            reached = frame.number + 1 if source.is_video else len(read)
+            progress(reached - done)
+            done = reached
+    return _analysis(source, read, tuple(cuts), tracker.tracks, credible(tracker.tracks, len(read)))
+
+
+def _analysis(
+    source: Source, read: list[tuple[str, int, float]], cuts: tuple[int, ...], tracks: list[Track], people: list[int]
+) -> Analysis:
+    """The analysis of frames with these names, numbers and times."""
+    names, numbers, times = zip(*read, strict=True) if read else ((), (), ())
+    at = np.array(numbers, dtype=np.int64)
+    return Analysis(names, at, np.array(times, dtype=np.float64), cuts, tracks, people, tuple(source.problems))
 
 
 def find_turn(source: Source, detector: Detector, analysis: Analysis) -> int:
-    """Finds out whether an input has to be rotated to show upright faces.
-
-    Some cameras and editing programs store frames on their side without a display matrix that says so.
+    """Finds out whether an input has to be rotated to show upright faces, from a few of its frames.
 
     Args:
-        source: a few of its frames are searched again.
+        source: the input.
         detector: finds the faces.
         analysis: what was found without a rotation.
 
@@ -191,7 +195,7 @@ def find_turn(source: Source, detector: Detector, analysis: Analysis) -> int:
         track = analysis.tracks[main]
         boxes = dict(zip(analysis.numbers[np.array(track.positions)].tolist(), track.table[:, :4], strict=True))
     numbers = (list(boxes) or analysis.numbers.tolist())[:TURN_AMONG]
-    chosen = {numbers[round(place)] for place in np.linspace(0, len(numbers) - 1, TURN_FRAMES)}
+    chosen = {numbers[round(index)] for index in np.linspace(0, len(numbers) - 1, TURN_FRAMES)}
     scores = np.zeros((len(chosen), 4))
     for row, frame in enumerate(source.frames(wanted=chosen)):
         box = boxes.get(frame.number)
@@ -199,17 +203,13 @@ def find_turn(source: Source, detector: Detector, analysis: Analysis) -> int:
             image = np.ascontiguousarray(np.rot90(frame.image, turns))
             faces = detector(image[None])[0] if box is None else detector.search_around(image, box)
             scores[row, turns] = faces.scores.max(initial=0)
-            box = None if box is None else _turned_box(box, image.shape[1])
+            if box is not None:  # rotated counterclockwise, like the next image
+                left, top, right, bottom = box
+                box = np.array([top, image.shape[1] - 1 - right, bottom, image.shape[1] - 1 - left])
     clipped = scores.clip(1e-3, 1 - 1e-7)
     odds = np.log(clipped / (1 - clipped)).mean(axis=0)
     best = int(odds.argmax())
     return best if scores[:, best].mean() >= SURE and odds[best] > odds[0] + TURN_GAIN else 0
-
-
-def _turned_box(box: np.ndarray, width: int) -> np.ndarray:
-    """A box in an image of that width, after the image was rotated counterclockwise by 90 degrees."""
-    left, top, right, bottom = box
-    return np.array([top, width - 1 - right, bottom, width - 1 - left])
 
 
 def all_frames(source: Source, fps: float | None) -> Analysis:
@@ -219,58 +219,54 @@ def all_frames(source: Source, fps: float | None) -> Analysis:
         fps: at most this many frames a second.
     """
     read = [(frame.name, frame.number, frame.time) for frame in source.frames(fps=fps)]
-    names, numbers, stamps = zip(*read, strict=True)
-    times = np.array(stamps, dtype=np.float64)
-    if source.kind is Kind.FOLDER and (known := crop_times(source.path, names)) is not None:
-        times = known
-    return Analysis(names, np.array(numbers), times, (), [], [0], tuple(source.problems))
+    analysis = _analysis(source, read, (), [], [0])
+    times = crop_times(source.path, analysis.names) if source.kind is Kind.FOLDER else None
+    return analysis if times is None else replace(analysis, times=times)
 
 
 def crop_times(folder: Path, names: Sequence[str]) -> np.ndarray | None:
-    """The times of a clip's face crops.
+    """When face crops were filmed: Prepare_Faces.py writes the times of all frames to a table above the clips' folders.
 
     Args:
-        folder: of the clip.
+        folder: of a clip.
         names: of its T image files.
 
     Returns:
-        float64 [T], seconds, ascending; None if there is no faces.csv that has all of them.
+        float64 [T], seconds, ascending; None if there is no table that has all of them.
     """
-    place = folder.absolute()
-    for root in place.parents[:TABLE_ABOVE]:
-        table = root / FACES_TABLE
-        if not table.is_file():
-            continue
-        about = table.stat()
-        if about.st_size > TABLE_BYTES:
-            return None
-        known = _read(table, about.st_mtime_ns).get(place.relative_to(root).as_posix(), {})
-        times = np.array([known.get(_number(Path(name).stem), math.nan) for name in names])
-        return times if np.isfinite(times).all() and (np.diff(times) > 0).all() else None
-    return None
-
-
-def _number(frame: str) -> str:
-    """The number of a frame without leading zeros: files have them, the table has not."""
-    return frame.lstrip("0") or "0"
+    folder = folder.absolute()
+    root = next((root for root in folder.parents[:TABLE_ABOVE] if (root / FACES_TABLE).is_file()), None)
+    if root is None:
+        return None
+    status = (root / FACES_TABLE).stat()
+    if status.st_size > TABLE_BYTES:
+        return None
+    known = _times_in(root / FACES_TABLE, status.st_mtime_ns).get(folder.relative_to(root).as_posix(), {})
+    times = np.array([known.get(_without_zeros(Path(name).stem), math.nan) for name in names])
+    return times if np.isfinite(times).all() and (np.diff(times) > 0).all() else None
 
 
 @lru_cache(maxsize=2)
-def _read(table: Path, changed: int) -> dict[str, dict[str, float]]:
-    """The times in a table; nothing if it is not one of Prepare_Faces.py, since it only adds to the answer."""
+def _times_in(table: Path, changed: int) -> dict[str, dict[str, float]]:
+    """clip -> frame -> seconds; nothing if a table is not one of Prepare_Faces.py, since it only adds to the answer."""
     times: dict[str, dict[str, float]] = {}
     try:
         with table.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 if row["time"]:
-                    times.setdefault(row["clip"], {})[_number(row["frame"])] = float(row["time"])
+                    times.setdefault(row["clip"], {})[_without_zeros(row["frame"])] = float(row["time"])
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError):
         return {}
     return times
 
 
+def _without_zeros(frame: str) -> str:
+    """The number of a frame without leading zeros: files have them, the table has not."""
+    return frame.lstrip("0") or "0"
+
+
 def whole_track(analysis: Analysis) -> FaceTrack:
-    """All frames of `all_frames` as the path of one person; where the face is in them is unknown."""
+    """All frames of `all_frames` as the track of one person; where the face is in them is unknown."""
     count = len(analysis.names)
     boxes, landmarks = np.full((count, 4), np.nan), np.full((count, 5, 2), np.nan)
     scores, filled = np.full(count, np.nan), np.zeros(count, dtype=bool)
@@ -295,12 +291,12 @@ def cut_out(
         paths: by index of the track.
         eyes: where the eyes go.
     """
-    asked: dict[int, list[tuple[int, int]]] = {}
+    wanted: dict[int, list[tuple[int, int]]] = {}
     for track, path in paths.items():
         for place, position in enumerate(path.positions):
-            asked.setdefault(int(analysis.numbers[position]), []).append((track, place))
-    for frame in source.frames(wanted=asked):
-        for track, place in asked[frame.number]:
+            wanted.setdefault(int(analysis.numbers[position]), []).append((track, place))
+    for frame in source.frames(wanted=wanted):
+        for track, place in wanted[frame.number]:
             path = paths[track]
             image = align_face(frame.image, path.smooth_landmarks[place], path.smooth_boxes[place], eyes)
             yield Cutout(track, place, image)

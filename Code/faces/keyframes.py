@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ..common.prefetch import prefetched
+from .cascade import overlaps
 from .detect import Detector, Faces, overlap
 from .settings import DETECT_EVERY
 from .track import SAME_PERSON_IOU, CutFinder
@@ -53,39 +54,39 @@ def find_faces(
     """
     frames = iter(frames)
     if every == 1:
-        read = batches(frames, detector.pixels_at_once)
+        read = batches(frames)
         is_cut = CutFinder()
         for batch in prefetched(read, size=2) if prefetch else read:
-            found = detector(np.stack([frame.image for frame in batch]))
-            yield from (SearchedFrame(f, faces, is_cut(f.image)) for f, faces in zip(batch, found, strict=True))
+            faces_of = detector(np.stack([frame.image for frame in batch]))
+            yield from (SearchedFrame(f, faces, is_cut(f.image)) for f, faces in zip(batch, faces_of, strict=True))
         return
-    runs = split_at_keys(prefetched(frames, size=4) if prefetch else frames, detector, every)
-    run: Stretch | None = None
+    stretches = split_at_keys(prefetched(frames, size=4) if prefetch else frames, detector, every)
+    stretch: Stretch | None = None
     before = Faces.none()
-    for following in prefetched(runs, size=1) if prefetch else runs:
-        if run is not None:
-            yield from run.search(detector, before, following.faces[0] if following.continues else None)
-            before = run.faces[-1] if following.continues else Faces.none()
-        run = following
-    if run is not None:
-        yield from run.search(detector, before, None)
+    for following in prefetched(stretches, size=1) if prefetch else stretches:
+        if stretch is not None:
+            yield from stretch.search(detector, before, following.faces[0] if following.continues else None)
+            before = stretch.faces[-1] if following.continues else Faces.none()
+        stretch = following
+    if stretch is not None:
+        yield from stretch.search(detector, before, None)
 
 
 def split_at_keys(frames: Iterable[Frame], detector: Detector, every: int) -> Iterator[Stretch]:
     """Chooses the key frames, runs full passes on them, and yields each with the frames after it."""
     is_cut = CutFinder()
-    run: Stretch | None = None
+    stretch: Stretch | None = None
     for frame in frames:
         cut = is_cut(frame.image)
-        if run is not None and not cut and run.takes(frame, is_cut.thumbnail, every):
-            run.frames.append(frame)
+        if stretch is not None and not cut and stretch.takes(frame, is_cut.thumbnail, every):
+            stretch.frames.append(frame)
             continue
-        continues = run is not None and not cut and frame.image.shape == run.frames[0].image.shape
-        if run is not None:
-            yield run
-        run = Stretch(frame, detector(frame.image[None])[0], is_cut.thumbnail, cut=cut, continues=continues)
-    if run is not None:
-        yield run
+        continues = stretch is not None and not cut and frame.image.shape == stretch.frames[0].image.shape
+        if stretch is not None:
+            yield stretch
+        stretch = Stretch(frame, detector(frame.image[None])[0], is_cut.thumbnail, cut=cut, continues=continues)
+    if stretch is not None:
+        yield stretch
 
 
 class Stretch:
@@ -104,32 +105,34 @@ class Stretch:
         self.faces = [faces]  # of the first frames, as far as they are searched
         self.continues = continues
         self._thumbnail, self._cut = thumbnail, cut
-        self._together = REFINED_TOGETHER
 
     def takes(self, frame: Frame, thumbnail: np.ndarray, every: int) -> bool:
-        """Whether the next frame of the same shot belongs to this run; if not, it is the next key frame."""
+        """Whether the next frame of the same shot belongs to this stretch; if not, it is the next key frame."""
         key, count = self.frames[0], len(self.frames)
         if count >= every or (count + 1) * key.image.nbytes > STRETCH_BYTES or frame.image.shape != key.image.shape:
             return False
-        last = self.frames[-1]
-        if frame.time - key.time > STRETCH_SECONDS or frame.time - last.time > STEP_SECONDS:  # never for images: NaN
+        # Images have no times: comparisons with NaN are false.
+        if frame.time - key.time > STRETCH_SECONDS or frame.time - self.frames[-1].time > STEP_SECONDS:
             return False
         return 2 * count < every or not much_changed(thumbnail, self._thumbnail, key.image.shape, self.faces[0])
 
     def search(self, detector: Detector, before: Faces, following: Faces | None) -> Iterator[SearchedFrame]:
-        """Searches the run, and yields all of its frames.
+        """Searches the stretch, and yields all of its frames.
 
         Args:
             detector: as in `find_faces`.
             before: the faces of the frame before the key frame.
             following: the faces of the next key frame; None if that belongs to another shot, or there is none.
         """
-        end = len(self.frames)
+        end, together = len(self.frames), REFINED_TOGETHER
         if following is None and end > LEAST_LAST_STRETCH:
             end -= 1
             following = detector(self.frames[end].image[None])[0]
-        while len(self.faces) < end:
-            self._follow(detector, self.faces[-2] if len(self.faces) > 1 else before, end)
+        while (start := len(self.faces)) < end:
+            images = [frame.image for frame in self.frames[start : min(end, start + together)]]
+            followed, steady = follow(detector, images, self.faces[-2] if start > 1 else before, self.faces[-1])
+            self.faces += followed
+            together = min(together + 1, REFINED_TOGETHER) if steady else len(followed)
         if following is not None:
             self._follow_back(detector, following)
             if end < len(self.frames):
@@ -137,32 +140,15 @@ class Stretch:
         for number, (frame, faces) in enumerate(zip(self.frames, self.faces, strict=True)):
             yield SearchedFrame(frame, faces, self._cut and number == 0)
 
-    def _follow(self, detector: Detector, before: Faces, end: int) -> None:
-        """Refines the latest faces in the next frames, up to `end`, as long as all are where they are expected."""
-        start, latest = len(self.faces), self.faces[-1]
-        images = [frame.image for frame in self.frames[start : min(end, start + self._together)]]
-        steps = np.arange(1, len(images) + 1)[:, None, None]
-        expected = latest.boxes + steps * np.tile(motion(before, latest), 2)  # [N, K, 4]
-        for place, faces in enumerate(detector.refine(images, expected)):
-            steady = are_steady(faces, expected[place])
-            if steady.all():
-                self.faces.append(faces)
-                continue
-            self._together = max(1, place)
-            if place == 0:
-                self.faces.append(follow_unsteady(detector, images[0], expected[0], faces, steady))
-            return
-        self._together = min(self._together + 1, REFINED_TOGETHER)
-
     def _follow_back(self, detector: Detector, faces: Faces) -> None:
         """Adds new faces of the next key frame to the frames before it, as far back as they are found."""
         new = faces.only(unknown(faces, self.faces[-1]))
-        for place in range(len(self.faces) - 1, 0, -1):
+        for index in range(len(self.faces) - 1, 0, -1):
             if not len(new):
                 return
-            here = detector.refine([self.frames[place].image], new.boxes[None])[0]
-            new = here.only((here.scores > 0) & unknown(here, self.faces[place]))
-            self.faces[place] = self.faces[place].joined(new)
+            here = detector.refine([self.frames[index].image], new.boxes[None])[0]
+            new = here.only((here.scores > 0) & unknown(here, self.faces[index]))
+            self.faces[index] = self.faces[index].joined(new)
 
 
 def much_changed(thumbnail: np.ndarray, before: np.ndarray, shape: tuple[int, ...], faces: Faces) -> bool:
@@ -182,28 +168,31 @@ def much_changed(thumbnail: np.ndarray, before: np.ndarray, shape: tuple[int, ..
     return int(differs.sum()) >= CHANGED_CELLS
 
 
-def followed(detector: Detector, image: np.ndarray, before: Faces, latest: Faces) -> Faces:
-    """The latest faces in the next frame; those that are lost are missing.
+def follow(detector: Detector, images: Sequence[np.ndarray], before: Faces, latest: Faces) -> tuple[list[Faces], bool]:
+    """Finds the latest faces again in the next frames, as long as all of them are where they are expected.
 
     Args:
         detector: refines and searches.
-        image: the next frame, uint8 [H, W, 3].
+        images: the next frames, uint8 [H, W, 3], at least one.
         before: the faces of the frame before the latest.
         latest: the faces of the latest frame.
+
+    Returns:
+        The faces in the first frames, at least in one of them, where those that are lost are missing; and whether all
+        were where they were expected in all of the frames.
     """
-    expected = latest.boxes + np.tile(motion(before, latest), 2)
-    (faces,) = detector.refine([image], expected[None])
-    steady = are_steady(faces, expected)
-    return faces if steady.all() else follow_unsteady(detector, image, expected, faces, steady)
+    steps = np.arange(1, len(images) + 1)[:, None, None]
+    expected = latest.boxes + steps * np.tile(motion(before, latest), 2)  # [N, K, 4]
+    followed: list[Faces] = []
+    for faces, boxes in zip(detector.refine(images, expected), expected, strict=True):
+        steady = (faces.scores > 0) & (overlaps(faces.boxes, boxes).diagonal() > STEADY_IOU)
+        if not steady.all():
+            return followed or [_follow_unsteady(detector, images[0], boxes, faces, steady)], False
+        followed.append(faces)
+    return followed, True
 
 
-def are_steady(faces: Faces, expected: np.ndarray) -> np.ndarray:
-    """Which of K refined faces are where they were expected, float [K, 4]: bool [K]."""
-    shared = [overlap(box[None], other)[0] for box, other in zip(faces.boxes, expected, strict=True)]
-    return (faces.scores > 0) & (np.array(shared) > STEADY_IOU)
-
-
-def follow_unsteady(
+def _follow_unsteady(
     detector: Detector, image: np.ndarray, expected: np.ndarray, faces: Faces, steady: np.ndarray
 ) -> Faces:
     """Refines faces that are not where they were expected a second time, and searches around those that are lost.
@@ -218,7 +207,7 @@ def follow_unsteady(
     Returns:
         The steady faces and those that are found again.
     """
-    kept = faces.only(steady)
+    result = faces.only(steady)
     start = np.where(faces.scores[:, None] > 0, faces.boxes, expected)[~steady]
     again = detector.refine([image], start[None])[0]
     for index, box in enumerate(expected[~steady]):
@@ -227,8 +216,8 @@ def follow_unsteady(
             around = detector.search_around(image, box)
             shared = overlap(around.boxes, box)
             here = around.only([int(shared.argmax())] if len(around) and shared.max() > SAME_PERSON_IOU else [])
-        kept = kept.joined(here.only(unknown(here, kept)))
-    return kept
+        result = result.joined(here.only(unknown(here, result)))
+    return result
 
 
 def motion(before: Faces, faces: Faces) -> np.ndarray:
@@ -246,4 +235,4 @@ def motion(before: Faces, faces: Faces) -> np.ndarray:
 
 def unknown(faces: Faces, known: Faces) -> np.ndarray:
     """Which faces are none of the known ones: bool [K]."""
-    return np.array([not (overlap(known.boxes, box) > SAME_PERSON_IOU).any() for box in faces.boxes], dtype=bool)
+    return np.asarray(~(overlaps(known.boxes, faces.boxes) > SAME_PERSON_IOU).any(axis=0))

@@ -20,7 +20,7 @@ from ..data.clips import DataError
 from .align import align_face
 from .decoder import Clock, Upright, choose_stream, file_url
 from .detect import Detector, Faces
-from .keyframes import STRETCH_SECONDS, followed, much_changed
+from .keyframes import STRETCH_SECONDS, follow, much_changed
 from .predict import Predictor
 from .prediction import is_uncertain, said
 from .render import VideoWriter, draw_answer
@@ -179,7 +179,7 @@ class LiveFinder:
             self._key, self._count = (frame, self._is_cut.thumbnail, faces), 1
             self._before = Faces.none() if cut else self._latest
         else:
-            faces = followed(self._detector, frame.image, self._before, self._latest)
+            (faces,), _ = follow(self._detector, [frame.image], self._before, self._latest)
             self._count += 1
             self._before = self._latest
         if len(faces) < len(self._latest):

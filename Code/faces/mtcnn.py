@@ -1,8 +1,8 @@
-"""MTCNN's three networks, with the weights that come with facenet-pytorch.
+"""MTCNN's three networks, with the weights that come with facenet-pytorch, and what full passes and refinement share.
 
-P-Net proposes candidates, R-Net refines them, O-Net locates landmarks: Zhang et al. 2016, arXiv 1604.02878. They are
-plain functions here: the package's modules import all of torchvision and torch's compiler, which takes longer than
-answering a short video.
+P-Net proposes candidates, R-Net refines them, O-Net locates landmarks: Zhang et al. 2016, arXiv 1604.02878. The
+networks are plain functions here: the package's modules import all of torchvision and torch's compiler, which takes
+longer than answering a short video.
 """
 
 from __future__ import annotations
@@ -22,13 +22,10 @@ from torch.nn import functional
 from ..common.device import has_bf16
 from ..common.errors import MissingExtraError
 
-# Sides of the crops that R-Net and O-Net see.
-SECOND_SIDE, THIRD_SIDE = 24, 48
-# How sure each network has to be of a face, and how much smaller each level of the image pyramid is.
-THRESHOLDS, PYRAMID_FACTOR = (0.6, 0.7, 0.7), 0.709
-# Crops that a network takes at once on a CPU: more leave its caches. torch compiles a kernel for each new number.
-SECOND_AT_ONCE, THIRD_AT_ONCE = 16, 8
-GPU_AT_ONCE = 512
+# Sides in pixels of the squares that the networks see.
+PNET_SIDE, RNET_SIDE, ONET_SIDE = 12, 24, 48
+# How sure each network has to be of a face.
+PNET_THRESHOLD, RNET_THRESHOLD, ONET_THRESHOLD = 0.6, 0.7, 0.7
 
 
 def weights_folder() -> Path:
@@ -37,32 +34,33 @@ def weights_folder() -> Path:
     Raises:
         MissingExtraError: it is not installed.
     """
-    found = importlib.util.find_spec("facenet_pytorch")
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec("facenet_pytorch")
+    if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError("face detection needs facenet-pytorch: pip install -r requirements-faces.txt")
-    return Path(found.submodule_search_locations[0]) / "data"
+    return Path(spec.submodule_search_locations[0]) / "data"
 
 
 class StageLayers(NamedTuple):
-    """The layers of a network by their names in its file, which number its convolutions from 1.
+    """The layers of a network by their names in its file, which numbers its convolutions from 1.
 
     Attributes:
         pools: for each convolution the side of the max pooling of stride 2 behind it; 0: none.
-        dense: the hidden linear layer and its PReLU; None: the heads look at every place of the map.
+        dense: the hidden linear layer and its PReLU; empty: the heads are 1 x 1 convolutions.
         heads: applied as one.
-        at_once: how many crops the network takes at once on a CPU.
+        at_once: how many crops the network takes at once. More of them leave a CPU's caches, and torch compiles a
+            kernel for each new number.
     """
 
     pools: tuple[int, ...]
-    dense: tuple[str, str] | None
+    dense: tuple[str, ...]
     heads: tuple[str, ...]
-    at_once: int = 0
+    at_once: int
 
 
 LAYERS = {
-    "p": StageLayers((2, 0, 0), None, ("conv4_1", "conv4_2")),
-    "r": StageLayers((3, 3, 0), ("dense4", "prelu4"), ("dense5_1", "dense5_2"), SECOND_AT_ONCE),
-    "o": StageLayers((3, 3, 2, 0), ("dense5", "prelu5"), ("dense6_1", "dense6_2", "dense6_3"), THIRD_AT_ONCE),
+    "p": StageLayers((2, 0, 0), (), ("conv4_1", "conv4_2"), at_once=0),
+    "r": StageLayers((3, 3, 0), ("dense4", "prelu4"), ("dense5_1", "dense5_2"), at_once=16),
+    "o": StageLayers((3, 3, 2, 0), ("dense5", "prelu5"), ("dense6_1", "dense6_2", "dense6_3"), at_once=8),
 }
 
 
@@ -76,41 +74,39 @@ class MTCNNStage:
     Args:
         letter: "p", "r" or "o".
         device: where it runs.
-        exact: compute in float32 on every CPU.
     """
 
-    def __init__(self, letter: str, device: torch.device | str = "cpu", *, exact: bool = False) -> None:
+    def __init__(self, letter: str, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         on_cpu = self.device.type == "cpu" and torch.backends.mkldnn.is_available()
-        self._reduced = on_cpu and not exact and letter != "p" and has_bf16(self.device)
-        stored = torch.load(weights_folder() / f"{letter}net.pt", map_location="cpu", weights_only=True)
-        given = {name: value.to(self.device) for name, value in stored.items()}
+        self._reduced = on_cpu and letter != "p" and has_bf16(self.device)
+        stored = torch.load(weights_folder() / f"{letter}net.pt", map_location=self.device, weights_only=True)
         layers = LAYERS[letter]
-        self._at_once = layers.at_once if self.device.type == "cpu" else GPU_AT_ONCE
+        self._at_once = layers.at_once
         self._convolutions = [
             (
-                self._stored(given[f"conv{number}.weight"]),
-                self._stored(given[f"conv{number}.bias"]),
-                self._stored(given[f"prelu{number}.weight"]),
+                self._convolution(stored[f"conv{number}.weight"]),
+                self._convolution(stored[f"conv{number}.bias"]),
+                self._convolution(stored[f"prelu{number}.weight"]),
                 pool,
             )
             for number, pool in enumerate(layers.pools, start=1)
         ]
-        weight, bias = (torch.cat([given[f"{name}.{what}"] for name in layers.heads]) for what in ("weight", "bias"))
-        self._heads = weight, bias
+        weight, bias = (torch.cat([stored[f"{name}.{part}"] for name in layers.heads]) for part in ("weight", "bias"))
         self._dense: tuple[Tensor, Tensor, Tensor] | None = None
         if layers.dense:
             layer, slope = layers.dense
-            weight = given[f"{layer}.weight"]
-            channels = len(given[f"conv{len(layers.pools)}.bias"])
-            side = math.isqrt(weight.shape[1] // channels)
+            hidden = stored[f"{layer}.weight"]
+            channels = len(stored[f"conv{len(layers.pools)}.bias"])
+            side = math.isqrt(hidden.shape[1] // channels)
             # The weights came from a library that flattens [W, H, C]; here the maps are [H, W, C].
-            weight = weight.view(-1, side, side, channels).transpose(1, 2).flatten(1).contiguous()
-            self._dense = weight, given[f"{layer}.bias"], given[f"{slope}.weight"]
-        else:  # 1 x 1 convolutions
-            self._heads = self._stored(self._heads[0]), self._stored(self._heads[1])
+            hidden = hidden.view(-1, side, side, channels).transpose(1, 2).flatten(1).contiguous()
+            self._dense = hidden, stored[f"{layer}.bias"], stored[f"{slope}.weight"]
+            self._heads = weight, bias
+        else:
+            self._heads = self._convolution(weight), self._convolution(bias)
 
-    def _stored(self, parameter: Tensor) -> Tensor:
+    def _convolution(self, parameter: Tensor) -> Tensor:
         """A parameter in the precision and the order that the convolutions take."""
         if self._reduced:
             return parameter.bfloat16().to_mkldnn()
@@ -120,10 +116,10 @@ class MTCNNStage:
         """The outputs of all heads, side by side: "face or not" as two logits, four offsets, ten landmarks (O-Net).
 
         Args:
-            pixels: uint8 or float [N, H, W, 3], 0 to 255.
+            pixels: uint8 [N, H, W, 3].
 
         Returns:
-            float32 [N, outputs]; of P-Net [N, h, w, outputs], every second pixel.
+            float32 [N, outputs]; of P-Net [N, h, w, outputs], for every second pixel. On the network's device.
         """
         if not self._dense:
             return self._outputs(pixels)
@@ -131,7 +127,7 @@ class MTCNNStage:
 
     def _outputs(self, pixels: Tensor) -> Tensor:
         # In memory the channels come last: so the poolings are several times as fast.
-        x = ((pixels.float() - 127.5) * 0.0078125).permute(0, 3, 1, 2)
+        x = ((pixels.to(self.device).float() - 127.5) * 0.0078125).permute(0, 3, 1, 2)
         if self._reduced:
             x = x.bfloat16().to_mkldnn()
         for weight, bias, slope, pool in self._convolutions:
@@ -139,23 +135,20 @@ class MTCNNStage:
             if pool:
                 x = torch.max_pool2d(x, pool, 2, ceil_mode=True)
         if not self._dense:
-            x = torch.conv2d(x, *self._heads)
+            return torch.conv2d(x, *self._heads).permute(0, 2, 3, 1)
         if self._reduced:
             x = x.to_dense(torch.float32)
-        x = x.permute(0, 2, 3, 1)
-        if self._dense:
-            weight, bias, slope = self._dense
-            x = torch.prelu(functional.linear(x.flatten(1), weight, bias), slope)
-            x = functional.linear(x, *self._heads)
-        return x
+        weight, bias, slope = self._dense
+        x = torch.prelu(functional.linear(x.permute(0, 2, 3, 1).flatten(1), weight, bias), slope)
+        return functional.linear(x, *self._heads)
 
 
-def face_share(answers: np.ndarray) -> np.ndarray:
+def face_probability(outputs: np.ndarray) -> np.ndarray:
     """The softmax's second share [...] of the first two outputs [..., outputs]: how sure a network is of a face."""
-    return 1 / (1 + np.exp(answers[..., 0] - answers[..., 1]))
+    return 1 / (1 + np.exp(outputs[..., 0] - outputs[..., 1]))
 
 
-def moved(boxes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+def shifted(boxes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Boxes [..., 4] whose edges move by offsets [..., 4], in widths and heights of the box."""
     sides = boxes[..., 2:] - boxes[..., :2] + 1
     return boxes + offsets * np.concatenate([sides, sides], axis=-1)
@@ -168,7 +161,7 @@ def enclosing_squares(boxes: np.ndarray) -> np.ndarray:
     return np.concatenate([centers - half, centers + half], axis=-1)
 
 
-def place_landmarks(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def landmarks_in_pixels(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """O-Net's landmarks [F, 10], five x and then five y in sides of their box, in pixels: [F, 5, 2]."""
     corner, sides = boxes[:, None, :2], (boxes[:, 2:4] - boxes[:, :2] + 1)[:, None]
     return sides * points.reshape(-1, 2, 5).transpose(0, 2, 1) + corner - 1

@@ -14,15 +14,16 @@ import torch
 from PIL import Image
 
 from .mtcnn import (
-    SECOND_SIDE,
-    THIRD_SIDE,
-    THRESHOLDS,
+    ONET_SIDE,
+    ONET_THRESHOLD,
+    RNET_SIDE,
+    RNET_THRESHOLD,
     MTCNNStage,
     enclosing_squares,
-    face_share,
-    moved,
-    place_landmarks,
+    face_probability,
+    landmarks_in_pixels,
     resized,
+    shifted,
     stacked,
 )
 
@@ -56,20 +57,27 @@ class Refiner:
         """
         shape = boxes.shape[:2]
         patches = [Patch(image, box) for image, row in zip(images, boxes, strict=True) for box in row]
-        boxes = boxes.reshape(-1, 4)
-        squares = usual_squares(boxes)[:, None] + shifts(boxes)  # [N K, S, 4]
-        crops = [patch.crop(square, SECOND_SIDE) for patch, two in zip(patches, squares, strict=True) for square in two]
-        answers = self._rnet(stacked(crops, SECOND_SIDE)).double().numpy().reshape(len(boxes), len(SHIFTS), -1)
-        sure = face_share(answers).mean(axis=1) > THRESHOLDS[1]
-        squares = enclosing_squares(moved(squares, answers[..., 2:6])).mean(axis=1)  # [N K, 4]
+        squares = usual_squares(boxes.reshape(-1, 4))  # [N K, S, 4]
+        crops = [patch.crop(square, RNET_SIDE) for patch, pair in zip(patches, squares, strict=True) for square in pair]
+        outputs = self._rnet(stacked(crops, RNET_SIDE)).double().numpy().reshape(*squares.shape[:2], -1)
+        sure = face_probability(outputs).mean(axis=1) > RNET_THRESHOLD
+        squares = enclosing_squares(shifted(squares, outputs[..., 2:6])).mean(axis=1)  # [N K, 4]
 
-        crops = [patch.crop(square, THIRD_SIDE) for patch, square in zip(patches, squares, strict=True)]
-        answers = self._onet(stacked(crops, THIRD_SIDE)).double().numpy()
-        scores = face_share(answers)
-        sure &= scores > THRESHOLDS[2]
-        landmarks = place_landmarks(answers[:, 6:], squares)
-        found = moved(squares, answers[:, 2:6])
-        return found.reshape(*shape, 4), landmarks.reshape(*shape, 5, 2), (scores * sure).reshape(shape)
+        crops = [patch.crop(square, ONET_SIDE) for patch, square in zip(patches, squares, strict=True)]
+        outputs = self._onet(stacked(crops, ONET_SIDE)).double().numpy()
+        scores = face_probability(outputs)
+        scores *= sure & (scores > ONET_THRESHOLD)
+        landmarks = landmarks_in_pixels(outputs[:, 6:], squares)
+        moved = shifted(squares, outputs[:, 2:6])
+        return moved.reshape(*shape, 4), landmarks.reshape(*shape, 5, 2), scores.reshape(shape)
+
+
+def usual_squares(boxes: np.ndarray) -> np.ndarray:
+    """The squares [K, S, 4] that O-Net usually sees of faces with these boxes [K, 4], moved by each of the S SHIFTS."""
+    heights = (boxes[:, 3] - boxes[:, 1])[:, None]
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2 + heights * (0, SQUARE_DROP)
+    squares = np.concatenate([centers - heights * SQUARE_SIDE / 2, centers + heights * SQUARE_SIDE / 2], axis=1)
+    return squares[:, None] + heights[:, None] * SHIFTS[:, None] * (1, 0, 1, 0)
 
 
 class Patch:
@@ -92,23 +100,11 @@ class Patch:
 
         What lies outside the patch is left out, as in full passes. None: the whole box does.
         """
-        if self._picture is not None:
-            left, top, right, bottom = (int(edge) for edge in box.tolist())
-            left, top = max(0, left - 1 - self._left), max(0, top - 1 - self._top)
-            right, bottom = min(self._picture.width, right - self._left), min(self._picture.height, bottom - self._top)
-            if left < right and top < bottom:
-                return resized(self._picture, (left, top, right, bottom), (side, side))
-        return None
-
-
-def usual_squares(boxes: np.ndarray) -> np.ndarray:
-    """The squares [K, 4] that O-Net usually sees of faces with these boxes [K, 4]."""
-    heights = (boxes[:, 3] - boxes[:, 1])[:, None]
-    centers = (boxes[:, :2] + boxes[:, 2:]) / 2 + heights * (0, SQUARE_DROP)
-    return np.concatenate([centers - heights * SQUARE_SIDE / 2, centers + heights * SQUARE_SIDE / 2], axis=1)
-
-
-def shifts(boxes: np.ndarray) -> np.ndarray:
-    """What to add to squares to move them by SHIFTS: [K, S, 4] for boxes [K, 4]."""
-    heights = boxes[:, 3] - boxes[:, 1]
-    return heights[:, None, None] * SHIFTS[:, None] * (1, 0, 1, 0)
+        if self._picture is None:
+            return None
+        left, top, right, bottom = (int(edge) for edge in box.tolist())
+        left, top = max(0, left - 1 - self._left), max(0, top - 1 - self._top)
+        right, bottom = min(self._picture.width, right - self._left), min(self._picture.height, bottom - self._top)
+        if left >= right or top >= bottom:
+            return None
+        return resized(self._picture, (left, top, right, bottom), (side, side))

@@ -12,7 +12,8 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
-from .detect import Faces, overlap
+from .cascade import overlaps
+from .detect import Faces
 
 # A face that overlaps one of the frame before by more than this is the same person's.
 SAME_PERSON_IOU = 0.3
@@ -20,24 +21,18 @@ SAME_PERSON_IOU = 0.3
 ASSUMED_FPS = 25.0
 # A face that was away for longer belongs to somebody new. In a gap shorter than GAP it was only missed.
 LOST_SECONDS = 2.0
+GAP_SECONDS, GAP_FRAMES = 0.4, 10
 # A face that is hidden goes on as it moved for so long, so that people who pass each other stay apart. Its motion is a
 # mean over frames, in which the latest one counts for this share.
 HIDDEN_SECONDS, LATEST_SHARE = 0.5, 0.3
-GAP_SECONDS = 0.4
-GAP_FRAMES = 10
 # Landmarks are averaged over NEIGHBOURS frames on each side, unless these are further apart in time.
-NEIGHBOURS = 2
-NEIGHBOUR_SECONDS = 0.2
+NEIGHBOURS, NEIGHBOUR_SECONDS = 2, 0.2
 # The mean counts in full if it is within STEADY heights of the face, or STEADY_PIXELS, of what was detected. If it is
 # further off, the face moved (a hand-held camera, a nod); from twice the distance on, nothing is averaged.
 STEADY, STEADY_PIXELS = 0.0075, 0.5
 # Tracks with fewer frames are false alarms, unless the clip has fewer than SHORT_CLIP times as many frames. So are
 # tracks with a lower mean score.
-SHORTEST_TRACK = 3
-SHORT_CLIP = 5
-LEAST_CONFIDENCE = 0.9
-
-_ROW = 15  # box 4, landmarks 10, score 1
+SHORTEST_TRACK, SHORT_CLIP, LEAST_CONFIDENCE = 3, 5, 0.9
 
 
 class CutFinder:
@@ -61,23 +56,24 @@ class CutFinder:
         """Whether a shot begins with this frame, uint8 [H, W, 3]. The first frame is no cut."""
         step = max(1, min(image.shape[:2]) // (2 * self.SIDE))  # enough pixels for a mean, and faster than all
         small = Image.fromarray(np.ascontiguousarray(image[::step, ::step])).convert("L")
-        thumbnail = np.asarray(small.resize((self.SIDE, self.SIDE), Image.Resampling.BOX), dtype=np.float32)
-        difference = float(np.abs(thumbnail - self.thumbnail).mean())
-        self.thumbnail = thumbnail
-        if self._first:
-            self._first = False
+        before, first = self.thumbnail, self._first
+        self.thumbnail = np.asarray(small.resize((self.SIDE, self.SIDE), Image.Resampling.BOX), dtype=np.float32)
+        self._first = False
+        if first:
             return False
+        difference = float(np.abs(self.thumbnail - before).mean())
         usual = max(1.0, float(np.median(self._usual))) if self._usual else 1.0
-        if difference > max(self.LEAST, self.RATIO * usual):
+        cut = difference > max(self.LEAST, self.RATIO * usual)
+        if cut:
             self._usual.clear()
-            return True
-        self._usual.append(difference)
-        return False
+        else:
+            self._usual.append(difference)
+        return cut
 
 
 @dataclass
 class Track:
-    """One person's faces in one shot.
+    """One person's faces in one shot, as they are found.
 
     Attributes:
         positions: which of the processed frames show them, ascending; there may be gaps.
@@ -93,49 +89,42 @@ class Track:
     def add(self, position: int, faces: Faces, index: int) -> None:
         """Appends one of the faces."""
         self.positions.append(position)
-        self.rows.extend(faces.boxes[index])
-        self.rows.extend(faces.landmarks[index].ravel())
-        self.rows.append(faces.scores[index])
+        self.rows.extend((*faces.boxes[index], *faces.landmarks[index].ravel(), faces.scores[index]))
 
     @property
     def table(self) -> np.ndarray:
         """float64 [len, 15]: box, landmarks, score."""
-        return np.array(self.rows).reshape(-1, _ROW)
-
-    @property
-    def last_box(self) -> np.ndarray:
-        """float64 [4]."""
-        return np.array(self.rows[-_ROW : -_ROW + 4])
+        return np.array(self.rows).reshape(-1, 15)
 
     def weight(self, start: int = 0, stop: int | None = None) -> float:
         """Size x time: the sum of the face's areas over the frames at positions [start, stop), pixels."""
         # Views, not copies: a long video calls this for every window. An array cannot grow while it has views, so
         # they must not outlive the call.
         at = np.frombuffer(self.positions, dtype=np.int64)
-        first = int(np.searchsorted(at, start))
-        last = len(at) if stop is None else int(np.searchsorted(at, stop))
-        table = np.frombuffer(self.rows).reshape(-1, _ROW)[first:last]
+        first, last = int(np.searchsorted(at, start)), len(at) if stop is None else int(np.searchsorted(at, stop))
+        table = np.frombuffer(self.rows).reshape(-1, 15)[first:last]
         return float((table[:, 2:4] - table[:, :2]).clip(min=0).prod(axis=1).sum())
 
 
 @dataclass(frozen=True)
 class _Alive:
-    """A track that may go on: its index, when it was last seen in seconds, and its motion, x and y per second."""
+    """A track that may go on: its latest box, when that was seen in seconds, and its motion, x and y per second."""
 
     track: int
+    box: np.ndarray
     seen: float
     motion: np.ndarray
 
-    def expected(self, box: np.ndarray, time: float) -> np.ndarray:
-        """Where its last box, float [4], is at a time."""
-        moved: np.ndarray = box + np.tile(self.motion * min(time - self.seen, HIDDEN_SECONDS), 2)
-        return moved
+    def expected(self, time: float) -> np.ndarray:
+        """Its box, float [4], at a time."""
+        box: np.ndarray = self.box + np.tile(self.motion * min(time - self.seen, HIDDEN_SECONDS), 2)
+        return box
 
-    def moved(self, before: np.ndarray, after: np.ndarray, time: float) -> _Alive:
-        """The same track, seen again in another box."""
-        step = (after[:2] + after[2:] - before[:2] - before[2:]) / 2
+    def seen_again(self, box: np.ndarray, time: float) -> _Alive:
+        """The same track, with its next box."""
+        step = (box[:2] + box[2:] - self.box[:2] - self.box[2:]) / 2
         latest = step / max(time - self.seen, 1e-3)
-        return _Alive(self.track, time, self.motion + LATEST_SHARE * (latest - self.motion))
+        return _Alive(self.track, box, time, self.motion + LATEST_SHARE * (latest - self.motion))
 
 
 class Tracker:
@@ -163,29 +152,24 @@ class Tracker:
         """
         time = position / ASSUMED_FPS if math.isnan(time) else time
         alive = [] if cut else [each for each in self._alive if time - each.seen <= LOST_SECONDS]
-        shape = len(alive), len(faces.boxes)
-        last = [self.tracks[each.track].last_box for each in alive]
-        there = np.array([overlap(faces.boxes, box) for box in last]).reshape(shape)
-        moved = [overlap(faces.boxes, each.expected(box, time)) for each, box in zip(alive, last, strict=True)]
-        expected = np.array(moved).reshape(shape)
-        # Greedy: the face nearest to where it was expected first.
-        near = np.maximum(there, expected) > SAME_PERSON_IOU
-        pairs = sorted(zip(*np.nonzero(near), strict=True), key=lambda pair: (-expected[pair], -there[pair]))
+        there = overlaps(np.array([each.box for each in alive]).reshape(-1, 4), faces.boxes)
+        expected = overlaps(np.array([each.expected(time) for each in alive]).reshape(-1, 4), faces.boxes)
+        near = np.nonzero(np.maximum(there, expected) > SAME_PERSON_IOU)
         row_of: dict[int, int] = {}  # face -> row of `alive`
-        for row, face in pairs:
+        # Greedy: the face nearest to where it was expected first.
+        for row, face in sorted(zip(*near, strict=True), key=lambda pair: (-expected[pair], -there[pair])):
             if face not in row_of and row not in row_of.values():
                 row_of[int(face)] = int(row)
-        of_face, now = [], []
+        now = []
         for face, box in enumerate(faces.boxes):
             if face in row_of:
-                now.append(alive[row_of[face]].moved(last[row_of[face]], box, time))
+                now.append(alive[row_of[face]].seen_again(box, time))
             else:
-                now.append(_Alive(len(self.tracks), time, np.zeros(2)))
+                now.append(_Alive(len(self.tracks), box, time, np.zeros(2)))
                 self.tracks.append(Track())
-            of_face.append(now[-1].track)
-            self.tracks[of_face[-1]].add(position, faces, face)
+            self.tracks[now[-1].track].add(position, faces, face)
         self._alive = [each for row, each in enumerate(alive) if row not in row_of.values()] + now
-        return of_face
+        return [each.track for each in now]
 
 
 @dataclass(frozen=True)
@@ -250,18 +234,16 @@ def follow(track: Track, times: Sequence[float] | np.ndarray) -> FaceTrack:
 
 def _average(values: np.ndarray, positions: np.ndarray, clock: np.ndarray) -> np.ndarray:
     """Mean [T, V] over up to NEIGHBOURS rows on each side, as many before as after, so that it does not lag."""
-    count = len(values)
-    total, weight = values.copy(), np.ones((count, 1))
-    valid = np.ones(count, dtype=bool)
+    total, weight = values.copy(), np.ones((len(values), 1))
+    middle = np.arange(len(values))
     for reach in range(1, NEIGHBOURS + 1):
-        before, after = np.arange(count) - reach, np.arange(count) + reach
-        inside = (before >= 0) & (after < count)
-        low, high = before.clip(min=0), after.clip(max=count - 1)
+        middle = middle[(middle >= reach) & (middle < len(values) - reach)]
+        low, high = middle - reach, middle + reach
         # Neighbors in the clip, not only in the track, and near in time: not in a thinned video.
         near = (positions[high] - positions[low] == 2 * reach) & (clock[high] - clock[low] <= 2 * NEIGHBOUR_SECONDS)
-        valid &= inside & near
-        total[valid] += values[low[valid]] + values[high[valid]]
-        weight[valid] += 2
+        middle = middle[near]
+        total[middle] += values[middle - reach] + values[middle + reach]
+        weight[middle] += 2
     return total / weight
 
 

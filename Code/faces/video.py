@@ -24,7 +24,8 @@ from ..data.listing import FRAME_SUFFIXES, is_unicode, list_folder
 from .decoder import Clock, Stamps, Upright, frame_rate, is_joined, longest_gap, open_video, progressive
 from .inputs import VIDEO_SUFFIXES, Kind, kind_of, split_files
 
-BATCH_FRAMES = 16  # at most, however small they are
+# Frames that are searched together: more of them leave the caches and take longer.
+BATCH_FRAMES, BATCH_PIXELS = 16, 700_000
 # A file whose header promises more than this (seconds, and share of the duration) beyond its last frame is truncated.
 MISSING_SECONDS = 1.0
 MISSING_SHARE = 0.1
@@ -363,12 +364,12 @@ def frame_numbers(files: list[Path]) -> list[int]:
     return numbers
 
 
-def batches(frames: Iterator[Frame], pixels: int) -> Iterator[list[Frame]]:
-    """Groups frames of the same size in a row, at most BATCH_FRAMES and so many pixels; a larger frame is alone."""
+def batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
+    """Groups frames of the same size in a row, at most BATCH_FRAMES and BATCH_PIXELS; a larger frame is alone."""
     batch: list[Frame] = []
     for frame in frames:
         height, width, _ = frame.image.shape
-        most = min(BATCH_FRAMES, pixels // (height * width))
+        most = min(BATCH_FRAMES, BATCH_PIXELS // (height * width))
         if batch and (frame.image.shape != batch[0].image.shape or len(batch) >= most):
             yield batch
             batch = []

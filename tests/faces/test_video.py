@@ -32,12 +32,12 @@ def test_batches_hold_one_size_and_stay_small() -> None:
         for number, shape in enumerate(shapes):
             yield Frame(str(number), number, math.nan, np.zeros((*shape, 3), dtype=np.uint8))
 
-    sizes = [[frame.image.shape[:2] for frame in batch] for batch in batches(frames((4, 5), (4, 5), (5, 4)), 9999)]
+    sizes = [[frame.image.shape[:2] for frame in batch] for batch in batches(frames((4, 5), (4, 5), (5, 4)))]
     assert sizes == [[(4, 5), (4, 5)], [(5, 4)]]
     many = [(2, 2)] * (2 * BATCH_FRAMES + 6)
-    assert [len(batch) for batch in batches(frames(*many), 9999)] == [BATCH_FRAMES, BATCH_FRAMES, 6]
-    assert [len(batch) for batch in batches(frames(*[(5, 10)] * 5), 100)] == [2, 2, 1]
-    assert [len(batch) for batch in batches(frames(*[(10, 11)] * 2), 100)] == [1, 1]
+    assert [len(batch) for batch in batches(frames(*many))] == [BATCH_FRAMES, BATCH_FRAMES, 6]
+    assert [len(batch) for batch in batches(frames(*[(600, 500)] * 5))] == [2, 2, 1]
+    assert [len(batch) for batch in batches(frames(*[(1000, 1000)] * 2))] == [1, 1]
 
 
 def test_folder_is_read_in_natural_order_and_pictures_upright(tmp_path: Path) -> None:
