@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from Code.common.commandline import (
@@ -315,9 +316,13 @@ def check_files(args: argparse.Namespace) -> None:
         )
 
 
-def main() -> int:
-    """Checks the command line and the files it names, then imports torch, which takes seconds."""
-    args = parse(build_parser())
+def main(words: Sequence[str] | None = None) -> int:
+    """Checks the command line and the files it names, then imports torch, which takes seconds.
+
+    Args:
+        words: the command line; None: that of this process.
+    """
+    args = parse(build_parser(), words)
     if args.json and not args.check:
         raise UsageError("--json: only goes with --check")
     check_files(args)

@@ -348,9 +348,13 @@ def answer(predictor: Predictor, args: argparse.Namespace) -> tuple[list[Predict
     return answers, status
 
 
-def main() -> int:
-    """Checks the inputs, loads a network, answers."""
-    args = build_parser().parse_args()
+def main(words: Sequence[str] | None = None) -> int:
+    """Checks the inputs, loads a network, answers.
+
+    Args:
+        words: the command line; None: that of this process.
+    """
+    args = build_parser().parse_args(words)
     check_flags(args)
     args.inputs, missing = find_inputs(args.inputs)
     if missing and not args.inputs:

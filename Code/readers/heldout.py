@@ -5,17 +5,14 @@
 
 `faces` contains <Class>/<clip>/<frame>, as Prepare_Faces.py writes them. The list is a plain list:
 `python Demo_AFEW_Attention.py --dataset list --train-root faces --train-list clips.csv`.
-`Split` reads it again, and warns of persons and copies that are on both sides.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import os
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +26,6 @@ from .folders import read_folders
 from .plainlist import parse_plain_list
 
 SHARE = 0.25
-SHOWN = 5  # copies or persons named in a warning
 
 
 def split_clips(clips: ClipSet, *, share: float = SHARE, seed: int = 0) -> tuple[ClipSet, ClipSet, str]:
@@ -68,8 +64,7 @@ def as_list(train: ClipSet, val: ClipSet) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "label", "split", "person"])
     for name, clips in (("train", train), ("val", val)):
-        for clip in clips.clips:
-            writer.writerow([clip.name, clips.labels[clip.label], name, clip.person])
+        writer.writerows([clip.name, clips.labels[clip.label], name, clip.person] for clip in clips.clips)
     return text.getvalue()
 
 
@@ -86,76 +81,23 @@ class Split:
     val: dict[str, str]
     classes: dict[str, str]
 
-    @classmethod
-    def read(cls, path: Path) -> Split:
-        """Reads a plain list with a column split.
 
-        Raises:
-            DataError: all problems of the list.
-        """
-        content, problems = parse_plain_list(str(path))
-        if problems:
-            raise DataError(problems, str(path))
-        sides: dict[str, dict[str, str]] = {"train": {}, "val": {}}
-        for clip, side in zip(content.clips, content.splits, strict=True):
-            if side in sides:
-                sides[side][clip.name] = clip.person
-        return cls(**sides, classes={clip.name: content.labels[clip.label] for clip in content.clips})
+def read_split(path: Path) -> Split:
+    """Reads a plain list with a column split.
 
-    def warnings(self, videos: Mapping[str, str]) -> list[str]:
-        """What makes the accuracy on the held-out clips look better than it is: persons and copies on both sides.
-
-        Args:
-            videos: name of a clip -> the file that it comes from.
-        """
-        found = []
-        both = sorted({*self.train.values()} & {*self.val.values()} - {""})
-        if both:
-            found.append(f"{counted(len(both), 'person')} in training and held-out clips: {_some(both)}")
-        if "" in self.val.values() or "" in self.train.values():
-            found.append(
-                "the clips do not name their persons, so the same person may be in training and held-out clips; "
-                "--person-pattern tells where a name has the person"
-            )
-        held, trained = ({name: videos[name] for name in side if name in videos} for side in (self.val, self.train))
-        copies = copies_of(held, trained)
-        if copies:
-            pairs = [f"{name} = {other}" for name, other in copies]
-            found.append(f"{counted(len(copies), 'held-out video')} also in training, the same file: {_some(pairs)}")
-        return found
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
-def copies_of(first: Mapping[str, str], second: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Pairs of names, one of each side, whose files have the same bytes.
-
-    Args:
-        first, second: name -> file.
+    Raises:
+        DataError: all problems of the list.
     """
-
-    def size(path: str) -> int:
-        return os.path.getsize(path) if os.path.isfile(path) else -1
-
-    def digest(path: str) -> bytes:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-
-    by_size: dict[int, list[str]] = defaultdict(list)
-    for name, path in second.items():
-        by_size[size(path)].append(name)
-    pairs = []
-    for name, path in first.items():
-        candidates = by_size.get(size(path), []) if size(path) > 0 else []
-        pairs += [(name, other) for other in candidates if digest(path) == digest(second[other])]
-    return pairs
+    content, problems = parse_plain_list(str(path))
+    if problems:
+        raise DataError(problems, str(path))
+    rows = list(zip(content.clips, content.splits, strict=True))
+    train, val = ({clip.name: clip.person for clip, side in rows if side == name} for name in ("train", "val"))
+    return Split(train, val, {clip.name: content.labels[clip.label] for clip in content.clips})
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Split a tree of face folders into training and validation clips."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Splits a tree of face folders into training and validation clips; returns the exit status."""
     parser = script_parser(__doc__, prog="python -m Code.readers.heldout")
     parser.add_argument("root", metavar="FACES", help="contains <Class>/<clip>/<frame>")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the list to write")
@@ -173,20 +115,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="finds the person in a clip's name, `Happy/anna_03`: its first group, or the whole match. "
         "Keeps all clips of a person in one split",
     )
-    args = parser.parse_args(argv)
-
-    def split() -> int:
-        clips = read_folders(args.root, skip_empty=True)
-        if args.person_pattern:
-            clips = name_persons(clips, args.person_pattern)
-        train, val, how = split_clips(clips, share=args.share, seed=args.seed)
-        with writing(args.output):
-            save_text(as_list(train, val), args.output)
-        print(f"{args.output}: {counted(len(train.clips), 'clip')} to train on, {len(val.clips)} held out ({how})")
-        return 0
-
-    return run_script(split)
+    args = parser.parse_args(words)
+    clips = read_folders(args.root, skip_empty=True)
+    if args.person_pattern:
+        clips = name_persons(clips, args.person_pattern)
+    train, val, how = split_clips(clips, share=args.share, seed=args.seed)
+    with writing(args.output):
+        save_text(as_list(train, val), args.output)
+    print(f"{args.output}: {counted(len(train.clips), 'clip')} to train on, {len(val.clips)} held out ({how})")
+    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_script(main))

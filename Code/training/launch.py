@@ -13,7 +13,6 @@ from typing import Any
 
 from ..common.errors import UsageError
 from ..common.json_files import StateError
-from ..common.steps import note_folder
 from .records import read_arguments
 
 # Flags that may differ when a run is resumed: those of the machine, not of the experiment.
@@ -48,17 +47,16 @@ def plain(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse(parser: argparse.ArgumentParser, words: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parses the command line. With `--resume RUN`, the flags are those of the run.
+    """Parses the command line. With `--resume RUN`, the flags are those of the run, if it has begun.
 
     Flags of the machine are not taken from the run.
 
     Raises:
-        UsageError: RUN is not the folder of a run, or the command line asks for something else than the run was
-            started with.
+        UsageError: the command line asks for something else than the run was started with.
     """
     args = parser.parse_args(words)
     run = args.resume
-    if run:
+    if run and (run / "args.json").exists():
         parser.set_defaults(**_flags_of(run, args, parser), resume=run)
         args = parser.parse_args(words)
     _remember_flags(args, parser)
@@ -143,7 +141,7 @@ def _remember_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -
 
 
 def remember_folder(folder: Path, *, outermost: bool = False) -> None:
-    """Keeps the folder that `--resume` has to name, for `resume_command` and for a command that started this one.
+    """Keeps the folder that `--resume` has to name, for `resume_command`.
 
     Args:
         outermost: this is the folder around several runs. It stays, whatever folders of single runs follow.
@@ -151,8 +149,6 @@ def remember_folder(folder: Path, *, outermost: bool = False) -> None:
     global _folder
     if _folder is None or outermost:
         _folder = folder
-        if int(os.environ.get("RANK", 0)) == 0:
-            note_folder(folder)
 
 
 def forget_folder(folder: Path) -> None:

@@ -268,7 +268,7 @@ def _train(
             training.resume(checkpoint)
             if training.first_epoch > training.epochs:
                 print(f"{run.folder}: all {training.epochs} epochs are finished; its results are written again")
-        elif of_several or not args.resume:
+        elif of_several or not (run.folder / "args.json").exists():
             resolved = {"at_type": at_type, "backbone": model.backbone.name, "pretrained": str(start or "none")}
             resolved |= {"cache": frames.cache, "workers": frames.loading["workers"]}
             given = plain(args)

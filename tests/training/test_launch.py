@@ -73,17 +73,6 @@ def test_restarted_command_finds_the_run_that_it_began(tmp_path, monkeypatch, fi
     assert launch.restarted_run(args) is None
 
 
-@pytest.mark.parametrize(("rank", "noted"), [("0", '{"folder": "all"}'), ("1", None)])
-def test_a_step_is_told_the_outermost_folder(tmp_path, monkeypatch, rank, noted):
-    note = tmp_path / "note.json"
-    monkeypatch.setenv("EMOTION_FAN_NOTE", str(note))
-    monkeypatch.setenv("RANK", rank)
-    launch.parse(script.build_parser(), [])
-    launch.remember_folder(Path("some where/all"), outermost=True)
-    launch.remember_folder(Path("some where/all/fold-01"))
-    assert (note.read_text() if note.exists() else None) == noted
-
-
 def test_command_that_goes_on_names_the_folder_and_the_flags_of_the_machine(tmp_path):
     parser = script.build_parser()
     flags = ["--lr", "0.1", "--device", "cpu", "--workers", "0", "--compile", "--output", "some where", "-p", "5"]

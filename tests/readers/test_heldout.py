@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from Code.common.commandline import run_script
 from Code.data.clips import DataError
 from Code.data.folds import name_persons
 from Code.readers.folders import read_folders
@@ -51,7 +52,7 @@ def test_no_person_is_on_both_sides(tmp_path: Path) -> None:
 
 def test_what_cannot_be_split_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def refused(*arguments: object) -> str:
-        assert main([str(argument) for argument in arguments]) == 2
+        assert run_script(lambda: main([str(argument) for argument in arguments])) == 2
         (line,) = capsys.readouterr().err.splitlines()
         return line
 
