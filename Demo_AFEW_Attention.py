@@ -41,8 +41,9 @@ from Code.common.errors import UsageError
 from Code.common.names import DEFAULT_AT_TYPE
 from Code.composed.plan import DISTRACTORS
 from Code.network import attention_titles
+from Code.readers import names
 from Code.training.launch import parse, resume_command
-from Code.training.protocols import PROTOCOLS, check_paths, resolve, write_folds
+from Code.training.protocols import check_paths, opened, resolve, write_folds
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -85,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--dataset",
-        choices=sorted(PROTOCOLS),
+        choices=names(),
         help="dataset, with its protocol (default: afew); with -e, that of the checkpoint",
     )
     data.add_argument(
@@ -326,11 +327,11 @@ def main(words: Sequence[str] | None = None) -> int:
     if args.json and not args.check:
         raise UsageError("--json: only goes with --check")
     check_files(args)
-    protocol = None if args.evaluate else resolve(args)  # -e: what its checkpoint was trained on
+    protocol = None if args.evaluate and not args.check else resolve(args)  # -e: what its checkpoint was trained on
     if protocol and not args.check:
         check_paths(protocol)
 
-    from Code.check.before import check_data
+    from Code.check import check_dataset
     from Code.common.machine import keep_freed_memory
     from Code.results.report import write_figures, write_report
     from Code.training.distributed import processes
@@ -339,7 +340,15 @@ def main(words: Sequence[str] | None = None) -> int:
     from Code.training.stopping import listening
 
     if args.check:
-        return check_data(args)
+        assert protocol is not None
+        with opened(protocol) as reader:
+            return check_dataset(
+                reader,
+                protocol.data,
+                num_frames=protocol.num_frames,
+                as_json=args.json,
+                workers=args.workers or None,
+            )
     keep_freed_memory()
     with listening(), processes(args.device) as world:
         if protocol is None:
@@ -347,7 +356,7 @@ def main(words: Sequence[str] | None = None) -> int:
         elif args.write_folds:
             print(write_folds(protocol, args.write_folds))
             return 0
-        elif protocol.data.all_folds or args.seeds:
+        elif protocol.data.fold == "all" or args.seeds:
             folder = train_all(args, protocol, after_run=write_report)
             if world.is_main:
                 print(f"see {write_report(folder)}")  # summary.html, which links to the reports

@@ -205,7 +205,7 @@ def find_inputs(given: Sequence[str]) -> tuple[list[str], int]:
 
     What is named itself is opened, so that a file which is no video is refused before the network is loaded.
     """
-    from Code.data.images import read_header
+    from Code.data.images import check_image
     from Code.faces.inputs import Kind
     from Code.faces.video import Source
 
@@ -217,7 +217,7 @@ def find_inputs(given: Sequence[str]) -> tuple[list[str], int]:
                 raise DataError(f"{path}: no such file or folder")
             clips = clips_in(path, lambda line: print(f"note: {line}", file=sys.stderr))
             if clips is None and Source(path).kind is Kind.PICTURE:
-                read_header(path)
+                check_image(path, decode=False)
         except DataError as error:
             print(f"error: {error}", file=sys.stderr)
             status = 2

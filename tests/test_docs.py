@@ -33,9 +33,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from Code import readers
 from Code.sample import draw_sample
 from Code.sample.clip import SampleSpec
-from Code.training.protocols import PROTOCOLS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -206,10 +206,10 @@ def test_defaults_in_options_are_those_of_the_protocols() -> None:
     text = (ROOT / "docs/options.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     table = {row[0].split(",")[0].split(" (")[0]: row[1:] for row in rows[:9]}
-    assert set(re.findall(r"`(\w+)`", " ".join(table["flag"]))) == set(PROTOCOLS)
+    assert set(re.findall(r"`(\w+)`", " ".join(table["flag"]))) == set(readers.names())
     for column, names in enumerate(table["flag"]):
         for dataset in re.findall(r"`(\w+)`", names):
-            protocol = PROTOCOLS[dataset]
+            protocol = readers.find(dataset).protocol
             said = {row: cells[column] for row, cells in table.items()}
             assert int(said["`--epochs`"]) == protocol.epochs, dataset
             assert float(said["`--lr`"]) == protocol.lr, dataset

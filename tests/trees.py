@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from Code.data.clips import ClipSet
+from Code.data.request import Request
+from Code.readers import find
 
 CKPLUS_FOLD_SIZES = (33, 39, 40, 35, 30, 37, 29, 29, 33, 22)
 CKPLUS_CLASS_SIZES = {1: 45, 2: 18, 3: 59, 4: 25, 5: 69, 6: 28, 7: 83}  # in CK+'s own numbers
@@ -110,3 +117,29 @@ def stub_mafw(root: Path, clips: int = 22) -> Path:
             lines = [f"{number:05d}.mp4 {MAFW_CLASSES[(number - 1) % 11]}" for number in members]
             (folder / f"{split}.txt").write_text("\n".join(lines) + "\n")
     return root
+
+
+def read_dataset(
+    name: str,
+    root: str | os.PathLike[str],
+    list_file: str | os.PathLike[str] | None = None,
+    *,
+    split: str | None = "train",
+    labels: Sequence[str] | None = None,
+    **flags: Any,
+) -> ClipSet:
+    """One split of a dataset, with the root and the list as those of the training set, or of both sets."""
+    files = {"train_root": os.fspath(root), "train_list": list_file and os.fspath(list_file)}
+    if split == "val":
+        files |= {"val_root": files["train_root"], "val_list": files["train_list"]}
+    return find(name).read(Request.of({**files, **flags}), split, labels)
+
+
+def read_afew(root: str | os.PathLike[str], list_file: str | os.PathLike[str] | None = None, **more: Any) -> ClipSet:
+    """One split of AFEW. Without a list, all folders are read."""
+    return read_dataset("afew", root, list_file, **more)
+
+
+def read_ckplus(root: str | os.PathLike[str], fold_file: str | os.PathLike[str] | None = None, **more: Any) -> ClipSet:
+    """All labeled sequences of CK+, or those of a fold file."""
+    return read_dataset("ckplus", root, split=None, fold_file=fold_file and os.fspath(fold_file), **more)

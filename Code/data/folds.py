@@ -23,7 +23,7 @@ import numpy as np
 from ..common.files import save_text
 from ..common.wording import counted, natural_key, printable, quoted
 from .clips import Clip, ClipSet, DataError
-from .lists import ListedClip, read_text, relative_name, text_lines, unknown_class
+from .lists import ListedClip, name_and_class, parse_lines, read_lines
 
 
 @dataclass
@@ -217,7 +217,7 @@ def _persons(clips: ClipSet) -> list[str]:
     return sorted({clip.person for clip in everything(clips)}, key=natural_key)
 
 
-_HEADER = re.compile(r"(\d+)-fold\s+(\d+)((?:\s+\S+\s+\d+)*)")
+_HEADER = re.compile(r"(\d+)-fold\s+(\d+)(?:\s+\S+\s+\d+)*")
 # The order of classes in the published file's headers; other classes follow in the order of their labels.
 _HEADER_ORDER = ("Angry", "Sad", "Disgust", "Surprise", "Fear", "Contempt", "Happy")
 
@@ -231,67 +231,36 @@ def read_fold_file(path: str, labels: Sequence[str]) -> tuple[list[ListedClip], 
 
     Returns:
         The clips with their folds, in order, and one line of text per problem: folds that are not numbered 1, 2, ...,
-        headers that contradict the number of lines, unknown classes, duplicate clips.
+        headers that announce another number of clips, unknown classes, clips that are in two folds.
     """
+    announced: list[tuple[int, int]] = []  # (line of the header, number of clips) of each fold
+
+    def parse(line: str, number: int) -> ListedClip | None:
+        if header := _HEADER.fullmatch(line):
+            announced.append((number, int(header[2])))
+            if int(header[1]) != len(announced):
+                raise ValueError(f"fold {header[1]} where fold {len(announced)} is expected")
+            return None
+        if not announced:
+            raise ValueError(f"{quoted(line)} comes before any header `1-fold <clips> <Class> <clips> ...`")
+        name, class_name = name_and_class(line.strip("\t"), labels, "<clip> <Class>")
+        return ListedClip(name, labels.index(class_name), number, fold=len(announced))
+
     try:
-        text = read_text(path)
+        clips, problems = parse_lines(path, read_lines(path), parse)
     except DataError as error:
         return [], error.problems
-    clips: list[ListedClip] = []
-    problems: list[str] = []
-    first_seen: dict[str, int] = {}
-    fold, announced, header_line = 0, Counter[str](), 0
-
-    def check_announced() -> None:
-        found = Counter(labels[clip.label] for clip in clips if clip.fold == fold)
-        if fold and announced["all"] != found.total():
-            problems.append(
-                f"{path}, line {header_line}: fold {fold} announces {counted(announced['all'], 'clip')}, "
-                f"but {found.total()} follow; is a part missing?"
-            )
-        elif fold:
-            for name in announced.keys() - {"all"}:
-                if announced[name] != found[name]:
-                    problems.append(
-                        f"{path}, line {header_line}: fold {fold} announces {announced[name]} {name}, "
-                        f"but {found[name]} follow"
-                    )
-
-    for number, line in text_lines(text):
-        header = _HEADER.fullmatch(line)
-        if header:
-            check_announced()
-            words = header[3].split()
-            announced = Counter(dict(zip(words[::2], map(int, words[1::2]), strict=True)))
-            announced["all"], header_line = int(header[2]), number
-            if int(header[1]) != fold + 1:
-                problems.append(f"{path}, line {number}: fold {header[1]} where fold {fold + 1} is expected")
-            fold += 1
-            continue
-        try:
-            clips.append(_parse(line, labels, number, fold, first_seen))
-        except ValueError as error:
-            problems.append(f"{path}, line {number}: {error}")
-            announced["all"] -= 1  # this problem has been reported
-    check_announced()
+    sizes = Counter(clip.fold for clip in clips)
+    if not problems:
+        problems = [
+            f"{path}, line {line}: fold {fold} announces {counted(size, 'clip')}, but {sizes[fold]} follow; is a part "
+            "missing?"
+            for fold, (line, size) in enumerate(announced, start=1)
+            if size != sizes[fold]
+        ]
     if not clips and not problems:
-        problems.append(f"{path}: the fold file is empty; it begins with `1-fold <clips> <Class> <clips> ...`")
+        problems = [f"{path}: the fold file is empty; it begins with `1-fold <clips> <Class> <clips> ...`"]
     return clips, problems
-
-
-def _parse(line: str, labels: Sequence[str], number: int, fold: int, first_seen: dict[str, int]) -> ListedClip:
-    path, _, class_name = line.replace("\t", " ").rpartition(" ")
-    if not fold:
-        raise ValueError(f"{quoted(line)} comes before any header `1-fold <clips> <Class> <clips> ...`")
-    if not path.strip():
-        raise ValueError(f"{quoted(line)} is malformed; expected <clip> <Class>")
-    if class_name not in labels:
-        raise ValueError(unknown_class(class_name, labels))
-    name = relative_name(path.strip())
-    if name in first_seen:
-        raise ValueError(f"{quoted(name)} is already in line {first_seen[name]}; a clip belongs to one fold")
-    first_seen[name] = number
-    return ListedClip(name, labels.index(class_name), number, fold=fold)
 
 
 def write_fold_file(path: str | os.PathLike[str], folds: Sequence[Sequence[Clip]], labels: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Folders of clips: what is in them, the frames of listed clips, and a report of everything that is wrong.
+"""The clips that folders or a list name, and their frames.
 
 Only names are looked at, never pixels, and only to a fixed depth, so that a symbolic link to a parent folder cannot
 trap a reader.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..common.names import AFEW_LABELS
@@ -19,6 +18,10 @@ from .lists import ListedClip
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
+GUIDE = (
+    "Data/README.md says how to get a dataset and where to put it.",
+    "No data at hand? --dataset sample draws its own and needs none.",
+)
 
 
 def list_folder(path: str, problems: list[str]) -> tuple[list[str], list[str]]:
@@ -66,30 +69,111 @@ def is_unicode(name: str) -> bool:
     return True
 
 
-GUIDE = (
-    "Data/README.md says how to get a dataset and where to put it.",
-    "No data at hand? --dataset sample draws its own and needs none.",
-)
-
-
 @dataclass
-class Report:
-    """Collects what is wrong with one split while it is read.
+class Listing:
+    """The clips of one split, as a list or folders name them, and all that is wrong with them.
+
+    A reader fills it in; `find_frames` turns it into a `ClipSet`.
 
     Attributes:
-        where: what is being read, for the headline above several problems.
-        problems: one line each.
+        root: what the clips' names are relative to.
+        labels: the class names, in the order of their indices; empty until the data have named them.
+        list_file: the list that lines refer to; "" without one.
+        layout: where the dataset's frames belong, for advice; "" for AFEW's layout.
+        clips: the clips, without their frames.
+        problems: one line each. Each names a file (and line) or folder, and what is wrong with it.
         advice: what to do about them.
-        layout: where the dataset's frames belong; "" for AFEW's layout.
+        notes: lines to print about what was read.
     """
 
-    where: str
+    root: str
+    labels: tuple[str, ...] = ()
+    list_file: str = ""
+    layout: str = ""
+    clips: list[ListedClip] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
-    layout: str = ""
+    notes: list[str] = field(default_factory=list)
 
-    def add_folder(self, path: str, error: OSError, listed_in: str = "") -> None:
-        """Adds a folder that cannot be listed."""
+    def require_root(self) -> None:
+        """Raises if there is no root, instead of one problem per clip."""
+        try:
+            os.scandir(self.root).close()
+        except OSError as error:
+            self.add_unreadable(self.root, error)
+            if isinstance(error, FileNotFoundError):
+                self.advise_layout()
+            raise self.error() from None
+
+    def folders_in(self, path: str) -> list[str]:
+        """The names of the folders in a folder, in natural order. What cannot be read becomes a problem."""
+        try:
+            return list_folder(path, self.problems)[0]
+        except OSError as error:
+            self.add_unreadable(path, error)
+            return []
+
+    def find_frames(self, *, skip_empty: bool = False) -> ClipSet:
+        """Looks up the frames of each clip.
+
+        Args:
+            skip_empty: skip clips without frames instead of reporting them as a problem.
+
+        Raises:
+            DataError: there are problems.
+        """
+        clips: list[Clip] = []
+        left_out: list[Clip] = []
+        missing = miscounted = 0
+        if not all(item.folder for item in self.clips) or not self.clips:
+            self.require_root()
+        for item in self.clips:
+            folder = item.folder or folder_of(self.root, item.name)
+            listed_in = f"{self.list_file}, line {item.line}: " if item.line and self.list_file else ""
+            try:
+                deeper, images = list_folder(folder, self.problems)
+            except OSError as error:
+                missing += isinstance(error, FileNotFoundError)
+                self.add_unreadable(folder, error, listed_in)
+                continue
+            clip = Clip(item.name, folder, tuple(images), item.label, item.person, item.fold)
+            if images:
+                clips.append(clip)
+                miscounted += item.frames not in (None, len(images))
+                continue
+            left_out.append(clip)
+            if not skip_empty:
+                hint = ", only folders: is the root one level too high?" if deeper else ""
+                self.problems.append(f"{listed_in}{printable(folder)}: {NO_FRAMES}{hint}")
+        if left_out and not skip_empty:
+            self.advice.append(f"Frames are files ending in {' '.join(FRAME_SUFFIXES)}.")
+            self.advice.append("--skip-empty skips clips without frames, and counts them.")
+        if missing == len(self.clips) > 1:
+            self.advice.append(
+                f"None of the listed clips is in {printable(self.root)}: is it the right folder for this list?"
+            )
+        if not clips and not self.problems:
+            found = f"no clip of {len(left_out)} has frames" if left_out else "no clips"
+            self.problems.append(f"{printable(self.root)}: {found}")
+            self.advise_layout()
+        if miscounted:
+            who = f"{counted(miscounted, 'clip')} {'has' if miscounted == 1 else 'have'}"
+            self.notes.append(f"{self.list_file}: {who} another number of frames than the list says")
+        clip_set = ClipSet(
+            clips=clips,
+            labels=self.labels,
+            listed=len(self.clips),
+            skipped=[clip.name for clip in left_out],
+            root=self.root,
+            left_out=left_out,
+            notes=self.notes,
+        )
+        if self.problems:
+            raise self.error(clip_set)
+        return clip_set
+
+    def add_unreadable(self, path: str, error: OSError, listed_in: str = "") -> None:
+        """Adds a folder that cannot be listed to the problems."""
         if isinstance(error, FileNotFoundError):
             what = NO_FOLDER
         elif isinstance(error, NotADirectoryError):
@@ -98,122 +182,18 @@ class Report:
             what = f"the folder cannot be read ({error.strerror})"
         self.problems.append(f"{listed_in}{printable(path)}: {what}")
 
-    def advise_layout(self, root: str, labels: Sequence[str]) -> None:
+    def advise_layout(self) -> None:
         """Adds where frames belong, for users who have not put their data in place."""
-        example = os.path.join(root, labels[0], "000149120", "001.jpg")
+        example = os.path.join(self.root, (self.labels or AFEW_LABELS)[0], "000149120", "001.jpg")
         usual = f"Frames belong in <root>/<Class>/<clip>/<frame>.jpg, for example {printable(example)}."
         self.advice += [self.layout or usual, *GUIDE]
 
     def error(self, readable: ClipSet | None = None) -> DataError:
         """The error to raise. `readable` are the clips that can be read in spite of it."""
-        error = DataError(self.problems, self.where, self.advice)
+        where = f"{self.root} (listed in {self.list_file})" if self.list_file else self.root
+        error = DataError(self.problems, where, self.advice)
         error.readable = readable
         return error
-
-
-def require_root(root: str, report: Report, labels: Sequence[str]) -> None:
-    """Raises if there is no root, instead of one problem per clip."""
-    try:
-        os.scandir(root).close()
-    except OSError as error:
-        report.add_folder(root, error)
-        if isinstance(error, FileNotFoundError):
-            report.advise_layout(root, labels)
-        raise report.error() from None
-
-
-def read_clips(
-    root: str,
-    listed: list[ListedClip],
-    labels: Sequence[str],
-    skip_empty: bool,
-    report: Report,
-    list_file: str = "",
-) -> ClipSet:
-    """Looks up the frames of each clip.
-
-    Args:
-        root: what the clips' names are relative to.
-        listed: the clips.
-        labels: the class names, in the order of their indices.
-        skip_empty: skip clips without frames instead of reporting them as a problem.
-        report: the problems found so far.
-        list_file: the file that the clips' line numbers refer to.
-
-    Raises:
-        DataError: there are problems.
-    """
-    clips: list[Clip] = []
-    left_out: list[Clip] = []
-    missing = other_count = 0
-    for item in listed:
-        folder = item.folder or folder_of(root, item.name)
-        listed_in = f"{list_file}, line {item.line}: " if item.line and list_file else ""
-        try:
-            deeper, images = list_folder(folder, report.problems)
-        except OSError as error:
-            missing += isinstance(error, FileNotFoundError)
-            report.add_folder(folder, error, listed_in)
-            continue
-        clip = Clip(item.name, folder, tuple(images), item.label, item.person, item.fold)
-        if images:
-            clips.append(clip)
-            other_count += item.frames not in (None, len(images))
-            continue
-        left_out.append(clip)
-        if not skip_empty:
-            hint = ", only folders: is the root one level too high?" if deeper else ""
-            report.problems.append(f"{listed_in}{printable(folder)}: {NO_FRAMES}{hint}")
-    if left_out and not skip_empty:
-        report.advice.append(f"Frames are files ending in {' '.join(FRAME_SUFFIXES)}.")
-        report.advice.append("--skip-empty skips clips without frames, and counts them.")
-    if missing == len(listed) > 1:
-        report.advice.append(f"None of the listed clips is in {printable(root)}: is it the right folder for this list?")
-    if not clips and not report.problems:
-        found = f"no clip of {len(left_out)} has frames" if left_out else "no clips"
-        report.problems.append(f"{printable(root)}: {found}")
-        report.advise_layout(root, labels or AFEW_LABELS)
-    notes = []
-    if other_count:
-        who = f"{counted(other_count, 'clip')} {'has' if other_count == 1 else 'have'}"
-        notes.append(f"{list_file}: {who} another number of frames than the list says")
-    skipped = [clip.name for clip in left_out]
-    clip_set = ClipSet(clips, tuple(labels), len(listed), skipped, root, left_out, notes)
-    if report.problems:
-        raise report.error(clip_set)
-    return clip_set
-
-
-def read_listed(
-    root: str | os.PathLike[str],
-    list_file: str | os.PathLike[str],
-    parse: Callable[[str], tuple[list[ListedClip], list[str]]],
-    labels: Sequence[str],
-    skip_empty: bool,
-    *,
-    layout: str = "",
-    frame_folders: Sequence[str] = (),
-) -> ClipSet:
-    """Reads a dataset's list, and looks up the frames of its clips.
-
-    Args:
-        root: of the dataset.
-        list_file: the list.
-        parse: path of the list -> its clips, and one line of text per problem.
-        labels: the class names, in the order of their indices.
-        skip_empty: skip clips that have no frames instead of raising.
-        layout: see `Report`.
-        frame_folders: where below the root the clips may be: the first of these that exists, else the root itself.
-
-    Raises:
-        DataError: all problems of the list and the folders.
-    """
-    root, list_file = os.fspath(root), os.fspath(list_file)
-    report = Report(f"{root} (listed in {list_file})", layout=layout)
-    listed, report.problems = parse(list_file)
-    require_root(root, report, labels)
-    frames = next((path for name in frame_folders if os.path.isdir(path := os.path.join(root, name))), root)
-    return read_clips(frames, listed, labels, skip_empty, report, list_file)
 
 
 def folder_of(root: str, name: str) -> str:

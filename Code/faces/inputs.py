@@ -12,7 +12,7 @@ from pathlib import Path
 from ..common.files import regular
 from ..common.wording import counted, natural_key, printable
 from ..data.clips import DataError
-from ..data.images import ImageError, read_header
+from ..data.images import is_animated
 from ..data.listing import FRAME_SUFFIXES
 
 # Files with these names are videos where a folder is searched; a file that is named itself may be called anything.
@@ -67,15 +67,8 @@ def kind_of(path: str | Path) -> Kind:
         return Kind.VIDEO  # .mjpeg: one JPEG after another
     is_picture = start.startswith((_JPEG_START, *_PICTURE_STARTS)) or (start[:4] == b"RIFF" and brand == b"WEBP")
     if is_picture or suffix in (*FRAME_SUFFIXES, *ANIMATION_SUFFIXES):
-        return Kind.ANIMATION if _is_animated(path) else Kind.PICTURE
+        return Kind.ANIMATION if is_animated(os.fspath(path)) else Kind.PICTURE
     return Kind.VIDEO
-
-
-def _is_animated(path: str | Path) -> bool:
-    try:
-        return read_header(os.fspath(path)).animated
-    except ImageError:
-        return False  # the error is raised when it is read
 
 
 def split_files(folder: str | Path, names: list[str]) -> tuple[list[str], list[str]]:

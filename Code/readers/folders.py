@@ -1,18 +1,52 @@
-"""Any tree `<root>/<Class>/<clip>/<frame>`: the names of the folders are the classes."""
+"""AFEW and your own clips: `<root>/<Class>/<clip>/<frame>`, with or without a list, or any clips that a list names."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..common.errors import UsageError
 from ..common.names import AFEW_LABELS
 from ..common.wording import counted, printable, quoted
 from ..data.clips import ClipSet
 from ..data.intensity import Intensities, intensities_of
-from ..data.listing import Report, list_folder, read_clips, require_root
-from ..data.lists import ListedClip, unknown_class
-from .base import Labels, Reader, Request
+from ..data.listing import Listing, list_folder
+from ..data.lists import Lines, ListedClip, unknown_class
+from ..data.request import Request
+from ..training.settings import Protocol
+from .base import Labels, Reader, Sources
+
+# Few epochs, from a network trained on faces, with a learning rate for fine-tuning all of it.
+OWN_CLIPS = Protocol(epochs=15, lr=1e-2, decay_at=(5, 10), samples_per_clip=4)
+
+
+def scan_folders(listing: Listing) -> None:
+    """Fills in the clips of `<root>/<Class>/<clip>`. A folder that is not one of the labels is a problem.
+
+    Without labels, the sorted folder names become the labels.
+    """
+    folders = sorted(listing.folders_in(listing.root))
+    listing.labels = listing.labels or tuple(folders)
+    for name in folders:
+        if name not in listing.labels:
+            path = printable(os.path.join(listing.root, name))
+            listing.problems.append(f"{path}: {unknown_class(name, listing.labels)}")
+    for label, name in enumerate(listing.labels):
+        if name not in folders:
+            continue
+        path = os.path.join(listing.root, name)
+        try:
+            clips, images = list_folder(path, listing.problems)
+        except OSError as error:
+            listing.add_unreadable(path, error)
+            continue
+        listing.clips += [ListedClip(f"{name}/{clip}", label) for clip in clips]
+        if images:
+            listing.problems.append(
+                f"{printable(path)}: {counted(len(images), 'image')} outside of any clip folder, for example "
+                f"{quoted(images[0])}; move to {printable(name)}/<clip>/"
+            )
 
 
 def read_folders(
@@ -29,62 +63,86 @@ def read_folders(
     Raises:
         DataError: all problems of the folders.
     """
-    root = os.fspath(root)
-    report = Report(root)
-    require_root(root, report, labels or AFEW_LABELS)
-    folders = sorted(list_folder(root, report.problems)[0])
-    if labels is None:
-        labels = folders
-    for name in folders:
-        if name not in labels:
-            report.problems.append(f"{printable(os.path.join(root, name))}: {unknown_class(name, labels)}")
-    listed = []
-    for label, name in enumerate(labels):
-        if name not in folders:
-            continue
-        folder = os.path.join(root, name)
-        try:
-            clips, images = list_folder(folder, report.problems)
-        except OSError as error:
-            report.add_folder(folder, error)
-            continue
-        listed += [ListedClip(f"{name}/{clip}", label) for clip in clips]
-        if images:
-            report.problems.append(
-                f"{printable(folder)}: {counted(len(images), 'image')} outside of any clip folder, for example "
-                f"{quoted(images[0])}; move to {printable(name)}/<clip>/"
-            )
-    return read_clips(root, listed, labels, skip_empty, report)
+    listing = Listing(os.fspath(root), tuple(labels or ()))
+    listing.require_root()
+    scan_folders(listing)
+    return listing.find_frames(skip_empty=skip_empty)
 
 
 class Folders(Reader):
     """One folder per class. With folds, all clips are in the training root."""
 
-    makes_folds = True
-    checkpoint_labels = True  # the folders to evaluate may lack classes
-
-    def locate(self, request: Request) -> Request:
-        if (request.fold or request.all_folds) and "val_root" in request.flags:
+    def check(self, request: Request) -> None:
+        super().check(request)
+        if request.fold and request.val_root:
             raise UsageError("--val-root: with --fold, all clips come from --train-root; omit --val-root")
-        return super().locate(request)
 
     def is_missing(self, request: Request) -> bool:
-        in_folds = request.fold or request.all_folds
-        return not all(map(os.path.isdir, [request.train_root] if in_folds else [request.train_root, request.val_root]))
+        sources = self.sources(request)
+        roots = [sources.train_root] if request.fold else [sources.train_root, sources.val_root]
+        return not all(map(os.path.isdir, roots))
 
     def read_all(self, request: Request, labels: Labels = None) -> ClipSet:
-        return self._with_persons(request, self._read(request, None, labels or request.label_order))
+        return self.read(request, None, labels)
 
-    def read_split(self, request: Request, split: str, labels: Labels) -> ClipSet:
-        if request.list_file(split):
-            raise UsageError(
-                f"--{split}-list: --dataset folders reads whole folders; omit it, "
-                "or use --dataset list (--dataset afew for AFEW's lines `Class/clip Class`)"
-            )
-        return read_folders(request.root(split), labels=labels, skip_empty=request.skip_empty)
+    def parse_own_list(self, listing: Listing, lines: Lines) -> None:
+        raise UsageError(
+            f"{listing.list_file}: --dataset folders reads whole folders; omit the list, "
+            "or use --dataset list (--dataset afew for AFEW's lines `Class/clip Class`)"
+        )
 
     def intensities(self, clips: ClipSet) -> Intensities | None:
-        return intensities_of(clips)  # known of clips that tools.onset has made
+        return intensities_of(clips)  # of generated clips
 
 
-reader = Folders("folders", None, Request(train_root="Data/Train", val_root="Data/Val"))
+class Lists(Reader):
+    """Reads `--train-list` and `--val-list`. By default, paths are relative to the folder of the first list."""
+
+    def check(self, request: Request) -> None:
+        super().check(request)
+        if not request.train_list and not request.val_list:
+            raise UsageError("--dataset list: name it with --train-list FILE (and --val-list FILE if there are two)")
+
+    def sources(self, request: Request) -> Sources:
+        train, val = request.train_list or request.val_list, request.val_list or request.train_list
+        root = request.train_root or os.path.dirname(train or "") or "."
+        return super().sources(replace(request, train_root=root, train_list=train, val_list=val))
+
+    def parse_own_list(self, listing: Listing, lines: Lines) -> None:
+        listing.problems.append(
+            f"{listing.list_file}: neither a table (header path,label,...) nor a shared list (<folder> <frames> <label "
+            "index>); see Data/README.md for both formats"
+        )
+
+
+AFEW = Reader(
+    name="afew",
+    title="AFEW",
+    trained_on="film clips (AFEW)",
+    # Paper and first release: learning rate 4e-6, x 0.2 after 60 and 120 of 180 epochs, batches of 48.
+    protocol=Protocol(),
+    labels=AFEW_LABELS,
+    train_root="Data/Train",
+    val_root="Data/Val",
+    train_list="Data/list_train.txt",
+    val_list="Data/list_eval.txt",
+    scan=scan_folders,
+)
+FOLDERS = Folders(
+    name="folders",
+    title="own clips",
+    trained_on="your own clips (class folders)",
+    protocol=OWN_CLIPS,
+    train_root="Data/Train",
+    val_root="Data/Val",
+    makes_folds=True,
+    scan=scan_folders,
+    checkpoint_labels=True,  # the folders to evaluate may lack classes
+)
+LISTS = Lists(
+    name="list",
+    title="own clips",
+    trained_on="your own clips (a list)",
+    protocol=OWN_CLIPS,
+    makes_folds=True,
+)

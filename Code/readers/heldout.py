@@ -23,7 +23,7 @@ from ..common.wording import counted
 from ..data.clips import ClipSet, DataError
 from ..data.folds import hold_out, name_persons
 from .folders import read_folders
-from .plainlist import parse_plain_list
+from .tables import parse_table
 
 SHARE = 0.25
 
@@ -88,11 +88,10 @@ def read_split(path: Path) -> Split:
     Raises:
         DataError: all problems of the list.
     """
-    content, problems = parse_plain_list(str(path))
-    if problems:
-        raise DataError(problems, str(path))
-    rows = list(zip(content.clips, content.splits, strict=True))
-    train, val = ({clip.name: clip.person for clip, side in rows if side == name} for name in ("train", "val"))
+    content = parse_table(str(path))
+    if content.problems:
+        raise content.error()
+    train, val = ({clip.name: clip.person for clip in content.clips if clip.split == name} for name in ("train", "val"))
     return Split(train, val, {clip.name: content.labels[clip.label] for clip in content.clips})
 
 

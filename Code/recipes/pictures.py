@@ -13,12 +13,12 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..check.names import person_in
+from ..check import person_in
 from ..common.wording import counted, printable, quoted
 from ..data.clips import Clip, ClipSet, DataError
 from ..data.folds import hold_out, name_persons
 from ..data.listing import list_folder
-from ..readers.plainlist import parse_plain_list
+from ..readers.tables import parse_table
 
 TRAIN_FOLDERS = ("train", "Train", "training")
 VAL_FOLDERS = ("val", "valid", "validation", "Val", "test", "Test")
@@ -47,7 +47,7 @@ def read_pictures(
 
     Args:
         root: see the module's docstring.
-        list_file: a plain list, see `Code.readers.plainlist`, whose paths are those of pictures.
+        list_file: a table, see `Code.readers.tables`, whose paths are those of pictures.
         share: of the pictures to hold out if neither folders nor a list split them.
         seed: of that random draw.
         person_pattern: see `name_persons`; names are such as `Happy/anna_03.jpg`.
@@ -142,14 +142,15 @@ def _hold_out(clips: ClipSet, share: float, seed: int) -> PictureSplit:
 
 
 def _read_list(root: str, path: str) -> PictureSplit:
-    listed, problems = parse_plain_list(path)
+    listed = parse_table(path)
+    problems = listed.problems
     parts: dict[str, list[Clip]] = {"train": [], "val": [], "": []}
-    for picture, split in zip(listed.clips, listed.splits, strict=True):
+    for picture in listed.clips:
         folder, image = os.path.split(os.path.join(root, picture.name))
         if not os.path.isfile(os.path.join(folder, image)):
             problems.append(f"{path}, line {picture.line}: no such file in {printable(root)}: {quoted(picture.name)}")
         clip = Clip(picture.name, folder, (image,), picture.label, picture.person)
-        parts["val" if split == "test" else split].append(clip)
+        parts["val" if picture.split == "test" else picture.split].append(clip)
     trained = {clip.label for clip in parts["train"]}
     untrained = [clip for clip in parts["val"] if clip.label not in trained]
     if untrained and trained:

@@ -23,9 +23,8 @@ from ..common.errors import UsageError
 from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from ..network.pretrained import load_fan
 from ..network.prior import Balance
-from ..readers.base import find_reader
+from ..readers import find, names
 from ..results.runs import read_run
-from ..training.protocols import PROTOCOLS
 from ..training.records import as_dict, started_at
 from .calibration import calibration_error, fit_temperature, with_temperature
 from .change_prior import with_balance
@@ -51,10 +50,9 @@ def released(checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[st
         if not torch.isfinite(weights[name]).all():
             raise CheckpointError(f"{name} is not finite in half precision")
     protocol = dict(checkpoint["protocol"])
-    usual = PROTOCOLS.get(checkpoint["dataset"])
-    data = find_reader(usual.reader).defaults if usual else None
+    reader = find(checkpoint["dataset"]) if checkpoint["dataset"] in names() else None
     for place in PLACES:
-        protocol[place] = getattr(data, place, None)
+        protocol[place] = getattr(reader, place, None)
     protocol["data_flags"] = {
         name: value for name, value in protocol.get("data_flags", {}).items() if name not in PLACES
     }

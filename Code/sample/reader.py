@@ -9,55 +9,64 @@ from ..common.machine import available_cores
 from ..common.names import AFEW_LABELS
 from ..data.clips import ClipSet
 from ..data.intensity import Intensities, intensities_of
-from ..readers.afew import read_afew
-from ..readers.base import Reader, Request
+from ..data.request import Request
+from ..readers.base import Reader, Sources
+from ..readers.folders import scan_folders
+from ..training.settings import Protocol
 from . import draw_sample
 
 SAMPLE_ROOT = "Data/Sample"
 
 
 class Sample(Reader):
-    """Draws the sample in its usual folder if it is missing. A clip's number is its person's number."""
+    """Draws the sample in its usual folder if it is missing."""
 
-    makes_folds = True
-    person_pattern = "[^/]+$"
-    writes = True
-
-    def locate(self, request: Request) -> Request:
-        request = super().locate(request)
-        if not _is_ours(request):
-            return request
-        # Its lists exist by the time it is read.
-        usual, flags = self.defaults, request.flags
-        return replace(
-            request,
-            train_list=request.train_list if "train_list" in flags else usual.train_list,
-            val_list=request.val_list if "val_list" in flags else usual.val_list,
-        )
+    def sources(self, request: Request) -> Sources:
+        sources = super().sources(request)
+        if not _is_drawn(request):
+            return sources
+        # The usual lists exist by the time they are read.
+        lists = request.train_list or self.train_list, request.val_list or self.val_list
+        return replace(sources, train_list=lists[0], val_list=lists[1])
 
     def prepare(self, request: Request) -> None:
-        if _is_ours(request):
+        if _is_drawn(request):
             draw_sample(SAMPLE_ROOT, workers=available_cores(), progress=True)
 
     def is_missing(self, request: Request) -> bool:
-        return not _is_ours(request) and super().is_missing(request)
+        return not _is_drawn(request) and super().is_missing(request)
 
     def intensities(self, clips: ClipSet) -> Intensities | None:
         return intensities_of(clips)
 
 
-def _is_ours(request: Request) -> bool:
-    return not {"train_root", "val_root"} & request.flags.keys()
+def _is_drawn(request: Request) -> bool:
+    return not request.train_root and not request.val_root
 
 
-reader = Sample(
-    "sample",
-    read_afew,
-    Request(
-        labels=AFEW_LABELS,
-        train_root=os.path.join(SAMPLE_ROOT, "Train"),
-        val_root=os.path.join(SAMPLE_ROOT, "Val"),
-        train_list=os.path.join(SAMPLE_ROOT, "list_train.txt"),
-        val_list=os.path.join(SAMPLE_ROOT, "list_eval.txt"),
+SAMPLE = Sample(
+    name="sample",
+    title="the generated sample",
+    trained_on="the drawn faces of the generated sample, not real ones",
+    # A minute or two on two CPU cores. Only the head is trained: fine-tuning the whole network for the same time was
+    # worse (relation-attention 80 to 91 %, correlation 0.3 to 0.6).
+    protocol=Protocol(
+        epochs=48,
+        lr=1e-2,
+        decay_at=(16, 32),
+        batch_size=32,
+        samples_per_clip=4,
+        freeze_backbone=True,
+        image_size=80,  # the shipped backbone's 96 pixels are slower and 4 points worse on drawn faces
+        fixed_size=True,
     ),
+    labels=AFEW_LABELS,
+    train_root=os.path.join(SAMPLE_ROOT, "Train"),
+    val_root=os.path.join(SAMPLE_ROOT, "Val"),
+    train_list=os.path.join(SAMPLE_ROOT, "list_train.txt"),
+    val_list=os.path.join(SAMPLE_ROOT, "list_eval.txt"),
+    makes_folds=True,
+    person_pattern="[^/]+$",  # a clip's number is its person's number
+    scan=scan_folders,
+    writes=True,
 )

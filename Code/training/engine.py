@@ -18,11 +18,11 @@ from ..common.device import Compute
 from ..common.progress import Progress
 from ..common.wording import counted
 from ..data.clips import Clip
+from ..data.intensity import Intensities
 from ..data.loaders import EvaluationBatches, TrainingBatches
 from ..data.stores import FrameTable
 from ..network.attention import FANOutput
 from ..network.fan import FAN, FeatureFAN
-from ..readers.base import Intensities
 from . import distributed
 from .epoch_state import EpochState
 from .intervals import interval_text

@@ -24,6 +24,7 @@ from ..composed.render import ComposedClips, ComposedStore
 from ..data.augment import PlainFrames, augmentation_named
 from ..data.cache import CHUNK_FRAMES, CacheError, CacheFile, read_in_chunks
 from ..data.clips import ClipSet, DataError
+from ..data.intensity import Intensities
 from ..data.loaders import (
     PREFETCHED,
     EvaluationBatches,
@@ -35,7 +36,6 @@ from ..data.loaders import (
 )
 from ..data.stores import ArrayStore, FileStore, FrameTable, Store
 from ..network.fan import FAN
-from ..readers.base import Intensities
 from . import distributed
 from .engine import EvaluationSplit, Transform
 from .features import VIEWS, FeatureStore, PlainView

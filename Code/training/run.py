@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..check.before import check_before_training, refuse_broken_images
+from ..check import check_before_training, refuse_broken_images
 from ..common.device import choose_compute, make_deterministic
 from ..common.errors import UsageError
 from ..common.names import DEFAULT_AT_TYPE
@@ -24,7 +25,6 @@ from ..network.checkpoints import facts_of, read_checkpoint
 from ..network.fan import FAN, FeatureFAN
 from ..network.pretrained import OF_FER2013, keep_classifier, knows_fer2013, load_fan
 from ..network.weights import start_from, starting_file, stored_backbone
-from ..readers.base import find_reader
 from . import distributed
 from .engine import evaluate_split, summary
 from .features import check_augmentation
@@ -84,7 +84,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> Path:
         raise UsageError(f"--at_type {args.at_type}: {path} was trained with --at_type {fan.at_type}")
     compute = choose_compute(args.device, args.precision, trained_with=info.get("precision"))
     val, protocol = read_evaluated(protocol, info)
-    fold, num_folds = protocol.data.fold, protocol.data.num_folds
+    fold, num_folds = protocol.fold, protocol.num_folds
     val = map_labels(val, info["labels"], label_map(args), f"--checkpoint {path}")
     print(f"evaluating {path} ({fan.head.title}) on {compute.device}, {compute.precision}")
     part = "" if fold is None else f" (fold {fold} of {num_folds} alone)"
@@ -92,7 +92,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> Path:
     print_labels(val.labels)
     for note in val.notes:
         print(f"note:  {note}")
-    refuse_broken_images(val)
+    distributed.from_main(lambda: refuse_broken_images(val))
     size = args.image_size or info["image_size"]
     fan.backbone.check_image_size(size)
     fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
@@ -105,10 +105,10 @@ def evaluate_checkpoint(args: argparse.Namespace) -> Path:
     frames = open_frames(
         [val], size, compute, cache=args.cache, cache_dir=args.cache_dir, workers=args.workers, gray=gray
     )
-    split = frames.evaluation_split(val, frames.stores[0], compute, find_reader(protocol.reader).intensities(val))
+    split = frames.evaluation_split(val, frames.stores[0], compute, protocol.reader.intensities(val))
     metrics, evaluation = evaluate_split(fan, split, compute)
     resolved = {"checkpoint": path, "at_type": fan.at_type, "cache": frames.cache}
-    asked = {"dataset": protocol.dataset, "fold": fold, **protocol.data.flags}
+    asked = {"dataset": protocol.dataset, "fold": fold, **protocol.data.given()}
     about = {} if fold is None else {"fold": fold, "num_folds": num_folds}
     with new_run(
         args.output, protocol.dataset, attention_titles()[fan.at_type], fold_suffix(fold) + "_evaluation"
@@ -123,8 +123,8 @@ def evaluate_checkpoint(args: argparse.Namespace) -> Path:
 def about_results(protocol: Protocol) -> dict[str, Any]:
     """The entries of results.json besides the metrics: how the best epoch was chosen, and which fold it is."""
     about: dict[str, Any] = {"selected_on": SELECTED[protocol.select_on]}
-    if protocol.data.fold is not None:
-        about |= {"fold": protocol.data.fold, "num_folds": protocol.data.num_folds}
+    if protocol.fold is not None:
+        about |= {"fold": protocol.fold, "num_folds": protocol.num_folds}
     return about
 
 
@@ -166,8 +166,19 @@ def _train(
         raise UsageError("--keep-classifier: leaves nothing to train without attention; use --at_type 0 or 1")
     check_backbone(args.backbone or DEFAULT_BACKBONE)
     train_clips, val_clips, protocol = read_training(protocol)
-    check_before_training(train_clips, val_clips, protocol, check_images)
-    labels, fold = train_clips.labels, protocol.data.fold
+    warnings = distributed.from_main(
+        lambda: check_before_training(
+            train_clips,
+            val_clips,
+            num_frames=protocol.num_frames,
+            known_labels=protocol.reader.labels,
+            headers=check_images,
+        )
+    )
+    if distributed.world().is_main:
+        for line in warnings:
+            print(f"warning: {line}", file=sys.stderr)
+    labels, fold = train_clips.labels, protocol.fold
     mapping = training_label_map(args, labels)
     held_out = None
     if protocol.select_on == "heldout":
@@ -235,9 +246,8 @@ def _train(
     )
     schedule = per_step(decay_after(protocol.decay_at, protocol.decay), len(batches))
     transform = frames.training_transform(args.augmentation)
-    reader = find_reader(protocol.reader)
     split, *chosen_on = (
-        frames.evaluation_split(clips, store, compute, reader.intensities(clips))
+        frames.evaluation_split(clips, store, compute, protocol.reader.intensities(clips))
         for clips, store in zip(evaluated, frames.stores[1:], strict=True)
     )
     training = Training(
@@ -280,7 +290,7 @@ def _train(
         run_training(training, run)
         results = conclude(training, run, split, about=about_results(protocol))
         run.close()
-    which_fold = "" if fold is None else f" of fold {fold} of {protocol.data.num_folds} alone"
+    which_fold = "" if fold is None else f" of fold {fold} of {protocol.num_folds} alone"
     if protocol.select_on == "last":
         results = {"best": results["best"]}  # the last epoch, too
     for which, metrics in results.items():

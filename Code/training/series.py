@@ -47,14 +47,14 @@ def train_all(args: argparse.Namespace, protocol: Protocol, after_run: Callable[
     Returns:
         The folder of them all; summary.json and summary.md are in it.
     """
-    num_folds = count_folds(protocol) if protocol.data.all_folds else None
+    num_folds = count_folds(protocol) if protocol.data.fold == "all" else None
     at_type = DEFAULT_AT_TYPE if args.at_type is None else args.at_type
     if args.resume:
         with writer_of(args.resume):
             return _train_members(Run(args.resume), args, protocol, num_folds, at_type, after_run)
-    suffix = "_folds" * protocol.data.all_folds + "_seeds" * bool(args.seeds)
+    suffix = "_folds" * (protocol.data.fold == "all") + "_seeds" * bool(args.seeds)
     with new_run(args.output, protocol.dataset, attention_titles()[at_type], suffix) as whole:
-        asked = {"dataset": protocol.dataset, "fold": "all" if protocol.data.all_folds else protocol.data.fold}
+        asked = {"dataset": protocol.dataset, "fold": protocol.data.fold}
         whole.write_arguments(
             plain(args), {**asked, "at_type": at_type, "num_folds": num_folds}, choose_compute(args.device)
         )
@@ -72,7 +72,7 @@ def _train_members(
     """Trains those that are not finished, and writes the summary into the folder of them all."""
     remember_folder(whole.folder, outermost=True)
     print(f"{whole.folder}: to resume after an interruption, use --resume {whole.folder}")
-    members = list(_members(args, protocol.data.fold, whole.folder, num_folds))
+    members = list(_members(args, protocol.fold, whole.folder, num_folds))
     for folder in {whole.folder, *(member.folder.parent for member in members)}:
         Run(folder).clear_leftovers()  # each run clears its own folder
     for number, member in enumerate(members, 1):

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from Code.check.check import Report, as_json, as_table, check
+from Code.check.names import person_in
+from Code.readers.afew import read_afew
 from PIL import Image
 
 import Demo_AFEW_Attention as script
 from Code.check import Check, Split
 from Code.check import files as scan_module
-from Code.check.check import Report, as_json, as_table, check
-from Code.check.names import person_in
 from Code.common.names import AFEW_LABELS
 from Code.data.clips import Clip, ClipSet
-from Code.readers.afew import read_afew
 from Code.readers.folders import read_folders
 
 LABELS = ("happy", "sad")

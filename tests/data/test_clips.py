@@ -10,13 +10,13 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from Code.readers.afew import read_afew
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from Code.common.names import AFEW_LABELS
 from Code.common.wording import natural_key
 from Code.data.clips import DataError, describe
-from Code.readers.afew import read_afew
 from Code.readers.folders import read_folders
 from tests.data.clip_trees import make_clip, make_list, names, problems_of, three_clips
 

@@ -16,9 +16,9 @@ from Code.data.labels import map_labels
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import start_from
+from Code.readers import find
 from Code.readers.ckplus import CKPLUS_LABELS
 from Code.readers.folders import read_folders
-from Code.training.protocols import PROTOCOLS
 from Code.training.run_folder import checkpoint_payload
 from Code.training.schedules import decay_after
 from tests.trees import stub_ckplus, stub_clip, stub_dfew
@@ -105,7 +105,7 @@ def test_starting_weights_hand_their_classifier_over_by_name(tmp_path):
     ],
 )
 def test_protocols_decay_where_their_sources_say_and_scale_with_the_epochs(dataset, epochs, factors):
-    protocol = PROTOCOLS[dataset]
+    protocol = find(dataset).protocol
     assert protocol.epochs == epochs
     shorter = protocol.trained_for(epochs // 10)
     for done, factor in factors.items():

@@ -16,8 +16,9 @@ import Demo_AFEW_Attention
 from Code.data.folds import folds_by_person
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
-from Code.readers.ckplus import CKPLUS_LABELS, EMOTION_NUMBERS, read_ckplus
+from Code.readers.ckplus import CKPLUS_LABELS, EMOTION_NUMBERS
 from tests.faces.conftest import SIZE, run_main
+from tests.trees import read_ckplus
 
 pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
 

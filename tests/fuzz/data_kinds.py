@@ -21,12 +21,11 @@ from PIL import Image
 from Code.common.names import AFEW_LABELS
 from Code.data.clips import ClipSet
 from Code.data.folds import folds_from_file, read_fold_file
-from Code.data.images import ImageError, read_facts, read_image
+from Code.data.images import ImageError, check_image, read_image
 from Code.data.intensity import read_intensity
 from Code.network.checkpoints import read_checkpoint, save_checkpoint
 from Code.network.fan import FAN
 from Code.network.pretrained import load_fan
-from Code.readers.ckplus import read_ckplus
 from Code.readers.ferplus import read_ferplus
 from Code.recipes.pictures import read_pictures
 from Code.sample.clip import SampleSpec, draw_clip
@@ -34,7 +33,7 @@ from Code.training.run_folder import checkpoint_payload
 from tests.fuzz.engine import PROJECT, Case, Kind
 from tests.fuzz.findings import Wrong
 from tests.readers.test_every_reader import FORMATS
-from tests.trees import ckplus_sequences, stub_ckplus, stub_clip
+from tests.trees import ckplus_sequences, read_ckplus, stub_ckplus, stub_clip
 
 SIDE = 32  # input of the tiny networks
 BACKBONE = "shufflenet_v2_x0_5"  # the smallest of torchvision
@@ -135,7 +134,7 @@ def build_pictures(folder: Path) -> None:
 def read_picture(case: Case) -> bool:
     """Reads at two sizes and by the doctor, which must agree."""
     errors: list[ImageError] = []
-    readers: tuple[Callable[[str], object], ...] = (lambda path: read_image(path, 16), read_image, read_facts)
+    readers: tuple[Callable[[str], object], ...] = (lambda path: read_image(path, 16), read_image, check_image)
     for read in readers:
         try:
             value = read(str(case.path))

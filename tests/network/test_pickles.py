@@ -18,8 +18,8 @@ import Pretrain_FERPlus as pretrain_script
 from Code import load_fan
 from Code.data.cache import CacheFile
 from Code.network.checkpoints import CheckpointError, read_checkpoint
-from Code.readers.afew import read_afew
 from tests.runs import flags_of
+from tests.trees import read_afew
 
 
 class Planter:

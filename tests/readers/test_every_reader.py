@@ -2,63 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from Code.check import Split
-from Code.check.check import check
-from Code.common.names import AFEW_LABELS
+from Code.check import Reading, check
 from Code.data.clips import ClipSet, DataError
-from Code.readers.afew import read_afew
-from Code.readers.dfew import read_dfew
-from Code.readers.ferv39k import read_ferv39k
-from Code.readers.mafw import read_mafw
-from Code.readers.plainlist import read_plain_list
-from Code.readers.sharedlist import read_shared_list
-from tests.trees import stub_clip
+from Code.readers import find, names, title_of, trained_on
+from tests.trees import read_dataset, stub_clip
 
 
 @dataclass(frozen=True)
 class Format:
-    """The list format of a dataset, by clips of class Happy with a number.
+    """A list format, by clips of class Happy with a number.
 
     Attributes:
+        dataset: a dataset that has such lists.
         folder: of a clip below the root, with {} for its number.
         line: of such a clip, with {} for its number.
         unknown_class, malformed: invalid lines.
     """
 
-    read: Callable[..., ClipSet]
+    dataset: str
     folder: str
     line: str
     unknown_class: str
     malformed: str
     header: str = ""
 
+    def read(self, root: Path, path: Path, **more: Any) -> ClipSet:
+        return read_dataset(self.dataset, root, path, **more)
+
 
 FORMATS = {
-    "afew": Format(
-        lambda root, path, **more: read_afew(root, path, labels=AFEW_LABELS, **more),
-        "Happy/{}",
-        "Happy/{} Happy",
-        "Joy/5 Joy",
-        "Happy",
-    ),
-    "dfew": Format(read_dfew, "0000{}", "0000{},1", "00005,9", "00005", "video_name,label"),
-    "ferv39k": Format(read_ferv39k, "Action/Happy/{}", "Action/Happy/{} Happy", "Action/Joy/5 Joy", "Action"),
-    "mafw": Format(read_mafw, "data/frames/0000{}", "0000{}.mp4 happiness", "00005.mp4 joy", "00005.mp4"),
-    "shared list": Format(read_shared_list, "Happy/{}", "Happy/{} 3 0", "Happy/5 3 9", "Happy/5"),
-    "plain list": Format(
-        lambda root, path, **more: read_plain_list(root, path, labels=("Happy", "Sad"), **more),
-        "c/{}",
-        "c/{},Happy",
-        "c/5,Joy",
-        "c/5",
-        "path,label",
-    ),
+    "afew": Format("afew", "Happy/{}", "Happy/{} Happy", "Joy/5 Joy", "Happy"),
+    "dfew": Format("dfew", "0000{}", "0000{},1", "00005,9", "00005", "video_name,label"),
+    "ferv39k": Format("ferv39k", "Action/Happy/{}", "Action/Happy/{} Happy", "Action/Joy/5 Joy", "Action"),
+    "mafw": Format("mafw", "data/frames/0000{}", "0000{}.mp4 happiness", "00005.mp4 joy", "00005.mp4"),
+    "shared list": Format("list", "Happy/{}", "Happy/{} 3 0", "Happy/5 3 9", "Happy/5"),
+    "table": Format("afew", "c/{}", "c/{},Happy", "c/5,Joy", "c/5", "path,label"),
 }
 
 
@@ -109,12 +95,23 @@ def test_a_missing_root_is_one_clear_problem(form: Format, tmp_path: Path) -> No
     assert "nowhere" in problem and "Data/README.md" in str(caught.value)
 
 
-def test_the_doctor_names_clips_in_both_splits_and_short_ones(form: Format, tmp_path: Path) -> None:
+def test_the_check_names_clips_in_both_splits_and_short_ones(form: Format, tmp_path: Path) -> None:
     root = tmp_path / "frames"
     stub_clip(root / form.folder.format(1))
-    path = write_list(tmp_path / "list.csv", form, [form.line.format(1)])
-    clips = form.read(root, path)
-    report = check({"train": Split(clips), "val": Split(clips)}, num_frames=4, decode=False, headers=False)
-    names = {finding.name for finding in report.found("warning")}
-    assert "clips in both splits" in names
-    assert any("short" in name for name in names), names
+    clips = form.read(root, write_list(tmp_path / "list.csv", form, [form.line.format(1)]))
+    report = check({"train": Reading(clips), "val": Reading(clips)}, num_frames=4, decode=False, headers=False)
+    found = {finding.name for finding in report.found("warning")}
+    assert "clips in both splits" in found
+    assert any("short" in name for name in found), found
+
+
+def test_every_dataset_says_its_protocol_and_its_words_without_torch() -> None:
+    assert names() == ["afew", "ckplus", "composed", "dfew", "ferv39k", "folders", "list", "mafw", "sample"]
+    for name in names():
+        assert find(name).name == name and find(name).protocol.epochs > 0
+    assert title_of("ckplus") == "CK+" and title_of("other") == "other"
+    assert trained_on("dfew") == "trained on film clips (DFEW)"
+    assert trained_on("ferplus") == "trained on single gray pictures of faces (FER+)"
+    assert trained_on(None) == "the file does not say what it was trained on"
+    code = "import sys; from Code.readers import names; names(); raise SystemExit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

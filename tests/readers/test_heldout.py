@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from Code.readers.plainlist import read_plain_list
 
 from Code.common.commandline import run_script
 from Code.data.clips import DataError
 from Code.data.folds import name_persons
 from Code.readers.folders import read_folders
 from Code.readers.heldout import main, split_clips
-from Code.readers.plainlist import read_plain_list
 from tests.trees import stub_clip
 
 PATTERN = "/([^_]+)_"

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from Code.readers.plainlist import is_plain_list, parse_plain_list, read_plain_list
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +22,6 @@ from Code.data.folds import (
     write_fold_file,
 )
 from Code.readers.folders import read_folders
-from Code.readers.plainlist import is_plain_list, parse_plain_list, read_plain_list
 from tests.trees import stub_clip
 
 ROWS = [

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from Code.check import Split
 from Code.check.check import check
-from Code.common.names import AFEW_LABELS
-from Code.data.clips import DataError
 from Code.readers.dfew import DFEW_LABELS, DFEW_TEST_LIST, DFEW_TRAIN_LIST, read_dfew
 from Code.readers.ferv39k import FERV39K_LABELS, FERV39K_TEST_LIST, FERV39K_TRAIN_LIST, read_ferv39k
 from Code.readers.mafw import MAFW_LABELS, MAFW_TEST_LIST, MAFW_TRAIN_LIST, read_mafw, reader
 from Code.readers.sharedlist import is_shared_list, read_shared_list
+
+from Code.check import Split
+from Code.common.names import AFEW_LABELS
+from Code.data.clips import DataError
 from tests.trees import MAFW_CLASSES, stub_clip, stub_dfew, stub_ferv39k, stub_mafw
 
 

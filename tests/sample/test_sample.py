@@ -20,13 +20,13 @@ from PIL import Image
 from Code.common.names import AFEW_LABELS
 from Code.data.clips import DataError
 from Code.data.intensity import read_intensity
-from Code.readers.afew import read_afew
 from Code.sample import VERSION, clip_name, draw_sample, main
 from Code.sample.clip import DISTRACTORS, SampleSpec, draw_clip, plan_clip
 from Code.sample.expressions import ACTION_UNITS, EXPRESSIONS, at_intensity
 from Code.sample.face import Face, Pose
 from Code.sample.person import Person, draw_person
 from Code.sample.spoiled import OCCLUDERS, blur, darken, occlude
+from tests.trees import read_afew
 
 PROJECT = Path(__file__).parents[2]
 SMALL = SampleSpec(num_train_clips=7, num_val_clips=7, frames=(4, 6), size=32)

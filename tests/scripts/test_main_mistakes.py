@@ -12,7 +12,7 @@ import torch
 
 import Demo_AFEW_Attention as script
 from Code.network.fan import FAN
-from Code.training.protocols import PROTOCOLS
+from Code.readers import names
 from Code.training.run_folder import checkpoint_payload
 
 SCRIPT = Path(script.__file__).resolve()
@@ -59,7 +59,7 @@ def test_help_shows_every_flag_its_default_and_an_example_per_use(call, tmp_path
     text = " ".join(outcome.out.split())
     for default in ("(default: afew)", "(default: auto)", "(default: model)", "(default: Data/Train)", "(afew: 4e-6)"):
         assert default in text
-    for dataset in PROTOCOLS:
+    for dataset in names():
         assert dataset in text
     for use in (
         "--dataset sample",

@@ -19,13 +19,13 @@ from PIL import Image
 
 from Code.common.names import AFEW_LABELS
 from Code.data.clips import DataError
-from Code.data.images import ImageError, read_facts, read_header, read_image
+from Code.data.images import ImageError, check_image, read_image
 from Code.network.checkpoints import CheckpointError, read_checkpoint
 from Code.network.fan import FAN
 from Code.network.pretrained import load_fan
-from Code.readers.afew import read_afew
 from Code.training.run_folder import checkpoint_payload
 from tests.fuzz import mutations
+from tests.trees import read_afew
 
 SECONDS = 5.0  # for one file; the slowest takes a tenth of it, but the machine may be busy
 
@@ -76,7 +76,7 @@ def survives(path: Path, read: Callable[[str], object], error: type[Exception]) 
 def read_any_way(path: str) -> None:
     """Reads at two sizes and by the doctor, which must agree: what passes the doctor is uint8 RGB in a training."""
     verdicts = []
-    for read in (lambda: read_image(path, 16), lambda: read_image(path), lambda: read_facts(path)):
+    for read in (lambda: read_image(path, 16), lambda: read_image(path), lambda: check_image(path)):
         try:
             value = read()
             verdicts.append(None)
@@ -86,7 +86,7 @@ def read_any_way(path: str) -> None:
             verdicts.append(error)
     assert len({verdict is None for verdict in verdicts}) == 1, verdicts
     if verdicts[0] is None:
-        read_header(path)
+        check_image(path, decode=False)
     else:
         raise verdicts[0]
 

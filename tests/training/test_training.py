@@ -24,9 +24,9 @@ from Code.network import weights
 from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import to_published
+from Code.readers import find
 from Code.training import engine
 from Code.training.engine import evaluate, train_one_epoch
-from Code.training.protocols import PROTOCOLS
 from Code.training.run_folder import Run
 from Code.training.run_places import new_run, newest_best
 from Code.training.schedules import decay_after, per_step
@@ -195,7 +195,7 @@ def rates(schedule: Callable[[float], float], epochs: int, steps: int) -> list[f
 
 
 def test_afew_decays_after_60_and_120_of_180_epochs():
-    protocol = PROTOCOLS["afew"]
+    protocol = find("afew").protocol
     assert (protocol.epochs, protocol.lr, protocol.batch_size, protocol.num_frames) == (180, 4e-6, 48, 3)
     assert (protocol.momentum, protocol.weight_decay, protocol.samples_per_clip) == (0.9, 1e-4, None)
     factors = rates(decay_after(protocol.decay_at, protocol.decay), 180, 7)
@@ -289,6 +289,6 @@ def test_numbers_of_the_command_line(check, good, bad):
 
 
 def test_the_checkpoint_names_the_side_of_the_input_but_for_the_sample() -> None:
-    afew, sample = PROTOCOLS["afew"], PROTOCOLS["sample"]
+    afew, sample = find("afew").protocol, find("sample").protocol
     assert (afew.input_side(96), afew.input_side(None)) == (96, 224)
     assert (sample.input_side(96), sample.input_side(None)) == (80, 80)

@@ -1,0 +1,213 @@
+"""Two formats of lists that every dataset understands: tables of your own, and the lists that projects share.
+
+A table has a header. `path` (a folder of frames below the root) and `label` (a class name) are required; `split`
+(train, val or test), `fold` (from 1) and `person` are optional. Commas, semicolons or tabs separate the columns:
+
+    path,label,split,fold,person
+    session1/clip 01,happy,train,1,anna
+
+The lists of Former-DFER, DFER-CLIP and others (DFEW, FERV39k, AFEW, MAFW) have no header. Their lines name a folder of
+the machine that they were written on, its number of frames and the index of its class. `--root-map OLD=NEW` translates
+the folders:
+
+    /home/someone/DFEW/Clip/clip_224x224/00005 16 4
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import posixpath
+import re
+from collections.abc import Sequence
+
+from ..common.wording import counted, natural_key, printable, quoted
+from ..data.clips import DataError
+from ..data.listing import Listing
+from ..data.lists import Lines, ListedClip, is_absolute, parse_lines, read_lines, relative_name, slashed, unknown_class
+
+REQUIRED = ("path", "label")
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_SEPARATORS = ",;\t"
+
+# The meaning of the indices in shared lists, which may differ from the dataset's own order.
+SHARED_LABELS = ("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear")
+_SHARED_LINE = re.compile(r"(.*\S)\s+(\d{1,9})\s+(\d{1,9})")
+_SHARED_FORM = "<clip folder> <frames> <label index>"
+
+
+def is_table(first_line: str) -> bool:
+    """Whether the first line of a list is the header of a table."""
+    return _header(first_line) is not None
+
+
+def read_table(listing: Listing, lines: Lines, split: str | None = None) -> None:
+    """Fills in the clips of a table, and the class names in natural order if they are not given.
+
+    Args:
+        listing: `list_file` is the table.
+        lines: of the table, the header first.
+        split: "train", "val" or "test" takes the rows of this split; if there are no rows of "val", it takes those of
+            "test". None takes all rows.
+    """
+    path = listing.list_file
+    header = _header(lines[0][1]) if lines else None
+    if header is None:
+        found = f", line {lines[0][0]}: {quoted(lines[0][1])} is not a header" if lines else ": the list is empty"
+        listing.problems.append(f"{path}{found}; the first line should be path,label and optionally ,split,fold,person")
+        return
+    separator, columns = header
+    rows: list[tuple[int, dict[str, str]]] = []
+    for number, line in lines[1:]:
+        try:
+            row = _row(line, separator, columns)
+            if any(row.values()):  # spreadsheets leave lines of separators
+                rows.append((number, row))
+        except ValueError as error:
+            listing.problems.append(f"{path}, line {number}: {error}")
+    if not listing.labels:
+        listing.labels = tuple(sorted({row["label"] for _, row in rows} - {""}, key=natural_key))
+    clips, problems = parse_lines(path, rows, lambda row, number: _table_clip(row, listing.labels, number))
+    for column in {"split", "fold", "person"} & set(columns):
+        absent = [clip.line for clip in clips if not getattr(clip, column)]
+        if 0 < len(absent) < len(clips):
+            problems.append(f"{path}, line {absent[0]}: no {column}, but other rows have one; add it to all rows")
+    if not rows and not problems and not listing.problems:
+        problems.append(f"{path}: the list is empty below its header")
+    listing.clips = clips
+    listing.problems += problems
+    if split is not None and not listing.problems:
+        _take_split(listing, split)
+
+
+def parse_table(path: str) -> Listing:
+    """The clips of a table, without looking for them; its problems are in the result."""
+    listing = Listing(os.path.dirname(path), list_file=path)
+    try:
+        read_table(listing, read_lines(path))
+    except DataError as error:
+        listing.problems += error.problems
+    return listing
+
+
+def _take_split(listing: Listing, split: str) -> None:
+    path = listing.list_file
+    counts = {name: sum(clip.split == name for clip in listing.clips) for name in ("train", "val", "test")}
+    if not any(counts.values()):
+        listing.problems.append(f"{path}: no column split; name a list per split, or use --fold")
+    elif split == "val" and not counts["val"]:
+        split = "test"
+    listing.clips = [clip for clip in listing.clips if clip.split == split]
+    if not listing.clips and not listing.problems:
+        listing.problems.append(f"{path}: no row has split {split}")
+    if split == "val" and counts["test"]:
+        rows = counted(counts["test"], "row")
+        listing.notes.append(f"{path}: {rows} of split test not used; --eval-split test evaluates them")
+
+
+def _header(line: str) -> tuple[str, list[str]] | None:
+    """(separator, columns) of a header; None if the line is not one."""
+    for separator in _SEPARATORS:
+        columns = [word.strip(' "').lower() for word in line.split(separator)]
+        if set(REQUIRED) <= set(columns):
+            return separator, columns
+    return None
+
+
+def _row(line: str, separator: str, columns: list[str]) -> dict[str, str]:
+    try:
+        values = [value.strip() for value in next(csv.reader([line], delimiter=separator, strict=True))]
+    except csv.Error as error:
+        raise ValueError(f"{quoted(line)} is malformed ({error})") from None
+    values += [""] * (len(columns) - len(values))  # some editors drop trailing separators
+    if len(values) != len(columns):
+        raise ValueError(
+            f"{len(values)} values for the {len(columns)} columns {', '.join(columns)}; put quotes around paths?"
+        )
+    return dict(zip(columns, values, strict=True))
+
+
+def _table_clip(row: dict[str, str], labels: Sequence[str], number: int) -> ListedClip:
+    """The clip of a row. Raises ValueError with what is wrong."""
+    for column in REQUIRED:
+        if not row[column]:
+            raise ValueError(f"no {column}")
+    if row["label"] not in labels:
+        raise ValueError(unknown_class(row["label"], labels))
+    split = row.get("split", "").lower()
+    if split and split not in SPLITS:
+        raise ValueError(f"split {quoted(row['split'])} is not train, val or test")
+    fold = row.get("fold", "")
+    if fold and not (fold.isascii() and fold.isdigit() and len(fold) < 5 and int(fold)):
+        raise ValueError(f"fold {quoted(fold)} is not a number from 1")
+    name = relative_name(row["path"])
+    if name == ".":
+        raise ValueError("path is the root itself; name the folder of a clip")
+    return ListedClip(
+        name,
+        labels.index(row["label"]),
+        number,
+        person=row.get("person", ""),
+        fold=int(fold or 0),
+        split=SPLITS.get(split, ""),
+    )
+
+
+def is_shared_list(first_line: str) -> bool:
+    """Whether the first line of a list has the form of a shared list."""
+    return _SHARED_LINE.fullmatch(first_line.strip()) is not None
+
+
+def read_shared_list(listing: Listing, lines: Lines, meaning: Sequence[str], root_map: Sequence[str] = ()) -> None:
+    """Fills in the clips of a shared list, named by their path below the mapped folder or the root.
+
+    Args:
+        listing: relative paths start from its root; absolute ones must be inside it, or be mapped. If it has no labels,
+            they are `meaning`.
+        lines: of the list.
+        meaning: the class names, in the order of the list's indices.
+        root_map: `OLD=NEW`, a folder in the list and one on this machine; the longest one that fits a path is used.
+    """
+    listing.labels = listing.labels or tuple(meaning)
+    pairs = [(slashed(old), new) for old, _, new in (pair.partition("=") for pair in root_map)]
+    pairs = sorted([*pairs, (slashed(os.path.abspath(listing.root)), listing.root)], key=lambda pair: -len(pair[0]))
+    foreign: list[str] = []  # absolute paths that no known folder contains
+
+    def parse(line: str, number: int) -> ListedClip:
+        match = _SHARED_LINE.fullmatch(line.strip())
+        if not match or "\0" in line:
+            raise ValueError(f"{quoted(line)} is malformed; expected {_SHARED_FORM}")
+        index = int(match[3])
+        if index >= len(meaning):
+            known = ", ".join(f"{i} {name}" for i, name in enumerate(meaning))
+            raise ValueError(f"label {index} is unknown; known: {known}")
+        if meaning[index] not in listing.labels:
+            raise ValueError(f"label {index} is {meaning[index]}, which is not a class of this dataset")
+        name, folder = _translated(match[1], pairs)
+        if not name:
+            if is_absolute(slashed(match[1])):
+                foreign.append(slashed(match[1]))
+            raise ValueError(f"{quoted(match[1])} is in no known folder; translate it with --root-map OLD=NEW")
+        label = listing.labels.index(meaning[index])
+        return ListedClip(name, label, number, folder=folder, frames=int(match[2]))
+
+    listing.clips, problems = parse_lines(listing.list_file, lines, parse)
+    listing.problems += problems
+    if foreign:
+        shared = printable(posixpath.commonpath([posixpath.dirname(path) for path in foreign]) or "/")
+        listing.advice.append(
+            f"The list was written on another machine. Say where {shared} is on this one: --root-map {shared}=FOLDER"
+        )
+
+
+def _translated(path: str, pairs: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """(clip name, its folder, or "" for `<root>/<name>`) of a listed path; ("", "") if no folder fits it."""
+    path = slashed(path)
+    for old, new in pairs:
+        prefix = old if old.endswith("/") else old + "/"
+        if path.startswith(prefix):
+            name = path[len(prefix) :]
+            return name, os.path.join(new, *name.split("/"))
+    if is_absolute(path) or path in (".", "..") or path.startswith("../"):
+        return "", ""
+    return path, ""

@@ -1,0 +1,141 @@
+"""DFEW, FERV39k and MAFW: clips from films and the web, in their official layouts.
+
+DFEW (Jiang et al., ACM MM 2020), 16 000 clips, evaluated in five folds. Ids have five digits, labels count from 1:
+
+    <root>/EmoLabel_DataSplit/{train,test}(single-labeled)/set_1.csv      header video_name,label
+    <root>/Clip/clip_224x224/00001/<frame>.jpg
+
+FERV39k (Wang et al., CVPR 2022), clips of 22 scenes in one fixed split. Its lists have no header:
+
+    <root>/4_setups/All_scenes/{train,test}_All.csv                       lines `Action/Happy/0267 Happy`
+    <root>/2_ClipsforFaceCrop/Action/Happy/0267/<frame>.jpg
+
+MAFW (Liu et al., ACM MM 2022), 10 045 clips, of which 9 172 have one of 11 single expressions, in five folds. Its
+compound expressions are not read:
+
+    <root>/Train & Test Set/single/no_caption/set_1/{train,test}.txt      lines `00001.mp4 anger`
+    <root>/data/faces/00001/<frame>.jpg                                   or data/frames/
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from functools import partial
+
+from ..common.wording import quoted
+from ..data.lists import ListedClip, class_line
+from ..training.settings import Protocol
+from .base import Reader
+from .tables import SHARED_LABELS
+
+# Settings that the datasets' users share: Former-DFER (Zhao and Liu, ACM MM 2021; main_DFEW.py and main_FERV39K.py of
+# github.com/zengqunzhao/Former-DFER) takes 16 frames of a clip, one sample per clip and epoch, SGD at 0.01 with
+# momentum 0.9 and weight decay 1e-4, x 0.1 every 40 of 100 epochs, batches of 32.
+FORMER_DFER = Protocol(
+    num_frames=16, epochs=100, lr=1e-2, batch_size=32, decay=0.1, decay_at=(40, 80), samples_per_clip=1
+)
+# DFEW's own order, of numbers from 1, is that of the shared lists; FERV39k's official files contain class names.
+DFEW_LABELS = FERV39K_LABELS = SHARED_LABELS
+MAFW_NAMES = {
+    "happiness": "Happy",
+    "sadness": "Sad",
+    "neutral": "Neutral",
+    "anger": "Angry",
+    "surprise": "Surprise",
+    "disgust": "Disgust",
+    "fear": "Fear",
+    "contempt": "Contempt",
+    "anxiety": "Anxiety",
+    "helplessness": "Helplessness",
+    "disappointment": "Disappointment",
+}  # in the official files; in the order of the shared lists
+MAFW_LABELS = tuple(MAFW_NAMES.values())
+
+
+def _dfew_line(line: str, number: int, labels: Sequence[str]) -> ListedClip:
+    try:
+        row = next(csv.reader([line], strict=True))
+    except csv.Error:
+        row = []
+    if len(row) != 2:
+        raise ValueError(f"{quoted(line)} is malformed; expected video_name,label")
+    name, label = (word.strip() for word in row)
+    clip = _clip_number(name)
+    if not re.fullmatch(r"[1-7](?:\.0)?", label):
+        raise ValueError(f"label {quoted(label)} is not a number from 1 ({DFEW_LABELS[0]}) to 7 ({DFEW_LABELS[-1]})")
+    return ListedClip(clip, labels.index(DFEW_LABELS[int(label[0]) - 1]), number)
+
+
+def _mafw_line(line: str, number: int, labels: Sequence[str]) -> ListedClip:
+    words = line.split()
+    if len(words) != 2:
+        raise ValueError(f"{quoted(line)} is malformed; expected <clip>.mp4 <class>, as in single/no_caption")
+    clip = _clip_number(words[0])
+    name = MAFW_NAMES.get(words[1].lower())
+    if name is None:
+        raise ValueError(f"class {quoted(words[1])} is not one of {', '.join(MAFW_NAMES)}")
+    return ListedClip(clip, labels.index(name), number)
+
+
+def _clip_number(word: str) -> str:
+    """The five digits that DFEW and MAFW call a clip by: `12`, `00012.mp4` and `12.0` are `00012`.
+
+    Spreadsheets strip the zeros of the numbers, and some copies of the lists add a suffix.
+    """
+    match = re.fullmatch(r"([0-9]{1,9})(?:\.0|\.mp4)?", word)
+    if not match:
+        raise ValueError(f"{quoted(word)} is not the number of a clip")
+    return match[1].zfill(5)
+
+
+DFEW = Reader(
+    name="dfew",
+    title="DFEW",
+    trained_on="film clips (DFEW)",
+    protocol=FORMER_DFER,
+    labels=DFEW_LABELS,
+    train_root="Data/DFEW",
+    train_list="EmoLabel_DataSplit/train(single-labeled)/set_{fold}.csv",
+    val_list="EmoLabel_DataSplit/test(single-labeled)/set_{fold}.csv",
+    num_folds=5,
+    frame_folders=("Clip/clip_224x224", "Clip/clip_224x224_16f", "clip_224x224", "clip_224x224_16f"),
+    layout="DFEW's layout is <root>/Clip/clip_224x224/00001/<frame>.jpg and "
+    "<root>/EmoLabel_DataSplit/{train,test}(single-labeled)/set_1.csv.",
+    parse_line=_dfew_line,
+    line_form="<clip>,<label>",
+    header="video_name,label",
+)
+FERV39K = Reader(
+    name="ferv39k",
+    title="FERV39k",
+    trained_on="video clips (FERV39k)",
+    protocol=FORMER_DFER,
+    labels=FERV39K_LABELS,
+    train_root="Data/FERV39k",
+    train_list="4_setups/All_scenes/train_All.csv",
+    val_list="4_setups/All_scenes/test_All.csv",
+    frame_folders=("2_ClipsforFaceCrop",),
+    layout="FERV39k's layout is <root>/2_ClipsforFaceCrop/Action/Happy/0267/<frame>.jpg and "
+    "<root>/4_setups/All_scenes/{train,test}_All.csv.",
+    parse_line=partial(class_line, form="<Scene>/<Class>/<clip> <Class>"),
+    line_form="<Scene>/<Class>/<clip> <Class>",
+)
+MAFW = Reader(
+    name="mafw",
+    title="MAFW",
+    trained_on="clips from films, series and short videos (MAFW)",
+    protocol=FORMER_DFER,  # the settings of DFEW
+    labels=MAFW_LABELS,
+    train_root="Data/MAFW",
+    train_list="Train & Test Set/single/no_caption/set_{fold}/train.txt",
+    val_list="Train & Test Set/single/no_caption/set_{fold}/test.txt",
+    num_folds=5,
+    frame_folders=("data/faces", "faces", "data/frames", "frames"),
+    layout="MAFW's layout is <root>/data/faces/00001/<frame>.jpg (or data/frames) and "
+    "<root>/Train & Test Set/single/no_caption/set_1/{train,test}.txt.",
+    parse_line=_mafw_line,
+    line_form="<clip>.mp4 <class>",
+    index_labels=MAFW_LABELS,
+)
