@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..network import attention_titles
+from ..readers import title_of
 from ..training.records import (
     AGAIN,
     Arguments,
@@ -25,10 +26,6 @@ FILES = ("args.json", "log.jsonl", "results.json", "predictions.csv", "attention
 ATTENTION_COLUMNS = ("clip", "frame", "alpha", "beta", "weight")
 # Titles of the heads. Score fusion, the baseline without attention, comes first, as in the paper's table.
 HEAD_TITLES = dict(sorted(attention_titles().items(), key=lambda head: head[0] != 2))
-DATASETS = {
-    "afew": "AFEW", "ckplus": "CK+", "dfew": "DFEW", "ferv39k": "FERV39k", "mafw": "MAFW", "folders": "own clips",
-    "list": "own clips", "sample": "the generated sample", "composed": "composed clips",
-}  # fmt: skip
 
 
 @dataclass
@@ -265,7 +262,7 @@ def head_title(args: dict[str, Any]) -> str:
 def method_title(args: dict[str, Any]) -> str:
     """`Relation-attention on CK+`"""
     title, dataset = (head_title(args) or "runs").capitalize(), args.get("dataset")
-    return f"{title} on {DATASETS.get(str(dataset), dataset)}" if dataset else title
+    return f"{title} on {title_of(str(dataset))}" if dataset else title
 
 
 def shown_arguments(arguments: Arguments | None) -> ShownArguments | None:
