@@ -229,7 +229,7 @@ from pathlib import Path
 import torch
 from Code import FAN, Predictor, load_fan
 from Code.network.checkpoints import save_atomically
-from Code.onnx.onnx_file import export
+from Code.onnx.export import export
 
 fan = FAN(3, 2).eval()
 features = torch.randn(2, 9, fan.feature_size)

@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
 from ..common.errors import require
 from ..common.files import flush
 from ..data.clips import DataError
-from ..results.figures import CYCLE
-from ..results.fonts import font_file
+from ..results.figures import CYCLE, font_file
 from .decoder import file_url
 from .inputs import WRITTEN_SUFFIXES
 from .prediction import Prediction, said
@@ -131,8 +129,7 @@ def _font(text: str, size: int) -> Any:
     """A font that has the letters of a text, where one is installed: class names may be Chinese."""
     if text.isascii():
         return ImageFont.load_default(size=size)
-    usual = findfont("DejaVu Sans")  # comes with matplotlib
-    return ImageFont.truetype(font_file(text, usual) or usual, size)
+    return ImageFont.truetype(font_file(text), size)
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,21 @@ folder's name stays a dollar sign.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontEntry, findfont, fontManager, get_font
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from ..common.wording import counted
-from .fonts import fonts_for
 
 # From Okabe and Ito's palette, which people with any color blindness can tell apart, also in gray print.
 BLUE, ORANGE, INK, GRAY, FAINT = "#0072b2", "#e69f00", "#1b1f24", "#8b949e", "#d8dee4"
@@ -31,12 +34,55 @@ Style = tuple[str, str]  # color and dash of a line
 
 
 def figure_bytes(figure: Figure, kind: str = "svg", *, dpi: int = 150) -> bytes:
-    """A figure as an `svg`, `png` or `pdf` file. Equal figures give equal bytes."""
+    """A figure as an `svg`, `png` or `pdf` file. Equal figures give equal bytes.
+
+    Letters that the default font lacks are drawn with installed fonts that have them, or else as boxes.
+    """
     buffer = io.BytesIO()
     stamp = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-    with matplotlib.rc_context({"svg.hashsalt": "emotion-fan"}), fonts_for(figure):
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        others = [entry.name for entry in fonts_for(text.get_text(), findfont(text.get_fontproperties()))]
+        if others:
+            text.set_fontfamily([*text.get_fontfamily(), *others])
+    with matplotlib.rc_context({"svg.hashsalt": "emotion-fan"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
         figure.savefig(buffer, format=kind, dpi=dpi, metadata=stamp)
     return buffer.getvalue()
+
+
+def fonts_for(text: str, usual: str) -> list[FontEntry]:
+    """Installed fonts that have the letters which the font file `usual` lacks."""
+    if text.isascii():
+        return []
+    font = get_font(usual)
+    lacking = [letter for letter in text if letter.isprintable() and not font.get_char_index(ord(letter))]
+    entries = {letter: _font_with(letter) for letter in lacking}
+    return list({entry.name: entry for entry in entries.values() if entry is not None}.values())
+
+
+def font_file(text: str) -> str:
+    """The font file to draw a text with: the default one, or an installed one that has a letter which it lacks."""
+    usual = findfont("DejaVu Sans")  # comes with matplotlib
+    others = fonts_for(text, usual)
+    return others[0].fname if others else usual
+
+
+@lru_cache(maxsize=4096)
+def _font_with(letter: str) -> FontEntry | None:
+    """An installed font that has a letter, of regular style if possible."""
+
+    def plainness(entry: FontEntry) -> tuple[bool, bool, str]:
+        return entry.style != "normal", str(entry.weight) not in ("400", "normal", "regular"), entry.name
+
+    for entry in sorted(fontManager.ttflist, key=plainness):
+        try:
+            # "Last Resort", which comes with matplotlib, has every letter, but only as a box.
+            if not entry.name.startswith("Last Resort") and get_font(entry.fname).get_char_index(ord(letter)):
+                return entry
+        except (OSError, RuntimeError):  # removed since matplotlib listed it, or damaged
+            continue
+    return None
 
 
 def shorten(text: str, width: int) -> str:

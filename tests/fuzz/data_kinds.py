@@ -316,7 +316,7 @@ def read_any_ferplus(case: Case) -> bool:
 
 
 def build_onnx(folder: Path) -> None:
-    from Code.onnx.onnx_file import export
+    from Code.onnx.export import export
 
     tiny_checkpoints(folder)
     export(*load_fan(folder / "run.pth"), folder / "fan.onnx")

@@ -22,7 +22,7 @@ from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atom
 from Code.network.fan import FAN
 from Code.network.pretrained import load_fan
 from Code.network.weights import start_from, to_published
-from Code.onnx.onnx_file import export
+from Code.onnx.export import export
 from Code.sample import draw_sample
 from Code.sample.clip import SampleSpec
 from Code.training import trainer
