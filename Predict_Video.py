@@ -363,7 +363,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
     from Code.faces.answers import describe, write_csv, write_frames, write_json
     from Code.faces.predict import Predictor
-    from Code.network.pretrained import OF_OTHER_CROPS
+    from Code.network.weights import OF_OTHER_CROPS
 
     keep_freed_memory()
     predictor = Predictor(

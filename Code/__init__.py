@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from .faces.predict import NoFaceError, Predictor
     from .faces.prediction import Prediction
     from .network.fan import FAN, FANOutput
-    from .network.pretrained import load_fan
-    from .network.weights import LoadReport, load_published
+    from .network.weights import LoadReport, load_fan, load_published
 
 name_the_user()  # here, since whatever imports torch has imported this package before
 
@@ -26,7 +25,7 @@ _HOME = {
     "NoFaceError": ".faces.predict",
     "Prediction": ".faces.prediction",
     "Predictor": ".faces.predict",
-    "load_fan": ".network.pretrained",
+    "load_fan": ".network.weights",
     "load_published": ".network.weights",
 }
 

@@ -28,7 +28,7 @@ from .common.wording import counted
 from .data.clips import DataError
 from .faces.inputs import Job, find_jobs
 from .network.checkpoints import CheckpointError, read_checkpoint
-from .network.pretrained import find_checkpoint, knows_fer2013, load_fan
+from .network.weights import find_checkpoint, knows_fer2013, load_fan
 from .readers import heldout
 from .readers.folders import read_folders
 from .results.runs import read_run

@@ -39,7 +39,7 @@ from Code.composed.render import TEST, TRAIN, USAGES, VAL, ComposedStore, Compos
 from Code.data.loaders import EvaluationBatches, TrainingBatches  # noqa: E402
 from Code.data.stores import FrameTable  # noqa: E402
 from Code.network.fan import FAN, FeatureFAN  # noqa: E402
-from Code.network.pretrained import load_fan  # noqa: E402
+from Code.network.weights import load_fan  # noqa: E402
 from Code.readers.ferplus import read_ferplus  # noqa: E402
 from Code.training.engine import EvaluationSplit, evaluate_split, train_one_epoch  # noqa: E402
 from Code.training.features import FeatureStore, PlainView  # noqa: E402
@@ -90,7 +90,7 @@ def trained_head(clips: Clips, at_type: int, seed: int, epochs: int, compute: Co
     torch.manual_seed(seed)
     model = FAN(at_type, len(FERPLUS_LABELS))
     if file.is_file():
-        model.load_state_dict(torch.load(file, weights_only=True), strict=False)
+        model.head.load_state_dict(torch.load(file, weights_only=True))
         return model
     length = int(clips.table.lengths[0])
     batches = TrainingBatches(clips.table, clips.store, num_frames=length, batch_size=32, seed=seed, samples_per_clip=1)

@@ -7,6 +7,8 @@ from pathlib import Path
 IMAGE_SIZE = 224  # side in pixels of the published networks' input
 MAX_IMAGE_SIZE = 4096  # side in pixels; a checkpoint or a flag that asks for more is refused
 CHECKPOINT_FORMAT = "emotion-fan/1"
+# The attention heads by their number, `--at_type`; here, since a command line shows them without importing torch.
+ATTENTION_TITLES = {0: "self-attention", 1: "relation-attention", 2: "score-fusion"}
 DEFAULT_AT_TYPE = 1  # the attention head: self-attention and relation-attention, the full method of the paper
 
 # Networks, relative to the project. FAN_FILE and SHIPPED_FILE, a backbone, come with it; if the user puts a backbone at

@@ -14,7 +14,7 @@ import numpy as np
 from ..common.files import atomic_text
 from ..common.wording import counted, one_line
 from ..network.attention import HEADS
-from ..network.pretrained import trained_on
+from ..network.weights import trained_on
 from .predict import Predictor
 from .prediction import Curve, Prediction, columns, row_columns, said
 

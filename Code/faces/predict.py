@@ -23,8 +23,8 @@ from ..data.clips import DataError
 from ..data.images import upright_rgb
 from ..network.attention import FRAMES_AT_ONCE, FANOutput
 from ..network.checkpoints import CheckpointError
-from ..network.pretrained import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
-from ..network.stated_prior import prior_shift, stated_shares
+from ..network.prior import prior_shift, stated_shares
+from ..network.weights import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
 from .align import FER2013_EYES, PAPER_EYES, Eyes
 from .detect import Detector
 from .encoder import Encoder

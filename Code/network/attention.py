@@ -14,14 +14,13 @@ The weights are computed in the log domain. With scores s_i = alpha_i * beta_i,
 
 which is the same function, but cannot become 0 / 0 when all sigmoids of a clip underflow.
 
-A new head is one class here, with a new `at_type`, and its entry in `HEADS`. Everything else (the command line,
-checkpoints, training with a frozen backbone, export) reads that table.
+A new head is one class here, its entry in `HEADS`, and its title in `common/names.py`. Everything else (the command
+line, checkpoints, training with a frozen backbone, export) reads these tables.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,7 +28,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-FRAMES_AT_ONCE = 4096  # an evaluation computes longer clips in parts of this length; see `AttentionHead.forward`
+from ..common.names import ATTENTION_TITLES
+
+FRAMES_AT_ONCE = 4096  # longer clips are summed in parts of this length; see `weighted_sum`
 
 
 @dataclass
@@ -60,7 +61,6 @@ class AttentionHead(nn.Module):
 
     Attributes:
         at_type: the number of the head: the value of `--at_type`, stored in checkpoints.
-        title: its name for people and in the names of runs' folders.
         classifier: the name of the linear layer that gives the logits.
         weighs_frames: whether frames of one clip can have different weights.
 
@@ -71,7 +71,6 @@ class AttentionHead(nn.Module):
     """
 
     at_type: ClassVar[int]
-    title: ClassVar[str]
     classifier: ClassVar[str] = "pred_fc1"
     weighs_frames: ClassVar[bool] = True
 
@@ -79,7 +78,12 @@ class AttentionHead(nn.Module):
         super().__init__()
         self.dropout = nn.Dropout(0.5 if dropout is None else dropout)
 
-    def forward(self, features: Tensor, mask: Tensor, at_once: int | None = None) -> FANOutput:
+    @property
+    def title(self) -> str:
+        """The name of the attention for people and in the names of runs' folders."""
+        return ATTENTION_TITLES[self.at_type]
+
+    def forward(self, features: Tensor, mask: Tensor) -> FANOutput:
         """Weighs the frames and classifies the clips.
 
         It must not branch on values, so that it can be exported to ONNX.
@@ -87,8 +91,6 @@ class AttentionHead(nn.Module):
         Args:
             features: float [B, T, D], 0 on padding.
             mask: bool [B, T], True for frames; at least one per clip.
-            at_once: compute at most this many frames at a time. Very long clips need it, as several copies of
-                [T, 2 D] would fill the memory. The result is the same up to rounding. None: all frames at once.
         """
         raise NotImplementedError
 
@@ -97,7 +99,6 @@ class SelfAttention(AttentionHead):
     """Self-attention alone: classifies the global feature f' with ``pred_fc1``."""
 
     at_type = 0
-    title = "self-attention"
 
     def __init__(self, feature_size: int, num_classes: int, dropout: float | None = None) -> None:
         super().__init__(feature_size, num_classes, dropout)
@@ -105,10 +106,10 @@ class SelfAttention(AttentionHead):
         self.alpha = nn.Sequential(nn.Linear(feature_size, 1))
         self.pred_fc1 = nn.Linear(feature_size, num_classes)
 
-    def forward(self, features: Tensor, mask: Tensor, at_once: int | None = None) -> FANOutput:
-        alpha_logits = frame_scores(lambda part: self.alpha(self.dropout(part)), features, at_once)  # [B, T]
+    def forward(self, features: Tensor, mask: Tensor) -> FANOutput:
+        alpha_logits = self.alpha(self.dropout(features)).squeeze(2)  # [B, T]
         weights = normalize(logsigmoid(alpha_logits), mask)
-        global_feature = weighted_sum(lambda part: part, features, weights, at_once)  # [B, D]
+        global_feature = weighted_sum(features, weights)  # [B, D]
         return FANOutput(
             logits=self.pred_fc1(self.dropout(global_feature)),
             alpha=torch.sigmoid(alpha_logits).masked_fill(~mask, 0.0),
@@ -122,7 +123,6 @@ class RelationAttention(AttentionHead):
     """Self-attention, then relation-attention; classifies the clip feature with ``pred_fc2``."""
 
     at_type = 1
-    title = "relation-attention"
     classifier = "pred_fc2"
 
     def __init__(self, feature_size: int, num_classes: int, dropout: float | None = None) -> None:
@@ -132,21 +132,13 @@ class RelationAttention(AttentionHead):
         self.beta = nn.Sequential(nn.Linear(2 * feature_size, 1))
         self.pred_fc2 = nn.Linear(2 * feature_size, num_classes)
 
-    def forward(self, features: Tensor, mask: Tensor, at_once: int | None = None) -> FANOutput:
-        alpha_logits = frame_scores(lambda part: self.alpha(self.dropout(part)), features, at_once)  # [B, T]
-        alpha_weights = normalize(logsigmoid(alpha_logits), mask)
-        global_feature = weighted_sum(lambda part: part, features, alpha_weights, at_once)  # [B, D]
-
-        def pair(part: Tensor) -> Tensor:
-            """[B, t, D] -> [f_i : f'], [B, t, 2 D]."""
-            return torch.cat([part, global_feature.unsqueeze(1).expand_as(part)], dim=2)
-
-        if at_once is None:  # computed once; for a long clip in parts, and once for each use
-            pairs = pair(features)
-            pair = lambda part: pairs  # noqa: E731
-        beta_logits = frame_scores(lambda part: self.beta(self.dropout(pair(part))), features, at_once)  # [B, T]
+    def forward(self, features: Tensor, mask: Tensor) -> FANOutput:
+        alpha_logits = self.alpha(self.dropout(features)).squeeze(2)  # [B, T]
+        global_feature = weighted_sum(features, normalize(logsigmoid(alpha_logits), mask))  # [B, D]
+        pairs = torch.cat([features, global_feature.unsqueeze(1).expand_as(features)], dim=2)  # [f_i : f'], [B, T, 2 D]
+        beta_logits = self.beta(self.dropout(pairs)).squeeze(2)  # [B, T]
         weights = normalize(logsigmoid(alpha_logits) + logsigmoid(beta_logits), mask)
-        clip_features = weighted_sum(pair, features, weights, at_once)  # [B, 2 D]
+        clip_features = weighted_sum(pairs, weights)  # [B, 2 D]
         return FANOutput(
             logits=self.pred_fc2(self.dropout2(clip_features)),
             alpha=torch.sigmoid(alpha_logits).masked_fill(~mask, 0.0),
@@ -163,21 +155,20 @@ class ScoreFusion(AttentionHead):
     """
 
     at_type = 2
-    title = "score-fusion"
     weighs_frames = False
 
     def __init__(self, feature_size: int, num_classes: int, dropout: float | None = None) -> None:
         super().__init__(feature_size, num_classes, dropout)
         self.pred_fc1 = nn.Linear(feature_size, num_classes)
 
-    def forward(self, features: Tensor, mask: Tensor, at_once: int | None = None) -> FANOutput:
+    def forward(self, features: Tensor, mask: Tensor) -> FANOutput:
         weights = mask / mask.sum(dim=1, keepdim=True).to(features.dtype)  # [B, T]
         return FANOutput(
-            logits=weighted_sum(lambda part: self.pred_fc1(self.dropout(part)), features, weights, at_once),
+            logits=weighted_sum(self.pred_fc1(self.dropout(features)), weights),
             alpha=weights,
             beta=None,
             weights=weights,
-            clip_features=weighted_sum(lambda part: part, features, weights, at_once),
+            clip_features=weighted_sum(features, weights),
         )
 
 
@@ -185,7 +176,7 @@ HEADS: dict[int, type[AttentionHead]] = {head.at_type: head for head in (SelfAtt
 
 
 def parameter_names(head: type[AttentionHead]) -> frozenset[str]:
-    """The names of a head's parameters, as checkpoints have them: `alpha.0.weight`, ..."""
+    """The names of a head's parameters: `alpha.0.weight`, ..."""
     with torch.device("meta"):  # neither memory nor random numbers
         return frozenset(name for name, _ in head(1, 1).named_parameters())
 
@@ -242,31 +233,14 @@ def normalize(log_scores: Tensor, mask: Tensor) -> Tensor:
     return torch.softmax(log_scores.masked_fill(~mask, float("-inf")), dim=1)
 
 
-def frame_scores(layer: Callable[[Tensor], Tensor], features: Tensor, at_once: int | None = None) -> Tensor:
-    """One number per frame: features [B, T, D] -> [B, T]. The layer maps [B, t, D] to [B, t, 1]."""
-    if at_once is None:
-        return layer(features).squeeze(-1)
-    return torch.cat([layer(part).squeeze(-1) for part in features.split(at_once, dim=1)], dim=1)
-
-
-def weighted_sum(
-    values: Callable[[Tensor], Tensor], features: Tensor, weights: Tensor, at_once: int | None = None
-) -> Tensor:
-    """The sum over a clip's frames of weight times value.
+def weighted_sum(values: Tensor, weights: Tensor) -> Tensor:
+    """The sum over a clip's frames of weight times value: float [B, T, V] and [B, T] -> [B, V].
 
     A product and a sum, not a matrix product: in reduced precision (TF32) a matrix product would make a clip's result
-    depend on the batch it is in.
-
-    Args:
-        values: maps features [B, t, D] to the values [B, t, V].
-        features: float [B, T, D].
-        weights: float [B, T].
-        at_once: see `AttentionHead.forward`.
-
-    Returns:
-        Float [B, V].
+    depend on the batch it is in. Clips of more than `FRAMES_AT_ONCE` frames are summed in parts, since the product of
+    an hour of video would be a copy of hundreds of megabytes; an exported graph cannot branch on a length.
     """
-    if at_once is None:
-        return (weights.unsqueeze(-1) * values(features)).sum(dim=1)
-    parts = zip(weights.split(at_once, dim=1), features.split(at_once, dim=1), strict=True)
-    return functools.reduce(torch.add, ((weight.unsqueeze(-1) * values(part)).sum(dim=1) for weight, part in parts))
+    if torch.compiler.is_exporting() or values.shape[1] <= FRAMES_AT_ONCE:
+        return (weights.unsqueeze(2) * values).sum(dim=1)
+    parts = zip(weights.split(FRAMES_AT_ONCE, dim=1), values.split(FRAMES_AT_ONCE, dim=1), strict=True)
+    return functools.reduce(torch.add, ((weight.unsqueeze(2) * value).sum(dim=1) for weight, value in parts))

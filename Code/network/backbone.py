@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from ..common.errors import UsageError
 from .bf16_conv import use_small_maps
@@ -73,33 +72,26 @@ class Backbone(nn.Module):
         return features
 
     def check_image_size(self, size: int) -> None:
-        """Makes sure that the network takes images of this side, in pixels.
+        """Computes one black image, since some networks, such as a ViT, take one size only.
+
+        Args:
+            size: side in pixels.
 
         Raises:
-            UsageError: it does not; a ViT takes 224 only.
+            UsageError: the network does not take images of this size.
         """
-        problem = self._size_problem(size)
-        if problem:
-            raise UsageError(
-                f"--image-size {size}: {self.name} cannot take images of {size} x {size} pixels ({problem}); "
-                "try --image-size 224"
-            )
-
-    def _size_problem(self, size: int) -> str:
-        """Why the network does not take an image size; "" if it does. Shapes alone are computed, on the meta device."""
-        if self.name == DEFAULT_BACKBONE:  # takes any; and torch imports its compiler to compute shapes
-            return ""
-        tensors = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
-        shapes = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
-        training = self.network.training
+        training = self.training
         try:
             with torch.no_grad():
-                functional_call(self.network.eval(), shapes, torch.empty(1, 3, size, size, device="meta"))
+                self.eval()(torch.zeros(1, 3, size, size))
         except (RuntimeError, AssertionError, ValueError) as error:
-            return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".!")
+            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".!")
+            raise UsageError(
+                f"--image-size {size}: {self.name} cannot take images of {size} x {size} pixels ({reason}); "
+                "try --image-size 224"
+            ) from None
         finally:
-            self.network.train(training)
-        return ""
+            self.train(training)
 
 
 def _of_torchvision(name: str) -> nn.Module:
@@ -127,9 +119,8 @@ def check_backbone(name: str) -> None:
     """Makes sure that there is a classification network of this name, here or in torchvision.
 
     Raises:
-        UsageError: it does not.
+        UsageError: there is none.
     """
     if not is_backbone(name):
-        near = ", ".join(difflib.get_close_matches(name, [*BACKBONES, *backbone_names()], n=3))
-        near = near or "resnet18, resnet50, mobilenet_v3_small"
-        raise UsageError(f"--backbone {name}: torchvision has no classification network of this name; try {near}")
+        near = difflib.get_close_matches(name, [*BACKBONES, *backbone_names()]) or ["resnet18", "resnet50"]
+        raise UsageError(f"--backbone {name}: torchvision has no network of this name; try {', '.join(near)}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import struct
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -23,7 +21,6 @@ from ..common.wording import printable
 T = TypeVar("T")
 
 _LONGEST = 2000  # characters of an error; a forged file may hold names of any length
-CHECKSUM = "checksum"
 
 
 class CheckpointError(ProjectError, ValueError):
@@ -39,16 +36,26 @@ class DamagedCheckpointError(CheckpointError):
 
 @dataclass
 class CheckpointFacts:
-    """What a checkpoint says about its weights; published files say little of it."""
+    """What a checkpoint says about its weights; published files say little of it.
+
+    Attributes:
+        image_size: side in pixels.
+        class_shares: how often its training set shows each class.
+        recipe: how the weights were made, among it `balance`, see `Code.network.prior`.
+    """
 
     image_size: int | None = None
     dataset: str | None = None
     precision: Literal["fp32", "bf16", "fp16"] | None = None
     protocol: dict[str, Any] | None = None
+    class_shares: tuple[float, ...] | None = None
+    recipe: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.image_size is not None and not 1 <= self.image_size <= MAX_IMAGE_SIZE:
             raise ValueError(f"image_size {self.image_size} is not a number of pixels from 1 to {MAX_IMAGE_SIZE}")
+        if self.class_shares is not None and not (min(self.class_shares, default=0) >= 0 < sum(self.class_shares)):
+            raise ValueError("class_shares are not one share for each class")
 
 
 def facts_of(checkpoint: Mapping[str, Any], path: str | Path) -> CheckpointFacts:
@@ -109,9 +116,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Reads a checkpoint as data, onto the CPU. No code in the file can run.
 
     Both formats of torch are read (zip, and the pickle stream of torch before 1.6), with tensors from any device.
-    Besides tensors and plain Python values, only numpy numbers are accepted; they become Python numbers. Bits that
-    changed since the file was written are found: by the CRC-32 of the zip, which torch itself does not check, and by
-    the checksum of `save_checkpoint`.
+    Besides tensors and plain Python values, only numpy numbers are accepted; they become Python numbers.
 
     Raises:
         DamagedCheckpointError: the file is empty, truncated, changed, no checkpoint, or would execute code.
@@ -125,8 +130,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             "to start without, use `--pretrained none`"
         )
     try:
-        if path.stat().st_size == 0:
-            raise DamagedCheckpointError(f"{path}: the file is empty; copy or download it again")
         _check_zip(path)
         with torch.serialization.safe_globals(_NUMPY_NUMBERS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a damaged file; the error below says it
@@ -139,22 +142,23 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise DamagedCheckpointError(f"{path}: {_why_unreadable(error)}") from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path}: holds a {type(checkpoint).__name__}, not a dict of weights")
-    if CHECKSUM in checkpoint and checkpoint[CHECKSUM] != _digest_or_none(checkpoint):
-        raise DamagedCheckpointError(f"{path}: damaged, its contents do not match the checksum written with them")
     return checkpoint
 
 
 def _check_zip(path: Path) -> None:
-    """Compares every record of a zip checkpoint with its CRC-32. Files of torch before 1.6 are not zips.
+    """Compares every record of a zip checkpoint with its CRC-32, which torch does not. Before torch 1.6 there is none.
 
     Raises:
-        DamagedCheckpointError: a record differs, or is compressed: torch never compresses, and a few bytes could unpack
-            to more than the memory holds.
+        DamagedCheckpointError: the file is empty, a record differs, or one is compressed: torch never compresses, and
+            a few bytes could unpack to more than the memory holds.
         zipfile.BadZipFile, OSError, ...: the zip is broken.
     """
     with open(path, "rb", opener=regular) as file:
-        if file.read(4) != b"PK\x03\x04":
-            return
+        start = file.read(4)
+    if not start:
+        raise DamagedCheckpointError(f"{path}: the file is empty; copy or download it again")
+    if start != b"PK\x03\x04":
+        return
     with zipfile.ZipFile(path) as archive:
         packed = [record.filename for record in archive.infolist() if record.compress_type != zipfile.ZIP_STORED]
         if packed:
@@ -176,79 +180,17 @@ def _why_unreadable(error: Exception) -> str:
     return f"not a checkpoint, or damaged ({type(error).__name__}: {reason}); copy or download it again"
 
 
-def content_digest(value: object) -> str:
-    """SHA-256 (hex) over plain values and tensors: types, shapes, order of keys, and every bit.
-
-    The entry "checksum" of the outermost dict is left out, as it holds this digest.
-
-    Raises:
-        TypeError: there is anything else in it.
-    """
-    digest = hashlib.sha256()
-    if isinstance(value, Mapping):
-        value = {name: item for name, item in value.items() if name != CHECKSUM}
-    _digest_into(digest, value)
-    return digest.hexdigest()
-
-
-def _digest_into(digest: Any, value: object) -> None:
-    if isinstance(value, torch.Tensor):
-        digest.update(f"tensor {value.dtype} {tuple(value.shape)};".encode())
-        # [...] -> uint8 [bytes]; the layout in memory is not part of the content
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    elif isinstance(value, Mapping):
-        digest.update(f"dict {len(value)};".encode())
-        for name, item in value.items():
-            _digest_into(digest, name)
-            _digest_into(digest, item)
-    elif isinstance(value, list | tuple):
-        digest.update(f"{'list' if isinstance(value, list) else 'tuple'} {len(value)};".encode())
-        for item in value:
-            _digest_into(digest, item)
-    elif isinstance(value, str):
-        data = value.encode("utf-8", "surrogatepass")
-        digest.update(b"str %d;" % len(data) + data)
-    elif value is None or isinstance(value, bool | int):
-        digest.update(f"{value};".encode())
-    elif isinstance(value, float):  # numpy.float64 too
-        digest.update(b"float" + struct.pack("<d", value))
-    else:
-        raise TypeError(f"a {type(value).__name__} has no place in a checkpoint")
-
-
-def _digest_or_none(checkpoint: dict[str, Any]) -> str | None:
-    try:
-        return content_digest(checkpoint)
-    except (TypeError, RuntimeError, RecursionError):  # other types or sparse tensors with a forged checksum
-        return None
-
-
-OF_ITS_WEIGHTS = (CHECKSUM, "training", "metrics", "best_prec1")  # what holds for the weights of a checkpoint alone
+# What holds for the weights of a checkpoint alone. Earlier versions wrote a checksum.
+OF_ITS_WEIGHTS = ("checksum", "training", "metrics", "best_prec1")
 
 
 def with_weights(checkpoint: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint with other weights, without the checksum, the accuracy and the training state of its own ones."""
+    """A checkpoint with other weights, without the accuracy and the training state of its own ones."""
     return {name: value for name, value in checkpoint.items() if name not in OF_ITS_WEIGHTS} | {"state_dict": weights}
-
-
-def save_checkpoint(payload: Mapping[str, Any], path: str | Path, *, previous: str | Path | None = None) -> None:
-    """`save_atomically` with a checksum of the contents, under "checksum".
-
-    Args:
-        previous: new name of the file that was at `path`, see `atomic_file`.
-
-    Raises:
-        OSError: the disk refuses; `path` and `previous` are then unchanged.
-        TypeError: the payload has more than plain values and tensors.
-    """
-    save_atomically({**payload, CHECKSUM: content_digest(payload)}, path, previous=previous)
 
 
 def save_atomically(payload: object, path: str | Path, *, previous: str | Path | None = None) -> None:
     """``torch.save`` that never leaves an incomplete file at ``path``, not even after a power cut; see `atomic_file`.
-
-    Args:
-        previous: see `save_checkpoint`.
 
     Raises:
         OSError: the disk refuses.

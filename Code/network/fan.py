@@ -6,28 +6,21 @@ arXiv 1907.00193. The equations are in `Code.network.attention`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from ..common.names import DEFAULT_AT_TYPE
-from .attention import FRAMES_AT_ONCE, HEADS, FANOutput, frame_mask
+from ..common.names import ATTENTION_TITLES, DEFAULT_AT_TYPE
+from .attention import HEADS, FANOutput, frame_mask
 from .backbone import DEFAULT_BACKBONE, Backbone
 
 __all__ = ["FAN", "FANOutput", "FeatureFAN"]
-
-_BACKBONE, _HEAD = "backbone.network.", "head."  # before the published names
 
 
 class FAN(nn.Module):
     """Features of every frame, weighed by attention into one clip, and classified.
 
-    The parameters have the names of the published checkpoints wherever torch gives them names (`state_dict`,
-    `load_state_dict`, `named_parameters`): `conv1.weight`, not `backbone.network.conv1.weight`; `alpha.0.weight`, not
-    `head.alpha.0.weight`. Layers can be reached by these names, too (`fan.conv1`, `fan.pred_fc1`). A model has only
-    the parameters of its own head.
+    A model has only the parameters of its own head. Checkpoints have other names for them, those of the published code:
+    see `published_weights` and `load_published` in `Code.network.weights`.
 
     Args:
         at_type: which head: 0 self-attention, 1 self-attention and relation-attention, 2 none (score fusion).
@@ -50,7 +43,7 @@ class FAN(nn.Module):
         backbone: str = DEFAULT_BACKBONE,
     ) -> None:
         if at_type not in HEADS:
-            known = ", ".join(f"{number} ({head.title})" for number, head in sorted(HEADS.items()))
+            known = ", ".join(f"{number} ({ATTENTION_TITLES[number]})" for number in sorted(HEADS))
             raise ValueError(f"at_type must be one of {known}, not {at_type!r}")
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, not {num_classes}")
@@ -60,8 +53,6 @@ class FAN(nn.Module):
         self.backbone = Backbone(backbone)
         self.feature_size = self.backbone.feature_size
         self.head = HEADS[at_type](self.feature_size, num_classes, dropout)
-        self.register_state_dict_post_hook(_to_published_names)
-        self.register_load_state_dict_pre_hook(_from_published_names)
 
     def forward(self, frames: Tensor, lengths: Tensor | None = None) -> FANOutput:
         """Classifies clips: one pass of the backbone over all their frames, then attention within each clip.
@@ -95,8 +86,6 @@ class FAN(nn.Module):
     def attend(self, features: Tensor, lengths: Tensor | None = None) -> FANOutput:
         """Attention and classification, always in the precision of the head (float32), with autocast or without.
 
-        In evaluation mode, clips of more than `FRAMES_AT_ONCE` frames are computed in parts, to save memory.
-
         Args:
             features: float [B, T, D] from `encode`. Values beyond a clip's length, NaN included, have no influence
                 and receive no gradient.
@@ -108,53 +97,29 @@ class FAN(nn.Module):
         if features.dim() != 3 or features.shape[2] != self.feature_size:
             raise ValueError(f"features must be [B, T, {self.feature_size}], not {list(features.shape)}")
         mask = frame_mask(lengths, features.shape[0], features.shape[1], features.device)  # [B, T]
-        at_once = FRAMES_AT_ONCE if not self.training and features.shape[1] > FRAMES_AT_ONCE else None
         with torch.autocast(features.device.type, enabled=False):
             if lengths is None:  # no padding; another copy of a long clip's features would cost memory
-                return self.head(features.to(self._head_dtype), mask, at_once)
-            return self.attend_masked(features, mask, at_once)
+                features = features.to(next(self.head.parameters()).dtype)
+                output: FANOutput = self.head(features, mask)
+                return output
+            return self.attend_masked(features, mask)
 
-    def attend_masked(self, features: Tensor, mask: Tensor, at_once: int | None = None) -> FANOutput:
+    def attend_masked(self, features: Tensor, mask: Tensor) -> FANOutput:
         """`attend` without its checks, so that it can be exported as a graph: it does not branch on any value.
 
         Args:
             features: float [B, T, D].
             mask: bool [B, T], at least one frame per clip.
-            at_once: see `AttentionHead.forward`.
         """
-        output: FANOutput = self.head(
-            features.to(self._head_dtype).masked_fill(~mask.unsqueeze(-1), 0.0), mask, at_once
-        )
+        features = features.to(next(self.head.parameters()).dtype).masked_fill(~mask.unsqueeze(2), 0.0)
+        output: FANOutput = self.head(features, mask)
         return output
-
-    @property
-    def _head_dtype(self) -> torch.dtype:
-        return next(self.head.parameters()).dtype
-
-    def named_parameters(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, nn.Parameter]]:
-        """As in torch, with the published names."""
-        start = f"{prefix}." if prefix else ""
-        for name, parameter in super().named_parameters(prefix, recurse, remove_duplicate):
-            yield start + _published(name.removeprefix(start)), parameter
-
-    def __getattr__(self, name: str) -> Any:
-        """Layers of the backbone and of the head by their published names."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            parts = self.__dict__.get("_modules", {})
-            for part in (parts.get("head"), getattr(parts.get("backbone"), "network", None)):
-                if isinstance(part, nn.Module) and name in part._modules:
-                    return part._modules[name]
-            raise
 
 
 class FeatureFAN(nn.Module):
-    """A FAN whose input are features that were computed before, as those of a frozen backbone.
+    """A FAN on precomputed features, as those of a frozen backbone.
 
-    It takes the place of a FAN in training and evaluation: images of [3, H, W] are features of [D] there.
+    Same interface as `FAN`, with a feature vector [D] wherever that takes an image [3, H, W].
 
     Args:
         fan: shared, not copied.
@@ -173,25 +138,4 @@ class FeatureFAN(nn.Module):
         """Features [N, D], unchanged."""
         return features
 
-    def attend(self, features: Tensor, lengths: Tensor | None = None) -> FANOutput:
-        """As `FAN.attend`."""
-        return self.fan.attend(features, lengths)
-
-
-def _published(name: str) -> str:
-    return name.removeprefix(_BACKBONE) if name.startswith(_BACKBONE) else name.removeprefix(_HEAD)
-
-
-def _to_published_names(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
-    """Hook of `state_dict`; keeps the order."""
-    for name in [name for name in state if name.startswith(prefix)]:
-        state[prefix + _published(name.removeprefix(prefix))] = state.pop(name)
-
-
-def _from_published_names(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-    """Hook of `load_state_dict`, which hands over a copy of what it was given."""
-    assert isinstance(module, FAN)
-    own = module.head.state_dict().keys()
-    for name in [name for name in state if name.startswith(prefix)]:
-        bare = name.removeprefix(prefix)
-        state[prefix + (_HEAD if bare in own else _BACKBONE) + bare] = state.pop(name)
+    attend = forward

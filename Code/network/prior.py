@@ -1,24 +1,25 @@
-"""The prior of a classifier: how often its training set shows each class, and a loss that keeps this out of its logits.
+"""The class prior: how often each class occurs, and what of that a network's logits contain.
 
-FER+ has ten times as many neutral faces as fearful ones. A network trained with cross-entropy learns that, too, and
-takes unclear faces for neutral. The logit-adjusted loss (Menon et al., "Long-tail learning via logit adjustment", ICLR
-2021, arXiv 2007.07314) adds tau * log(class share) to the logits during training. The logits of the trained network
-are then free of the class shares (tau 1), or of a part of them (tau below 1).
+A network trained with cross-entropy on data in which class c has the share q_c takes c to be that likely before it sees
+a face; FER+ has ten times as many neutral faces as fearful ones. Two remedies:
+
+- The logit-adjusted loss (Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, arXiv 2007.07314) adds
+  tau * log q_c to the logits during training. Those of the trained network are then free of the shares (tau 1), or of
+  a part of them (tau below 1): `Balance`.
+- Where class c has the share p_c instead, its logit is off by log(p_c / q_c) (Saerens, Latinne, Decaestecker,
+  "Adjusting the outputs of a classifier to new a priori probabilities", Neural Computation 14(1), 2002): `prior_shift`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.errors import UsageError
-from ..data.loaders import Batch
-from ..training.losses import Loss, cross_entropy
-from .attention import FANOutput
 
 RAREST = 1e-4  # share of a class that the training set does not have, where a prior is changed
 
@@ -59,24 +60,47 @@ class Balance:
         return cls(float(known.get("balance", 0.0)), float(known.get("balance_floor", 0.0)))
 
 
-def balanced_loss(shares: Tensor, balance: Balance) -> Loss:
-    """Cross-entropy of logits + tau * log(class shares), for class indices and for class probabilities.
+def log_prior(info: Mapping[str, Any]) -> Tensor:
+    """Log of the class prior that a network's logits contain, float [C], up to a constant.
+
+    All classes are equally likely if `--balance` kept the shares out of the logits, or if the file does not say them.
 
     Args:
-        shares: float [C], how often the training set shows each class.
-        balance: tau 0 gives `cross_entropy` itself.
+        info: of `load_fan`.
+    """
+    if info["class_shares"] is None:
+        return torch.zeros(len(info["labels"]))
+    shares = torch.tensor(info["class_shares"]).clamp(min=RAREST)
+    return shares.log() - Balance.of(info["recipe"]).offset(shares)
+
+
+def stated_shares(prior: Mapping[str, float], labels: tuple[str, ...]) -> dict[str, float]:
+    """What the user states with `--prior`, as a share for each class, summing to 1.
+
+    A class that is not named has the weight 1 / C. The weights need not sum to 1.
 
     Raises:
-        UsageError: tau is above 0, and a class has no training images.
+        UsageError: a class is unknown, a share is negative or not a number, or none is above 0.
     """
-    if not balance.tau:
-        return cross_entropy
-    absent = int((shares <= 0).sum())
-    if absent:
-        raise UsageError(f"--balance {balance.tau:g}: {absent} of {len(shares)} classes have no training images")
-    offset = balance.offset(shares)
+    names = {label.casefold(): label for label in labels}
+    weights = dict.fromkeys(labels, 1 / len(labels))
+    for name, share in prior.items():
+        if name.casefold() not in names:
+            raise UsageError(f"--prior {name}: no such class; this network knows {', '.join(labels)}")
+        if not 0 <= share < float("inf"):
+            raise UsageError(f"--prior {name}={share}: a share is a number from 0")
+        weights[names[name.casefold()]] = share
+    total = sum(weights.values())
+    if not total:
+        raise UsageError("--prior: every class has the share 0; give one of them a share above 0")
+    return {label: weight / total for label, weight in weights.items()}
 
-    def loss(output: FANOutput, batch: Batch) -> Tensor:
-        return F.cross_entropy(output.logits + offset.to(output.logits.device), batch["labels"])
 
-    return loss
+def prior_shift(prior: Mapping[str, float], info: Mapping[str, Any]) -> Tensor:
+    """What to add to the logits, float [C]; minus infinity for classes with the share 0.
+
+    Args:
+        prior: label -> share, see `stated_shares`.
+        info: of `load_fan`.
+    """
+    return torch.tensor([prior[label] for label in info["labels"]]).log() - log_prior(info)

@@ -1,4 +1,10 @@
-"""Weights under the names of the published code and of torchvision: loading, exporting, and starting from them."""
+"""From files of weights to networks and back.
+
+Three kinds of file are understood: the checkpoints of this project ("format": "emotion-fan/1"), what the published
+code and torchvision wrote (maybe with ``module.`` before the names, saved by any torch since 0.2), and FER+ frame
+classifiers. All have the names of the published code: `conv1.weight`, `alpha.0.weight`; in memory these parameters are
+`backbone.network.conv1.weight` and `head.alpha.0.weight`. `published_weights` and `load_published` translate.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +16,39 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..common.names import AFEW_LABELS, FERPLUS_FILE, IMAGE_SIZE, SHIPPED_FILE
-from .attention import HEADS, ScoreFusion, all_parameter_names
+from ..common.errors import UsageError
+from ..common.files import PROJECT
+from ..common.names import (
+    AFEW_LABELS,
+    CHECKPOINT_FORMAT,
+    FAN_FILE,
+    FERPLUS_FILE,
+    FERPLUS_LABELS,
+    IMAGE_SIZE,
+    SHIPPED_FILE,
+)
+from .attention import HEADS, AttentionHead, ScoreFusion, all_parameter_names, parameter_names
 from .backbone import DEFAULT_BACKBONE, Backbone, is_backbone
-from .checkpoints import CheckpointError, read_checkpoint
+from .checkpoints import CheckpointError, facts_of, read_checkpoint
 from .fan import FAN
+from .prior import Balance
 
 MOST_NAMES = 10  # in an error; a file of another network has hundreds that do not fit
+_PREFIXES = ("backbone.network.", "head.")  # of names in memory, before the published names
+_PUBLISHED_HEADS = {"self-attention": 0, "self_relation-attention": 1}  # names that the published code writes
+_FERPLUS_LABELS = {8: FERPLUS_LABELS, 10: (*FERPLUS_LABELS, "unknown", "NF")}  # by the number of outputs
+
+
+# ------------------------------------------------------------------------------------------------------------- names
+
+
+def published_weights(fan: FAN) -> dict[str, Tensor]:
+    """The weights of a network under the names that checkpoints have; not copied."""
+    weights = {}
+    for name, value in fan.state_dict().items():
+        prefix = next(prefix for prefix in _PREFIXES if name.startswith(prefix))
+        weights[name.removeprefix(prefix)] = value
+    return weights
 
 
 def plain_weights(checkpoint: Mapping[Any, Any]) -> dict[str, Any]:
@@ -35,6 +67,50 @@ def plain_weights(checkpoint: Mapping[Any, Any]) -> dict[str, Any]:
     return plain
 
 
+def classifier_names(backbone: Backbone) -> frozenset[str]:
+    """The names that torchvision gives the weights of a backbone's own classifier: `fc.weight`, `fc.bias`."""
+    return frozenset(f"{backbone.classifier}.{kind}" for kind in ("weight", "bias"))
+
+
+def stored_classifier(checkpoint: Mapping[str, Any]) -> list[str]:
+    """The names that a file gives the weights and biases of its classifiers, such as `module.fc.bias`."""
+    own = classifier_names(Backbone(stored_backbone(checkpoint)))
+    of_heads = {f"{head.classifier}.{kind}" for head in HEADS.values() for kind in ("weight", "bias")}
+    return [name for name in checkpoint["state_dict"] if name.removeprefix("module.") in own | of_heads]
+
+
+def stored_backbone(checkpoint: Mapping[str, Any]) -> str:
+    """The name of the backbone that a checkpoint's weights belong to; ResNet18 if it gives none."""
+    name = checkpoint.get("backbone")
+    if name is None:  # published files have `arch`, in which training scripts wrote names of their own, too
+        name = checkpoint.get("arch")
+        return name if isinstance(name, str) and is_backbone(name) else DEFAULT_BACKBONE
+    if not isinstance(name, str):
+        raise CheckpointError(f"backbone {name!r} is not a name")
+    return name
+
+
+def stored_labels(checkpoint: Mapping[str, Any], expected: int | None) -> tuple[str, ...]:
+    """The class names that a file gives, checked; empty if it gives none.
+
+    Args:
+        expected: how many outputs its classifier has; None: the file must have names.
+    """
+    labels = checkpoint.get("labels")
+    if labels is None and expected is not None:
+        return ()
+    if not isinstance(labels, (list, tuple)) or not labels or not all(isinstance(name, str) for name in labels):
+        raise CheckpointError(f"labels {labels!r:.200} are not a list of names")
+    if len(set(labels)) < len(labels):
+        raise CheckpointError(f"labels {labels!r:.200} are not distinct")
+    if expected not in (None, len(labels)):
+        raise CheckpointError(f"{len(labels)} labels for a classifier of {expected} outputs")
+    return tuple(labels)
+
+
+# ----------------------------------------------------------------------------------------------- weights into a network
+
+
 @dataclass
 class LoadReport:
     """What happened to the names in a file and in the network (names without ``module.``).
@@ -43,7 +119,7 @@ class LoadReport:
         loaded: in both, and loaded.
         missing: only in the network: its head, which keeps its initial weights, or batch counters.
         dropped: only in the file: a classifier, or the head of another attention.
-        unexpected: only in the file, and unknown. Always empty, since such a file raises an error.
+        unexpected: only in the file, and unknown; always empty, since such a file raises an error.
     """
 
     loaded: list[str]
@@ -53,17 +129,14 @@ class LoadReport:
 
     def __str__(self) -> str:
         heads = all_parameter_names()
-        head = sorted({name.rsplit(".", 1)[0] for name in self.missing if name in heads})
-        dropped = sorted({name.rsplit(".", 1)[0] for name in self.dropped})
         counters = sum(name not in heads for name in self.missing)
-        parts = [f"{len(self.loaded)} tensors loaded"]
-        if head:
-            parts.append(f"initialized anew: {', '.join(head)}")
-        if counters:
-            parts.append(f"not in the file: {counters} batch counters")
-        if dropped:
-            parts.append(f"dropped: {', '.join(dropped)}")
-        return "; ".join(parts)
+        parts = [
+            f"{len(self.loaded)} tensors loaded",
+            _layers("initialized anew", [name for name in self.missing if name in heads]),
+            f"not in the file: {counters} batch counters" if counters else "",
+            _layers("dropped", self.dropped),
+        ]
+        return "; ".join(filter(None, parts))
 
 
 def load_published(fan: FAN, state_dict: Mapping[str, Any], *, fresh: Collection[str] = ()) -> LoadReport:
@@ -84,72 +157,68 @@ def load_published(fan: FAN, state_dict: Mapping[str, Any], *, fresh: Collection
             ``num_batches_tracked`` may be), unexpected, of another shape (with both shapes) or not finite; of more
             than `MOST_NAMES`, the first. ``fan`` is then unchanged.
     """
-    given = plain_weights(state_dict)
-    own: dict[str, Tensor] = fan.state_dict()
+    given, own = plain_weights(state_dict), published_weights(fan)
     heads = all_parameter_names()
     head = heads & own.keys()
-    missing = [name for name in own if name not in given]
-    head_may_miss = head.isdisjoint(given)
-    extra = [name for name in given if name not in own]
+    optional = {*fresh, *(head if head.isdisjoint(given) else ())}
     droppable = heads | classifier_names(fan.backbone)
+    extra = [name for name in given if name not in own]
     report = LoadReport(
         loaded=[name for name in own if name in given],
-        missing=missing,
+        missing=[name for name in own if name not in given],
         dropped=[name for name in extra if name in droppable],
         unexpected=[name for name in extra if name not in droppable],
     )
-
-    may_miss = {*fresh, *(head if head_may_miss else ())}
-    required = [name for name in missing if not name.endswith("num_batches_tracked") and name not in may_miss]
-    misshapen, unusable, weights = [], [], {}
-    for name in report.loaded:
-        tensor, target = given[name], own[name]
-        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_meta:
-            unusable.append(f"{name} (no plain tensor)")
-        elif tensor.shape != target.shape:
-            misshapen.append(f"{name} (file {list(tensor.shape)}, network {list(target.shape)})")
-        elif target.is_floating_point() and not tensor.is_floating_point():
-            unusable.append(f"{name} ({tensor.dtype})")
-        else:
-            weights[name] = tensor.detach().to(target.dtype)
-            if not torch.isfinite(weights[name]).all():
-                unusable.append(f"{name} (not finite)")
-
-    problems = [
-        f"{what}: {_enumerated(names)}"
-        for what, names in (
-            ("missing", required),
-            ("unexpected", report.unexpected),
-            ("wrong shape", misshapen),
-            ("unusable", unusable),
-        )
-        if names
-    ]
-    if problems:
+    problems = {
+        "missing": [n for n in report.missing if n not in optional and not n.endswith("num_batches_tracked")],
+        "unexpected": report.unexpected,
+        "unusable": [f"{n} ({problem})" for n in report.loaded if (problem := _misfit(given[n], own[n]))],
+    }
+    if any(problems.values()):
         raise CheckpointError(
             f"these weights do not fit a {fan.backbone.name} FAN (at_type {fan.at_type}, {fan.num_classes} classes); "
-            + "; ".join(problems)
+            + "; ".join(f"{what}: {_enumerated(names)}" for what, names in problems.items() if names)
         )
-    fan.load_state_dict(weights, strict=False)  # what is missing may be missing, see above
+    with torch.no_grad():
+        for name in report.loaded:
+            own[name].copy_(given[name])
     return report
+
+
+def load_trained(fan: FAN, state_dict: Mapping[str, Any]) -> None:
+    """`load_published`, where the head of the network must be in the file.
+
+    Raises:
+        CheckpointError: as `load_published`, and if the head is missing.
+    """
+    untrained = sorted(all_parameter_names().intersection(load_published(fan, state_dict).missing))
+    if untrained:
+        raise CheckpointError(f"no trained head for at_type {fan.at_type}; missing: {', '.join(untrained)}")
+
+
+def _misfit(tensor: object, target: Tensor) -> str:
+    """Why a value of a file cannot become this parameter; "" if it can."""
+    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_meta:
+        return "no plain tensor"
+    if tensor.shape != target.shape:
+        return f"file {list(tensor.shape)}, network {list(target.shape)}"
+    if target.is_floating_point() and not tensor.is_floating_point():
+        return str(tensor.dtype)
+    return "" if torch.isfinite(tensor.to(target.dtype)).all() else "not finite"
+
+
+def _layers(what: str, names: Sequence[str]) -> str:
+    return f"{what}: {', '.join(sorted({_layer(name) for name in names}))}" if names else ""
+
+
+def _layer(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def _enumerated(names: Sequence[str]) -> str:
     if len(names) <= MOST_NAMES:
         return ", ".join(names)
     return f"{', '.join(names[:3])} and {len(names) - 3} more"
-
-
-def classifier_names(backbone: Backbone) -> frozenset[str]:
-    """The names that torchvision gives the weights of a backbone's own classifier: `fc.weight`, `fc.bias`."""
-    return frozenset(f"{backbone.classifier}.{kind}" for kind in ("weight", "bias"))
-
-
-def stored_classifier(checkpoint: Mapping[str, Any]) -> list[str]:
-    """The names that a file gives the weights and biases of its classifiers, such as `module.fc.bias`."""
-    own = classifier_names(Backbone(stored_backbone(checkpoint)))
-    of_heads = {f"{head.classifier}.{kind}" for head in HEADS.values() for kind in ("weight", "bias")}
-    return [name for name in checkpoint["state_dict"] if name.removeprefix("module.") in own | of_heads]
 
 
 def to_published(fan: FAN, *, half: bool = False) -> dict[str, Tensor]:
@@ -169,7 +238,7 @@ def to_published(fan: FAN, *, half: bool = False) -> dict[str, Tensor]:
     if fan.at_type != ScoreFusion.at_type:
         raise ValueError(f"only a frame classifier has a published backbone format, not at_type {fan.at_type}")
     published: dict[str, Tensor] = {}
-    for name, value in fan.state_dict().items():
+    for name, value in published_weights(fan).items():
         dtype = (torch.float16 if half else torch.float32) if value.is_floating_point() else value.dtype
         copy = value.detach().to("cpu", dtype, copy=True).contiguous()
         if not torch.isfinite(copy).all():
@@ -178,93 +247,188 @@ def to_published(fan: FAN, *, half: bool = False) -> dict[str, Tensor]:
     return published
 
 
-def stored_labels(checkpoint: Mapping[str, Any], expected: int | None) -> tuple[str, ...]:
-    """The class names that a file gives, checked; empty if it gives none.
+# ------------------------------------------------------------------------------------------------- a trained network
+
+
+def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict[str, Any]]:
+    """Loads a run's checkpoint, a published FAN or a FER+ frame classifier.
 
     Args:
-        expected: how many outputs its classifier has; None: the file must have names.
-    """
-    labels = checkpoint.get("labels")
-    if labels is None and expected is not None:
-        return ()
-    if not isinstance(labels, (list, tuple)) or not labels or not all(isinstance(name, str) for name in labels):
-        raise CheckpointError(f"labels {labels!r:.200} are not a list of names")
-    try:
-        "".join(labels).encode("utf-8", "surrogateescape")  # names of folders may be any bytes
-    except UnicodeEncodeError:
-        raise CheckpointError(f"labels {labels!a:.200} have a character that is not Unicode") from None
-    if len(set(labels)) < len(labels):
-        raise CheckpointError(f"labels {labels!r:.200} are not distinct")
-    if expected not in (None, len(labels)):
-        raise CheckpointError(f"{len(labels)} labels for a classifier of {expected} outputs")
-    return tuple(labels)
-
-
-def fitted_head(
-    fan: FAN, checkpoint: Mapping[str, Any], labels: Sequence[str], mapping: Mapping[str, str]
-) -> tuple[dict[str, Any], set[str], str]:
-    """The part of a trained head that a network can start from: its attention, and the classes of the same name.
-
-    Args:
-        fan: a network of `len(labels)` classes; what the file does not give keeps its initial weights.
-        checkpoint: its `labels`, if it has any, say what the rows of its classifier mean. Without them seven
-            rows are AFEW's classes, in the order of the published code; other numbers fit only an equal number.
-        labels: class names of `fan`, in order.
-        mapping: name in `labels` -> name in the checkpoint, where they differ.
+        path: the file.
+        at_type: which head of a published FAN to use, since such a file has all of them; None takes the one that it was
+            trained with. Files of other kinds have one head.
 
     Returns:
-        Weights by their plain names; names that keep their initial weights although other parts of the head are
-        there; a few words on the classifier, "" if nothing had to be done.
+        The network, in evaluation mode and on the CPU, and what is known of it: ``kind`` ("run", "published",
+        "frame classifier"), ``path``, ``labels`` (tuple), ``names_labels`` (False: the file does not say its labels, so
+        they are assumed), ``at_type``, ``backbone``, ``image_size``, ``epoch``, ``metrics`` (dict), ``dataset``,
+        ``protocol``, ``precision``, ``class_shares`` (tuple, how often its training set shows each class), ``recipe``
+        (the last ones None or empty if the file does not say them).
 
     Raises:
-        CheckpointError: the file's labels do not fit its classifier, or lack a class that `mapping` names.
+        CheckpointError: where ``read_checkpoint`` and ``load_published`` raise it, if a trained head is not
+            in the file, or if what the file says of itself does not fit its weights.
     """
-    weights = plain_weights(checkpoint)
-    own = fan.state_dict()
-    heads = all_parameter_names()
-    given = {_layer(name) for name in heads & weights.keys()}
-    if not given:
-        return weights, set(), ""
-    fresh = {name for name in heads & own.keys() if _layer(name) not in given}
-    names = [f"{fan.head.classifier}.{kind}" for kind in ("weight", "bias")]
-    values = [weights.get(name) for name in names]
-    rows = {len(value) for value in values if isinstance(value, Tensor) and value.dim()}
-    if fresh.issuperset(names) or len(rows) != 1 or not all(isinstance(value, Tensor) for value in values):
-        return weights, fresh, ""  # of another attention; or damaged, which load_published reports
-    old = stored_labels(checkpoint, *rows) or (AFEW_LABELS if rows == {len(AFEW_LABELS)} else ())
-    wanted = tuple(mapping.get(label, label) for label in labels)
-    if old == wanted or (not old and rows == {len(labels)}):
-        return weights, fresh, ""
-    strangers = [f"{label}={name}" for label, name in mapping.items() if old and name not in old]
-    if strangers:
-        raise CheckpointError(f"--map-labels {strangers[0]}: the file's classes are {', '.join(old)}")
-    source = [old.index(name) if name in old else None for name in wanted]
-    new = [label for label, row in zip(labels, source, strict=True) if row is None]
-    if len(new) == len(labels):
-        for name in names:
-            del weights[name]
-        classes = f"the file's classes are {', '.join(old)}" if old else f"the file has {rows.pop()} classes"
-        return weights, fresh | set(names), f"attention loaded, classifier new: {classes}"
-    for name in names:
-        fitted = own[name].clone()
-        for index, row in enumerate(source):
-            if row is not None:
-                fitted[index] = weights[name][row].to(fitted.dtype)
-        weights[name] = fitted
-    if not new:
-        return weights, fresh, "classifier put into the class order of this dataset"
-    loaded = f"{len(labels) - len(new)} of {len(labels)} classes loaded by name"
-    return weights, fresh, f"classifier: {loaded}, new: {', '.join(new)}"
+    if not Path(path).exists():
+        raise CheckpointError(
+            f"{path}: no such file; a trained FAN is model/<run>/best.pth, written by `python Demo_AFEW_Attention.py`"
+        )
+    checkpoint = read_checkpoint(path)
+    facts = facts_of(checkpoint, path)
+    try:
+        weights = plain_weights(checkpoint)
+        if "format" in checkpoint:
+            kind, head, labels = "run", _head_of_run(checkpoint, at_type), stored_labels(checkpoint, None)
+        elif any(name.startswith(("pred_fc1.", "pred_fc2.")) for name in weights):
+            kind, head = "published", _published_head(checkpoint, weights) if at_type is None else HEADS[at_type]
+            labels = _published_labels(checkpoint, weights, head)
+        else:
+            kind, head = "frame classifier", ScoreFusion
+            weights = _frame_classifier(checkpoint, weights, at_type)
+            labels = _ferplus_labels(checkpoint, weights)
+        fan = _build(checkpoint, head.at_type, len(labels))
+        load_trained(fan, weights)
+        if facts.class_shares is not None and len(facts.class_shares) != len(labels):
+            raise CheckpointError(f"class_shares are not {len(labels)} shares, one for each class")
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    metrics, best = checkpoint.get("metrics"), _number(checkpoint.get("best_prec1"))
+    if not isinstance(metrics, dict):
+        metrics = {} if best is None else {"best_prec1": best}
+    return fan.eval(), {
+        "kind": kind,
+        "path": str(path),
+        "labels": labels,
+        "names_labels": checkpoint.get("labels") is not None,
+        "at_type": fan.at_type,
+        "backbone": fan.backbone.name,
+        "image_size": facts.image_size or IMAGE_SIZE,
+        "epoch": _number(checkpoint.get("epoch")),
+        "metrics": metrics,
+        "dataset": facts.dataset,
+        "protocol": facts.protocol,
+        "precision": facts.precision,
+        "class_shares": facts.class_shares,
+        "recipe": facts.recipe,
+    }
 
 
-def _headless(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights of a checkpoint without those of a head."""
-    heads = all_parameter_names()
-    return {name: value for name, value in plain_weights(checkpoint).items() if name not in heads}
+def _head_of_run(checkpoint: Mapping[str, Any], at_type: int | None) -> type[AttentionHead]:
+    if checkpoint["format"] != CHECKPOINT_FORMAT:
+        raise CheckpointError(f"format {checkpoint['format']!r} is not {CHECKPOINT_FORMAT!r}; another version wrote it")
+    absent = [key for key in ("state_dict", "at_type", "labels") if key not in checkpoint]
+    if absent:
+        raise CheckpointError(f"the checkpoint does not say its {', '.join(absent)}")
+    stored = checkpoint["at_type"]
+    if type(stored) is not int or stored not in HEADS:
+        raise CheckpointError(f"at_type {stored!r} is not one of {', '.join(map(str, sorted(HEADS)))}")
+    if at_type not in (None, stored):
+        raise CheckpointError(f"the run was trained with at_type {stored}; it has no head for at_type {at_type}")
+    return HEADS[stored]
 
 
-def _layer(name: str) -> str:
-    return name.rsplit(".", 1)[0]
+def _published_head(checkpoint: Mapping[str, Any], weights: Mapping[str, Any]) -> type[AttentionHead]:
+    """The head that a file of the published code was trained with: the file has all of them, the others untrained.
+
+    It is the one that the file names, else the one that uses most of what is there and was trained.
+    """
+    stated = checkpoint.get("at_type")
+    if isinstance(stated, str) and stated in _PUBLISHED_HEADS:
+        return HEADS[_PUBLISHED_HEADS[stated]]
+    whole = [head for head in HEADS.values() if parameter_names(head) <= weights.keys()]
+    trained = [head for head in whole if _is_trained(weights[f"{head.classifier}.weight"])]
+    return max(trained or whole, key=lambda head: len(parameter_names(head)), default=ScoreFusion)
+
+
+def _is_trained(weight: object) -> bool:
+    """Whether a linear layer's weights, float [C, D], have left the range that torch draws them from: 1 / sqrt(D)."""
+    if not isinstance(weight, Tensor) or weight.dim() != 2:
+        return False
+    return bool(weight.abs().max() > 1.001 * weight.shape[1] ** -0.5)  # rounded to half precision, perhaps
+
+
+def _published_labels(
+    checkpoint: Mapping[str, Any], weights: Mapping[str, Any], head: type[AttentionHead]
+) -> tuple[str, ...]:
+    num_classes = _num_outputs(weights, f"{head.classifier}.weight")
+    if not num_classes:
+        needed = f"{head.classifier}.weight of [classes, features]"
+        raise CheckpointError(f"no {needed}, which at_type {head.at_type} needs")
+    numbers = tuple(map(str, range(num_classes)))
+    return stored_labels(checkpoint, num_classes) or (AFEW_LABELS if num_classes == len(AFEW_LABELS) else numbers)
+
+
+def _frame_classifier(checkpoint: Mapping[str, Any], weights: Mapping[str, Any], at_type: int | None) -> dict[str, Any]:
+    """The weights with the backbone's own classifier (`fc`) as the one of score fusion."""
+    if at_type not in (None, ScoreFusion.at_type):
+        raise CheckpointError(f"a frame classifier has no attention; it cannot be used with at_type {at_type}")
+    backbone = _build(checkpoint, ScoreFusion.at_type, 1).backbone
+    own = classifier_names(backbone)
+    return {n.replace(backbone.classifier, ScoreFusion.classifier) if n in own else n: w for n, w in weights.items()}
+
+
+def _ferplus_labels(checkpoint: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[str, ...]:
+    num_classes = _num_outputs(weights, f"{ScoreFusion.classifier}.weight")
+    if not num_classes:
+        raise CheckpointError("a backbone without a classifier cannot predict expressions; train a FAN from it first")
+    labels = stored_labels(checkpoint, num_classes) or _FERPLUS_LABELS.get(num_classes, ())
+    if not labels:
+        raise CheckpointError(
+            f"its classifier has {num_classes} outputs and no labels, so it is not an emotion classifier "
+            "(FER+ has 8 or 10 outputs) but a backbone; train a FAN from it first"
+        )
+    return labels
+
+
+def _build(checkpoint: Mapping[str, Any], at_type: int, num_classes: int) -> FAN:
+    try:
+        return FAN(at_type, num_classes, backbone=stored_backbone(checkpoint))
+    except UsageError as error:  # the backbone's name is the file's, not a flag's
+        raise CheckpointError(str(error).removeprefix("--")) from None
+
+
+def _num_outputs(weights: Mapping[str, Any], name: str) -> int:
+    """Outputs of a linear layer; 0 if the file has none."""
+    weight = weights.get(name)
+    return weight.shape[0] if isinstance(weight, Tensor) and weight.dim() == 2 else 0
+
+
+def _number(value: object) -> int | float | None:
+    if isinstance(value, Tensor):
+        return value.item() if value.numel() == 1 else None
+    return value if isinstance(value, (int, float)) else None
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The file that `--checkpoint` means: a file, or a run's folder, whose best.pth (else last.pth) it is.
+
+    Raises:
+        CheckpointError: if a folder holds neither.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    for name in ("best.pth", "last.pth"):
+        if (path / name).is_file():
+            return path / name
+    raise CheckpointError(f"{path}: neither best.pth nor last.pth in this folder; name a run, model/<run>, or a file")
+
+
+def default_checkpoint(root: Path = PROJECT) -> Path:
+    """The FAN that comes with the project, whatever else is there: another network answers only if it is named.
+
+    Raises:
+        CheckpointError: the file is missing.
+    """
+    path = root / FAN_FILE
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: no such file; it comes with the project: restore it, or name another network with --checkpoint"
+        )
+    return path
+
+
+# ------------------------------------------------------------------------------------------------ a network to train
 
 
 def starting_file(pretrained: str | None) -> Path | None:
@@ -278,19 +442,8 @@ def starting_file(pretrained: str | None) -> Path | None:
     return None if pretrained.lower() == "none" else Path(pretrained)
 
 
-def stored_backbone(checkpoint: Mapping[str, Any]) -> str:
-    """The name of the backbone that a checkpoint's weights belong to; ResNet18 if it gives none."""
-    name = checkpoint.get("backbone")
-    if name is None:  # published files have `arch`, in which training scripts wrote names of their own, too
-        name = checkpoint.get("arch")
-        return name if isinstance(name, str) and is_backbone(name) else DEFAULT_BACKBONE
-    if not isinstance(name, str):
-        raise CheckpointError(f"backbone {name!r} is not a name")
-    return name
-
-
 @dataclass
-class Start:
+class StartingNetwork:
     """A network to train.
 
     Attributes:
@@ -314,7 +467,7 @@ def start_from(
     dropout: float | None = None,
     mapping: Mapping[str, str] | None = None,
     with_head: bool = True,
-) -> Start:
+) -> StartingNetwork:
     """A network with random weights from a seed, and then the weights of a file.
 
     Args:
@@ -333,31 +486,151 @@ def start_from(
         UsageError: there is no such backbone.
     """
     checkpoint = read_checkpoint(path) if path else {}
-    says_its_backbone = "backbone" in checkpoint or (
-        checkpoint.get("arch") is not None and is_backbone(checkpoint["arch"])
-    )
-    if says_its_backbone:
-        stored = stored_backbone(checkpoint)
-        if backbone not in (None, stored):
-            raise CheckpointError(
-                f"{path}: has the weights of {stored}, not of {backbone}; omit --backbone, or give other weights with "
-                "--pretrained (none: random ones)"
-            )
-        backbone = stored
-    torch.manual_seed(seed)
-    fan = FAN(at_type, len(labels), dropout=dropout, backbone=backbone or DEFAULT_BACKBONE)
-    if path is None:
-        return Start(fan, None, "starting from random weights")
-    try:
-        weights, fresh, classifier = (
-            fitted_head(fan, checkpoint, labels, mapping or {})
-            if with_head
-            else (_headless(checkpoint), set[str](), "")
+    stored = stored_backbone(checkpoint) if "backbone" in checkpoint or is_backbone(checkpoint.get("arch")) else None
+    if stored and backbone not in (None, stored):
+        raise CheckpointError(
+            f"{path}: has the weights of {stored}, not of {backbone}; omit --backbone, or give other weights with "
+            "--pretrained (none: random ones)"
         )
+    torch.manual_seed(seed)
+    fan = FAN(at_type, len(labels), dropout=dropout, backbone=backbone or stored or DEFAULT_BACKBONE)
+    if path is None:
+        return StartingNetwork(fan, None, "starting from random weights")
+    try:
+        if with_head:
+            weights, fresh, note = _fitted_head(fan, checkpoint, labels, mapping or {})
+        else:
+            heads = all_parameter_names()
+            weights = {name: value for name, value in plain_weights(checkpoint).items() if name not in heads}
+            fresh, note = set(), ""
         report = load_published(fan, weights, fresh=fresh)
     except CheckpointError as error:
-        hint = "" if says_its_backbone else "; if they are of another network, name it with --backbone"
+        hint = "" if stored else "; if they are of another network, name it with --backbone"
         raise CheckpointError(f"{path}: {error}{hint}") from None
-    size = int(checkpoint.get("image_size", IMAGE_SIZE))
-    also = f"; {classifier}" if classifier else ""
-    return Start(fan, size, f"starting from {path} ({report}{also}; trained at {size} x {size} pixels)")
+    size = facts_of(checkpoint, path).image_size or IMAGE_SIZE
+    message = "; ".join(filter(None, (str(report), note, f"trained at {size} x {size} pixels")))
+    return StartingNetwork(fan, size, f"starting from {path} ({message})")
+
+
+def _fitted_head(
+    fan: FAN, checkpoint: Mapping[str, Any], labels: Sequence[str], mapping: Mapping[str, str]
+) -> tuple[dict[str, Any], set[str], str]:
+    """Weights of a file whose classifier has the classes of a network, in its order, as far as they have equal names.
+
+    Without labels in the file, seven rows are AFEW's classes, in the order of the published code; other numbers fit
+    only an equal number of classes.
+
+    Returns:
+        Weights by their plain names; names that keep their initial weights although other parts of the head are
+        there; a few words on the classifier, "" if nothing had to be done.
+
+    Raises:
+        CheckpointError: the file's labels do not fit its classifier, or lack a class that `mapping` names.
+    """
+    weights, own = plain_weights(checkpoint), published_weights(fan)
+    heads = all_parameter_names()
+    given = {_layer(name) for name in heads & weights.keys()}
+    fresh = {name for name in heads & own.keys() if given and _layer(name) not in given}
+    names = [f"{fan.head.classifier}.{kind}" for kind in ("weight", "bias")]
+    if any(getattr(weights.get(name), "shape", (0,))[1:] != own[name].shape[1:] for name in names):
+        return weights, fresh, ""  # no classifier of this head; or a damaged one, which load_published reports
+    rows = len(weights[names[0]])
+    old = stored_labels(checkpoint, rows) or (AFEW_LABELS if rows == len(AFEW_LABELS) else ())
+    wanted = tuple(mapping.get(label, label) for label in labels)
+    if old == wanted or (not old and rows == len(labels)):
+        return weights, fresh, ""
+    unknown = [f"{label}={name}" for label, name in mapping.items() if old and name not in old]
+    if unknown:
+        raise CheckpointError(f"--map-labels {unknown[0]}: the file's classes are {', '.join(old)}")
+    source = {index: old.index(name) for index, name in enumerate(wanted) if name in old}  # row here -> row there
+    if not source:
+        classes = f"the file's classes are {', '.join(old)}" if old else f"the file has {rows} classes"
+        rest = {name: value for name, value in weights.items() if name not in names}
+        return rest, fresh | set(names), f"attention loaded, classifier new: {classes}"
+    for name in names:
+        fitted = own[name].clone()
+        fitted[list(source)] = weights[name][list(source.values())].to(fitted)
+        weights[name] = fitted
+    if len(source) == len(labels):
+        return weights, fresh, "classifier put into the class order of this dataset"
+    new = ", ".join(label for index, label in enumerate(labels) if index not in source)
+    return weights, fresh, f"classifier: {len(source)} of {len(labels)} classes loaded by name, new: {new}"
+
+
+def keep_classifier(fan: FAN, path: str | Path, labels: Sequence[str], mapping: Mapping[str, str]) -> dict[str, Any]:
+    """Gives a network the classifier of a trained one, and freezes it, so that a training only changes attention.
+
+    If the file's classifier sees a clip feature of another size, it is fitted: relation-attention's clip feature is
+    two weighted means of the frame features, and each gets half of the weights of a classifier of one mean.
+
+    Args:
+        fan: changed in place.
+        path: a FER+ frame classifier, a run's checkpoint or a published FAN, with at least the classes of `fan`.
+        labels: class names of `fan`, in order.
+        mapping: name in `labels` -> name in the file, where they differ.
+
+    Returns:
+        The prior of the classifier, as files say it: `class_shares` and `recipe`; empty if the file does not.
+
+    Raises:
+        CheckpointError: the file cannot be read, or lacks a class.
+    """
+    trained, info = load_fan(path)
+    theirs = [mapping.get(label, label) for label in labels]
+    absent = [name for name in theirs if name not in info["labels"]]
+    if absent:
+        raise CheckpointError(
+            f"{path}: has no class {', '.join(absent)}, but {', '.join(info['labels'])}; --keep-classifier needs every "
+            "class of the data (--map-labels DATA=FILE, if one is named differently)"
+        )
+    rows = [info["labels"].index(name) for name in theirs]
+    own, given = (getattr(network.head, network.head.classifier) for network in (fan, trained))
+    weight = given.weight.detach()[rows]
+    sizes = own.in_features, given.in_features
+    if sizes[0] == 2 * sizes[1]:
+        weight = torch.cat([weight, weight], dim=1) / 2
+    elif 2 * sizes[0] == sizes[1]:
+        weight = weight[:, : sizes[0]] + weight[:, sizes[0] :]
+    own.load_state_dict({"weight": weight, "bias": given.bias.detach()[rows]})
+    own.requires_grad_(False)
+    shares = info["class_shares"]
+    total = sum(shares[row] for row in rows) if shares else 0
+    if not total:
+        return {}
+    balance = Balance.of(info["recipe"])  # its floor is a share, too: of all classes of the file
+    recipe = {"balance": str(balance.tau), "balance_floor": str(balance.floor / total)} if balance.tau else {}
+    return {"class_shares": [shares[row] / total for row in rows], "recipe": recipe}
+
+
+OF_FER2013 = ("ferplus", "composed")  # datasets with the faces of FER2013: its crop, in gray
+OF_OTHER_CROPS = ("dfew", "ferv39k")  # datasets that come with face crops, which are neither FER2013's nor the paper's
+
+
+def knows_fer2013(info: dict[str, Any]) -> bool:
+    """Whether a network of `load_fan` was trained on FER2013's crop, in gray, instead of the paper's, in color.
+
+    Files in the published format need not say what they were trained on. A frame classifier is then taken for FER+'s.
+    """
+    dataset: str | None = info["dataset"]
+    return dataset in OF_FER2013 or (info["kind"] == "frame classifier" and dataset is None)
+
+
+def trained_on(info: dict[str, Any]) -> str:
+    """What a network of `load_fan` was trained on, in words."""
+    dataset = info["dataset"] or ("ferplus" if knows_fer2013(info) else None)
+    known = {
+        "ferplus": "single gray pictures of faces (FER+)",
+        "composed": "clips composed of single gray pictures of faces (FER+)",
+        "sample": "the drawn faces of the generated sample, not real ones",
+        "afew": "film clips (AFEW)",
+        "ckplus": "posed sequences from neutral to the apex (CK+)",
+        "dfew": "film clips (DFEW)",
+        "ferv39k": "video clips (FERV39k)",
+        "mafw": "clips from films, series and short videos (MAFW)",
+        "folders": "your own clips (class folders)",
+        "pictures": "single labeled pictures (class folders)",
+        "list": "your own clips (a list)",
+    }
+    if dataset is None:
+        return "the file does not say what it was trained on"
+    return f"trained on {known.get(dataset, dataset)}"

@@ -41,7 +41,7 @@ from ..common.files import atomic_file, writing
 from ..common.names import MAX_IMAGE_SIZE
 from ..network import attention_titles
 from ..network.fan import FAN
-from ..network.pretrained import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
+from ..network.weights import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
 from .graphs import FeaturesGraph, HeadGraph, WholeGraph
 
 OPSET = 18  # what torch's exporter writes without conversion

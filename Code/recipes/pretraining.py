@@ -26,9 +26,8 @@ from ..network.attention import ScoreFusion
 from ..network.backbone import DEFAULT_BACKBONE
 from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from ..network.fan import FAN
-from ..network.pretrained import load_fan
-from ..network.prior import Balance, balanced_loss, class_shares
-from ..network.weights import start_from, starting_file, to_published
+from ..network.prior import Balance, class_shares
+from ..network.weights import load_fan, load_trained, published_weights, start_from, starting_file, to_published
 from ..readers.ferplus import SIDE, FERPlusSplit, read_ferplus
 from ..results.report import write_report
 from ..training.engine import EvaluationSplit, epoch_line, evaluate_split, summary, train_one_epoch
@@ -38,6 +37,7 @@ from ..training.metrics import MANY_CLASSES
 from ..training.run_folder import LAST, Run, check_space, checkpoint_bytes, checkpoint_payload
 from ..training.run_places import new_run, writer_of
 from ..training.trainer import check_resumable, load_weights, write_results
+from .balanced_loss import balanced_loss
 from .face_variation import FaceAugmentation, VariedFaces
 from .faces import MAX_SIDE, ferplus_faces, joined, read_extra
 from .mixing import Mixing
@@ -154,7 +154,7 @@ class Training:
     def state(self, recipe: Recipe) -> dict[str, Any]:
         """What a checkpoint keeps besides the averaged weights."""
         return {
-            "model": self.model.state_dict(),
+            "model": published_weights(self.model),
             "average": int(self.average.n_averaged),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
@@ -178,8 +178,8 @@ class Training:
         check_resumable(checkpoint, path, labels)
         state = checkpoint["training"]
         try:
-            self.network.load_state_dict(checkpoint["state_dict"])
-            self.model.load_state_dict(state["model"])
+            load_trained(self.network, checkpoint)
+            load_trained(self.model, state["model"])
             self.average.n_averaged.fill_(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.scheduler.load_state_dict(state["scheduler"])

@@ -21,8 +21,8 @@ from torch import Tensor
 from ..common.commandline import from_zero, run_script, script_parser, share
 from ..common.errors import UsageError
 from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically
-from ..network.pretrained import load_fan
 from ..network.prior import Balance
+from ..network.weights import load_fan
 from ..readers import find, names
 from ..results.runs import read_run
 from ..training.records import as_dict, started_at

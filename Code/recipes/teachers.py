@@ -20,8 +20,8 @@ from ..data.augment import PlainFrames
 from ..data.loaders import EvaluationBatches
 from ..data.stores import FrameTable, Store
 from ..network.checkpoints import CheckpointError
-from ..network.pretrained import load_fan
 from ..network.prior import RAREST, Balance
+from ..network.weights import load_fan
 from ..training.engine import evaluate
 
 BATCH = 256

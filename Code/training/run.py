@@ -23,8 +23,15 @@ from ..network.attention import HEADS
 from ..network.backbone import DEFAULT_BACKBONE, check_backbone
 from ..network.checkpoints import facts_of, read_checkpoint
 from ..network.fan import FAN, FeatureFAN
-from ..network.pretrained import OF_FER2013, keep_classifier, knows_fer2013, load_fan
-from ..network.weights import start_from, starting_file, stored_backbone
+from ..network.weights import (
+    OF_FER2013,
+    keep_classifier,
+    knows_fer2013,
+    load_fan,
+    start_from,
+    starting_file,
+    stored_backbone,
+)
 from . import distributed
 from .engine import evaluate_split, summary
 from .features import check_augmentation

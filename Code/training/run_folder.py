@@ -26,8 +26,9 @@ from ..common.files import atomic_text, free_disk, in_words, regular, save_text
 from ..common.names import CHECKPOINT_FORMAT
 from ..common.wording import counted
 from ..data.clips import Clip
-from ..network.checkpoints import DamagedCheckpointError, read_checkpoint, save_checkpoint
+from ..network.checkpoints import DamagedCheckpointError, read_checkpoint, save_atomically
 from ..network.fan import FAN
+from ..network.weights import published_weights
 from . import distributed
 from .engine import Evaluation
 from .launch import command_line
@@ -162,7 +163,7 @@ class Run:
         previous = self.folder / PREVIOUS if name == LAST else None
         path = self.folder / name
         try:
-            save_checkpoint(payload, path, previous=previous)
+            save_atomically(payload, path, previous=previous)
         except OSError as error:
             kept = "; the one before it is whole" if path.exists() else ""
             raise WriteError(f"{path}: cannot be written ({error.strerror or error}){kept}; free some space") from None
@@ -288,7 +289,7 @@ def checkpoint_payload(
     """
     return {
         "format": CHECKPOINT_FORMAT,
-        "state_dict": {name: value.detach().cpu() for name, value in model.state_dict().items()},
+        "state_dict": {name: value.detach().cpu() for name, value in published_weights(model).items()},
         "at_type": model.at_type,
         "backbone": model.backbone.name,
         "labels": list(labels),

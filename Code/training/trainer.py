@@ -22,7 +22,7 @@ from ..data.loaders import TrainingBatches
 from ..network.checkpoints import CheckpointError, read_checkpoint, read_part
 from ..network.fan import FAN, FeatureFAN
 from ..network.prior import class_shares
-from ..network.weights import stored_labels
+from ..network.weights import load_trained, published_weights, stored_labels
 from . import distributed
 from .engine import (
     Evaluation,
@@ -120,7 +120,7 @@ class Training:
             position: where the next epoch was interrupted, see `joint_position`.
         """
         state = {
-            "model": self.model.state_dict() if self.average is not None else None,
+            "model": published_weights(self.model) if self.average is not None else None,
             "average": int(self.average.n_averaged) if self.average is not None else None,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
@@ -171,9 +171,9 @@ class Training:
         for name in ("seed", "epochs"):
             if state[name] != getattr(self, name):
                 raise CheckpointError(f"{path}: was trained with --{name} {state[name]}; resume with the same")
-        self.saved_model.load_state_dict(checkpoint["state_dict"])
+        load_state(self.saved_model, checkpoint, path)
         if self.average is not None:
-            self.model.load_state_dict(state["model"])
+            load_state(self.model, state["model"], path)
             self.average.n_averaged.fill_(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
@@ -364,10 +364,9 @@ def load_state(model: FAN, checkpoint: dict[str, Any], path: Path) -> None:
         CheckpointError: they are not those of this network.
     """
     try:
-        model.load_state_dict(checkpoint["state_dict"])
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: its weights are not those of this network ({reason})") from None
+        load_trained(model, checkpoint)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
 
 
 def conclude(

@@ -15,7 +15,7 @@ from Code.data.clips import DataError
 from Code.data.labels import map_labels
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
-from Code.network.weights import start_from
+from Code.network.weights import published_weights, start_from
 from Code.readers import find
 from Code.readers.ckplus import CKPLUS_LABELS
 from Code.readers.folders import read_folders
@@ -61,7 +61,7 @@ def test_other_names_are_refused_until_they_are_mapped(tmp_path):
 
 def test_evaluation_maps_classes_to_the_checkpoints_order(call, sample, tmp_path):
     fan = checkpoint(tmp_path / "one.pth", AFEW_LABELS)
-    state = {name: value.clone() for name, value in fan.state_dict().items()}
+    state = {name: value.clone() for name, value in published_weights(fan).items()}
     order = [AFEW_LABELS.index(name) for name in OTHER_ORDER]
     for name in ("pred_fc2.weight", "pred_fc2.bias"):
         state[name] = state[name][order]
@@ -84,14 +84,14 @@ def test_evaluation_maps_classes_to_the_checkpoints_order(call, sample, tmp_path
 def test_starting_weights_hand_their_classifier_over_by_name(tmp_path):
     fan = checkpoint(tmp_path / "afew.pth", AFEW_LABELS)
     labels = CKPLUS_LABELS
-    before = start_from(None, 1, labels, seed=0).fan.pred_fc2.weight
+    before = start_from(None, 1, labels, seed=0).fan.head.pred_fc2.weight
     start = start_from(tmp_path / "afew.pth", 1, labels, seed=0)
     new = start.fan
     assert "6 of 7 classes loaded by name, new: Contempt" in start.message
     for index, name in enumerate(labels):
-        expected = before[index] if name == "Contempt" else fan.pred_fc2.weight[AFEW_LABELS.index(name)]
-        assert torch.equal(new.pred_fc2.weight[index], expected), name
-    assert torch.equal(new.alpha[0].weight, fan.alpha[0].weight)
+        expected = before[index] if name == "Contempt" else fan.head.pred_fc2.weight[AFEW_LABELS.index(name)]
+        assert torch.equal(new.head.pred_fc2.weight[index], expected), name
+    assert torch.equal(new.head.alpha[0].weight, fan.head.alpha[0].weight)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import Prepare_Faces
 from Code.common.commandline import run_script
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
-from Code.network.weights import to_published
+from Code.network.weights import published_weights, to_published
 from Code.sample.clip import SampleSpec, draw_clip
 
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
@@ -31,11 +31,11 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Pat
     folder = tmp_path_factory.mktemp("checkpoints")
     torch.manual_seed(0)
     classifier, fan = FAN(2, 8).eval(), FAN(1, 7).eval()
-    classifier.pred_fc1.weight.data *= 20  # else all probabilities are nearly equal
-    fan.alpha[0].weight.data *= 20
-    fan.pred_fc2.weight.data *= 20
+    classifier.head.pred_fc1.weight.data *= 20  # else all probabilities are nearly equal
+    fan.head.alpha[0].weight.data *= 20
+    fan.head.pred_fc2.weight.data *= 20
     save_atomically({"state_dict": to_published(classifier), "image_size": SIZE}, folder / "ferplus.pth.tar")
-    run = {"format": "emotion-fan/1", "state_dict": fan.state_dict(), "at_type": 1, "labels": list(AFEW)}
+    run = {"format": "emotion-fan/1", "state_dict": published_weights(fan), "at_type": 1, "labels": list(AFEW)}
     save_atomically({**run, "image_size": SIZE, "dataset": "afew", "epoch": 3}, folder / "best.pth")
     return {"classifier": (folder / "ferplus.pth.tar", classifier), "fan": (folder / "best.pth", fan)}
 

@@ -16,6 +16,7 @@ import Demo_AFEW_Attention
 from Code.data.folds import folds_by_person
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
+from Code.network.weights import published_weights
 from Code.readers.ckplus import CKPLUS_LABELS, EMOTION_NUMBERS
 from tests.faces.conftest import SIZE, run_main
 from tests.trees import read_ckplus
@@ -75,7 +76,7 @@ def test_the_main_script_checks_and_evaluates_them(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(0)
-    run = {"format": "emotion-fan/1", "state_dict": FAN(1, 7).state_dict(), "at_type": 1, "image_size": SIZE}
+    run = {"format": "emotion-fan/1", "state_dict": published_weights(FAN(1, 7)), "at_type": 1, "image_size": SIZE}
     save_atomically({**run, "labels": list(CKPLUS_LABELS), "dataset": "ckplus", "epoch": 1}, tmp_path / "best.pth")
     monkeypatch.chdir(tmp_path)
     flags = ("Demo_AFEW_Attention.py", "--dataset", "ckplus", "--train-root", prepared, "--device", "cpu")

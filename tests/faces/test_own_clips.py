@@ -20,7 +20,7 @@ from Code.common.lock import one_writer
 from Code.faces.inputs import Job
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
-from Code.network.weights import to_published
+from Code.network.weights import published_weights, to_published
 from Code.own_clips import OwnClips, Start
 from Code.readers import heldout
 from tests.trees import stub_clip
@@ -75,7 +75,7 @@ def test_which_weights_it_starts_from(tmp_path: Path, monkeypatch: pytest.Monkey
     assert start.path.name.startswith("Resnet18_FER+") and start.at_type == 1 and len(start.labels) == 8
     assert "a frame classifier; your clips alone train the attention" in start.kind
     fan = FAN(0, 8)
-    saved = {"format": "emotion-fan/1", "state_dict": fan.state_dict(), "at_type": 0, "labels": list("abcdefgh")}
+    saved = {"format": "emotion-fan/1", "state_dict": published_weights(fan), "at_type": 0, "labels": list("abcdefgh")}
     save_atomically(saved, tmp_path / "fan.pth")
     start = Start.find(None)
     assert (start.path, start.at_type, start.labels) == (tmp_path / "fan.pth", 0, tuple("abcdefgh"))
@@ -212,8 +212,8 @@ def test_a_training_that_was_stopped_is_resumed(commands: Commands) -> None:
 def test_every_network_is_asked_about_the_crop_that_it_was_trained_on(
     commands: Commands, tmp_path: Path, dataset: str, crops: bool
 ) -> None:
-    saved = {"format": "emotion-fan/1", "state_dict": FAN(0, 2).state_dict(), "at_type": 0, "labels": ["Happy", "Sad"]}
-    save_atomically({**saved, "dataset": dataset}, tmp_path / "fan.pth")
+    saved = {"format": "emotion-fan/1", "state_dict": published_weights(FAN(0, 2)), "at_type": 0}
+    save_atomically({**saved, "labels": ["Happy", "Sad"], "dataset": dataset}, tmp_path / "fan.pth")
     jobs = {"Happy/1": Job("Happy/1", "videos/Happy/1.mp4")}
 
     def answers() -> dict[str, str]:
@@ -258,8 +258,13 @@ def test_the_whole_recipe_and_what_is_done_again(
             write_video(tmp_path / "videos" / label / f"p{number}_{label}.mp4", frames)
     write_video(tmp_path / "videos" / "Sad" / "nobody.mp4", [Image.new("RGB", (192, 144))] * 4)
     torch.manual_seed(0)
-    saved = {"format": "emotion-fan/1", "state_dict": FAN(1, 2).state_dict(), "at_type": 1, "labels": ["Sad", "Calm"]}
-    save_atomically({**saved, "image_size": 64}, tmp_path / "fan.pth")
+    saved = {
+        "format": "emotion-fan/1",
+        "state_dict": published_weights(FAN(1, 2)),
+        "at_type": 1,
+        "labels": ["Sad", "Calm"],
+    }
+    save_atomically({**saved, "labels": ["Sad", "Calm"], "image_size": 64}, tmp_path / "fan.pth")
 
     def recipe(*flags: str) -> subprocess.CompletedProcess[str]:
         base = [sys.executable, script.__file__, "videos", "--output", "own", "--device", "cpu"]

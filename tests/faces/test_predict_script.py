@@ -19,6 +19,7 @@ from PIL import Image
 import Predict_Video
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
+from Code.network.weights import published_weights
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "example.mp4"
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
@@ -86,7 +87,7 @@ def test_what_a_file_leaves_open_and_a_table_could_confuse_is_said(
     _, out, _ = ask(crops, "--aligned", kind="classifier")
     assert assumed in out
     labels = ("uncertain", "faces", *AFEW[2:])
-    saved = {"format": "emotion-fan/1", "state_dict": checkpoints["fan"][1].state_dict(), "at_type": 1}
+    saved = {"format": "emotion-fan/1", "state_dict": published_weights(checkpoints["fan"][1]), "at_type": 1}
     save_atomically({**saved, "labels": list(labels), "image_size": 40, "dataset": "list"}, tmp_path / "fan.pth")
     table = tmp_path / "answers.csv"
     flags = ("--checkpoint", tmp_path / "fan.pth", "--aligned", "--csv", table, "--window", 0.3, "--no-figure")
@@ -101,7 +102,7 @@ def test_what_a_file_leaves_open_and_a_table_could_confuse_is_said(
 def test_a_network_of_crops_that_cannot_be_made_says_so(
     checkpoints: dict[str, tuple[Path, FAN]], crops: Path, tmp_path: Path, ask: Callable[..., Said]
 ) -> None:
-    saved = {"format": "emotion-fan/1", "state_dict": checkpoints["fan"][1].state_dict(), "at_type": 1}
+    saved = {"format": "emotion-fan/1", "state_dict": published_weights(checkpoints["fan"][1]), "at_type": 1}
     save_atomically({**saved, "labels": list(AFEW), "image_size": 40, "dataset": "dfew"}, tmp_path / "fan.pth")
     network = ("--checkpoint", tmp_path / "fan.pth")
     assert "expect less, or give such crops" in ask(crops / "0.png", *network, kind=None).err

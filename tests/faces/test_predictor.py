@@ -23,8 +23,7 @@ from Code.faces.detect import Detector
 from Code.faces.prediction import crops_of, row_columns, windows
 from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import default_checkpoint, find_checkpoint, trained_on
-from Code.network.weights import to_published
+from Code.network.weights import default_checkpoint, find_checkpoint, published_weights, to_published, trained_on
 
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
@@ -269,7 +268,7 @@ def test_torch_hub_loads_a_network_and_a_predictor(checkpoints: dict[str, tuple[
     project, path = str(Path(__file__).parents[2]), checkpoints["fan"][0]
     fan = torch.hub.load(project, "fan", source="local", checkpoint=str(path))
     assert fan.info["labels"] == AFEW and not fan.training
-    assert torch.equal(fan.pred_fc2.weight, checkpoints["fan"][1].pred_fc2.weight)
+    assert torch.equal(fan.head.pred_fc2.weight, checkpoints["fan"][1].head.pred_fc2.weight)
     predictor = torch.hub.load(project, "predictor", source="local", checkpoint=str(path), device="cpu")
     assert predictor(crops, aligned=True).labels == AFEW
 
@@ -329,7 +328,9 @@ def test_a_fan_of_fer2013s_faces_answers_by_default_and_sees_them_as_it_learned_
     fan = FAN(1, 8).eval()
     save_atomically({"state_dict": to_published(FAN(2, 8)), "image_size": SIZE}, folder / "Resnet18_FER+_open.pth.tar")
     about = {"format": "emotion-fan/1", "dataset": "composed", "at_type": 1, "labels": list(FERPLUS)}
-    save_atomically({**about, "state_dict": fan.state_dict(), "image_size": SIZE}, folder / "FAN_FER+_composed.pth")
+    save_atomically(
+        {**about, "state_dict": published_weights(fan), "image_size": SIZE}, folder / "FAN_FER+_composed.pth"
+    )
     predictor = Predictor(default_checkpoint(tmp_path), "cpu", precision="fp32")
     assert (predictor.info["kind"], predictor.info["labels"], predictor.fan.at_type) == ("run", FERPLUS, 1)
     assert trained_on(predictor.info) == "trained on clips composed of single gray pictures of faces (FER+)"
@@ -373,7 +374,7 @@ def test_an_evaluation_gives_the_same_answer(
     clip.mkdir(parents=True)
     for path in crops.iterdir():
         Image.open(path).resize((224, 224)).save(clip / f"{path.stem}{suffix}")
-    saved = {"format": "emotion-fan/1", "state_dict": checkpoints["fan"][1].state_dict(), "at_type": 1}
+    saved = {"format": "emotion-fan/1", "state_dict": published_weights(checkpoints["fan"][1]), "at_type": 1}
     save_atomically({**saved, "labels": list(AFEW), "image_size": SIZE, "dataset": dataset}, tmp_path / "fan.pth")
     flags = ("--dataset", "folders", "--val-root", tmp_path / "val", "--checkpoint", tmp_path / "fan.pth")
     outcome = call(script, "-e", *flags, "--device", "cpu", "--precision", "fp32", "--workers", 0, cwd=tmp_path)

@@ -23,8 +23,8 @@ from Code.faces.settings import UNCERTAIN_MARGIN
 from Code.faces.video import Frame
 from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import load_fan
-from Code.network.stated_prior import own_prior, prior_shift, stated_shares
+from Code.network.prior import log_prior, prior_shift, stated_shares
+from Code.network.weights import load_fan, published_weights
 
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 
@@ -44,13 +44,13 @@ def test_a_prior_moves_probabilities_as_bayes_says() -> None:
 
 def test_what_a_network_takes_for_granted_is_what_its_file_says() -> None:
     shares = (0.6, 0.3, 0.1)
-    assert own_prior(info_of(None)).tolist() == [0, 0, 0]
-    torch.testing.assert_close(own_prior(info_of(shares)).softmax(0), torch.tensor(shares))
-    balanced = own_prior(info_of(shares, {"balance": "1.0"}))
+    assert log_prior(info_of(None)).tolist() == [0, 0, 0]
+    torch.testing.assert_close(log_prior(info_of(shares)).softmax(0), torch.tensor(shares))
+    balanced = log_prior(info_of(shares, {"balance": "1.0"}))
     torch.testing.assert_close(balanced.softmax(0), torch.full((3,), 1 / 3))
-    floored = own_prior(info_of(shares, {"balance": "1.0", "balance_floor": "0.2"}))
+    floored = log_prior(info_of(shares, {"balance": "1.0", "balance_floor": "0.2"}))
     torch.testing.assert_close(floored, torch.tensor([1, 1, 0.5]).log())  # the rare class stays half as likely
-    assert torch.isfinite(own_prior(info_of((0.5, 0.5, 0.0)))).all()
+    assert torch.isfinite(log_prior(info_of((0.5, 0.5, 0.0)))).all()
 
 
 def test_shares_need_not_sum_to_one_and_unnamed_classes_keep_theirs() -> None:
@@ -127,9 +127,9 @@ def undecided(tmp_path: Path) -> Path:
     """A network that finds Happy and Sad nearly equally likely, whatever it sees."""
     torch.manual_seed(0)
     fan = FAN(0, 7).eval()
-    fan.pred_fc1.weight.data.zero_()
-    fan.pred_fc1.bias.data[:] = torch.tensor([2.0, 0, 0, 0, 1.9, 0, 0])
-    content = {"format": "emotion-fan/1", "state_dict": fan.state_dict(), "at_type": 0, "labels": list(AFEW)}
+    fan.head.pred_fc1.weight.data.zero_()
+    fan.head.pred_fc1.bias.data[:] = torch.tensor([2.0, 0, 0, 0, 1.9, 0, 0])
+    content = {"format": "emotion-fan/1", "state_dict": published_weights(fan), "at_type": 0, "labels": list(AFEW)}
     path = tmp_path / "undecided.pth"
     save_atomically({**content, "image_size": 40, "dataset": "afew", "class_shares": [0.4, *[0.1] * 6]}, path)
     return path

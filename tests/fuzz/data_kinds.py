@@ -23,9 +23,9 @@ from Code.data.clips import ClipSet
 from Code.data.folds import folds_from_file, read_fold_file
 from Code.data.images import ImageError, check_image, read_image
 from Code.data.intensity import read_intensity
-from Code.network.checkpoints import read_checkpoint, save_checkpoint
+from Code.network.checkpoints import read_checkpoint, save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import load_fan
+from Code.network.weights import load_fan, published_weights
 from Code.readers.ferplus import read_ferplus
 from Code.recipes.pictures import read_pictures
 from Code.sample.clip import SampleSpec, draw_clip
@@ -205,12 +205,12 @@ def tiny_checkpoints(folder: Path) -> None:
     """A run's checkpoint, and a published one in both formats of torch."""
     about: dict[str, Any] = {"labels": AFEW_LABELS, "image_size": SIDE, "dataset": "afew", "protocol": {}}
     payload = checkpoint_payload(tiny_fan(), **about, precision="fp32", epoch=3, metrics={"accuracy": 0.5})
-    save_checkpoint(payload, folder / "run.pth")
+    save_atomically(payload, folder / "run.pth")
 
 
 def build_checkpoints(folder: Path) -> None:
     tiny_checkpoints(folder)
-    state = {f"module.{name}": value for name, value in tiny_fan().state_dict().items()}
+    state = {f"module.{name}": value for name, value in published_weights(tiny_fan()).items()}
     published = {"state_dict": state, "image_size": SIDE, "epoch": 3, "arch": BACKBONE}
     published["best_prec1"] = np.float64(51.2)
     torch.save(published, folder / "published_zip.pth.tar")

@@ -14,7 +14,8 @@ from Code.data.loaders import EvaluationBatches, TrainingBatches
 from Code.data.stores import ArrayStore, FrameTable
 from Code.network.attention import FANOutput
 from Code.network.fan import FAN
-from Code.network.prior import Balance, balanced_loss, class_shares
+from Code.network.prior import Balance, class_shares
+from Code.recipes.balanced_loss import balanced_loss
 from Code.training.engine import EvaluationSplit
 from Code.training.losses import cross_entropy
 from Code.training.trainer import Training

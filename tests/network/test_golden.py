@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from Code.network.fan import FAN, FANOutput
+from Code.network.weights import load_published, published_weights
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "published_k3.npz")
 NAMES = {0: "self", 1: "relation"}
@@ -42,8 +43,8 @@ def golden_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 def golden_fan(at_type: int) -> FAN:
     fan = FAN(at_type, 7)
-    shapes = {name: tuple(value.shape) for name, value in fan.state_dict().items()}
-    fan.load_state_dict({name: torch.from_numpy(golden_weight(name, shapes[name])) for name in shapes})
+    shapes = {name: tuple(value.shape) for name, value in published_weights(fan).items()}
+    load_published(fan, {name: torch.from_numpy(golden_weight(name, shapes[name])) for name in shapes})
     return fan.eval()
 
 
@@ -71,7 +72,7 @@ def test_weights_are_the_golden_ones() -> None:
     shapes = {
         name: tuple(value.shape)
         for at_type in (0, 1)
-        for name, value in FAN(at_type).state_dict().items()
+        for name, value in published_weights(FAN(at_type)).items()
         if not name.endswith("num_batches_tracked")
     }
     sums = [golden_weight(name, shapes[name]).astype(np.float64).sum() for name in sorted(shapes)]
@@ -107,12 +108,12 @@ def test_gradients(passed: tuple[FAN, FANOutput, torch.Tensor]) -> None:
     head = [key for key in GOLDEN.files if key.startswith(f"grad_{attention}:")]
     assert len(head) == 2 + fan.at_type
     for key in head:
-        ours = fan.get_parameter(key.split(":")[1]).grad
+        ours = fan.head.get_parameter(key.split(":")[1]).grad
         assert ours is not None
         error = np.linalg.norm(ours.numpy() - GOLDEN[key]) / np.linalg.norm(GOLDEN[key])
         assert error < 1e-3, f"{key}: relative error {error:.1e}"
-    assert fan.conv1.weight.grad is not None
-    norm = float(fan.conv1.weight.grad.norm())
+    assert fan.backbone.network.conv1.weight.grad is not None
+    norm = float(fan.backbone.network.conv1.weight.grad.norm())
     assert norm == pytest.approx(float(GOLDEN[f"gradnorm_{attention}:conv1.weight"]), rel=1e-3)
 
 

@@ -8,6 +8,7 @@ from torchvision.models import resnet18
 from Code.network.attention import normalize
 from Code.network.fan import FAN, FANOutput
 from Code.network.resnet import ResNet18
+from Code.network.weights import published_weights
 
 AT_TYPES = pytest.mark.parametrize("at_type", [0, 1, 2])
 LENGTHS = (5, 1, 3)
@@ -20,7 +21,7 @@ def fans() -> dict[int, FAN]:
     fans = {at_type: FAN(at_type, 7).eval() for at_type in (0, 1, 2)}
     with torch.no_grad():
         for name, value in (pair for fan in fans.values() for pair in fan.named_parameters()):
-            if name in ("alpha.0.weight", "beta.0.weight"):
+            if name in ("head.alpha.0.weight", "head.beta.0.weight"):
                 value.mul_(20)
     return fans
 
@@ -60,7 +61,7 @@ def test_parameter_names_are_the_published_ones(at_type: int) -> None:
     }[at_type]
     backbone = {name for name in resnet18().state_dict() if not name.startswith("fc.")}
     expected = backbone | {f"{layer}.{kind}" for layer in heads for kind in ("weight", "bias")}
-    assert set(FAN(at_type).state_dict()) == expected
+    assert set(published_weights(FAN(at_type))) == expected
 
 
 def test_resnet18_is_torchvisions_to_the_last_bit() -> None:
@@ -82,7 +83,7 @@ def test_resnet18_is_torchvisions_to_the_last_bit() -> None:
 def test_features_are_those_of_torchvision(fans: dict[int, FAN], clips: list[Tensor]) -> None:
     reference = resnet18().eval()
     reference.fc = torch.nn.Identity()
-    reference.load_state_dict(fans[2].state_dict(), strict=False)
+    reference.load_state_dict(published_weights(fans[2]), strict=False)
     with torch.no_grad():
         torch.testing.assert_close(fans[2].encode(clips[0]), reference(clips[0]), rtol=0, atol=0)
 
@@ -103,7 +104,7 @@ def test_any_image_size(fans: dict[int, FAN], size: tuple[int, int]) -> None:
 
 def test_published_dropout_and_override() -> None:
     def probabilities(fan: FAN) -> tuple[float, float]:
-        return fan.dropout.p, fan.dropout2.p
+        return fan.head.dropout.p, fan.head.dropout2.p
 
     assert probabilities(FAN()) == (0.5, 0.6)
     assert probabilities(FAN(dropout=0.2)) == (0.2, 0.2)
@@ -119,7 +120,7 @@ def test_dropout_leaves_features_alone(at_type: int) -> None:
     expected = torch.cat([mean, mean], dim=1) if at_type == 1 else mean
     torch.testing.assert_close(out.clip_features, expected)
     torch.testing.assert_close(out.weights, torch.full((2, 4), 0.25))
-    bias = (fan.pred_fc2 if at_type == 1 else fan.pred_fc1).bias
+    bias = (fan.head.pred_fc2 if at_type == 1 else fan.head.pred_fc1).bias
     torch.testing.assert_close(out.logits, bias.expand(2, -1))
 
 
@@ -138,7 +139,7 @@ def test_weights_are_the_quotient_of_sigmoids(fans: dict[int, FAN], at_type: int
 def test_score_fusion_averages_the_scores_of_frames(fans: dict[int, FAN], clips: list[Tensor]) -> None:
     fan = fans[2]
     out = fan(*pad(clips))
-    expected = torch.stack([fan.pred_fc1(fan.encode(clip)).mean(dim=0) for clip in clips])
+    expected = torch.stack([fan.head.pred_fc1(fan.encode(clip)).mean(dim=0) for clip in clips])
     torch.testing.assert_close(out.logits, expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(out.alpha, out.weights)
     torch.testing.assert_close(out.weights[2], torch.tensor([1 / 3, 1 / 3, 1 / 3, 0, 0]))
@@ -213,7 +214,7 @@ def test_padding_holds_anything(fans: dict[int, FAN], clips: list[Tensor], at_ty
 @torch.no_grad()
 def test_one_backbone_pass_over_the_frames_there_are(fans: dict[int, FAN], clips: list[Tensor]) -> None:
     seen: list[int] = []
-    hook = fans[1].conv1.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    hook = fans[1].backbone.network.conv1.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     try:
         fans[1](*pad(clips, extra=3))
     finally:
@@ -228,7 +229,7 @@ def test_one_backbone_pass_over_the_frames_there_are(fans: dict[int, FAN], clips
 @pytest.mark.parametrize("logit", [-200.0, -1e4, 200.0])
 def test_sigmoids_that_underflow_together(at_type: int, logit: float) -> None:
     fan = FAN(at_type, dropout=0.0)
-    layers = [fan.alpha[0]] + ([fan.beta[0]] if at_type == 1 else [])
+    layers = [fan.head.alpha[0]] + ([fan.head.beta[0]] if at_type == 1 else [])
     for layer in layers:
         torch.nn.init.constant_(layer.weight, 0.0)
         torch.nn.init.constant_(layer.bias, logit)
@@ -239,7 +240,7 @@ def test_sigmoids_that_underflow_together(at_type: int, logit: float) -> None:
     out.logits.logsumexp(dim=1).sum().backward()
     gradients = [features.grad, *(parameter.grad for parameter in fan.parameters())]
     assert all(gradient.isfinite().all() for gradient in gradients if gradient is not None)
-    assert fan.alpha[0].weight.grad is not None and fan.alpha[0].weight.grad.shape == (1, 512)
+    assert fan.head.alpha[0].weight.grad is not None and fan.head.alpha[0].weight.grad.shape == (1, 512)
 
 
 def test_log_domain_keeps_ratios_that_sigmoids_lose() -> None:

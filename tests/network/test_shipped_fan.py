@@ -13,8 +13,7 @@ import Predict_Video as predict
 from Code.common.names import FERPLUS_LABELS
 from Code.network.checkpoints import read_checkpoint
 from Code.network.fan import FAN
-from Code.network.pretrained import default_checkpoint, load_fan
-from Code.network.weights import start_from
+from Code.network.weights import default_checkpoint, load_fan, start_from
 from Code.sample.clip import SampleSpec, draw_clip
 from Code.training.metrics import attention_correlation
 
@@ -60,8 +59,8 @@ def test_it_is_the_start_for_other_classes(shipped) -> None:
     start = start_from(PATH, fan.at_type, ("happiness", "tired", "bored"), seed=0)
     new = start.fan
     assert start.image_size == 96 and "1 of 3 classes loaded by name, new: tired, bored" in start.message
-    assert torch.equal(new.conv1.weight, fan.conv1.weight)
-    assert torch.equal(new.alpha[0].weight, fan.alpha[0].weight)
+    assert torch.equal(new.backbone.network.conv1.weight, fan.backbone.network.conv1.weight)
+    assert torch.equal(new.head.alpha[0].weight, fan.head.alpha[0].weight)
 
 
 def test_it_answers_where_no_run_is(tmp_path: Path, call) -> None:

@@ -10,9 +10,8 @@ import torch
 from Code.common.names import AFEW_LABELS
 from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import keep_classifier
 from Code.network.prior import Balance
-from Code.network.weights import start_from, to_published
+from Code.network.weights import keep_classifier, published_weights, start_from, to_published
 
 OWN = ("Bored", "Curious", "Tired")
 FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
@@ -24,7 +23,7 @@ def write_fan(path: Path, labels: tuple[str, ...], at_type: int = 1, said: tuple
     fan = FAN(at_type, len(labels)).half()
     run = {
         "format": "emotion-fan/1",
-        "state_dict": fan.state_dict(),
+        "state_dict": published_weights(fan),
         "at_type": at_type,
         "labels": list(said or labels),
     }
@@ -36,7 +35,7 @@ def write_published(path: Path, num_classes: int) -> FAN:
     """A FAN of the published code, which names no classes."""
     torch.manual_seed(5)
     fan = FAN(1, num_classes)
-    save_atomically({"state_dict": {f"module.{name}": value for name, value in fan.state_dict().items()}}, path)
+    save_atomically({"state_dict": {f"module.{name}": value for name, value in published_weights(fan).items()}}, path)
     return fan
 
 
@@ -58,7 +57,7 @@ def assert_equal(first: FAN, second: FAN, *layers: str) -> None:
     for layer in layers:
         for kind in ("weight", "bias"):
             name = f"{layer}.{kind}"
-            assert torch.equal(first.get_parameter(name), second.get_parameter(name)), name
+            assert torch.equal(published_weights(first)[name], published_weights(second)[name]), name
 
 
 @pytest.mark.parametrize("labels", [OWN, tuple(f"class {number}" for number in range(8))], ids=["3", "8"])
@@ -78,8 +77,8 @@ def test_classes_that_mean_the_same_are_taken_over_where_a_flag_says_so(tmp_path
     model = fresh(1, 2)
     _, message = started(model, tmp_path / "fan.pth", ("Happy", "Tired"), {"Happy": "happiness"})
     assert "classifier: 1 of 2 classes loaded by name, new: Tired" in message
-    assert torch.equal(model.pred_fc2.weight[0], trained.pred_fc2.weight[FERPLUS.index("happiness")])
-    assert torch.equal(model.pred_fc2.weight[1], fresh(1, 2).pred_fc2.weight[1])
+    assert torch.equal(model.head.pred_fc2.weight[0], trained.head.pred_fc2.weight[FERPLUS.index("happiness")])
+    assert torch.equal(model.head.pred_fc2.weight[1], fresh(1, 2).head.pred_fc2.weight[1])
 
 
 def test_a_flag_says_what_classes_mean_even_if_their_names_are_the_same(tmp_path: Path) -> None:
@@ -87,7 +86,7 @@ def test_a_flag_says_what_classes_mean_even_if_their_names_are_the_same(tmp_path
     model = fresh(1, 3)
     _, message = started(model, tmp_path / "fan.pth", OWN, {"Bored": "Tired", "Tired": "Bored"})
     assert "classifier put into the class order of this dataset" in message
-    assert torch.equal(model.pred_fc2.weight, trained.pred_fc2.weight[[2, 1, 0]])
+    assert torch.equal(model.head.pred_fc2.weight, trained.head.pred_fc2.weight[[2, 1, 0]])
     with pytest.raises(CheckpointError, match=r"fan.pth: --map-labels Tired=Sleepy: the file's classes are Bored, "):
         started(model, tmp_path / "fan.pth", OWN, {"Tired": "Sleepy"})
 
@@ -160,7 +159,7 @@ def test_files_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
     write_fan(tmp_path / "few.pth", OWN, said=OWN[:2])
     with pytest.raises(CheckpointError, match=r"few.pth: 2 labels for a classifier of 3 outputs"):
         started(fresh(1, 4), tmp_path / "few.pth", tuple("abcd"))
-    state = write_published(tmp_path / "whole.pth", 7).state_dict()
+    state = published_weights(write_published(tmp_path / "whole.pth", 7))
     for name, value in (("beta.0.bias", None), ("pred_fc2.bias", torch.zeros(3))):
         broken = {key: entry for key, entry in {**state, name: value}.items() if entry is not None}
         save_atomically({"state_dict": broken}, tmp_path / "broken.pth")

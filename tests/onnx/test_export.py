@@ -17,8 +17,7 @@ from Code.common.commandline import run_script
 from Code.faces.predict import Predictor
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import load_fan
-from Code.network.weights import to_published
+from Code.network.weights import load_fan, published_weights, to_published
 from Code.onnx import export as exporting
 
 onnx = pytest.importorskip("onnx", reason="needs requirements-onnx.txt")
@@ -35,14 +34,14 @@ def network(at_type: int, num_classes: int = len(LABELS)) -> FAN:
     torch.manual_seed(at_type)
     fan = FAN(at_type, num_classes).eval()
     for name, value in fan.named_parameters():
-        if name.startswith(("alpha", "beta", "pred")):
+        if name.startswith("head."):
             value.data *= 20
     return fan
 
 
 def write_run(folder: Path, at_type: int) -> Path:
     fan = network(at_type)
-    run = {"format": "emotion-fan/1", "state_dict": fan.state_dict(), "at_type": at_type, "labels": list(LABELS)}
+    run = {"format": "emotion-fan/1", "state_dict": published_weights(fan), "at_type": at_type, "labels": list(LABELS)}
     save_atomically({**run, "image_size": SIZE, "dataset": "folders", "epoch": 3}, folder / "best.pth")
     return folder / "best.pth"
 
@@ -168,7 +167,7 @@ def test_the_other_attentions(at_type: int, tmp_path: Path) -> None:
 
 def test_a_published_fan_in_half_precision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fan = network(1, 7)
-    weights = {**network(0, 7).state_dict(), **fan.state_dict()}  # such a file holds all heads
+    weights = {**published_weights(network(0, 7)), **published_weights(fan)}  # such a file holds all heads
     half = {f"module.{name}": value.half() for name, value in weights.items()}
     save_atomically({"state_dict": half, "epoch": 9, "best_prec1": 51.2}, tmp_path / "fan.pth.tar")
     flags = ("--checkpoint", tmp_path / "fan.pth.tar", "--part", "head", "--at_type", 0, "--image-size", 40)

@@ -9,6 +9,7 @@ import torch
 from Code.network.attention import HEADS
 from Code.network.checkpoints import CheckpointError
 from Code.network.fan import FAN
+from Code.network.weights import load_published, published_weights
 from Code.recipes.calibration import calibration_error, fit_temperature, with_temperature
 
 
@@ -45,9 +46,9 @@ def test_the_calibration_error_is_the_mean_distance_of_certainty_and_accuracy(ho
 def test_a_file_with_a_temperature_answers_the_same_but_less_surely(at_type):
     torch.manual_seed(at_type)
     fan = FAN(at_type, 4).eval()
-    changed = with_temperature({"state_dict": fan.state_dict(), "backbone": "resnet18"}, 2.0)
+    changed = with_temperature({"state_dict": published_weights(fan), "backbone": "resnet18"}, 2.0)
     cooler = FAN(at_type, 4).eval()
-    cooler.load_state_dict(changed["state_dict"])
+    load_published(cooler, changed)
     clip = torch.rand(1, 3, 3, 32, 32)
     with torch.inference_mode():
         before, after = fan(clip), cooler(clip)

@@ -16,8 +16,7 @@ from Code.data.clips import DataError
 from Code.data.stores import ArrayStore, FrameTable
 from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import load_fan
-from Code.network.weights import to_published
+from Code.network.weights import load_fan, to_published
 from Code.readers.ferplus import FERPlusSplit
 from Code.recipes.faces import Faces, ferplus_faces, joined, read_extra, resized
 from Code.recipes.pictures import read_pictures

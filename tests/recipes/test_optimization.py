@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from Code.network.fan import FAN
+from Code.network.weights import published_weights
 from Code.recipes.optimization import adamw, averaged, one_cycle
 
 
@@ -29,17 +30,17 @@ def test_one_cycle_rises_falls_and_ends_low():
 def test_average_is_quick_at_first_and_takes_buffers_along():
     fan = FAN(0)
     average = averaged(fan, 0.9)
-    name, parameter = "pred_fc1.bias", fan.pred_fc1.bias
+    name, parameter, batch_norm = "pred_fc1.bias", fan.head.pred_fc1.bias, fan.backbone.network.bn1
 
     def step(value: float) -> float:
         with torch.no_grad():
             parameter.fill_(value)
-            fan.bn1.running_mean.fill_(value)
-            fan.bn1.num_batches_tracked += 1
+            batch_norm.running_mean.fill_(value)
+            batch_norm.num_batches_tracked += 1
         average.update_parameters(fan)
-        state = average.module.state_dict()
+        state = published_weights(average.module)
         assert torch.equal(state["bn1.running_mean"][:1], state[name][:1])
-        assert torch.equal(state["bn1.num_batches_tracked"], fan.bn1.num_batches_tracked)
+        assert torch.equal(state["bn1.num_batches_tracked"], batch_norm.num_batches_tracked)
         return float(state[name][0])
 
     expected = step(1.0)

@@ -13,9 +13,8 @@ import Pretrain_FERPlus as script
 from Code.common.names import AFEW_LABELS, FERPLUS_FILE, FERPLUS_LABELS, FOLDERS_FILE, MS1M_FILE
 from Code.network.checkpoints import read_checkpoint, save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import load_fan
 from Code.network.prior import Balance
-from Code.network.weights import load_published, start_from, to_published
+from Code.network.weights import load_fan, load_published, start_from, to_published
 from Code.recipes import pretraining
 from Code.recipes.pretraining import continue_classifier
 from Code.results.runs import read_run
@@ -51,7 +50,7 @@ def test_a_training_writes_the_published_format(call, ferplus, tmp_path, half):
     assert info["image_size"] == 32 and fan.at_type == 2 and fan.num_classes == 8
     backbone = FAN(1)
     assert load_published(backbone, file).dropped == ["fc.weight", "fc.bias"]
-    assert torch.equal(backbone.conv1.weight, fan.conv1.weight)
+    assert torch.equal(backbone.backbone.network.conv1.weight, fan.backbone.network.conv1.weight)
     assert start_from(path, 1, AFEW_LABELS, seed=0).image_size == 32
 
     folder = only_run(tmp_path)
@@ -341,7 +340,7 @@ def test_a_network_of_the_same_classes_is_continued_with_its_classifier_and_prio
     for name, tau, moved in (("plain", 0, 0), ("plain", 1, -1), ("balanced", 1, 0), ("balanced", 0, 1)):
         fan = FAN(2, 8)
         assert continue_classifier(fan, tmp_path / name, FERPLUS_LABELS, Balance(tau).offset(shares))
-        assert torch.equal(fan.pred_fc1.weight, trained.pred_fc1.weight)
-        assert torch.allclose(fan.pred_fc1.bias, trained.pred_fc1.bias + moved * shares.log(), atol=1e-6)
+        assert torch.equal(fan.head.pred_fc1.weight, trained.head.pred_fc1.weight)
+        assert torch.allclose(fan.head.pred_fc1.bias, trained.head.pred_fc1.bias + moved * shares.log(), atol=1e-6)
     others = [*FERPLUS_LABELS[1:], FERPLUS_LABELS[0]]
     assert not continue_classifier(FAN(2, 8), tmp_path / "plain", others, torch.zeros(8))

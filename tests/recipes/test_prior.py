@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from Code.network.checkpoints import CheckpointError, save_atomically, save_checkpoint
+from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import load_fan
 from Code.network.prior import Balance
-from Code.network.weights import to_published
+from Code.network.weights import load_fan, to_published
 from Code.recipes import change_prior as prior
 from Code.training.run_folder import checkpoint_payload
 
@@ -60,10 +59,10 @@ def test_a_runs_own_file_is_changed_and_says_no_accuracy_of_the_old_prior(tmp_pa
         "epoch": 1,
     }
     payload = checkpoint_payload(fan, **about, metrics={"accuracy": 0.9, "num_clips": 10}, training={"seed": 0})
-    save_checkpoint({**payload, "class_shares": SHARES}, tmp_path / "last.pth")
+    save_atomically({**payload, "class_shares": SHARES}, tmp_path / "last.pth")
     assert prior.main([str(tmp_path / "last.pth"), "--output", str(tmp_path / "even.pth")]) == 0
     changed, info = load_fan(tmp_path / "even.pth")  # its checksum is not that of the old weights
-    assert torch.allclose(changed.pred_fc2.bias, fan.pred_fc2.bias - torch.tensor(SHARES).log(), atol=1e-6)
+    assert torch.allclose(changed.head.pred_fc2.bias, fan.head.pred_fc2.bias - torch.tensor(SHARES).log(), atol=1e-6)
     assert info["metrics"] == {} and info["recipe"]["balance"] == "1.0"
 
     file = write(tmp_path / "plain.pth.tar", class_shares=SHARES, best_prec1=86.8)

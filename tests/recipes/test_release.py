@@ -12,7 +12,7 @@ import Demo_AFEW_Attention as script
 from Code.common.errors import ProjectError, UsageError
 from Code.network.checkpoints import CheckpointError, read_checkpoint
 from Code.network.fan import FAN
-from Code.network.pretrained import load_fan
+from Code.network.weights import load_fan, published_weights
 from Code.recipes.release import main, released
 
 SMALL = ("--image-size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu", "--precision", "fp32")
@@ -35,8 +35,8 @@ def test_a_released_network_is_the_run_in_half_precision(run: Path, tmp_path: Pa
     fan, info = load_fan(path)
     own, _ = load_fan(run / "last.pth")
     assert info["at_type"] == 1 and info["image_size"] == 32 and info["dataset"] == "sample"
-    for name, value in own.state_dict().items():
-        assert torch.equal(fan.state_dict()[name], value.half().to(value.dtype)), name
+    for name, value in published_weights(own).items():
+        assert torch.equal(published_weights(fan)[name], value.half().to(value.dtype)), name
     content = read_checkpoint(path)
     assert content["backbone"] == "resnet18"
     assert content["input"].endswith("no mean/std normalization")
@@ -53,7 +53,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, run: Path) -> None:
     with pytest.raises(CheckpointError, match="no such file"):
         main([str(tmp_path), "--output", str(tmp_path / "fan.pth")])
     fan = FAN(1, 7)
-    weights = {**fan.state_dict(), "alpha.0.bias": torch.tensor([1e9])}
+    weights = {**published_weights(fan), "alpha.0.bias": torch.tensor([1e9])}
     whole = {**read_checkpoint(run / "last.pth"), "state_dict": weights}
     with pytest.raises(CheckpointError, match=r"alpha\.0\.bias is not finite in half precision"):
         released(whole, {})

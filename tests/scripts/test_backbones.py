@@ -20,8 +20,7 @@ from Code.faces.predict import Predictor
 from Code.network.backbone import Backbone, backbone_names
 from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import load_fan
-from Code.network.weights import start_from, to_published
+from Code.network.weights import load_fan, published_weights, start_from, to_published
 from Code.onnx.export import export
 from Code.sample import draw_sample
 from Code.sample.clip import SampleSpec
@@ -120,7 +119,7 @@ def test_a_mobilenet_of_faces_is_a_start(call, ferplus: Path, clips: Path, tmp_p
 
 
 def test_a_checkpoint_that_names_no_backbone_has_a_resnet18(tmp_path: Path) -> None:
-    run = {"format": "emotion-fan/1", "state_dict": FAN(1, 2).state_dict(), "at_type": 1, "labels": list(LABELS)}
+    run = {"format": "emotion-fan/1", "state_dict": published_weights(FAN(1, 2)), "at_type": 1, "labels": list(LABELS)}
     save_atomically(run, tmp_path / "best.pth")
     assert load_fan(tmp_path / "best.pth")[1]["backbone"] == "resnet18"
 
@@ -149,7 +148,7 @@ def test_wrong_names_sizes_and_weights_are_one_line(call, clips: Path, tmp_path:
 def test_prediction_and_export_check_the_size(tmp_path: Path) -> None:
     """squeezenet1_1 needs 17 pixels."""
     fan = FAN(2, 2, backbone="squeezenet1_1").half()
-    run = {"format": "emotion-fan/1", "state_dict": fan.state_dict(), "at_type": 2, "labels": list(LABELS)}
+    run = {"format": "emotion-fan/1", "state_dict": published_weights(fan), "at_type": 2, "labels": list(LABELS)}
     save_atomically({**run, "backbone": "squeezenet1_1", "image_size": 16}, tmp_path / "best.pth")
     with pytest.raises(UsageError, match="squeezenet1_1 cannot take images of 16 x 16"):
         Predictor(tmp_path, "cpu")

@@ -17,7 +17,7 @@ import Demo_AFEW_Attention as script
 from Code.common.names import AFEW_LABELS
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
-from Code.network.weights import to_published
+from Code.network.weights import published_weights, to_published
 from tests.runs import TIMES, interrupted_in_evaluation, log_of, only_run, read_json, rows_of
 
 SCRIPT = Path(script.__file__).resolve()
@@ -153,7 +153,7 @@ def test_checkpoints_describe_themselves(trained):
         assert checkpoint["labels"] == list(AFEW_LABELS) and checkpoint["image_size"] == 32
         assert checkpoint["dataset"] == "sample" and checkpoint["protocol"]["num_frames"] == 3
         assert checkpoint["metrics"]["num_clips"] == 7 and checkpoint["precision"] == "fp32"
-        assert set(checkpoint["state_dict"]) == set(FAN(1, 7).state_dict())
+        assert set(checkpoint["state_dict"]) == set(published_weights(FAN(1, 7)))
         assert (checkpoint["training"] is None) == (name == "best.pth")
 
 
@@ -261,7 +261,7 @@ def test_own_folders_from_the_shipped_backbone_with_an_empty_clip_left_out(call,
 
 def test_the_head_of_a_published_file_can_be_chosen(call, sample, tmp_path):
     torch.manual_seed(0)
-    weights = {**FAN(0, 7).state_dict(), **FAN(1, 7).state_dict()}
+    weights = {**published_weights(FAN(0, 7)), **published_weights(FAN(1, 7))}
     save_atomically({"state_dict": {f"module.{name}": value for name, value in weights.items()}}, tmp_path / "fan.tar")
     flags = (*sample_flags(sample), "-e", "--checkpoint", "fan.tar", *SMALL[:2], *SMALL[4:])
     for at_type, title in ((0, "self-attention"), (1, "relation-attention")):

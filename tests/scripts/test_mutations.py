@@ -22,7 +22,7 @@ from Code.data.clips import DataError
 from Code.data.images import ImageError, check_image, read_image
 from Code.network.checkpoints import CheckpointError, read_checkpoint
 from Code.network.fan import FAN
-from Code.network.pretrained import load_fan
+from Code.network.weights import load_fan
 from Code.training.run_folder import checkpoint_payload
 from tests.fuzz import mutations
 from tests.trees import read_afew

@@ -16,7 +16,7 @@ from Code.common.device import Compute
 from Code.data.augment import PlainFrames
 from Code.data.loaders import EvaluationBatches, TrainingBatches
 from Code.data.stores import ArrayStore, FrameTable
-from Code.network.checkpoints import CHECKSUM, CheckpointError, read_checkpoint, save_checkpoint
+from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from Code.network.fan import FAN
 from Code.training.engine import EvaluationSplit
 from Code.training.trainer import Training
@@ -73,7 +73,6 @@ PLACES = [
 
 def test_checkpoints_of_another_shape_are_one_line(stopped, tmp_path):
     good = read_checkpoint(stopped / "last.pth")
-    del good[CHECKSUM]
     labels, rng, path = good["labels"], random.Random(3), tmp_path / "last.pth"
     table = FrameTable(np.ones(14, np.int64), torch.zeros(14, dtype=torch.int64), ["a"] * 14, tuple(labels), 14, [])
     batches = TrainingBatches(table, ArrayStore(np.zeros((14, 3, 8, 8), np.uint8)), num_frames=1, batch_size=7, seed=0)
@@ -81,7 +80,7 @@ def test_checkpoints_of_another_shape_are_one_line(stopped, tmp_path):
     del batches.plan.keys[good["training"]["position"]["steps"] :]
 
     def resume(content: dict) -> Training:
-        save_checkpoint(content, path)
+        save_atomically(content, path)
         model = FAN(1, len(labels))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
@@ -130,7 +129,7 @@ def test_a_protocol_of_another_shape_is_one_line(call, stopped, tmp_path, protoc
     content = read_checkpoint(stopped / "best.pth")
     content["protocol"] = protocol
     path = tmp_path / "other.pth"
-    save_checkpoint({key: part for key, part in content.items() if key != CHECKSUM}, path)
+    save_atomically(content, path)
     outcome = call(script, "-e", "--checkpoint", path, "--device", "cpu", cwd=tmp_path)
     assert outcome.status == 2 and f"error: {path}: " in outcome.err and message in outcome.err
     assert outcome.err.count("\n") == 1 and not (tmp_path / "model").exists()

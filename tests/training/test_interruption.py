@@ -20,10 +20,9 @@ import torch
 import Demo_AFEW_Attention as script
 from Code.common.errors import Interrupted
 from Code.data import cache
-from Code.network.checkpoints import read_checkpoint, save_atomically, save_checkpoint
+from Code.network.checkpoints import read_checkpoint, save_atomically
 from Code.network.fan import FAN
-from Code.network.pretrained import load_fan
-from Code.network.weights import to_published
+from Code.network.weights import load_fan, to_published
 from Code.training import stopping
 from Code.training.epoch_state import EpochState, capture_random, restore_random
 from Code.training.records import read_log
@@ -267,7 +266,7 @@ def test_random_states_survive_a_checkpoint(tmp_path):
 
     generator, cpu = torch.Generator().manual_seed(3), torch.device("cpu")
     drawn(generator)
-    save_checkpoint({"random": capture_random(generator, cpu)}, tmp_path / "state.pth")
+    save_atomically({"random": capture_random(generator, cpu)}, tmp_path / "state.pth")
     expected = drawn(generator)
     assert drawn(generator) != expected
     restore_random(read_checkpoint(tmp_path / "state.pth")["random"], generator, cpu)

@@ -83,7 +83,7 @@ def test_fifty_kills_lose_nothing(call, sample, tmp_path, monkeypatch, capfd, no
     flags = (*flags_of(sample, "--epochs", epochs, "--pretrained", "none"), "--workers", 0)
     doing = Doing()
     for place, name, phase in (
-        (run_folder, "save_checkpoint", "save"),
+        (run_folder, "save_atomically", "save"),
         (trainer, "evaluate_split", "evaluation"),
         (run_folder.Run, "log", "log"),
         (run, "conclude", "results"),

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from Code.common import commandline
 from Code.common.device import Compute, choose_compute
@@ -23,7 +22,7 @@ from Code.data.stores import ArrayStore, FrameTable
 from Code.network import weights
 from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
-from Code.network.weights import to_published
+from Code.network.weights import published_weights, to_published
 from Code.readers import find
 from Code.training import engine
 from Code.training.engine import evaluate, train_one_epoch
@@ -244,7 +243,7 @@ def test_starting_weights_are_loaded_and_bring_their_size(tmp_path, same_weights
     fan = start.fan
     assert start.image_size == 48 and str(path) in start.message and "dropped: fc" in start.message
     stored = {name.removeprefix("module."): value for name, value in torch.load(path)["state_dict"].items()}
-    own: dict[str, Tensor] = fan.state_dict()
+    own = published_weights(fan)
     assert all(torch.equal(own[name], value) for name, value in stored.items() if not name.startswith("fc."))
     random = [weights.start_from(None, 1, AFEW_LABELS, seed=3) for _ in range(2)]
     assert random[0].image_size is None
