@@ -29,10 +29,9 @@ WRITTEN_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".3gp", ".flv", ".ts")
 ANIMATION_SUFFIXES = (".gif", ".webp", ".png", ".apng")  # images, or short videos
 PHOTO_SUFFIXES = (".heic", ".heif", ".hif", ".avif")
 PHOTO_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # HEIF files that contain photos and no video
-_JPEG_START = b"\xff\xd8\xff"
-_PICTURE_STARTS = (b"\x89PNG\r\n\x1a\n", b"GIF8")
-_VIDEO_STARTS = (b"\x1aE\xdf\xa3", b"FLV", b"OggS", b"\x30\x26\xb2\x75", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3")
-_VIDEO_BOXES = (b"ftyp", b"moov", b"mdat", b"wide")  # of the MP4 family, at byte 4
+_JPEG = b"\xff\xd8\xff"
+_PICTURES = (_JPEG, b"\x89PNG\r\n\x1a\n", b"GIF8")
+_VIDEOS = (b"\x1aE\xdf\xa3", b"FLV", b"OggS", b"\x30\x26\xb2\x75", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3")
 
 
 class Kind(Enum):
@@ -58,20 +57,25 @@ def kind_of(path: str | Path) -> Kind:
             start = file.read(16)
     except OSError:
         start = b""
-    container, brand = start[4:8], start[8:12]
-    if container == b"ftyp" and brand in PHOTO_BRANDS:
-        return Kind.PHOTO
-    if container in _VIDEO_BOXES or start.startswith(_VIDEO_STARTS) or (start[:4] == b"RIFF" and brand == b"AVI "):
+    box, brand = start[4:8], start[8:12]
+    if box == b"ftyp":  # MP4 and its relatives
+        return Kind.PHOTO if brand in PHOTO_BRANDS else Kind.VIDEO
+    if start.startswith(_VIDEOS) or box in (b"moov", b"mdat", b"wide") or (start[:4] == b"RIFF" and brand == b"AVI "):
         return Kind.VIDEO
-    if start.startswith(_JPEG_START) and suffix in VIDEO_SUFFIXES:
-        return Kind.VIDEO  # .mjpeg: one JPEG after another
-    is_picture = start.startswith((_JPEG_START, *_PICTURE_STARTS)) or (start[:4] == b"RIFF" and brand == b"WEBP")
-    if is_picture or suffix in (*FRAME_SUFFIXES, *ANIMATION_SUFFIXES):
-        return Kind.ANIMATION if is_animated(os.fspath(path)) else Kind.PICTURE
-    return Kind.VIDEO
+    if start.startswith(_JPEG) and suffix in VIDEO_SUFFIXES:  # .mjpeg: one JPEG after another
+        return Kind.VIDEO
+    is_picture = start.startswith(_PICTURES) or (start[:4] == b"RIFF" and brand == b"WEBP")
+    if not (is_picture or suffix in (*FRAME_SUFFIXES, *ANIMATION_SUFFIXES)):
+        return Kind.VIDEO
+    return Kind.ANIMATION if is_animated(os.fspath(path)) else Kind.PICTURE
 
 
-def split_files(folder: str | Path, names: list[str]) -> tuple[list[str], list[str]]:
+def is_video_name(name: str) -> bool:
+    """Whether a file in a folder is a video by its name."""
+    return name[0] != "." and name.lower().endswith(VIDEO_SUFFIXES)
+
+
+def split_files(folder: str | os.PathLike[str], names: list[str]) -> tuple[list[str], list[str]]:
     """The videos of a folder, animations included, and its still images, each in the order of `names`."""
     videos, pictures = [], []
     for name in names:
@@ -122,8 +126,8 @@ def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
         raise DataError(f"{root}: no such file or folder")
     if root.is_file():
         return [Job(_visible(root.stem), str(root))], []
-    found: list[tuple[str, str, str]] = []  # relative name, suffix, path
-    remarks: list[str] = []
+    clips: list[tuple[str, str, str]] = []  # relative name, suffix, path
+    notes: list[str] = []
     others: Counter[str] = Counter()
     seen: set[str] = set()
     for folder, folders, files in os.walk(root, followlinks=True):
@@ -133,36 +137,33 @@ def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
             continue
         seen.add(real)
         folders[:] = sorted((name for name in folders if name[0] != "."), key=natural_key)
-        relative = Path(folder).relative_to(root)
         visible = [name for name in files if name[0] != "."]
         videos, images = split_files(folder, visible)
+        relative = Path(folder).relative_to(root)
         for name in videos:
             stem, suffix = os.path.splitext(name)
-            found.append(((relative / stem).as_posix(), suffix[1:], os.path.join(folder, name)))
+            clips.append(((relative / stem).as_posix(), suffix[1:], os.path.join(folder, name)))
         if videos and images:
-            remarks.append(f"{printable(folder)}: contains videos, so its images are skipped ({len(images)})")
+            notes.append(f"{printable(folder)}: contains videos, so its images are skipped ({len(images)})")
         elif images:
-            name = relative.as_posix() if relative.parts else _visible(root.resolve().name)
-            found.append((name, "frames", folder))
+            clips.append((relative.as_posix() if relative.parts else _visible(root.resolve().name), "frames", folder))
         others.update(os.path.splitext(name)[1].lower() or name for name in set(visible) - set(videos) - set(images))
     photos = sum(others.pop(suffix, 0) for suffix in PHOTO_SUFFIXES)
     if photos:
-        remarks.append(f"{root}: {counted(photos, 'HEIC photo')} skipped; save them as JPEG to use them as frames")
+        notes.append(f"{root}: {counted(photos, 'HEIC photo')} skipped; save them as JPEG to use them as frames")
     if others:
         kinds = ", ".join(f"{count} {printable(suffix)}" for suffix, count in others.most_common(5))
-        remarks.append(f"{root}: skipped files that are neither videos nor images: {kinds}")
-    # Without case, which some file systems ignore.
-    often = Counter(name.casefold() for name, _, _ in found)
-    jobs = [Job(f"{name}_{suffix}" if often[name.casefold()] > 1 else name, path) for name, suffix, path in found]
-    if not jobs:
+        notes.append(f"{root}: skipped files that are neither videos nor images: {kinds}")
+    if not clips:
         heic = f"; {counted(photos, 'HEIC photo')}: name each, or save them as JPEG" if photos else ""
         raise DataError(f"{root}: no videos and no images in this folder{heic}")
+    often = Counter(name.casefold() for name, _, _ in clips)  # without case, which some file systems ignore
     path_of: dict[str, str] = {}
-    for job in jobs:
-        other = path_of.setdefault(job.name, job.path)
-        if other != job.path:
-            raise DataError(f"{job.path}: would be the same clip as {other}, {job.name}; rename one of them")
-    return sorted(jobs, key=lambda job: natural_key(job.name)), remarks
+    for name, suffix, path in clips:
+        name = f"{name}_{suffix}" if often[name.casefold()] > 1 else name
+        if (other := path_of.setdefault(name, path)) != path:
+            raise DataError(f"{path}: would be the same clip as {other}, {name}; rename one of them")
+    return sorted((Job(*clip) for clip in path_of.items()), key=lambda job: natural_key(job.name)), notes
 
 
 def clips_in(path: str | os.PathLike[str], say: Callable[[str], object] = lambda line: None) -> list[str] | None:
@@ -176,14 +177,13 @@ def clips_in(path: str | os.PathLike[str], say: Callable[[str], object] = lambda
     """
     if not os.fspath(path):
         raise DataError("an empty path; name a file or a folder")
-    path = Path(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return None
-    videos, pictures = split_files(path, [name for name in os.listdir(path) if not name.startswith(".")])
+    videos, pictures = split_files(path, [name for name in os.listdir(path) if name[0] != "."])
     if pictures and not videos:
         return None  # frames of one clip
-    jobs, remarks = find_jobs(path)
-    for line in remarks:
+    jobs, notes = find_jobs(Path(path))
+    for line in notes:
         say(line)
     return [job.path for job in jobs]
 

@@ -18,7 +18,8 @@ from torch import Tensor, stack
 from ..common.errors import require
 from ..data.clips import DataError
 from .align import align_face
-from .decoder import Clock, Upright, choose_stream, file_url
+from .clock import Clock
+from .decoder import Upright, choose_stream, file_url
 from .detect import Detector, Faces
 from .keyframes import STRETCH_SECONDS, follow, much_changed
 from .predict import Predictor

@@ -16,19 +16,18 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..common.errors import require
 from ..common.wording import counted, natural_key, printable
 from ..data.clips import DataError
 from ..data.images import open_image, read_image, to_rgb
 from ..data.listing import FRAME_SUFFIXES, is_unicode, list_folder
-from .decoder import Clock, Stamps, Upright, frame_rate, is_joined, longest_gap, open_video, progressive
-from .inputs import VIDEO_SUFFIXES, Kind, kind_of, split_files
+from .clock import Clock, Stamps
+from .decoder import Upright, frame_rate, is_joined, longest_gap, open_video, progressive, pyav
+from .inputs import Kind, is_video_name, kind_of, split_files
 
 # Frames that are searched together: more of them leave the caches and take longer.
 BATCH_FRAMES, BATCH_PIXELS = 16, 700_000
 # A file whose header promises more than this (seconds, and share of the duration) beyond its last frame is truncated.
-MISSING_SECONDS = 1.0
-MISSING_SHARE = 0.1
+MISSING_SECONDS, MISSING_SHARE = 1.0, 0.1
 _TRAILING_NUMBER = re.compile(r"([0-9]{1,9})$")
 
 
@@ -73,32 +72,37 @@ class Source:
         MissingExtraError: the input is a video, and PyAV is not installed.
     """
 
-    quarter_turns = 0
+    kind = Kind.FOLDER
+    total: int | None = None
+    fps: float | None = None
+    size: tuple[int, int] | None = None
     begin: float | None = None
+    quarter_turns = 0
 
     def __init__(self, path: str | Path, *, threads: int = 0) -> None:
         self.path = Path(path)
         self.problems: list[str] = []
-        self.fps: float | None = None
-        self.size: tuple[int, int] | None = None
-        self.total: int | None = None
         self._threads = threads
         self._pixel_aspect = 1.0
         self._files: list[Path] = []
-        name = str(path)
-        if not is_unicode(name):  # a CSV file or a report could not contain it
-            raise DataError(f"{printable(name)}: the name is not valid UTF-8; rename it")
+        if not is_unicode(str(path)):  # a CSV file or a report could not contain it
+            raise DataError(f"{printable(str(path))}: the name is not valid UTF-8; rename it")
         if not self.path.exists():
             raise DataError(f"{path}: no such file or folder")
         self.kind = kind_of(self.path)
-        self.is_video = self.kind in (Kind.VIDEO, Kind.ANIMATION)
         if self.kind is not Kind.FOLDER:
             if not self.path.is_file():
                 raise DataError(f"{path}: not a regular file; give a file or a folder")
             if not self.path.stat().st_size:
                 raise DataError(f"{path}: an empty file")
         if self.kind is Kind.VIDEO:
-            self._read_header()
+            with open_video(self.path, threads) as (container, stream):
+                self.fps = frame_rate(container, stream)
+                self.size = (stream.codec_context.width, stream.codec_context.height)
+                self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
+                self.total = stream.frames or None
+                if self.total is None and container.duration and self.fps:
+                    self.total = max(1, round(container.duration / 1e6 * self.fps))
         elif self.kind is Kind.ANIMATION:
             with open_image(str(self.path)) as image:
                 self.size, self.total = image.size, getattr(image, "n_frames", 1)
@@ -106,14 +110,15 @@ class Source:
             self._files = image_files(self.path) if self.kind is Kind.FOLDER else [self.path]
             self.total = len(self._files)
 
-    def _read_header(self) -> None:
-        with open_video(self.path, self._threads) as (container, stream):
-            self.fps = frame_rate(container, stream)
-            self.size = (stream.codec_context.width, stream.codec_context.height)
-            self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
-            self.total = stream.frames or None
-            if self.total is None and container.duration and self.fps:
-                self.total = max(1, round(container.duration / 1e6 * self.fps))
+    @property
+    def is_video(self) -> bool:
+        """Whether the frames have times."""
+        return self.kind in (Kind.VIDEO, Kind.ANIMATION)
+
+    @property
+    def files(self) -> dict[int, Path]:
+        """The image files of a folder, or a single one, by their frames' numbers; empty for videos and photos."""
+        return {} if self.kind is Kind.PHOTO else dict(zip(frame_numbers(self._files), self._files, strict=True))
 
     def frames(self, *, fps: float | None = None, wanted: Collection[int] | None = None) -> Iterator[Frame]:
         """Yields frames from the start, one at a time.
@@ -132,18 +137,18 @@ class Source:
         decoded = self._decode(complete=wanted is None) if self.kind is Kind.VIDEO else self._read_animation()
         failed: list[str] = []
         readable = False
-        last_slot, end = -1, max(wanted, default=-1) if wanted is not None else math.inf
-        for number, time, picture in decoded:
+        last_slot, end = -1, math.inf if wanted is None else max(wanted, default=-1)
+        for number, time, convert in decoded:
             if number > end:
                 break
-            if fps is not None and not math.isnan(time):
+            if fps is not None:
                 slot = math.floor(time * fps + 1e-6)
                 if slot <= last_slot:
                     continue
                 last_slot = slot
             if wanted is None or number in wanted:
                 try:
-                    image = picture()
+                    image = convert()
                 except (ValueError, OSError) as error:  # a pixel format that ffmpeg cannot convert
                     failed.append(str(getattr(error, "strerror", None) or error))
                     continue
@@ -155,19 +160,12 @@ class Source:
                 raise DataError(problem)
             self.problems.append(problem)
 
-    @property
-    def files(self) -> dict[int, Path]:
-        """The image files of a folder, or a single one, by their frames' numbers; empty for videos."""
-        if self.kind is Kind.PHOTO:
-            return {}
-        return dict(zip(frame_numbers(self._files), self._files, strict=True)) if self._files else {}
-
     def turned(self, image: np.ndarray) -> np.ndarray:
         """Rotates an image [H, W, 3] by `quarter_turns`."""
         return np.ascontiguousarray(np.rot90(image, self.quarter_turns)) if self.quarter_turns else image
 
     def _read_pictures(self, wanted: Collection[int] | None) -> Iterator[Frame]:
-        readable = 0
+        readable = False
         for number, file in zip(frame_numbers(self._files), self._files, strict=True):
             if wanted is not None and number not in wanted:
                 continue
@@ -176,7 +174,7 @@ class Source:
             except DataError as error:
                 self.problems += error.problems
                 continue
-            readable += 1
+            readable = True
             yield Frame(file.name, number, math.nan, self.turned(image))
         if not readable and self.problems:
             raise DataError(self.problems)
@@ -184,11 +182,10 @@ class Source:
     def _read_animation(self) -> Iterator[tuple[int, float, Callable[[], np.ndarray]]]:
         """Yields number, time and image of an animation's frames, up to the first that is damaged."""
         with open_image(str(self.path)) as image:
-            total = getattr(image, "n_frames", 1)
             # A PNG may start with a still image for programs that do not show animations.
             first = 1 if image.info.get("default_image") else 0
             time = 0.0
-            for number in range(total - first):
+            for number in range(getattr(image, "n_frames", 1) - first):
                 try:
                     image.seek(first + number)
                     picture = np.asarray(to_rgb(image))
@@ -198,7 +195,8 @@ class Source:
                     self.problems.append(f"{self.path}: ends early, after {counted(number, 'frame')} ({error})")
                     return
                 yield number, time, partial(np.asarray, picture)
-                time += _shown(image)
+                milliseconds = image.info.get("duration", 0)
+                time += milliseconds / 1000 if milliseconds > 10 else 0.1  # as browsers do
 
     def _decode(self, *, complete: bool) -> Iterator[tuple[int, float, Callable[[], np.ndarray]]]:
         """Yields number, time and image of a video's frames; each image is converted when it is called for.
@@ -208,7 +206,7 @@ class Source:
         Args:
             complete: all frames are read, so that a truncated file is a problem.
         """
-        av = require("av", "PyAV", "reading a video")
+        error = pyav().error
         upright, stamps = Upright(), Stamps()
         number, bad, damaged, end, stopped = 0, 0, 0, 0, ""
         with open_video(self.path, self._threads) as (container, stream):
@@ -218,19 +216,17 @@ class Source:
             def decoded() -> Iterator[Any]:
                 nonlocal bad, damaged, end, stopped
                 packets = container.demux(stream)
-                while True:
+                while bad <= 100 + number:  # the rest is noise
                     try:
-                        packet = next(packets, None)
-                        frames = [] if packet is None else packet.decode()
-                    except av.error.InvalidDataError:
-                        bad += 1
-                        if bad > 100 + number:  # the rest is noise
-                            return
-                        continue
-                    except av.error.FFmpegError as error:
-                        stopped = str(error.strerror)
+                        packet = next(packets)
+                        frames = packet.decode()
+                    except StopIteration:
                         return
-                    if packet is None:
+                    except error.InvalidDataError:
+                        bad += 1
+                        continue
+                    except error.FFmpegError as failure:
+                        stopped = str(failure.strerror)
                         return
                     end = max(end, (packet.pos or 0) + packet.size)
                     for frame in frames:
@@ -260,7 +256,7 @@ class Source:
 
 
 class ArraySource(Source):
-    """The frames of one clip, or a single picture, in memory.
+    """The frames of one clip, or a single picture, in memory; they have no times.
 
     Args:
         array: uint8 [H, W, 3] or [T, H, W, 3], RGB; or float likewise, in [0, 1].
@@ -283,24 +279,16 @@ class ArraySource(Source):
             raise DataError(f"an array of {frames.dtype}; expected uint8, or float in [0, 1]")
         self.path = Path("array")
         self.problems = []
-        self.kind = Kind.FOLDER
-        self.fps, self.size, self.is_video, self.total = None, None, False, len(frames)
+        self.total = len(frames)
         self._files = []
         self._frames = frames
 
     def frames(self, *, fps: float | None = None, wanted: Collection[int] | None = None) -> Iterator[Frame]:
-        """See `Source.frames`; frames in memory have no times."""
+        """See `Source.frames`."""
         for number, image in enumerate(self._frames):
             if wanted is None or number in wanted:
-                if image.dtype != np.uint8:
-                    image = np.rint(image * 255).astype(np.uint8)
-                yield Frame(f"{number:07d}", number, math.nan, self.turned(image))
-
-
-def _shown(image: Image.Image) -> float:
-    """How long an animation shows its current frame, in seconds. Like browsers, 0.1 s if the file says 0.01 or less."""
-    milliseconds = image.info.get("duration", 0)
-    return milliseconds / 1000 if milliseconds > 10 else 0.1
+                pixels = image if image.dtype == np.uint8 else np.rint(image * 255).astype(np.uint8)
+                yield Frame(f"{number:07d}", number, math.nan, self.turned(pixels))
 
 
 def read_photo(path: Path) -> np.ndarray:
@@ -337,12 +325,12 @@ def image_files(folder: Path) -> list[Path]:
     problems: list[str] = []
     try:
         folders, images = list_folder(str(folder), problems)
-        films = [name for name in sorted(os.listdir(folder), key=natural_key) if name.lower().endswith(VIDEO_SUFFIXES)]
+        films = sorted((name for name in os.listdir(folder) if is_video_name(name)), key=natural_key)
     except OSError as error:
         raise DataError(f"{folder}: the folder cannot be listed ({error.strerror})") from error
     if problems:
         raise DataError(problems)
-    videos, images = split_files(folder, [*(name for name in films if name[0] != "."), *images])
+    videos, images = split_files(folder, [*films, *images])
     if videos:
         raise DataError(
             f"{folder}: contains {counted(len(videos), 'video')}, so it is not a folder of frames; "
@@ -356,8 +344,8 @@ def image_files(folder: Path) -> list[Path]:
 
 def frame_numbers(files: list[Path]) -> list[int]:
     """The number at the end of each file's name; positions from 0 if these numbers are missing or do not ascend."""
-    found = [_TRAILING_NUMBER.search(file.stem) for file in files]
-    numbers = [int(match[1]) for match in found if match]
+    matches = [_TRAILING_NUMBER.search(file.stem) for file in files]
+    numbers = [int(match[1]) for match in matches if match]
     ascend = len(numbers) == len(files) and all(one < other for one, other in pairwise(numbers))
     if len(files) == 1 or not ascend or max(numbers) >= 10_000_000:
         return list(range(len(files)))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from Code.faces.decoder import Clock, Stamps
+from Code.faces.clock import Clock, Stamps
 from Code.faces.prediction import windows
 from Code.faces.video import Source
 from tests.faces.pictures import plain
