@@ -277,7 +277,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, make_ferplus) -> Path:
     """A copy of the project with little data under the names that the pages use."""
     place = tmp_path_factory.mktemp("pages") / "project"
     place.mkdir()
-    for name in ("Code", "docs", "benchmarks"):
+    for name in ("Code", "docs", "benchmarks", "tools"):
         shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
     for file in (*ROOT.glob("*.py"), *ROOT.glob("*.txt"), ROOT / "Makefile", ROOT / "pyproject.toml"):
         shutil.copy(file, place)

@@ -1,12 +1,20 @@
-"""A contact sheet of the generated sample: people at the apex of each expression, and one clip over time."""
+"""A contact sheet of the generated sample: people at the apex of each expression, and one clip over time.
+
+python -m tools.sheet docs/sample.png
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from Code.common.commandline import run_script, script_parser
+from Code.common.commandline import seed as any_seed
+from Code.common.files import writing
 from Code.common.names import AFEW_LABELS
 from Code.sample.clip import SampleSpec, draw_clip
 from Code.sample.expressions import draw_apex
@@ -67,3 +75,18 @@ def _apex(label: str, seed: int, number: int) -> Image.Image:
     pose = Pose(roll=rng.uniform(-0.06, 0.06), yaw=rng.uniform(-0.3, 0.3), gaze=rng.uniform(-0.3, 0.3))
     picture = face.draw(draw_apex(label, rng), pose)
     return camera(np.asarray(picture, np.float32), 1.0, 0.0, 2.0, rng)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draws the sheet; returns the exit status."""
+    parser = script_parser(__doc__, prog="python -m tools.sheet")
+    parser.add_argument("output", type=Path, metavar="PNG", help="the picture to write")
+    parser.add_argument("--seed", type=any_seed, default=0, metavar="N", help="of the sample")
+    args = parser.parse_args(argv)
+    with writing(args.output):
+        print(draw_sheet(args.output, seed=args.seed))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -39,6 +39,12 @@ class TrainingDivergedError(ProjectError, RuntimeError):
     status = 1
 
 
+class WorkerError(ProjectError, RuntimeError):
+    """A worker process was killed from outside. What was finished before is kept."""
+
+    status = 1
+
+
 class LostProcessError(ProjectError, RuntimeError):
     """Another process of the same training is gone."""
 

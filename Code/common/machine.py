@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import getpass
+import multiprocessing
 import os
 import platform
 import shutil
 import signal
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 # mallopt(3), malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -86,31 +84,14 @@ def name_the_user() -> None:
         os.environ["LOGNAME"] = f"uid{os.getuid()}" if hasattr(os, "getuid") else "user"
 
 
-ORPHAN_SECONDS = 0.2  # after which a worker notices that its parent was killed
-
-
-def end_with(parent: int) -> None:
-    """Ends this worker process when its parent is gone, for whatever reason."""
+def as_worker() -> None:
+    """To be called first in a worker process: it leaves Ctrl+C to its parent, and ends when its parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(ORPHAN_SECONDS)
-        os._exit(1)
+        if parent is not None:
+            parent.join()
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-@contextmanager
-def without_signals() -> Iterator[None]:
-    """Processes that are started in the block never see Ctrl-C or SIGTERM, which reach whole groups of processes.
-
-    So no worker prints a traceback or is gone while its parent still decides what to do. They need `end_with`.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

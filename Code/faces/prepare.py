@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -16,9 +14,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..common.errors import ProjectError
+from ..common.errors import WorkerError
 from ..common.files import writing_folder
-from ..common.machine import keep_freed_memory
+from ..common.machine import as_worker, keep_freed_memory
 from ..common.prefetch import prefetched
 from ..data.clips import DataError
 from .detect import Detector
@@ -40,12 +38,6 @@ from .track import follow
 
 QUALITY = 95
 POLL_SECONDS = 0.2
-
-
-class WorkerError(ProjectError, RuntimeError):
-    """A worker process was killed from outside. Finished clips are kept."""
-
-    status = 1
 
 
 def prepare_clip(
@@ -199,19 +191,10 @@ _worker: dict[str, Any] = {}
 
 
 def _start_worker(device: str, settings: Settings, output: Path, counter: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent stops its workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    as_worker()
     torch.set_num_threads(1)
     keep_freed_memory()
     _worker.update(settings=settings, output=output, counter=counter, detector=Detector(device, settings.min_face))
-
-
-def _end_with_parent() -> None:
-    """Ends this process when the parent was killed: it would write clips beside those of the next call."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _count(frames: int) -> None:

@@ -13,7 +13,7 @@ from ..data.request import Request
 from ..readers.base import Reader, Sources
 from ..readers.folders import scan_folders
 from ..training.settings import Protocol
-from . import draw_sample
+from .draw import draw_sample
 
 SAMPLE_ROOT = "Data/Sample"
 

@@ -20,8 +20,9 @@ from PIL import Image
 from Code.common.names import AFEW_LABELS
 from Code.data.clips import DataError
 from Code.data.intensity import read_intensity
-from Code.sample import VERSION, clip_name, draw_sample, main
+from Code.sample import draw_sample
 from Code.sample.clip import DISTRACTORS, SampleSpec, draw_clip, plan_clip
+from Code.sample.draw import VERSION, clip_name, main
 from Code.sample.expressions import ACTION_UNITS, EXPRESSIONS, at_intensity
 from Code.sample.face import Face, Pose
 from Code.sample.person import Person, draw_person
@@ -147,11 +148,11 @@ def test_a_second_call_reuses_what_is_there(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["Sample"]  # no temporary folder is left
 
 
-@pytest.mark.parametrize("lost", ["sample.json", "intensity.csv", "list_eval.txt", "Train/Happy/000000/002.jpg"])
-def test_a_half_drawn_sample_is_drawn_anew(tmp_path: Path, lost: str) -> None:
+def test_a_folder_without_its_facts_is_drawn_anew(tmp_path: Path) -> None:
     root = _draw(tmp_path / "Sample")
     whole = _files(root)
-    (root / lost).unlink()
+    (root / "sample.json").unlink()
+    (root / "Train/Happy/000000/002.jpg").unlink()
     assert _files(_draw(root)) == whole
 
 
@@ -169,9 +170,14 @@ def test_an_interrupted_drawing_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_data_that_is_not_the_sample_is_never_touched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    own = tmp_path / "Train" / "Happy" / "000000" / "001.jpg"
-    own.parent.mkdir(parents=True)
+@pytest.mark.parametrize("drawn", [False, True], ids=["alone", "in a sample"])
+def test_data_that_is_not_the_sample_is_never_touched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: bool
+) -> None:
+    if drawn:
+        _draw(tmp_path, seed=1)
+    own = tmp_path / ("letter.txt" if drawn else "Train/Happy/000000/001.jpg")
+    own.parent.mkdir(parents=True, exist_ok=True)
     own.write_bytes(b"mine")
     with pytest.raises(DataError, match="not a generated sample"):
         _draw(tmp_path)
@@ -189,14 +195,6 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit) as stop:
         main(["--seed", "-1"])
     assert stop.value.code == 2
-
-
-def test_contact_sheet(tmp_path: Path) -> None:
-    path = tmp_path / "docs" / "sheet.png"
-    assert main(["--contact-sheet", str(path)]) == 0
-    with Image.open(path) as sheet:
-        assert sheet.width == 1000
-    assert path.stat().st_size < 400_000
 
 
 # Clips and faces
@@ -265,28 +263,6 @@ def test_blur_and_darkness(face: Face) -> None:
     assert blurred.dtype == dark.dtype == np.float32
 
 
-def test_what_a_killed_drawing_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
-    """SIGKILL in the middle: the workers end by themselves, and the draft goes when the sample is drawn again."""
-    command = [sys.executable, "-m", "Code.sample", "--output", str(tmp_path / "Sample"), "--workers", "2"]
-    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".Sample-*/Train/*/*/*.jpg")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout
-    process.kill()
-    process.wait()
-    (draft,) = tmp_path.glob(".Sample-*")
-    while any(Path(f"/proc/{child}").exists() for child in children.split()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert len(children.split()) >= 2 and not any(Path(f"/proc/{child}").exists() for child in children.split())
-
-    own = tmp_path / f".Sample-{process.pid}-mine"  # with a file of the user
-    own.mkdir()
-    (own / "letter.txt").write_text("mine")
-    draw_sample(tmp_path / "Sample", spec=SMALL)
-    assert not draft.exists() and (own / "letter.txt").exists()
-
-
 def _start_drawing(root: Path, *words: str) -> subprocess.Popen[str]:
     """A process that draws, once its first pictures are there."""
     command = [sys.executable, "-m", "Code.sample", "--output", str(root), "--workers", "2", *words]
@@ -300,9 +276,30 @@ def _start_drawing(root: Path, *words: str) -> subprocess.Popen[str]:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # the tests may run with it ignored
     )
     deadline = time.monotonic() + 60
-    while not list(root.parent.glob(f".{root.name}-*/Train/*/*/*.jpg")) and time.monotonic() < deadline:
+    while not list(root.parent.glob(f".{root.name}.*.tmp/Train/*/*/*.jpg")) and time.monotonic() < deadline:
         time.sleep(0.05)
     return process
+
+
+def _children(process: subprocess.Popen[str]) -> list[str]:
+    listed = ["ps", "-ww", "-o", "pid=", "-o", "args=", "--ppid", str(process.pid)]
+    lines = subprocess.run(listed, capture_output=True, text=True).stdout.splitlines()
+    return [line.split()[0] for line in lines if "spawn_main" in line]
+
+
+def test_what_a_killed_drawing_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    """SIGKILL in the middle: no sample is there, the workers end by themselves, and the next drawing begins anew."""
+    process = _start_drawing(tmp_path / "Sample")
+    children = _children(process)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(children) >= 2 and not any(Path(f"/proc/{child}").exists() for child in children)
+    assert not (tmp_path / "Sample").exists() and list(tmp_path.glob(".Sample.*.tmp"))
+    draw_sample(tmp_path / "Sample", spec=SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["Sample"]
 
 
 def test_a_second_process_waits_for_the_first(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -327,10 +324,7 @@ def test_signals_to_all_processes_end_the_drawing_without_a_traceback(tmp_path: 
 
 def test_a_worker_that_is_killed_is_named(tmp_path: Path) -> None:
     process = _start_drawing(tmp_path / "Sample")
-    listed = subprocess.run(
-        ["ps", "-ww", "-o", "pid=", "-o", "args=", "--ppid", str(process.pid)], capture_output=True, text=True
-    )
-    worker = next(line.split()[0] for line in listed.stdout.splitlines() if "spawn_main" in line)
+    worker = _children(process)[0]
     os.kill(int(worker), signal.SIGKILL)
     _, err = process.communicate()
     assert process.returncode == 1 and "Traceback" not in err
