@@ -26,29 +26,17 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from Code.common.commandline import above_zero, add_device, from_zero, positive, run_script, script_parser, whole_number
 from Code.common.errors import UsageError
-from Code.common.files import atomic_file, check_replaceable, remove_leftovers, writing
-from Code.common.machine import keep_freed_memory
+from Code.common.files import check_replaceable
 from Code.common.names import MAX_IMAGE_SIZE
-from Code.common.progress import Progress
-from Code.common.wording import one_line
 from Code.data.clips import DataError
-from Code.faces.inputs import WRITTEN_SUFFIXES, clips_in
+from Code.data.images import check_image
+from Code.data.listing import FRAME_SUFFIXES
+from Code.faces.inputs import WRITTEN_SUFFIXES, Kind, clips_in
 from Code.faces.settings import DETECT_EVERY
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from Code.faces.gallery import Gallery
-    from Code.faces.predict import Predictor
-    from Code.faces.prediction import Prediction
-
-# The running expression on a video covers this window, if --window is not given; seconds.
-RUNNING_WINDOW, RUNNING_STRIDE = 2.0, 0.2
-SHOWN_FILES = 4  # of one input, in its line `written:`
+from Code.faces.video import Source
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -110,7 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     output.add_argument(
         "--output", type=Path, default=Path("predictions"), metavar="FOLDER", help="for figures, curves and their page"
     )
-    output.add_argument("--no-figure", action="store_true", help="draw no figures, and write no page")
+    output.add_argument("--no-figure", dest="figures", action="store_false", help="draw no figures, and write no page")
     output.add_argument("--json", type=output_file, metavar="FILE", help="write every answer with its frames")
     output.add_argument("--csv", type=output_file, metavar="FILE", help="write a line for each answer")
     output.add_argument(
@@ -205,11 +193,7 @@ def find_inputs(given: Sequence[str]) -> tuple[list[str], int]:
 
     What is named itself is opened, so that a file which is no video is refused before the network is loaded.
     """
-    from Code.data.images import check_image
-    from Code.faces.inputs import Kind
-    from Code.faces.video import Source
-
-    found: list[str] = []
+    inputs: list[str] = []
     status = 0
     for path in given:
         try:
@@ -222,181 +206,41 @@ def find_inputs(given: Sequence[str]) -> tuple[list[str], int]:
             print(f"error: {error}", file=sys.stderr)
             status = 2
         else:
-            found += [path] if clips is None else clips
-    return list(dict.fromkeys(found)), status
+            inputs += [path] if clips is None else clips
+    return list(dict.fromkeys(inputs)), status
 
 
-def check_outputs(args: argparse.Namespace) -> None:
-    """Checks that --annotate has one input, and that no file to be written is an input."""
-    if args.annotate and len(args.inputs) > 1:
-        raise UsageError(f"--annotate writes one video, but there are {len(args.inputs)} in the folder; name one")
-    given = [option for option in (args.annotate, args.csv, args.csv_frames, args.json) if option is not None]
-    for count, option in enumerate(given):
-        if option.resolve() in [other.resolve() for other in given[:count]]:
-            raise UsageError(f"{option}: is named twice, for two outputs; name another file for one of them")
-    for option in given:
-        remove_leftovers(option.parent, option.name.__eq__)
-        for path in map(Path, args.inputs):
-            if option.exists() and path.exists() and option.samefile(path):
-                raise UsageError(f"{option}: would overwrite the input; name another file")
-
-
-def write_pictures(predictions: Sequence[Prediction], args: argparse.Namespace, gallery: Gallery, name: str) -> None:
-    """The figures, the curves and the annotated video of one input; prints where they are."""
-    from Code.faces.answers import write_curve
-    from Code.faces.figures import (
-        MOST_PEOPLE,
-        attention_picture,
-        curve_picture,
-        people_picture,
-        shown_frames,
-        title_of,
-    )
-    from Code.faces.gallery import card_of
-    from Code.faces.prediction import crops_of
-    from Code.faces.render import annotate
-    from Code.results.figures import figure_bytes
-
-    everybody, draws = args.people == "all", not args.no_figure
-    drawn = predictions[:MOST_PEOPLE]
-    shown = [shown_frames(prediction) for prediction in drawn]
-    crops = crops_of(drawn, shown) if draws else []
-    written: list[Path] = []
-    cards = []
-
-    def write_figure(ending: str, figure: Figure) -> Path:
-        path = args.output / f"{name}{ending}.png"
-        with atomic_file(path) as file:
-            file.write(figure_bytes(figure, "png"))
-        return path
-
-    if draws and everybody:
-        written.append(write_figure("", people_picture(predictions)))
-    for index, prediction in enumerate(drawn):
-        person = f"_person{prediction.person}" if everybody else ""
-        own = []
-        if draws:
-            own.append(write_figure(person, attention_picture(prediction, shown[index], crops[index])))
-        if args.window and prediction.curve is not None:
-            own.append(args.output / f"{name}{person}_curve.csv")
-            write_curve(own[-1], prediction.curve)
-            if draws:
-                own.append(write_figure(f"{person}_curve", curve_picture(prediction.curve, title_of(prediction))))
-        if draws:
-            cards.append(card_of(prediction, shown[index], crops[index], [*written[:everybody], *own]))
-        written += own
-    if draws:
-        gallery.add(name, cards)
-    if len(predictions) > MOST_PEOPLE:
-        print(f"  figures show {MOST_PEOPLE} of {len(predictions)} people; --csv and --json hold all", flush=True)
-    if args.annotate:
-        with Progress(f"{one_line(name)}: drawing", predictions[0].num_frames) as bar:
-            problem = annotate(predictions, args.annotate, bar, everybody=everybody)
-        if problem:
-            print(f"{args.annotate}: {problem}", file=sys.stderr)
-        written.append(args.annotate)
-    if written:
-        more = f" and {len(written) - SHOWN_FILES} more" if len(written) > SHOWN_FILES else ""
-        print(one_line(f"  written: {', '.join(map(str, written[:SHOWN_FILES]))}{more}"), flush=True)
-
-
-def answer(predictor: Predictor, args: argparse.Namespace) -> tuple[list[Prediction], int]:
-    """Answers every input. One that is broken or shows no face is reported, and the others are still answered."""
-    from Code.faces.answers import report
-    from Code.faces.gallery import Gallery
-    from Code.faces.predict import NoFaceError
-    from Code.faces.video import Source
-
-    answers: list[Prediction] = []
-    status = 0
-    gallery = Gallery(args.output, lambda line: print(f"note: {line}", file=sys.stderr))
-    draws = not args.no_figure or args.window
-    names = gallery.names(args.inputs) if draws else [Path(path).name for path in args.inputs]
-    everybody = args.people == "all"
-    for path, name in zip(args.inputs, names, strict=True):
-        try:
-            window, stride = args.window, args.stride
-            if args.annotate and not window and Source(path).is_video:
-                window, stride = RUNNING_WINDOW, RUNNING_STRIDE
-            predictions = predictor.answer(
-                path,
-                aligned=args.aligned,
-                window=window,
-                stride=stride,
-                fps=args.fps,
-                neutral=args.neutral,
-                progress=True,
-            )
-            answers += predictions
-            print(report(predictions, predictor.fan.at_type, everybody=everybody), flush=True)
-            for problem in predictions[0].problems:
-                print(f"note: {one_line(problem)}", file=sys.stderr)
-            if draws or args.annotate:
-                write_pictures(predictions, args, gallery, name)
-        except NoFaceError as error:
-            print(error, file=sys.stderr)
-            status = max(status, 1)
-        except DataError as error:
-            print(f"error: {error}", file=sys.stderr)
-            status = 2
-        else:
-            continue
-        if draws:
-            gallery.drop(name)
-    if answers and not args.no_figure:
-        print(f"page: {gallery.write()}", flush=True)
-    return answers, status
+def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Checks that no two outputs are one file, and that none replaces a file that is read, alone or in a folder."""
+    for count, output in enumerate(outputs):
+        if output.resolve() in [other.resolve() for other in outputs[:count]]:
+            raise UsageError(f"{output}: is named twice, for two outputs; name another file for one of them")
+        for path in inputs if output.exists() else ():
+            is_inside = output.suffix.lower() in (*FRAME_SUFFIXES, ".pth") and path.samefile(output.parent)
+            if is_inside or path.samefile(output):
+                raise UsageError(f"{output}: would overwrite the input {path}; name another file")
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Checks the inputs, loads a network, answers.
+    """Checks the flags and the inputs; what takes time to import comes after that.
 
     Args:
         words: the command line; None: that of this process.
     """
     args = build_parser().parse_args(words)
     check_flags(args)
-    args.inputs, missing = find_inputs(args.inputs)
-    if missing and not args.inputs:
-        return missing
-    check_outputs(args)
+    args.inputs, status = find_inputs(args.inputs)
+    if status and not args.inputs:
+        return status
+    if args.annotate and len(args.inputs) > 1:
+        raise UsageError(f"--annotate writes one video, but there are {len(args.inputs)} in the folder; name one")
+    outputs = [path for path in (args.annotate, args.csv, args.csv_frames, args.json) if path is not None]
+    others = [path for path in (args.checkpoint, args.neutral) if isinstance(path, (str, Path))]
+    check_outputs(outputs, [Path(path) for path in (*args.inputs, *others)])
 
-    from Code.faces.answers import describe, write_csv, write_frames, write_json
-    from Code.faces.predict import Predictor
-    from Code.network.weights import OF_OTHER_CROPS
+    from Code.faces.script import Options, run
 
-    keep_freed_memory()
-    predictor = Predictor(
-        args.checkpoint,
-        args.device,
-        precision=args.precision,
-        image_size=args.image_size,
-        people=args.people,
-        detect_every=args.detect_every,
-        prior=dict(args.prior) if args.prior else None,
-    )
-    print(describe(predictor), flush=True)
-    if predictor.info["dataset"] == "sample":
-        print("note: trained on drawn faces; its answers about real ones mean little", file=sys.stderr)
-    if predictor.info["dataset"] in OF_OTHER_CROPS and not args.aligned:
-        print(
-            "note: trained on the crops that come with its dataset, but faces are cut out as by Prepare_Faces.py; "
-            "expect less, or give such crops with --aligned",
-            file=sys.stderr,
-        )
-    if args.camera:
-        from Code.faces.live import answer_camera
-
-        return 0 if answer_camera(predictor, args.camera, args.window or RUNNING_WINDOW, args.annotate) else 1
-    with writing(args.output):
-        answers, status = answer(predictor, args)
-        if args.csv:
-            write_csv(args.csv, answers, predictor.labels, everybody=args.people == "all")
-        if args.csv_frames:
-            write_frames(args.csv_frames, answers, predictor.labels)
-        if args.json:
-            write_json(args.json, answers)
-    return max(status, missing)
+    return max(run(Options(**vars(args))), status)
 
 
 if __name__ == "__main__":

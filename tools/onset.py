@@ -129,14 +129,10 @@ def write_clip(morph: Morph, path: Path, course: Sequence[float], fps: float, si
     shares = intensities(course, fps)
     places = sway(len(shares), fps, np.random.default_rng(number))
     shown = np.array([[SHOWN, 0, 0], [0, SHOWN, 0]])
-    writer, whole = VideoWriter(path, (side, side)), False
-    try:
+    with VideoWriter(path, (side, side)) as writer:
         for index, (share, place) in enumerate(zip(shares, places, strict=True)):
             frame = morph.frame(float(share), view_of(shown, place), side)
             writer.add(Image.fromarray(frame), index / fps)
-        whole = True
-    finally:
-        writer.close(keep=whole)
     with atomic_text(path.with_suffix(".csv"), newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("frame", "time", "intensity"))

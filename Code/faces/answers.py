@@ -16,11 +16,9 @@ from ..common.wording import counted, one_line
 from ..network.attention import HEADS
 from ..network.weights import trained_on
 from .predict import Predictor
-from .prediction import Curve, Prediction, columns, row_columns, said
+from .prediction import Curve, Prediction, answer_text, columns, row_columns
 
 SHOWN_FRAMES = 3
-# Names of files that are not valid text are written byte for byte.
-ANY_NAME = "surrogateescape"
 
 
 def describe(predictor: Predictor) -> str:
@@ -52,50 +50,44 @@ def accuracy(info: dict[str, Any]) -> str:
     return "its accuracy is not in the file"
 
 
-def report(predictions: Sequence[Prediction], at_type: int, *, everybody: bool = False) -> str:
-    """The answers to one input, in words.
+def report_main(prediction: Prediction, at_type: int) -> str:
+    """The answer for the main person of an input, in words.
 
     Args:
-        predictions: of one input, the main person first.
         at_type: of the network.
-        everybody: all people were asked for.
     """
-    return _report_people(predictions) if everybody else _report_main(predictions[0], at_type)
-
-
-def _report_main(prediction: Prediction, at_type: int) -> str:
-    faces = len(prediction.frames)
-    searched = "" if np.isnan(prediction.boxes).all() else f", {faces} with a face"
+    searched = "" if np.isnan(prediction.boxes).all() else f", {len(prediction.frames)} with a face"
     others = prediction.num_people - 1
     if others and prediction.num_cuts:
         searched += f", main person; {counted(others, 'other person or shot', 'other people or shots')}: --people all"
     elif others:
         searched += f", main person; {counted(others, 'other person', 'other people')}: --people all"
-    answer = said(prediction.expression, prediction.uncertain)
+    answer = answer_text(prediction.expression, prediction.uncertain)
     lines = [f"{one_line(prediction.path)}: {answer} ({counted(prediction.num_frames, 'frame')}{searched})"]
     lines += [f"  {label:<12} {share:.3f}" for label, share in prediction.probabilities.items()]
     if prediction.neutral is not None:
         lines.append(f"  compared with a neutral face: {prediction.neutral}")
-    if not HEADS[at_type].weighs_frames:
-        lines.append(f"  every frame has the same weight (score fusion): {1 / faces:.4f}")
-    else:
-        shown = []
-        for index in prediction.most_weighted(SHOWN_FRAMES):
-            seconds, weight = prediction.times[index], prediction.weights[index]
-            name = one_line(prediction.frames[index]) if math.isnan(seconds) else f"{seconds:.2f} s"
-            shown.append(f"{name} ({weight:.4f})")
+    if HEADS[at_type].weighs_frames:
+        heaviest = prediction.most_weighted(SHOWN_FRAMES)
+        names = [f"{prediction.times[index]:.2f} s" for index in heaviest]
+        if not prediction.has_times:
+            names = [one_line(prediction.frames[index]) for index in heaviest]
+        shown = (f"{name} ({prediction.weights[index]:.4f})" for name, index in zip(names, heaviest, strict=True))
         lines.append(f"  highest weights: {', '.join(shown)}")
+    else:
+        lines.append(f"  every frame has the same weight (score fusion): {1 / len(prediction.frames):.4f}")
     return "\n".join(lines)
 
 
-def _report_people(predictions: Sequence[Prediction]) -> str:
+def report_everybody(predictions: Sequence[Prediction]) -> str:
+    """The answers for all people of an input, in words, one line each."""
     first = predictions[0]
     many = counted(len(predictions), "person", "people")
     shots = "; a cut starts new ones" if first.num_cuts else ""
     lines = [f"{one_line(first.path)}: {many} ({counted(first.num_frames, 'frame')}{shots})"]
     for prediction in predictions:
         ranked = list(prediction.probabilities.items())[:3]
-        shares = said(", ".join(f"{label} {share:.3f}" for label, share in ranked), prediction.uncertain)
+        shares = answer_text(", ".join(f"{label} {share:.3f}" for label, share in ranked), prediction.uncertain)
         seen = counted(len(prediction.frames), "frame")
         if prediction.has_times:
             seen = f"{prediction.seconds[0]:.2f} to {prediction.seconds[1]:.2f} s, {seen}"
@@ -105,13 +97,16 @@ def _report_people(predictions: Sequence[Prediction]) -> str:
 
 
 def _plain(array: np.ndarray) -> list[Any]:
-    """Values for JSON; NaN is None."""
-    values = array.tolist()
-    return [None if isinstance(value, float) and math.isnan(value) else value for value in values]
+    """Values for JSON, nested as in the array; NaN is None."""
+    values = array.astype(object)
+    values[array != array] = None
+    plain: list[Any] = values.tolist()
+    return plain
 
 
 def as_record(prediction: Prediction) -> dict[str, Any]:
     """One answer as plain values; what does not exist (the time of an image, a box) is None."""
+    by_frame, curve = prediction.frame_probabilities, prediction.curve
     record = {
         "input": prediction.path,
         "checkpoint": prediction.network,
@@ -132,16 +127,13 @@ def as_record(prediction: Prediction) -> dict[str, Any]:
         "alpha": _plain(prediction.alpha),
         "beta": None if prediction.beta is None else _plain(prediction.beta),
         "weights": _plain(prediction.weights),
-        "frame_probabilities": {
-            label: _plain(prediction.frame_probabilities[:, index]) for index, label in enumerate(prediction.labels)
-        },
-        "boxes": [_plain(box) for box in prediction.boxes],
-        "landmarks": [[_plain(point) for point in points] for points in prediction.landmarks],
+        "frame_probabilities": {label: _plain(by_frame[:, at]) for at, label in enumerate(prediction.labels)},
+        "boxes": _plain(prediction.boxes),
+        "landmarks": _plain(prediction.landmarks),
         "filled": _plain(prediction.filled),
         "problems": list(prediction.problems),
     }
-    if prediction.curve is not None:
-        curve = prediction.curve
+    if curve is not None:
         record["curve"] = {
             "labels": list(curve.labels),
             "starts": _plain(curve.starts),
@@ -149,68 +141,63 @@ def as_record(prediction: Prediction) -> dict[str, Any]:
             "faces": _plain(curve.faces),
             "expressions": curve.expressions,
             "uncertain": _plain(curve.uncertain),
-            "probabilities": [_plain(row) for row in curve.probabilities],
+            "probabilities": _plain(curve.probabilities),
         }
     return record
 
 
 def write_json(path: Path, predictions: Sequence[Prediction]) -> None:
     """Every answer with its frames, see `as_record`."""
-    records = [as_record(prediction) for prediction in predictions]
     with atomic_text(path) as file:  # piece by piece: the record of an hour of video is long
-        json.dump(records, file, indent=1, allow_nan=False)
+        json.dump([as_record(prediction) for prediction in predictions], file, indent=1, allow_nan=False)
         file.write("\n")
 
 
-def write_csv(
-    path: Path, predictions: Sequence[Prediction], labels: tuple[str, ...], *, everybody: bool = False
-) -> None:
+def write_csv(path: Path, predictions: Sequence[Prediction], labels: Sequence[str], *, everybody: bool) -> None:
     """One line for each answer: input, expression, whether it is uncertain (1) or not (0), counts, a probability for
     each label in the network's order.
 
     Args:
         everybody: write the person, too: number, track, seconds seen, box.
     """
-    with atomic_text(path, newline="", errors=ANY_NAME) as file:
-        writer = csv.writer(file)
-        who = ["person", "track", "start", "end", "left", "top", "right", "bottom"] if everybody else []
-        writer.writerow(columns(["input", *who, "expression", "uncertain", "num_frames", "num_faces"], labels))
-        for p in predictions:
-            person = [p.person, p.track, *_cells(p.seconds, 3), *_cells(p.box, 1)] if everybody else []
-            shares = [f"{p.probabilities[label]:.6f}" for label in labels]
-            writer.writerow([p.path, *person, p.expression, int(p.uncertain), p.num_frames, len(p.frames), *shares])
+    who = ["person", "track", "start", "end", "left", "top", "right", "bottom"] if everybody else []
+    rows = []
+    for p in predictions:
+        person = [p.person, p.track, *_cells(p.seconds, 3), *_cells(p.box, 1)] if everybody else []
+        shares = _cells((p.probabilities[label] for label in labels), 6)
+        rows.append([p.path, *person, p.expression, int(p.uncertain), p.num_frames, len(p.frames), *shares])
+    header = columns(["input", *who, "expression", "uncertain", "num_frames", "num_faces"], labels)
+    _write_table(path, header, rows)
 
 
-def write_frames(path: Path, predictions: Sequence[Prediction], labels: tuple[str, ...]) -> None:
+def write_frames(path: Path, predictions: Sequence[Prediction], labels: Sequence[str]) -> None:
     """One line for each frame of each answer, with the columns of `Prediction.to_frame`."""
-    with atomic_text(path, newline="", errors=ANY_NAME) as file:
-        writer = csv.writer(file)
-        writer.writerow(row_columns(labels))
-        for prediction in predictions:
-            for name, person, frame, *values in prediction.rows():
-                time, *box, filled, alpha, weight, uncertain = values[: -len(labels)]
-                shares = [f"{share:.6f}" for share in values[-len(labels) :]]
-                numbers = [
-                    *_cells([time], 4),
-                    *_cells(box, 2),
-                    int(filled),
-                    f"{alpha:.6f}",
-                    f"{weight:.6f}",
-                    int(uncertain),
-                ]
-                writer.writerow([name, person, frame, *numbers, *shares])
+
+    def row(name: str, person: int, frame: str, time: float, *values: Any) -> list[Any]:
+        (*box, filled, alpha, weight, uncertain), shares = values[: -len(labels)], values[-len(labels) :]
+        place = [*_cells([time], 4), *_cells(box, 2), int(filled)]
+        return [name, person, frame, *place, *_cells([alpha, weight], 6), int(uncertain), *_cells(shares, 6)]
+
+    rows = (row(*values) for prediction in predictions for values in prediction.rows())
+    _write_table(path, row_columns(labels), rows)
 
 
 def write_curve(path: Path, curve: Curve) -> None:
     """One line for each window: start and end, the expression, whether it is uncertain (1) or not (0), the number of
     faces, a probability for each label.
     """
-    with atomic_text(path, newline="") as file:
+    uncertain, rows = curve.uncertain, []
+    for at, expression in enumerate(curve.expressions):
+        time, shares = _cells([curve.starts[at], curve.ends[at]], 3), _cells(curve.probabilities[at], 6)
+        rows.append([*time, expression, int(uncertain[at]), curve.faces[at], *shares])
+    _write_table(path, columns(["start", "end", "expression", "uncertain", "faces"], curve.labels), rows)
+
+
+def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with atomic_text(path, newline="", errors="surrogateescape") as file:  # names of files may be any bytes
         writer = csv.writer(file)
-        writer.writerow(columns(["start", "end", "expression", "uncertain", "faces"], curve.labels))
-        answers = zip(curve.expressions, curve.uncertain, curve.faces, curve.probabilities, strict=True)
-        for start, end, (expression, uncertain, faces, shares) in zip(curve.starts, curve.ends, answers, strict=True):
-            writer.writerow([f"{start:.3f}", f"{end:.3f}", expression, int(uncertain), faces, *_cells(shares, 6)])
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 def _cells(values: Iterable[float], digits: int) -> list[str]:

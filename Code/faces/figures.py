@@ -13,8 +13,8 @@ from matplotlib.patches import Rectangle
 
 from ..common.wording import counted
 from ..results.figures import CYCLE, INK, SOFT, attention_figure, choose_frames, shorten
-from .prediction import Curve, Prediction, said
-from .render import TEXT, color_of, hue_of, ink_on
+from .prediction import Curve, Prediction, answer_text
+from .render import WHITE, color_of, hue_of, ink_on
 
 FIGURE_FRAMES = 12  # drawn in the figure of a longer clip
 MOST_PEOPLE = 20  # drawn in one figure
@@ -46,7 +46,7 @@ def attention_picture(
         prediction.alpha,
         prediction.weights,
         title=title_of(prediction),
-        prediction=said(prediction.expression, prediction.uncertain),
+        prediction=answer_text(prediction.expression, prediction.uncertain),
         probabilities=[prediction.probabilities[label] for label in prediction.labels],
         labels=prediction.labels,
         intensity=intensity,
@@ -96,7 +96,7 @@ def people_picture(predictions: Sequence[Prediction]) -> Figure:
         left, top, right, bottom = prediction.boxes[at[0]]
         color = hue_of(prediction.person)
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=color, linewidth=2))
-        ink = "white" if ink_on(color_of(prediction.person)) == TEXT else "black"
+        ink = "white" if ink_on(color_of(prediction.person)) == WHITE else "black"
         tag = {"facecolor": color, "edgecolor": "none", "boxstyle": "square,pad=0.25"}
         axes.text(left, top, str(prediction.person), color=ink, size=9, weight="bold", va="bottom", bbox=tag)
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
@@ -109,7 +109,7 @@ def people_picture(predictions: Sequence[Prediction]) -> Figure:
         x = wide + 2 * margin
         write(x, below, str(prediction.person), color=hue_of(prediction.person), weight="bold")
         answer = shorten(prediction.expression, 18)
-        write(x + 0.35, below, said(answer, prediction.uncertain), weight="bold")
+        write(x + 0.35, below, answer_text(answer, prediction.uncertain), weight="bold")
         write(x + answers, below, f"{100 * prediction.probabilities[prediction.expression]:.0f} %")
         if prediction.has_times:
             first, last = prediction.seconds

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import queue
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from .decoder import Upright, choose_stream, file_url
 from .detect import Detector, Faces
 from .keyframes import STRETCH_SECONDS, follow, much_changed
 from .predict import Predictor
-from .prediction import is_uncertain, said
+from .prediction import answer_text, is_uncertain
 from .render import VideoWriter, draw_answer
 from .settings import DETECT_EVERY
 from .track import NEIGHBOURS, CutFinder, Tracker
@@ -57,15 +59,6 @@ class LiveAnswer:
     faces: int
 
 
-@dataclass(frozen=True)
-class _Seen:
-    time: float
-    track: int
-    area: float
-    landmarks: np.ndarray
-    box: np.ndarray
-
-
 def open_camera(which: str) -> tuple[Any, Any, bool]:
     """Opens a camera by its number, or anything else that ffmpeg opens: a device, a URL, a file.
 
@@ -77,23 +70,22 @@ def open_camera(which: str) -> tuple[Any, Any, bool]:
         MissingExtraError: PyAV is not installed.
     """
     av = require("av", "PyAV", "reading a camera")
-    name, kind = which, None
-    is_file = Path(which).is_file()
-    if is_file:
+    name, kind, live = which, None, not Path(which).is_file()
+    if not live:
         name = file_url(which)
+    elif which.startswith("video="):
+        kind = "dshow"
     elif which.isdecimal():
         if sys.platform == "win32":
             raise DataError(f'--camera {which}: on Windows, cameras have names; use "video=NAME"')
         name, kind = (which, "avfoundation") if sys.platform == "darwin" else (f"/dev/video{which}", "v4l2")
-    elif which.startswith("video="):
-        kind = "dshow"
     try:
         container = av.open(name, format=kind)
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"--camera {which}: {name} cannot be opened ({reason}); is a camera connected?") from None
     try:
-        return container, choose_stream(container, f"--camera {which}", live=not is_file), not is_file
+        return container, choose_stream(container, f"--camera {which}", live=live), live
     except DataError:
         container.close()
         raise
@@ -121,37 +113,33 @@ def camera_frames(which: str) -> Iterator[Frame]:
 
 def _newest(decoded: Iterator[Any]) -> Iterator[Any]:
     """Decodes in a thread and yields only the latest frame, since a queue would fall further and further behind."""
-    ready = threading.Condition()
-    latest: list[Any] = []
-    ended: list[Exception | None] = []  # not empty once decoding has ended; an exception if that is why
+    latest: queue.Queue[Any] = queue.Queue(1)
+    stopped = threading.Event()
+
+    def put(item: Any) -> None:
+        """Replaces the latest item, if it has not been taken."""
+        with suppress(queue.Empty):
+            latest.get_nowait()
+        latest.put(item)
 
     def read() -> None:
         try:
             for picture in decoded:
-                with ready:
-                    latest[:] = [picture]
-                    ready.notify()
-                    if ended:
-                        return
+                put(picture)
+                if stopped.is_set():
+                    return
+            put(None)
         except Exception as error:  # raised again in the thread that waits for frames
-            ended.append(error)
-        with ready:
-            ended.append(None)
-            ready.notify()
+            put(error)
 
     threading.Thread(target=read, daemon=True).start()
     try:
-        while True:
-            with ready:
-                ready.wait_for(lambda: latest or ended)
-                if not latest:
-                    if isinstance(ended[0], Exception):
-                        raise ended[0]
-                    return
-                picture = latest.pop()
+        while (picture := latest.get()) is not None:
+            if isinstance(picture, Exception):
+                raise picture
             yield picture
     finally:
-        ended.append(None)
+        stopped.set()
 
 
 class LiveFinder:
@@ -211,44 +199,43 @@ def watch(predictor: Predictor, frames: Iterator[Frame], window: float) -> Itera
         window: length in seconds.
     """
     tracker, find = Tracker(), LiveFinder(predictor.detector, predictor.detect_every)
-    seen: deque[_Seen] = deque()
-    features: deque[tuple[float, int, Tensor]] = deque()
-    labels = predictor.info["labels"]
+    seen: deque[tuple[float, int, np.ndarray, np.ndarray]] = deque()  # time, track, box, landmarks
+    encoded: deque[tuple[float, int, Tensor]] = deque()  # time, track, features [D]
     for position, frame in enumerate(frames):
         faces, cut = find(frame)
         tracks = tracker.update(position, frame.time, faces, cut)
-        while seen and seen[0].time <= frame.time - window:
-            seen.popleft()
-        while features and features[0][0] <= frame.time - window:
-            features.popleft()
-        for index, track in enumerate(tracks):
-            box = faces.boxes[index]
-            area = float((box[2:] - box[:2]).clip(min=0).prod())
-            seen.append(_Seen(frame.time, track, area, faces.landmarks[index], box))
-        sizes: dict[int, float] = {}
-        for face in seen:
-            sizes[face.track] = sizes.get(face.track, 0.0) + face.area
-        main = max(sizes, key=lambda track: sizes[track], default=None)
-        here = main is not None and main in tracks
-        box = None
-        if here:
+        seen.extend((frame.time, *face) for face in zip(tracks, faces.boxes, faces.landmarks, strict=True))
+        for recent in (seen, encoded):
+            while recent and recent[0][0] <= frame.time - window:
+                recent.popleft()
+        areas: dict[int, float] = {}
+        for _, track, box, _ in seen:
+            areas[track] = areas.get(track, 0.0) + float((box[2:] - box[:2]).clip(min=0).prod())
+        main = max(areas, key=lambda track: areas[track], default=None)
+        is_visible = main in tracks
+        if main is not None and is_visible:
             # The mean of the last frames does not tremble; it lags by one frame, since the next ones are unknown.
-            last = [face for face in seen if face.track == main][-(NEIGHBOURS + 1) :]
-            landmarks = np.mean([face.landmarks for face in last], axis=0)
-            smooth = np.mean([face.box for face in last], axis=0)
-            crop = align_face(frame.image, landmarks, smooth, predictor.eyes)
-            features.append((frame.time, main or 0, predictor.encode([crop])[0]))
-            box = last[-1].box
-        mine = [feature for _, track, feature in features if track == main]
-        if not mine:
-            yield LiveAnswer(frame, "", math.nan, False, None, box, 0)
+            last = [(box, landmarks) for _, track, box, landmarks in seen if track == main][-(NEIGHBOURS + 1) :]
+            boxes, landmarks = map(np.array, zip(*last, strict=True))
+            crop = align_face(frame.image, landmarks.mean(axis=0), boxes.mean(axis=0), predictor.eyes)
+            encoded.append((frame.time, main, predictor.encode([crop])[0]))
+        features = [feature for _, track, feature in encoded if track == main]
+        if not features:
+            yield LiveAnswer(frame, "", math.nan, False, None, None, 0)
             continue
-        output = predictor.attend(stack(mine))
+        output = predictor.attend(stack(features))
         shares = output.logits[0].softmax(dim=0)
         best = int(shares.argmax())
-        weight = float(output.weights[0, -1] / output.weights[0].max()) if here else None
-        uncertain = bool(is_uncertain(shares.cpu().numpy()))
-        yield LiveAnswer(frame, labels[best], float(shares[best]), uncertain, weight, box, len(mine))
+        weight = float(output.weights[0, -1] / output.weights[0].max()) if is_visible else None
+        yield LiveAnswer(
+            frame=frame,
+            expression=predictor.labels[best],
+            share=float(shares[best]),
+            uncertain=bool(is_uncertain(shares.cpu().numpy())),
+            weight=weight,
+            box=boxes[-1] if is_visible else None,
+            faces=len(features),
+        )
 
 
 def answer_camera(predictor: Predictor, which: str, window: float, annotate: Path | None = None) -> bool:
@@ -263,13 +250,14 @@ def answer_camera(predictor: Predictor, which: str, window: float, annotate: Pat
     Returns:
         Whether any frame showed a face.
     """
-    writer: VideoWriter | None = None
     printed, faces, started = -1.0, 0, time.monotonic()
     on_terminal = sys.stdout.isatty()
+    writer: VideoWriter | None = None
     try:
         for frames, now in enumerate(watch(predictor, camera_frames(which), window), start=1):
             faces += now.box is not None
-            line = said(f"{now.expression} {100 * now.share:.0f} %", now.uncertain) if now.expression else "no face"
+            answer = answer_text(f"{now.expression} {100 * now.share:.0f} %", now.uncertain)
+            line = answer if now.expression else "no face"
             if on_terminal or now.frame.time - printed >= 1:
                 printed = now.frame.time
                 speed = frames / max(time.monotonic() - started, 1e-9)
@@ -282,7 +270,7 @@ def answer_camera(predictor: Predictor, which: str, window: float, annotate: Pat
     except KeyboardInterrupt:
         print()
     finally:
-        if writer is not None:
+        if writer is not None:  # what was recorded until the camera broke off is kept
             writer.close()
     if not faces:
         print(f"--camera {which}: no face", file=sys.stderr)

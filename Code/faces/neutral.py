@@ -2,10 +2,7 @@
 
 Some faces look surprised or sad to a network when they show nothing. A picture or stretch in which the person is known
 to be neutral says which expressions it sees there by mistake; a part of them is taken away from the answer. The class
-neutral itself stays.
-
-On clips of people that no network here has seen, with the person's own neutral clip as the reference, 15 of 26 answers
-were right instead of 11, and with a backbone without the prior of FER+ 16 instead of 14 (docs/predicting.md).
+neutral itself stays (measured in docs/predicting.md).
 """
 
 from __future__ import annotations
@@ -51,10 +48,7 @@ def checked_reference(reference: Reference | None) -> Reference | None:
 
 
 def first_seconds(times: np.ndarray, seconds: float) -> int:
-    """How many frames a person has in their first seconds; at least 1.
-
-    Args:
-        times: float64 [T], of the frames that show them, ascending.
+    """How many of the frames that show a person (their times ascend, float64 [T]) are in the first seconds; at least 1.
 
     Raises:
         DataError: the frames have no times.

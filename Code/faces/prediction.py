@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,11 @@ from ..common.wording import counted
 from ..data.clips import DataError
 from ..data.images import read_image
 from .align import FACE_SIZE, Eyes
-from .extract import Analysis, cut_out
+from .extract import Analysis, Cutout, cut_out
 from .inputs import Kind
 from .settings import UNCERTAIN_MARGIN
 from .track import FaceTrack
-from .video import Source
+from .video import Frame, Source
 
 if TYPE_CHECKING:
     import pandas
@@ -50,7 +50,7 @@ def is_uncertain(probabilities: np.ndarray) -> np.ndarray:
     return uncertain
 
 
-def said(answer: str, uncertain: bool) -> str:
+def answer_text(answer: str, uncertain: bool) -> str:
     """An answer as people read it: `anger`, or `anger, uncertain`."""
     return f"{answer}, uncertain" if uncertain else answer
 
@@ -189,10 +189,10 @@ class Prediction:
     filled: np.ndarray
     curve: Curve | None
     problems: tuple[str, ...]
-    _found: Found = field(repr=False)
+    _faces: InputFaces = field(repr=False)
 
     def __repr__(self) -> str:
-        share = said(f"{100 * self.probabilities[self.expression]:.0f} %", self.uncertain)
+        share = answer_text(f"{100 * self.probabilities[self.expression]:.0f} %", self.uncertain)
         person = f", person {self.person} of {self.num_people}" if self.num_people > 1 else ""
         seen = f", {self.seconds[0]:.2f} to {self.seconds[1]:.2f} s" if self.has_times else ""
         faces = f"{len(self.frames)} of {counted(self.num_frames, 'frame')}"
@@ -211,12 +211,12 @@ class Prediction:
     @property
     def video(self) -> Path | None:
         """The video file; None for images, animated images and arrays."""
-        return self._found.source.path if self._found.source.kind is Kind.VIDEO else None
+        return self._faces.source.path if self._faces.source.kind is Kind.VIDEO else None
 
     @property
     def begin(self) -> float | None:
         """The timestamp in a video file from which times count; None: unknown."""
-        return self._found.source.begin
+        return self._faces.source.begin
 
     @property
     def seconds(self) -> tuple[float, float]:
@@ -264,25 +264,24 @@ class Prediction:
         With a curve of the main person, another person stands in for them while they are away: the main person of
         that window. None: nobody, or a frame that was not read.
         """
-        found = self._found
-        position = int(np.searchsorted(found.analysis.numbers, number))
-        if position == len(found.analysis.numbers) or found.analysis.numbers[position] != number:
+        faces = self._faces
+        position = int(np.searchsorted(faces.analysis.numbers, number))
+        if not self.was_read(number):
             return None
-        for track in (found.main, *found.paths):
-            path = found.paths[track]
-            place = int(np.searchsorted(path.positions, position))
-            if place < len(path) and path.positions[place] == position:
-                return path.boxes[place]
+        for track in (self.track, *faces.paths):
+            path = faces.paths[track]
+            index = int(np.searchsorted(path.positions, position))
+            if index < len(path) and path.positions[index] == position:
+                return path.boxes[index]
         return None
 
     def was_read(self, number: int) -> bool:
         """Whether a frame, by its number in the input, was read: with `fps`, not all of them are."""
-        return bool(np.isin(number, self._found.analysis.numbers))
+        return bool(np.isin(number, self._faces.analysis.numbers))
 
-    def read_again(self, wanted: Iterable[int] | None = None) -> Iterator[Any]:
-        """The input's frames once more: `Frame`s, all of them or those with these numbers."""
-        numbers = None if wanted is None else {int(number) for number in wanted}
-        return self._found.source.frames(wanted=numbers)
+    def read_again(self, wanted: Iterable[int] | None = None) -> Iterator[Frame]:
+        """The input's frames once more: all of them, or those with these numbers."""
+        return self._faces.source.frames(wanted=None if wanted is None else set(wanted))
 
     def crops(self, indices: Sequence[int] | None = None) -> np.ndarray:
         """The faces as they were cut out. They are read again, since those of a long video would not fit into memory.
@@ -293,63 +292,55 @@ class Prediction:
         Returns:
             uint8 [len(indices), 224, 224, 3].
         """
-        wanted = range(len(self.frames)) if indices is None else indices
-        return crops_of([self], [wanted])[0]
+        return crops_of([self], [range(len(self.frames)) if indices is None else indices])[0]
 
 
 def crops_of(predictions: Sequence[Prediction], indices: Sequence[Sequence[int]]) -> list[np.ndarray]:
     """The faces of several people of one input, in one reading: uint8 [len(indices), 224, 224, 3] for each of them.
 
     Args:
-        indices: for each person which of their frames, ascending.
+        indices: for each person which of their frames.
     """
-    found = predictions[0]._found
-    paths = {each.track: each._found.paths[each.track] for each in predictions}
-    wanted = {each.track: list(places) for each, places in zip(predictions, indices, strict=True)}
-    images: dict[tuple[int, int], np.ndarray] = {}
-    for key, image in replace(found, paths=paths).images(wanted):
+    paths, rows, crops = {}, {}, {}
+    for each, chosen in zip(predictions, indices, strict=True):
+        frames, rows[each.track] = np.unique(np.asarray(chosen, dtype=np.int64), return_inverse=True)
+        paths[each.track] = each._faces.paths[each.track].only(frames)
+        crops[each.track] = np.empty((len(frames), FACE_SIZE, FACE_SIZE, 3), dtype=np.uint8)
+    for track, row, image in predictions[0]._faces.images(paths):
         picture = Image.fromarray(image)  # aligned frames may have any size; 224 to 224 is a copy
-        images[key] = np.asarray(picture.resize((FACE_SIZE, FACE_SIZE), Image.Resampling.BILINEAR))
-    return [np.stack([images[track, place] for place in places]) for track, places in wanted.items()]
+        crops[track][row] = np.asarray(picture.resize((FACE_SIZE, FACE_SIZE), Image.Resampling.BILINEAR))
+    return [crops[track][rows[track]] for track in paths]
 
 
 @dataclass(frozen=True)
-class Found:
+class InputFaces:
     """The faces of one input, which can be read again: the paths of some people, by track."""
 
     source: Source
     analysis: Analysis
     paths: dict[int, FaceTrack]
-    main: int
     aligned: bool
     eyes: Eyes
 
-    def images(
-        self, wanted: Mapping[int, Sequence[int] | None], side: int | None = None, *, gray: bool = False
-    ) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
-        """((track, place in its path), uint8 [H, W, 3]) in the order of the frames.
+    def images(self, paths: dict[int, FaceTrack], side: int | None = None, *, gray: bool = False) -> Iterator[Cutout]:
+        """The faces of these paths, in the order of the frames.
 
         Faces that are cut out are 224 x 224. Aligned frames keep their size, since each resizing changes the answer.
 
         Args:
-            wanted: track -> the places of its path, ascending; None: all.
+            paths: of `paths`, or parts of them.
             side: read image files of aligned frames at this size, exactly as training and evaluation read them.
             gray: of such files, see `read_image`.
         """
-        if self.aligned:
-            ((track, places),) = wanted.items()
-            numbers = self.analysis.numbers
-            place_of = {int(numbers[at]): at for at in (range(len(numbers)) if places is None else places)}
-            files = self.source.files if side else {}
-            if files:
-                for number, place in place_of.items():
-                    yield (track, place), read_image(str(files[number]), side, gray=gray)
-                return
-            for frame in self.source.frames(wanted=place_of):
-                yield (track, place_of[frame.number]), frame.image
+        if not self.aligned:
+            yield from cut_out(self.source, self.analysis, paths, self.eyes)
             return
-        kept = {track: None if places is None else np.array(places) for track, places in wanted.items()}
-        paths = {track: self.paths[track] if at is None else self.paths[track].only(at) for track, at in kept.items()}
-        for track, place, image in cut_out(self.source, self.analysis, paths, self.eyes):
-            at = kept[track]
-            yield (track, place if at is None else int(at[place])), image
+        ((track, path),) = paths.items()
+        index_of = {int(number): index for index, number in enumerate(self.analysis.numbers[path.positions])}
+        files = self.source.files if side else {}
+        if files:
+            for number, index in index_of.items():
+                yield Cutout(track, index, read_image(str(files[number]), side, gray=gray))
+        else:
+            for frame in self.source.frames(wanted=index_of):
+                yield Cutout(track, index_of[frame.number], frame.image)

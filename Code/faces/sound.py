@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ class Sound:
         self.problem = ""
         self._source: Any = None
         self._packets: Iterator[Any] = iter(())
-        self._held: Any = None
+        self._next: Any = None  # read, and to be written later
         try:
             self._source = open_file(path)
             stream, video = self._source.streams.best("audio"), choose_stream(self._source, path)
@@ -42,86 +41,75 @@ class Sound:
                 return
             if begin is None:
                 begin = 0.0 if video.start_time is None else float(video.start_time * video.time_base)
-            self._joints = _Joints(stream.time_base, longest_gap(self._source))
+            shift = _Shift(stream, begin, longest_gap(self._source))
             name = stream.codec_context.codec.canonical_name  # a decoder may be called otherwise: mp3float
             if name in COPIED and name in container.supported_codecs:
-                target = container.add_stream_from_template(stream)
-                self._packets = self._copied(stream, target, begin)
+                self._packets = self._copied(stream, container.add_stream_from_template(stream), shift)
             elif container.default_audio_codec:
                 target = container.add_stream(container.default_audio_codec, rate=stream.rate)
                 target.layout = "mono" if stream.channels == 1 else "stereo"
-                self._packets = self._encoded(stream, target, begin)
+                self._packets = self._encoded(stream, target, shift)
             else:
                 self.problem = f"{container.format.name} files hold no sound"
         except (self._av.error.FFmpegError, ValueError, AttributeError) as error:
             self.problem = f"its sound cannot be carried over ({getattr(error, 'strerror', None) or error})"
 
-    def until(self, time: float = math.inf) -> Iterator[Any]:
-        """Packets to write, up to a time in seconds; without one, all that are left."""
-        while True:
-            try:
-                packet = self._held or next(self._packets, None)
-            except (self._av.error.FFmpegError, ValueError) as error:
-                self.end(error)
-                packet = None
-            self._held = packet
-            if packet is None or (packet.pts is not None and float(packet.pts * packet.time_base) > time):
-                return
-            self._held = None
-            yield packet
-
-    def end(self, error: Exception) -> None:
-        """Delivers no more packets, because of an error."""
-        self.problem = f"its sound breaks off ({getattr(error, 'strerror', None) or error})"
-        self._packets, self._held = iter(()), None
+    def write(self, container: Any, until: float = math.inf) -> None:
+        """Writes the packets up to a time in seconds. If one cannot be read or written, the sound ends there."""
+        try:
+            while (packet := self._next or next(self._packets, None)) is not None:
+                self._next = packet
+                if packet.pts is not None and float(packet.pts * packet.time_base) > until:
+                    return
+                self._next = None
+                container.mux(packet)
+        except (self._av.error.FFmpegError, ValueError) as error:
+            self.problem = f"its sound breaks off ({getattr(error, 'strerror', None) or error})"
+            self._packets, self._next = iter(()), None
 
     def close(self) -> None:
         """Closes the video that the sound comes from."""
         if self._source is not None:
             self._source.close()
 
-    def _copied(self, stream: Any, target: Any, begin: float) -> Iterator[Any]:
-        shift = round(begin / stream.time_base)
+    def _copied(self, stream: Any, target: Any, shift: _Shift) -> Iterator[Any]:
         for packet in self._source.demux(stream):
             if packet.dts is None or packet.pts is None:  # the empty packet at the end
                 continue
-            moved = self._joints(packet.dts, packet.duration or 0)
-            if moved is None:
-                continue
-            packet.pts, packet.dts = packet.pts + moved - shift, packet.dts + moved - shift
-            if packet.pts + (packet.duration or 0) < 0:  # before the first picture
-                continue
-            packet.stream = target
-            yield packet
+            moved = shift(packet.dts, packet.duration or 0)
+            if moved is not None and packet.pts + moved + (packet.duration or 0) >= 0:  # not before the first picture
+                packet.pts, packet.dts, packet.stream = packet.pts + moved, packet.dts + moved, target
+                yield packet
 
-    def _encoded(self, stream: Any, target: Any, begin: float) -> Iterator[Any]:
+    def _encoded(self, stream: Any, target: Any, shift: _Shift) -> Iterator[Any]:
         resampler = self._av.AudioResampler(target.format, target.layout, target.rate, target.codec_context.frame_size)
-        shift = round(begin / stream.time_base)
         for frame in self._source.decode(stream):
             if frame.pts is None:
                 continue
-            moved = self._joints(frame.pts, round(frame.samples / frame.sample_rate / stream.time_base))
-            if moved is None or frame.pts + moved < shift:
-                continue
-            frame.pts += moved - shift
-            for part in resampler.resample(frame):
-                yield from target.encode(part)
+            moved = shift(frame.pts, round(frame.samples / frame.sample_rate / stream.time_base))
+            if moved is not None and frame.pts + moved >= 0:
+                frame.pts += moved
+                for part in resampler.resample(frame):
+                    yield from target.encode(part)
         for part in resampler.resample(None):
             yield from target.encode(part)
         yield from target.encode(None)
 
 
-class _Joints:
-    """Moves the timestamps of sound that start again or leap, as `Clock` does with those of pictures.
+class _Shift:
+    """By how much timestamps move: the first picture is at 0, and they go on where they start again or leap.
+
+    `Clock` does the same for those of pictures.
 
     Args:
-        time_base: seconds in a unit of the timestamps.
+        stream: of the sound; times count in its units.
+        begin: timestamp of the first picture, seconds.
         longest_gap: a gap of more seconds is a leap.
     """
 
-    def __init__(self, time_base: Fraction, longest_gap: float) -> None:
-        self._least_restart, self._longest_gap = LEAST_RESTART / time_base, longest_gap / time_base
-        self._moved = 0
+    def __init__(self, stream: Any, begin: float, longest_gap: float) -> None:
+        self._least_restart, self._longest_gap = LEAST_RESTART / stream.time_base, longest_gap / stream.time_base
+        self._moved = -round(begin / stream.time_base)
         self._last: int | None = None
         self._end = 0  # of the latest packet
 
@@ -132,7 +120,7 @@ class _Joints:
             if -self._least_restart < step <= 0:
                 return None
             if not 0 < step <= self._longest_gap:
-                self._moved += self._end - stamp - self._moved
+                self._moved = self._end - stamp
         self._last = stamp + self._moved
         self._end = self._last + max(1, duration)
         return self._moved

@@ -25,7 +25,7 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "example.mp4"
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 
 
-class Said(NamedTuple):
+class Result(NamedTuple):
     """What a call of the script ended with and printed."""
 
     status: int
@@ -36,13 +36,13 @@ class Said(NamedTuple):
 @pytest.fixture
 def ask(
     predict: Callable[..., int], checkpoints: dict[str, tuple[Path, FAN]], capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Said]:
+) -> Callable[..., Result]:
     """Runs the script with a tiny network: `kind` "fan" or "classifier"; None: as the flags say."""
 
-    def call(*args: Any, kind: str | None = "fan") -> Said:
+    def call(*args: Any, kind: str | None = "fan") -> Result:
         network = ("--checkpoint", checkpoints[kind][0]) if kind else ()
         status = predict(*args, *network)
-        return Said(status, *capsys.readouterr())
+        return Result(status, *capsys.readouterr())
 
     return call
 
@@ -55,7 +55,7 @@ def plain_video(write_video: Callable[..., Path], tmp_path: Path) -> Path:
 
 
 def test_script_prints_and_writes_every_answer(
-    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, tmp_path: Path, ask: Callable[..., Said]
+    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, tmp_path: Path, ask: Callable[..., Result]
 ) -> None:
     single = crops / "3.png"
     table, records = tmp_path / "answers.csv", tmp_path / "answers.json"
@@ -81,7 +81,7 @@ def test_script_prints_and_writes_every_answer(
 
 
 def test_what_a_file_leaves_open_and_a_table_could_confuse_is_said(
-    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, plain_video: Path, tmp_path: Path, ask: Callable[..., Said]
+    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, plain_video: Path, tmp_path: Path, ask: Callable[..., Result]
 ) -> None:
     assumed = "contempt (assumed: its file has no labels)"  # CK+ has other classes than AFEW, but as many
     _, out, _ = ask(crops, "--aligned", kind="classifier")
@@ -100,7 +100,7 @@ def test_what_a_file_leaves_open_and_a_table_could_confuse_is_said(
 
 
 def test_a_network_of_crops_that_cannot_be_made_says_so(
-    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, tmp_path: Path, ask: Callable[..., Said]
+    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, tmp_path: Path, ask: Callable[..., Result]
 ) -> None:
     saved = {"format": "emotion-fan/1", "state_dict": published_weights(checkpoints["fan"][1]), "at_type": 1}
     save_atomically({**saved, "labels": list(AFEW), "image_size": 40, "dataset": "dfew"}, tmp_path / "fan.pth")
@@ -109,7 +109,7 @@ def test_a_network_of_crops_that_cannot_be_made_says_so(
     assert ask(crops / "0.png", *network, "--aligned", kind=None).err == ""
 
 
-def test_aligned_video_reports_times(plain_video: Path, ask: Callable[..., Said]) -> None:
+def test_aligned_video_reports_times(plain_video: Path, ask: Callable[..., Result]) -> None:
     status, out, _ = ask(plain_video, "--aligned")
     assert status == 0
     line = next(line for line in out.splitlines() if "highest weights" in line)
@@ -117,7 +117,7 @@ def test_aligned_video_reports_times(plain_video: Path, ask: Callable[..., Said]
 
 
 def test_wrong_inputs_are_named_in_a_line_each_and_the_others_go_on(
-    crops: Path, plain_video: Path, tmp_path: Path, ask: Callable[..., Said]
+    crops: Path, plain_video: Path, tmp_path: Path, ask: Callable[..., Result]
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
@@ -137,7 +137,7 @@ def test_wrong_inputs_are_named_in_a_line_each_and_the_others_go_on(
 @pytest.mark.parametrize("content", [b"no video", bytes(100)])
 @pytest.mark.parametrize("suffix", ["mp4", "jpg", "gif", "txt"])
 def test_a_file_of_another_kind_is_named_before_the_network_is_loaded(
-    tmp_path: Path, suffix: str, content: bytes, ask: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, suffix: str, content: bytes, ask: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("Code.faces.predict.Predictor", None)
     path = tmp_path / f"clip.{suffix}"
@@ -147,7 +147,7 @@ def test_a_file_of_another_kind_is_named_before_the_network_is_loaded(
 
 
 def test_what_cannot_be_written_is_said_before_the_work(
-    crops: Path, tmp_path: Path, ask: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+    crops: Path, tmp_path: Path, ask: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root, who may write everywhere
     for flag, name in (("--annotate", "a.mp4"), ("--csv", "a.csv"), ("--json", "a.json")):
@@ -156,7 +156,7 @@ def test_what_cannot_be_written_is_said_before_the_work(
         assert f"{name}: nothing can be written to {tmp_path}; name another folder" in err
 
 
-def test_a_name_is_one_line_whatever_is_in_it(crops: Path, tmp_path: Path, ask: Callable[..., Said]) -> None:
+def test_a_name_is_one_line_whatever_is_in_it(crops: Path, tmp_path: Path, ask: Callable[..., Result]) -> None:
     odd = tmp_path / "two\nlines \x1b[31m.png"
     odd.write_bytes((crops / "0.png").read_bytes())
     (tmp_path / "no\npicture.png").write_bytes(b"no picture")
@@ -190,7 +190,7 @@ def test_a_name_is_one_line_whatever_is_in_it(crops: Path, tmp_path: Path, ask: 
         (("--camera", "0", "--csv", "c.csv"), "--camera goes with"),
     ],
 )
-def test_wrong_flags_are_named(flags: tuple[object, ...], says: str, ask: Callable[..., Said]) -> None:
+def test_wrong_flags_are_named(flags: tuple[object, ...], says: str, ask: Callable[..., Result]) -> None:
     status, _, err = ask(*flags, kind=None)
     assert status == 2
     assert says in err
@@ -198,7 +198,7 @@ def test_wrong_flags_are_named(flags: tuple[object, ...], says: str, ask: Callab
 
 
 def test_outputs_do_not_overwrite_each_other_or_an_input(
-    crops: Path, tmp_path: Path, ask: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+    crops: Path, tmp_path: Path, ask: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     status, _, err = ask(crops, "--aligned", "--csv", "all.csv", "--csv-frames", f"../{tmp_path.name}/all.csv")
@@ -206,6 +206,11 @@ def test_outputs_do_not_overwrite_each_other_or_an_input(
     status, _, err = ask("crops/0.png", "--aligned", "--json", "crops/0.png")
     assert status == 2 and "crops/0.png: would overwrite the input" in err
     before = {path: path.read_bytes() for path in crops.iterdir()}
+    assert "would overwrite the input crops" in ask("crops", "--aligned", "--csv", "crops/1.png").err
+    for read in (("--neutral", "crops/0.png", "--csv", "crops/0.png"), ("--checkpoint", "a.pth", "--json", "a.pth")):
+        (tmp_path / "a.pth").touch()
+        status, _, err = ask("crops/3.png", "--aligned", *read, kind=None)
+        assert status == 2 and f"{read[3]}: would overwrite the input {read[1]}; name another file" in err
     status, out, _ = ask(*sorted(crops.iterdir()), "--aligned", "--output", crops)
     assert status == 0 and f"written: {crops / 'crops_0.png'}" in out
     assert {path: path.read_bytes() for path in before} == before
@@ -255,7 +260,9 @@ for args in (["--aligned", crops], [picture], [video, "--aligned"]):
 
 
 @pytest.mark.parametrize("shape", [(120, 160), (12, 9), (1, 1), (20, 400)])
-def test_no_face_is_said_and_is_exit_status_1(shape: tuple[int, int], tmp_path: Path, ask: Callable[..., Said]) -> None:
+def test_no_face_is_said_and_is_exit_status_1(
+    shape: tuple[int, int], tmp_path: Path, ask: Callable[..., Result]
+) -> None:
     pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     picture = tmp_path / "grey.png"
     Image.fromarray(np.full(shape, 128, dtype=np.uint8)).save(picture)
@@ -273,7 +280,7 @@ def clip(write_video: Callable[..., Path], scene_of: Callable[..., Image.Image],
 
 
 def test_a_video_becomes_an_answer_a_figure_a_curve_and_a_video(
-    clip: Path, tmp_path: Path, ask: Callable[..., Said]
+    clip: Path, tmp_path: Path, ask: Callable[..., Result]
 ) -> None:
     av = pytest.importorskip("av")
     pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
@@ -322,7 +329,7 @@ def pair(write_video: Callable[..., Path], scene_of: Callable[..., Image.Image],
 
 
 def test_everybody_is_answered_drawn_and_written_with_a_number(
-    pair: Path, tmp_path: Path, ask: Callable[..., Said]
+    pair: Path, tmp_path: Path, ask: Callable[..., Result]
 ) -> None:
     av = pytest.importorskip("av")
     pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
@@ -356,26 +363,28 @@ def test_everybody_is_answered_drawn_and_written_with_a_number(
     assert of_color(pictures[2], (230, 159, 0)) < 50 < of_color(pictures[7], (230, 159, 0))
 
 
-def test_a_folder_of_videos_is_answered_and_one_page_shows_all_calls(
-    clip: Path, pair: Path, tmp_path: Path, ask: Callable[..., Said]
+def test_a_folder_of_videos_is_answered_on_one_page(
+    clip: Path, pair: Path, tmp_path: Path, ask: Callable[..., Result]
 ) -> None:
     pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     (tmp_path / "videos" / "clip.mp4").write_bytes(clip.read_bytes())
-    status, out, _ = ask(clip)
-    assert status == 0 and f"page: {tmp_path / 'predictions' / 'predictions.html'}" in out
-    status, out, _ = ask(tmp_path / "videos", "--fps", 5)
+    status, out, _ = ask(clip, tmp_path / "videos", "--fps", 5)
     assert status == 0 and f"{tmp_path / 'videos' / 'clip.mp4'}: " in out and f"{pair}: " in out
+    assert f"page: {tmp_path / 'predictions' / 'predictions.html'}" in out
     figures = {path.name for path in (tmp_path / "predictions").glob("*.png")}
-    assert figures == {"clip.png", "videos_clip.png", "pair.png"}
+    assert figures == {f"{tmp_path.name}_clip.png", "videos_clip.png", "pair.png"}
     page = (tmp_path / "predictions" / "predictions.html").read_text(encoding="utf-8")
     assert page.count("<article") == 3 and page.count(">clip.mp4</h3>") == 2
     assert f"in {tmp_path / 'videos'}" in page and 'name="folder"' in page
     assert all(f'href="{name}"' in page for name in figures)
     assert "0.20 s" in page and "data:image/jpeg;base64," in page and "://" not in page
+    assert ask(clip).status == 0  # the page shows the answers of one call
+    assert (tmp_path / "predictions" / "predictions.html").read_text(encoding="utf-8").count("<article") == 1
+    assert len(list((tmp_path / "predictions").glob("*.png"))) == 4
 
 
 def test_an_annotated_video_keeps_its_sound(
-    write_video: Callable[..., Path], crops: Path, tmp_path: Path, ask: Callable[..., Said]
+    write_video: Callable[..., Path], crops: Path, tmp_path: Path, ask: Callable[..., Result]
 ) -> None:
     """AAC is copied into .mp4; PCM is encoded anew."""
     av = pytest.importorskip("av")
@@ -427,7 +436,7 @@ sys.exit("torch" in sys.modules)
 
 
 def test_a_stream_is_answered_live_and_a_missing_camera_is_named(
-    clip: Path, tmp_path: Path, ask: Callable[..., Said]
+    clip: Path, tmp_path: Path, ask: Callable[..., Result]
 ) -> None:
     """A file stands for the camera: the same code reads both, except that no frame of a file is dropped."""
     av = pytest.importorskip("av")

@@ -15,6 +15,7 @@ from PIL import Image
 
 import Demo_AFEW_Attention as script
 from Code import Predictor
+from Code.common.device import Compute
 from Code.common.errors import MissingExtraError
 from Code.data.clips import DataError
 from Code.data.images import read_image
@@ -387,3 +388,21 @@ def test_an_evaluation_gives_the_same_answer(
     assert [float(row[label]) for label in AFEW] == pytest.approx(
         [answer.probabilities[name] for name in AFEW], abs=1e-5
     )
+
+
+@pytest.mark.parametrize("kind", ["classifier", "fan"])  # gray, and in color
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_features_are_those_of_evaluation_to_the_last_bit(
+    precision: str, kind: str, checkpoints: dict[str, tuple[Path, FAN]]
+) -> None:
+    """However the weights are kept: in bf16 they are converted once."""
+    path, fan = checkpoints[kind]
+    crops = np.random.default_rng(0).integers(0, 256, (3, 70, 70, 3), dtype=np.uint8)
+    pictures = [Image.fromarray(crop) for crop in crops]
+    if kind == "classifier":
+        pictures = [picture.convert("L").convert("RGB") for picture in pictures]
+    resized = np.stack([np.asarray(picture.resize((SIZE, SIZE), Image.Resampling.BILINEAR)) for picture in pictures])
+    images = torch.from_numpy(resized).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode(), Compute(torch.device("cpu"), precision).autocast():
+        expected = fan.encode(images).float()
+    assert torch.equal(Predictor(path, "cpu", precision=precision).encode(list(crops)), expected)

@@ -17,7 +17,7 @@ from Code import Predictor
 from Code.common.errors import UsageError
 from Code.faces.detect import Faces
 from Code.faces.live import watch
-from Code.faces.prediction import Curve, is_uncertain, said
+from Code.faces.prediction import Curve, answer_text, is_uncertain
 from Code.faces.render import _running
 from Code.faces.settings import UNCERTAIN_MARGIN
 from Code.faces.video import Frame
@@ -117,7 +117,7 @@ def test_an_answer_is_uncertain_if_its_best_two_classes_are_close() -> None:
     assert is_uncertain(rows[:1]).tolist() == [True]
     assert is_uncertain(rows).tolist() == [True, False, False, False]
     assert is_uncertain(np.array([1.0])).tolist() is False  # a network of one class
-    assert said("anger", True) == "anger, uncertain" and said("anger", False) == "anger"
+    assert answer_text("anger", True) == "anger, uncertain" and answer_text("anger", False) == "anger"
     curve = Curve(("a", "b", "c"), np.arange(4.0), np.arange(4.0) + 1, rows, np.array([3, 3, 3, 0]), np.zeros(4))
     assert curve.uncertain.tolist() == [True, False, False, False]
 

@@ -177,23 +177,20 @@ def test_an_unknown_codec_is_named(tmp_path: Path, write_video: Write) -> None:
 
 @pytest.mark.parametrize("fails", ["add", "close"])
 def test_an_encoder_error_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
-    writer = VideoWriter(tmp_path / "out.mp4", (64, 48))
-    writer.add(plain(0), 0.0)
-
     class Broken:
         """A stream whose encoder refuses everything."""
 
         def encode(self, frame: Any = None) -> Any:
             raise av.error.ArgumentError(22, "Invalid argument")
 
-    monkeypatch.setattr(writer, "_stream", Broken())
-    with pytest.raises(DataError, match=r"out\.mp4: the video cannot be written \(Invalid argument\)"):
+    with (
+        pytest.raises(DataError, match=r"out\.mp4: the video cannot be written \(Invalid argument\)"),
+        VideoWriter(tmp_path / "out.mp4", (64, 48)) as writer,
+    ):
+        writer.add(plain(0), 0.0)
+        monkeypatch.setattr(writer, "_stream", Broken())
         if fails == "add":
             writer.add(plain(0), 0.1)
-        else:
-            writer.close()
-    if fails == "add":
-        writer.close(keep=False)
     assert list(tmp_path.iterdir()) == []
 
 
