@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from Code.readers.afew import read_afew
 
 from Code.data.clips import DataError
 from Code.readers.folders import read_folders
 from tests.data.clip_trees import error_of, make_clip, make_list, problems_of, three_clips
+from tests.trees import read_afew
 
 
 @pytest.fixture

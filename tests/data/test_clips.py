@@ -10,7 +10,6 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from Code.readers.afew import read_afew
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from Code.common.wording import natural_key
 from Code.data.clips import DataError, describe
 from Code.readers.folders import read_folders
 from tests.data.clip_trees import make_clip, make_list, names, problems_of, three_clips
+from tests.trees import read_afew
 
 
 @pytest.fixture

@@ -6,15 +6,16 @@ import os
 import pickle
 import struct
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from Code.data.images import MAX_BYTES, MAX_PIXELS, ImageError, read_facts, read_header, read_image
+from Code.data.images import MAX_PIXELS, ImageError, check_image, is_animated, read_image
 
-READERS = (read_image, read_header, read_facts)
+READERS = (read_image, check_image, partial(check_image, decode=False))
 
 
 def corners() -> Image.Image:
@@ -39,11 +40,7 @@ def test_exif_orientation_is_applied_to_the_pixels(tmp_path, suffix, orientation
     with Image.open(path) as image:
         expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     assert np.array_equal(read_image(str(path)), expected)
-    height, width, _ = expected.shape
-    for look in (read_header, read_facts):
-        facts = look(str(path))
-        assert (facts.width, facts.height, facts.rotated) == (width, height, 2 <= orientation <= 8)
-    assert (height, width) == ((8, 16) if orientation >= 5 else (16, 8))
+    assert expected.shape[:2] == ((8, 16) if orientation >= 5 else (16, 8))
 
 
 def test_rotated_frame_is_upright_after_resizing(tmp_path):
@@ -63,7 +60,6 @@ def test_damaged_exif_spoils_no_pixels(tmp_path, exif):
     corners().save(tmp_path / "plain.jpg")
     corners().save(tmp_path / "frame.jpg", exif=exif)
     assert np.array_equal(read_image(str(tmp_path / "frame.jpg")), read_image(str(tmp_path / "plain.jpg")))
-    assert not read_header(str(tmp_path / "frame.jpg")).rotated
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
@@ -72,31 +68,34 @@ def test_of_an_animation_the_first_frame_is_read(tmp_path, suffix):
     path = tmp_path / f"frame.{suffix}"
     frames[0].save(path, save_all=True, append_images=frames[1:])
     assert read_image(str(path))[4, 4].argmax() == 0
-    assert read_header(str(path)).animated and read_facts(str(path)).animated
+    assert is_animated(str(path))
     frames[0].save(path)
-    assert not read_header(str(path)).animated
+    assert not is_animated(str(path)) and not is_animated(str(tmp_path / "none.png"))
 
 
-@pytest.mark.parametrize(
-    ("mode", "transparent"),
-    [("RGB", False), ("L", False), ("P", False), ("1", False), ("RGBA", True), ("LA", True), ("I;16", False)],
-)
-def test_mode_and_transparency_are_told(tmp_path, mode, transparent):
-    path = str(tmp_path / "frame.png")
-    corners().convert("L" if mode == "I;16" else mode).convert(mode).save(path)
-    for look in (read_header, read_facts):
-        assert look(path).mode == mode and look(path).transparent is transparent
-    corners().convert("P").save(path, transparency=0)
-    assert read_header(path).transparent and read_facts(path).transparent
-    assert read_image(path).shape == (16, 8, 3)
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA", "LA", "CMYK"])
+def test_every_mode_is_read_as_rgb_without_alpha(tmp_path, mode):
+    path = str(tmp_path / ("frame.jpg" if mode == "CMYK" else "frame.png"))
+    image = corners().convert(mode)
+    image.save(path, quality=100)
+    pixels = read_image(path)
+    assert pixels.shape == (16, 8, 3) and pixels.dtype == np.uint8
+    assert np.abs(pixels.astype(int) - np.asarray(image.convert("RGB"))).max() <= 4
+    assert (read_image(path, gray=True)[..., 0] == read_image(path, gray=True)[..., 2]).all()
+
+
+def test_of_16_bit_values_the_upper_byte_is_read(tmp_path):
+    values = np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(values).save(tmp_path / "frame.png")
+    assert np.array_equal(read_image(str(tmp_path / "frame.png"))[..., 0], values >> 8)
 
 
 def test_digest_tells_contents_not_names(tmp_path):
     for name, color in (("a", "red"), ("b", "red"), ("c", "blue")):
         Image.new("RGB", (8, 8), color).save(tmp_path / f"{name}.jpg")
-    a, b, c = (read_facts(str(tmp_path / f"{name}.jpg")).digest for name in "abc")
+    a, b, c = (check_image(str(tmp_path / f"{name}.jpg")) for name in "abc")
     assert a == b != c and len(a) == 8
-    assert read_header(str(tmp_path / "a.jpg")).digest == b""
+    assert check_image(str(tmp_path / "a.jpg"), decode=False) == b""
 
 
 def png(width: int, height: int) -> bytes:
@@ -114,9 +113,7 @@ def png(width: int, height: int) -> bytes:
 def test_decompression_bombs_are_refused_by_name(tmp_path, read, width, height):
     path = tmp_path / "bomb.png"
     path.write_bytes(png(width, height))
-    error = error_of(read, path)
-    assert error.kind == "too large"
-    assert str(error) == f"{path}: more than 89 million pixels (a decompression bomb?); delete it"
+    assert str(error_of(read, path)) == f"{path}: more than 89 million pixels (a decompression bomb?); delete it"
 
 
 @pytest.mark.parametrize("read", READERS)
@@ -125,36 +122,30 @@ def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path, read):
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "zero.jpg").symlink_to("/dev/zero")
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
-    with open(tmp_path / "huge.jpg", "wb") as file:
-        file.truncate(MAX_BYTES + 1)
-    kinds = {name: error_of(read, tmp_path / f"{name}.jpg").kind for name in ("pipe", "folder", "zero", "loop", "huge")}
-    assert kinds == dict.fromkeys(("pipe", "folder", "zero", "loop"), "unreadable") | {"huge": "too large"}
+    for name in ("pipe", "folder", "zero", "loop"):
+        assert f"{name}.jpg: cannot be read (" in str(error_of(read, tmp_path / f"{name}.jpg"))
 
 
 @pytest.mark.parametrize(
-    ("kind", "spoil"),
+    ("said", "spoil"),
     [
-        ("missing", lambda path, whole: path.unlink()),
-        ("empty file", lambda path, whole: path.write_bytes(b"")),
+        ("no such file", lambda path, whole: path.unlink()),
+        ("not an image", lambda path, whole: path.write_bytes(b"")),
         ("not an image", lambda path, whole: path.write_bytes(b"<html>404</html>")),
         ("not an image", lambda path, whole: path.write_bytes(np.random.default_rng(0).bytes(2000))),
-        ("truncated", lambda path, whole: path.write_bytes(whole[: len(whole) // 2])),
-        ("truncated", lambda path, whole: path.write_bytes(whole[:-2])),
-        # A file after a power cut, if its length was written before its bytes.
-        ("truncated", lambda path, whole: path.write_bytes(whole[: len(whole) // 2].ljust(len(whole), b"\0"))),
+        ("cannot be decoded (image file is truncated", lambda path, whole: path.write_bytes(whole[: len(whole) // 2])),
+        ("cannot be decoded (image file is truncated", lambda path, whole: path.write_bytes(whole[:-20])),
     ],
-    ids=["missing", "empty", "text", "random", "half", "end", "zeros"],
+    ids=["missing", "empty", "text", "random", "half", "end"],
 )
-@pytest.mark.parametrize("read", [read_image, read_facts])
-def test_each_fault_has_its_name(tmp_path, read, kind, spoil):
+@pytest.mark.parametrize("read", [read_image, check_image])
+def test_each_fault_is_one_line_that_names_the_file(tmp_path, read, said, spoil):
     path = tmp_path / "a name with\nspaces and \u6050.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
     spoil(path, path.read_bytes())
     error = error_of(read, path)
-    assert error.kind == kind
-    assert str(error).startswith(str(path).replace("\n", "\\n") + ": ") and "\n" not in str(error)
-    again = pickle.loads(pickle.dumps(error))
-    assert (again.kind, str(again)) == (error.kind, str(error))
+    assert str(error).startswith(str(path).replace("\n", "\\n") + ": " + said) and "\n" not in str(error)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # from a worker process
 
 
 def test_files_that_would_start_another_program_are_no_images(tmp_path):
@@ -163,5 +154,5 @@ def test_files_that_would_start_another_program_are_no_images(tmp_path):
     with Image.open(path) as image:
         assert image.format == "EPS"  # Pillow would start Ghostscript for it
     for read in READERS:
-        assert error_of(read, path).kind == "not an image"
+        assert "not an image" in str(error_of(read, path))
     assert not mark.exists()

@@ -10,7 +10,8 @@ from PIL import Image
 
 from Code.data.clips import DataError
 from Code.data.intensity import intensities_of, read_intensity, row, write_intensity
-from Code.readers.base import Request, find_reader
+from Code.data.request import Request
+from Code.readers import find
 
 
 def test_read_intensity_names_file_and_line(tmp_path: Path) -> None:
@@ -41,7 +42,7 @@ def test_folders_with_a_table_have_true_importance(tmp_path: Path) -> None:
     _tree(root, {"happiness/094": 3, "neutral/007": 2})
     rows = [row("Train", "happiness/094", f"{n:03d}.png", n / 2) for n in range(3)]
     rows += [row("Train", "neutral/007", f"{n:03d}.png", 0) for n in range(2)]
-    reader = find_reader("folders")
+    reader = find("folders")
     clips = reader.read(Request(train_root=str(root)), "train")
     assert reader.intensities(clips) is None
     write_intensity(root.parent, rows)

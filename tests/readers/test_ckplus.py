@@ -9,8 +9,8 @@ import pytest
 
 from Code.data.clips import DataError, describe
 from Code.data.folds import folds_as_listed, folds_by_person, persons_in_two_folds, read_fold_file, write_fold_file
-from Code.readers.ckplus import CKPLUS_LABELS, read_ckplus
-from tests.trees import CKPLUS_FOLD_SIZES, stub_ckplus, stub_clip
+from Code.readers.ckplus import CKPLUS_LABELS
+from tests.trees import CKPLUS_FOLD_SIZES, read_ckplus, stub_ckplus, stub_clip
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,6 @@ def test_published_file_alone_will_do_without_emotion_labels(small, tmp_path):
     ("old", "new", "line", "said"),
     [
         ("1-fold 3", "1-fold 4", 1, "fold 1 announces 4 clips, but 3 follow"),
-        ("Angry 1 Surprise 1", "Angry 2 Surprise 0", 1, "announces 2 Angry, but 1 follow"),
         ("2-fold", "3-fold", 5, "fold 3 where fold 2 is expected"),
         ("S011/001 Happy", "S011/001 Happpy", 7, "did you mean Happy?"),
         ("S011/001 Happy", "S010/004 Angry", 7, "already in line 2"),

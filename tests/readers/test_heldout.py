@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from Code.readers.plainlist import read_plain_list
 
 from Code.common.commandline import run_script
 from Code.data.clips import DataError
 from Code.data.folds import name_persons
 from Code.readers.folders import read_folders
 from Code.readers.heldout import main, split_clips
-from tests.trees import stub_clip
+from tests.trees import read_dataset, stub_clip
 
 PATTERN = "/([^_]+)_"
 
@@ -31,7 +30,7 @@ def test_a_share_of_each_class_is_held_out(tmp_path: Path, capsys: pytest.Captur
     assert main([str(root), "--output", str(output)]) == 0
     said = capsys.readouterr().out
     assert "12 clips to train on, 4 held out (25 % of each class's clips; persons are unknown" in said
-    train, val = (read_plain_list(root, output, split=split) for split in ("train", "val"))
+    train, val = (read_dataset("list", root, output, split=split) for split in ("train", "val"))
     assert [sum(clip.label == label for clip in val.clips) for label in (0, 1)] == [2, 2]
     assert train.labels == val.labels == ("Happy", "Sad")
     assert not {clip.name for clip in train.clips} & {clip.name for clip in val.clips}
@@ -44,7 +43,7 @@ def test_a_share_of_each_class_is_held_out(tmp_path: Path, capsys: pytest.Captur
 def test_no_person_is_on_both_sides(tmp_path: Path) -> None:
     root, output = tree(tmp_path / "faces"), tmp_path / "clips.csv"
     assert main([str(root), "--output", str(output), "--person-pattern", PATTERN, "--share", "0.4"]) == 0
-    train, val = (read_plain_list(root, output, split=split) for split in ("train", "val"))
+    train, val = (read_dataset("list", root, output, split=split) for split in ("train", "val"))
     sides = [{clip.person for clip in clips.clips} for clips in (train, val)]
     assert not sides[0] & sides[1] and sides[0] | sides[1] == set("abcdefgh")
     assert len(sides[1]) == 4  # whole persons until the share is reached: 8 of 16 clips, not 6

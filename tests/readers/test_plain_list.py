@@ -1,16 +1,16 @@
-"""Plain lists, and their folds and persons."""
+"""Tables of your own, and their folds and persons."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from Code.readers.plainlist import is_plain_list, parse_plain_list, read_plain_list
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from Code.data.clips import DataError
+from Code.data.clips import ClipSet, DataError
 from Code.data.folds import (
     folds_as_listed,
     folds_by_person,
@@ -21,7 +21,10 @@ from Code.data.folds import (
     read_fold_file,
     write_fold_file,
 )
+from Code.data.listing import Listing
+from Code.data.lists import read_lines
 from Code.readers.folders import read_folders
+from Code.readers.tables import parse_table, read_table
 from tests.trees import stub_clip
 
 ROWS = [
@@ -30,6 +33,12 @@ ROWS = [
     ("b/clip 1", "happy", "val", "1", "bob"),
     ("b/2", "sad", "test", "2", "bob"),
 ]
+
+
+def read_plain_list(root: Path, path: Path, *, labels: Sequence[str] = (), split: str | None = None) -> ClipSet:
+    listing = Listing(str(root), tuple(labels), str(path))
+    read_table(listing, read_lines(str(path)), split)
+    return listing.find_frames()
 
 
 @pytest.fixture
@@ -53,7 +62,6 @@ def problems_of(root: Path, path: Path, **kwargs) -> list[str]:
 
 def test_every_column(root):
     path = write(root, *ROWS)
-    assert is_plain_list(path)
     clips = read_plain_list(root, path)
     assert clips.labels == ("happy", "sad")
     assert [(c.name, c.label, c.fold, c.person) for c in clips.clips] == [
@@ -138,9 +146,9 @@ def test_no_file_whatsoever_crashes(content):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "own.csv")
         path.write_bytes(content)
-        result, problems = parse_plain_list(str(path))
-    assert all(problem.isprintable() and problem.startswith(str(path)) for problem in problems)
-    assert bool(result.clips) or bool(problems)
+        table = parse_table(str(path))
+    assert all(problem.isprintable() and problem.startswith(str(path)) for problem in table.problems)
+    assert bool(table.clips) or bool(table.problems)
 
 
 # Folds

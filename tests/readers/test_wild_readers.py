@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
-from Code.check.check import check
-from Code.readers.dfew import DFEW_LABELS, DFEW_TEST_LIST, DFEW_TRAIN_LIST, read_dfew
-from Code.readers.ferv39k import FERV39K_LABELS, FERV39K_TEST_LIST, FERV39K_TRAIN_LIST, read_ferv39k
-from Code.readers.mafw import MAFW_LABELS, MAFW_TEST_LIST, MAFW_TRAIN_LIST, read_mafw, reader
-from Code.readers.sharedlist import is_shared_list, read_shared_list
 
-from Code.check import Split
+from Code.check import Reading, check
 from Code.common.names import AFEW_LABELS
 from Code.data.clips import DataError
-from tests.trees import MAFW_CLASSES, stub_clip, stub_dfew, stub_ferv39k, stub_mafw
+from Code.data.request import Request
+from Code.readers.tables import is_shared_list
+from Code.readers.wild import DFEW, DFEW_LABELS, FERV39K, FERV39K_LABELS, MAFW, MAFW_LABELS
+from tests.trees import MAFW_CLASSES, read_dataset, stub_clip, stub_dfew, stub_ferv39k, stub_mafw
+
+read_dfew, read_ferv39k, read_mafw = (partial(read_dataset, name) for name in ("dfew", "ferv39k", "mafw"))
+DFEW_TRAIN_LIST, DFEW_TEST_LIST = DFEW.train_list or "", DFEW.val_list or ""
 
 
 def problems_of(read, *args, **kwargs) -> list[str]:
@@ -46,7 +48,7 @@ def test_dfew_folds_cover_every_clip_once_and_train_on_the_others(dfew):
         train = read_dfew(dfew, dfew / DFEW_TRAIN_LIST.format(fold=fold))
         val = read_dfew(dfew, dfew / DFEW_TEST_LIST.format(fold=fold))
         assert len(train.clips) == 16 and len(val.clips) == 4
-        report = check({"train": Split(train), "val": Split(val)}, headers=False)
+        report = check({"train": Reading(train), "val": Reading(val)}, headers=False)
         assert not [finding.line() for finding in report.found("warning") if "both" in finding.name]
         tested += [clip.name for clip in val.clips]
     assert sorted(tested) == [f"{number:05d}" for number in range(1, 21)]
@@ -88,14 +90,14 @@ def test_dfew_list_without_its_header_is_refused(dfew):
 
 
 def test_ferv39k_has_no_header_and_its_first_line_is_a_clip(ferv39k):
-    train = read_ferv39k(ferv39k, ferv39k / FERV39K_TRAIN_LIST)
+    train = read_ferv39k(ferv39k, ferv39k / str(FERV39K.train_list))
     assert [(clip.name, FERV39K_LABELS[clip.label]) for clip in train.clips] == [
         ("Action/Happy/0267", "Happy"),
         ("Action/Angry/0001", "Angry"),
         ("Crime/Fear/0001", "Fear"),
         ("Crime/Sad/0400", "Sad"),
     ]
-    val = read_ferv39k(ferv39k, ferv39k / FERV39K_TEST_LIST)
+    val = read_ferv39k(ferv39k, ferv39k / str(FERV39K.val_list))
     assert [clip.name for clip in val.clips] == ["Action/Happy/0268", "Crime/Fear/0002"]
     assert train.clips[0].frames == ("000.jpg", "001.jpg")
 
@@ -120,7 +122,7 @@ def test_mafw_folds_cover_every_clip_once_with_the_official_classes(tmp_path):
     root = stub_mafw(tmp_path / "MAFW")
     tested = []
     for fold in range(1, 6):
-        train, val, count = reader.read_pair(reader.request({"train_root": str(root)}, fold=fold))
+        train, val, count = MAFW.read_pair(Request(train_root=str(root), fold=fold))
         assert count == 5 and train.labels == val.labels == MAFW_LABELS and len(MAFW_LABELS) == 11
         assert not {clip.name for clip in train.clips} & {clip.name for clip in val.clips}
         assert len(train.clips) + len(val.clips) == 22
@@ -132,18 +134,18 @@ def test_mafw_folds_cover_every_clip_once_with_the_official_classes(tmp_path):
 
 def test_mafw_prefers_faces_and_is_evaluated_in_folds(tmp_path):
     root = stub_mafw(tmp_path / "MAFW")
-    assert read_mafw(root, root / MAFW_TEST_LIST.format(fold=1)).root == str(root / "data/frames")
+    assert read_mafw(root, root / str(MAFW.val_list).format(fold=1)).root == str(root / "data/frames")
     for clip in (root / "data/frames").iterdir():
         stub_clip(root / "data/faces" / clip.name, 1)
-    clips = read_mafw(root, root / MAFW_TRAIN_LIST.format(fold=1))
+    clips = read_mafw(root, root / str(MAFW.train_list).format(fold=1))
     assert clips.root == str(root / "data/faces") and {len(clip) for clip in clips.clips} == {1}
-    assert reader.needs_folds({}) and reader.count_folds(reader.request({"train_root": str(root)}, all_folds=True)) == 5
+    assert MAFW.needs_folds(Request()) and MAFW.count_folds(Request(train_root=str(root), fold="all")) == 5
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("00001.mp4 joy", 'class "joy" is not one of anger, disgust'),
+        ("00001.mp4 joy", 'class "joy" is not one of happiness, sadness'),
         ("00001.mp4", "malformed"),
         ("00001.mp4 anger A man shouts.", "as in single/no_caption"),
         ("clip.mp4 anger", '"clip.mp4" is not the number of a clip'),
@@ -173,14 +175,15 @@ def test_indices_of_mafws_shared_lists_reach_to_ten(tmp_path):
         "val_list": template + "test.txt",
         "root_map": [f"/elsewhere/MAFW/data/faces={root / 'data/frames'}"],
     }
-    assert reader.needs_folds(flags)
-    train, val, _ = reader.read_pair(reader.request(flags, fold=1))
+    assert MAFW.needs_folds(Request.of(flags))
+    train, val, _ = MAFW.read_pair(Request.of({**flags, "fold": 1}))
     assert [clip.label for clip in train.clips] == [clip.label for clip in val.clips] == list(range(11))
     assert train.labels[7:] == ("Contempt", "Anxiety", "Helplessness", "Disappointment")
 
 
 # Lists written on another machine
 
+read_shared_list = partial(read_dataset, "list")
 OLD = "/home/someone/datasets/DFEW/Clip/clip_224x224"
 
 
@@ -192,12 +195,12 @@ def shared(tmp_path: Path, text: str) -> Path:
 
 def test_shared_list_of_another_machine(dfew, tmp_path):
     path = shared(tmp_path, f"{OLD}/00005 2 4\n{OLD}/00010 2 2\n{OLD}/00015 2 0\n")
-    assert is_shared_list(path) and not is_shared_list(dfew / DFEW_TEST_LIST.format(fold=1))
+    assert is_shared_list(path.read_text().split("\n")[0]) and not is_shared_list("00005,1")
     with pytest.raises(DataError) as caught:
         read_shared_list(dfew, path)
     assert len(caught.value.problems) == 3 and f"--root-map {OLD}=FOLDER" in str(caught.value)
     here = str(dfew / "Clip/clip_224x224")
-    for root_map in ([(OLD, here)], [("/home", "/nowhere"), (OLD + "/", here)]):
+    for root_map in ([f"{OLD}={here}"], ["/home=/nowhere", f"{OLD}/={here}"]):
         clips = read_shared_list(dfew, path, root_map=root_map)
         assert [(clip.name, DFEW_LABELS[clip.label], clip.folder) for clip in clips.clips] == [
             (name, label, f"{here}/{name}")
@@ -208,9 +211,9 @@ def test_shared_list_of_another_machine(dfew, tmp_path):
 
 def test_shared_list_from_windows_and_a_map_that_names_only_the_beginning(dfew, tmp_path):
     path = shared(tmp_path, "D:\\data\\DFEW\\Clip\\clip_224x224\\00005 2 4\r\n")
-    (clip,) = read_shared_list(dfew, path, root_map=[("D:\\data\\DFEW", str(dfew))]).clips
+    (clip,) = read_shared_list(dfew, path, root_map=[f"D:\\data\\DFEW={dfew}"]).clips
     assert clip.name == "Clip/clip_224x224/00005" and len(clip) == 2
-    (problem,) = problems_of(read_shared_list, dfew, path, root_map=[("D:\\data\\DF", str(dfew))])
+    (problem,) = problems_of(read_shared_list, dfew, path, root_map=[f"D:\\data\\DF={dfew}"])
     assert "is in no known folder" in problem  # a mapping ends with the name of a folder
 
 
@@ -225,7 +228,7 @@ def test_indices_of_a_shared_list_keep_their_meaning_in_another_datasets_order(t
     for index in range(7):
         stub_clip(tmp_path / "AFEW" / f"{index}")
     path = shared(tmp_path, "".join(f"{index} 3 {index}\n" for index in range(7)))
-    clips = read_shared_list(tmp_path / "AFEW", path, labels=AFEW_LABELS)
+    clips = read_dataset("afew", tmp_path / "AFEW", path)
     names = [clips.labels[clip.label] for clip in clips.clips]
     assert clips.labels == AFEW_LABELS
     assert names == ["Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear"]

@@ -1,4 +1,4 @@
-"""The dataset doctor: every problem in a dataset is found, named and counted; a clean dataset is called clean."""
+"""The check: every fault of a dataset is found, named and counted; a clean dataset is called clean."""
 
 from __future__ import annotations
 
@@ -10,25 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from Code.check.check import Report, as_json, as_table, check
-from Code.check.names import person_in
-from Code.readers.afew import read_afew
 from PIL import Image
 
 import Demo_AFEW_Attention as script
-from Code.check import Check, Split
-from Code.check import files as scan_module
+from Code.check import CheckReport, Finding, Reading, check, person_in
 from Code.common.names import AFEW_LABELS
 from Code.data.clips import Clip, ClipSet
 from Code.readers.folders import read_folders
+from tests.trees import read_afew, stub_dfew
 
 LABELS = ("happy", "sad")
 
 
-def write_frame(path: Path, seed: int, *, size: tuple[int, int] = (16, 16), mode: str = "RGB", **options) -> None:
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+def write_frame(path: Path, seed: int, **options) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).convert(mode).save(path, **options)
+    Image.fromarray(pixels).save(path, **options)
 
 
 @dataclass
@@ -49,10 +46,10 @@ class Data:
     def frame(self, name: str) -> Path:
         return self.root / name
 
-    def report(self, **options) -> Report:
-        train = Split.read(lambda: read_folders(self.root / "Train"))
+    def report(self, **options) -> CheckReport:
+        train = Reading.of(lambda: read_folders(self.root / "Train"))
         labels = train.clips.labels if train.clips else LABELS
-        val = Split.read(lambda: read_folders(self.root / "Val", labels=labels))
+        val = Reading.of(lambda: read_folders(self.root / "Val", labels=labels))
         return check({"train": train, "val": val}, **options)
 
 
@@ -61,12 +58,12 @@ def data(tmp_path: Path) -> Data:
     return Data(tmp_path)
 
 
-def found(report: Report) -> dict[str, dict[str, int]]:
+def found(report: CheckReport) -> dict[str, dict[str, int]]:
     """The findings, with counts above zero."""
     return {c.name: {split: n for split, n in c.counts.items() if n} for c in report.checks if c.found}
 
 
-def the(report: Report, fragment: str) -> Check:
+def the(report: CheckReport, fragment: str) -> Finding:
     (one,) = [check for check in report.checks if fragment in check.name]
     return one
 
@@ -75,90 +72,36 @@ def test_clean_data_are_called_clean(data):
     report = data.report()
     assert found(report) == {} and report.status == 0
     assert (report.frames, report.decoded, report.labels) == (32, True, LABELS)
-    assert [(row.clips, row.frames) for row in report.classes["train"]] == [(3, 12), (3, 12)]
-    assert [vars(row) for row in report.classes["val"]] == [
-        {"clips": 1, "frames": 4, "shortest": 4, "median": 4.0, "longest": 4}
-    ] * 2
-    assert "clean; 32 frames decoded" in as_table(report)
+    assert [(row["clips"], row["frames"]) for row in report.classes["train"]] == [(3, 12), (3, 12)]
+    assert report.classes["val"] == [{"clips": 1, "frames": 4, "shortest": 4, "median": 4.0, "longest": 4}] * 2
+    assert "clean; 32 frames decoded" in report.as_table()
 
 
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 
 
-ERRORS: dict[
-    str, tuple[Callable[[Path], object], bool]
-] = {  # name -> (how to spoil a frame, whether its header shows it)
-    "frames that are not images": (lambda path: path.write_text("<html>"), True),
-    "frames of 0 bytes": (lambda path: path.write_bytes(b""), True),
-    "frames that are truncated": (truncate, False),
-    "frames that are too large": (lambda path: Image.new("1", (10_000, 9_000)).save(path, "PNG"), True),
+ERRORS: dict[str, tuple[Callable[[Path], object], bool]] = {  # how to spoil a frame, whether its header shows it
+    "no image": (lambda path: path.write_text("<html>"), True),
+    "empty": (lambda path: path.write_bytes(b""), True),
+    "truncated": (truncate, False),
+    "too large": (lambda path: Image.new("1", (10_000, 9_000)).save(path, "PNG"), True),
 }
 
 
-@pytest.mark.parametrize("name", ERRORS)
+@pytest.mark.parametrize("fault", ERRORS)
 @pytest.mark.parametrize("decode", [True, False])
-def test_frames_that_cannot_be_read_are_errors(data, name, decode):
-    spoil, in_header = ERRORS[name]
+def test_frames_that_cannot_be_read_are_errors(data, fault, decode):
+    spoil, in_header = ERRORS[fault]
     path = data.frame("Train/sad/Train1/2.jpg")
     spoil(path)
     report = data.report(decode=decode)
     if decode or in_header:
-        assert found(report) == {name: {"train": 1}} and report.status == 2
-        assert the(report, name).items[0].startswith(f"{path}: ")
-        assert str(path) in as_table(report) and "not usable" in as_table(report)
+        assert found(report) == {"frames that cannot be read": {"train": 1}} and report.status == 2
+        assert the(report, "cannot be read").items[0].startswith(f"{path}: ")
+        assert str(path) in report.as_table() and "not usable" in report.as_table()
     else:
         assert report.status == 0
-
-
-def test_unreadable_pixels_in_every_frame_are_all_named(data):
-    paths = sorted(data.root.rglob("*.jpg"))
-    for path in paths:
-        truncate(path)
-    report = data.report()
-    assert found(report) == {"frames that are truncated": {"train": 24, "val": 8}}
-    assert [item.split(": ")[0] for item in the(report, "truncated").items] == list(map(str, paths))
-
-
-WARNINGS: dict[str, Callable[[Path], None]] = {
-    "of another size than the usual 16 x 16": lambda path: write_frame(path, 99, size=(24, 24)),
-    "grayscale frames among color": lambda path: write_frame(path, 99, mode="L"),
-    "unusual pixel formats": lambda path: write_frame(path, 99, mode="CMYK"),
-    "transparency": lambda path: write_frame(path, 99, mode="RGBA", format="PNG"),
-    "animations": lambda path: Image.new("L", (16, 16), 5).save(
-        path, "PNG", save_all=True, append_images=[Image.new("L", (16, 16), 9)]
-    ),
-    "EXIF orientation": lambda path: write_frame(path, 99, exif=rotated()),
-}
-
-
-def rotated() -> Image.Exif:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    return exif
-
-
-@pytest.mark.parametrize("fragment", WARNINGS)
-@pytest.mark.parametrize("decode", [True, False])
-def test_odd_frames_are_warnings(data, fragment, decode):
-    WARNINGS[fragment](data.frame("Val/happy/Val0/1.jpg"))
-    report = data.report(decode=decode)
-    finding = the(report, fragment)
-    assert finding.counts == {"train": 0, "val": 1} and finding.level == "warning" and report.status == 1
-    assert "first val happy/Val0/1.jpg" in finding.items[0]
-    assert finding.name in as_table(report)
-
-
-def test_frames_that_are_not_square(data):
-    write_frame(data.frame("Train/sad/Train0/0.jpg"), 99, size=(16, 12))
-    assert the(data.report(), "not square").items == ["1 16 x 12, first train sad/Train0/0.jpg"]
-
-
-def test_data_that_are_gray_throughout_are_only_noted(data):
-    for path in data.root.rglob("*.jpg"):
-        Image.open(path).convert("L").save(path)
-    report = data.report()
-    assert found(report) == {"grayscale frames": {"train": 24, "val": 8}} and report.status == 0
 
 
 def test_missing_and_empty_clips_are_errors_and_the_rest_is_examined_all_the_same(tmp_path):
@@ -167,25 +110,26 @@ def test_missing_and_empty_clips_are_errors_and_the_rest_is_examined_all_the_sam
         frame.unlink()
     lines = [f"{label}/Train{clip} {label}" for label in LABELS for clip in range(3)]
     (tmp_path / "list.txt").write_text("\n".join([*lines, "sad/gone sad", "sad/Train0 sda"]))
-    write_frame(data.frame("Train/happy/Train2/0.jpg"), 99, mode="L")
+    data.frame("Train/happy/Train2/0.jpg").write_bytes(b"")
 
-    def read(skip_empty: bool = False) -> Report:
-        train = Split.read(
+    def read(skip_empty: bool = False) -> CheckReport:
+        train = Reading.of(
             lambda: read_afew(tmp_path / "Train", tmp_path / "list.txt", labels=LABELS, skip_empty=skip_empty)
         )
-        return check({"train": train, "val": Split.read(lambda: read_folders(tmp_path / "Val"))}, known_labels=LABELS)
+        return check({"train": train, "val": Reading.of(lambda: read_folders(tmp_path / "Val"))}, known_labels=LABELS)
 
     report = read()
     assert found(report) == {
         "problems of lists and folders": {"train": 1},
         "missing clips or folders": {"train": 1},
         "empty clips": {"train": 1},
-        "grayscale frames among color frames": {"train": 1},
+        "frames that cannot be read": {"train": 1},
     }
     assert report.status == 2 and report.frames == 28
     assert "line 7" in the(report, "missing").items[0] and "did you mean sad?" in the(report, "problems of").items[0]
-    assert "--skip-empty" in as_table(report)
+    assert "--skip-empty" in report.as_table()
     (tmp_path / "list.txt").write_text("\n".join(lines))
+    write_frame(data.frame("Train/happy/Train2/0.jpg"), 99)
     report = read(skip_empty=True)
     assert report.status == 1 and the(report, "skipped (").items == ["sad/Train1"]
 
@@ -194,7 +138,7 @@ def test_a_split_that_is_not_there_at_all_is_reported(data):
     shutil.rmtree(data.root / "Val")
     report = data.report()
     assert found(report) == {"missing clips or folders": {"val": 1}} and report.status == 2
-    assert f"{data.root / 'Val'}: no such folder" in as_table(report)
+    assert f"{data.root / 'Val'}: no such folder" in report.as_table()
 
 
 def test_short_clips_and_absent_classes(data):
@@ -228,12 +172,12 @@ def test_names_tell_persons_where_they_are_unmistakable(name, person):
     assert person_in(name) == person
 
 
-def clip_set(names: list[str], labels: tuple[str, ...] = AFEW_LABELS, label: int = 0) -> Split:
+def clip_set(names: list[str], labels: tuple[str, ...] = AFEW_LABELS, label: int = 0) -> Reading:
     clips = [Clip(name, f"/nowhere/{name}", ("1.jpg", "2.jpg", "3.jpg"), label) for name in names]
-    return Split(ClipSet(clips, labels, len(clips), [], "/nowhere"))
+    return Reading(ClipSet(clips, labels, len(clips), [], "/nowhere"))
 
 
-def test_persons_in_both_splits(tmp_path):
+def test_persons_in_both_splits():
     splits = {"train": clip_set(["S005/001", "S010/002", "S011/001"]), "val": clip_set(["S010/004", "S099/001"])}
     report = check(splits, headers=False)
     assert the(report, "persons").items == ["s010: train S010/002, val S010/004"] and report.status == 1
@@ -257,52 +201,28 @@ def test_labels_that_contradict_the_folders():
     ]
 
 
-def test_copies_are_found_by_content_whatever_they_are_called(data):
-    shutil.copytree(data.frame("Train/sad/Train0"), data.frame("Train/happy/Train9"))
+def test_copies_between_the_splits_are_found_by_content_whatever_they_are_called(data):
     shutil.rmtree(data.frame("Val/happy/Val0"))
     shutil.copytree(data.frame("Train/happy/Train1"), data.frame("Val/happy/Val0"))
     shutil.copy(data.frame("Train/sad/Train2/1.jpg"), data.frame("Val/sad/Val0/0.jpg"))
-    shutil.copy(data.frame("Train/sad/Train1/1.jpg"), data.frame("Train/sad/Train1/2.jpg"))
     report = data.report()
-    copies = the(report, "copies")
-    assert copies.counts == {"train": 1, "val": 0, "both": 1}
-    assert copies.items == [
-        "train sad/Train0 = train happy/Train9, in another class",
-        "val happy/Val0 = train happy/Train1",
-    ]
-    leaked = the(report, "val frames that are also train frames")
-    assert leaked.counts == {"both": 5} and leaked.items == [
+    assert the(report, "also train frames").counts == {"both": 5} and the(report, "also train frames").items == [
         "4 of 4 frames, val happy/Val0/0.jpg = train happy/Train1/0.jpg",
         "1 of 4 frames, val sad/Val0/0.jpg = train sad/Train2/1.jpg",
     ]
-    assert the(report, "several clips of a split").counts == {"train": 8, "val": 0}
-    assert the(report, "clips of different classes").counts == {"train": 8, "val": 0}
-    assert the(report, "repeated frames").items == ["1 in train sad/Train1"]
     assert report.status == 1
-
-
-def test_worker_processes_find_what_one_thread_finds(data, monkeypatch):
-    truncate(data.frame("Train/sad/Train1/2.jpg"))
-    shutil.copy(data.frame("Train/sad/Train2/1.jpg"), data.frame("Val/sad/Val0/0.jpg"))
-    alone = data.report(workers=1)
-    monkeypatch.setattr(scan_module, "_WORTH_PROCESSES", 0)
-    monkeypatch.setattr(scan_module, "_TASK_FRAMES", 5)
-    seen: list[tuple[int, int | None]] = []
-    monkeypatch.setattr(scan_module.Progress, "__call__", lambda bar, count: seen.append((count, bar.total)))
-    together = data.report(workers=2, progress="decoding frames")
-    assert [vars(check) for check in together.checks] == [vars(check) for check in alone.checks]
-    assert seen == [(8, 32)] * 4
 
 
 def test_json_says_all_that_the_table_says(data):
     for path in sorted(data.root.rglob("*.jpg"))[:9]:
         path.write_bytes(b"")
     report = data.report()
-    values = json.loads(json.dumps(as_json(report)))
+    values = json.loads(json.dumps(report.as_json()))
     assert values["status"] == 2 and values["labels"] == list(LABELS) and values["frames"] == 32
-    (empty,) = [check for check in values["checks"] if check["name"] == "frames of 0 bytes"]
-    assert empty["counts"] == {"train": 9, "val": 0} and len(empty["items"]) == 9
-    assert "and 4 more; --json lists all" in as_table(report)
+    assert values["classes"]["val"][0]["label"] == "happy" and values["decoded"] is True and values["advice"] == []
+    (broken,) = [check for check in values["checks"] if check["found"]]
+    assert broken["counts"] == {"train": 9, "val": 0} and len(broken["items"]) == 9 and broken["level"] == "error"
+    assert "and 4 more; --json lists all" in report.as_table()
 
 
 # The script
@@ -338,15 +258,19 @@ def test_json_without_check_is_refused(call, tmp_path):
     assert done.status == 2 and "--json" in done.err
 
 
-def test_quick_part_warns_before_a_training(call, sample, tmp_path):
+def test_quick_part_warns_before_a_training_and_names_what_is_no_image(call, sample, tmp_path):
     shutil.copytree(sample, tmp_path / "Data")
-    victim = sorted((tmp_path / "Data/Train").glob("*/*/*.jpg"))[5]
-    write_frame(victim, 0, mode="L", size=(48, 48))
+    clip = sorted((tmp_path / "Data/Train").glob("*/*"))[0]
+    for frame in sorted(clip.iterdir())[2:]:
+        frame.unlink()
     flags = ("--pretrained", "none", "--image-size", 32, "--device", "cpu", "--epochs", 1, "--samples-per-clip", 1)
     done = call(script, *flags, cwd=tmp_path)
     assert done.status == 0
-    (line,) = [line for line in done.err.splitlines() if "gray" in line]
-    assert line.startswith("warning: grayscale frames among color frames: 1 in train")
+    (line,) = [line for line in done.err.splitlines() if "shorter" in line]
+    assert line.startswith("warning: clips shorter than 3 frames, which repeat frames: 1 in train (")
+    (clip / "002.jpg").write_text("<html>")
+    done = call(script, *flags, cwd=tmp_path)
+    assert done.status == 2 and f"{clip.relative_to(tmp_path)}/002.jpg: not an image" in done.err
 
 
 def test_script_checks_all_folds_each_image_once(call, sample, tmp_path):
@@ -360,3 +284,11 @@ def test_script_checks_all_folds_each_image_once(call, sample, tmp_path):
     assert counts["persons in both splits"] == counts["clips in both splits"] == 0 and done.status < 2
     truncate(sorted((tmp_path / "Data/Sample/Val").glob("*/*/*.jpg"))[0])
     assert call(script, "--dataset", "sample", *roots, *lists, "--fold", 2, "--check", cwd=tmp_path).status == 2
+
+
+def test_lists_of_every_fold_are_checked(call, tmp_path):
+    root = stub_dfew(tmp_path / "DFEW")
+    path = root / "EmoLabel_DataSplit/train(single-labeled)/set_4.csv"
+    path.write_text(path.read_text() + "00001,9\n")
+    done = call(script, "--dataset", "dfew", "--train-root", root, "--check", cwd=tmp_path)
+    assert done.status == 2 and f'{path}, line 18: label "9"' in done.out
