@@ -347,7 +347,7 @@ def frame_numbers(files: list[Path]) -> list[int]:
     matches = [_TRAILING_NUMBER.search(file.stem) for file in files]
     numbers = [int(match[1]) for match in matches if match]
     ascend = len(numbers) == len(files) and all(one < other for one, other in pairwise(numbers))
-    if len(files) == 1 or not ascend or max(numbers) >= 10_000_000:
+    if len(files) <= 1 or not ascend or max(numbers) >= 10_000_000:
         return list(range(len(files)))
     return numbers
 
