@@ -16,6 +16,7 @@ from PIL import Image
 import Predict_Video
 import Prepare_Faces
 from Code.common.commandline import run_script
+from Code.faces.detect import Detector, Faces
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import published_weights, to_published
@@ -23,6 +24,21 @@ from Code.sample.clip import SampleSpec, draw_clip
 
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 SIZE = 40  # input side of the tiny networks
+
+
+def plain(level: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
+    """A picture of one gray level."""
+    return Image.new("RGB", size, (level, level, level))
+
+
+class CountingDetector(Detector):
+    """Its `passes` is the number of frames that were searched in full."""
+
+    passes = 0
+
+    def __call__(self, images: np.ndarray) -> list[Faces]:
+        self.passes += len(images)
+        return super().__call__(images)
 
 
 @pytest.fixture(scope="session")
@@ -110,9 +126,12 @@ def write_video() -> Callable[..., Path]:
         times: list[float] | None = None,
         rotation: int = 0,
         aspect: Fraction | None = None,
+        title: str = "",
     ) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with av.open(str(path), "w") as container:
+            if title:
+                container.metadata["title"] = title
             stream = container.add_stream(codec, rate=fps)
             stream.width, stream.height = pictures[0].size
             stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"

@@ -12,7 +12,7 @@ from Code.faces.detect import Detector, overlap
 from Code.faces.keyframes import SearchedFrame, find_faces
 from Code.faces.track import Tracker
 from Code.faces.video import Frame
-from tests.faces.counting import CountingDetector
+from tests.faces.conftest import CountingDetector
 
 pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
 

@@ -11,7 +11,7 @@ from PIL import Image
 from Code.faces.detect import Detector, Faces, overlap
 from Code.faces.live import LiveFinder
 from Code.faces.video import Frame
-from tests.faces.counting import CountingDetector
+from tests.faces.conftest import CountingDetector
 
 pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
 

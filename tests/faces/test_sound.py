@@ -13,7 +13,7 @@ from Code.data.clips import DataError
 from Code.faces.inputs import WRITTEN_SUFFIXES
 from Code.faces.render import VideoWriter
 from Code.faces.video import Source
-from tests.faces.pictures import plain
+from tests.faces.conftest import plain
 
 av: Any = pytest.importorskip("av", reason="videos need PyAV")
 

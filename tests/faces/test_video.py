@@ -1,43 +1,63 @@
-"""Reading: order, times, rotation, sizes, thinning, and files that are broken."""
+"""Reading videos and folders of frames: order, times, which stream is the clip, and files that are broken."""
 
 from __future__ import annotations
 
 import math
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from Code.data.clips import DataError
 from Code.faces import extract
+from Code.faces.clock import Clock, Stamps
+from Code.faces.live import camera_frames
+from Code.faces.prediction import windows
+from Code.faces.render import VideoWriter
 from Code.faces.video import BATCH_FRAMES, Frame, Source, batches, frame_numbers
+from tests.faces.conftest import plain
+
+av: Any = pytest.importorskip("av", reason="videos need PyAV")
+
+Write = Callable[..., Path]
+
+COVER, DEFAULT, NONE = av.stream.Disposition.attached_pic, av.stream.Disposition.default, av.stream.Disposition(0)
 
 
-def levels_as_pictures(levels: list[int], size: tuple[int, int] = (64, 48)) -> list[Image.Image]:
-    """Plain pictures whose top left corner is white."""
-    pictures = []
-    for level in levels:
-        picture = Image.new("RGB", size, (level, level, level))
-        picture.paste((255, 255, 255), (0, 0, 16, 16))
-        pictures.append(picture)
-    return pictures
+def encode(path: Path, *streams: tuple[str, list[Image.Image], Any], rate: int = 10) -> Path:
+    """A file of several streams: codec, pictures and disposition of each."""
+    with av.open(str(path), "w") as container:
+        made = []
+        for codec, pictures, disposition in streams:
+            stream = container.add_stream(codec, rate=rate)
+            stream.width, stream.height = pictures[0].size
+            stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+            stream.disposition = disposition
+            made.append(stream)
+        for stream, (_, pictures, _) in zip(made, streams, strict=True):
+            for picture in pictures:
+                container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+            container.mux(stream.encode())
+    return path
 
 
 def test_batches_hold_one_size_and_stay_small() -> None:
-    def frames(*shapes: tuple[int, int]) -> Iterator[Frame]:
-        for number, shape in enumerate(shapes):
-            yield Frame(str(number), number, math.nan, np.zeros((*shape, 3), dtype=np.uint8))
+    def sizes(*shapes: tuple[int, int]) -> list[int]:
+        frames = (Frame(str(n), n, math.nan, np.zeros((*shape, 3), np.uint8)) for n, shape in enumerate(shapes))
+        return [len(batch) for batch in batches(frames)]
 
-    sizes = [[frame.image.shape[:2] for frame in batch] for batch in batches(frames((4, 5), (4, 5), (5, 4)))]
-    assert sizes == [[(4, 5), (4, 5)], [(5, 4)]]
-    many = [(2, 2)] * (2 * BATCH_FRAMES + 6)
-    assert [len(batch) for batch in batches(frames(*many))] == [BATCH_FRAMES, BATCH_FRAMES, 6]
-    assert [len(batch) for batch in batches(frames(*[(600, 500)] * 5))] == [2, 2, 1]
-    assert [len(batch) for batch in batches(frames(*[(1000, 1000)] * 2))] == [1, 1]
+    assert sizes((4, 5), (4, 5), (5, 4)) == [2, 1]
+    assert sizes(*[(2, 2)] * (2 * BATCH_FRAMES + 6)) == [BATCH_FRAMES, BATCH_FRAMES, 6]
+    assert sizes(*[(600, 500)] * 5) == [2, 2, 1]
+    assert sizes(*[(1000, 1000)] * 2) == [1, 1]
 
 
 def test_folder_is_read_in_natural_order_and_pictures_upright(tmp_path: Path) -> None:
@@ -52,70 +72,48 @@ def test_folder_is_read_in_natural_order_and_pictures_upright(tmp_path: Path) ->
     (tmp_path / "notes.txt").write_text("no picture")
     source = Source(tmp_path)
     read = list(source.frames())
-    assert source.total == 3
-    assert not source.is_video
-    assert [frame.name for frame in read] == ["f2.png", "f9.png", "f10.png"]
-    assert [frame.number for frame in read] == [2, 9, 10]
-    assert all(math.isnan(frame.time) for frame in read)
+    assert (source.total, source.is_video) == (3, False)
+    assert [(frame.name, frame.number) for frame in read] == [("f2.png", 2), ("f9.png", 9), ("f10.png", 10)]
     for frame in read:
+        assert math.isnan(frame.time)
         np.testing.assert_array_equal(frame.image, upright)
+
+
+def test_frames_are_numbered_by_their_names_where_these_tell_them_apart() -> None:
+    assert frame_numbers([Path(f"S005_001_{number:08d}.png") for number in (1, 2, 11)]) == [1, 2, 11]
+    assert frame_numbers([Path("a.png"), Path("b7.png")]) == [0, 1]
+    assert frame_numbers([Path("a_1.png"), Path("b_1.png")]) == [0, 1]
+    assert frame_numbers([Path("a_2.png"), Path("b_1.png")]) == [0, 1]  # in the order in which they are read
 
 
 @pytest.mark.parametrize(
     ("name", "codec"), [("clip.mp4", "mpeg4"), ("clip.avi", "mjpeg"), ("clip.mkv", "ffv1"), ("clip.webm", "libvpx")]
 )
-def test_video_frames_come_in_order_with_their_times(
-    write_video: Callable[..., Path], tmp_path: Path, name: str, codec: str
-) -> None:
+def test_video_frames_come_in_order_with_their_times(write_video: Write, tmp_path: Path, name: str, codec: str) -> None:
     levels = [0, 40, 80, 120, 160, 200]
-    source = Source(write_video(tmp_path / name, levels_as_pictures(levels), codec=codec))
-    assert source.is_video
+    source = Source(write_video(tmp_path / name, [plain(level) for level in levels], codec=codec))
     read = list(source.frames())
-    assert source.problems == []
+    assert (source.is_video, source.problems) == (True, [])
     assert source.total in (None, len(levels))
     assert [frame.name for frame in read] == [f"{number:07d}" for number in range(6)]
     np.testing.assert_allclose([frame.time for frame in read], np.arange(6) / 10, atol=2e-3)
-    for frame, level in zip(read, levels, strict=True):
-        assert frame.image.shape == (48, 64, 3)
-        assert frame.image.dtype == np.uint8
-        assert abs(frame.image[20:, 20:].mean() - level) < 6
+    assert all(frame.image.shape == (48, 64, 3) and frame.image.dtype == np.uint8 for frame in read)
+    np.testing.assert_allclose([frame.image.mean() for frame in read], levels, atol=6)
 
 
-def test_a_video_that_says_how_it_was_held_comes_upright(write_video: Callable[..., Path], tmp_path: Path) -> None:
-    source = Source(write_video(tmp_path / "phone.mp4", levels_as_pictures([0, 0]), rotation=90))
-    image = next(source.frames()).image
-    assert image.shape == (64, 48, 3)
-    assert image[-12:, :12].mean() > 200  # top left, turned by a quarter counterclockwise
-    assert image[:12, :12].mean() < 50
-
-
-def test_odd_sizes_and_pixels_that_are_not_square(write_video: Callable[..., Path], tmp_path: Path) -> None:
-    pictures = levels_as_pictures([100, 100], (61, 47))
-    odd = Source(write_video(tmp_path / "odd.mkv", pictures, codec="ffv1"))
-    np.testing.assert_allclose(next(odd.frames()).image[20:, 20:].mean(), 100, atol=4)
-    assert next(odd.frames()).image.shape == (47, 61, 3)
-    wide = write_video(tmp_path / "wide.mp4", levels_as_pictures([100, 100]), aspect=Fraction(3, 2))
-    image = next(Source(wide).frames()).image
-    assert image.shape == (48, 96, 3)
-    assert image[:14, :20].mean() > 200
-    assert image[20:, 30:].mean() < 120
-
-
-def test_uneven_times_are_kept_and_thinned_by_time(write_video: Callable[..., Path], tmp_path: Path) -> None:
+def test_uneven_times_are_kept_and_thinned_by_time(write_video: Write, tmp_path: Path) -> None:
     times = [0.0, 0.04, 0.08, 0.5, 0.54, 1.2, 1.21, 1.22]
-    path = write_video(tmp_path / "uneven.mkv", levels_as_pictures(list(range(0, 160, 20))), codec="ffv1", times=times)
-    source = Source(path)
+    source = Source(write_video(tmp_path / "uneven.mkv", [plain(0)] * 8, codec="ffv1", times=times))
     np.testing.assert_allclose([frame.time for frame in source.frames()], times, atol=2e-3)
-    thinned = list(source.frames(fps=2))
-    assert [frame.number for frame in thinned] == [0, 3, 5]  # keeps the numbers of the source
+    assert [frame.number for frame in source.frames(fps=2)] == [0, 3, 5]  # keeps the numbers of the source
     assert [frame.number for frame in source.frames(wanted=[1, 6])] == [1, 6]
 
 
 @pytest.mark.parametrize("room", [3 * 48 * 64 * 6, 3 * 48 * 64 * 6 - 1])
 def test_a_short_video_is_decoded_once_a_long_one_twice(
-    write_video: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+    write_video: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
-    path = write_video(tmp_path / "clip.mkv", levels_as_pictures([0, 40, 80, 120, 160, 200]), codec="ffv1")
+    path = write_video(tmp_path / "clip.mkv", [plain(40 * n) for n in range(6)], codec="ffv1")
     monkeypatch.setattr(extract, "KEPT_BYTES", room)
     source = extract.BriefSource(path)
     first = list(source.frames())
@@ -128,48 +126,253 @@ def test_a_short_video_is_decoded_once_a_long_one_twice(
         assert next(source.frames(wanted=[4])).image is first[4].image
 
 
-def test_frames_are_numbered_by_their_names_where_these_tell_them_apart() -> None:
-    paths = [Path(f"S005_001_{number:08d}.png") for number in (1, 2, 11)]
-    assert frame_numbers(paths) == [1, 2, 11]
-    assert frame_numbers([Path("a.png"), Path("b7.png")]) == [0, 1]
-    assert frame_numbers([Path("a_1.png"), Path("b_1.png")]) == [0, 1]
-    assert frame_numbers([Path("a_2.png"), Path("b_1.png")]) == [0, 1]  # in the order in which they are read
-
-
-def test_files_that_are_no_videos_are_named(tmp_path: Path) -> None:
-    pytest.importorskip("av", reason="videos need PyAV")
+def test_files_that_are_no_videos_are_named(tmp_path: Path, write_video: Write) -> None:
     with wave.open(str(tmp_path / "sound.wav"), "wb") as sound:
-        sound.setnchannels(1)
-        sound.setsampwidth(2)
-        sound.setframerate(8000)
+        sound.setparams((1, 2, 8000, 800, "NONE", ""))
         sound.writeframes(bytes(1600))
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
-    for name, says in (("sound.wav", "only audio"), ("empty.mp4", "empty"), ("noise.mp4", "damaged")):
-        with pytest.raises(DataError, match=f"{name}.*{says}") as caught:
+    (tmp_path / "notes.txt").write_text("Happy/01.mp4 0\nSad/02.mp4 1\n" * 20)  # ffmpeg would draw it as a terminal
+    strange = write_video(tmp_path / "strange.mov", [plain(0)] * 3, codec="mjpeg")
+    strange.write_bytes(strange.read_bytes().replace(b"jpeg", b"zz9v"))
+    for name, reason in (
+        ("sound.wav", "only audio"),
+        ("empty.mp4", "empty"),
+        ("noise.mp4", "damaged"),
+        ("notes.txt", "a text file, not a video"),
+        ("strange.mov", "ffmpeg does not know its codec"),
+        ("m\udcfcller.mp4", "the name is not valid UTF-8"),
+    ):
+        with pytest.raises(DataError, match=reason) as caught:
             list(Source(tmp_path / name).frames())
-        assert len(caught.value.problems) == 1
+        (problem,) = caught.value.problems
+        assert name.encode("ascii", "backslashreplace").decode() in problem
 
 
-def test_what_can_be_read_of_a_damaged_video_is_read_and_the_damage_is_told(
-    write_video: Callable[..., Path], tmp_path: Path
-) -> None:
-    path = write_video(tmp_path / "whole.avi", levels_as_pictures([10 * n for n in range(20)] * 3), codec="mjpeg")
+def test_what_can_be_read_of_a_damaged_video_is_read_and_the_damage_is_told(write_video: Write, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "whole.avi", [plain(10 * (n % 20)) for n in range(60)], codec="mjpeg")
     content = path.read_bytes()
     (tmp_path / "half.avi").write_bytes(content[: len(content) // 2])
     source = Source(tmp_path / "half.avi")
-    read = list(source.frames())
-    assert 15 < len(read) < 45
-    assert len(source.problems) >= 1
-    assert all("half.avi" in problem for problem in source.problems)
+    assert 15 < len(list(source.frames())) < 45
+    assert source.problems and all("half.avi" in problem for problem in source.problems)
 
 
 def test_one_broken_image_of_a_folder_is_told_and_all_broken_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(b"no image")
-    source = Source(tmp_path)
     with pytest.raises(DataError, match=r"1\.png: not an image"):
-        list(source.frames())
+        list(Source(tmp_path).frames())
     Image.new("RGB", (8, 8)).save(tmp_path / "2.png")
     source = Source(tmp_path)
     assert [frame.number for frame in source.frames()] == [2]
     assert "1.png" in source.problems[0]
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_cover_picture_is_not_the_clip(tmp_path: Path, first: bool) -> None:
+    cover = ("mjpeg", [plain(250, (32, 32))], COVER)
+    path = encode(tmp_path / "tagged.mp4", ("mpeg4", [plain(20)] * 5, DEFAULT), cover)
+    if first:  # taggers move the tags of an MP4, and the cover with them, before its tracks
+        content = path.read_bytes()
+        start = content.index(b"moov") - 4
+        end = start + int.from_bytes(content[start : start + 4])
+        boxes, at = [], start + 8
+        while at < end:
+            boxes.append(content[at : at + int.from_bytes(content[at : at + 4])])
+            at += len(boxes[-1])
+        assert boxes[-1][4:8] == b"udta"
+        path.write_bytes(content[: start + 8] + b"".join([boxes[0], boxes[-1], *boxes[1:-1]]) + content[end:])
+        with av.open(str(path)) as container:
+            assert container.streams.video[0].disposition & COVER
+    read = list(Source(path).frames())
+    assert [frame.image.shape for frame in read] == [(48, 64, 3)] * 5
+    assert all(frame.image.mean() < 40 for frame in read)
+    assert len(list(camera_frames(str(path)))) == 5
+
+
+def test_audio_with_a_cover_has_no_video(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "song.m4a"), "w", format="mp4") as container:
+        sound = container.add_stream("aac", rate=8000, layout="mono")
+        picture = container.add_stream("mjpeg", rate=1)
+        picture.width, picture.height, picture.pix_fmt, picture.disposition = 32, 32, "yuvj420p", COVER
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 4096), dtype=np.float32), format="fltp", layout="mono")
+        samples.sample_rate = 8000
+        container.mux(sound.encode(samples) + sound.encode())
+        container.mux(picture.encode(av.VideoFrame.from_image(plain(200, (32, 32)))) + picture.encode())
+    with pytest.raises(DataError, match=r"song\.m4a: no video in it, only a cover picture"):
+        Source(tmp_path / "song.m4a")
+
+
+SMALL, LARGE = [plain(0)] * 4, [plain(0, (128, 96))] * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "streams", "width"),
+    [
+        ("larger.mkv", [("mpeg4", SMALL, NONE), ("mpeg4", LARGE, NONE)], 128),
+        ("default.mkv", [("mpeg4", SMALL, DEFAULT), ("mpeg4", LARGE, NONE)], 64),
+        # A poster that is not marked as one; MP4 tells the number of frames, the others do not.
+        ("poster.mp4", [("mjpeg", LARGE[:1], DEFAULT), ("mpeg4", SMALL, DEFAULT)], 64),
+        ("poster.mkv", [("mjpeg", LARGE[:1], DEFAULT), ("mpeg2video", SMALL, NONE)], 64),
+        ("poster.ts", [("mpeg2video", LARGE[:1], DEFAULT), ("mpeg2video", SMALL, NONE)], 64),
+    ],
+)
+def test_the_best_of_several_videos_is_read(tmp_path: Path, name: str, streams: list[Any], width: int) -> None:
+    read = list(Source(encode(tmp_path / name, *streams, rate=25)).frames())
+    assert [frame.image.shape[1] for frame in read] == [width] * 4
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".flv", ".wmv"])
+def test_files_joined_byte_by_byte_are_noticed(tmp_path: Path, write_video: Write, suffix: str) -> None:
+    codec = {".flv": "flv", ".wmv": "wmv2"}.get(suffix, "mpeg4")
+    path = write_video(tmp_path / f"joined{suffix}", [plain(10)] * 4, codec=codec)
+    path.write_bytes(path.read_bytes() * 2)
+    source = Source(path)
+    assert len(list(source.frames())) == 4  # as players show it
+    assert any("only the first of several joined files" in problem for problem in source.problems)
+
+
+def test_a_pattern_is_the_name_of_a_file(tmp_path: Path) -> None:
+    for name, level in (("1.ppm", 10), ("2.ppm", 20), ("%d.ppm", 200)):
+        plain(level).save(tmp_path / name)
+    (frame,) = Source(tmp_path / "%d.ppm").frames()
+    assert frame.image.mean() == 200
+
+
+@pytest.mark.parametrize("name", ["interview:01.mp4", "file:1.mp4", "-i.mp4", "50%d.mp4"])
+def test_names_are_files_and_no_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with VideoWriter(Path(name), (64, 48)) as writer:
+        for index in range(3):
+            writer.add(plain(10 * index), index / 5)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert len(list(Source(name).frames())) == len(list(camera_frames(name))) == 3
+
+
+def test_tags_in_another_encoding_do_not_matter(tmp_path: Path, write_video: Write) -> None:
+    path = write_video(tmp_path / "tagged.avi", [plain(0)], codec="mjpeg", title="Mueller")
+    path.write_bytes(path.read_bytes().replace(b"Mueller", b"M\xfc\xffller"))
+    assert len(list(Source(path).frames())) == 1
+
+
+@pytest.mark.parametrize("fails", ["add", "close"])
+def test_an_encoder_error_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    class Broken:
+        """A stream whose encoder refuses everything."""
+
+        def encode(self, frame: Any = None) -> Any:
+            raise av.error.ArgumentError(22, "Invalid argument")
+
+    with (
+        pytest.raises(DataError, match=r"out\.mp4: the video cannot be written \(Invalid argument\)"),
+        VideoWriter(tmp_path / "out.mp4", (64, 48)) as writer,
+    ):
+        writer.add(plain(0), 0.0)
+        monkeypatch.setattr(writer, "_stream", Broken())
+        if fails == "add":
+            writer.add(plain(0), 0.1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_times_go_on_where_a_recording_starts_again(tmp_path: Path, write_video: Write) -> None:
+    parts = [write_video(tmp_path / f"{n}.ts", [plain(40 * n)] * 30, codec="mpeg2video", fps=25) for n in range(3)]
+    (tmp_path / "joined.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    source = Source(tmp_path / "joined.ts")
+    read = list(source.frames())
+    np.testing.assert_allclose([frame.time for frame in read], np.arange(90) / 25, atol=2e-3)
+    assert [round(frame.image.mean() / 40) for frame in read] == [0] * 30 + [1] * 30 + [2] * 30
+    (problem,) = source.problems
+    assert "joined.ts: timestamps start again after 1.16 s and 1 more time" in problem
+    assert [frame.number for frame in source.frames(fps=5)] == list(range(0, 90, 5))
+
+
+@pytest.mark.parametrize(
+    ("times", "repaired", "problem"),
+    [
+        ([0.0, 0.2, 0.4, 0.6, 3600.0, 3600.2], [0.0, 0.2, 0.4, 0.6, 0.8, 1.0], "timestamps leap after 0.60 s"),
+        ([0.0, 0.2, 0.4, 0.6, 350_000.0, 350_000.2], [0.0, 0.2, 0.4, 0.6, 0.8, 1.0], "timestamps leap after 0.60 s"),
+        ([5000 + n / 5 for n in range(5)], [n / 5 for n in range(5)], ""),  # a recording may start late
+        ([0.0, 0.2, 0.4, 300.0, 300.2], [0.0, 0.2, 0.4, 300.0, 300.2], ""),  # a pause stays a pause
+    ],
+)
+def test_times_go_on_after_a_leap(
+    tmp_path: Path, write_video: Write, times: list[float], repaired: list[float], problem: str
+) -> None:
+    source = Source(write_video(tmp_path / "leap.mkv", [plain(0)] * len(times), codec="ffv1", fps=5, times=times))
+    np.testing.assert_allclose([frame.time for frame in source.frames()], repaired, atol=2e-3)
+    assert len(source.problems) == bool(problem)  # it does not say that frames are missing
+    assert problem in "".join(source.problems)
+
+
+@pytest.mark.parametrize(("rate", "flags"), [(10, {}), (50, {"bf": "0"})])
+def test_bare_h264_has_the_rate_that_its_stream_states(tmp_path: Path, rate: int, flags: dict[str, str]) -> None:
+    if "libx264" not in av.codecs_available:
+        pytest.skip("PyAV without H.264")
+    with av.open(str(tmp_path / "bare.h264"), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options=flags)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for level in range(8):
+            container.mux(stream.encode(av.VideoFrame.from_image(plain(20 * level))))
+        container.mux(stream.encode())
+    source = Source(tmp_path / "bare.h264")
+    np.testing.assert_allclose([frame.time for frame in source.frames()], np.arange(8) / rate, atol=1e-6)
+    assert source.fps == rate
+
+
+@pytest.mark.parametrize(
+    ("stamps", "chosen"),
+    [
+        ([(2, 4), (6, 6), (8, 8), (4, 10), (12, 12), (14, 14), (10, 16)], [2, 6, 8, 10, 12, 14, 16]),  # AVI, B-frames
+        ([(0, 0), (1, 1), (2, 2), (0, 0), (1, 1)], [0, 1, 2, 0, 1]),  # joined: both step back
+        ([(3, None), (1, None), (2, None)], [3, 1, 2]),
+        ([(None, 5), (None, 6), (None, None)], [5, 6, None]),
+    ],
+)
+def test_the_better_of_two_timestamps_is_taken(
+    stamps: list[tuple[int | None, int | None]], chosen: list[int | None]
+) -> None:
+    choose = Stamps()
+    assert [choose(*pair) for pair in stamps] == chosen
+
+
+@pytest.mark.parametrize(
+    ("stated", "repaired"),
+    [
+        ([0.0, 0.1, 0.3, 0.2, 0.4], [0.0, 0.1, 0.3, 0.31875, 0.4]),  # out of order: nothing after it moves
+        ([0.0, 0.1, 0.1, 0.2], [0.0, 0.1, 0.1125, 0.2]),
+        ([0.0, 0.1, 0.2, 0.3, 0.4, 0.0, 0.1], [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
+        ([0.0, 0.1, 5000.0, 0.3, 0.4], [0.0, 0.1, 0.2, 0.3, 0.4]),  # a single wrong time
+        ([0.0, 0.1, -5000.0, 0.3, 0.4], [0.0, 0.1, 0.2, 0.3, 0.4]),
+        ([None, None, None], [0.0, 0.1, 0.2]),
+        ([None, 7.0, 7.1], [0.0, 0.1, 0.2]),
+        ([3.0, None, 3.2, 3.3], [0.0, 0.1, 0.2, 0.3]),
+        ([0.0, 3600.0, 7200.0, 10_800.0], [0.0, 3600.0, 7200.0, 10_800.0]),  # a time lapse
+    ],
+)
+def test_the_clock_repairs_what_is_wrong_and_nothing_else(stated: list[float | None], repaired: list[float]) -> None:
+    clock = Clock(1 / 3600 if repaired[-1] == 10_800 else 10.0)
+    np.testing.assert_allclose([clock(time) for time in stated], repaired, atol=1e-9)
+
+
+@given(st.lists(st.none() | st.floats(-1e7, 1e7), min_size=2, max_size=60), st.floats(1, 240))
+def test_times_always_rise_and_never_leap(stated: list[float | None], fps: float) -> None:
+    clock = Clock(fps)
+    times = [clock(time) for time in stated]
+    assert times[0] == 0
+    assert all(later > earlier for earlier, later in pairwise(times))
+    steps = np.diff(times)
+    for index, step in enumerate(steps):
+        assert step <= max(600.0, 20 * max([1 / fps, *steps[:index]])) + 1e-6
+
+
+def test_a_pause_has_no_windows() -> None:
+    starts, ends = windows(np.array([0.0, 0.5, 300.0, 300.5]), 1.0, 0.5)
+    assert len(starts) < 6
+    assert ends[-1] >= 300.5
+
+
+def test_odd_sizes_and_pixels_that_are_not_square(write_video: Write, tmp_path: Path) -> None:
+    odd = next(Source(write_video(tmp_path / "odd.mkv", [plain(100, (61, 47))] * 2, codec="ffv1")).frames()).image
+    assert odd.shape == (47, 61, 3) and odd.mean() == pytest.approx(100, abs=4)
+    wide = write_video(tmp_path / "wide.mp4", [plain(100)] * 2, aspect=Fraction(3, 2))
+    assert next(Source(wide).frames()).image.shape == (48, 96, 3)

@@ -1,34 +1,144 @@
-"""What a frame looks like: mirrored and turned, interlaced, HDR, faces on their side."""
+"""What an input is, and what its frames look like: animations, photos, mirrors, interlacing, HDR, lying faces."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
-from fractions import Fraction
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from Code.data.clips import DataError
 from Code.faces.decoder import HLG, PQ, Upright, turned
 from Code.faces.detect import Detector
 from Code.faces.extract import BriefSource, analyse
+from Code.faces.inputs import Kind, find_jobs, kind_of
 from Code.faces.video import ArraySource, Source
-from tests.faces.pictures import card, plain
+from tests.faces.conftest import plain
 
 av: Any = pytest.importorskip("av", reason="videos need PyAV")
 
 Write = Callable[..., Path]
 
 ONE = 1 << 16  # in a display matrix
-
 EIGHT = [
     *((a, 0, 0, d) for a, d in product((ONE, -ONE), repeat=2)),
     *((0, b, c, 0) for b, c in product((ONE, -ONE), repeat=2)),
 ]
+
+
+def card(size: tuple[int, int] = (64, 48)) -> Image.Image:
+    """No two of its eight views are alike: white top left, grey top right, black below."""
+    picture = Image.new("RGB", size)
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 0, size[0] // 2 - 1, size[1] // 2 - 1), fill=(255, 255, 255))
+    draw.rectangle((size[0] // 2, 0, size[0] - 1, size[1] // 2 - 1), fill=(128, 128, 128))
+    return picture
+
+
+def animation(path: Path, levels: list[int], milliseconds: int | list[int] = 200) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first, *others = (plain(level) for level in levels)
+    first.save(path, save_all=True, append_images=others, duration=milliseconds, loop=0, lossless=True)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".apng"])
+def test_animations_are_videos_with_times(tmp_path: Path, suffix: str) -> None:
+    source = Source(animation(tmp_path / f"wave{suffix}", [0, 60, 120, 180], [200, 300, 100, 200]))
+    assert (source.kind, source.is_video, source.total) == (Kind.ANIMATION, True, 4)
+    read = list(source.frames())
+    np.testing.assert_allclose([frame.time for frame in read], [0, 0.2, 0.5, 0.6], atol=1e-6)
+    assert [round(frame.image.mean()) for frame in read] == pytest.approx([0, 60, 120, 180], abs=1)
+    assert [frame.number for frame in source.frames(wanted=[2])] == [2]
+    assert [frame.number for frame in source.frames(fps=4)] == [0, 2]
+
+
+def test_animations_of_16_bits_keep_their_gray_levels(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "deep.png"), "w", format="apng") as container:
+        stream = container.add_stream("apng", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "gray16be"
+        for level in (0, 100, 200):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64), 257 * level, dtype=np.uint16), format="gray16be")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert [frame.image.mean() for frame in Source(tmp_path / "deep.png").frames()] == [0, 100, 200]
+
+
+def test_a_damaged_animation_gives_what_can_be_read(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (6, 48, 64, 3), dtype=np.uint8)
+    first, *others = (Image.fromarray(pixels) for pixels in noise)
+    first.save(tmp_path / "half.gif", save_all=True, append_images=others, duration=200)
+    content = (tmp_path / "half.gif").read_bytes()
+    (tmp_path / "half.gif").write_bytes(content[: len(content) // 2])
+    assert 1 <= len(list(Source(tmp_path / "half.gif").frames())) < 6
+
+
+def test_stills_are_pictures_whatever_they_could_be(tmp_path: Path, write_video: Write) -> None:
+    for suffix in (".gif", ".webp", ".png", ".bmp", ".jpg"):
+        plain(9).save(tmp_path / f"still{suffix}")
+        source = Source(tmp_path / f"still{suffix}")
+        assert source.kind is Kind.PICTURE
+        assert math.isnan(next(source.frames()).time)
+    plain(9).save(tmp_path / "nameless", format="PNG")
+    assert kind_of(tmp_path / "nameless") is Kind.PICTURE
+    moving = write_video(tmp_path / "clip.mp4", [plain(0)] * 3)
+    assert len(list(Source(moving.rename(tmp_path / "downloaded.gif")).frames())) == 3  # as the web has them
+    (tmp_path / "broken.gif").write_bytes(b"GIF89a")
+    with pytest.raises(DataError, match=r"broken\.gif"):
+        list(Source(tmp_path / "broken.gif").frames())
+
+
+def test_one_rule_for_what_a_folder_holds(tmp_path: Path, write_video: Write) -> None:
+    for name in ("Happy/01.gif", "Happy/02.webp", "Sad/01.gif", "Sad/02.png"):
+        animation(tmp_path / name, [0, 100])
+    write_video(tmp_path / "Sad" / "03.mp4", [plain(0)] * 2)
+    plain(0).save(tmp_path / "Sad" / "poster.png")
+    (tmp_path / "Fear" / "frames").mkdir(parents=True)
+    for number in range(3):
+        plain(number).save(tmp_path / "Fear" / "frames" / f"{number}.gif")  # stills: the frames of one clip
+    jobs, notes = find_jobs(tmp_path)
+    assert [job.name for job in jobs] == ["Fear/frames", "Happy/01", "Happy/02", "Sad/01", "Sad/02", "Sad/03"]
+    assert any("Sad: contains videos, so its images are skipped (1)" in note for note in notes)
+    assert [len(list(Source(job.path).frames())) for job in jobs] == [3, 2, 2, 2, 2, 2]
+    with pytest.raises(DataError, match=r"Sad: contains 3 videos, so it is not a folder of frames"):
+        Source(tmp_path / "Sad")
+
+
+def test_two_videos_are_never_one_clip(tmp_path: Path) -> None:
+    for name in ("one.avi", "one.mp4"):
+        (tmp_path / name).write_bytes(b"video")
+    assert [job.name for job in find_jobs(tmp_path)[0]] == ["one_avi", "one_mp4"]
+    (tmp_path / "one_avi.mkv").write_bytes(b"video")
+    with pytest.raises(DataError, match=r"would be the same clip as .*, one_avi; rename one of them"):
+        find_jobs(tmp_path)
+
+
+def test_photos_of_phones_are_read_whole_or_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heif = pytest.importorskip("pillow_heif", reason="HEIC photos need pillow-heif")
+    heif.from_pillow(card((320, 240))).save(tmp_path / "photo.jpg", quality=90)  # phones name them so when shared
+    source = Source(tmp_path / "photo.jpg")
+    assert (source.kind, source.total) == (Kind.PHOTO, 1)
+    image = next(source.frames()).image
+    assert image.shape == (240, 320, 3)
+    assert np.abs(image.astype(int) - np.asarray(card((320, 240)))).mean() < 5
+    (tmp_path / "album").mkdir()
+    (tmp_path / "album" / "1.heic").write_bytes((tmp_path / "photo.jpg").read_bytes())
+    with pytest.raises(DataError, match="no images in this folder; 1 HEIC photo: name each, or save them as JPEG"):
+        find_jobs(tmp_path / "album")
+    (tmp_path / "broken.heic").write_bytes((tmp_path / "photo.jpg").read_bytes()[:200])
+    with pytest.raises(DataError, match=r"broken\.heic: the photo cannot be decoded"):
+        list(Source(tmp_path / "broken.heic").frames())
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(DataError, match=r"photo\.jpg: a HEIC photo; pip install pillow-heif, or save it as JPEG"):
+        list(source.frames())
 
 
 def seen(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
@@ -45,17 +155,14 @@ def seen(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
 @pytest.mark.parametrize("matrix", EIGHT)
 def test_all_eight_views_of_a_display_matrix(tmp_path: Path, matrix: tuple[int, int, int, int]) -> None:
     a, b, c, d = matrix
-    numbers = np.arange(6).reshape(2, 3)
-    np.testing.assert_array_equal(turned(numbers, matrix), seen(numbers, matrix))
-    path = tmp_path / "held.mp4"
-    with av.open(str(path), "w") as container:
+    with av.open(str(tmp_path / "held.mp4"), "w") as container:
         stream = container.add_stream("mpeg4", rate=5)
         stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 48, "yuv420p", 4_000_000
         stream.set_display_matrix((a, b, 0, c, d, 0, 0, 0, 1 << 30))
         for _ in range(2):
             container.mux(stream.encode(av.VideoFrame.from_image(card())))
         container.mux(stream.encode())
-    image = next(Source(path).frames()).image
+    image = next(Source(tmp_path / "held.mp4").frames()).image
     expected = seen(np.asarray(card()), matrix)
     assert image.shape == expected.shape
     assert np.abs(image.astype(int) - expected).mean() < 6
@@ -63,6 +170,8 @@ def test_all_eight_views_of_a_display_matrix(tmp_path: Path, matrix: tuple[int, 
 
 def test_matrices_that_turn_by_other_angles_take_the_nearest_view() -> None:
     image = np.arange(6).reshape(2, 3)
+    for matrix in EIGHT:
+        np.testing.assert_array_equal(turned(image, matrix), seen(image, matrix))
     np.testing.assert_array_equal(turned(image, (ONE, ONE // 20, -ONE // 20, ONE)), image)
     np.testing.assert_array_equal(turned(image, (0, 0, 0, 0)), image)
 
@@ -78,10 +187,8 @@ def test_frames_with_exif_data_are_upright(tmp_path: Path, orientation: int) -> 
     stored.save(tmp_path / "frame.jpg", exif=exif, quality=95)
     (tmp_path / "camera.mjpeg").write_bytes((tmp_path / "frame.jpg").read_bytes() * 3)
     read = list(Source(tmp_path / "camera.mjpeg").frames())
-    assert len(read) == 3
-    for frame in read:
-        assert frame.image.shape == (48, 64, 3)
-        assert np.abs(frame.image.astype(int) - np.asarray(card())).mean() < 6
+    assert [frame.image.shape for frame in read] == [(48, 64, 3)] * 3
+    assert all(np.abs(frame.image.astype(int) - np.asarray(card())).mean() < 6 for frame in read)
 
 
 def test_interlaced_frames_lose_their_comb(tmp_path: Path) -> None:
@@ -90,8 +197,7 @@ def test_interlaced_frames_lose_their_comb(tmp_path: Path) -> None:
         image[60:180, position : position + 60] = 220
         return image
 
-    path = tmp_path / "dvd.mpg"
-    with av.open(str(path), "w") as container:
+    with av.open(str(tmp_path / "dvd.mpg"), "w") as container:
         stream = container.add_stream("mpeg2video", rate=25)
         stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 320, 240, "yuv420p", 8_000_000
         stream.codec_context.options = {"flags": "+ilme+ildct"}
@@ -100,7 +206,7 @@ def test_interlaced_frames_lose_their_comb(tmp_path: Path) -> None:
             woven[1::2] = scene(28 + 16 * index)[1::2]  # the second field is half a frame later
             container.mux(stream.encode(av.VideoFrame.from_ndarray(woven, format="rgb24")))
         container.mux(stream.encode())
-    read = list(Source(path).frames())
+    read = list(Source(tmp_path / "dvd.mpg").frames())
     np.testing.assert_allclose([frame.time for frame in read], np.arange(12) / 25, atol=1e-3)
     for frame in read[1:-1]:
         lines = frame.image[70:170, :, 0].astype(int)
@@ -117,21 +223,21 @@ def test_hdr_video_is_brought_to_standard_range(tmp_path: Path, transfer: int) -
         scene = (luminance / 1000) ** (1 / 1.2)
         return math.sqrt(3 * scene) if scene <= 1 / 12 else 0.17883277 * math.log(12 * scene - 0.28466892) + 0.55991073
 
-    found = []
+    levels = []
     for luminance in (1.0, 26.0, 60.0, 203.0, 1000.0):  # dark, middle grey, skin, white, a lamp
-        grey = plain(round(255 * signal(luminance)))
         path = tmp_path / f"{luminance}.mkv"
         with av.open(str(path), "w") as container:
             stream = container.add_stream("ffv1", rate=5)
             stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
             context = stream.codec_context
             context.color_trc, context.color_primaries, context.colorspace = transfer, 9, 9
-            frame = av.VideoFrame.from_image(grey).reformat(format="yuv420p10le", dst_colorspace="bt2020")
+            grey = av.VideoFrame.from_image(plain(round(255 * signal(luminance))))
+            frame = grey.reformat(format="yuv420p10le", dst_colorspace="bt2020")
             frame.color_trc, frame.color_primaries = transfer, 9
             container.mux(stream.encode(frame))
             container.mux(stream.encode())
-        found.append(next(Source(path).frames()).image.mean())
-    dark, middle, skin, white, lamp = found
+        levels.append(next(Source(path).frames()).image.mean())
+    dark, middle, skin, white, lamp = levels
     assert 0 < dark < 40
     assert middle == pytest.approx(255 * (26 / 203) ** (1 / 2.4), abs=6)
     assert skin == pytest.approx(255 * (60 / 203) ** (1 / 2.4), abs=6)
@@ -139,38 +245,21 @@ def test_hdr_video_is_brought_to_standard_range(tmp_path: Path, transfer: int) -
 
 
 def test_a_standard_frame_is_not_changed() -> None:
-    frame = av.VideoFrame.from_image(card())
-    np.testing.assert_array_equal(Upright()(frame), np.asarray(card()))
-    assert Upright()(frame, float(Fraction(3, 2))).shape == (48, 96, 3)
-
-
-@pytest.mark.parametrize("turns", [1, 3])
-def test_faces_that_lie_on_their_side_are_found(tmp_path: Path, write_video: Write, scene_of: Any, turns: int) -> None:
-    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
-    upright = [scene_of((0, 20 + number, 10, 120)) for number in range(6)]
-    lying = [Image.fromarray(np.rot90(np.asarray(picture), turns)) for picture in upright]
-    source = Source(write_video(tmp_path / "lying.mp4", lying))
-    analysis = analyse(source, Detector("cpu"))
-    assert len(analysis.people) == 1
-    assert source.quarter_turns == 4 - turns
-    assert next(source.frames()).image.shape == (144, 192, 3)
-    assert "lying.mp4: faces are not upright; rotated by 90 degrees" in analysis.problems[-1]
-    left, _, right, _ = analysis.tracks[analysis.people[0]].table[0, :4]
-    assert 0 < left < right < 192
+    np.testing.assert_array_equal(Upright()(av.VideoFrame.from_image(card())), np.asarray(card()))
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-def test_real_faces_are_turned_upright(turns: int) -> None:
-    """The detector finds faces that stand on their head, too."""
+def test_faces_that_lie_on_their_side_are_turned_upright(turns: int) -> None:
+    """The detector finds real faces that stand on their head, too."""
     pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     example = Path(__file__).parents[2] / "docs" / "example.mp4"
     frames = [frame.image for frame in Source(example).frames(wanted=range(0, 24, 4))]
     source = ArraySource(np.rot90(np.stack(frames), turns, axes=(1, 2)))
     analysis = analyse(source, Detector("cpu"))
     assert source.quarter_turns == -turns % 4
-    assert len(analysis.people) == 1
-    assert len(analysis.tracks[analysis.people[0]]) == len(frames)
-    assert bool(analysis.problems) == (turns > 0)
+    assert [len(analysis.tracks[person]) for person in analysis.people] == [len(frames)]
+    assert next(source.frames()).image.shape == frames[0].shape
+    assert ("faces are not upright; rotated by" in "".join(analysis.problems)) == (turns > 0)
 
 
 def test_an_input_without_faces_is_not_turned(tmp_path: Path, write_video: Write, scene_of: Any) -> None:
