@@ -24,7 +24,7 @@ from Code.network.checkpoints import CheckpointError, read_checkpoint
 from Code.network.fan import FAN
 from Code.network.weights import load_fan
 from Code.training.run_folder import checkpoint_payload
-from tests.fuzz import mutations
+from tests.fuzz.damage import damaged
 from tests.trees import read_afew
 
 SECONDS = 5.0  # for one file; the slowest takes a tenth of it, but the machine may be busy
@@ -32,7 +32,7 @@ SECONDS = 5.0  # for one file; the slowest takes a tenth of it, but the machine 
 
 def mutated(whole: bytes, rng: random.Random) -> bytes:
     """One to four faults of the kinds that disks and networks make."""
-    return mutations.mutated(whole, "bytes", [rng.randrange(2**32) for _ in range(rng.randint(1, 4))])
+    return damaged(whole, "bytes", rng)
 
 
 def images() -> Iterator[bytes]:
