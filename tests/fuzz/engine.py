@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import random
@@ -97,6 +98,7 @@ def started(work: Callable[[], Any], folder: Path, log: Path) -> tuple[int, int]
     for stream in (1, 2):
         os.dup2(output, stream)
     os.chdir(folder)
+    faulthandler.disable()
     try:
         outcome: tuple[str, Any] = ("returned", work())
     except ProjectError as error:

@@ -27,8 +27,6 @@ from tests.runs import TIMES, same
 
 WHOLE = 300.0  # seconds of an uninterrupted call
 NOT_COMPARED = re.compile(r"(^|/)(events\..*|\.lock|\.writer\.json|(args|own|finished)\.json|.*\.html|.*\.png)$")
-    r"(^|/)(events\..*|\.lock|\.writer\.json|args\.json|own\.json|finished\.json|.*\.html|.*\.png)$"
-)
 DATE = re.compile(r"[0-9]{8}-[0-9]{6}")  # in the names of runs
 
 
