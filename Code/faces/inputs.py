@@ -31,7 +31,6 @@ PHOTO_SUFFIXES = (".heic", ".heif", ".hif", ".avif")
 PHOTO_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # HEIF files that contain photos and no video
 _JPEG = b"\xff\xd8\xff"
 _PICTURES = (_JPEG, b"\x89PNG\r\n\x1a\n", b"GIF8")
-_VIDEOS = (b"\x1aE\xdf\xa3", b"FLV", b"OggS", b"\x30\x26\xb2\x75", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3")
 
 
 class Kind(Enum):
@@ -60,7 +59,7 @@ def kind_of(path: str | Path) -> Kind:
     box, brand = start[4:8], start[8:12]
     if box == b"ftyp":  # MP4 and its relatives
         return Kind.PHOTO if brand in PHOTO_BRANDS else Kind.VIDEO
-    if start.startswith(_VIDEOS) or box in (b"moov", b"mdat", b"wide") or (start[:4] == b"RIFF" and brand == b"AVI "):
+    if start.startswith(b"\x1aE\xdf\xa3"):  # Matroska, WebM
         return Kind.VIDEO
     if start.startswith(_JPEG) and suffix in VIDEO_SUFFIXES:  # .mjpeg: one JPEG after another
         return Kind.VIDEO

@@ -61,15 +61,17 @@ def find_faces(
             yield from (SearchedFrame(f, faces, is_cut(f.image)) for f, faces in zip(batch, faces_of, strict=True))
         return
     stretches = split_at_keys(prefetched(frames, size=4) if prefetch else frames, detector, every)
-    stretch: Stretch | None = None
-    before = Faces.none()
-    for following in prefetched(stretches, size=1) if prefetch else stretches:
-        if stretch is not None:
-            yield from stretch.search(detector, before, following.faces[0] if following.continues else None)
-            before = stretch.faces[-1] if following.continues else Faces.none()
+    stretches = prefetched(stretches, size=1) if prefetch else stretches
+    stretch, before = next(stretches, None), Faces.none()
+    while stretch is not None:
+        following = next(stretches, None)
+        if following is not None and following.continues:
+            yield from stretch.search(detector, before, following.faces[0])
+            before = stretch.faces[-1]
+        else:
+            yield from stretch.search(detector, before, None)
+            before = Faces.none()
         stretch = following
-    if stretch is not None:
-        yield from stretch.search(detector, before, None)
 
 
 def split_at_keys(frames: Iterable[Frame], detector: Detector, every: int) -> Iterator[Stretch]:
@@ -154,10 +156,7 @@ class Stretch:
 def much_changed(thumbnail: np.ndarray, before: np.ndarray, shape: tuple[int, ...], faces: Faces) -> bool:
     """Whether somebody may have come since a key frame: its faces and their surroundings left out, much has changed.
 
-    Args:
-        thumbnail, before: of a frame and of the key frame, float32 [S, S], gray levels.
-        shape: of the frames, H, W, ...
-        faces: of the key frame.
+    The thumbnails are those of a frame and of the key frame, float32 [S, S], gray levels; `shape` is the frames'.
     """
     differs = np.abs(thumbnail - before) > CHANGED_LEVELS
     cells = np.array([differs.shape[1] / shape[1], differs.shape[0] / shape[0]] * 2)
@@ -197,15 +196,8 @@ def _follow_unsteady(
 ) -> Faces:
     """Refines faces that are not where they were expected a second time, and searches around those that are lost.
 
-    Args:
-        detector: refines and searches.
-        image: uint8 [H, W, 3].
-        expected: float [K, 4], where the faces were expected.
-        faces: K faces as refined from there; score 0: lost.
-        steady: bool [K], which of them stay as they are.
-
-    Returns:
-        The steady faces and those that are found again.
+    `faces` are refined from the `expected` boxes, float [K, 4]; score 0: lost. Those that are `steady`, bool [K], stay
+    as they are. Returns them and those that are found again.
     """
     result = faces.only(steady)
     start = np.where(faces.scores[:, None] > 0, faces.boxes, expected)[~steady]

@@ -155,10 +155,11 @@ class Source:
                 readable = True
                 yield Frame(f"{number:07d}", number, time, self.turned(image))
         if failed:
-            problem = f"{self.path}: {counted(len(failed), 'frame')} cannot be converted to RGB ({failed[0]})"
+            self.problems.append(
+                f"{self.path}: {counted(len(failed), 'frame')} cannot be converted to RGB ({failed[0]})"
+            )
             if not readable:
-                raise DataError(problem)
-            self.problems.append(problem)
+                raise DataError(self.problems[-1])
 
     def turned(self, image: np.ndarray) -> np.ndarray:
         """Rotates an image [H, W, 3] by `quarter_turns`."""

@@ -115,12 +115,3 @@ def test_a_face_in_profile_goes_by_its_box(eyes: Eyes) -> None:
     assert up[0] == pytest.approx(0, abs=1e-9)
     assert up[1] > 0
     assert np.linalg.det(matrix[:, :2]) > 0
-
-
-def test_the_guard_begins_where_the_issue_of_size_does() -> None:
-    """Just above 0.85 of the box's height the eyes decide, just below it the box."""
-    height = 200.0
-    for share, by_eyes in ((0.86, True), (0.84, False)):
-        points = SHAPE * share * height * 78.5 / FACE_SIZE + 150
-        side = FACE_SIZE / np.hypot(*face_similarity(points, box_around(points, height))[:, 0])
-        assert side == pytest.approx((share if by_eyes else SIDE) * height, rel=1e-3)

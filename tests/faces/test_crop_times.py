@@ -56,20 +56,16 @@ def test_a_video_of_prepared_crops_plays_as_it_was_filmed(
 @pytest.mark.parametrize(
     "content",
     [
-        "clip,frame,time\nHappy/a,0,0.0\n",  # lacks a frame
+        "clip,frame,time\nHappy/a,0,0.0\nHappy/b,1,0.04\n",  # lacks a frame
         "clip,frame,time\nHappy/a,0,0.5\nHappy/a,1,0.25\n",  # does not ascend
         "clip,frame,time\nHappy/a,0,\nHappy/a,1,\n",  # frames of images
-        "clip,frame,time\nHappy/a,0,soon\nHappy/a,1,later\n",
         "name,label\nHappy/a,Happy\n",  # a table of something else
-        "clip,frame,time\nHappy/b,0,0\nHappy/b,1,1\n",
-        b"\xff\xfe\x00",
-        "",
+        "\0",
     ],
 )
-def test_a_table_without_the_times_of_all_frames_counts_as_none(tmp_path: Path, content: str | bytes) -> None:
+def test_a_table_without_the_times_of_all_frames_counts_as_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "Happy" / "a").mkdir(parents=True)
-    table = tmp_path / "faces.csv"
-    table.write_bytes(content if isinstance(content, bytes) else content.encode())
+    (tmp_path / "faces.csv").write_text(content)
     assert crop_times(tmp_path / "Happy" / "a", ["0.jpg", "1.jpg"]) is None
-    table.write_text("clip,frame,time\nHappy/a,0,0.0\nHappy/a,1,0.04\n")
+    (tmp_path / "faces.csv").write_text("clip,frame,time\nHappy/a,0,0.0\nHappy/a,1,0.04\n")
     assert crop_times(tmp_path / "Happy" / "a", ["0.jpg", "1.jpg"]) == pytest.approx([0, 0.04])

@@ -86,12 +86,6 @@ def test_faces_that_jump_between_the_frames_of_a_thinned_video_are_found(scene_o
     assert passes == 6
 
 
-def test_a_picture_without_anybody_costs_full_passes_on_key_frames_only(scene_of: Draw) -> None:
-    refined, _, passes = both([scene_of()] * 21, every=10)
-    assert not any(len(found.faces) for found in refined)
-    assert passes == 3
-
-
 def test_threads_change_nothing(scene_of: Draw) -> None:
     pictures = [scene_of((0, 5 + n, 40, 90), size=(320, 200)) for n in range(12)]
     detector = Detector()

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from Code.faces.detect import Faces, overlap
+from Code.faces.detect import Faces
 from Code.faces.track import CutFinder, Track, Tracker, credible, follow, main_track
 
 
@@ -26,11 +26,6 @@ def tracked(*frames: Faces, cuts: tuple[int, ...] = (), fps: float = 25.0) -> li
     return tracker.tracks
 
 
-def test_overlap_is_intersection_over_union() -> None:
-    boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30]], dtype=float)
-    np.testing.assert_allclose(overlap(boxes, boxes[0]), [1, 1 / 3, 0])
-
-
 def test_two_people_keep_their_tracks_when_the_detector_changes_their_order() -> None:
     left, right = (0, 0, 50), (100, 0, 50)
     tracks = tracked(faces(left, right), faces(right, left), faces(left), faces(right, left))
@@ -42,12 +37,6 @@ def test_two_people_keep_their_tracks_when_the_detector_changes_their_order() ->
 @pytest.mark.parametrize(("step", "people"), [(25, 1), (29, 2)])  # overlap 1/3, 0.27 of a box of 50
 def test_a_face_that_overlaps_too_little_is_somebody_else(step: float, people: int) -> None:
     assert len(tracked(faces((0, 0, 50)), faces((step, 0, 50)))) == people
-
-
-def test_the_best_pair_is_joined_first() -> None:
-    """The new face, named first, overlaps the old person too, but less than they do themselves."""
-    tracks = tracked(faces((0, 0, 50)), faces((20, 0, 50), (2, 0, 50)))
-    assert tracks[0].table[:, 0].tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("step", [4, 10, 16])
@@ -86,11 +75,6 @@ def test_cuts_are_found_and_motion_and_noise_are_none() -> None:
     assert found == [10, 20]
 
 
-def test_a_slow_fade_is_no_cut() -> None:
-    finder = CutFinder()
-    assert not any(finder(np.full((60, 80, 3), 8 * number, dtype=np.uint8)) for number in range(30))
-
-
 def test_short_gaps_are_filled_between_their_neighbours_and_marked_long_ones_are_not() -> None:
     short = tracked(faces((0, 0, 50)), faces((10, 0, 50)), faces(), faces(), faces((16, 6, 50)))[0]
     path = follow(short, np.arange(5) / 25)
@@ -104,12 +88,6 @@ def test_short_gaps_are_filled_between_their_neighbours_and_marked_long_ones_are
     path = follow(at_ten, np.arange(6) / 10)
     np.testing.assert_array_equal(path.positions, [0, 5])
     assert not path.filled.any()
-
-
-def test_uneven_times_decide_where_a_filled_face_is() -> None:
-    track = tracked(faces((0, 0, 50)), faces(), faces((10, 0, 50)))[0]
-    path = follow(track, np.array([0.0, 0.03, 0.1]))
-    np.testing.assert_allclose(path.boxes[1, 0], 3)
 
 
 def test_landmarks_are_averaged_over_five_frames_and_do_not_lag() -> None:
