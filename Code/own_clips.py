@@ -42,7 +42,7 @@ EPOCHS, RATE = 12, 0.001
 EPOCHS_OF_NEW, RATE_OF_NEW = 24, 0.003
 BATCH, SAMPLES, FEWEST = 32, 400, 4
 PRECISION = "fp32"  # of the training and of the answers, so that figures, tables and report agree exactly
-SHOWN = 5  # copies or persons named in a warning
+SHOWN = 5  # copies named in a warning
 
 Command = Callable[[Sequence[str]], int]  # a script's `main`: flags -> exit status
 
@@ -95,8 +95,10 @@ class OwnClips:
         with one_writer(self.output):
             self.cut_out_faces()
             split = self.draw_split()
-            for warning in warnings(split, {name: job.path for name, job in jobs.items()}):
-                print(f"warning: {warning}", flush=True)
+            if pairs := copies(split, jobs):
+                more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
+                what = counted(len(pairs), "held-out video")
+                print(f"warning: {what} also in training, the same file: {', '.join(pairs[:SHOWN])}{more}", flush=True)
             run = self.fit(start, split)
             network, unadapted = run / "best.pth", start.path if start.labels else SHIPPED_FAN
             before: dict[str, str] = {}
@@ -300,40 +302,20 @@ def videos_by_name(root: Path) -> dict[str, Job]:
     return {job.name: job for job in jobs}
 
 
-def warnings(split: heldout.Split, videos: Mapping[str, str]) -> list[str]:
-    """What makes the accuracy on the held-out clips look better than it is: persons and copies on both sides.
+def copies(split: heldout.Split, videos: Mapping[str, Job]) -> list[str]:
+    """Held-out videos of which the training has the same bytes: `<held-out clip> = <training clip>`."""
 
-    Args:
-        split: the clips on both sides.
-        videos: name of a clip -> the file that it comes from.
-    """
+    def sizes(names: Iterable[str]) -> dict[str, int]:
+        return {name: os.path.getsize(videos[name].path) for name in names if os.path.isfile(videos[name].path)}
 
-    def some(names: Sequence[str]) -> str:
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        return ", ".join(names[:SHOWN]) + more
+    def digest(name: str) -> bytes:
+        with open(videos[name].path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
 
-    lines = []
-    persons = [set(side.values()) for side in (split.train, split.val)]
-    if both := sorted((persons[0] & persons[1]) - {""}):
-        lines.append(f"{counted(len(both), 'person')} in training and held-out clips: {some(both)}")
-    if "" in persons[0] | persons[1]:
-        lines.append(
-            "the clips do not name their persons, so the same person may be in training and held-out clips; "
-            "--person-pattern tells where a name has the person"
-        )
-    files = {name: path for name, path in videos.items() if os.path.isfile(path)}
-    sizes = [{os.path.getsize(files[name]) for name in side if name in files} for side in (split.train, split.val)]
-    alike = {name: path for name, path in files.items() if os.path.getsize(path) in sizes[0] & sizes[1]}
-    trained = {_digest(alike[name]): name for name in split.train if name in alike}
-    copies = [(name, trained.get(_digest(alike[name]))) for name in split.val if name in alike]
-    if pairs := [f"{name} = {other}" for name, other in copies if other]:
-        lines.append(f"{counted(len(pairs), 'held-out video')} also in training, the same file: {some(pairs)}")
-    return lines
-
-
-def _digest(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    val, train = (sizes(videos.keys() & side.keys()) for side in (split.val, split.train))
+    known = {digest(name): name for name, size in train.items() if size in val.values()}
+    pairs = {name: known.get(digest(name)) for name, size in val.items() if size in train.values()}
+    return sorted(f"{name} = {other}" for name, other in pairs.items() if other)
 
 
 def spread(names: Iterable[str], most: int) -> list[str]:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -142,28 +143,17 @@ def _cells_of(track: int, path: FaceTrack) -> Iterator[list[str]]:
         yield [*values, "" if np.isnan(score) else f"{score:.4f}", str(track), str(int(filled))]
 
 
-@dataclass
-class _SavedSettings:
-    """settings.json: `Settings` as an earlier call had them, and the FACES_VERSION that it had."""
-
-    faces: str
-    fps: float | None
-    min_face: int | None
-    detect_every: int
-    made_by: int
-
-
 def check_settings(output: Path, settings: Settings) -> None:
     """Saves how a folder is prepared. Clips that are prepared in different ways must not be mixed.
 
     Raises:
         StateError: the settings of an earlier call cannot be read.
-        DataError: the folder was prepared in another way, or has other people's files where the report goes.
+        DataError: the folder was prepared in another way, or has the user's files where the report goes.
     """
     path = output / STATE / "settings.json"
     now = asdict(settings) | {"made_by": FACES_VERSION}
     try:
-        before = asdict(read_state(path, _SavedSettings, remedy="name another output folder"))
+        before = read_state(path, dict[str, Any], remedy="name another output folder")
     except MissingStateError:
         taken = [output / name for name in _REPORT if (output / name).exists()]
         if taken:
@@ -172,14 +162,14 @@ def check_settings(output: Path, settings: Settings) -> None:
             ) from None
         save_text(json.dumps(now), path)
         return
-    changed = [name for name, value in now.items() if before[name] != value]
+    changed = [name for name, value in now.items() if before.get(name) != value]
     if "made_by" in changed:
         raise DataError(
             f"{output}: was prepared by another version of this program, which cuts out faces a little differently; "
             "name another output folder"
         )
     if changed:
-        flags = [f"--{name.replace('_', '-')} {before[name] or 'unset'}" for name in changed]
+        flags = [f"--{name.replace('_', '-')} {before.get(name) or 'unset'}" for name in changed]
         raise DataError(
             f"{output}: was prepared with {', '.join(flags)}; use the same flags, or name another output folder"
         )

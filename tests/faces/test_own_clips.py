@@ -113,22 +113,14 @@ def test_the_class_of_a_clip_is_that_of_the_list_which_people_may_correct(tmp_pa
     assert "right: 1 of 1" in text and "without training (fan.pth): 1 of 1" in text and "predicted" not in text
 
 
-def test_copies_and_persons_on_both_sides_are_reported(tmp_path: Path) -> None:
-    videos = {}
+def test_copies_on_both_sides_are_reported(tmp_path: Path) -> None:
+    jobs = {}
     for name, content in {"Happy/1": b"one", "Happy/2": b"two", "Sad/3": b"one", "Sad/4": b"four"}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
-        videos[name] = str(tmp_path / name)
-    clips = tmp_path / "clips.csv"
-    rows = ["Happy/1,Happy,train,ann", "Happy/2,Happy,train,bob", "Sad/3,Sad,val,ann", "Sad/4,Sad,val,cid"]
-    clips.write_text("\n".join(["path,label,split,person", *rows]))
-    assert own_clips.warnings(heldout.read_split(clips), videos) == [
-        "1 person in training and held-out clips: ann",
-        "1 held-out video also in training, the same file: Sad/3 = Happy/1",
-    ]
-    clips.write_text("path,label,split\nHappy/1,Happy,train\nSad/4,Sad,val\n")
-    (unknown,) = own_clips.warnings(heldout.read_split(clips), videos)
-    assert "the clips do not name their persons" in unknown and "--person-pattern" in unknown
+        jobs[name] = Job(name, str(tmp_path / name))
+    split = heldout.Split({"Happy/1": "", "Happy/2": ""}, {"Sad/3": "", "Sad/4": "", "Sad/gone": ""}, {})
+    assert own_clips.copies(split, jobs) == ["Sad/3 = Happy/1"]
 
 
 class Commands:
