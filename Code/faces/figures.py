@@ -68,7 +68,7 @@ def people_picture(predictions: Sequence[Prediction]) -> Figure:
         for number, share in zip(prediction.numbers.tolist(), shares.tolist(), strict=True):
             seen[number] = seen.get(number, 0.0) + 1 + share
     best = max(seen, key=lambda number: seen[number])
-    (frame,) = predictions[0].read_again([best])
+    (frame,) = predictions[0].source.frames(wanted={best})
     height, width = frame.image.shape[:2]
 
     # In inches, as the rows of the table have a height of their own.

@@ -59,14 +59,15 @@ class LiveAnswer:
     faces: int
 
 
-def open_camera(which: str) -> tuple[Any, Any, bool]:
-    """Opens a camera by its number, or anything else that ffmpeg opens: a device, a URL, a file.
+def camera_frames(which: str) -> Iterator[Frame]:
+    """Yields upright RGB frames with times in seconds since the first; from a live camera always the latest frame.
 
-    Returns:
-        PyAV's container, the stream to decode, and whether it is live, so that frames must be skipped to keep up.
+    Args:
+        which: a camera's number, or anything else that ffmpeg opens: a device, a URL, a file (all of whose frames are
+            read).
 
     Raises:
-        DataError: it cannot be opened, or it has no video.
+        DataError: it cannot be opened, or its frames cannot be decoded.
         MissingExtraError: PyAV is not installed.
     """
     av = require("av", "PyAV", "reading a camera")
@@ -84,25 +85,9 @@ def open_camera(which: str) -> tuple[Any, Any, bool]:
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"--camera {which}: {name} cannot be opened ({reason}); is a camera connected?") from None
-    try:
-        return container, choose_stream(container, f"--camera {which}", live=live), live
-    except DataError:
-        container.close()
-        raise
-
-
-def camera_frames(which: str) -> Iterator[Frame]:
-    """Yields upright RGB frames with times in seconds since the first; from a live camera always the latest frame.
-
-    Raises:
-        DataError: the camera cannot be opened, or its frames cannot be decoded.
-    """
-    container, stream, live = open_camera(which)
-    av = require("av", "PyAV", "reading a camera")
-    upright, clock = Upright(), Clock(None)
-    number = 0
+    upright, clock, number = Upright(), Clock(None), 0
     with container:
-        decoded = container.decode(stream)
+        decoded = container.decode(choose_stream(container, f"--camera {which}", live=live))
         try:
             for picture in _newest(decoded) if live else decoded:
                 yield Frame(f"{number:07d}", number, clock(picture.time), upright(picture))
@@ -243,7 +228,7 @@ def answer_camera(predictor: Predictor, which: str, window: float, annotate: Pat
 
     Args:
         predictor: detects faces and classifies them.
-        which: a camera, as of `open_camera`.
+        which: see `camera_frames`.
         window: each answer is made from the last seconds, so many.
         annotate: a video to write, with the answers drawn on it.
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from ..network.prior import prior_shift, stated_shares
 from ..network.weights import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
 from .align import FER2013_EYES, PAPER_EYES, Eyes
 from .detect import Detector
-from .extract import BriefSource, Cutout, all_frames, analyse, whole_track
+from .extract import BriefSource, all_frames, analyse, whole_track
 from .inputs import Job, clips_in
 from .neutral import Reference, checked_reference, first_seconds, in_words, neutral_shift
 from .prediction import Curve, InputFaces, Prediction, windows
@@ -206,7 +207,9 @@ class Predictor:
         """
         everybody = _checked(people or self.people) == "all"
         neutral = checked_reference(neutral)
-        of_file = None if neutral is None else self._neutral_of_file(neutral, everybody, aligned)
+        if isinstance(neutral, (str, Path)) and everybody:
+            raise UsageError(f'neutral {neutral}: shows one person; name seconds, or answer people="main"')
+        of_file = self._neutral_of_file(neutral, aligned) if isinstance(neutral, (str, Path)) else 0.0
         if self._last is not None:
             self._last.forget()  # an answer that is kept must not keep its frames in memory
         if not isinstance(source, Source):
@@ -239,7 +242,7 @@ class Predictor:
         faces = InputFaces(source, analysis, paths, aligned, self.eyes)
         with Progress(f"{name}: reading faces", sum(map(len, paths.values())), unit="faces", show=progress) as bar:
             features = self._encode_all(faces, bar)
-        shifts = {} if of_file is None else {chosen[0]: of_file}
+        shifts: dict[int, Tensor | float] = {chosen[0]: of_file}
         if isinstance(neutral, float):
             for track in chosen:
                 start = first_seconds(analysis.times[paths[track].positions], neutral)
@@ -248,16 +251,12 @@ class Predictor:
         for person, track in enumerate(chosen, start=1):
             curve = None if spans is None else self._curve(faces, features, shifts, tracks_of[track], *spans)
             own = replace(faces, paths={track: paths[track]}) if everybody else faces
-            answer = self._predict(own, track, person, len(ranked), features[track], shifts.get(track), curve)
+            answer = self._predict(own, track, person, len(ranked), features[track], shifts.get(track, 0.0), curve)
             answers.append(answer if neutral is None else replace(answer, neutral=in_words(neutral)))
         return answers
 
-    def _neutral_of_file(self, neutral: Reference, everybody: bool, aligned: bool) -> Tensor | None:
-        """The shift of a file that shows the person neutral, float [C]; None for a number of seconds."""
-        if isinstance(neutral, float):
-            return None
-        if everybody:
-            raise UsageError(f'neutral {neutral}: shows one person; name seconds, or answer people="main"')
+    def _neutral_of_file(self, neutral: str | Path, aligned: bool) -> Tensor:
+        """The shift of a file that shows the person neutral, float [C]; answered once for all inputs."""
         file = os.path.abspath(neutral)
         key = file, *Job("", file).fingerprint(), aligned
         if key not in self._neutral:
@@ -276,7 +275,7 @@ class Predictor:
         person: int,
         num_people: int,
         features: Tensor,
-        shift: Tensor | None,
+        shift: Tensor | float,
         curve: Curve | None,
     ) -> Prediction:
         """The answer for one person from their features, [T, D]."""
@@ -284,7 +283,7 @@ class Predictor:
         shares = output.logits[0].softmax(dim=0).tolist()
         ranked = sorted(zip(self.labels, shares, strict=True), key=lambda pair: -pair[1])
         analysis, path = faces.analysis, faces.paths[track]
-        frame_logits = self._frame_logits(features) + self._total(shift)
+        frame_logits = self._frame_logits(features) + (self._shift + shift)
         return Prediction(
             path=str(faces.source.path),
             network=str(self.info["path"]),
@@ -316,7 +315,7 @@ class Predictor:
         )
 
     @torch.inference_mode()
-    def attend(self, features: Tensor, shift: Tensor | None = None) -> FANOutput:
+    def attend(self, features: Tensor, shift: Tensor | float = 0.0) -> FANOutput:
         """The answer to one clip, from its features [T, D]; the logits [1, C] are shifted by the prior, and by `shift`.
 
         Raises:
@@ -325,10 +324,7 @@ class Predictor:
         output = self.fan.attend(features[None])
         if not (output.logits.isfinite().all() and output.weights.isfinite().all()):
             raise CheckpointError(f"{self.info['path']}: its weights are too large to compute with; name another one")
-        return replace(output, logits=output.logits + self._total(shift))
-
-    def _total(self, shift: Tensor | None) -> Tensor:
-        return self._shift if shift is None else self._shift + shift
+        return replace(output, logits=output.logits + (self._shift + shift))
 
     def _frame_logits(self, features: Tensor) -> Tensor:
         """The logits of each frame as a clip of its own, [T, C], without any shift."""
@@ -353,28 +349,18 @@ class Predictor:
         # Filled in place: a list of an hour's features and their stack would take twice the memory.
         size = self.fan.feature_size
         features = {track: torch.empty(len(path), size, device=self.device) for track, path in faces.paths.items()}
-        waiting: list[Cutout] = []
-
-        def flush() -> None:
-            for face, feature in zip(waiting, self.encode([face.image for face in waiting]), strict=True):
+        images = prefetched(faces.images(faces.paths, self.image_size, gray=self.knows_fer2013), size=BATCH_FACES)
+        while batch := list(islice(images, BATCH_FACES)):
+            for face, feature in zip(batch, self.encode([face.image for face in batch]), strict=True):
                 features[face.track][face.place] = feature
-            progress(len(waiting))
-            waiting.clear()
-
-        images = faces.images(faces.paths, self.image_size, gray=self.knows_fer2013)
-        for face in prefetched(images, size=BATCH_FACES):
-            waiting.append(face)
-            if len(waiting) == BATCH_FACES:
-                flush()
-        if waiting:
-            flush()
+            progress(len(batch))
         return features
 
     def _curve(
         self,
         faces: InputFaces,
         features: dict[int, Tensor],
-        shifts: dict[int, Tensor],
+        shifts: dict[int, Tensor | float],
         tracks: Sequence[int | None],
         starts: np.ndarray,
         ends: np.ndarray,
@@ -387,7 +373,7 @@ class Predictor:
             times = faces.analysis.times[faces.paths[track].positions]
             first, last = np.searchsorted(times, (starts[index], ends[index]))
             if first < last:
-                output = self.attend(features[track][int(first) : int(last)], shifts.get(track))
+                output = self.attend(features[track][int(first) : int(last)], shifts.get(track, 0.0))
                 shares[index], counts[index] = output.logits[0].softmax(dim=0).cpu().numpy(), last - first
         whose = np.array([-1 if track is None else track for track in tracks], dtype=np.int64)
         return Curve(self.labels, starts, ends, shares, counts, whose)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +16,9 @@ from ..data.clips import DataError
 from ..data.images import read_image
 from .align import FACE_SIZE, Eyes
 from .extract import Analysis, Cutout, cut_out
-from .inputs import Kind
 from .settings import UNCERTAIN_MARGIN
 from .track import FaceTrack
-from .video import Frame, Source
+from .video import Source
 
 if TYPE_CHECKING:
     import pandas
@@ -209,14 +207,9 @@ class Prediction:
         return not bool(np.isnan(self.times).any())
 
     @property
-    def video(self) -> Path | None:
-        """The video file; None for images, animated images and arrays."""
-        return self._faces.source.path if self._faces.source.kind is Kind.VIDEO else None
-
-    @property
-    def begin(self) -> float | None:
-        """The timestamp in a video file from which times count; None: unknown."""
-        return self._faces.source.begin
+    def source(self) -> Source:
+        """The input, which can be read again."""
+        return self._faces.source
 
     @property
     def seconds(self) -> tuple[float, float]:
@@ -278,10 +271,6 @@ class Prediction:
     def was_read(self, number: int) -> bool:
         """Whether a frame, by its number in the input, was read: with `fps`, not all of them are."""
         return bool(np.isin(number, self._faces.analysis.numbers))
-
-    def read_again(self, wanted: Iterable[int] | None = None) -> Iterator[Frame]:
-        """The input's frames once more: all of them, or those with these numbers."""
-        return self._faces.source.frames(wanted=None if wanted is None else set(wanted))
 
     def crops(self, indices: Sequence[int] | None = None) -> np.ndarray:
         """The faces as they were cut out. They are read again, since those of a long video would not fit into memory.

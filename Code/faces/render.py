@@ -19,7 +19,7 @@ from ..common.files import new_file
 from ..data.clips import DataError
 from ..results.figures import CYCLE, font_file
 from .decoder import file_url
-from .inputs import WRITTEN_SUFFIXES
+from .inputs import WRITTEN_SUFFIXES, Kind
 from .prediction import Prediction, answer_text
 from .sound import Sound
 from .track import ASSUMED_FPS
@@ -235,11 +235,13 @@ def annotate(
     share: float | None = None
     labels: list[Label] = []
 
-    frames = main.read_again()
+    source = main.source
+    frames = source.frames()
     first = next(frames)
     size = first.image.shape[1], first.image.shape[0]
     begin = 0.0
-    with VideoWriter(output, size, sound=main.video, begin=main.begin) as writer:
+    sound = source.path if source.kind is Kind.VIDEO else None
+    with VideoWriter(output, size, sound=sound, begin=source.begin) as writer:
         for count, frame in enumerate(chain([first], frames)):
             time = known.get(frame.number, math.nan) if math.isnan(frame.time) else frame.time
             time = count / ASSUMED_FPS if math.isnan(time) else time
