@@ -35,7 +35,7 @@ from Code.composed.plan import (  # noqa: E402
     ComposedSpec,
     choose_stills,
 )
-from Code.composed.render import TEST, TRAIN, USAGES, VAL, ComposedStore, Composer, composed_clips  # noqa: E402
+from Code.composed.splits import TEST, TRAIN, USAGES, VAL, Composer, composed_clips  # noqa: E402
 from Code.data.loaders import EvaluationBatches, TrainingBatches  # noqa: E402
 from Code.data.stores import FrameTable  # noqa: E402
 from Code.network.fan import FAN, FeatureFAN  # noqa: E402
@@ -76,7 +76,7 @@ def encoded(fan: FAN, composer: Composer, size: int, compute: Compute, file: Pat
     start = time.perf_counter()
     clips = composed_clips(composer, Path())
     store = FeatureStore.of(
-        fan, FrameTable.of(clips), ComposedStore(clips, size), compute, mirrored=False, batch_frames=128, loading={}
+        fan, FrameTable.of(clips), clips.renderer(clips, size), compute, mirrored=False, batch_frames=128, loading={}
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(store.features, file.with_suffix(".partial"))

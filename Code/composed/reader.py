@@ -41,7 +41,7 @@ class Composed(Reader):
         root = Path(self.sources(request).train_root)
         if self.is_missing(request):
             read_ferplus(root)  # raises, before torch is imported
-        from .render import TEST, VAL, compose_evaluated, compose_training
+        from .splits import TEST, VAL, compose_evaluated, compose_training
 
         spec = composed_spec(request)
         if split == "train":

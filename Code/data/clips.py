@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ..common.errors import ProjectError
 from ..common.wording import counted, grouped, one_line
@@ -100,7 +101,8 @@ class ClipSet:
         root: the folder that contains everything.
         left_out: the skipped clips themselves. Folds are made of all clips, so that they do not depend on skipping.
         notes: lines to print about what was read.
-        in_files: the frames are files. If not, a store of its own generates them, new ones in every training epoch.
+        renderer: makes the store of clips whose frames are not files, from the clips and the side of the input in
+            pixels; it renders new frames in every training epoch. None: the frames are files.
     """
 
     clips: list[Clip]
@@ -110,7 +112,12 @@ class ClipSet:
     root: str
     left_out: list[Clip] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    in_files: bool = True
+    renderer: Callable[[ClipSet, int], Any] | None = None
+
+    @property
+    def in_files(self) -> bool:
+        """Whether the frames are files."""
+        return self.renderer is None
 
     def subset(self, keep: Callable[[Clip], bool]) -> ClipSet:
         """The clips for which `keep` is true, skipped ones included, in the same order."""

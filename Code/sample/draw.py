@@ -37,6 +37,7 @@ VERSION = 1  # increase when any pixel changes; samples of other versions are dr
 SPLITS = ("Train", "Val")
 LISTS = ("list_train.txt", "list_eval.txt")
 MARKER, FACTS = "README.txt", "sample.json"
+README = "Synthetic faces, drawn by `python -m Code.sample`. Safe to delete.\n"
 JPEG_QUALITY = 92
 Task = tuple[Path, int, int, int, SampleSpec]
 
@@ -84,11 +85,11 @@ def _is_drawn(folder: Path, settings: dict[str, Any]) -> bool:
 
 def _check_replaceable(folder: Path, named: Path) -> None:
     """Raises a DataError if the folder has something else than a sample: perhaps the user's data in the same layout."""
-    if not folder.exists():
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
-    others = names - {MARKER, FACTS, INTENSITY_FILE, *SPLITS, *LISTS}
-    if others or (names and MARKER not in names):
+    marker = folder / MARKER
+    others = {path.name for path in folder.glob("*")} - {MARKER, FACTS, INTENSITY_FILE, *SPLITS, *LISTS}
+    if others or not marker.is_file() or not marker.read_bytes().startswith(README[:16].encode()):
         raise DataError(f"{named}: not empty and not a generated sample; choose another folder, or delete it yourself")
 
 
@@ -100,7 +101,7 @@ def clip_name(split: int, clip: int) -> str:
 def _draw_into(
     folder: Path, settings: dict[str, Any], seed: int, workers: int, progress: bool, spec: SampleSpec
 ) -> None:
-    (folder / MARKER).write_text("Synthetic faces, drawn by `python -m Code.sample`. Safe to delete.\n")
+    (folder / MARKER).write_text(README)
     totals = (spec.num_train_clips, spec.num_val_clips)
     tasks: list[Task] = [
         (folder, seed, split, clip, spec) for split, total in enumerate(totals) for clip in range(total)

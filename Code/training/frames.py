@@ -20,7 +20,6 @@ from ..common.files import free_disk, in_words
 from ..common.machine import available_cores, free_memory, free_shared_memory, total_memory
 from ..common.progress import Progress
 from ..common.wording import counted
-from ..composed.render import ComposedClips, ComposedStore
 from ..data.augment import PlainFrames, augmentation_named
 from ..data.cache import CHUNK_FRAMES, CacheError, CacheFile, read_in_chunks
 from ..data.clips import ClipSet, DataError
@@ -270,8 +269,8 @@ def open_stores(
     errors = []
     for clips in splits:
         try:
-            if isinstance(clips, ComposedClips):
-                stores.append(ComposedStore(clips, image_size))
+            if clips.renderer is not None:
+                stores.append(clips.renderer(clips, image_size))
             elif choice.mode == "none":
                 stores.append(FileStore(clips, image_size, gray=gray))
             elif choice.mode == "disk":

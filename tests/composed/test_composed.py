@@ -22,12 +22,13 @@ from Code.composed.plan import (
     choose_stills,
     plan_course,
 )
-from Code.composed.render import VAL, ComposedStore, Composer, compose_evaluated, compose_training, render
+from Code.composed.render import render
+from Code.composed.splits import VAL, Composer, compose_evaluated, compose_training
 from Code.data.clips import DataError
 from Code.data.images import read_image
 from Code.data.intensity import read_intensity
 from Code.data.loaders import TrainingBatches
-from Code.data.stores import FrameTable
+from Code.data.stores import FrameTable, Store
 from Code.readers.ferplus import FERPlusSplit, read_ferplus
 
 SPEC = ComposedSpec(frames=(6, 9), telling=(0.2, 0.7))
@@ -184,28 +185,28 @@ def test_a_spoiled_frame_is_another_picture(stills: Stills, kind: str) -> None:
 
 def test_a_frame_does_not_depend_on_those_it_is_read_with(root: Path) -> None:
     clips = compose_training(root, SPEC, 16, seed=2)
-    store, total = ComposedStore(clips, 40), sum(map(len, clips.clips))
+    store, total = clips.renderer(clips, 40), sum(map(len, clips.clips))
     ids = np.random.default_rng(0).permutation(3 * total)[:50]  # of three epochs
     together = store.read(ids)
     assert together.shape == (50, 1, 40, 40) and together.dtype == torch.uint8
-    assert torch.equal(together, torch.cat([ComposedStore(clips, 40).read(ids[at : at + 1]) for at in range(50)]))
+    assert torch.equal(together, torch.cat([clips.renderer(clips, 40).read(ids[at : at + 1]) for at in range(50)]))
 
 
 def test_epochs_and_seeds_differ_and_labels_stay(root: Path) -> None:
     one, other = (compose_training(root, SPEC, 16, seed=seed) for seed in (2, 3))
     assert [clip.label for clip in one.clips] == [clip.label for clip in other.clips]
     total = sum(map(len, one.clips))
-    store = ComposedStore(one, 32)
+    store = one.renderer(one, 32)
     first, second = store.read(np.arange(total)), store.read(np.arange(total) + total)
     assert not torch.equal(first, second)
     assert torch.equal(first, store.read(np.arange(total)))
-    assert not torch.equal(first[:5], ComposedStore(other, 32).read(np.arange(5)))
+    assert not torch.equal(first[:5], other.renderer(other, 32).read(np.arange(5)))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_ask_for_the_frames_of_their_epoch(root: Path, workers: int) -> None:
     clips = compose_training(root, SPEC, 16, seed=2)
-    store, table = ComposedStore(clips, 32), FrameTable.of(clips)
+    store, table = clips.renderer(clips, 32), FrameTable.of(clips)
     options = {"num_frames": 6, "batch_size": 4, "seed": 0, "samples_per_clip": 1}
     batches = TrainingBatches(table, store, workers=workers, **options)
     epochs = []
@@ -217,7 +218,7 @@ def test_batches_ask_for_the_frames_of_their_epoch(root: Path, workers: int) -> 
     assert torch.equal(epochs[0][:4], store.read(_first_keys(table, store, options)).unflatten(0, (4, 6)))
 
 
-def _first_keys(table: FrameTable, store: ComposedStore, options: dict) -> np.ndarray:
+def _first_keys(table: FrameTable, store: Store, options: dict) -> np.ndarray:
     return TrainingBatches(table, store, **options).plan.keys[0].reshape(-1)
 
 
@@ -253,9 +254,11 @@ def test_validation_clips_are_files_with_their_importance(root: Path, tmp_path: 
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_was_deleted_in_part_is_composed_again(root: Path, tmp_path: Path) -> None:
+def test_clips_without_their_facts_are_composed_again(root: Path, tmp_path: Path) -> None:
     clips = compose_evaluated(root, tmp_path, SPEC, 8, VAL)
     (folder,) = tmp_path.iterdir()
-    (folder / "README.txt").unlink()
-    Path(clips.clips[0].path(0)).unlink()
-    assert compose_evaluated(root, tmp_path, SPEC, 8, VAL).clips == clips.clips
+    for damage in ("", "[]"):
+        (folder / "composed.json").write_text(damage)
+        Path(clips.clips[0].path(0)).unlink()
+        assert compose_evaluated(root, tmp_path, SPEC, 8, VAL).clips == clips.clips
+        assert Path(clips.clips[0].path(0)).is_file() and list(tmp_path.iterdir()) == [folder]

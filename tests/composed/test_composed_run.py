@@ -67,7 +67,7 @@ def test_the_head_alone_learns_and_seeds_are_summed_up(tmp_path: Path, call, fla
 def test_the_doctor_looks_at_composed_clips(tmp_path: Path, call, flags) -> None:
     outcome = call(script, *flags, "--check", cwd=tmp_path)
     assert outcome.status == 0, outcome.out + outcome.err
-    assert "frames that are not images" in outcome.out and "clean; 48 frames decoded" in outcome.out
+    assert "frames that cannot be read" in outcome.out and "clean; 48 frames decoded" in outcome.out
     missing = call(script, "--dataset", "composed", "--data-root", tmp_path / "none", "--check", cwd=tmp_path)
     assert missing.status == 2 and "fer2013new.csv: missing" in missing.err
 

@@ -170,13 +170,15 @@ def test_an_interrupted_drawing_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("drawn", [False, True], ids=["alone", "in a sample"])
+@pytest.mark.parametrize("kind", ["alone", "with a readme", "in a sample"])
 def test_data_that_is_not_the_sample_is_never_touched(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: bool
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
-    if drawn:
+    if kind == "in a sample":
         _draw(tmp_path, seed=1)
-    own = tmp_path / ("letter.txt" if drawn else "Train/Happy/000000/001.jpg")
+    if kind == "with a readme":
+        (tmp_path / "README.txt").write_text("My clips")
+    own = tmp_path / ("letter.txt" if kind == "in a sample" else "Train/Happy/000000/001.jpg")
     own.parent.mkdir(parents=True, exist_ok=True)
     own.write_bytes(b"mine")
     with pytest.raises(DataError, match="not a generated sample"):
