@@ -45,12 +45,11 @@ def attention_picture(
         crops,
         prediction.alpha,
         prediction.weights,
+        shown=shown,
         title=title_of(prediction),
         prediction=answer_text(prediction.expression, prediction.uncertain),
-        probabilities=[prediction.probabilities[label] for label in prediction.labels],
-        labels=prediction.labels,
+        probabilities={label: prediction.probabilities[label] for label in prediction.labels},
         intensity=intensity,
-        shown=shown,
         times=prediction.times if prediction.has_times else None,
     )
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..common.errors import require
 from ..common.files import new_file
 from ..data.clips import DataError
-from ..results.figures import CYCLE, font_file
+from ..results.figures import CYCLE, font_for
 from .decoder import file_url
 from .inputs import WRITTEN_SUFFIXES, Kind
 from .prediction import Prediction, answer_text
@@ -203,7 +203,7 @@ def _font(text: str, size: int) -> Any:
     """A font that has the letters of a text, where one is installed: class names may be Chinese."""
     if text.isascii():
         return ImageFont.load_default(size=size)
-    return ImageFont.truetype(font_file(text), size)
+    return ImageFont.truetype(font_for(text).fname, size)
 
 
 def annotate(

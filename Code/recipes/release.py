@@ -88,7 +88,8 @@ def calibrated(checkpoint: Mapping[str, Any], run: Path) -> tuple[dict[str, Any]
         )
     labels = torch.tensor([read.labels.index(clip.label) for clip in read.clips])
     # predictions.csv has six decimals
-    logits = torch.tensor([clip.probabilities for clip in read.clips], dtype=torch.float64).clamp(min=5e-7).log()
+    shares = torch.tensor([list(clip.probabilities.values()) for clip in read.clips], dtype=torch.float64)
+    logits = shares.clamp(min=5e-7).log()
     temperature = fit_temperature(logits, labels)
     figures = {
         "temperature": temperature,

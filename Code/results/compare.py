@@ -18,7 +18,7 @@ from ..training.intervals import Difference, difference_text, interval_text, pai
 from ..training.records import ReportError
 from .figures import choose_frames, line_styles
 from .page import Answer, Card, Pictures, log_curves, make_course, make_tiles, with_progress, write_page
-from .runs import HEAD_TITLES, ClipRow, RunFiles, read_run, setting
+from .runs import HEAD_TITLES, ClipRow, RunFiles, describe_setting, head_of, read_run
 
 # Arguments that do not make another method: repetition, machine, and where the same data is.
 NOT_A_METHOD = {
@@ -173,7 +173,7 @@ def read_runs(folders: Sequence[Path]) -> list[RunFiles]:
         if any(Path(folder).resolve() == run.folder.resolve() for run in runs):
             raise ReportError(f"{folder}: is named twice; name each run once")
         run = read_run(folder)
-        if not run.clips or not run.shown_results:
+        if not run.clips or not run.epochs:
             missing = "predictions.csv" if not run.clips else "results.json"
             raise ReportError(f"{folder}: has no {missing}, so its training did not end; finish it with --resume")
         if runs and run.labels != runs[0].labels:
@@ -187,7 +187,8 @@ def group_runs(runs: Sequence[RunFiles]) -> list[Method]:
     """Groups runs into methods, in the order of the paper's table: score fusion, self-attention, relation-attention."""
     order = [*HEAD_TITLES.values(), ""]
     ordered = sorted(
-        runs, key=lambda run: (order.index(run.head), *(natural_key(_value(run, key)) for key in ("fold", "seed")))
+        runs,
+        key=lambda run: (order.index(head_of(run.args)), *(natural_key(_value(run, key)) for key in ("fold", "seed"))),
     )
     keys = ["head", *_differing(runs, {key for run in runs for key in run.args} - NOT_A_METHOD)]
     groups = _grouped(ordered, keys)
@@ -225,8 +226,8 @@ def _differing(runs: Sequence[RunFiles], keys: set[str]) -> list[str]:
 
 def _value(run: RunFiles, key: str) -> str:
     if key == "head":
-        return run.head or "unknown"
-    return run.name if key == "folder" else setting(key, run.args.get(key))
+        return head_of(run.args) or "unknown"
+    return run.name if key == "folder" else describe_setting(key, run.args.get(key)) or "-"
 
 
 def pairs_of(methods: Sequence[Method]) -> list[Pair]:

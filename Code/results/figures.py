@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +18,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontEntry, findfont, fontManager, get_font
+from matplotlib.font_manager import FontEntry, fontManager, get_font
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
@@ -34,55 +35,35 @@ Style = tuple[str, str]  # color and dash of a line
 
 
 def figure_bytes(figure: Figure, kind: str = "svg", *, dpi: int = 150) -> bytes:
-    """A figure as an `svg`, `png` or `pdf` file. Equal figures give equal bytes.
-
-    Letters that the default font lacks are drawn with installed fonts that have them, or else as boxes.
-    """
+    """A figure as an `svg`, `png` or `pdf` file. Equal figures give equal bytes."""
     buffer = io.BytesIO()
     stamp = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
-        others = [entry.name for entry in fonts_for(text.get_text(), findfont(text.get_fontproperties()))]
-        if others:
-            text.set_fontfamily([*text.get_fontfamily(), *others])
+        if not text.get_text().isascii():
+            text.set_fontfamily([*text.get_fontfamily(), font_for(text.get_text()).name])
     with matplotlib.rc_context({"svg.hashsalt": "emotion-fan"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from")  # a letter that no font has is a box
         figure.savefig(buffer, format=kind, dpi=dpi, metadata=stamp)
     return buffer.getvalue()
 
 
-def fonts_for(text: str, usual: str) -> list[FontEntry]:
-    """Installed fonts that have the letters which the font file `usual` lacks."""
-    if text.isascii():
-        return []
-    font = get_font(usual)
-    lacking = [letter for letter in text if letter.isprintable() and not font.get_char_index(ord(letter))]
-    entries = {letter: _font_with(letter) for letter in lacking}
-    return list({entry.name: entry for entry in entries.values() if entry is not None}.values())
+@lru_cache(maxsize=1024)
+def font_for(text: str) -> FontEntry:
+    """An installed font that has all letters of a text, or else DejaVu Sans, which comes with matplotlib."""
 
+    def plainness(font: FontEntry) -> tuple[bool, bool, bool, str]:
+        regular = str(font.weight) in ("400", "normal", "regular")
+        return font.name != "DejaVu Sans", font.style != "normal", not regular, font.name
 
-def font_file(text: str) -> str:
-    """The font file to draw a text with: the default one, or an installed one that has a letter which it lacks."""
-    usual = findfont("DejaVu Sans")  # comes with matplotlib
-    others = fonts_for(text, usual)
-    return others[0].fname if others else usual
-
-
-@lru_cache(maxsize=4096)
-def _font_with(letter: str) -> FontEntry | None:
-    """An installed font that has a letter, of regular style if possible."""
-
-    def plainness(entry: FontEntry) -> tuple[bool, bool, str]:
-        return entry.style != "normal", str(entry.weight) not in ("400", "normal", "regular"), entry.name
-
-    for entry in sorted(fontManager.ttflist, key=plainness):
-        try:
+    fonts = sorted(fontManager.ttflist, key=plainness)
+    letters = [ord(letter) for letter in text if letter.isprintable()]
+    for font in fonts:
+        with suppress(OSError, RuntimeError):  # removed since matplotlib listed it, or damaged
             # "Last Resort", which comes with matplotlib, has every letter, but only as a box.
-            if not entry.name.startswith("Last Resort") and get_font(entry.fname).get_char_index(ord(letter)):
-                return entry
-        except (OSError, RuntimeError):  # removed since matplotlib listed it, or damaged
-            continue
-    return None
+            if not font.name.startswith("Last Resort") and all(map(get_font(font.fname).get_char_index, letters)):
+                return font
+    return fonts[0]
 
 
 def shorten(text: str, width: int) -> str:
@@ -101,8 +82,6 @@ def choose_frames(weights: ArrayLike, max_frames: int = 12) -> list[int]:
         Ascending indices, at most `max_frames`; all frames of a shorter clip.
     """
     values = np.asarray(weights, dtype=np.float64)
-    if max_frames < 2:
-        raise ValueError(f"max_frames is {max_frames}; it must be at least 2, for the highest and the lowest weight")
     extremes = {int(values.argmax()), int(values.argmin())}
     for evenly in range(min(max_frames, len(values)), 0, -1):
         chosen = extremes | {round(float(i)) for i in np.linspace(0, len(values) - 1, evenly)}
@@ -111,148 +90,113 @@ def choose_frames(weights: ArrayLike, max_frames: int = 12) -> list[int]:
     return sorted(extremes)
 
 
+def relative(weights: ArrayLike) -> NDArray[np.float64]:
+    """Weights [T] relative to the highest: final weights sum to 1 over a clip, so their size depends on its length."""
+    values = np.asarray(weights, dtype=np.float64)
+    return values / values.max() if values.max() > 0 else values
+
+
 def attention_figure(
     frames: NDArray[np.uint8],
     alpha: ArrayLike,
     weights: ArrayLike,
     *,
+    shown: Sequence[int],
     title: str,
-    label: int | str | None = None,
-    prediction: int | str | None = None,
-    probabilities: ArrayLike | None = None,
-    labels: Sequence[str] | None = None,
+    label: str = "",
+    prediction: str = "",
+    probabilities: Mapping[str, float] | None = None,
     intensity: ArrayLike | None = None,
-    max_frames: int = 12,
-    shown: Sequence[int] | None = None,
     times: ArrayLike | None = None,
 ) -> Figure:
-    """The frames of one clip in a row, with bars for their attention above.
+    """Some frames of one clip in a row, with bars for their attention above.
 
-    Blue bars are the self-attention alpha. Orange bars are the final weight relative to the clip's highest weight:
-    final weights sum to 1 over a clip, so that their absolute size depends on its length.
+    Blue bars are the self-attention alpha. Orange bars are the final weight relative to the clip's highest weight.
 
     Args:
-        frames: uint8 [T, H, W, 3], RGB.
+        frames: uint8 [len(shown), H, W, 3], RGB.
         alpha: [T] in [0, 1].
         weights: [T], not negative.
+        shown: indices of the frames to draw, ascending, see `choose_frames`.
         title: the clip's name.
-        label, prediction: class names, or indices into `labels`.
-        probabilities: [C], drawn beside the frames; requires `labels`.
-        labels: C class names.
+        label, prediction: class names; "" if they are unknown.
+        probabilities: of each class, drawn beside the frames.
         intensity: [T] in [0, 1], the true intensity of the expression, drawn as a line.
-        max_frames: how many frames of a longer clip are drawn, see `choose_frames`.
-        shown: indices of the frames to draw, ascending, for callers that have not loaded the whole clip. `frames` is
-            then [len(shown), H, W, 3]; the other arguments still cover all T frames.
         times: [T], seconds of a video's frames, written below them instead of their numbers.
-
-    Raises:
-        ValueError: sizes do not match.
     """
-    pictures = np.asarray(frames)
-    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3 or not len(pictures):
-        shape = list(pictures.shape)
-        raise ValueError(f"frames are {pictures.dtype} {shape}, expected uint8 [T, H, W, 3] with T > 0")
-    count, height, width, _ = pictures.shape
-    total = count if shown is None else int(np.size(alpha))
-    if shown is not None and (len(shown) != count or min(shown) < 0 or max(shown) >= total):
-        raise ValueError(f"shown has {len(shown)} indices into {total} frames, but frames has {count} pictures")
-    alphas, shares = _per_frame("alpha", alpha, total), _per_frame("weights", weights, total)
-    chosen = choose_frames(shares, max_frames) if shown is None else list(shown)
+    count, height, width, _ = frames.shape
+    alphas, shares = np.asarray(alpha, dtype=np.float64), relative(weights)
+    total, chosen = len(shares), list(shown)
     highest, lowest = int(shares.argmax()), int(shares.argmin())
-    uneven = bool(shares[highest] - shares[lowest] > 1e-6 * shares[highest])
-    shares = shares / shares.max() if shares.max() > 0 else shares
+    uneven = bool(shares[highest] - shares[lowest] > 1e-6)
 
     # Placed in inches, so that bars are exactly above their frame whatever the clip's length.
-    columns, slot, left, bars_high, below = len(chosen), 0.92, 0.6 if times is None else 0.8, 1.15, 0.52
-    if probabilities is not None and labels is None:
-        raise ValueError("probabilities need labels, the class names")
-    full = list(labels or ())
-    names = [shorten(name, 18) for name in full]
-    beside = 0.75 + 0.085 * max(map(len, names), default=0) + 1.2 if probabilities is not None else 0.15
+    slot, left, bars_high, below = 0.92, 0.6 if times is None else 0.8, 1.15, 0.52
+    beside = 0.15
+    if probabilities is not None:
+        beside = 0.75 + 0.085 * max(len(shorten(name, 18)) for name in probabilities) + 1.2
     strip_high = slot * 0.94 * height / width
-    size = max(left + columns * slot + beside, 5.2), below + strip_high + 0.06 + bars_high + 0.85
+    size = max(left + count * slot + beside, 5.2), below + strip_high + 0.06 + bars_high + 0.85
     figure = Figure(figsize=size, facecolor="white")
 
     def place(x: float, y: float, wide: float, high: float) -> Axes:
         return figure.add_axes((x / size[0], y / size[1], wide / size[0], high / size[1]))
 
-    bars = place(left, below + strip_high + 0.06, columns * slot, bars_high)
-    strip = place(left, below, columns * slot, strip_high)
-    places = np.arange(columns)
+    bars = place(left, below + strip_high + 0.06, count * slot, bars_high)
+    strip = place(left, below, count * slot, strip_high)
+    places = np.arange(count)
     bars.bar(places - 0.19, alphas[chosen], 0.34, color=BLUE, label="self-attention alpha")
     bars.bar(places + 0.19, shares[chosen], 0.34, color=ORANGE, label="final weight, relative to the highest")
     if intensity is not None:
-        truth = _per_frame("intensity", intensity, total)[chosen]
+        truth = np.asarray(intensity, dtype=np.float64)[chosen]
         bars.plot(places, truth, "o--", color=INK, mfc="white", ms=4, lw=1, label="true intensity", clip_on=False)
-    bars.set(xlim=(-0.5, columns - 0.5), ylim=(0, 1.04), xticks=[], yticks=[0, 0.5, 1])
+    bars.set(xlim=(-0.5, count - 0.5), ylim=(0, 1.04), xticks=[], yticks=[0, 0.5, 1])
     bars.tick_params(labelsize=8, colors=INK)
     bars.spines[["top", "right"]].set_visible(False)
     anchor = (left - 0.1) / size[0], 1 - 0.5 / size[1]
     spaced: dict[str, Any] = {"borderaxespad": 0, "columnspacing": 1.2, "handlelength": 1.4}
     figure.legend(loc="upper left", bbox_to_anchor=anchor, ncols=3, fontsize=8, frameon=False, **spaced)
 
-    for at, index in enumerate(chosen):
-        picture = pictures[index if shown is None else at]
+    for at, picture in enumerate(frames):
         strip.imshow(picture, extent=(at - 0.47, at + 0.47, 0, 1), aspect="auto")
     ends = {highest: "highest", lowest: "lowest"} if uneven else {}
-    strip.set(xlim=(-0.5, columns - 0.5), ylim=(0, 1), yticks=[])
+    strip.set(xlim=(-0.5, count - 0.5), ylim=(0, 1), yticks=[])
     if times is None:
         marks = [str(index + 1) for index in chosen]
-        part = f"frame\nof {total}" if columns < total else "frame\n "
+        part = f"frame\nof {total}" if count < total else "frame\n "
     else:
-        marks = [f"{second:.2f}" for second in _per_frame("times", times, total)[chosen]]
-        part = f"seconds\n{columns} of {total}" if columns < total else "seconds\n "
+        marks = [f"{second:.2f}" for second in np.asarray(times, dtype=np.float64)[chosen]]
+        part = f"seconds\n{count} of {total}" if count < total else "seconds\n "
     below_frames = [f"{mark}\n{ends.get(index, ' ')}" for mark, index in zip(marks, chosen, strict=True)]
     strip.set_xticks(places, below_frames, fontsize=8, color=INK)
     strip.tick_params(length=0)
     strip.spines[:].set_visible(False)
     strip.text(-0.52, -0.04, part, ha="right", va="top", fontsize=8, color=SOFT, clip_on=False)
 
-    true, said = _class_name(label, labels), _class_name(prediction, labels)
-    verdict = [f"true {true}"] if true is not None else []
-    verdict += [f"predicted {said}"] if said is not None else []
-    line = ", ".join(verdict) + (f"  ({'right' if true == said else 'wrong'})" if len(verdict) == 2 else "")
-    width_left = int((size[0] - 0.3) / 0.088) - len(line)
-    top = 1 - 0.14 / size[1]
-    name = shorten(title, max(width_left, 16))
+    verdict = [f"{what} {name}" for what, name in (("true", label), ("predicted", prediction)) if name]
+    line = ", ".join(verdict) + (f"  ({'right' if label == prediction else 'wrong'})" if len(verdict) == 2 else "")
+    top, name = 1 - 0.14 / size[1], shorten(title, max(int((size[0] - 0.3) / 0.088) - len(line), 16))
     figure.text(0.15 / size[0], top, name, size=10.5, va="top", color=INK, weight="bold", parse_math=False)
     figure.text(1 - 0.15 / size[0], top, line, size=10, va="top", ha="right", color=INK, parse_math=False)
     if probabilities is not None:
-        high = strip_high + 0.06 + bars_high
-        panel = place(size[0] - 0.6 - 1.2, below, 1.2, high)
-        row_of_true = full.index(true) if true in full else None
-        _draw_probabilities(panel, np.asarray(probabilities, dtype=np.float64), names, row_of_true)
+        panel = place(size[0] - 0.6 - 1.2, below, 1.2, strip_high + 0.06 + bars_high)
+        _draw_probabilities(panel, probabilities, label)
     return figure
 
 
-def _draw_probabilities(panel: Axes, values: NDArray[np.float64], names: list[str], true: int | None) -> None:
-    if values.shape != (len(names),):
-        raise ValueError(f"probabilities have shape {list(values.shape)}, but there are {len(names)} labels")
-    rows = np.arange(len(names))
-    panel.barh(rows, values, 0.62, color=[INK if row == values.argmax() else GRAY for row in rows])
-    marks = [f"{name} *" if row == true else name for row, name in enumerate(names)]
-    panel.set_yticks(rows, marks, fontsize=8.5, color=INK, parse_math=False)
+def _draw_probabilities(panel: Axes, probabilities: Mapping[str, float], label: str) -> None:
+    """Horizontal bars, with a star at the true class."""
+    values = list(probabilities.values())
+    panel.barh(range(len(values)), values, 0.62, color=[INK if value == max(values) else GRAY for value in values])
+    names = [shorten(name, 18) + " *" * (name == label) for name in probabilities]
+    panel.set_yticks(range(len(values)), names, fontsize=8.5, color=INK, parse_math=False)
     panel.set(xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), xticks=[])
     for row, value in enumerate(values):
         panel.text(value + 0.03, row, f"{100 * value:.0f} %", va="center", fontsize=8, color=INK)
     panel.tick_params(length=0)
     panel.spines[["top", "right", "bottom"]].set_visible(False)
-    title = "probability" if true is None else "probability (* true)"
+    title = "probability (* true)" if label in probabilities else "probability"
     panel.set_xlabel(title, fontsize=8, color=SOFT, loc="left")
-
-
-def _per_frame(name: str, values: ArrayLike, frames: int) -> NDArray[np.float64]:
-    array = np.asarray(values, dtype=np.float64)
-    if array.shape != (frames,) or not np.isfinite(array).all():
-        shape = list(array.shape)
-        raise ValueError(f"{name} has shape {shape}, expected {frames} finite values, one per frame")
-    return array
-
-
-def _class_name(which: int | str | None, labels: Sequence[str] | None) -> str | None:
-    if which is None or isinstance(which, str):
-        return which
-    return labels[which] if labels is not None else f"class {which}"
 
 
 LOG_TITLES = {

@@ -28,7 +28,7 @@ from ..common.progress import Progress
 from ..common.wording import counted, percent
 from ..data.clips import DataError
 from ..data.images import read_image
-from .figures import CYCLE, FAINT, GRAY, INK, LOG_TITLES, SOFT, LogLine, Style, compare_curves, figure_bytes
+from .figures import CYCLE, FAINT, GRAY, INK, LOG_TITLES, SOFT, LogLine, Style, compare_curves, figure_bytes, relative
 
 T = TypeVar("T")
 TEMPLATES = Path(__file__).parent / "templates"
@@ -37,10 +37,8 @@ DARK = {
     "#ffffff": "#161b22", INK: "#e6edf3", SOFT: "#9aa4af", GRAY: "#6e7681", FAINT: "#30363d",
     **dict(zip(CYCLE, ("#4aa8e0", "#f0b429", "#2ec4a0", "#e3a1c8", "#9bd4f7", "#ff8a4c", "#e6edf3"), strict=True)),
 }  # fmt: skip
-PICTURE_BYTES = 13_000_000  # for all pictures of a page together, as base64
-# (bytes for a clip, frames shown, side in pixels): with more clips, pictures get fewer and smaller.
-SIZES = ((20_000, 12, 72), (10_000, 8, 64), (5_000, 6, 56), (2_500, 4, 48), (0, 2, 48))
-QUALITIES = (75, 55, 35, 15)
+# (clips on the page at most, frames of each, side in pixels, JPEG quality): pictures of about 13 MB together.
+SIZES = ((500, 12, 72, 75), (1000, 8, 64, 70), (2000, 6, 56, 60), (4000, 4, 48, 50), (10**9, 2, 48, 35))
 MOST_BARS = 400  # of a curve of weights
 
 
@@ -154,8 +152,7 @@ def make_tiles(
         labels: T texts below the pictures (default: numbers from 1).
         intensity: [T], the true intensity of the expression, if it is known.
     """
-    alphas, values = np.asarray(alpha, dtype=np.float64), np.asarray(weights, dtype=np.float64)
-    shares = _relative(values)
+    alphas, values, shares = np.asarray(alpha), np.asarray(weights), relative(weights)
     highest, lowest = int(shares.argmax()), int(shares.argmin())
     marks = {highest: "highest", lowest: "lowest"} if shares[highest] - shares[lowest] > 1e-6 else {}
     return [
@@ -174,18 +171,13 @@ def make_tiles(
 
 def make_course(frames: Sequence[str], weights: ArrayLike) -> Course:
     """The weights [T] of a clip's frames as a curve."""
-    shares = _relative(np.asarray(weights, dtype=np.float64))
+    shares = relative(weights)
     parts = np.array_split(shares, min(MOST_BARS, len(shares)))
     return Course([float(part.max()) for part in parts], len(frames), frames[int(shares.argmax())])
 
 
-def _relative(weights: np.ndarray) -> np.ndarray:
-    highest = weights.max()
-    return weights / highest if highest > 0 else np.zeros_like(weights)
-
-
 class Pictures:
-    """Puts pictures into tiles, small enough for all clips of a page.
+    """Puts pictures into tiles. The more clips a page shows, the fewer and the smaller they are.
 
     Args:
         clips: how many clips the page shows.
@@ -198,28 +190,21 @@ class Pictures:
     """
 
     def __init__(self, clips: int) -> None:
-        self._bytes = PICTURE_BYTES // max(clips, 1)
-        _, self.frames, self.side = next(size for size in SIZES if self._bytes >= size[0])
+        _, self.frames, self.side, self.quality = next(size for size in SIZES if clips <= size[0])
         self.unread, self.first_unread = 0, ""
 
     def read(self, tiles: Iterable[Tile], folder: Path) -> None:
         """Adds the pictures of one clip from the files of its frames. Counts those that cannot be read."""
-        read: list[tuple[Tile, Image.Image]] = []
         for tile in tiles:
             try:
-                read.append((tile, Image.fromarray(read_image(str(folder / tile.frame), self.side))))
+                image = Image.fromarray(read_image(str(folder / tile.frame), self.side))
+                tile.picture = jpeg_uri(image, self.quality)
             except DataError as error:
                 self.first_unread = self.first_unread or error.problems[0]
                 self.unread += 1
-        for quality in QUALITIES:
-            encoded = [jpeg_uri(image, quality) for _, image in read]
-            if sum(map(len, encoded)) <= self._bytes:
-                break
-        for (tile, _), uri in zip(read, encoded, strict=True):
-            tile.picture = uri
 
 
-def jpeg_uri(image: Image.Image, quality: int = QUALITIES[0]) -> str:
+def jpeg_uri(image: Image.Image, quality: int = 75) -> str:
     """A picture as a data URI."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, optimize=True)

@@ -35,7 +35,7 @@ from ..training.records import Metrics, ReportError
 from .compare import compare_runs
 from .figures import BLUE, ORANGE, attention_figure, choose_frames, figure_bytes, run_curves
 from .page import Box, Card, Pictures, make_course, make_tiles, picture, with_progress, write_page
-from .runs import ClipRow, RunFiles, read_run, shown_arguments
+from .runs import ClipRow, RunFiles, read_run, shown_settings
 from .series import write_overview
 
 SIDE = 160  # of a frame in pixels, about what a figure shows at 150 dpi
@@ -63,7 +63,7 @@ def write_report(run_dir: Path, frames_root: Path | None = None, *, progress: bo
     run = read_run(run_dir)
     if frames_root is not None and not frames_root.is_dir():
         raise ReportError(f"--frames {frames_root}: no such folder; name the folder that has <clip>/<frame>")
-    pictures = Pictures(len(run.clips))
+    pictures, shown = Pictures(len(run.clips)), run.metrics("best") or run.metrics("last")
     lengths = [len(clip.weights.frames) for clip in run.clips if clip.weights is not None]
     return write_page(
         run.folder / "report.html",
@@ -72,15 +72,16 @@ def write_report(run_dir: Path, frames_root: Path | None = None, *, progress: bo
         # Pretraining has no attention, whatever its folder is called.
         folder="" if run.is_pretraining or run.title == run.name else run.name,
         missing=run.missing,
-        settings=shown_arguments(run.arguments),
+        settings=shown_settings(run.arguments),
         log=run.log,
         # One point makes no curve.
         curves=[(title, picture(of)) for title, of in run_curves(run.log).items()] if len(run.log) > 1 else [],
         styles={"training": (BLUE, "--"), "validation": (ORANGE, "-")},
-        shown=run.shown_results,
-        boxes=[result_box(title, metrics) for title, metrics in run.shown_results],
+        boxes=[result_box(title, metrics) for title, metrics in run.epochs],
         chosen_here=run.chosen_here,
-        classes=_class_rows(run),
+        epochs=[title for title, _ in run.epochs],
+        matrix=shown.confusion if shown else [],
+        classes=_class_rows(run, shown),
         labels=run.labels,
         total=len(run.clips),
         wrong=sum(not clip.right for clip in run.clips),
@@ -124,7 +125,7 @@ def _cards(run: RunFiles, pictures: Pictures, frames_root: Path | None) -> Itera
             label=clip.label,
             prediction=clip.prediction,
             certainty=clip.certainty,
-            probabilities=dict(zip(run.labels, clip.probabilities, strict=True)),
+            probabilities=clip.probabilities,
             data={
                 "truth": index[clip.label],
                 "said": index[clip.prediction],
@@ -150,34 +151,29 @@ def frames_folder(run: RunFiles, clip: str, frames_root: Path | None) -> Path | 
 
 def _without_pictures(run: RunFiles, frames_root: Path | None) -> str:
     """Why clips have no pictures, as a sentence; empty if all have."""
-    clips = [clip.name for clip in run.clips if clip.weights is not None]
-    folders = [frames_folder(run, name, frames_root) for name in clips]
-    lost = [str(folder) for folder in folders if folder is not None and not folder.is_dir()]
-    if not clips or (None not in folders and not lost):
+    folders = [frames_folder(run, clip.name, frames_root) for clip in run.clips if clip.weights is not None]
+    lost = [folder for folder in folders if folder is None or not folder.is_dir()]
+    if not lost:
         return ""
-    if lost:
-        why = f"The frames of {len(lost)} of {counted(len(clips), 'clip')} are no longer there, such as {lost[0]}"
-    else:
-        why = "This run does not say where its frames are"
+    why = f"The frames of {len(lost)} of {counted(len(folders), 'clip')} are no longer there, such as {lost[0]}"
+    why = "This run does not say where its frames are" if lost[0] is None else why
     return f"{why}. For pictures, run `python -m Code.results.report RUN --frames FOLDER`, with FOLDER/<clip>/<frame>."
 
 
-def _class_rows(run: RunFiles) -> list[dict[str, Any]]:
+def _class_rows(run: RunFiles, shown: Metrics | None) -> list[dict[str, Any]]:
     """For each class of the shown result: counts, recall, precision and the most frequent wrong prediction."""
-    shown = None if run.results is None else run.results.shown
     if shown is None or not shown.confusion:
         return []
     rows = []
     for index, (label, counts) in enumerate(zip(run.labels, shown.confusion, strict=True)):
         predicted = sum(row[index] for row in shown.confusion)
-        others = [(count, run.labels[at]) for at, count in enumerate(counts) if at != index and count]
+        others = [(count, name) for at, (count, name) in enumerate(zip(counts, run.labels, strict=True)) if at != index]
         count, mistaken = max(others, key=lambda other: other[0], default=(0, ""))
         rows.append(
             {
                 "label": label,
-                "counts": counts,
-                "clips": sum(counts),
                 "right": counts[index],
+                "clips": sum(counts),
                 "recall": shown.per_class_recall[index],
                 "precision": counts[index] / predicted if predicted else None,
                 "mistaken": f"{mistaken} ({count})" if count else "",
@@ -213,13 +209,12 @@ def clip_figure(run: RunFiles, clip: ClipRow, frames_root: Path | None = None, *
         frames,
         weights.alpha,
         weights.weight,
+        shown=shown,
         title=clip.name,
         label=clip.label,
         prediction=clip.prediction,
         probabilities=clip.probabilities,
-        labels=run.labels,
         intensity=weights.intensity or None,
-        shown=shown,
     )
 
 

@@ -11,21 +11,14 @@ from typing import Any
 
 from ..network import attention_titles
 from ..readers import title_of
-from ..training.records import (
-    AGAIN,
-    Arguments,
-    Metrics,
-    ReportError,
-    Results,
-    read_arguments,
-    read_log,
-    read_results,
-)
+from ..training.records import AGAIN, Arguments, Metrics, ReportError, Results, read_arguments, read_log, read_results
 
 FILES = ("args.json", "log.jsonl", "results.json", "predictions.csv", "attention.csv")
 ATTENTION_COLUMNS = ("clip", "frame", "alpha", "beta", "weight")
 # Titles of the heads. Score fusion, the baseline without attention, comes first, as in the paper's table.
 HEAD_TITLES = dict(sorted(attention_titles().items(), key=lambda head: head[0] != 2))
+
+MACHINE = ("started", "git_commit", "device", "precision", "threads", "processes")
 
 
 @dataclass
@@ -46,16 +39,14 @@ class ClipRow:
     """One line of predictions.csv, with the clip's attention.
 
     Attributes:
-        probabilities: [C], in [0, 1].
-        certainty: probability of the predicted class.
+        probabilities: of each class, in [0, 1].
         weights: None if attention.csv does not have the clip.
     """
 
     name: str
     label: str
     prediction: str
-    probabilities: tuple[float, ...]
-    certainty: float
+    probabilities: dict[str, float]
     weights: FrameWeights | None
 
     @property
@@ -63,20 +54,10 @@ class ClipRow:
         """Whether the prediction is the true class."""
         return self.label == self.prediction
 
-
-@dataclass
-class ShownArguments:
-    """What a page says about args.json: the command, then names and values as people write them.
-
-    Attributes:
-        unset: names of arguments without a value.
-        environment: versions and machine.
-    """
-
-    command: str
-    args: list[tuple[str, str]]
-    unset: list[str]
-    environment: list[tuple[str, str]]
+    @property
+    def certainty(self) -> float:
+        """The probability of the predicted class."""
+        return self.probabilities[self.prediction]
 
 
 @dataclass
@@ -112,38 +93,29 @@ class RunFiles:
         return self.arguments.args if self.arguments else {}
 
     @property
-    def head(self) -> str:
-        """The title of the head; "" if args.json does not say."""
-        return head_title(self.args)
-
-    @property
     def is_pretraining(self) -> bool:
         """Whether Pretrain_FERPlus.py wrote it: a backbone trained on single faces, without a head."""
-        return "votes" in self.args
+        return "label_mode" in self.args
 
     @property
     def chosen_here(self) -> bool:
         """Whether the best epoch was chosen by its accuracy on the clips that it is reported on."""
-        results = self.results
-        if results is None or results.last is None or results.best is None:
-            return False
-        return "evaluated" in (results.selected_on or "evaluated")
+        both = self.metrics("last") is not None and self.metrics("best") is not None
+        return both and "evaluated" in (getattr(self.results, "selected_on", None) or "evaluated")
 
     def metrics(self, which: str) -> Metrics | None:
         """Those of the "last" or the "best" epoch in results.json."""
         return getattr(self.results, which, None)
 
     @property
-    def shown_results(self) -> list[tuple[str, Metrics]]:
-        """A name and the metrics for each different epoch of results.json: best and last, one, or a checkpoint."""
-        found = [(which, of) for which in ("best", "last") if (of := self.metrics(which)) is not None]
-        if len(found) == 2 and found[0][1].epoch == found[1][1].epoch:
-            assert self.results is not None
-            chosen = not (self.results.selected_on or "").startswith("last")
-            return [("best and last epoch" if chosen else "last epoch", found[1][1])]
-        if self.args.get("evaluate"):
-            return [("checkpoint", metrics) for _, metrics in found]
-        return [(f"{which} epoch", metrics) for which, metrics in found]
+    def epochs(self) -> list[tuple[str, Metrics]]:
+        """A title and the metrics for each different epoch of results.json: best and last, one, or a checkpoint."""
+        best, last = self.metrics("best"), self.metrics("last")
+        if best is not None and last is not None and best.epoch == last.epoch:
+            chosen = not (getattr(self.results, "selected_on", None) or "").startswith("last")
+            return [("best and last epoch" if chosen else "last epoch", last)]
+        titles = ("checkpoint", "checkpoint") if self.args.get("evaluate") else ("best epoch", "last epoch")
+        return [(title, of) for title, of in zip(titles, (best, last), strict=True) if of is not None]
 
     @property
     def title(self) -> str:
@@ -151,9 +123,9 @@ class RunFiles:
         if self.is_pretraining:
             what = "labeled pictures" if self.args.get("dataset") == "folders" else "single faces of FER+"
             return f"Backbone pretrained on {what}"
-        if not self.head:
+        if not head_of(self.args):
             return self.name
-        title = method_title(self.args)
+        title = method_of(self.args)
         if self.results is not None and self.results.fold:
             title += f", fold {self.results.fold} of {self.results.num_folds or '?'}"
         return title + (", evaluation" if self.args.get("evaluate") else "")
@@ -176,22 +148,22 @@ def read_run(folder: Path) -> RunFiles:
     if len(missing) == len(FILES):
         raise ReportError(f"{folder}: is not a run's folder; it has none of {', '.join(FILES)}")
     results = None if "results.json" in missing else read_results(folder / "results.json")
-    classes, clips = _read_clips(folder)
-    if clips and results is not None and classes != results.labels:
+    labels, clips = _read_clips(folder)
+    if clips and results is not None and labels != results.labels:
         raise ReportError(f"{folder / 'predictions.csv'}: has other classes than results.json; {AGAIN}")
     return RunFiles(
         folder=folder,
         arguments=None if "args.json" in missing else read_arguments(folder),
         log=[asdict(line) for line in read_log(folder / "log.jsonl")],
         results=results,
-        labels=classes if results is None else results.labels,
+        labels=labels if results is None else results.labels,
         clips=clips,
-        folders={name: Path(path) for name, path, *_ in [*read_table(folder / "clips.csv", ("clip", "folder"))][1:]},
+        folders={name: Path(path) for name, path, *_ in [*_read_table(folder / "clips.csv", ("clip", "folder"))][1:]},
         missing=missing,
     )
 
 
-def read_table(path: Path, header: Sequence[str]) -> Iterator[list[str]]:
+def _read_table(path: Path, header: Sequence[str]) -> Iterator[list[str]]:
     """The header of a CSV file, which must start with `header`, then its rows; nothing without the file.
 
     Raises:
@@ -216,33 +188,29 @@ def read_table(path: Path, header: Sequence[str]) -> Iterator[list[str]]:
 
 def _read_clips(folder: Path) -> tuple[list[str], list[ClipRow]]:
     """Class names and clips of predictions.csv, most certain first and then by name."""
-    weights = _read_weights(folder / "attention.csv")
-    path = folder / "predictions.csv"
-    table = read_table(path, ("clip", "label", "prediction"))
+    path, weights = folder / "predictions.csv", _read_weights(folder / "attention.csv")
+    table = _read_table(path, ("clip", "label", "prediction"))
     classes = next(table, [])[3:]
     clips = []
-    # By position, not by name: a class could be called "label".
-    for name, label, prediction, *values in table:
+    for name, label, prediction, *values in table:  # by position: a class could be called "label"
         unknown = {label, prediction} - set(classes)
         if unknown:
             raise ReportError(f"{path}: clip {name!r}: no column for class {unknown.pop()!r}")
-        shares = tuple(_number(value, path, name) for value in values)
-        certainty = shares[classes.index(prediction)]
-        clips.append(ClipRow(name, label, prediction, shares, certainty, weights.get(name)))
+        probabilities = zip(classes, (_number(value, path, name) for value in values), strict=True)
+        clips.append(ClipRow(name, label, prediction, dict(probabilities), weights.get(name)))
     return classes, sorted(clips, key=lambda clip: (-clip.certainty, clip.name))
 
 
 def _read_weights(path: Path) -> dict[str, FrameWeights]:
     weights: dict[str, FrameWeights] = {}
-    table = read_table(path, ATTENTION_COLUMNS)
-    known = next(table, [])[len(ATTENTION_COLUMNS) :] == ["intensity"]
-    for clip, frame, alpha, _, weight, *more in table:
+    table = _read_table(path, ATTENTION_COLUMNS)
+    next(table, [])
+    for clip, frame, alpha, _, weight, *intensity in table:
         of_clip = weights.setdefault(clip, FrameWeights())
         of_clip.frames.append(frame)
         of_clip.alpha.append(_number(alpha, path, clip))
         of_clip.weight.append(_number(weight, path, clip))
-        if known:
-            of_clip.intensity.append(_number(more[0], path, clip))
+        of_clip.intensity += [_number(value, path, clip) for value in intensity]
     return weights
 
 
@@ -253,49 +221,45 @@ def _number(text: str, path: Path, clip: str) -> float:
         raise ReportError(f"{path}: clip {clip!r}: {text!r} is not a number") from None
 
 
-def head_title(args: dict[str, Any]) -> str:
+def head_of(args: dict[str, Any]) -> str:
     """The title of the head that arguments name; "" if they name none."""
     at_type = args.get("at_type")
     return HEAD_TITLES.get(at_type, "") if isinstance(at_type, int) else ""
 
 
-def method_title(args: dict[str, Any]) -> str:
+def method_of(args: dict[str, Any]) -> str:
     """`Relation-attention on CK+`"""
-    title, dataset = (head_title(args) or "runs").capitalize(), args.get("dataset")
+    title, dataset = (head_of(args) or "runs").capitalize(), args.get("dataset")
     return f"{title} on {title_of(str(dataset))}" if dataset else title
 
 
-def shown_arguments(arguments: Arguments | None) -> ShownArguments | None:
-    """args.json for people, in alphabetical order."""
-    if arguments is None:
-        return None
-    rows, unset = [], []
-    for key, value in sorted(arguments.args.items()):
-        if value is None or value == [] or value == {}:
-            unset.append(key)
-        elif key == "at_type" and head_title(arguments.args):
-            rows.append((key, f"{value} ({head_title(arguments.args)})"))
-        else:
-            rows.append((key, setting(key, value)))
-    names = ("started", "git_commit", "device", "precision", "threads", "processes")
-    environment = [(name.replace("_", " "), getattr(arguments, name)) for name in names]
-    environment += sorted(arguments.versions.items(), key=lambda item: item[0].lower())
-    known = [(name, _plain(value)) for name, value in environment if value is not None]
-    return ShownArguments(arguments.command or "", rows, unset, known)
-
-
-def setting(key: str, value: Any) -> str:
-    """An argument's value as people write it."""
+def describe_setting(key: str, value: Any) -> str:
+    """An argument's value as people write it; "" if it has none."""
+    if value is None or value == [] or value == {}:
+        return ""
     if key == "pretrained" and value == "none":
         return "random weights"
-    return "-" if value is None else _plain(value)
-
-
-def _plain(value: Any) -> str:
+    if key == "at_type" and head_of({key: value}):
+        return f"{value} ({head_of({key: value})})"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(map(_plain, value)) or "none"
+        return ", ".join(describe_setting("", entry) for entry in value)
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_plain(entry)}" for key, entry in value.items()) or "none"
+        return ", ".join(f"{name} {describe_setting('', entry)}" for name, entry in value.items())
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def shown_settings(arguments: Arguments | None) -> dict[str, Any]:
+    """What a page says about args.json: the command, (name, value) of its arguments, and of versions and machine."""
+    if arguments is None:
+        return {}
+    args = [(key, describe_setting(key, value)) for key, value in sorted(arguments.args.items())]
+    machine = {name.replace("_", " "): getattr(arguments, name) for name in MACHINE}
+    machine |= dict(sorted(arguments.versions.items(), key=lambda item: item[0].lower()))
+    return {
+        "command": arguments.command,
+        "args": [(key, text) for key, text in args if text],
+        "unset": [key for key, text in args if not text],
+        "environment": [(key, describe_setting("", value)) for key, value in machine.items() if value is not None],
+    }

@@ -16,7 +16,7 @@ from ..training.intervals import interval_text
 from ..training.records import FoldSummary, SeedSummary, Spread, read_arguments, read_summary
 from .figures import line_styles
 from .page import Box, log_curves, write_page
-from .runs import RunFiles, method_title, read_run, shown_arguments
+from .runs import RunFiles, method_of, read_run, shown_settings
 
 MEASURES = {"accuracy": "WAR", "uar": "UAR"}
 CURVES = ("val_war", "val_uar", "val_loss", "train_loss")
@@ -71,9 +71,9 @@ def write_overview(folder: Path) -> Path:
     return write_page(
         folder / "summary.html",
         "series.html.j2",
-        name=f"{method_title(args)}: {_parts(folder, summary)}",
+        name=f"{method_of(args)}: {_parts(folder, summary)}",
         folder=_shown_folder(folder),
-        settings=shown_arguments(arguments),
+        settings=shown_settings(arguments),
         kind=kind,
         whiches=whiches,
         labels=summary.labels,

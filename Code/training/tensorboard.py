@@ -76,13 +76,12 @@ class Board:
                 frames,
                 evaluation.alpha[at],
                 weights,
-                title=clip.name,
-                label=clip.label,
-                prediction=int(probabilities.argmax()),
-                probabilities=probabilities.numpy(),
-                labels=labels,
-                intensity=None if intensities is None else intensities[clip.name],
                 shown=shown,
+                title=clip.name,
+                label=labels[clip.label],
+                prediction=labels[int(probabilities.argmax())],
+                probabilities=dict(zip(labels, probabilities.tolist(), strict=True)),
+                intensity=None if intensities is None else intensities[clip.name],
             )
             self._picture(f"attention/{clip.name}", figure, epoch)
 

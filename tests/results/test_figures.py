@@ -1,0 +1,158 @@
+"""Figures show what they are given, in any script, and equal figures are equal files."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+from PIL import Image
+
+from Code.results import figures
+from Code.results.figures import attention_figure, choose_frames, figure_bytes, font_for
+
+LOG = [{"epoch": epoch, "lr": 0.1 / epoch, "train_loss": 2 / epoch, "train_war": 1 - 0.5 / epoch, "val_loss": 1.5,
+        "val_war": 0.25 * epoch, "val_uar": 0.2 * epoch} for epoch in (1, 2, 3)]  # fmt: skip
+
+
+def clip(frames: int, height: int = 20, width: int = 16) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=200), st.integers(2, 20))
+def test_chosen_frames_are_few_spread_and_hold_both_ends(weights: list[float], most: int) -> None:
+    chosen = choose_frames(weights, most)
+    assert chosen == sorted(set(chosen)) and chosen[0] >= 0 and chosen[-1] < len(weights)
+    assert len(chosen) <= most
+    assert {int(np.argmax(weights)), int(np.argmin(weights))} <= set(chosen)
+    if len(weights) <= most:
+        assert chosen == list(range(len(weights)))
+
+
+def test_attention_figure_has_two_bars_over_each_frame_and_a_line_of_intensity() -> None:
+    alpha, weights = np.array([0.2, 0.4, 0.8, 0.6]), np.array([0.1, 0.2, 0.4, 0.3])
+    figure = attention_figure(
+        clip(4), alpha, weights, shown=range(4), title="Happy/a", label="Happy", prediction="Angry",
+        probabilities={"Happy": 0.25, "Angry": 0.7, "Sad": 0.05}, intensity=[0, 0.5, 1, 0.5],
+    )  # fmt: skip
+    bars, strip, panel = figure.axes
+    blue, orange = bars.containers
+    assert [bar.get_height() for bar in blue] == pytest.approx(list(alpha))
+    assert [bar.get_height() for bar in orange] == pytest.approx([0.25, 0.5, 1, 0.75])
+    assert {bar.get_facecolor()[:3] for bar in blue} != {bar.get_facecolor()[:3] for bar in orange}
+    (line,) = bars.lines
+    assert list(np.asarray(line.get_ydata())) == [0, 0.5, 1, 0.5]
+    assert len(strip.images) == 4
+    assert [bar.get_width() for bar in panel.containers[0]] == pytest.approx([0.25, 0.7, 0.05])
+    assert [tick.get_text() for tick in panel.get_yticklabels()] == ["Happy *", "Angry", "Sad"]
+    assert "true Happy, predicted Angry  (wrong)" in [text.get_text() for text in figure.texts]
+    # Bars stand over their frames only if both axes have the same extent; frames keep their shape (20 x 16).
+    assert bars.get_position().x0 == strip.get_position().x0 and bars.get_xlim() == strip.get_xlim()
+    wide, high = figure.get_size_inches()
+    frame = strip.get_position().width * wide / 4 * 0.94, strip.get_position().height * high
+    assert frame[1] / frame[0] == pytest.approx(20 / 16)
+
+
+def test_attention_figure_of_a_long_clip_marks_its_highest_and_lowest_frame() -> None:
+    weights = np.full(90, 1.0)
+    weights[[17, 71]] = 3.0, 0.1
+    frames, shown = clip(90), choose_frames(weights)
+    figure = attention_figure(frames[shown], np.full(90, 0.5), weights / weights.sum(), shown=shown, title="a")
+    ticks = [tick.get_text() for tick in figure.axes[1].get_xticklabels()]
+    assert len(ticks) <= 12 and "18\nhighest" in ticks and "72\nlowest" in ticks
+    assert np.array_equal(np.asarray(figure.axes[1].images[ticks.index("18\nhighest")].get_array()), frames[17])
+
+
+def test_a_single_frame_and_equal_weights_are_drawn() -> None:
+    figure = attention_figure(clip(1), [1.0], [1.0], shown=[0], title="a")
+    assert [bar.get_height() for bars in figure.axes[0].containers for bar in bars] == [1.0, 1.0]
+    figure = attention_figure(clip(3), [0.3] * 3, [1 / 3] * 3, shown=range(3), title="a")
+    assert not any("highest" in tick.get_text() for tick in figure.axes[1].get_xticklabels())
+
+
+def test_names_are_text_and_not_mathtext() -> None:
+    odd = "$\\frac{$_^"
+    drawn = attention_figure(clip(2), [0.1, 0.2], [0.4, 0.6], shown=[0, 1], title=odd, label=odd, prediction="b",
+                             probabilities={odd: 0.5, "b": 0.5})  # fmt: skip
+    for figure in (drawn, figures.compare_curves({odd: LOG}, "val_war")):
+        assert figure_bytes(figure, "png")[:4] == b"\x89PNG"
+
+
+def test_curves_have_the_values_of_the_log_and_gaps_where_it_has_none() -> None:
+    lines = [*LOG, {"epoch": 4, "train_loss": None}]
+    drawn = figures.run_curves(lines)
+    assert list(drawn) == ["loss", "WAR (%)", "UAR (%)", "learning rate"]
+    loss, war, uar, rate = (figure.axes[0] for figure in drawn.values())
+    assert [line.get_linestyle() for line in loss.lines] == ["--", "-"]  # training, validation
+    values = np.asarray(war.lines[1].get_ydata(), dtype=float)
+    assert values[:3] == pytest.approx([25, 50, 75]) and np.isnan(values[3])
+    assert len(uar.lines) == len(rate.lines) == 1
+    assert figures.run_curves([]) == {} and list(figures.run_curves([{"epoch": 1, "lr": 0.1}])) == ["learning rate"]
+
+
+def test_runs_are_compared_by_line_and_dash_without_pyplot() -> None:
+    from matplotlib import pyplot
+
+    figure = figures.compare_curves({"self": LOG, "relation": LOG[:2]}, "val_uar")
+    (axes,) = figure.axes
+    assert axes.get_legend() is None and len(figure.legends) == 1  # outside the plot
+    assert [len(np.asarray(line.get_xdata())) for line in axes.lines] == [3, 2]
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 2
+    assert figure_bytes(figure) == figure_bytes(figures.compare_curves({"self": LOG, "relation": LOG[:2]}, "val_uar"))
+    assert isinstance(figure, Figure) and pyplot.get_fignums() == []
+
+
+@pytest.fixture
+def squares(tmp_path: Path) -> Iterator[str]:
+    """An installed font that draws two Tangut letters as black squares."""
+
+    def square(size: int) -> object:
+        pen = TTGlyphPen(None)
+        pen.moveTo((0, 0))
+        for point in ((0, size), (size, size), (size, 0)):
+            pen.lineTo(point)
+        pen.closePath()
+        return pen.glyph()
+
+    builder = FontBuilder(1000)
+    builder.setupGlyphOrder([".notdef", "a", "b"])
+    builder.setupCharacterMap({0x17000: "a", 0x17001: "b"})
+    builder.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "a": square(900), "b": square(500)})
+    builder.setupHorizontalMetrics({name: (1000, 0) for name in (".notdef", "a", "b")})
+    builder.setupHorizontalHeader(ascent=900, descent=-100)
+    builder.setupNameTable({"familyName": "Squares", "styleName": "Regular"})
+    builder.setupOS2(sTypoAscender=900)
+    builder.setupPost()
+    path = str(tmp_path / "squares.ttf")
+    builder.save(path)
+    before = list(font_manager.fontManager.ttflist)
+    font_manager.fontManager.addfont(path)
+    yield path
+    font_manager.fontManager.ttflist[:] = before
+
+
+def picture(title: str) -> np.ndarray:
+    figure = Figure(figsize=(3, 1))
+    figure.text(0.1, 0.4, title, size=20)
+    return np.asarray(Image.open(io.BytesIO(figure_bytes(figure, "png"))))
+
+
+def test_a_font_that_has_the_letters_is_found_and_used_without_a_warning(squares: str) -> None:
+    assert font_for("\U00017000").fname == squares and font_for("happy é").name == "DejaVu Sans"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        picture("\U00017002 happy")  # which no font has
+        large, small = ((picture(letter)[..., :3] < 50).sum() for letter in ("\U00017000", "\U00017001"))
+        ticks = Figure()
+        ticks.add_subplot().set_xticks([0], ["\U00017000"])
+        figure_bytes(ticks)
+    assert large / small == pytest.approx(900**2 / 500**2, rel=0.2)
