@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import io
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from .errors import Interrupted, ProjectError
 from .names import MAX_IMAGE_SIZE
@@ -28,6 +30,18 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return f"{text} (default: {shown})"
 
 
+class ScriptParser(argparse.ArgumentParser):
+    """A parser that answers a wrong flag with one line, which names the flag that is most like it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the message and ends with status 2."""
+        unknown = re.search(r"unrecognized arguments: (-[^\s=]+)", message)
+        if unknown:
+            near = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1)
+            message = f"{unknown[1]}: no such flag; " + (f"the nearest one is {near[0]}" if near else "see --help")
+        self.exit(2, f"error: {message}\n")
+
+
 def script_parser(doc: str | None, note: str = "", **options: Any) -> argparse.ArgumentParser:
     """A parser that shows a script's docstring: its first paragraph, a note, the flags, the examples.
 
@@ -35,7 +49,7 @@ def script_parser(doc: str | None, note: str = "", **options: Any) -> argparse.A
         options: of `argparse.ArgumentParser`.
     """
     usage, _, examples = (doc or "").partition("\n\n")
-    return argparse.ArgumentParser(description=usage + note, epilog=examples, formatter_class=HelpFormatter, **options)
+    return ScriptParser(description=usage + note, epilog=examples, formatter_class=HelpFormatter, **options)
 
 
 def add_device(place: argparse._ActionsContainer) -> None:

@@ -1,8 +1,8 @@
 """Reads the files that this program wrote for itself: JSON and JSONL, checked against a dataclass.
 
-Such a file is input like any other: a disk fills, an editor opens it, another version writes it. The schema of a file
-is a dataclass beside the code that writes the file. Fields that it does not have are ignored; a `__post_init__` that
-raises `ValueError` checks more than types. Whatever is wrong becomes one line with the file, the field and what to do:
+The schema of a file is a dataclass beside the code that writes the file. Fields that it does not have are ignored; a
+`__post_init__` that raises `ValueError` checks more than types. Whatever is wrong becomes one line with the file, the
+field and what to do:
 
     model/.../args.json: given.batch_size: expected int, got str; name another run
 """
@@ -13,6 +13,8 @@ import json
 import re
 from pathlib import Path
 from typing import Any, TypeVar
+
+import msgspec
 
 from .errors import ProjectError
 from .files import regular
@@ -26,10 +28,6 @@ class StateError(ProjectError, ValueError):
 
 class MissingStateError(StateError):
     """There is no such file."""
-
-
-class NewerStateError(StateError):
-    """The file was written by a newer version of this program."""
 
 
 def read_json(path: str | Path, kind: type[T], *, remedy: str) -> T:
@@ -67,66 +65,9 @@ def _decoded(data: bytes, kind: type[T], source: str, remedy: str) -> T:
     return shaped(content, kind, place=source, remedy=remedy)
 
 
-def read_state(path: str | Path, kind: type[T], *, remedy: str, newest: int | None = None) -> T:
-    """Reads a JSON file.
-
-    Args:
-        path: of the file.
-        kind: what it holds: a dataclass, or any other type that msgspec converts to.
-        remedy: what to do if the file is damaged or missing, after a semicolon: "run ... again".
-        newest: the highest "version" that this program can read; a file without one is not newer.
-
-    Raises:
-        MissingStateError: there is no such file.
-        NewerStateError: its version is higher than `newest`.
-        StateError: it cannot be read, is not JSON, or does not have the shape of `kind`.
-    """
-    return parse_state(_content(path, remedy), kind, place=str(path), remedy=remedy, newest=newest)
-
-
-def read_lines(path: str | Path, kind: type[T], *, remedy: str) -> list[T]:
-    """Reads a JSONL file: one `kind` in each line. A last line that is cut off was never finished, and is skipped.
-
-    Raises:
-        StateError: as `read_state`; the text has the number of the line.
-    """
-    *lines, last = _content(path, remedy).split(b"\n")
-    if last.rstrip().endswith(b"}"):
-        lines.append(last)
-    return [
-        parse_state(line, kind, place=f"{path}:{number}", remedy=remedy)
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    ]
-
-
-def parse_state(data: bytes, kind: type[T], *, place: str, remedy: str, newest: int | None = None) -> T:
-    """Reads JSON that was found in a larger file.
-
-    Args:
-        place: where it was found, for messages.
-
-    Raises:
-        StateError: as `read_state`.
-    """
-    try:
-        content = json.loads(data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise StateError(f"{place}: is not UTF-8 (byte {error.start}); {remedy}") from None
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise StateError(f"{place}: is not JSON ({error.msg}, {where}); {remedy}") from None
-    except RecursionError:
-        raise StateError(f"{place}: has brackets within brackets, too many; {remedy}") from None
-    except ValueError as error:  # a number with thousands of digits
-        raise StateError(f"{place}: is not JSON ({error}); {remedy}") from None
-    version = content.get("version") if isinstance(content, dict) else None
-    if newest is not None and isinstance(version, int) and version > newest:
-        raise NewerStateError(
-            f"{place}: was written by a newer version of this program (format {version}, this one reads up to "
-            f"{newest}); update the program"
-        )
-    return shaped(content, kind, place=place, remedy=remedy)
+def parse_state(data: bytes, kind: type[T], *, place: str, remedy: str) -> T:
+    """Reads JSON that was found in a larger file."""
+    return _decoded(data, kind, place, remedy)
 
 
 def shaped(content: Any, kind: type[T], *, place: str, remedy: str) -> T:
@@ -138,16 +79,10 @@ def shaped(content: Any, kind: type[T], *, place: str, remedy: str) -> T:
     Raises:
         StateError: it does not have the shape of `kind`.
     """
-    import msgspec  # here, so that modules which only declare what a file holds start fast
-
     try:
         return msgspec.convert(content, kind)
-    except msgspec.ValidationError as error:
+    except (ValueError, RecursionError) as error:
         raise StateError(f"{place}: {_in_words(str(error))}; {remedy}") from None
-    except RecursionError:
-        raise StateError(f"{place}: has brackets within brackets, too many; {remedy}") from None
-    except UnicodeEncodeError:
-        raise StateError(f"{place}: has a character that is not Unicode (half of a surrogate pair); {remedy}") from None
 
 
 def _content(path: str | Path, remedy: str) -> bytes:
@@ -167,3 +102,6 @@ def _in_words(message: str) -> str:
     text = text.replace("object missing required field", "has no field")
     field = field.rstrip("`").replace("$.", "").replace("[...]", ".*").lstrip("$")
     return f"{field}: {text}" if field else text
+
+
+read_state, read_lines = read_json, read_json_lines  # their names before

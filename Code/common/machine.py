@@ -36,20 +36,12 @@ def keep_freed_memory() -> bool:
 def total_memory() -> int:
     """Bytes of memory that this process may use: all of the machine, or the limit of its container."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = _number_in("/sys/fs/cgroup/memory.max")
-    return memory if limit is None else min(memory, limit)
+    return min(memory, _number_in("/sys/fs/cgroup/memory.max", memory))
 
 
 def free_memory() -> int:
     """Bytes of memory that are free, file cache included; all of it if the system does not say."""
-    free = total_memory()
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        free = min(free, int(lines["MemAvailable"].split()[0]) * 1024)
-    except (OSError, KeyError, ValueError):
-        pass  # not Linux
-    return free
+    return min(total_memory(), 1024 * _number_in("/proc/meminfo", 2**50, after="MemAvailable:"))
 
 
 def free_shared_memory() -> int:
@@ -60,12 +52,13 @@ def free_shared_memory() -> int:
         return total_memory()
 
 
-def _number_in(path: str) -> int | None:
+def _number_in(path: str, otherwise: int, after: str = "") -> int:
+    """The number in a file of the system, behind a word; `otherwise` if there is none, or it is "max"."""
     try:
         with open(path, encoding="ascii") as file:
-            return int(file.read())
-    except (OSError, ValueError):  # no such file, or "max"
-        return None
+            return int(file.read().partition(after)[2].split()[0] if after else file.read())
+    except (OSError, ValueError, IndexError):
+        return otherwise
 
 
 def available_cores() -> int:

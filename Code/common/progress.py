@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
-from types import TracebackType
 from typing import IO
 
 from tqdm import tqdm
@@ -12,7 +10,7 @@ from tqdm import tqdm
 LINE_SECONDS = 10.0
 
 
-class Progress:
+class Progress(tqdm):
     """A count of what is done. Use it as a context manager and call it with how many more are done.
 
     Args:
@@ -23,51 +21,46 @@ class Progress:
         show: False shows nothing.
     """
 
+    monitor_interval = 0  # no thread that refreshes bars
+
     def __init__(
         self, label: str, total: int | None, *, unit: str = "frames", done: int = 0, show: bool = True
     ) -> None:
-        self.label, self.total, self.unit, self.done = label, total, unit, done
-        self._show, self._before = show, done
-        self._started = self._told = time.monotonic()
-        self._bar: tqdm | None = None
-        if show and sys.stderr.isatty():
-            self._bar = tqdm(
-                total=total, initial=done, desc=label, unit=f" {unit}", leave=False, dynamic_ncols=True, file=sys.stderr
-            )
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self.is_bar = sys.stderr.isatty()
+        super().__init__(
+            desc=label,
+            total=total,
+            unit=f" {unit}",
+            initial=done,
+            disable=not show,
+            leave=False,
+            dynamic_ncols=self.is_bar,
+            miniters=1,
+            mininterval=0.1 if self.is_bar else LINE_SECONDS,
+            bar_format=None if self.is_bar else "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}, {remaining} left",
+            file=sys.stderr,
+        )
 
     def __call__(self, count: int = 1) -> None:
         """Adds to what is done, and shows it."""
-        self.done += count
-        if self._bar is not None:
-            self._bar.update(count)
-            return
-        now = time.monotonic()
-        if self._show and now - self._told >= LINE_SECONDS:
-            self._told = now
-            print(self.line(now - self._started), file=sys.stderr, flush=True)
+        self.update(count)
 
     def say(self, line: str, file: IO[str] | None = None) -> None:
         """Prints a line above the bar; on stderr if no file is given."""
-        if self._bar is not None:
+        if self.is_bar:
             tqdm.write(line, file=file or sys.stderr)
         else:
             print(line, file=file or sys.stderr, flush=True)
 
-    def line(self, seconds: float) -> str:
-        """`label: 1200 of 5000 frames, 30.1 frames/s, 2 min 6 s left`, `seconds` after the start."""
-        speed = (self.done - self._before) / seconds if seconds > 0 else 0.0
-        of = "" if self.total is None else f" of {self.total}"
-        left = ""
-        if self.total is not None and speed > 0:
-            minutes, rest = divmod(round(max(self.total - self.done, 0) / speed), 60)
-            left = f", {minutes} min {rest} s left"
-        return f"{self.label}: {self.done}{of} {self.unit}, {speed:.1f} {self.unit}/s{left}"
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Shows the bar, or prints the line; tqdm calls it, at its start and end, too."""
+        if self.is_bar:
+            super().display(msg, pos)
+        elif msg is None and self.n > self.initial:
+            print(self, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Removes the bar; a line is not removed."""
+        if not self.is_bar:
+            self.disable = True
+        super().close()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..common.errors import ProjectError, UsageError
 from ..common.files import regular, save_text
-from ..common.lock import LOCK, WRITER, one_writer
+from ..common.lock import LOCK, one_writer
 from ..network import attention_titles
 from . import distributed
 from .launch import command_line, forget_folder
@@ -24,7 +24,7 @@ from .run_folder import MARK, ONE_OF_SEVERAL, TEMPORARY, Run
 
 # All that a folder without a checkpoint may hold to be removed; in folders of several runs, also those of the runs.
 OWN_FILES = re.compile(
-    "|".join(map(re.escape, (MARK, "args.json", "log.jsonl", LOCK, WRITER)))
+    "|".join(map(re.escape, (MARK, "args.json", "log.jsonl", LOCK)))
     + rf"|events\.out\.tfevents\..*|{TEMPORARY.pattern}"
 )
 

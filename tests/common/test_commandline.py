@@ -1,4 +1,4 @@
-"""Where a script runs: terminals that cannot print a name, and users without a name of their own."""
+"""Command lines: wrong flags, progress, terminals that cannot print a name, and users without a name of their own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from Code.common import progress
+from Code.common.commandline import script_parser
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -46,3 +49,33 @@ def test_a_user_id_without_a_name_is_enough() -> None:
     assert done.stdout == b"uid54321\n"
     done = python(code, **{**names, "USER": "anna"})
     assert done.stdout == b"anna\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--lerning-rate", "1"], "error: --lerning-rate: no such flag; the nearest one is --learning-rate"),
+        (["--zzz=1"], "error: --zzz: no such flag; see --help"),
+        (["--learning-rate", "x"], "error: argument --learning-rate: invalid float value: 'x'"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = script_parser("Does something.\n\nExample.")
+    parser.add_argument("--learning-rate", type=float)
+    with pytest.raises(SystemExit) as caught:
+        parser.parse_args(words)
+    assert caught.value.code == 2 and capsys.readouterr().err == f"{line}\n"
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    with progress.Progress("drawing", 4, unit="clips") as bar:
+        bar(2)
+        bar.say("skipped: a clip")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("drawing: 2 of 4 clips, ") and second == "skipped: a clip"
+    with progress.Progress("drawing", 4, show=False) as bar:
+        bar(2)
+    assert capsys.readouterr().err == ""

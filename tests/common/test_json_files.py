@@ -1,0 +1,78 @@
+"""JSON that the program wrote and that is damaged or of another shape is one line of error."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from Code.common.json_files import MissingStateError, StateError, read_json, read_json_lines
+
+
+@dataclass
+class Part:
+    name: str
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share {self.share} is not from 0 to 1")
+
+
+@dataclass
+class Whole:
+    size: int
+    parts: list[Part] = field(default_factory=list)
+    by_name: dict[str, Part] = field(default_factory=dict)
+    rest: dict[str, Any] = field(default_factory=dict)
+
+
+def test_reads_what_fits_and_names_that_are_no_unicode(tmp_path):
+    path, name = tmp_path / "state.json", b"clip\xff".decode("utf-8", "surrogateescape")
+    content = {"size": 3, "parts": [{"name": name, "share": 1}], "rest": {"x": [1, None]}, "unknown": "ignored"}
+    path.write_text(json.dumps(content))
+    assert read_json(path, Whole, remedy="-") == Whole(3, [Part(name, 1.0)], {}, {"x": [1, None]})
+
+
+BROKEN = {
+    b"": "is not JSON (Expecting value",
+    b"\xff\xfe": "is not JSON (",
+    b'{"size": 1': "is not JSON (Expecting ',' delimiter",
+    b"[" * 100_000: "is not JSON (",
+    b"null": "expected object, got null",
+    b"{}": "has no field size",
+    b'{"size": "3"}': "size: expected int, got str",
+    b'{"size": 1, "parts": [{"name": "a"}]}': "parts[0]: has no field share",
+    b'{"size": 1, "parts": [{"name": "a", "share": 7}]}': "parts[0]: share 7.0 is not from 0 to 1",
+    b'{"size": 1, "by_name": {"q": {"name": 1, "share": 0}}}': "by_name.*.name: expected str, got int",
+    b'{"size": 1, "parts": [{"name": "a", "share": NaN}]}': "parts[0]: share nan is not from 0 to 1",
+}
+
+
+@pytest.mark.parametrize("data", BROKEN)
+def test_names_file_and_field(tmp_path, data):
+    path = tmp_path / "state.json"
+    path.write_bytes(data)
+    with pytest.raises(StateError) as caught:
+        read_json(path, Whole, remedy="start again")
+    text = str(caught.value)
+    assert text.startswith(f"{path}: {BROKEN[data]}") and text.endswith("; start again") and "\n" not in text
+    assert caught.value.status == 2
+
+
+def test_missing_and_unreadable(tmp_path):
+    with pytest.raises(MissingStateError, match=r"no\.json: is missing; start again"):
+        read_json(tmp_path / "no.json", Whole, remedy="start again")
+    with pytest.raises(StateError, match="cannot be read"):
+        read_json(tmp_path, Whole, remedy="-")
+
+
+def test_lines(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"name": "a", "share": 0}\n\n{"name": "b\u2028", "share": 1}\n{"name": "c", "sha')
+    assert [part.name for part in read_json_lines(path, Part, remedy="-")] == ["a", "b\u2028"]
+    path.write_text('{"name": "a", "share": 0}\n{"name": 5, "share": 0}\n')
+    with pytest.raises(StateError, match=r"log\.jsonl:2: name: expected str, got int; remove the line"):
+        read_json_lines(path, Part, remedy="remove the line")
