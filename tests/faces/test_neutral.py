@@ -107,14 +107,11 @@ def test_the_script_passes_it_on(
     predict: Callable[..., int], capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     network = ("--checkpoint", checkpoints["fan"][0], "--aligned")
-    assert predict(video, *network, "--neutral", "0.2", "--json", tmp_path / "a.json") == 0
-    page = (tmp_path / "predictions" / "predictions.html").read_text()
-    assert "compared with a neutral face: the first 0.2 s" in page
-    assert "  compared with a neutral face: the first 0.2 s\n" in capsys.readouterr().out
-    (record,) = json.loads((tmp_path / "a.json").read_text())
-    assert record["neutral"] == "the first 0.2 s"
-    assert predict(video, *network, "--neutral", crops / "3.png") == 0
-    assert f"  compared with a neutral face: {crops / '3.png'}\n" in capsys.readouterr().out
+    for given, says in (("0.2", "the first 0.2 s"), (crops / "3.png", str(crops / "3.png"))):
+        assert predict(video, *network, "--neutral", given, "--json", tmp_path / "a.json") == 0
+        assert f"  compared with a neutral face: {says}\n" in capsys.readouterr().out
+        assert f"compared with a neutral face: {says}" in (tmp_path / "predictions" / "predictions.html").read_text()
+        assert json.loads((tmp_path / "a.json").read_text())[0]["neutral"] == says
     for flags, says in (
         ((video, "--neutral", "soon"), "neither a number of seconds above 0 nor a file"),
         ((video, "--neutral", "0"), "neither a number of seconds above 0 nor a file"),
