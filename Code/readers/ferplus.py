@@ -22,7 +22,6 @@ from ..data.clips import DataError
 from ..data.images import open_image
 
 VOTE_COLUMNS = (*FERPLUS_LABELS, "unknown", "NF")
-LABEL_MODES = ("majority", "probability", "crossentropy", "multitarget")
 # Usage in the CSV files -> folder of the PNG files
 SPLITS = {"Training": "FER2013Train", "PublicTest": "FER2013Valid", "PrivateTest": "FER2013Test"}
 SIDE = 48
@@ -48,51 +47,49 @@ def clean_votes(votes: np.ndarray) -> np.ndarray:
     return np.where(votes > 1, votes, 0).astype(np.float32)
 
 
-def targets_of(votes: np.ndarray, mode: str) -> tuple[np.ndarray, np.ndarray]:
-    """Applies the paper's rules for one label mode.
+def soft_targets(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The paper's targets for cross-entropy: shares of the emotions with the most votes.
 
-    Single votes are dropped first. `majority` then keeps an image if its first emotion has more than half of the votes.
-    `probability` and `crossentropy` take the emotions with the most votes, at most three, until they cover three
-    quarters of the votes; `multitarget` takes those with at least 30 % of the votes. Both drop an image if the emotions
-    taken have half of the votes or fewer. All modes drop an image if its strongest label is `unknown` or `NF` (no
-    face).
+    Single votes are dropped first. The emotions with the most votes are taken, at most three, until they cover three
+    quarters of the votes. An image is dropped if they have half of the votes or fewer, or if its strongest label is
+    `unknown` or `NF` (no face).
 
     Args:
         votes: float [N, 10].
-        mode: one of `LABEL_MODES`.
 
     Returns:
         Targets float32 [N, 8], each row summing to one (zero if dropped), and kept bool [N].
     """
     votes = clean_votes(votes)
     total = votes.sum(axis=1, keepdims=True)
-    top = votes.max(axis=1, keepdims=True)
-    if mode == "majority":
-        taken = (votes == top) & (top > 0.5 * total)
-        kept = taken.any(axis=1)
-    elif mode in ("probability", "crossentropy"):
-        order = np.argsort(-votes, axis=1, kind="stable")
-        ranked = np.take_along_axis(votes, order, axis=1)
-        before = np.cumsum(ranked, axis=1) - ranked
-        taken_ranked = (before < 0.75 * total) & (np.arange(votes.shape[1]) < 3) & (ranked > 0)
-        # `unknown` and `NF` are not emotions and end the list.
-        foreign = np.cumsum(order >= len(FERPLUS_LABELS), axis=1) > 0
-        first = np.arange(votes.shape[1]) == 0
-        taken_ranked &= ~foreign | first
-        taken = np.zeros_like(votes, dtype=bool)
-        np.put_along_axis(taken, order, taken_ranked, axis=1)
-        kept = (votes * taken).sum(axis=1) > 0.5 * total[:, 0]
-    elif mode == "multitarget":
-        taken = (votes >= 0.3 * total) & (votes > 0)
-        kept = (votes * taken).sum(axis=1) > 0.5 * total[:, 0]
-    else:
-        raise ValueError(f"label mode {mode!r}: choose one of {', '.join(LABEL_MODES)}")
-    shares = votes * taken
-    kept &= shares.argmax(axis=1) < len(FERPLUS_LABELS)
-    shares = shares[:, : len(FERPLUS_LABELS)]
+    order = np.argsort(-votes, axis=1, kind="stable")
+    ranked = np.take_along_axis(votes, order, axis=1)
+    before = np.cumsum(ranked, axis=1) - ranked
+    taken_ranked = (before < 0.75 * total) & (np.arange(votes.shape[1]) < 3) & (ranked > 0)
+    # `unknown` and `NF` are not emotions and end the list.
+    ended = np.cumsum(order >= len(FERPLUS_LABELS), axis=1) > 0
+    ended[:, 0] = False
+    taken = np.zeros_like(votes, dtype=bool)
+    np.put_along_axis(taken, order, taken_ranked & ~ended, axis=1)
+    return _normalized(votes * taken, total)
+
+
+def majority_targets(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The emotion with more than half of the votes, after single votes are dropped: what the paper evaluates on.
+
+    Args and results are those of `soft_targets`, with one 1 in each row.
+    """
+    votes = clean_votes(votes)
+    total = votes.sum(axis=1, keepdims=True)
+    return _normalized(votes * (votes > 0.5 * total), total)
+
+
+def _normalized(taken: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Targets and kept, from the votes that are taken [N, 10] and the number of all votes [N, 1]."""
+    shares = taken[:, : len(FERPLUS_LABELS)]
     sums = shares.sum(axis=1, keepdims=True)
-    kept &= sums[:, 0] > 0
-    targets = np.divide(shares, sums, out=np.zeros_like(shares), where=(sums > 0) & kept[:, None])
+    kept = (taken.sum(axis=1) > 0.5 * total[:, 0]) & (taken.argmax(axis=1) < len(FERPLUS_LABELS)) & (sums[:, 0] > 0)
+    targets = np.divide(shares, sums, out=np.zeros_like(shares), where=kept[:, None])
     return targets.astype(np.float32), kept
 
 

@@ -22,7 +22,7 @@ from ..common.names import FERPLUS_LABELS
 from ..data.clips import DataError
 from ..data.images import read_image
 from ..data.stores import ArrayStore, FrameTable
-from ..readers.ferplus import FERPlusSplit, targets_of
+from ..readers.ferplus import FERPlusSplit, majority_targets, soft_targets
 from .pictures import read_tree
 
 UNLABELED = "unlabeled"
@@ -66,7 +66,7 @@ def ferplus_faces(split: FERPlusSplit, rule: str) -> Faces:
 
     Args:
         rule: "votes": class probabilities, to train on. "majority": the class that has more than half of the votes.
-            "plurality": the most voted class of all images whose most voted label is an emotion. See `targets_of`.
+            "plurality": the most voted class of all images whose most voted label is an emotion.
 
     Raises:
         DataError: the rule keeps no image.
@@ -75,7 +75,7 @@ def ferplus_faces(split: FERPlusSplit, rule: str) -> Faces:
         kept = (split.votes.argmax(axis=1) < len(FERPLUS_LABELS)) & (split.votes.sum(axis=1) > 0)
         votes = split.votes[:, : len(FERPLUS_LABELS)]
     else:
-        votes, kept = targets_of(split.votes, "majority" if rule == "majority" else "crossentropy")
+        votes, kept = (majority_targets if rule == "majority" else soft_targets)(split.votes)
     if not kept.any():
         raise DataError(f"fer2013new.csv: the rule of {rule} keeps none of {len(kept)} images of a split")
     targets = torch.from_numpy(votes[kept])

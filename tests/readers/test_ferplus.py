@@ -13,76 +13,46 @@ from PIL import Image
 
 from Code.common.names import FERPLUS_LABELS
 from Code.data.clips import DataError
-from Code.readers.ferplus import LABEL_MODES, VOTE_COLUMNS, clean_votes, read_ferplus, targets_of
+from Code.readers.ferplus import VOTE_COLUMNS, clean_votes, majority_targets, read_ferplus, soft_targets
 
 DROPPED: dict[str, float] = {}
-# votes, then the targets of majority, of probability and crossentropy, and of multitarget
+# votes, then the targets by majority, and the shares
 RULES = {
-    "all agree": ({"happiness": 10}, {"happiness": 1}, {"happiness": 1}, {"happiness": 1}),
-    "six and four": (
-        {"neutral": 6, "sadness": 4},
-        {"neutral": 1},
-        {"neutral": 0.6, "sadness": 0.4},  # 6 do not reach three quarters of 10
-        {"neutral": 0.6, "sadness": 0.4},
-    ),
-    "three quarters are reached by the first": (
-        {"neutral": 8, "fear": 2},
-        {"neutral": 1},
-        {"neutral": 1},
-        {"neutral": 1},  # 2 are less than 30 %
-    ),
-    "half is no majority": (
-        {"neutral": 5, "anger": 5},
-        DROPPED,
-        {"neutral": 0.5, "anger": 0.5},
-        {"neutral": 0.5, "anger": 0.5},
-    ),
+    "all agree": ({"happiness": 10}, {"happiness": 1}, {"happiness": 1}),
+    "six and four": ({"neutral": 6, "sadness": 4}, {"neutral": 1}, {"neutral": 0.6, "sadness": 0.4}),  # 6 < 3/4 of 10
+    "three quarters are reached by the first": ({"neutral": 8, "fear": 2}, {"neutral": 1}, {"neutral": 1}),
+    "half is no majority": ({"neutral": 5, "anger": 5}, DROPPED, {"neutral": 0.5, "anger": 0.5}),
     "a single vote is an outlier": (
         {"surprise": 5, "fear": 4, "anger": 1},
         {"surprise": 1},  # 5 of the remaining 9
-        {"surprise": 5 / 9, "fear": 4 / 9},
         {"surprise": 5 / 9, "fear": 4 / 9},
     ),
     "three emotions": (
         {"neutral": 4, "sadness": 3, "anger": 3},
         DROPPED,
         {"neutral": 0.4, "sadness": 0.3, "anger": 0.3},
-        {"neutral": 0.4, "sadness": 0.3, "anger": 0.3},
     ),
     "tied emotions behind three quarters": (
         {"disgust": 5, "sadness": 2, "anger": 2},
         {"disgust": 1},
         {"disgust": 5 / 7, "sadness": 2 / 7},  # 7 of 9 are enough; of equal votes, the first column comes first
-        {"disgust": 1},
     ),
     "no more than half is taken": (
         {"neutral": 4, "happiness": 2, "surprise": 2, "sadness": 2},
         DROPPED,
         {"neutral": 0.5, "happiness": 0.25, "surprise": 0.25},  # three at most: 8 of 10
-        DROPPED,  # 4 of 10
     ),
-    "ten single votes": (dict.fromkeys(VOTE_COLUMNS, 1), DROPPED, DROPPED, DROPPED),
+    "ten single votes": (dict.fromkeys(VOTE_COLUMNS, 1), DROPPED, DROPPED),
     "one pair among singles": (
         {"contempt": 2, **dict.fromkeys(("neutral", "fear", "anger", "sadness"), 1)},
         {"contempt": 1},
         {"contempt": 1},
-        {"contempt": 1},
     ),
-    "no face": ({"NF": 10}, DROPPED, DROPPED, DROPPED),
-    "unknown is strongest": ({"unknown": 6, "neutral": 4}, DROPPED, DROPPED, DROPPED),
-    "unknown is second": (
-        {"neutral": 6, "unknown": 4},
-        {"neutral": 1},
-        {"neutral": 1},  # unknown ends the list; 6 of 10 were taken
-        {"neutral": 1},
-    ),
-    "unknown ends the list too early": (
-        {"neutral": 4, "unknown": 4, "happiness": 2},
-        DROPPED,
-        DROPPED,  # 4 of 10
-        {"neutral": 1},  # both have 30 %; of the emotions only neutral
-    ),
-    "no votes": ({}, DROPPED, DROPPED, DROPPED),
+    "no face": ({"NF": 10}, DROPPED, DROPPED),
+    "unknown is strongest": ({"unknown": 6, "neutral": 4}, DROPPED, DROPPED),
+    "unknown is second": ({"neutral": 6, "unknown": 4}, {"neutral": 1}, {"neutral": 1}),  # it ends the list
+    "unknown ends the list too early": ({"neutral": 4, "unknown": 4, "happiness": 2}, DROPPED, DROPPED),  # 4 of 10
+    "no votes": ({}, DROPPED, DROPPED),
 }
 
 
@@ -90,36 +60,29 @@ def row(shares: dict[str, float], columns: tuple[str, ...]) -> np.ndarray:
     return np.array([shares.get(name, 0.0) for name in columns], dtype=np.float32)
 
 
-@pytest.mark.parametrize("mode", LABEL_MODES)
 @pytest.mark.parametrize("rule", RULES)
-def test_rules_of_the_paper(rule, mode):
-    votes, majority, ranked, multi = RULES[rule]
-    expected = {"majority": majority, "multitarget": multi}.get(mode, ranked)
-    targets, kept = targets_of(row(votes, VOTE_COLUMNS)[None], mode)
-    assert kept.tolist() == [bool(expected)]
-    assert targets.shape == (1, 8) and targets.dtype == np.float32
-    assert targets[0] == pytest.approx(row(expected, FERPLUS_LABELS), abs=1e-6)
+def test_rules_of_the_paper(rule):
+    votes, *expected = RULES[rule]
+    for targets_of, wanted in zip((majority_targets, soft_targets), expected, strict=True):
+        targets, kept = targets_of(row(votes, VOTE_COLUMNS)[None])
+        assert kept.tolist() == [bool(wanted)]
+        assert targets.shape == (1, 8) and targets.dtype == np.float32
+        assert targets[0] == pytest.approx(row(wanted, FERPLUS_LABELS), abs=1e-6)
 
 
 @settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 10), min_size=10, max_size=10), min_size=1, max_size=20))
 def test_kept_images_have_shares_that_sum_to_one_and_follow_the_votes(votes):
     array = np.array(votes, dtype=np.float32)
-    for mode in LABEL_MODES:
-        targets, kept = targets_of(array, mode)
+    for targets_of in (majority_targets, soft_targets):
+        targets, kept = targets_of(array)
         assert targets.sum(axis=1) == pytest.approx(kept.astype(float), abs=1e-5)
         for shares, original in zip(targets[kept], clean_votes(array[kept]), strict=True):
             assert original[:8][shares.argmax()] == original[:8].max()
             assert (original[:8][shares > 0] > 1).all()
-            assert mode != "majority" or sorted(shares)[-2:] == [0, 1]
-            assert mode not in ("probability", "crossentropy") or (shares > 0).sum() <= 3
-        alone = [targets_of(one[None], mode)[0][0] for one in array]
+            assert (shares > 0).sum() <= (1 if targets_of is majority_targets else 3)
+        alone = [targets_of(one[None])[0][0] for one in array]
         assert np.array_equal(np.stack(alone), targets)
-
-
-def test_unknown_label_mode_is_refused():
-    with pytest.raises(ValueError, match="majority, probability, crossentropy, multitarget"):
-        targets_of(np.ones((1, 10)), "plurality")
 
 
 # Files
