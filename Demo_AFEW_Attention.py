@@ -42,17 +42,14 @@ from Code.common.names import DEFAULT_AT_TYPE
 from Code.composed.plan import DISTRACTORS
 from Code.network import attention_titles
 from Code.readers import names
-from Code.training.launch import parse, resume_command
-from Code.training.protocols import check_paths, opened, resolve, write_folds
+from Code.training.resume import parse_resumable
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line. Flags that a protocol sets have no default here."""
     note = (
-        "\nDefaults that depend on the dataset come from its protocol; flags override them."
-        "\nCtrl+C, SIGTERM and SIGUSR1 stop a training after the current step and save it (exit status 130, 143, 0);"
-        "\n--resume continues it. Under Slurm (#SBATCH --signal=TERM@90 --requeue) and torchrun (--max-restarts) a"
-        "\nrestarted command resumes its own run."
+        "\nDefaults that depend on the dataset come from its protocol; flags override them. Ctrl+C and SIGTERM stop a"
+        "\ntraining after the step under way; --resume repeats the epoch under way and goes on (docs/stopping.md)."
     )
     parser = script_parser(__doc__, note)
     heads = ", ".join(f"{number} {title}" for number, title in attention_titles().items())
@@ -80,7 +77,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     what.add_argument("--json", action="store_true", help="with --check: print the report as JSON")
     what.add_argument(
-        "--resume", type=Path, metavar="RUN", help="resume the run in this folder, as if it had not been interrupted"
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="resume the run in this folder, as if it had not been interrupted; begin it there if nothing is there",
     )
 
     data = parser.add_argument_group("data")
@@ -264,13 +264,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     machine.add_argument(
         "--cache",
-        choices=("auto", "none", "disk", "device"),
-        default="auto",
-        help="decoded frames: none, decode them when needed; disk, decode them once into a file; device, keep them in "
-        "the memory of the GPU",
-    )
-    machine.add_argument(
-        "--cache-dir", type=Path, default=Path("Data/Cache"), metavar="DIR", help="folder of the files of --cache disk"
+        choices=("none", "memory", "device"),
+        help="frames: none, decode them when needed; memory or device (GPU), decode them once and keep them there "
+        "(default: memory, where they fit well)",
     )
     machine.add_argument(
         "--compile", action="store_true", help="train with torch.compile: a slow start, then faster steps on GPUs"
@@ -279,13 +275,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--deterministic",
         action="store_true",
         help="the same numbers every time on CUDA, too, also across --resume; slower",
-    )
-    machine.add_argument(
-        "--checkpoint-every",
-        type=from_zero,
-        default=15.0,
-        metavar="MINUTES",
-        help="save inside long epochs, too; fractions allowed, 0: only after each epoch",
     )
     machine.add_argument(
         "--output", type=Path, default=Path("model"), metavar="DIR", help="parent of the folders of runs"
@@ -303,72 +292,40 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def check_files(args: argparse.Namespace) -> None:
-    """Looks for the checkpoints that the flags name. `check_paths` looks for the data."""
-    if args.checkpoint and not args.checkpoint.exists():
-        raise UsageError(
-            f"--checkpoint {args.checkpoint}: no such file; a trained FAN is model/<run>/best.pth, written by "
-            "`python Demo_AFEW_Attention.py`"
-        )
-    if args.pretrained and args.pretrained.lower() != "none" and not Path(args.pretrained).exists():
-        raise UsageError(
-            f"--pretrained {args.pretrained}: no such file; see pretrain_model/README.md, or start without: "
-            "--pretrained none"
-        )
-
-
 def main(words: Sequence[str] | None = None) -> int:
-    """Checks the command line and the files it names, then imports torch, which takes seconds.
+    """Checks the command line, then imports torch, which takes seconds.
 
     Args:
         words: the command line; None: that of this process.
     """
-    args = parse(build_parser(), words)
+    args = parse_resumable(build_parser(), words)
     if args.json and not args.check:
         raise UsageError("--json: only goes with --check")
-    check_files(args)
-    protocol = None if args.evaluate and not args.check else resolve(args)  # -e: what its checkpoint was trained on
-    if protocol and not args.check:
-        check_paths(protocol)
 
-    from Code.check import check_dataset
     from Code.common.machine import keep_freed_memory
-    from Code.results.report import write_figures, write_report
-    from Code.training.distributed import processes
-    from Code.training.run import evaluate_checkpoint, train
-    from Code.training.series import train_all
-    from Code.training.stopping import listening
+    from Code.experiment import check_data, evaluate, settings_of, train, train_series, write_folds
+    from Code.results.report import write_figures
+    from Code.training.ddp import processes
 
     if args.check:
-        assert protocol is not None
-        with opened(protocol) as reader:
-            return check_dataset(
-                reader,
-                protocol.data,
-                num_frames=protocol.num_frames,
-                as_json=args.json,
-                workers=args.workers or None,
-            )
+        return check_data(settings_of(args), as_json=args.json)
     keep_freed_memory()
-    with listening(), processes(args.device) as world:
-        if protocol is None:
-            folder = evaluate_checkpoint(args)
+    with processes(args.device) as world:
+        if args.evaluate:
+            folder = evaluate(args)
         elif args.write_folds:
-            print(write_folds(protocol, args.write_folds))
-            return 0
-        elif protocol.data.fold == "all" or args.seeds:
-            folder = train_all(args, protocol, after_run=write_report)
-            if world.is_main:
-                print(f"see {write_report(folder)}")  # summary.html, which links to the reports
+            print(write_folds(settings_of(args), args.write_folds))
             return 0
         else:
-            folder = train(args, protocol)
-        if world.is_main:
-            if args.figures:
-                print(f"figures: {write_figures(folder, args.figures)}")
-            print(f"see {write_report(folder, progress=True)}")
+            settings = settings_of(args)
+            if settings.data.fold == "all" or args.seeds:
+                train_series(settings, args.seeds or [], args.resume)
+                return 0
+            folder = train(settings, args.resume)
+        if args.figures and world.is_main:
+            print(f"figures: {write_figures(folder, args.figures)}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main, resume_command))
+    sys.exit(run_script(main))

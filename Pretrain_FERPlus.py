@@ -36,7 +36,7 @@ from Code.common.errors import UsageError
 from Code.common.names import FERPLUS_FILE, MS1M_FILE, OTHER_FILE
 from Code.readers.ferplus import read_ferplus
 from Code.recipes.recipe import FERPLUS, FOLDERS, Recipe
-from Code.training.launch import parse, plain, resume_command
+from Code.training.resume import flags_of, parse_resumable
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -149,8 +149,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--workers", type=count, metavar="N", help="of folders: processes that load pictures")
     run.add_argument(
         "--cache",
-        choices=("auto", "none", "device"),
-        default="auto",
+        choices=("none", "memory", "device"),
         help="of folders: where decoded pictures are kept",
     )
     add_device(run)
@@ -186,32 +185,30 @@ def check_flags(args: argparse.Namespace) -> None:
 
 def main() -> int:
     """Checks the command line and the files it names, then imports torch, which takes seconds."""
-    args = parse(build_parser())
+    args = parse_resumable(build_parser())
     check_flags(args)
 
     from Code.common.device import choose_compute
     from Code.common.machine import keep_freed_memory
     from Code.recipes.pretraining import evaluate_file, train_backbone
-    from Code.training.stopping import listening
 
     keep_freed_memory()
     compute = choose_compute(args.device, args.precision)
-    with listening():
-        if args.evaluate:
-            return evaluate_file(args.checkpoint, args.data_root, compute)
-        return train_backbone(
-            Recipe(**{field.name: getattr(args, field.name) for field in fields(Recipe)}),
-            compute,
-            given=plain(args),
-            output=args.output,
-            resume=args.resume,
-            export=args.export,
-            half=args.half,
-            workers=args.workers,
-            cache=args.cache,
-            print_freq=args.print_freq,
-        )
+    if args.evaluate:
+        return evaluate_file(args.checkpoint, args.data_root, compute)
+    return train_backbone(
+        Recipe(**{field.name: getattr(args, field.name) for field in fields(Recipe)}),
+        compute,
+        given=flags_of(args),
+        output=args.output,
+        resume=args.resume,
+        export=args.export,
+        half=args.half,
+        workers=args.workers,
+        cache=args.cache,
+        print_freq=args.print_freq,
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main, resume_command))
+    sys.exit(run_script(main))

@@ -28,6 +28,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from Code.training.schedules import decay_after, per_step  # noqa: E402
+
 from Code.common.device import Compute, choose_compute, describe_device, versions  # noqa: E402
 from Code.common.names import FERPLUS_LABELS, SHIPPED_FILE  # noqa: E402
 from Code.composed.plan import (  # noqa: E402
@@ -36,15 +38,17 @@ from Code.composed.plan import (  # noqa: E402
     choose_stills,
 )
 from Code.composed.splits import TEST, TRAIN, USAGES, VAL, Composer, composed_clips  # noqa: E402
-from Code.data.loaders import EvaluationBatches, TrainingBatches  # noqa: E402
-from Code.data.stores import FrameTable  # noqa: E402
+from Code.data.batches import (  # noqa: E402
+    EvaluationBatches,
+    FrameTable,
+    TrainingBatches,
+)
 from Code.network.fan import FAN, FeatureFAN  # noqa: E402
 from Code.network.weights import load_fan  # noqa: E402
 from Code.readers.ferplus import read_ferplus  # noqa: E402
-from Code.training.engine import EvaluationSplit, evaluate_split, train_one_epoch  # noqa: E402
 from Code.training.features import FeatureStore, PlainView  # noqa: E402
 from Code.training.intervals import paired_difference  # noqa: E402
-from Code.training.schedules import decay_after, per_step  # noqa: E402
+from Code.training.loops import EvaluationSplit, evaluate_split, train_one_epoch  # noqa: E402
 
 LEVELS = (0, 25, 50, 75, 90)  # percent of frames that distract
 NAMES = {2: "no attention (score fusion), trained", 0: "self-attention", 1: "self + relation-attention"}

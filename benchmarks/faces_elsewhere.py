@@ -30,14 +30,14 @@ from Code.common.commandline import run_script
 from Code.common.device import choose_compute
 from Code.common.names import FERPLUS_LABELS
 from Code.data.augment import PlainFrames
+from Code.data.batches import EvaluationBatches
 from Code.data.clips import DataError
-from Code.data.loaders import EvaluationBatches
 from Code.faces.predict import NoFaceError, Predictor
 from Code.faces.prediction import Prediction
 from Code.network.prior import class_shares
 from Code.readers.ferplus import read_ferplus
 from Code.recipes.faces import ferplus_faces
-from Code.training.engine import evaluate
+from Code.training.loops import evaluate
 from Code.training.metrics import classification_metrics
 
 PICTURES, VIDEOS = (".jpg", ".png", ".jpeg", ".bmp"), (".mp4", ".flv", ".avi", ".mov", ".mkv")

@@ -55,8 +55,7 @@ def peak_memory() -> float:
 def serve(root: Path) -> None:
     """In a child process: indexes a tree, reports the cost, and trains for a turn of steps for each line it reads."""
     from Code.data.augment import FlippedClips
-    from Code.data.loaders import TrainingBatches
-    from Code.data.stores import FileStore, FrameTable
+    from Code.data.batches import FileStore, FrameTable, TrainingBatches
     from Code.network.fan import FAN
     from Code.readers.folders import read_folders
 

@@ -21,8 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from Code.data.loaders import draw_segments
-from Code.data.stores import FileStore, FrameTable
+from Code.data.batches import FileStore, FrameTable, draw_segments
 from Code.network.fan import FAN
 from Code.readers.folders import read_folders
 

@@ -11,17 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from Code.training.frames import BATCH_FRAMES, CacheChoice, open_stores
 from straightforward import BATCH, InItsOwnProcess, K
 from torch import nn
 
 from Code.common.device import Compute
 from Code.data.augment import FlippedClips, PlainFrames
+from Code.data.batches import EvaluationBatches, FileStore, FrameTable, TrainingBatches
 from Code.data.clips import ClipSet
-from Code.data.loaders import EvaluationBatches, TrainingBatches
-from Code.data.stores import FileStore, FrameTable
 from Code.network.fan import FAN
-from Code.training.engine import evaluate, train_one_epoch
-from Code.training.frames import BATCH_FRAMES, CacheChoice, open_stores
+from Code.training.loops import evaluate, train_one_epoch
 
 
 class Variant(NamedTuple):

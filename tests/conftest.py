@@ -53,7 +53,7 @@ def call_script(script: ModuleType, *arguments: object, cwd: Path) -> Outcome:
         patch.setattr(sys, "argv", [f"{script.__name__}.py", *map(str, arguments)])
         with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
-                status = run_script(script.main, getattr(script, "resume_command", lambda: None))
+                status = run_script(script.main)
             except SystemExit as stop:  # argparse: --help or a malformed flag
                 status = stop.code if isinstance(stop.code, int) else 1
     return Outcome(status, out.getvalue(), err.getvalue())

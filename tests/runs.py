@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import torch
 
+from Code import experiment
 from Code.network.checkpoints import read_checkpoint
 from Code.recipes import pretraining
-from Code.results import report
-from Code.training import run_folder, trainer
+from Code.training import loops, run
 
 TIMES = ("seconds", "frames_per_second", "val_frames_per_second")
 SMALL = ("--image-size", 32, "--batch-size", 8, "--device", "cpu", "--precision", "fp32", "--lr", 0.01)
@@ -27,34 +27,41 @@ SMALL = ("--image-size", 32, "--batch-size", 8, "--device", "cpu", "--precision"
 
 @contextmanager
 def without_pictures() -> Iterator[None]:
-    """Trainings that draw nothing: figures and report take longer than such a training, and are tested elsewhere."""
+    """Trainings without report and TensorBoard, which take longer than such a training and are tested elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "is_shown", lambda epoch, epochs: False)
-        for module in (report, pretraining):  # which must not be imported while it is patched
+        for module in (experiment, pretraining):
             patch.setattr(module, "write_report", lambda folder, progress=False: folder)
-        patch.setattr(run_folder.Board, "scalars", lambda self, line: None)
-        patch.setattr(run_folder.Board, "hyperparameters", lambda self, arguments, metrics: None)
+        patch.setattr(run.Board, "add", lambda self, line: None)
         yield
 
 
 @contextmanager
-def interrupted_in_evaluation(number: int) -> Iterator[None]:
-    """Trainings that Ctrl+C stops in an evaluation, counted from 1: one follows each epoch, two the last one."""
-    evaluate, calls = trainer.evaluate_split, []
+def at_call(number: int, place: object, name: str, do: Callable[[], Any]) -> Iterator[None]:
+    """Does something before the n-th call, from 1, of a function of a module or class."""
+    function, calls = getattr(place, name), []
 
-    def stopped(*args: Any, **kwargs: Any) -> Any:
+    def counted(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
         if len(calls) == number:
-            raise KeyboardInterrupt
-        return evaluate(*args, **kwargs)
+            do()
+        return function(*args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "evaluate_split", stopped)
+        patch.setattr(place, name, counted)
         yield
 
 
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def at_step(number: int, do: Callable[[], Any]) -> Any:
+    """Does something in the n-th training step, counted over all epochs."""
+    return at_call(number, loops.LossCheck, "add", do)
+
+
 def flags_of(sample: Path, *more: object) -> tuple[object, ...]:
-    """The main script's flags for a tiny training on the sample, two steps an epoch."""
+    """The main script's flags for a tiny training on the sample, three steps an epoch."""
     lists = ("--train-list", sample / "list_train.txt", "--val-list", sample / "list_eval.txt")
     roots = ("--train-root", sample / "Train", "--val-root", sample / "Val", *lists)
     return ("--dataset", "sample", *roots, *SMALL, "--samples-per-clip", 2, *more)
@@ -83,14 +90,14 @@ def log_of(folder: Path) -> list[dict]:
 def ended_alike(one: Path, other: Path) -> bool:
     """Whether two runs have the same log, results and clip tables, and byte-equal weights and states."""
     assert log_of(one) == log_of(other)
-    for name in ("results.json", "predictions.csv"):
+    for name in ("results.json", "predictions.csv", "attention.csv"):
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
     for name in ("last.pth", "best.pth"):
         first, second = read_checkpoint(one / name), read_checkpoint(other / name)
         assert first["metrics"] == second["metrics"] and first["epoch"] == second["epoch"]
         assert same(first["state_dict"], second["state_dict"]), name
         if name == "last.pth":
-            for part in ("model", "average", "optimizer", "scheduler", "best", "position"):
+            for part in ("model", "average", "optimizer", "scheduler", "best"):
                 assert same(first["training"][part], second["training"][part]), part
     return True
 

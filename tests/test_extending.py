@@ -35,24 +35,24 @@ EMOTIONS = {"Neutral": 1, "Happy": 3, "Sad": 4, "Angry": 5, "Fear": 6, "Disgust"
 DRIVER = """
 import contextlib, glob, io, json, os, shutil, signal, sys
 from Code.common.commandline import run_script
-from Code.training import trainer
+from Code.training import train
 from tests.runs import without_pictures
 import Demo_AFEW_Attention as script
 
 def call(arguments, stop=False):
     out, err = io.StringIO(), io.StringIO()
-    line = trainer.epoch_line
+    line = train.epoch_line
     if stop:
-        trainer.epoch_line = lambda *given: (os.kill(os.getpid(), signal.SIGTERM), line(*given))[1]
+        train.epoch_line = lambda *given: (os.kill(os.getpid(), signal.SIGTERM), line(*given))[1]
     runs = sorted(glob.glob("model/*/"))
     sys.argv = ["Demo_AFEW_Attention.py", *(runs[0] if word == "RUN" else word for word in arguments)]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            status = run_script(script.main, script.resume_command)
+            status = run_script(script.main)
         except SystemExit as end:
             status = end.code
         finally:
-            trainer.epoch_line = line
+            train.epoch_line = line
     if stop:
         shutil.copy(*glob.glob("model/*/last.pth"), "stopped.pth")
     print(json.dumps([status, out.getvalue(), err.getvalue()]), flush=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import io
 import math
 import os
 import re
 import sys
-import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -67,27 +67,27 @@ def print_everything() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def run_script(main: Callable[[], int], resume_command: Callable[[], str | None] = lambda: None) -> int:
+def run_script(main: Callable[[], int], resume_command: Callable[[], str] | None = None) -> int:
     """Runs a script's `main`. A `ProjectError` becomes one message on stderr and the exit status.
 
     Args:
-        main: returns the exit status.
-        resume_command: the command that resumes what `main` was doing; None if nothing was saved yet.
+        main: returns the exit status. A note that it adds to an error says how to resume what was stopped.
+        resume_command: in place of such a note: the command that resumes.
     """
     print_everything()
     rank = int(os.environ.get("RANK", 0))  # set by torchrun
     process = f"process {rank}: " if rank else ""
 
-    def how_to_resume(before: str) -> str:
-        command = resume_command()
-        return f"{before}{command}" if command else ""
+    def how_to_resume(error: BaseException) -> str:
+        notes = getattr(error, "__notes__", [])
+        if not notes:
+            return ""
+        return f"; {notes[-1]}" if resume_command is None else f"; to resume: {resume_command()}"
 
     try:
         return main()
     except ProjectError as error:
-        hint = how_to_resume("; to resume: ") if error.resumable else ""
-        print(f"{process}error: {error}{hint}", file=sys.stderr, flush=True)
-        time.sleep(error.linger)
+        print(f"{process}error: {error}{how_to_resume(error)}", file=sys.stderr, flush=True)
         return error.status
     except MemoryError as error:
         print(
@@ -101,23 +101,23 @@ def run_script(main: Callable[[], int], resume_command: Callable[[], str | None]
             raise
         print(
             f"{process}error: a process that loads data was killed, perhaps because memory ran out "
-            f"({str(error).partition('. ')[0]}); use fewer --workers{how_to_resume('; to resume: ')}",
+            f"({str(error).partition('. ')[0]}); use fewer --workers{how_to_resume(error)}",
             file=sys.stderr,
         )
         return 1
     except Interrupted as stop:
         if not rank:
-            hint = how_to_resume("; to resume: ") or "; nothing was saved yet, start the command again"
-            print(f"stopped by {stop.number.name}{hint}", file=sys.stderr)
+            with contextlib.suppress(OSError):  # the terminal may be closed
+                print(f"stopped by {stop.number.name}{how_to_resume(stop)}", file=sys.stderr, flush=True)
         return stop.status
-    except KeyboardInterrupt:
-        print("\nstopped; what was saved is kept", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"\nstopped; what was saved is kept{how_to_resume(stop)}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `... --help | head`
         return 0
     except OSError as error:  # a disk that is gone, a folder without permission, a path that is too long
         place = f"{error.filename}: " if error.filename else ""
-        hint = how_to_resume("; to resume: ")
+        hint = how_to_resume(error)
         print(f"{process}error: {place}cannot be read or written ({error.strerror or error}){hint}", file=sys.stderr)
         return 1
 

@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from ..training import distributed
 from .errors import UsageError
 from .files import PROJECT
 
@@ -55,16 +54,13 @@ def choose_compute(device: str = "auto", precision: str = "auto", *, trained_wit
     """Turns `--device` and `--precision` into a `Compute`.
 
     Args:
-        device, precision: the values of the flags.
+        device, precision: the values of the flags. Of several processes with a GPU each, "cuda" is each one's own.
         trained_with: the precision of a checkpoint, which "auto" then means, so that the same numbers come out. Not
             fp16 on a CPU, as no CPU is fast at it.
 
     Raises:
         UsageError: the device is not available.
     """
-    world = distributed.world()
-    if world.size > 1:
-        device = distributed.device_of_process(device, world.local_rank)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -14,13 +14,9 @@ class ProjectError(Exception):
 
     Attributes:
         status: the exit status; 2 for wrong input, 1 for anything else.
-        resumable: the run is saved, so the command that resumes it is printed, too.
-        linger: seconds to wait between the message and the end of the process.
     """
 
     status = 2
-    resumable = False
-    linger = 0.0
 
 
 class UsageError(ProjectError, ValueError):
@@ -29,8 +25,6 @@ class UsageError(ProjectError, ValueError):
 
 class WriteError(UsageError):
     """The disk refuses a file. What was written before is whole."""
-
-    resumable = True
 
 
 class TrainingDivergedError(ProjectError, RuntimeError):
@@ -49,8 +43,6 @@ class LostProcessError(ProjectError, RuntimeError):
     """Another process of the same training is gone."""
 
     status = 1
-    resumable = True
-    linger = 3.0  # so that torchrun reports the process that ended first as the cause, not this one
 
 
 class MissingExtraError(UsageError):
@@ -71,14 +63,14 @@ def require(module: str, package: str, purpose: str, extra: str = "faces") -> Mo
         ) from error
 
 
-# Exit statuses: those that shells give to a signal, but 0 for SIGUSR1, a warning before the end and not a failure.
+# The signals that stop a training in order, and its exit status, as shells give it.
 SIGNAL_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
-if hasattr(signal, "SIGUSR1"):  # not on Windows
-    SIGNAL_STATUS[signal.SIGUSR1] = 0
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    SIGNAL_STATUS[signal.SIGHUP] = 129
 
 
 class Interrupted(BaseException):
-    """A signal asked the process to stop, and its state is saved.
+    """A signal asked the process to stop.
 
     Attributes:
         number: the signal.

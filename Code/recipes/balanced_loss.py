@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.errors import UsageError
-from ..data.loaders import Batch
+from ..data.batches import Batch
 from ..network.attention import FANOutput
 from ..network.prior import Balance
 from ..training.losses import Loss, cross_entropy

@@ -19,9 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 from ..common.names import FERPLUS_LABELS
+from ..data.batches import ArrayStore, FrameTable
 from ..data.clips import DataError
 from ..data.images import read_image
-from ..data.stores import ArrayStore, FrameTable
 from ..readers.ferplus import FERPlusSplit, majority_targets, soft_targets
 from .pictures import read_tree
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..data.loaders import Batch
+from ..data.batches import Batch
 from ..network.attention import FANOutput
 from ..training.losses import Loss
 

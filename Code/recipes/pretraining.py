@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,23 +19,29 @@ from ..common.errors import UsageError
 from ..common.names import FERPLUS_FILE, FERPLUS_LABELS, FOLDERS_FILE, MS1M_FILE, OTHER_FILE
 from ..common.wording import counted
 from ..data.augment import PlainFrames
-from ..data.loaders import EvaluationBatches, TrainingBatches
-from ..data.stores import FrameTable, Store
+from ..data.batches import (
+    EvaluationBatches,
+    FrameTable,
+    Loading,
+    Store,
+    TrainingBatches,
+    choose_loading,
+    open_stores,
+)
 from ..network.attention import ScoreFusion
 from ..network.backbone import DEFAULT_BACKBONE
 from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from ..network.fan import FAN
 from ..network.prior import Balance, class_shares
-from ..network.weights import load_fan, load_trained, published_weights, start_from, starting_file, to_published
+from ..network.weights import load_fan, start_from, starting_file, to_published
 from ..readers.ferplus import SIDE, FERPlusSplit, read_ferplus
 from ..results.report import write_report
-from ..training.engine import EvaluationSplit, epoch_line, evaluate_split, summary, train_one_epoch
-from ..training.frames import batch_frames, open_frames
-from ..training.launch import remember_folder
+from ..training.loops import BATCH_FRAMES, EvaluationSplit, epoch_line, evaluate_split, summary, train_one_epoch
 from ..training.metrics import MANY_CLASSES
-from ..training.run_folder import LAST, Run, check_space, checkpoint_bytes, checkpoint_payload
-from ..training.run_places import new_run, writer_of
-from ..training.trainer import check_resumable, load_weights, write_results
+from ..training.resume import resumable
+from ..training.run import BEST, LAST, Run, State, check_resumable, load_weights, open_run
+from ..training.stopping import deferred_signals, stop_if_asked
+from ..training.train import log_line, write_results
 from .balanced_loss import balanced_loss
 from .face_variation import FaceAugmentation, VariedFaces
 from .faces import MAX_SIDE, ferplus_faces, joined, read_extra
@@ -69,12 +74,12 @@ class Material:
     store: Store
     val: EvaluationSplit
     test: EvaluationSplit
-    loading: dict[str, Any]
+    loading: Loading
 
     def batches(self, recipe: Recipe) -> TrainingBatches:
         """Batches of the training pictures."""
         return TrainingBatches(
-            self.table, self.store, num_frames=1, batch_size=recipe.batch_size, seed=recipe.seed, **self.loading
+            self.table, self.store, num_frames=1, batch_size=recipe.batch_size, seed=recipe.seed, loading=self.loading
         )
 
 
@@ -90,7 +95,7 @@ def ferplus_material(recipe: Recipe, splits: dict[str, FERPlusSplit]) -> Materia
         print(f"extra: {labeled} labeled and {len(extra) - labeled} unlabeled faces from {', '.join(recipe.extra)}")
         faces = joined(faces, extra)
     val, test = (ferplus_split(splits[usage], "majority") for usage in ("PublicTest", "PrivateTest"))
-    return Material(FERPLUS, faces.table(), faces.store(), val, test, {})
+    return Material(FERPLUS, faces.table(), faces.store(), val, test, Loading())
 
 
 def ferplus_split(split: FERPlusSplit, rule: str) -> EvaluationSplit:
@@ -99,7 +104,7 @@ def ferplus_split(split: FERPlusSplit, rule: str) -> EvaluationSplit:
     return EvaluationSplit(EvaluationBatches(faces.table(), faces.store(), batch_frames=256), PlainFrames())
 
 
-def folders_material(recipe: Recipe, compute: Compute, workers: int | None, cache: str) -> Material:
+def folders_material(recipe: Recipe, compute: Compute, workers: int | None, cache: str | None) -> Material:
     """Any labeled pictures, a folder per class."""
     split = read_pictures(
         recipe.data_root,
@@ -112,86 +117,15 @@ def folders_material(recipe: Recipe, compute: Compute, workers: int | None, cach
         f"{recipe.data_root}: {len(split.train.clips)} training and {len(split.val.clips)} validation pictures of "
         f"{len(split.train.labels)} classes ({split.how})"
     )
-    frames = open_frames(
-        [split.train, split.val],
-        recipe.image_size,
-        compute,
-        cache=cache,
-        workers=workers,
-        training_batch=recipe.batch_size,
-    )
-    train, val = frames.stores
-    table = FrameTable.of(split.val)
-    batches = EvaluationBatches(table, val, batch_frames=batch_frames(compute), **frames.loading)
+    (train, val), cache = open_stores([split.train, split.val], recipe.image_size, compute.device, cache=cache)
+    loading = choose_loading(compute.device, cache, workers)
+    frames = BATCH_FRAMES[compute.device.type]
+    batches = EvaluationBatches(FrameTable.of(split.val), val, batch_frames=frames, loading=loading)
     evaluated = EvaluationSplit(batches, PlainFrames())
-    return Material(PICTURES, FrameTable.of(split.train), train, evaluated, evaluated, frames.loading)
+    return Material(PICTURES, FrameTable.of(split.train), train, evaluated, evaluated, loading)
 
 
-@dataclass
-class Training:
-    """The network that is trained, and all of its state that a resumed training needs.
-
-    Attributes:
-        model: the network of the steps.
-        average: of its weights over the steps; it is evaluated and saved.
-        lines: of the log, one per epoch.
-        best: the best epoch so far: its number and accuracy.
-    """
-
-    model: FAN
-    average: torch.optim.swa_utils.AveragedModel
-    optimizer: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.LRScheduler
-    scaler: torch.amp.GradScaler
-    lines: list[dict[str, Any]]
-    best: dict[str, Any]
-
-    @property
-    def network(self) -> FAN:
-        """The averaged network."""
-        return self.average.module  # type: ignore[return-value]
-
-    def state(self, recipe: Recipe) -> dict[str, Any]:
-        """What a checkpoint keeps besides the averaged weights."""
-        return {
-            "model": published_weights(self.model),
-            "average": int(self.average.n_averaged),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "seed": recipe.seed,
-            "epochs": recipe.epochs,
-            "log": self.lines,
-            "best": self.best,
-        }
-
-    def resume(self, path: Path, labels: Sequence[str]) -> dict[str, Any]:
-        """Goes on after the epoch of a checkpoint.
-
-        Returns:
-            The checkpoint.
-
-        Raises:
-            CheckpointError: it is not the last.pth of a run, or of one with other classes.
-        """
-        checkpoint = read_checkpoint(path)
-        check_resumable(checkpoint, path, labels)
-        state = checkpoint["training"]
-        try:
-            load_trained(self.network, checkpoint)
-            load_trained(self.model, state["model"])
-            self.average.n_averaged.fill_(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scheduler.load_state_dict(state["scheduler"])
-            self.scaler.load_state_dict(state["scaler"])
-            self.lines, self.best = list(state["log"]), dict(state["best"])
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            reason = (str(error).splitlines() or [""])[0][:200]
-            raise CheckpointError(f"{path}: does not fit this run ({reason}); start a new run") from None
-        return checkpoint
-
-
-def start_training(recipe: Recipe, material: Material, pretrained: str, shares: Tensor, compute: Compute) -> Training:
+def start_training(recipe: Recipe, material: Material, pretrained: str, shares: Tensor, compute: Compute) -> State:
     """The network at its start, on the device, with its optimizer.
 
     Args:
@@ -219,7 +153,9 @@ def start_training(recipe: Recipe, material: Material, pretrained: str, shares: 
     optimizer = adamw(model, recipe.lr)
     rate, steps = one_cycle(recipe.epochs), len(material.batches(recipe))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step / steps))
-    return Training(model, averaged(model), optimizer, scheduler, compute.scaler(), [], {})
+    average = averaged(model)
+    optimizer.register_step_post_hook(lambda *_: average.update_parameters(model))
+    return State(model, optimizer, scheduler, compute.scaler(), average)
 
 
 def continue_classifier(fan: FAN, path: Path, labels: Sequence[str], offset: Tensor) -> bool:
@@ -256,7 +192,7 @@ def train_backbone(
     export: Path | None = None,
     half: bool = False,
     workers: int | None = None,
-    cache: str = "auto",
+    cache: str | None = None,
     print_freq: int = 0,
 ) -> int:
     """Trains, evaluates and writes the file.
@@ -276,29 +212,30 @@ def train_backbone(
     labels = material.table.labels
     shares = class_shares(material.table.targets, len(labels))
     pretrained = recipe.pretrained or usual_start(recipe)
-    training = start_training(recipe, material, pretrained, shares, compute)
-    network = training.network
-    about = {"class_shares": shares.tolist(), "recipe": recipe.as_published(pretrained)}
-    check_space(resume or output, 2 * checkpoint_bytes(network))
-    new = new_run(output, material.dataset, "backbone")
-    with writer_of(resume) if resume else nullcontext(), nullcontext(Run(resume)) if resume else new as run:
-        if (run.folder / LAST).is_file():
-            checkpoint = training.resume(run.folder / LAST, labels)
+    with open_run(resume, output, f"{material.dataset}_backbone") as run:
+        state = start_training(recipe, material, pretrained, shares, compute)
+        about = {"class_shares": shares.tolist(), "recipe": recipe.as_published(pretrained)}
+        last = run.folder / LAST
+        if last.is_file():
+            checkpoint = read_checkpoint(last)
+            check_resumable(checkpoint, last, labels)
+            steps = len(material.batches(recipe))
+            state.resume(checkpoint, last, seed=recipe.seed, epochs=recipe.epochs, steps=steps)
             about = {name: checkpoint[name] for name in about}  # what the run started from may be another file by now
-        elif not resume:
-            run.write_arguments(given, {"pretrained": pretrained, "backbone": network.backbone.name}, compute)
-        run.begin_log(training.lines)
-        remember_folder(run.folder)
-        if recipe.teachers:
-            material.table = taught_table(recipe, material, shares, run.folder / TEACHERS, compute)
-        train_epochs(recipe, material, training, run, shares, about, compute, print_freq)
-        conclude(run, network, material.test, compute, bool(splits))
-        checkpoint = load_weights(network, run.folder / LAST)  # the last epoch: no split chose it
-        export = export or usual_file(network, run.folder, bool(splits))
-        save_atomically(published_file(network, checkpoint, half=half), export)
+        else:
+            run.write_arguments(given, {"pretrained": pretrained, "backbone": state.network.backbone.name}, compute)
+        run.write_log(state.log)
+        with resumable(run.folder), deferred_signals():
+            if recipe.teachers:
+                material.table = taught_table(recipe, material, shares, run.folder / TEACHERS, compute)
+            train_epochs(recipe, material, state, run, shares, about, compute, print_freq)
+            conclude(run, state.network, material.test, compute, bool(splits))
+        checkpoint = read_checkpoint(last)  # the last epoch: no split chose it
+        load_weights(state.network, checkpoint, last)
+        export = export or usual_file(state.network, run.folder, bool(splits))
+        save_atomically(published_file(state.network, checkpoint, half=half), export)
         print(f"wrote {export}; everything else is in {run.folder}")
         report_file(export, splits, material.val, compute)
-        run.close()
         if len(labels) <= MANY_CLASSES:  # a report has a row per class
             print(f"see {write_report(run.folder)}")
     return 0
@@ -322,7 +259,7 @@ def taught_table(recipe: Recipe, material: Material, shares: Tensor, file: Path,
 def train_epochs(
     recipe: Recipe,
     material: Material,
-    training: Training,
+    state: State,
     run: Run,
     shares: Tensor,
     about: dict[str, Any],
@@ -340,71 +277,52 @@ def train_epochs(
     """
     batches = material.batches(recipe)
     loss = balanced_loss(shares, Balance(recipe.balance, recipe.balance_floor))
-    for epoch in range(len(training.lines) + 1, recipe.epochs + 1):
+    for epoch in range(state.epoch + 1, recipe.epochs + 1):
         start, size = time.perf_counter(), recipe.size(epoch)
         augment = VariedFaces(size) if recipe.vary else FaceAugmentation(size)
         mixing = Mixing(recipe.mix, augment, loss)
         trained = train_one_epoch(
-            training.model,
+            state.model,
             batches,
-            training.optimizer,
-            training.scheduler,
-            training.scaler,
+            state.optimizer,
+            state.scheduler,
+            state.scaler,
             compute=compute,
             transform=mixing.transform if recipe.mix else augment,
             loss_function=mixing.loss if recipe.mix else loss,
             epoch=epoch,
             seed=recipe.seed,
-            after_step=lambda: training.average.update_parameters(training.model),
             print_freq=print_freq,
         )
         material.val.transform = PlainFrames(size)
-        metrics, evaluation = evaluate_split(training.network, material.val, compute)
-        line = {
-            "epoch": epoch,
-            "lr": trained["lr"],
-            "train_loss": trained["loss"],
-            "train_war": trained["war"],
-            "val_loss": metrics["loss"],
-            "val_war": metrics["accuracy"],
-            "val_uar": metrics["uar"],
-            "seconds": time.perf_counter() - start,
-            "frames_per_second": trained["frames_per_second"],
-            "val_frames_per_second": evaluation.frames / evaluation.seconds,
+        metrics, evaluation = evaluate_split(state.network, material.val, compute)
+        line = log_line(epoch, trained, metrics, evaluation, time.perf_counter() - start)
+        grown = bool(state.best) and size != recipe.size(state.best["epoch"])
+        best = state.finish_epoch(line, metrics, best=grown)
+        of_epoch = {
+            "labels": list(material.table.labels),
+            "image_size": size,
+            "dataset": material.dataset,
+            "protocol": {},
+            "precision": compute.precision,
+            **about,
         }
-        training.lines.append(line)
-        grown = bool(training.best) and size != recipe.size(training.best["epoch"])
-        better = not training.best or grown or metrics["accuracy"] > training.best["accuracy"]
-        if better:
-            training.best = {"epoch": epoch, "accuracy": metrics["accuracy"]}
-        payload = checkpoint_payload(
-            training.network,
-            labels=material.table.labels,
-            image_size=size,
-            dataset=material.dataset,
-            protocol={},
-            precision=compute.precision,
-            epoch=epoch,
-            metrics=metrics,
-        )
-        if better:
-            run.save("best.pth", {**payload, **about})
-        run.log(line)
-        run.save(LAST, {**payload, **about, "training": training.state(recipe)})
+        run.save_epoch(state, of_epoch, best=best, seed=recipe.seed, epochs=recipe.epochs)
         print(epoch_line(line, recipe.epochs), flush=True)
+        stop_if_asked()
 
 
 def conclude(run: Run, network: FAN, test: EvaluationSplit, compute: Compute, on_ferplus: bool) -> None:
     """Evaluates last.pth and best.pth, each at its size, and writes results.json, and the answers of the best."""
     results: dict[str, dict[str, Any]] = {}
-    for which in ("last", "best"):
-        checkpoint = load_weights(network, run.folder / f"{which}.pth")
+    for which, name in (("last", LAST), ("best", BEST)):
+        checkpoint = read_checkpoint(run.folder / name)
+        load_weights(network, checkpoint, run.folder / name)
         test.transform = PlainFrames(checkpoint["image_size"])
         metrics, evaluation = evaluate_split(network, test, compute)
         results[which] = {"epoch": checkpoint["epoch"], **metrics}
     chosen_on = "the validation images" if on_ferplus else "the evaluated pictures"
     write_results(run, test, results, evaluation, {"selected_on": f"best on {chosen_on}"})
-    run.log_outcome(results["last"])
 
 
 def usual_file(network: FAN, folder: Path, on_ferplus: bool) -> Path:

@@ -17,12 +17,11 @@ from torch import Tensor
 from ..common.device import Compute
 from ..common.files import atomic_file
 from ..data.augment import PlainFrames
-from ..data.loaders import EvaluationBatches
-from ..data.stores import FrameTable, Store
+from ..data.batches import EvaluationBatches, FrameTable, Store
 from ..network.checkpoints import CheckpointError
 from ..network.prior import RAREST, Balance
 from ..network.weights import load_fan
-from ..training.engine import evaluate
+from ..training.loops import evaluate
 
 BATCH = 256
 

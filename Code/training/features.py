@@ -8,7 +8,6 @@ twice.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +16,9 @@ from torch import Tensor
 from ..common.device import Compute
 from ..common.errors import UsageError
 from ..data.augment import augmentation_named, to_float
-from ..data.loaders import EvaluationBatches
-from ..data.stores import FrameTable, Store
+from ..data.batches import EvaluationBatches, FrameTable, Loading, Store
 from ..network.fan import FAN
-from .engine import Transform, encode_all
+from .loops import BATCH_FRAMES, Transform, encode_all
 
 
 class FeatureStore:
@@ -35,24 +33,15 @@ class FeatureStore:
 
     @classmethod
     def of(
-        cls,
-        model: FAN,
-        table: FrameTable,
-        store: Store,
-        compute: Compute,
-        *,
-        mirrored: bool,
-        batch_frames: int,
-        loading: dict[str, Any],
+        cls, model: FAN, table: FrameTable, store: Store, compute: Compute, *, mirrored: bool, loading: Loading
     ) -> FeatureStore:
         """Computes the features of all frames of a table, in the same batches as an evaluation.
 
         Args:
             mirrored: add a second view, of the mirrored frames.
-            loading: arguments of `EvaluationBatches` for workers and processes.
         """
         views: list[Transform] = [_plain, _mirrored] if mirrored else [_plain]
-        batches = EvaluationBatches(table, store, batch_frames=batch_frames, **loading)
+        batches = EvaluationBatches(table, store, batch_frames=BATCH_FRAMES[compute.device.type], loading=loading)
         return cls(torch.stack([encode_all(model, batches, compute=compute, transform=view) for view in views], dim=1))
 
     def read(self, frame_ids: np.ndarray) -> Tensor:
@@ -89,15 +78,18 @@ class PlainView:
 VIEWS: dict[str, Callable[[], Transform]] = {"flip": RandomView, "none": PlainView}
 
 
-def check_augmentation(augmentation: str, freeze_backbone: bool) -> None:
-    """Refuses, before any work is done, an augmentation that a frozen backbone cannot have.
+def training_transform(augmentation: str, frozen: bool) -> Transform:
+    """What `--augmentation` does to frames, or, with a frozen backbone, to features of them.
 
     Raises:
         UsageError: there is no such augmentation, or it needs pixels in every epoch.
     """
-    augmentation_named(augmentation)
-    if freeze_backbone and augmentation not in VIEWS:
+    of_frames = augmentation_named(augmentation)
+    if not frozen:
+        return of_frames
+    if augmentation not in VIEWS:
         raise UsageError(
             f"--augmentation {augmentation}: changes pixels, but with --freeze-backbone features are computed once; "
             f"use --no-freeze-backbone, or --augmentation {' or '.join(VIEWS)}"
         )
+    return VIEWS[augmentation]()

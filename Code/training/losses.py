@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.errors import UsageError
-from ..data.loaders import Batch
+from ..data.batches import Batch
 from ..network.attention import FANOutput
 
 # Takes the output for B samples and their batch (see `TrainingBatches`; labels are on the device, int64 [B] or

@@ -32,12 +32,12 @@ class Metrics:
     accuracy: float
     accuracy_interval: tuple[float, float]
     uar: float
+    uar_interval: tuple[float, float]
     per_class_recall: list[float | None]
     confusion: list[list[int]]
     num_clips: int
     epoch: int | float | None = None  # a fraction in published files
     accuracy_listed: float | None = None
-    uar_interval: tuple[float, float] | None = None
     num_clips_listed: int | None = None
     num_skipped: int = 0
     loss: float | None = None
@@ -124,7 +124,7 @@ class FoldRow:
     """One fold in summary.json."""
 
     fold: int
-    epoch: int
+    epoch: int | float | None
     accuracy: float
     uar: float
     num_clips: int

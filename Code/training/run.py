@@ -1,306 +1,407 @@
-"""One training and one evaluation: from the flags of the main script to the folder of a run."""
+"""The folder of a run: `<output>/<date-time>_<dataset>_<attention>/`, and everything that a training writes there.
+
+args.json      every flag, versions and device      last.pth  best.pth   checkpoints
+log.jsonl      a line per epoch                      results.json         metrics of both, written last
+predictions.csv  attention.csv  clips.csv            of the best one, per clip and per frame
+"""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+import csv
+import functools
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
+import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel
 
-from ..check import check_before_training, refuse_broken_images
-from ..common.device import choose_compute, make_deterministic
-from ..common.errors import UsageError
-from ..common.names import DEFAULT_AT_TYPE
-from ..data.clips import describe
-from ..data.folds import hold_out
-from ..data.labels import map_labels
-from ..network import attention_titles
-from ..network.attention import HEADS
-from ..network.backbone import DEFAULT_BACKBONE, check_backbone
-from ..network.checkpoints import facts_of, read_checkpoint
-from ..network.fan import FAN, FeatureFAN
-from ..network.weights import (
-    OF_FER2013,
-    keep_classifier,
-    knows_fer2013,
-    load_fan,
-    start_from,
-    starting_file,
-    stored_backbone,
-)
-from . import distributed
-from .engine import evaluate_split, summary
-from .features import check_augmentation
-from .frames import features_of, open_frames
-from .launch import plain, remember_folder
-from .losses import loss_named
-from .protocols import (
-    Protocol,
-    label_map,
-    print_labels,
-    read_evaluated,
-    read_training,
-    resolve,
-    training_label_map,
-)
-from .run_folder import LAST, Run, check_space, checkpoint_bytes, newest_whole
-from .run_places import fold_suffix, new_run, newest_best, writer_of
-from .schedules import decay_after, per_step
-from .trainer import Training, check_resumable, conclude, load_state, run_training, write_results
+from ..common.device import Compute, describe_device, git_commit, versions
+from ..common.errors import UsageError, WriteError
+from ..common.files import atomic_text, save_text
+from ..common.lock import one_writer
+from ..common.names import ATTENTION_TITLES, CHECKPOINT_FORMAT
+from ..data.clips import Clip
+from ..network.checkpoints import CheckpointError, save_atomically
+from ..network.fan import FAN
+from ..network.weights import load_trained, published_weights, stored_labels
+from . import ddp
+from .loops import Evaluation
+from .metrics import MANY_CLASSES
+from .records import VERSION, started_at
+from .resume import command_line
+from .tensorboard import Board
+
+LAST, BEST = "last.pth", "best.pth"
+P = ParamSpec("P")
 
 
-@dataclass(frozen=True)
-class Member:
-    """One training of several: its folder, its seed, and its fold, from 1; None for a fixed split."""
+@dataclass
+class State:
+    """What a training changes: all that it takes to go on after an epoch, and to end with the same bytes.
 
-    folder: Path
-    seed: int
-    fold: int | None = None
-
-
-SELECTED = {
-    "val": "best on the evaluated split",
-    "heldout": "best on clips held out of training",
-    "last": "last, none chosen",
-}
-
-
-def evaluate_checkpoint(args: argparse.Namespace) -> Path:
-    """`-e`: evaluates a trained FAN on the validation set, and writes the results to a folder of their own.
-
-    Returns:
-        The folder of the results.
+    Attributes:
+        model: the network that is trained.
+        average: an average of its weights over the steps. If there is one, it is evaluated and saved.
+        epoch: how many are done.
+        metrics: of the validation set after the last one.
+        best: {"epoch", "accuracy"} of the best one.
+        log: a line for each.
     """
-    if args.fold == "all" or args.seeds:
-        raise UsageError("-e: evaluates one network; name a fold's or seed's with --checkpoint RUN/fold-01/best.pth")
-    path = args.checkpoint or newest_best(args.output, args.dataset or "afew", args.at_type, args.fold)
-    if path is None:
-        raise UsageError(
-            f"-e: no trained network for dataset {args.dataset or 'afew'} in {args.output}; train one first "
-            "(without -e), or name one with --checkpoint"
-        )
-    fan, info = load_fan(path)
-    if info["kind"] == "published" and args.at_type not in (None, fan.at_type):  # such a file has all heads
-        fan, info = load_fan(path, at_type=args.at_type)
-    protocol = resolve(args, info)
-    if args.at_type is not None and args.at_type != fan.at_type:
-        raise UsageError(f"--at_type {args.at_type}: {path} was trained with --at_type {fan.at_type}")
-    compute = choose_compute(args.device, args.precision, trained_with=info.get("precision"))
-    val, protocol = read_evaluated(protocol, info)
-    fold, num_folds = protocol.fold, protocol.num_folds
-    val = map_labels(val, info["labels"], label_map(args), f"--checkpoint {path}")
-    print(f"evaluating {path} ({fan.head.title}) on {compute.device}, {compute.precision}")
-    part = "" if fold is None else f" (fold {fold} of {num_folds} alone)"
-    print(f"val:   {describe(val)}{part}")
-    print_labels(val.labels)
-    for note in val.notes:
-        print(f"note:  {note}")
-    distributed.from_main(lambda: refuse_broken_images(val))
-    size = args.image_size or info["image_size"]
-    fan.backbone.check_image_size(size)
-    fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
-    gray = knows_fer2013(info) and val.in_files and protocol.dataset not in OF_FER2013
-    if gray:
-        print(
-            f"note:  {path} was trained on FER2013's crop, in gray; frames are read in gray, but the crop of "
-            "Prepare_Faces.py is another one: see docs/expect.md"
-        )
-    frames = open_frames(
-        [val], size, compute, cache=args.cache, cache_dir=args.cache_dir, workers=args.workers, gray=gray
-    )
-    split = frames.evaluation_split(val, frames.stores[0], compute, protocol.reader.intensities(val))
-    metrics, evaluation = evaluate_split(fan, split, compute)
-    resolved = {"checkpoint": path, "at_type": fan.at_type, "cache": frames.cache}
-    asked = {"dataset": protocol.dataset, "fold": fold, **protocol.data.given()}
-    about = {} if fold is None else {"fold": fold, "num_folds": num_folds}
-    with new_run(
-        args.output, protocol.dataset, attention_titles()[fan.at_type], fold_suffix(fold) + "_evaluation"
-    ) as run:
-        run.write_arguments(plain(args), {**asked, **resolved}, compute)
-        write_results(run, split, {"best": {"epoch": info.get("epoch"), **metrics}}, evaluation, about)
-        run.close()
-    print(summary(metrics))
-    return run.folder
+
+    model: FAN
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler
+    average: AveragedModel | None = None
+    epoch: int = 0
+    metrics: dict[str, Any] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def network(self) -> FAN:
+        """The network that is evaluated and saved."""
+        return self.model if self.average is None else self.average.module  # type: ignore[return-value]
+
+    def finish_epoch(self, line: dict[str, Any], metrics: dict[str, Any], *, best: bool = False) -> bool:
+        """Notes an epoch that is done.
+
+        Args:
+            line: of the log.
+            metrics: of the validation set.
+            best: it counts as the best one, whatever its accuracy.
+
+        Returns:
+            Whether it is the best one so far; of equal ones, the earlier counts.
+        """
+        self.epoch, self.metrics = line["epoch"], metrics
+        self.log.append(line)
+        best = best or not self.best or metrics["accuracy"] > self.best["accuracy"]
+        if best:
+            self.best = {"epoch": self.epoch, "accuracy": metrics["accuracy"]}
+        return best
+
+    def training(self, seed: int, epochs: int) -> dict[str, Any]:
+        """What last.pth has besides: all that resuming needs."""
+        return {
+            "model": published_weights(self.model) if self.average is not None else None,
+            "average": int(self.average.n_averaged) if self.average is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "seed": seed,
+            "epochs": epochs,
+            "best": self.best,
+            "log": self.log,
+        }
+
+    def resume(self, checkpoint: Mapping[str, Any], path: Path, *, seed: int, epochs: int, steps: int) -> None:
+        """Goes on after the epoch of a checkpoint.
+
+        Args:
+            checkpoint: the content of `path`, see `check_resumable`.
+            seed, epochs: of this training.
+            steps: in an epoch.
+
+        Raises:
+            CheckpointError: it is of a training with other settings or data, or is damaged.
+        """
+        state = checkpoint["training"]
+        for name, value in (("seed", seed), ("epochs", epochs)):
+            if state.get(name) != value:
+                raise CheckpointError(f"{path}: was trained with --{name} {state.get(name)}; resume with the same")
+        try:
+            load_trained(self.network, checkpoint)
+            if self.average is not None:
+                load_trained(self.model, state["model"])
+                self.average.n_averaged.fill_(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scheduler.load_state_dict(state["scheduler"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.epoch, self.metrics = int(checkpoint["epoch"]), dict(checkpoint["metrics"])
+            self.best, self.log = dict(state["best"]), [dict(line) for line in state["log"]]
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [""])[0][:200]
+            raise CheckpointError(
+                f"{path}: its training state does not fit this run ({type(error).__name__}: {reason}); start a new run"
+            ) from None
+        if self.scheduler.last_epoch != self.epoch * steps:
+            raise CheckpointError(
+                f"{path}: has {self.scheduler.last_epoch} steps in {self.epoch} epochs, but an epoch now has {steps} "
+                "steps; the training set has changed, so start again"
+            )
 
 
-def about_results(protocol: Protocol) -> dict[str, Any]:
-    """The entries of results.json besides the metrics: how the best epoch was chosen, and which fold it is."""
-    about: dict[str, Any] = {"selected_on": SELECTED[protocol.select_on]}
-    if protocol.fold is not None:
-        about |= {"fold": protocol.fold, "num_folds": protocol.num_folds}
-    return about
-
-
-def train(
-    args: argparse.Namespace, protocol: Protocol, member: Member | None = None, *, check_images: bool = True
-) -> Path:
-    """Trains, evaluates after every epoch, and writes the folder of the run.
+def checkpoint_payload(network: FAN, **about: Any) -> dict[str, Any]:
+    """A checkpoint that describes itself, with plain data and tensors only.
 
     Args:
-        args: the flags. `args.resume` resumes a run; from the beginning, if it has no `last.pth` yet.
-        protocol: resolved from the flags.
-        member: which of several folds or seeds this is; None: the run that the flags ask for.
-        check_images: look at every image file first.
-
-    Returns:
-        The folder of the run.
+        about: `labels`, `image_size`, `dataset`, `protocol`, `precision`, `epoch`, `metrics`, and what else is known.
     """
-    into, seed = (args.resume, args.seed) if member is None else (member.folder, member.seed)
-    with nullcontext() if into is None else writer_of(into):
-        return _train(args, protocol, into, seed, member is not None, check_images)
+    return {
+        "format": CHECKPOINT_FORMAT,
+        "state_dict": {name: value.detach().cpu() for name, value in published_weights(network).items()},
+        "at_type": network.at_type,
+        "backbone": network.backbone.name,
+        **about,
+    }
 
 
-def _train(
-    args: argparse.Namespace, protocol: Protocol, into: Path | None, seed: int, of_several: bool, check_images: bool
-) -> Path:
-    """`train`, in a folder that exists or is locked already, or a new one."""
-    resumed = into if into and (into / LAST).is_file() else None
-    at_type = DEFAULT_AT_TYPE if args.at_type is None else args.at_type
-    if args.deterministic:
-        make_deterministic()
-    checkpoint = newest_whole(resumed) if resumed else None
-    stored = read_checkpoint(checkpoint) if checkpoint else {}
-    facts = facts_of(stored, checkpoint or "")
-    # A run keeps its precision on another machine.
-    compute = choose_compute(args.device, args.precision, trained_with=facts.precision)
-    check_augmentation(args.augmentation, protocol.freeze_backbone)
-    loss = loss_named(args.loss)
-    if args.keep_classifier and protocol.freeze_backbone and not HEADS[at_type].weighs_frames:
-        raise UsageError("--keep-classifier: leaves nothing to train without attention; use --at_type 0 or 1")
-    check_backbone(args.backbone or DEFAULT_BACKBONE)
-    train_clips, val_clips, protocol = read_training(protocol)
-    warnings = distributed.from_main(
-        lambda: check_before_training(
-            train_clips,
-            val_clips,
-            num_frames=protocol.num_frames,
-            known_labels=protocol.reader.labels,
-            headers=check_images,
-        )
-    )
-    if distributed.world().is_main:
-        for line in warnings:
-            print(f"warning: {line}", file=sys.stderr)
-    labels, fold = train_clips.labels, protocol.fold
-    mapping = training_label_map(args, labels)
-    held_out = None
-    if protocol.select_on == "heldout":
-        train_clips, held_out, how = hold_out(train_clips, seed)
-        print(f"held out of training, to choose the epoch: {describe(held_out)} ({how})")
+def check_resumable(checkpoint: Mapping[str, Any], path: Path, labels: Sequence[str]) -> None:
+    """Makes sure that a training on these classes can go on from a checkpoint.
 
-    start = starting_file(args.pretrained)
-    prior: dict[str, Any] | None = None
-    if checkpoint:
-        # Now, not with the rest of its state: a frozen backbone computes its features before the first epoch.
-        check_resumable(stored, checkpoint, labels)
-        torch.manual_seed(seed)
-        model = FAN(at_type, len(labels), backbone=stored_backbone(stored))
-        load_state(model, stored, checkpoint)
-        if args.keep_classifier:
-            getattr(model.head, model.head.classifier).requires_grad_(False)
-            prior = {name: stored[name] for name in ("class_shares", "recipe") if name in stored}
-        made_at, message = facts.image_size or protocol.image_size, f"resuming {resumed}"
-        stored.clear()  # as large as the network
-    else:
-        started = start_from(start, at_type, labels, seed=seed, backbone=args.backbone, mapping=mapping)
-        model, made_at, message = started.fan, protocol.input_side(started.image_size), started.message
-        if args.keep_classifier:
-            assert start is not None  # see `resolve`
-            prior = keep_classifier(model, start, labels, mapping)
-            message += "; its classifier is kept, only attention is trained"
-    size = args.image_size or made_at
-    model.backbone.check_image_size(size)
-    protocol = replace(protocol, image_size=size)
-    print(f"{message}\n{model.head.title} on {compute.device}, {compute.precision}, frames of {size} x {size}")
-    model.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
+    Raises:
+        CheckpointError: it has no training state, or the data has other classes than it.
+    """
+    if not isinstance(checkpoint.get("training"), dict):
+        raise CheckpointError(f"{path}: has weights but no training state; --resume needs the last.pth of a run")
+    try:
+        of_file = list(stored_labels(checkpoint, None))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    if list(labels) != of_file:
+        raise CheckpointError(f"{path}: its classes are {', '.join(of_file)}; the data's {', '.join(labels)}")
 
-    evaluated = [val_clips] if held_out is None else [val_clips, held_out]
-    distributed.agree_on_error(lambda: check_space(into or args.output, checkpoint_bytes(model)))
-    frames = open_frames(
-        [train_clips, *evaluated],
-        size,
-        compute,
-        cache=args.cache,
-        cache_dir=args.cache_dir,
-        workers=args.workers,
-        # With a frozen backbone no worker loads batches of training: the features are computed before.
-        training_batch=0 if protocol.freeze_backbone else protocol.batch_size * protocol.num_frames,
-    )
-    network: torch.nn.Module = model
-    if protocol.freeze_backbone:
-        model.backbone.requires_grad_(False)
-        network = FeatureFAN(model)
-        frames = features_of(frames, [train_clips, *evaluated], model, compute)
-    batches = frames.training_batches(
-        train_clips,
-        frames.stores[0],
-        num_frames=protocol.num_frames,
-        batch_size=protocol.batch_size,
-        seed=seed,
-        samples_per_clip=protocol.samples_per_clip,
-    )
-    forward = distributed.wrapped(network)
-    optimizer = torch.optim.SGD(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=protocol.lr,
-        momentum=protocol.momentum,
-        weight_decay=protocol.weight_decay,
-        fused=compute.device.type == "cuda",  # then the loss scaling of fp16 does not wait for the GPU in each step
-    )
-    schedule = per_step(decay_after(protocol.decay_at, protocol.decay), len(batches))
-    transform = frames.training_transform(args.augmentation)
-    split, *chosen_on = (
-        frames.evaluation_split(clips, store, compute, protocol.reader.intensities(clips))
-        for clips, store in zip(evaluated, frames.stores[1:], strict=True)
-    )
-    training = Training(
-        model=model,
-        train=batches,
-        val=chosen_on[0] if chosen_on else split,
-        optimizer=optimizer,
-        scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, schedule),
-        compute=compute,
-        transform=lambda epoch: transform,
-        epochs=protocol.epochs,
-        seed=seed,
-        labels=labels,
-        image_size=size,
-        dataset=protocol.dataset,
-        protocol=protocol.as_dict(),
-        loss_function=loss,
-        from_features=protocol.freeze_backbone,
-        forward=torch.compile(forward) if args.compile else forward,
-        print_freq=args.print_freq,
-        prior=prior,
-        checkpoint_every=args.checkpoint_every,
-    )
-    kind = attention_titles()[at_type]
-    with nullcontext(Run(into)) if into else new_run(args.output, protocol.dataset, kind, fold_suffix(fold)) as run:
-        run.clear_leftovers()
-        if checkpoint:
-            training.resume(checkpoint)
-            if training.first_epoch > training.epochs:
-                print(f"{run.folder}: all {training.epochs} epochs are finished; its results are written again")
-        elif of_several or not (run.folder / "args.json").exists():
-            resolved = {"at_type": at_type, "backbone": model.backbone.name, "pretrained": str(start or "none")}
-            resolved |= {"cache": frames.cache, "workers": frames.loading["workers"]}
-            given = plain(args)
-            if of_several:  # so that `--resume` of this folder alone means this run
-                given |= {"seed": seed, "seeds": None, "fold": fold, "resume": None}
-            run.write_arguments(given, {**protocol.as_dict(), **resolved}, compute)
-        run.begin_log(training.lines)
-        remember_folder(run.folder)
-        run_training(training, run)
-        results = conclude(training, run, split, about=about_results(protocol))
-        run.close()
-    which_fold = "" if fold is None else f" of fold {fold} of {protocol.num_folds} alone"
-    if protocol.select_on == "last":
-        results = {"best": results["best"]}  # the last epoch, too
-    for which, metrics in results.items():
-        note = SELECTED[protocol.select_on] if which == "best" else "last"
-        print(f"epoch {metrics['epoch']} ({note}){which_fold}: {summary(metrics)}")
-    return run.folder
+
+def load_weights(model: FAN, checkpoint: Mapping[str, Any], path: Path) -> None:
+    """Loads the weights of a checkpoint into a network of the same shape.
+
+    Raises:
+        CheckpointError: they are not those of this network.
+    """
+    try:
+        load_trained(model, checkpoint)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def main_only(method: Callable[P, None]) -> Callable[P, None]:
+    """Makes a method run in the main process only, so that no two processes write the same file.
+
+    An `OSError` becomes a `WriteError` that names the file.
+    """
+
+    @functools.wraps(method)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        if not ddp.world().is_main:
+            return
+        try:
+            method(*args, **kwargs)
+        except OSError as error:
+            path = error.filename or args[0].folder  # type: ignore[attr-defined]
+            raise WriteError(f"{path}: cannot be written ({error.strerror or error}); free some space") from None
+
+    return guarded
+
+
+class Run:
+    """The folder of one run, or of several folds or seeds. All processes of a training share it.
+
+    Args:
+        folder: exists; see `open_run`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.board = folder, Board(folder)
+
+    @main_only
+    def write_arguments(self, given: Mapping[str, Any], resolved: Mapping[str, Any], compute: Compute) -> None:
+        """Writes args.json: every argument as given and as resolved, versions, commit and device.
+
+        Args:
+            given: the flags as they were given, which `--resume` restores.
+            resolved: the values from the protocol, a checkpoint or the machine.
+        """
+        resolved = {name: str(value) if isinstance(value, Path) else value for name, value in resolved.items()}
+        # So that `--resume RUN --dataset afew` fits a run that was started without `--dataset`.
+        chosen = {name: resolved[name] for name in ("dataset", "fold") if name in resolved}
+        content: dict[str, Any] = {
+            "version": VERSION,
+            "started": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "command": command_line(),
+            "args": {**given, **resolved},
+            "given": {**given, **chosen},
+            "versions": {"python": platform.python_version(), **versions()},
+            "git_commit": git_commit(),
+            "device": describe_device(compute.device),
+            "precision": compute.precision,
+            "threads": torch.get_num_threads(),
+            "processes": ddp.world().size,
+        }
+        self._write_json("args.json", content)
+
+    @main_only
+    def save_epoch(self, state: State, about: Mapping[str, Any], *, best: bool, seed: int, epochs: int) -> None:
+        """Writes best.pth if this is the best epoch, then last.pth, then the log that last.pth has.
+
+        A process may be killed between any two of them: resuming from last.pth writes the others again.
+        """
+        checkpoint = checkpoint_payload(state.network, **about, epoch=state.epoch, metrics=state.metrics)
+        if best:
+            save_atomically({**checkpoint, "training": None}, self.folder / BEST)
+        save_atomically({**checkpoint, "training": state.training(seed, epochs)}, self.folder / LAST)
+        self.write_log(state.log)
+        self.board.add(state.log[-1])
+
+    @main_only
+    def write_log(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Writes log.jsonl."""
+        save_text("".join(json.dumps(line) + "\n" for line in lines), self.folder / "log.jsonl")
+
+    @main_only
+    def write_results(
+        self, labels: Sequence[str], results: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any] | None = None
+    ) -> None:
+        """Writes results.json: the metrics under "last" and "best"; of an evaluation, under "best" alone.
+
+        It comes last: it marks the results as complete.
+
+        Args:
+            about: more entries: which fold, how the best epoch was chosen.
+        """
+        self._write_json("results.json", {"version": VERSION, "labels": list(labels), **(about or {}), **results})
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all results are written."""
+        return (self.folder / "results.json").is_file()
+
+    @main_only
+    def write_summary(self, summary: Mapping[str, Any], table: str) -> None:
+        """Writes summary.md and summary.json of several runs."""
+        save_text(table, self.folder / "summary.md")
+        self._write_json("summary.json", {"version": VERSION, **summary})
+
+    @main_only
+    def write_rows(self, name: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Writes a CSV file."""
+        with self._table(name, header) as writer:
+            writer.writerows(rows)
+
+    @main_only
+    def write_predictions(
+        self, labels: Sequence[str], names: Sequence[str], targets: Sequence[int], evaluation: Evaluation
+    ) -> None:
+        """Writes predictions.csv: clip, label, prediction, and a probability per class, if there are few classes."""
+        probabilities = evaluation.logits.softmax(dim=1)
+        shown = len(labels) if len(labels) <= MANY_CLASSES else 0
+        with self._table("predictions.csv", ["clip", "label", "prediction", *labels[:shown]]) as writer:
+            for name, target, row in zip(names, targets, probabilities, strict=True):
+                columns = (f"{p:.6f}" for p in row[:shown].tolist())
+                writer.writerow([name, labels[target], labels[int(row.argmax())], *columns])
+
+    @main_only
+    def write_attention(
+        self, clips: Sequence[Clip], evaluation: Evaluation, intensities: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        """Writes attention.csv and clips.csv.
+
+        attention.csv: clip, frame, alpha, beta (empty without relation-attention), weight and, if it is known, the true
+        intensity. clips.csv: clip and the folder of its frames, from which the report takes its pictures.
+        """
+        extra = ["intensity"] if intensities is not None else []
+        with self._table("attention.csv", ["clip", "frame", "alpha", "beta", "weight", *extra]) as writer:
+            for clip, alpha, beta, weight in zip(
+                clips, evaluation.alpha, evaluation.beta, evaluation.weights, strict=True
+            ):
+                for index, frame in enumerate(clip.frames):
+                    relation = "" if beta is None else f"{beta[index]:.6f}"
+                    row = [clip.name, frame, f"{alpha[index]:.6f}", relation, f"{weight[index]:.6f}"]
+                    writer.writerow(row if intensities is None else [*row, f"{intensities[clip.name][index]:.4f}"])
+        with self._table("clips.csv", ["clip", "folder"]) as writer:
+            writer.writerows([clip.name, os.path.abspath(clip.folder)] for clip in clips)
+
+    @contextmanager
+    def _table(self, name: str, header: Sequence[str]) -> Iterator[Any]:
+        """Writes a CSV file. File names that are not valid UTF-8 are written byte for byte."""
+        with atomic_text(self.folder / name, newline="", errors="surrogateescape") as file:
+            writer = csv.writer(file)
+            writer.writerow(header)
+            yield writer
+
+    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        save_text(json.dumps(content, indent=1) + "\n", self.folder / name)
+
+
+@contextmanager
+def open_run(folder: Path | None, parent: Path, name: str) -> Iterator[Run]:
+    """The folder of a run, which no other training may write to in the block.
+
+    Args:
+        folder: of a run to begin or to resume; None makes a new one.
+        parent: of a new folder; made if it is missing.
+        name: what a new folder is called, after the date and time.
+
+    Raises:
+        FolderInUseError: another process writes there.
+        UsageError: the folder cannot be made.
+    """
+    with ExitStack() as stack:
+        if ddp.world().is_main:
+            folder = folder or _new_folder(parent, name)
+            stack.callback(_remove_if_empty, folder)
+            stack.enter_context(one_writer(folder))
+        run = Run(Path(ddp.from_main(lambda: str(folder))))
+        stack.callback(run.board.close)
+        yield run
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """A run that ended in an error before it wrote anything leaves no folder."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    """A folder that did not exist."""
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}_{name}"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            folder = parent / (stem if number == 1 else f"{stem}-{number}")
+            try:
+                folder.mkdir()
+                return folder
+            except FileExistsError:
+                continue
+    except OSError as error:
+        path = error.filename or parent
+        raise UsageError(f"--output {path}: cannot be made ({error.strerror}); name a folder to write to") from None
+    raise AssertionError
+
+
+def newest_best(parent: Path, dataset: str, at_type: int | None = None, fold: int | None = None) -> Path | None:
+    """The newest best.pth below `parent` of a dataset, and of an attention if one is given; None if there is none.
+
+    The newest is of the run that was started last, as its args.json says.
+
+    Args:
+        fold: look for the networks of this fold. None skips networks of single folds.
+    """
+    patterns = []
+    for word in ATTENTION_TITLES.values() if at_type is None else [ATTENTION_TITLES[at_type]]:
+        name = f"*_{dataset}_{word}{fold_suffix(fold)}"
+        patterns += [name, f"{name}-[0-9]*"]
+        if fold is not None:
+            patterns.append(f"*_{dataset}_{word}_folds*/fold-{fold:02d}")
+    found = [path for pattern in patterns for path in parent.glob(f"{pattern}/{BEST}")]
+
+    def age(path: Path) -> tuple[datetime, datetime, str]:
+        whole = parent / path.relative_to(parent).parts[0]  # of several folds
+        return started_at(whole), started_at(path.parent), str(path)
+
+    return max(found, key=age, default=None)
+
+
+def fold_suffix(fold: int | None) -> str:
+    """The end of the folder's name if a run is of one fold only."""
+    return "" if fold is None else f"_fold-{fold}"

@@ -24,11 +24,10 @@ from Code.composed.plan import (
 )
 from Code.composed.render import render
 from Code.composed.splits import VAL, Composer, compose_evaluated, compose_training
+from Code.data.batches import FrameTable, Store, TrainingBatches
 from Code.data.clips import DataError
 from Code.data.images import read_image
 from Code.data.intensity import read_intensity
-from Code.data.loaders import TrainingBatches
-from Code.data.stores import FrameTable, Store
 from Code.readers.ferplus import FERPlusSplit, read_ferplus
 
 SPEC = ComposedSpec(frames=(6, 9), telling=(0.2, 0.7))

@@ -6,8 +6,9 @@ import json
 import os
 import random
 
-import Demo_AFEW_Attention as script
 from Code.data.cache import HEADER_BYTES, CacheFile
+
+import Demo_AFEW_Attention as script
 from Code.readers.folders import read_folders
 
 

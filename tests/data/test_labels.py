@@ -19,8 +19,8 @@ from Code.network.weights import published_weights, start_from
 from Code.readers import find
 from Code.readers.ckplus import CKPLUS_LABELS
 from Code.readers.folders import read_folders
-from Code.training.run_folder import checkpoint_payload
-from Code.training.schedules import decay_after
+from Code.training.run import checkpoint_payload
+from Code.training.train import decay
 from tests.trees import stub_ckplus, stub_clip, stub_dfew
 
 OTHER_ORDER = tuple(reversed(AFEW_LABELS))
@@ -109,8 +109,8 @@ def test_protocols_decay_where_their_sources_say_and_scale_with_the_epochs(datas
     assert protocol.epochs == epochs
     shorter = protocol.trained_for(epochs // 10)
     for done, factor in factors.items():
-        assert decay_after(protocol.decay_at, protocol.decay)(done) == pytest.approx(factor)
-        assert decay_after(shorter.decay_at, shorter.decay)(done / 10) == pytest.approx(factor)
+        assert decay(protocol, 1)(done) == pytest.approx(factor)
+        assert decay(shorter, 10)(done) == pytest.approx(factor)
 
 
 def test_ckplus_folds_are_written_without_training(call, tmp_path):

@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from Code.data.batches import ArrayStore, EvaluationBatches, FileStore, FrameTable, TrainingBatches, draw_segments
 from Code.data.clips import Clip, ClipSet, DataError
 from Code.data.images import read_image
-from Code.data.loaders import EvaluationBatches, TrainingBatches, draw_segments
-from Code.data.stores import ArrayStore, FileStore, FrameTable
 
 clip_lengths = st.lists(st.integers(1, 30), min_size=1, max_size=8)
 

@@ -7,18 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from Code.common.device import Compute
 from Code.common.errors import UsageError
-from Code.data.augment import PlainFrames
-from Code.data.loaders import EvaluationBatches, TrainingBatches
-from Code.data.stores import ArrayStore, FrameTable
+from Code.data.batches import ArrayStore, FrameTable, TrainingBatches
 from Code.network.attention import FANOutput
-from Code.network.fan import FAN
 from Code.network.prior import Balance, class_shares
 from Code.recipes.balanced_loss import balanced_loss
-from Code.training.engine import EvaluationSplit
 from Code.training.losses import cross_entropy
-from Code.training.trainer import Training
 
 
 def output(logits):
@@ -40,26 +34,9 @@ def test_a_checkpoint_has_the_shares_of_the_samples_that_were_drawn(samples_per_
     store = ArrayStore(np.zeros((20, 3, 8, 8), np.uint8))
     settings = {"num_frames": 1, "batch_size": 1, "seed": 0, "samples_per_clip": samples_per_clip}
     batches = TrainingBatches(table, store, **settings)
-    seen = torch.cat([batch["labels"] for batch in batches])
-    model = FAN(2, 2)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    training = Training(
-        model=model,
-        train=batches,
-        val=EvaluationSplit(EvaluationBatches(table, store, batch_frames=8), PlainFrames()),
-        optimizer=optimizer,
-        scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0),
-        compute=Compute(torch.device("cpu")),
-        transform=lambda epoch: PlainFrames(),
-        epochs=1,
-        seed=0,
-        labels=table.labels,
-        image_size=8,
-        dataset="afew",
-        protocol={},
-    )
+    seen = torch.cat([batch["labels"] for batch in batches.epoch(1)])
     drawn = [float((seen == label).float().mean()) for label in (0, 1)]
-    assert training.payload(1, {})["class_shares"] == pytest.approx(drawn)
+    assert class_shares(table.targets, 2, batches.samples).tolist() == pytest.approx(drawn)
     assert drawn == pytest.approx([0.25, 0.75] if samples_per_clip is None else [2 / 3, 1 / 3])
 
 

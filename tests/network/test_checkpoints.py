@@ -12,11 +12,9 @@ import torch
 
 from Code.network.checkpoints import (
     CheckpointError,
-    DamagedCheckpointError,
     read_checkpoint,
     save_atomically,
 )
-from Code.training.run_folder import newest_whole
 
 FORMATS = pytest.mark.parametrize("zipped", [False, True], ids=["legacy", "zip"])
 
@@ -252,16 +250,3 @@ def test_the_file_before_stays_beside_the_new_one(tmp_path: Path) -> None:
     assert read_checkpoint(last)["epoch"] == 3
     assert read_checkpoint(previous)["epoch"] == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pth", "previous.pth"]
-
-
-def test_resuming_falls_back_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    last, previous = tmp_path / "last.pth", tmp_path / "previous.pth"
-    for epoch in (1, 2):
-        save_atomically({"epoch": epoch}, last, previous=previous)
-    assert newest_whole(tmp_path) == last and capsys.readouterr().err == ""
-    last.write_bytes(last.read_bytes()[:-100])
-    assert newest_whole(tmp_path) == previous
-    assert "last.pth" in (said := capsys.readouterr().err) and "previous.pth" in said
-    previous.unlink()
-    with pytest.raises(DamagedCheckpointError):
-        newest_whole(tmp_path)

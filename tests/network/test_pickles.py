@@ -16,10 +16,8 @@ import Demo_AFEW_Attention as main_script
 import Predict_Video as predict_script
 import Pretrain_FERPlus as pretrain_script
 from Code import load_fan
-from Code.data.cache import CacheFile
 from Code.network.checkpoints import CheckpointError, read_checkpoint
 from tests.runs import flags_of
-from tests.trees import read_afew
 
 
 class Planter:
@@ -125,16 +123,3 @@ def test_scripts_refuse_it(call, evil, sample, ferplus, tmp_path, place):
     assert any(name in line for name in ("evil.pth", "last.pth", "previous.pth", "best.pth", "Resnet18_"))
     assert "refused" in line or "not a checkpoint" in line
     assert "Traceback" not in outcome.err and not planted.exists()
-
-
-def test_frame_cache_is_bytes_and_json_only(evil, sample, tmp_path):
-    data, planted = evil
-    clips = read_afew(sample / "Val", sample / "list_eval.txt")
-    said: list[str] = []
-    cache = CacheFile(clips, 16, tmp_path)
-    pixels = cache.open(0, said.append).read(np.arange(3))
-    size = cache.path.stat().st_size
-    cache.path.write_bytes(data.ljust(size, b"\0")[:size])  # in a cache's place, and of its length
-    again = CacheFile(clips, 16, tmp_path).open(0, said.append).read(np.arange(3))
-    assert torch.equal(pixels, again) and "built again, because its header is damaged" in said[-1]
-    assert not planted.exists()

@@ -12,8 +12,8 @@ from PIL import Image
 
 from Code.common.device import choose_compute
 from Code.common.names import FERPLUS_LABELS
+from Code.data.batches import ArrayStore, FrameTable
 from Code.data.clips import DataError
-from Code.data.stores import ArrayStore, FrameTable
 from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import load_fan, to_published

@@ -10,7 +10,7 @@ from Code.network.fan import FAN
 from Code.network.prior import Balance
 from Code.network.weights import load_fan, to_published
 from Code.recipes import change_prior as prior
-from Code.training.run_folder import checkpoint_payload
+from Code.training.run import checkpoint_payload
 
 SHARES = [0.7, 0.2, 0.1]
 

@@ -24,7 +24,7 @@ from Code.network.weights import load_fan, published_weights, start_from, to_pub
 from Code.onnx.export import export
 from Code.sample import draw_sample
 from Code.sample.clip import SampleSpec
-from Code.training import trainer
+from Code.training import train
 from tests.runs import without_pictures
 
 LABELS = ("Happy", "Sad")
@@ -59,9 +59,9 @@ def results_of(folder: Path) -> dict:
 def try_out(name: str, size: int, parts: tuple[str, ...], call: Callable, clips: Path, cwd: Path) -> None:
     """Trains, stops after an epoch, resumes, evaluates, exports, and answers a folder of face crops."""
     flags = flags_of(clips, size, "--epochs", 2, "--backbone", name, "--pretrained", "none")
-    line = trainer.epoch_line
+    line = train.epoch_line
     with without_pictures(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "epoch_line", lambda *given: (os.kill(os.getpid(), signal.SIGTERM), line(*given))[1])
+        patch.setattr(train, "epoch_line", lambda *given: (os.kill(os.getpid(), signal.SIGTERM), line(*given))[1])
         stopped = call(script, *flags, cwd=cwd)
         assert stopped.status == 143, stopped.err
     (run,) = (cwd / "model").iterdir()

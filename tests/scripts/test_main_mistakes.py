@@ -13,7 +13,7 @@ import torch
 import Demo_AFEW_Attention as script
 from Code.network.fan import FAN
 from Code.readers import names
-from Code.training.run_folder import checkpoint_payload
+from Code.training.run import checkpoint_payload
 
 SCRIPT = Path(script.__file__).resolve()
 

@@ -23,7 +23,7 @@ from Code.data.images import ImageError, check_image, read_image
 from Code.network.checkpoints import CheckpointError, read_checkpoint
 from Code.network.fan import FAN
 from Code.network.weights import load_fan
-from Code.training.run_folder import checkpoint_payload
+from Code.training.run import checkpoint_payload
 from tests.fuzz.damage import damaged
 from tests.trees import read_afew
 

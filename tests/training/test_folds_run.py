@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from Code.training.protocols import resolve
 
 import Demo_AFEW_Attention as script
-from Code.training.protocols import resolve
 from Code.training.records import ReportError
 from Code.training.series import fold_summary
 from tests.runs import interrupted_in_evaluation, only_run, read_json, rows_of

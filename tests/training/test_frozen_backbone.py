@@ -80,7 +80,7 @@ def test_views_are_drawn_per_clip() -> None:
 
 
 def test_features_are_those_of_the_frames_and_of_the_mirrored_frames() -> None:
-    from Code.data.stores import ArrayStore, FrameTable
+    from Code.data.batches import ArrayStore, FrameTable
 
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (7, 3, 32, 32), dtype=np.uint8)

@@ -11,24 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from Code.training.run_folder import Run
+from Code.training.run_places import new_run, newest_best
+from Code.training.schedules import decay_after, per_step
 
 from Code.common import commandline
 from Code.common.device import Compute, choose_compute
 from Code.common.errors import TrainingDivergedError, UsageError
 from Code.common.names import AFEW_LABELS
 from Code.data.augment import FlippedClips, PlainFrames, to_float
-from Code.data.loaders import EvaluationBatches, TrainingBatches
-from Code.data.stores import ArrayStore, FrameTable
+from Code.data.batches import ArrayStore, EvaluationBatches, FrameTable, TrainingBatches
 from Code.network import weights
 from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import published_weights, to_published
 from Code.readers import find
-from Code.training import engine
-from Code.training.engine import evaluate, train_one_epoch
-from Code.training.run_folder import Run
-from Code.training.run_places import new_run, newest_best
-from Code.training.schedules import decay_after, per_step
+from Code.training import loops
+from Code.training.loops import evaluate, train_one_epoch
 
 CPU = Compute(torch.device("cpu"))
 LENGTHS = [1, 5, 2, 9, 1, 1, 3]
@@ -58,7 +57,7 @@ def seeded_fan(at_type: int, dropout: float | None = None) -> FAN:
 @pytest.mark.parametrize("at_type", [0, 1, 2])
 @pytest.mark.parametrize(("batch_frames", "group"), [(1, 64), (4, 3), (7, 1), (64, 64)])
 def test_packed_frames_give_each_clip_what_it_has_alone(at_type, batch_frames, group, monkeypatch):
-    monkeypatch.setattr(engine, "CLIPS_AT_ONCE", group)
+    monkeypatch.setattr(loops, "CLIPS_AT_ONCE", group)
     fan, (table, store) = seeded_fan(at_type), random_clips(LENGTHS)
     batches = EvaluationBatches(table, store, batch_frames=batch_frames)  # clips of 5 and 9 exceed batches of 4
     result = evaluate(fan, batches, compute=CPU, transform=PlainFrames())

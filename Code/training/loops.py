@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,26 +13,27 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from ..common.device import Compute
+from ..common.errors import TrainingDivergedError
 from ..common.progress import Progress
 from ..common.wording import counted
+from ..data.batches import EvaluationBatches, FrameTable, TrainingBatches
 from ..data.clips import Clip
 from ..data.intensity import Intensities
-from ..data.loaders import EvaluationBatches, TrainingBatches
-from ..data.stores import FrameTable
 from ..network.attention import FANOutput
 from ..network.fan import FAN, FeatureFAN
-from . import distributed
-from .epoch_state import EpochState
+from . import ddp
 from .intervals import interval_text
 from .losses import Loss, cross_entropy
 from .metrics import attention_auc, attention_correlation, classification_metrics
+from .stopping import stop_if_asked
 
 Network = FAN | FeatureFAN
 Transform = Callable[[Tensor, torch.Generator], Tensor]
+BATCH_FRAMES = {"cpu": 128, "cuda": 512, "mps": 128}  # that the backbone sees at once in evaluation
 CLIPS_AT_ONCE = 64  # that the attention sees in evaluation; bounds the memory
 
 
@@ -46,11 +49,10 @@ def train_one_epoch(
     epoch: int,
     seed: int,
     loss_function: Loss = cross_entropy,
-    after_step: Callable[[], None] | None = None,
+    targets: Tensor | None = None,
     print_freq: int = 0,
     show_progress: bool = True,
     forward: Callable[..., Any] | None = None,
-    state: EpochState | None = None,
 ) -> dict[str, float]:
     """Trains for one epoch.
 
@@ -59,64 +61,127 @@ def train_one_epoch(
 
     Args:
         model: a FAN, or a FeatureFAN whose batches hold features; in training mode afterwards.
-        batches: `set_epoch` is called here.
         scheduler: stepped after each training step.
         transform: maps uint8 frames to float frames [B, K, 3, H, W], on the device, or stored features to features
             [B, K, D].
         loss_function: maps the network's output and the batch to a scalar.
-        after_step: called after each step: to average weights, to save, or to stop by an exception.
+        targets: of this epoch, in place of those of the batches' table.
         print_freq: print the running loss every `print_freq` steps; 0: never. Each print waits for the device.
         forward: called instead of `model`: a compiled or wrapped version of it.
-        state: of this epoch, kept up to date. A state from inside the epoch resumes the epoch there.
 
     Returns:
         Over all processes: loss (mean over samples), war (of the training samples, with dropout), lr (of the last
-        step), samples, frames, seconds, frames_per_second.
+        step), frames, seconds, frames_per_second.
 
     Raises:
         TrainingDivergedError: a step's loss or the weights are not finite; names the clips of the batch.
+        Interrupted: a signal asked to stop.
     """
     forward = model if forward is None else forward  # a compiled module has no truth value
-    device = compute.device
-    state = state or EpochState(epoch, batches.table.names)
-    batches.set_epoch(epoch, done=state.step)
-    state.begin(seed, device, state.step + len(batches))
+    device, start = compute.device, time.perf_counter()
+    generator = seed_everything(seed, epoch)
+    losses = LossCheck(epoch, batches.table.names)
+    sums = torch.zeros(2, device=device)  # loss times samples, correct samples
+    samples = frames_seen = 0
+    lr = math.nan
     model.train()
-    show = show_progress and distributed.world().is_main
-    with Progress(f"epoch {epoch}", state.steps, unit="steps", done=state.step, show=show) as progress:
-        for share, batch in zip(batches.shares, distributed.in_step(batches), strict=True):
-            batch["labels"] = batch["labels"].to(device, non_blocking=True)
-            frames = transform(batch["frames"].to(device, non_blocking=True), state.generator)
+    show = show_progress and ddp.world().is_main
+    with Progress(f"epoch {epoch}", len(batches), unit="steps", show=show) as progress:
+        for step, batch in enumerate(batches.epoch(epoch, targets), start=1):
+            labels = batch["labels"] = batch["labels"].to(device, non_blocking=True)
+            frames = transform(batch["frames"].to(device, non_blocking=True), generator)
             with compute.autocast():
                 output: FANOutput = forward(frames)
             loss = loss_function(output, batch)
             optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss if share == 1 else loss * share).backward()
+            scaler.scale(loss).backward()
             scaler.step(optimizer)
             scaler.update()
-            state.lr = optimizer.param_groups[0]["lr"]
+            lr = optimizer.param_groups[0]["lr"]
             scheduler.step()
-            state.add(loss, output.logits, batch)
+
+            truth = labels if labels.ndim == 1 else labels.argmax(dim=1)
+            correct = (output.logits.detach().argmax(dim=1) == truth).sum()
+            sums += torch.stack([loss.detach() * len(labels), correct])
+            samples += len(labels)
+            frames_seen += frames.shape[0] * frames.shape[1]
+            losses.add(step, loss, batch["clips"])
             progress()
-            if print_freq and state.step % print_freq == 0:
-                mean = float(state.sums[0]) / state.samples
-                progress.say(f"  epoch {epoch}, step {state.step}/{state.steps}: loss {mean:.4f}", sys.stdout)
-            if after_step:
-                after_step()
-    state.losses.check(model)
-    loss_sum, correct = distributed.total(state.sums.clone()).tolist()
-    counts = torch.tensor([state.samples, state.frames], device=device)
-    samples, frames_seen = distributed.total(counts).tolist()
-    seconds = state.seconds
+            if print_freq and step % print_freq == 0:
+                mean = float(sums[0]) / samples
+                progress.say(f"  epoch {epoch}, step {step}/{len(batches)}: loss {mean:.4f}", sys.stdout)
+            stop_if_asked()
+    losses.check(model)
+    loss_sum, correct_sum = ddp.total(sums).tolist()
+    samples, frames_seen = ddp.total(torch.tensor([samples, frames_seen], device=device)).tolist()
+    seconds = time.perf_counter() - start
     return {
         "loss": loss_sum / samples,
-        "war": correct / samples,
-        "lr": state.lr,
-        "samples": samples,
+        "war": correct_sum / samples,
+        "lr": lr,
         "frames": frames_seen,
         "seconds": seconds,
         "frames_per_second": frames_seen / seconds,
     }
+
+
+def seed_everything(seed: int, epoch: int) -> torch.Generator:
+    """Sets the random states of dropout and returns the generator of augmentation, for an epoch of this process."""
+    state = (ddp.world().rank << 52) + (seed << 20) + epoch
+    random.seed(state)
+    np.random.seed(state % 2**32)
+    torch.manual_seed(state)  # dropout
+    torch.empty((), dtype=torch.int64).random_()  # the loader once drew a number here; without it, seeds would change
+    return torch.Generator().manual_seed(state)
+
+
+CHECKED_STEPS = 32  # between two checks, which wait for the device
+NAMED_CLIPS = 64  # at most, in an error
+
+
+class LossCheck:
+    """Finds a loss that is not finite without waiting for the device in every step.
+
+    Args:
+        epoch: counted from 1.
+        names: of the clips of the training set.
+    """
+
+    def __init__(self, epoch: int, names: Sequence[str]) -> None:
+        self.epoch, self.names = epoch, names
+        self.recent: list[tuple[int, Tensor, Tensor]] = []
+
+    def add(self, step: int, loss: Tensor, clips: Tensor) -> None:
+        """Adds a step: its number, from 1; its loss, a scalar; the indices of its clips, int64 [B]."""
+        self.recent.append((step, loss.detach(), clips))
+        if len(self.recent) > CHECKED_STEPS:
+            self.check()
+
+    def check(self, model: nn.Module | None = None) -> None:
+        """Checks all losses since the last call.
+
+        Args:
+            model: its weights are checked, too: the last step may have spoiled them although its loss was finite.
+
+        Raises:
+            TrainingDivergedError: names the step and the clips of its whole batch.
+        """
+        finite = torch.stack([loss for _, loss, _ in self.recent]).isfinite()  # [steps]
+        if model is not None:
+            weights = torch.stack([parameter.detach().isfinite().all() for parameter in model.parameters()])
+            finite = torch.cat([finite, weights.all()[None]])
+        if finite.all():
+            self.recent = self.recent[-1:]
+            return
+        at = finite.tolist().index(False)
+        step, _, clips = self.recent[min(at, len(self.recent) - 1)]
+        what = "the loss is not finite in" if at < len(self.recent) else "the weights are not finite after"
+        names = list(dict.fromkeys(self.names[clip] for clip in clips.tolist()))
+        more = f" and {len(names) - NAMED_CLIPS} more" if len(names) > NAMED_CLIPS else ""
+        raise TrainingDivergedError(
+            f"epoch {self.epoch}: {what} step {step}, with the clips {', '.join(names[:NAMED_CLIPS])}{more}; start "
+            "again with a smaller --lr, or with --precision fp32"
+        )
 
 
 @dataclass
@@ -145,7 +210,6 @@ def evaluate(
     compute: Compute,
     transform: Transform,
     show_progress: bool = True,
-    after_batch: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Runs the network over every frame of every clip.
 
@@ -155,21 +219,14 @@ def evaluate(
 
     Args:
         model: a FAN, or a FeatureFAN whose batches hold features.
-        after_batch: called after each batch of frames; may stop the evaluation by an exception.
     """
     model.eval()
     generator = torch.Generator().manual_seed(0)
     start = time.perf_counter()
     outputs: list[tuple[FANOutput, list[int]]] = []  # stay on the device until the end, since copying waits for it
-    show = show_progress and distributed.world().is_main
+    show = show_progress and ddp.world().is_main
     with Progress("evaluate", len(batches), unit="batches", show=show) as progress:
-
-        def batch_done() -> None:
-            progress()
-            if after_batch:
-                after_batch()
-
-        for features, lengths in _clip_groups(model, batches, compute, transform, generator, batch_done):
+        for features, lengths in _clip_groups(model, batches, compute, transform, generator, progress):
             outputs.append((model.attend(features, lengths), lengths.tolist()))
     result = Evaluation(logits=torch.cat([out.logits for out, _ in outputs]).float().cpu())
     for out, counts in outputs:
@@ -189,13 +246,13 @@ def _clip_groups(
     compute: Compute,
     transform: Transform,
     generator: torch.Generator,
-    batch_done: Callable[[], object],
+    progress: Progress,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields (features [B, T, D] padded, lengths [B]) as soon as a group of clips is complete."""
     lengths = batches.table.lengths
     waiting: list[Tensor] = []  # features of clips that are not complete yet, in order
     available = done = 0
-    for features in _features(model, batches, compute, transform, generator, batch_done):
+    for features in _features(model, batches, compute, transform, generator, progress):
         waiting.append(features)
         available += len(features)
         while done < len(lengths):
@@ -216,18 +273,19 @@ def _features(
     compute: Compute,
     transform: Transform,
     generator: torch.Generator,
-    batch_done: Callable[[], object],
+    progress: Progress,
 ) -> Iterator[Tensor]:
     """Yields the features [N, D] of the frames in their order, one round of all processes at a time."""
-    for counts, images in zip(batches.rounds, distributed.in_step(batches), strict=True):
+    for counts, images in zip(batches.rounds, batches, strict=True):
         if len(images):
             frames = transform(images.to(compute.device, non_blocking=True)[:, None], generator)[:, 0]
             with compute.autocast():
                 features = model.encode(frames).float()
         else:  # the last round has no batch for this process
             features = torch.empty(0, model.feature_size, device=compute.device)
-        yield distributed.gather_rows(features, counts)
-        batch_done()
+        yield ddp.gather_rows(features, counts)
+        progress()
+        stop_if_asked()
 
 
 @torch.inference_mode()
@@ -241,9 +299,7 @@ def encode_all(
     """
     model.eval()
     generator = torch.Generator().manual_seed(0)
-    with Progress(
-        "features", len(batches), unit="batches", show=show_progress and distributed.world().is_main
-    ) as progress:
+    with Progress("features", len(batches), unit="batches", show=show_progress and ddp.world().is_main) as progress:
         parts = [part.cpu() for part in _features(model, batches, compute, transform, generator, progress)]
     return torch.cat(parts)
 
@@ -275,12 +331,8 @@ def evaluate_split(
     split: EvaluationSplit,
     compute: Compute,
     show_progress: bool = True,
-    after_batch: Callable[[], None] | None = None,
 ) -> tuple[dict[str, Any], Evaluation]:
     """Evaluates a set of clips and computes the metrics.
-
-    Args:
-        after_batch: see `evaluate`.
 
     Returns:
         The metrics of `classification_metrics`, `loss` (mean cross-entropy), and, if true intensities are known,
@@ -292,7 +344,6 @@ def evaluate_split(
         compute=compute,
         transform=split.transform,
         show_progress=show_progress,
-        after_batch=after_batch,
     )
     table = split.table
     metrics = classification_metrics(

@@ -1,34 +1,25 @@
 """Training with several processes: `torchrun --nproc_per_node N Demo_AFEW_Attention.py ...`.
 
 Without torchrun, or with one process, every function here does nothing or returns its argument, so callers need not
-check. The processes communicate through NCCL on GPUs and through gloo on CPUs.
+check. The processes communicate through NCCL on GPUs and through gloo on CPUs. All of them have the same number of
+batches. An error in one of them ends it with its message, and torchrun ends the others.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
-from itertools import islice
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..common.errors import LostProcessError, ProjectError, UsageError
-from ..data.clips import DataError
+from ..common.errors import LostProcessError, UsageError
 
 T = TypeVar("T")
-# How long processes wait for one of them, which may be decoding a whole dataset into the cache.
-PATIENCE = timedelta(hours=2)
-
-
-# Messages of c10d's backends when the process at the other end is gone.
-_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused", "Socket Timeout")
 
 
 @dataclass(frozen=True)
@@ -82,9 +73,7 @@ def processes(device: str) -> Iterator[World]:
     on_gpu = chosen.startswith("cuda")
     if on_gpu:
         torch.cuda.set_device(chosen)
-    dist.init_process_group(
-        "nccl" if on_gpu else "gloo", timeout=PATIENCE, device_id=torch.device(chosen) if on_gpu else None
-    )
+    dist.init_process_group("nccl" if on_gpu else "gloo", device_id=torch.device(chosen) if on_gpu else None)
     with contextlib.ExitStack() as stack:
         if dist.get_rank():
             silence = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
@@ -92,14 +81,10 @@ def processes(device: str) -> Iterator[World]:
         try:
             yield world()
         except RuntimeError as error:
-            if isinstance(error, ProjectError) or not _is_lost_process(error):
-                raise
-            raise LostProcessError(
-                "a process that this one worked with is gone (killed, out of memory, or ended by an error: see above)"
-            ) from error
-    # Not after an error: the other processes may never get here.
-    _cpu_group.cache_clear()
-    dist.destroy_process_group()
+            if isinstance(error, dist.DistError) or "gloo" in str(error):
+                raise LostProcessError("another process of this training has ended; see its message above") from error
+            raise
+    dist.destroy_process_group()  # not after an error: the other processes may never get here
 
 
 def device_of_process(device: str, local_rank: int) -> str:
@@ -122,11 +107,6 @@ def device_of_process(device: str, local_rank: int) -> str:
     return f"cuda:{local_rank}"
 
 
-def _is_lost_process(error: RuntimeError) -> bool:
-    """Whether an error means that another process has died."""
-    return isinstance(error, dist.DistError) or any(words in str(error) for words in _GONE)
-
-
 def barrier() -> None:
     """Waits until all processes are here."""
     if world().size > 1:
@@ -139,11 +119,9 @@ def local_main_first() -> Iterator[None]:
     first = world().local_rank == 0
     if not first:
         barrier()
-    try:
-        yield
-    finally:  # also when the block fails: the others then get the same error
-        if first:
-            barrier()
+    yield
+    if first:
+        barrier()
 
 
 def from_main(make: Callable[[], T]) -> T:
@@ -153,99 +131,6 @@ def from_main(make: Callable[[], T]) -> T:
     box: list[Any] = [make() if world().is_main else None]
     dist.broadcast_object_list(box)
     return box[0]
-
-
-def gather_objects(mine: T) -> list[T]:
-    """The objects of all processes, in the order of their ranks; they must be picklable."""
-    if world().size == 1:
-        return [mine]
-    box: list[Any] = [None] * world().size
-    dist.all_gather_object(box, mine, group=_cpu_group())
-    return box
-
-
-@functools.cache
-def _cpu_group() -> dist.ProcessGroup:
-    """A group of all processes that communicates over the network, without waiting for a GPU."""
-    return dist.new_group(backend="gloo", timeout=PATIENCE)
-
-
-class Agreement:
-    """Lets all processes agree on what to do next, without waiting: a request at one step is answered at the next.
-
-    All processes have to call it equally often.
-    """
-
-    def __init__(self) -> None:
-        self._said: Tensor | None = None
-        self._under_way: dist.Work | None = None
-
-    def ask(self, request: int) -> int:
-        """The highest request of all processes: of this call with one process, of the previous call with several."""
-        if world().size == 1:
-            return request
-        answer = self._answer()
-        self._said = torch.tensor([request])
-        self._under_way = dist.all_reduce(self._said, dist.ReduceOp.MAX, group=_cpu_group(), async_op=True)
-        return answer
-
-    def settle(self, request: int) -> int:
-        """The highest request of all processes, of this and the previous call; waits for them."""
-        return max(self.ask(request), self._answer()) if world().size > 1 else request
-
-    def _answer(self) -> int:
-        if self._said is None or self._under_way is None:
-            return 0
-        self._under_way.wait()
-        answer, self._said = int(self._said), None
-        return answer
-
-
-class LostFramesError(DataError):
-    """Frames cannot be read any more: raised by all processes in the same place, so that they can save together."""
-
-
-def in_step(batches: Iterable[T]) -> Iterator[T]:
-    """The batches of this process. If one process cannot read its next batch, all of them stop before that one.
-
-    All processes have to ask for the same number of batches.
-
-    Raises:
-        LostFramesError: in all processes, if there are several.
-    """
-    if world().size == 1:
-        yield from batches
-        return
-    iterator = iter(batches)
-    while True:
-        found: list[T] = []
-        error: DataError | None = None
-        try:
-            found.extend(islice(iterator, 1))
-        except DataError as mine:
-            error = mine
-        lost = torch.tensor([int(error is not None)])
-        dist.all_reduce(lost, dist.ReduceOp.MAX, group=_cpu_group())
-        if lost:
-            raise LostFramesError(error.problems if error else "another process cannot read its frames; see its error")
-        if not found:
-            return
-        yield found[0]
-
-
-def agree_on_error(check: Callable[[], object]) -> None:
-    """The main process runs a check; if it raises a `ProjectError`, all processes raise it."""
-
-    def found() -> Exception | None:
-        try:
-            check()
-        except ProjectError as error:
-            return error
-        return None
-
-    error = from_main(found)
-    if error is not None:
-        raise error
 
 
 def wrapped(model: nn.Module) -> nn.Module:

@@ -1,0 +1,445 @@
+"""From clips to batches of frames.
+
+`FrameTable` numbers the frames of all clips, and a store reads frames by these numbers. `TrainingBatches` draws K
+frames per sample, one from each of K equal segments. `EvaluationBatches` packs all frames of all clips into full
+batches, across clip borders. Both hand whole batches of numbers to a `DataLoader`: an epoch is planned in one place,
+from a seed, and worker processes have no state.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from ..common.errors import ProjectError, UsageError
+from ..common.files import in_words
+from ..common.machine import available_cores, free_memory, free_shared_memory
+from ..common.progress import Progress
+from .clips import ClipSet, DataError
+from .images import read_image
+
+Batch = dict[str, Tensor]
+PREFETCHED = 4  # batches, by each worker process
+DECODED = 64  # frames in a chunk while a cache is filled
+MEMORY_SHARE = 0.5  # of the free memory that frames take unless `--cache memory` asks for more
+
+
+@dataclass
+class FrameTable:
+    """The frames of all clips in one row: clip c has the numbers offsets[c] to offsets[c + 1] - 1.
+
+    Attributes:
+        lengths: int64 [clips], number of frames of each clip.
+        targets: int64 [clips] class indices, or float32 [clips, C] class probabilities.
+        names: one name per clip.
+        labels: the class names, in the order of their indices.
+        listed: number of clips that the dataset lists, including those without frames.
+        skipped: names of the clips that were skipped.
+        renewed: every training epoch has new frames; their numbers are number + epoch * num_frames.
+    """
+
+    lengths: np.ndarray
+    targets: Tensor
+    names: Sequence[str]
+    labels: tuple[str, ...]
+    listed: int
+    skipped: list[str]
+    renewed: bool = False
+
+    def __post_init__(self) -> None:
+        self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def num_frames(self) -> int:
+        """Of all clips together."""
+        return int(self.offsets[-1])
+
+    @classmethod
+    def of(cls, clips: ClipSet) -> FrameTable:
+        """The table of a `ClipSet`, in the same order."""
+        return cls(
+            lengths=np.array([len(clip) for clip in clips.clips], dtype=np.int64),
+            targets=torch.tensor([clip.label for clip in clips.clips], dtype=torch.int64),
+            names=[clip.name for clip in clips.clips],
+            labels=clips.labels,
+            listed=clips.listed,
+            skipped=clips.skipped,
+            renewed=not clips.in_files,
+        )
+
+
+class Store(Protocol):
+    """Reads frames by their numbers."""
+
+    def read(self, frame_ids: np.ndarray) -> Tensor:
+        """Frames as uint8 [N, channels, H, W]."""
+        ...
+
+
+class FileStore:
+    """Decodes image files when they are read, and resizes them to one square size.
+
+    Args:
+        clips: the clips with the frames.
+        image_size: side of the result in pixels. Resizing is antialiased. A frame that is not square is squeezed, as
+            in the published pipeline.
+        gray: see `read_image`.
+    """
+
+    def __init__(self, clips: ClipSet, image_size: int, *, gray: bool = False) -> None:
+        self.clips, self.image_size, self.gray = clips.clips, image_size, gray
+        self.offsets = np.concatenate([[0], np.cumsum([len(clip) for clip in self.clips])])
+
+    def path(self, frame_id: int) -> str:
+        """The path of a frame."""
+        clip = int(np.searchsorted(self.offsets, frame_id, side="right")) - 1
+        return self.clips[clip].path(int(frame_id - self.offsets[clip]))
+
+    def read(self, frame_ids: np.ndarray) -> Tensor:
+        """Frames as uint8 [N, 3, S, S], RGB.
+
+        Raises:
+            DataError: naming every file of this call that cannot be read.
+        """
+        out = np.empty((len(frame_ids), self.image_size, self.image_size, 3), dtype=np.uint8)
+        problems = []
+        for row, frame_id in enumerate(frame_ids):
+            try:
+                out[row] = read_image(self.path(int(frame_id)), self.image_size, gray=self.gray)
+            except DataError as error:
+                problems += error.problems
+        if problems:
+            raise DataError(problems)
+        return torch.from_numpy(out).permute(0, 3, 1, 2)
+
+
+class ArrayStore:
+    """Frames in the memory of the host or of a GPU.
+
+    Args:
+        frames: uint8 [N, 1 or 3, H, W]; row i is frame i. Grayscale frames keep one channel until they are on the
+            device.
+    """
+
+    def __init__(self, frames: np.ndarray | Tensor) -> None:
+        self.frames = torch.from_numpy(frames) if isinstance(frames, np.ndarray) else frames
+
+    def read(self, frame_ids: np.ndarray) -> Tensor:
+        """Frames as uint8 [N, 1 or 3, H, W], on the device of the store."""
+        return self.frames[torch.from_numpy(frame_ids).to(self.frames.device, non_blocking=True)]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How batches reach this process.
+
+    Attributes:
+        workers: processes that read frames; 0: this process reads them.
+        pin_memory: batches are copied to a GPU.
+        rank, world_size: of the processes of a training, which draw the same batches and take a part of each.
+    """
+
+    workers: int = 0
+    pin_memory: bool = False
+    rank: int = 0
+    world_size: int = 1
+
+
+class WorkerError(ProjectError, RuntimeError):
+    """A worker process cannot pass its frames on."""
+
+    status = 1
+
+
+class _FrameDataset(Dataset):
+    """Maps an int64 array of frame numbers [...] to the frames, or to the error of reading them.
+
+    An error is returned, not raised: an exception of a worker process arrives wrapped in the worker's traceback.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def __getitem__(self, key: np.ndarray) -> Tensor | ProjectError:
+        try:
+            frames = self.store.read(key.reshape(-1)).unflatten(0, key.shape)
+        except DataError as error:
+            return error
+        if get_worker_info() is None:
+            return frames
+        try:  # the queue of the worker would do it in a thread whose errors get lost, and this process would wait
+            return frames.share_memory_()
+        except RuntimeError as error:
+            return WorkerError(
+                f"a worker process cannot pass on {in_words(frames.nbytes)} of frames: /dev/shm has "
+                f"{in_words(free_shared_memory())} free ({error}); use --workers 0, or enlarge it "
+                "(docker run --shm-size 8g)"
+            )
+
+
+def _loader(store: Store, plan: list[np.ndarray], loading: Loading) -> DataLoader:
+    """A loader whose keys are the whole batches of `plan`, which may be replaced in place between two epochs."""
+    options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": PREFETCHED} if loading.workers else {}
+    return DataLoader(
+        _FrameDataset(store),
+        sampler=plan,
+        batch_size=None,
+        num_workers=loading.workers,
+        pin_memory=loading.pin_memory,
+        # Without a generator of its own, the loader draws from torch's, and dropout depends on the number of workers.
+        generator=torch.Generator(),
+        worker_init_fn=_ignore_signals,
+        **options,
+    )
+
+
+def _ignore_signals(worker: int) -> None:
+    """Leaves signals that stop all processes to the parent, which finishes its step first. Workers end with it."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def _checked(frames: Tensor | ProjectError) -> Tensor:
+    # A copy: raising the local itself makes a cycle of error and frame, which keeps the workers alive.
+    if isinstance(frames, DataError):
+        raise DataError.joined([frames])
+    if isinstance(frames, ProjectError):
+        raise type(frames)(str(frames))
+    return frames
+
+
+def draw_segments(
+    lengths: np.ndarray, num_frames: int, rng: np.random.Generator, samples_per_clip: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Plans an epoch: draws the frames of each training sample.
+
+    A clip of L frames is divided into K = `num_frames` equal segments [i L / K, (i + 1) L / K) without overlap, with
+    bounds rounded down, and one frame is drawn from each. A clip with fewer than K frames repeats frames in order.
+
+    Args:
+        lengths: int64 [clips], all above zero.
+        num_frames: K.
+        rng: the generator of the epoch.
+        samples_per_clip: samples per clip; None draws as many as the clip has frames, so that an epoch has as many
+            samples as the training set has frames (the published protocol).
+
+    Returns:
+        clips int64 [samples] and frames int64 [samples, K] (index within the clip, ascending), shuffled.
+    """
+    counts = lengths if samples_per_clip is None else np.full_like(lengths, samples_per_clip)
+    clips = rng.permutation(np.repeat(np.arange(len(lengths)), counts))
+    length = lengths[clips][:, None]  # [samples, 1]
+    segment = np.arange(num_frames)[None, :]  # [1, K]
+    start = segment * length // num_frames
+    stop = np.maximum((segment + 1) * length // num_frames, start + 1)
+    frames = start + (rng.random((len(clips), num_frames)) * (stop - start)).astype(np.int64)
+    return clips, np.minimum(frames, length - 1)
+
+
+class TrainingBatches:
+    """Batches of training samples, drawn again in every epoch.
+
+    Args:
+        table, store: the training set.
+        num_frames: K.
+        batch_size: samples per batch, of all processes together. A smaller last batch is dropped, since batch norm
+            needs several samples, unless it is the only batch of the epoch.
+        seed: combined with the epoch's number, so that epoch 7 is the same whether or not epochs 1 to 6 ran in this
+            process.
+        samples_per_clip: see `draw_segments`.
+        loading: how the frames get here.
+
+    Raises:
+        UsageError: the batches cannot be divided equally among the processes.
+    """
+
+    def __init__(
+        self,
+        table: FrameTable,
+        store: Store,
+        *,
+        num_frames: int,
+        batch_size: int,
+        seed: int,
+        samples_per_clip: int | None = None,
+        loading: Loading | None = None,
+    ) -> None:
+        self.table, self.num_frames, self.seed, self.samples_per_clip = table, num_frames, seed, samples_per_clip
+        self.loading = loading or Loading()
+        samples = table.num_frames if samples_per_clip is None else len(table) * samples_per_clip
+        self.batch_size = min(batch_size, samples)
+        self.steps = samples // self.batch_size
+        if self.batch_size % self.loading.world_size:
+            raise UsageError(
+                f"--batch-size {self.batch_size}: is not a multiple of the {self.loading.world_size} processes; choose "
+                "another batch size, or start fewer processes"
+            )
+        self._plan: list[np.ndarray] = []
+        self._loader = _loader(store, self._plan, self.loading)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    @property
+    def samples(self) -> Tensor | None:
+        """How many samples of each clip an epoch has, int64 [clips]; None: of all equally many."""
+        return torch.from_numpy(self.table.lengths) if self.samples_per_clip is None else None
+
+    def epoch(self, number: int, targets: Tensor | None = None) -> Iterator[Batch]:
+        """The batches of an epoch, counted from 1.
+
+        Args:
+            targets: in place of the table's, if an epoch has its own.
+
+        Yields:
+            {frames uint8 [B, K, channels, H, W], lengths int64 [B], labels, clips int64 [B]}; B is the part of this
+            process.
+        """
+        rng = np.random.default_rng([self.seed, number])
+        clips, frames = draw_segments(self.table.lengths, self.num_frames, rng, self.samples_per_clip)
+        ids = self.table.offsets[clips][:, None] + frames  # [samples, K]
+        if self.table.renewed:
+            ids += number * self.table.num_frames
+        part = self.batch_size // self.loading.world_size
+        starts = range(self.loading.rank * part, self.steps * self.batch_size, self.batch_size)
+        self._plan[:] = [ids[start : start + part] for start in starts]
+        targets = self.table.targets if targets is None else targets
+        for start, batch in zip(starts, self._loader, strict=True):
+            of_batch = torch.from_numpy(clips[start : start + part])
+            yield {
+                "frames": _checked(batch),
+                "lengths": torch.full((part,), self.num_frames),
+                "labels": targets[of_batch],
+                "clips": of_batch,
+            }
+
+
+class EvaluationBatches:
+    """All frames of all clips, in order, packed into batches of `batch_frames` across clip borders.
+
+    Several processes take turns: their number does not change the batches. The r-th batches of all processes are
+    round r.
+
+    Attributes:
+        rounds: per round, the number of frames in the batch of each process, 0 if it has no batch left.
+    """
+
+    def __init__(self, table: FrameTable, store: Store, *, batch_frames: int, loading: Loading | None = None) -> None:
+        self.table, loading = table, loading or Loading()
+        ids = np.arange(table.num_frames)
+        keys = [ids[start : start + batch_frames] for start in range(0, len(ids), batch_frames)]
+        keys += [ids[:0]] * (-len(keys) % loading.world_size)
+        lengths = [len(key) for key in keys]
+        size = loading.world_size
+        self.rounds = [lengths[start : start + size] for start in range(0, len(keys), size)]
+        self._loader = _loader(store, keys[loading.rank :: size], loading)
+
+    def __len__(self) -> int:
+        return len(self.rounds)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yields uint8 [N, channels, H, W]."""
+        return map(_checked, self._loader)
+
+
+def open_stores(
+    splits: Sequence[ClipSet],
+    image_size: int,
+    device: torch.device,
+    *,
+    cache: str | None = None,
+    read_once: bool = False,
+    gray: bool = False,
+    processes: int = 1,
+) -> tuple[list[Store], str]:
+    """A store per split: of files, or of frames that are decoded now and kept as one uint8 tensor.
+
+    Args:
+        splits: of the run. Clips whose frames are not files have a store of their own.
+        image_size: side of the frames, pixels.
+        device: of `--cache device`.
+        cache: "none", "memory" or "device"; None: memory if frames are read more than once and fit well.
+        read_once: every frame is read once, so there is nothing to keep.
+        gray: read files in gray, see `read_image`.
+        processes: of this machine that keep frames.
+
+    Returns:
+        The stores, and the cache that was chosen.
+
+    Raises:
+        UsageError: the frames do not fit.
+        DataError: names frames that cannot be decoded.
+    """
+    num_frames = sum(len(clip) for clips in splits if clips.in_files for clip in clips.clips)
+    size = num_frames * image_size * image_size * 3
+    on_gpu = cache == "device" and device.type == "cuda"
+    free = (torch.cuda.mem_get_info(device)[0] if on_gpu else free_memory()) // (1 if on_gpu else processes)
+    if cache is None:
+        cache = "memory" if size <= MEMORY_SHARE * free and not read_once else "none"
+        print(f"cache: {cache} ({in_words(size)} of frames, {in_words(free)} of memory free)")
+    if cache != "none" and size > free:
+        raise UsageError(
+            f"--cache {cache}: {in_words(size)} of frames do not fit {in_words(free)} of free memory; use --cache none"
+        )
+    stores: list[Store] = [
+        clips.renderer(clips, image_size) if clips.renderer else FileStore(clips, image_size, gray=gray)
+        for clips in splits
+    ]
+    if cache == "none":
+        return stores, cache
+    keep_on = device if cache == "device" else torch.device("cpu")
+    workers = available_cores() // processes
+    return [
+        _decoded(FrameTable.of(clips), store, image_size, keep_on, workers) if clips.in_files else store
+        for clips, store in zip(splits, stores, strict=True)
+    ], cache
+
+
+def _decoded(table: FrameTable, store: Store, image_size: int, device: torch.device, workers: int) -> ArrayStore:
+    """All frames of a store in memory."""
+    workers = 0 if table.num_frames <= DECODED else workers
+    batches = EvaluationBatches(table, store, batch_frames=DECODED, loading=Loading(workers))
+    frames = torch.empty((table.num_frames, image_size, image_size, 3), dtype=torch.uint8, device=device)
+    done = 0
+    with Progress("decoding frames", table.num_frames) as progress:
+        for chunk in batches:  # uint8 [N, 3, S, S]
+            frames[done : done + len(chunk)] = chunk.permute(0, 2, 3, 1)
+            done += len(chunk)
+            progress(len(chunk))
+    return ArrayStore(frames.permute(0, 3, 1, 2))
+
+
+def choose_loading(
+    device: torch.device,
+    cache: str,
+    workers: int | None = None,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    processes: int = 1,
+) -> Loading:
+    """How batches reach this process, given where `open_stores` keeps the frames.
+
+    Args:
+        workers: `--workers`; None: what suits the machine. Frames in memory need none; on a CPU, most cores are busy
+            with computing.
+        rank, world_size: see `Loading`.
+        processes: of this machine.
+    """
+    cores = max(1, available_cores() // processes)
+    if cache != "none":
+        workers = 0
+    elif workers is None:
+        workers = min(16, cores) if device.type == "cuda" else min(4, cores // 4)
+    return Loading(workers, device.type == "cuda" and cache != "device", rank, world_size)
