@@ -147,9 +147,7 @@ def composed_clips(composer: Composer, root: Path) -> ClipSet:
         name = composer.name(number)
         frames = tuple(f"{frame:03d}" for frame in range(composer.length(number)))
         clips.append(Clip(name, os.path.join(root, "composed", name), frames, label))
-    return ClipSet(
-        clips, FERPLUS_LABELS, len(clips), [], str(root), notes=_notes(composer.stills), renderer=composer.store
-    )
+    return ClipSet(clips, FERPLUS_LABELS, str(root), notes=_notes(composer.stills), renderer=composer.store)
 
 
 def compose_evaluated(

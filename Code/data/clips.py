@@ -96,10 +96,8 @@ class ClipSet:
     Attributes:
         clips: the clips with frames, in the order of the list; without a list by class, then in natural order.
         labels: the class names, in the order of their indices.
-        listed: number of clips that the list or the folders name, skipped ones included.
-        skipped: names of the clips that were skipped because they have no frames.
         root: the folder that contains everything.
-        left_out: the skipped clips themselves. Folds are made of all clips, so that they do not depend on skipping.
+        left_out: the clips without frames, if they are skipped.
         notes: lines to print about what was read.
         renderer: makes the store of clips whose frames are not files, from the clips and the side of the input in
             pixels; it renders new frames in every training epoch. None: the frames are files.
@@ -107,8 +105,6 @@ class ClipSet:
 
     clips: list[Clip]
     labels: tuple[str, ...]
-    listed: int
-    skipped: list[str]
     root: str
     left_out: list[Clip] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -119,31 +115,45 @@ class ClipSet:
         """Whether the frames are files."""
         return self.renderer is None
 
+    @property
+    def everything(self) -> list[Clip]:
+        """All clips, skipped ones included. Folds are made of them, so that folds do not depend on what is skipped."""
+        return [*self.clips, *self.left_out]
+
+    @property
+    def listed(self) -> int:
+        """The number of clips that the list or the folders name."""
+        return len(self.clips) + len(self.left_out)
+
+    @property
+    def skipped(self) -> list[str]:
+        """The names of the clips that were skipped."""
+        return [clip.name for clip in self.left_out]
+
     def subset(self, keep: Callable[[Clip], bool]) -> ClipSet:
         """The clips for which `keep` is true, skipped ones included, in the same order."""
-        clips, left_out = [c for c in self.clips if keep(c)], [c for c in self.left_out if keep(c)]
-        return replace(
-            self,
-            clips=clips,
-            left_out=left_out,
-            skipped=[clip.name for clip in left_out],
-            listed=len(clips) + len(left_out),
-        )
+        return replace(self, clips=list(filter(keep, self.clips)), left_out=list(filter(keep, self.left_out)))
+
+    def mapped(self, change: Callable[[Clip], Clip]) -> ClipSet:
+        """Every clip changed by a function, skipped ones included."""
+        return replace(self, clips=list(map(change, self.clips)), left_out=list(map(change, self.left_out)))
 
 
 def describe(clip_set: ClipSet) -> str:
     """One line: `771 clips, 46 080 frames, 7 classes, 2 clips without frames skipped`; persons if they are known."""
     persons = {clip.person for clip in clip_set.clips} - {""}
+    numbers = {
+        "clips": len(clip_set.clips),
+        "persons": len(persons),
+        "frames": sum(map(len, clip_set.clips)),
+        "classes": len(clip_set.labels),
+    }
+    one = {"clips": "clip", "persons": "person", "frames": "frame", "classes": "class"}
     parts = [
-        _count(len(clip_set.clips), "clip", "clips"),
-        *([_count(len(persons), "person", "persons")] if persons else []),
-        _count(sum(map(len, clip_set.clips)), "frame", "frames"),
-        _count(len(clip_set.labels), "class", "classes"),
+        f"{grouped(number)} {one[many] if number == 1 else many}"
+        for many, number in numbers.items()
+        if number or many != "persons"
     ]
-    if clip_set.skipped:
-        parts.append(f"{counted(len(clip_set.skipped), 'clip')} without frames skipped")
+    if clip_set.left_out:
+        parts.append(f"{counted(len(clip_set.left_out), 'clip')} without frames skipped")
     return ", ".join(parts)
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{grouped(number)} {one if number == 1 else many}"

@@ -33,14 +33,27 @@ class Folds:
     Attributes:
         clips: the clips of all folds.
         of: fold, from 1, by clip name, skipped clips included.
-        count: k.
         how: where the folds come from, in a few words.
+
+    Raises:
+        DataError: there is one fold only, or a fold has no clips.
     """
 
     clips: ClipSet
     of: dict[str, int]
-    count: int
     how: str
+
+    def __post_init__(self) -> None:
+        problems = [f"{self.how}: fold {fold} has no clip" for fold, clips in enumerate(self.members(), 1) if not clips]
+        if self.count < 2:
+            problems.append(f"{self.how}: at least 2 folds are needed, found {self.count}")
+        if problems:
+            raise DataError(problems, self.clips.root)
+
+    @property
+    def count(self) -> int:
+        """The number of folds, k."""
+        return max(self.of.values(), default=0)
 
     def train(self, fold: int) -> ClipSet:
         """The clips to train on when `fold` is evaluated."""
@@ -52,12 +65,10 @@ class Folds:
 
     def members(self) -> list[list[Clip]]:
         """The clips of each fold, skipped ones included."""
-        return [[c for c in everything(self.clips) if self.of[c.name] == fold] for fold in range(1, self.count + 1)]
-
-
-def everything(clips: ClipSet) -> list[Clip]:
-    """All clips, skipped ones included. Folds are made of them, so that folds do not depend on what is skipped."""
-    return [*clips.clips, *clips.left_out]
+        members: list[list[Clip]] = [[] for _ in range(self.count)]
+        for clip in self.clips.everything:
+            members[self.of[clip.name] - 1].append(clip)
+        return members
 
 
 def folds_by_person(clips: ClipSet, count: int) -> Folds:
@@ -71,8 +82,8 @@ def folds_by_person(clips: ClipSet, count: int) -> Folds:
         found = counted(len(persons), "person")
         raise DataError(f"{clips.root}: {found} cannot be divided into {count} folds; choose fewer with --folds")
     number = {person: 1 + index % count for index, person in enumerate(persons)}
-    of = {clip.name: number[clip.person] for clip in everything(clips)}
-    return _checked(Folds(clips, of, count, f"{count} person-independent folds"))
+    of = {clip.name: number[clip.person] for clip in clips.everything}
+    return Folds(clips, of, f"{count} person-independent folds")
 
 
 def folds_as_listed(clips: ClipSet) -> Folds:
@@ -81,54 +92,43 @@ def folds_as_listed(clips: ClipSet) -> Folds:
     Raises:
         DataError: a clip has no fold, or a fold has no clips.
     """
-    of = {clip.name: clip.fold for clip in everything(clips)}
+    of = {clip.name: clip.fold for clip in clips.everything}
     without = [name for name, fold in of.items() if not fold]
     if without:
         raise DataError(f"{clips.root}: {counted(len(without), 'clip')} without a fold, e.g. {printable(without[0])}")
-    return _checked(Folds(clips, of, max(of.values(), default=0), "folds as listed"))
+    return Folds(clips, of, "folds as listed")
 
 
-def folds_from_file(clips: ClipSet, listed: Sequence[ListedClip], path: str) -> Folds:
+def folds_from_file(clips: ClipSet, path: str) -> Folds:
     """The folds of a fold file, for clips that were read without it.
 
     Raises:
-        DataError: naming every clip that is missing from the file or from the data, or whose classes differ.
+        DataError: the problems of the file, or every clip that is missing from it or from the data, or has another
+            class.
     """
-    known = {clip.name: clip for clip in everything(clips)}
-    problems = []
+    listed, problems = read_fold_file(path, clips.labels)
+    if problems:
+        raise DataError(problems, path)
+    known = {clip.name: clip for clip in clips.everything}
     for item in listed:
-        clip = known.get(item.name)
+        clip, here = known.get(item.name), f"{path}, line {item.line}: {quoted(item.name)}"
         if clip is None:
-            problems.append(f"{path}, line {item.line}: {quoted(item.name)} is not a clip of {printable(clips.root)}")
+            problems.append(f"{here} is not a clip of {printable(clips.root)}")
         elif clip.label != item.label:
-            problems.append(
-                f"{path}, line {item.line}: {quoted(item.name)} is {clips.labels[item.label]} in this file, "
-                f"but {clips.labels[clip.label]} in the data"
-            )
+            said, really = clips.labels[item.label], clips.labels[clip.label]
+            problems.append(f"{here} is {said} in this file, but {really} in the data")
     in_file = {item.name: item.fold for item in listed}
     problems += [f"{path}: lacks {quoted(name)}, a clip of the data" for name in known if name not in in_file]
     if problems:
         raise DataError(problems, path)
-    of = {name: in_file[name] for name in known}
-    return _checked(Folds(clips, of, max(of.values(), default=0), f"folds of {path}"))
-
-
-def _checked(folds: Folds) -> Folds:
-    problems = [f"{folds.how}: fold {i} has no clip" for i, clips in enumerate(folds.members(), 1) if not clips]
-    if folds.count < 2:
-        problems.append(f"{folds.how}: at least 2 folds are needed, found {folds.count}")
-    if problems:
-        raise DataError(problems, folds.clips.root)
-    return folds
+    return Folds(clips, {name: in_file[name] for name in known}, f"folds of {path}")
 
 
 def persons_in_two_folds(folds: Folds) -> list[str]:
     """The persons whose clips are in more than one fold; results are then not person-independent."""
-    seen: dict[str, set[int]] = {}
-    for clip in everything(folds.clips):
-        if clip.person:
-            seen.setdefault(clip.person, set()).add(folds.of[clip.name])
-    return sorted((person for person, where in seen.items() if len(where) > 1), key=natural_key)
+    pairs = {(clip.person, folds.of[clip.name]) for clip in folds.clips.everything if clip.person}
+    counts = Counter(person for person, _ in pairs)
+    return sorted((person for person, number in counts.items() if number > 1), key=natural_key)
 
 
 def name_persons(clips: ClipSet, pattern: str) -> ClipSet:
@@ -144,21 +144,17 @@ def name_persons(clips: ClipSet, pattern: str) -> ClipSet:
         compiled = re.compile(pattern)
     except re.error as error:
         raise DataError(f"--person-pattern {quoted(pattern)}: not a regular expression ({error})") from None
-    problems: list[str] = []
 
-    def named(clip: Clip) -> Clip:
+    def person_of(clip: Clip) -> str:
         match = compiled.search(clip.name)
-        person = (match[1] if compiled.groups else match[0]) if match else ""
-        if not person:
-            problems.append(f"--person-pattern {quoted(pattern)}: does not match {quoted(clip.name)}")
-        return replace(clip, person=person or "?")
+        return (match[1] if compiled.groups else match[0]) or "" if match else ""
 
-    renamed = replace(
-        clips, clips=[named(clip) for clip in clips.clips], left_out=[named(clip) for clip in clips.left_out]
-    )
-    if problems:
-        raise DataError(problems, clips.root)
-    return renamed
+    named = clips.mapped(lambda clip: replace(clip, person=person_of(clip)))
+    unknown = [clip.name for clip in named.everything if not clip.person]
+    if unknown:
+        start = f"--person-pattern {quoted(pattern)}: does not match"
+        raise DataError([f"{start} {quoted(name)}" for name in unknown], clips.root)
+    return named
 
 
 def hold_out(train: ClipSet, seed: int, share: float = 0.1) -> tuple[ClipSet, ClipSet, str]:
@@ -179,16 +175,14 @@ def hold_out(train: ClipSet, seed: int, share: float = 0.1) -> tuple[ClipSet, Cl
         DataError: there are too few persons or clips to have some on both sides.
     """
     rng = np.random.default_rng([seed, 0x4E1D])  # independent of all other streams of this seed
-    wanted = share * len(train.clips)
     if all(clip.person for clip in train.clips):
         persons = _persons(train)
-        order = [persons[index] for index in rng.permutation(len(persons))]
         clips_of = Counter(clip.person for clip in train.clips)
         chosen: set[str] = set()
-        for person in order:
-            if sum(clips_of[name] for name in chosen) >= wanted:
+        for index in rng.permutation(len(persons)):
+            if sum(clips_of[name] for name in chosen) >= share * len(train.clips):
                 break
-            chosen.add(person)
+            chosen.add(persons[index])
         names = {clip.name for clip in train.clips if clip.person in chosen}
         how = f"{len(chosen)} of {len(persons)} persons"
     else:
@@ -199,22 +193,22 @@ def hold_out(train: ClipSet, seed: int, share: float = 0.1) -> tuple[ClipSet, Cl
             names |= {of_class[index] for index in rng.permutation(len(of_class))[:take]}
         part = "a tenth" if share == 0.1 else f"{100 * share:.0f} %"
         how = f"{part} of each class's clips; persons are unknown, so one may be on both sides"
-    kept = train.subset(lambda clip: clip.name not in names)
+    rest = train.subset(lambda clip: clip.name not in names)
     held = train.subset(lambda clip: clip.name in names)
-    if not kept.clips or not held.clips:
+    if not rest.clips or not held.clips:
         found = counted(len(train.clips), "clip")
         raise DataError(f"--select-on heldout: {train.root} has only {found}; use --select-on val")
-    return kept, held, how
+    return rest, held, how
 
 
 def _persons(clips: ClipSet) -> list[str]:
-    unknown = [clip.name for clip in everything(clips) if not clip.person]
+    unknown = [clip.name for clip in clips.everything if not clip.person]
     if unknown:
         raise DataError(
             f"{clips.root}: {counted(len(unknown), 'clip')} without a person, e.g. {printable(unknown[0])}; "
             "name persons in a list's column `person`, or take them from the clips' names with --person-pattern"
         )
-    return sorted({clip.person for clip in everything(clips)}, key=natural_key)
+    return sorted({clip.person for clip in clips.everything}, key=natural_key)
 
 
 _HEADER = re.compile(r"(\d+)-fold\s+(\d+)(?:\s+\S+\s+\d+)*")

@@ -60,7 +60,7 @@ def map_labels(clips: ClipSet, target: Sequence[str], mapping: Mapping[str, str]
     absent = [name for name in target if name not in wanted]
     if absent:
         notes.append(f"the data have no class {', '.join(absent)}, but the network can still predict it")
-    return replace(kept, listed=clips.listed - dropped, skipped=[clip.name for clip in kept.left_out], notes=notes)
+    return replace(kept, notes=notes)
 
 
 def _meant(name: str, target: Sequence[str]) -> str:

@@ -159,15 +159,7 @@ class Listing:
         if miscounted:
             who = f"{counted(miscounted, 'clip')} {'has' if miscounted == 1 else 'have'}"
             self.notes.append(f"{self.list_file}: {who} another number of frames than the list says")
-        clip_set = ClipSet(
-            clips=clips,
-            labels=self.labels,
-            listed=len(self.clips),
-            skipped=[clip.name for clip in left_out],
-            root=self.root,
-            left_out=left_out,
-            notes=self.notes,
-        )
+        clip_set = ClipSet(clips, self.labels, self.root, left_out, self.notes)
         if self.problems:
             raise self.error(clip_set)
         return clip_set

@@ -16,12 +16,10 @@ from ..common.wording import counted, quoted
 from ..data.clips import ClipSet, DataError
 from ..data.folds import (
     Folds,
-    everything,
     folds_as_listed,
     folds_by_person,
     folds_from_file,
     name_persons,
-    read_fold_file,
 )
 from ..data.intensity import Intensities
 from ..data.listing import Listing
@@ -289,12 +287,9 @@ class Reader:
                 "{fold} in its name: --train-list set_{fold}_train.txt --val-list set_{fold}_test.txt"
             )
         clips = self.read_all(request)
-        listed = any(clip.fold for clip in everything(clips))
+        listed = any(clip.fold for clip in clips.everything)
         if request.fold_file and not listed:  # listed: CK+'s reader has read the file
-            members, problems = read_fold_file(request.fold_file, clips.labels)
-            if problems:
-                raise DataError(problems, request.fold_file)
-            return folds_from_file(clips, members, request.fold_file)
+            return folds_from_file(clips, request.fold_file)
         if listed:
             if request.folds and not request.fold_file:
                 raise UsageError(f"--folds {request.folds}: the list has a fold for each clip; omit --folds")
@@ -327,15 +322,13 @@ def _is_table_file(path: str | None) -> bool:
 
 
 def _joined(train: ClipSet, val: ClipSet) -> ClipSet:
-    names = {clip.name for clip in everything(train)}
-    twice = [clip.name for clip in everything(val) if clip.name in names]
+    names = {clip.name for clip in train.everything}
+    twice = [clip.name for clip in val.everything if clip.name in names]
     if twice:
         raise DataError(f"{val.root}: {counted(len(twice), 'clip')} also in {train.root}, e.g. {twice[0]}")
     return ClipSet(
         clips=[*train.clips, *val.clips],
         labels=train.labels,
-        listed=train.listed + val.listed,
-        skipped=[*train.skipped, *val.skipped],
         root=os.path.commonpath([train.root, val.root]) or ".",
         left_out=[*train.left_out, *val.left_out],
         notes=[*train.notes, *val.notes],

@@ -100,7 +100,7 @@ def read_tree(root: str, labels: tuple[str, ...] | None = None) -> ClipSet:
         problems.append(f"{printable(root)}: {content}; {LAYOUT}")
     if problems:
         raise DataError(problems, root)
-    return ClipSet(clips, classes, len(clips), [], root)
+    return ClipSet(clips, classes, root)
 
 
 def _of_several_classes(clips: ClipSet) -> ClipSet:
@@ -165,5 +165,5 @@ def _read_list(root: str, path: str) -> PictureSplit:
             problems.append(f"{path}: no picture of split {split}")
     if problems:
         raise DataError(problems, path)
-    train, val = (ClipSet(parts[split], listed.labels, len(parts[split]), [], root) for split in ("train", "val"))
+    train, val = (ClipSet(parts[split], listed.labels, root) for split in ("train", "val"))
     return PictureSplit(train, val, f"the list {os.path.basename(path)}")

@@ -174,7 +174,7 @@ def test_names_tell_persons_where_they_are_unmistakable(name, person):
 
 def clip_set(names: list[str], labels: tuple[str, ...] = AFEW_LABELS, label: int = 0) -> Reading:
     clips = [Clip(name, f"/nowhere/{name}", ("1.jpg", "2.jpg", "3.jpg"), label) for name in names]
-    return Reading(ClipSet(clips, labels, len(clips), [], "/nowhere"))
+    return Reading(ClipSet(clips, labels, "/nowhere"))
 
 
 def test_persons_in_both_splits():

@@ -218,7 +218,7 @@ def clip_set(tmp_path: Path) -> ClipSet:
         for frame in name:
             Image.new("L", (8, 8), 40 * int(frame)).save(folder / f"{frame}.png")
         clips.append(Clip(f"{number}", str(folder), tuple(f"{frame}.png" for frame in name), number))
-    return ClipSet(clips, ("a", "b"), 2, [], str(tmp_path))
+    return ClipSet(clips, ("a", "b"), str(tmp_path))
 
 
 def test_file_store_reads_frames_in_the_order_asked(clip_set):

@@ -18,7 +18,6 @@ from Code.data.folds import (
     hold_out,
     name_persons,
     persons_in_two_folds,
-    read_fold_file,
     write_fold_file,
 )
 from Code.data.listing import Listing
@@ -201,12 +200,12 @@ def test_persons_from_names(tmp_path):
 def test_folds_go_through_a_file(root):
     clips = read_plain_list(root, write(root, *ROWS))
     folds = folds_by_person(clips, 2)
-    path = str(root.parent / "folds.txt")
+    path = root.parent / "folds.txt"
     write_fold_file(path, folds.members(), clips.labels)
-    listed, problems = read_fold_file(path, clips.labels)
-    assert problems == [] and folds_from_file(clips, listed, path).of == folds.of
+    assert folds_from_file(clips, str(path)).of == folds.of
+    path.write_text(path.read_text().replace("a/1 happy", "a/1 sad").replace("a/2 sad", "c sad"))
     with pytest.raises(DataError) as caught:
-        folds_from_file(clips, [listed[0]._replace(label=1), listed[1]._replace(name="c"), *listed[2:]], path)
+        folds_from_file(clips, str(path))
     assert len(caught.value.problems) == 3
     assert "but happy in the data" in caught.value.problems[0] and '"c" is not a clip' in caught.value.problems[1]
     assert "lacks" in caught.value.problems[2]
