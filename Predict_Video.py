@@ -239,8 +239,9 @@ def main(words: Sequence[str] | None = None) -> int:
     check_outputs(outputs, [Path(path) for path in (*args.inputs, *others)])
 
     from Code.faces.script import Options, run
+    from Code.readers import trained_on
 
-    return max(run(Options(**vars(args))), status)
+    return max(run(Options(**vars(args)), trained_on), status)
 
 
 if __name__ == "__main__":

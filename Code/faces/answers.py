@@ -14,21 +14,20 @@ import numpy as np
 from ..common.files import atomic_text
 from ..common.wording import counted, one_line
 from ..network.attention import HEADS
-from ..network.weights import trained_on
 from .predict import Predictor
 from .prediction import Curve, Prediction, answer_text, columns, row_columns
 
 SHOWN_FRAMES = 3
 
 
-def describe(predictor: Predictor) -> str:
+def describe(predictor: Predictor, trained_on: str) -> str:
     """Which network answers, what it was trained on and its accuracy there; its labels; the prior, if it is stated."""
     info = predictor.info
     path = Path(info["path"])
     path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     assumed = "" if info["names_labels"] else " (assumed: its file has no labels)"
     lines = [
-        f"network: {path} ({predictor.fan.head.title}, {trained_on(info)}; {accuracy(info)}; "
+        f"network: {path} ({predictor.fan.head.title}, {trained_on}; {accuracy(info)}; "
         f"{predictor.image_size} x {predictor.image_size} pixels)",
         f"labels: {', '.join(predictor.labels)}{assumed}",
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,8 +57,12 @@ class Options:
     camera: str | None
 
 
-def run(options: Options) -> int:
+def run(options: Options, trained_on: Callable[[str | None], str]) -> int:
     """Loads a network, answers and writes. One input that is broken or shows no face is reported; the others go on.
+
+    Args:
+        options: the flags.
+        trained_on: name of a dataset -> what a network was trained on, in words.
 
     Returns:
         The exit status.
@@ -73,7 +77,8 @@ def run(options: Options) -> int:
         detect_every=options.detect_every,
         prior=dict(options.prior) if options.prior else None,
     )
-    print(describe(predictor), flush=True)
+    dataset = predictor.info["dataset"] or ("ferplus" if predictor.knows_fer2013 else None)
+    print(describe(predictor, trained_on(dataset)), flush=True)
     if predictor.info["dataset"] == "sample":
         _note("trained on drawn faces; its answers about real ones mean little")
     if predictor.info["dataset"] in OF_OTHER_CROPS and not options.aligned:

@@ -613,24 +613,3 @@ def knows_fer2013(info: dict[str, Any]) -> bool:
     """
     dataset: str | None = info["dataset"]
     return dataset in OF_FER2013 or (info["kind"] == "frame classifier" and dataset is None)
-
-
-def trained_on(info: dict[str, Any]) -> str:
-    """What a network of `load_fan` was trained on, in words."""
-    dataset = info["dataset"] or ("ferplus" if knows_fer2013(info) else None)
-    known = {
-        "ferplus": "single gray pictures of faces (FER+)",
-        "composed": "clips composed of single gray pictures of faces (FER+)",
-        "sample": "the drawn faces of the generated sample, not real ones",
-        "afew": "film clips (AFEW)",
-        "ckplus": "posed sequences from neutral to the apex (CK+)",
-        "dfew": "film clips (DFEW)",
-        "ferv39k": "video clips (FERV39k)",
-        "mafw": "clips from films, series and short videos (MAFW)",
-        "folders": "your own clips (class folders)",
-        "pictures": "single labeled pictures (class folders)",
-        "list": "your own clips (a list)",
-    }
-    if dataset is None:
-        return "the file does not say what it was trained on"
-    return f"trained on {known.get(dataset, dataset)}"

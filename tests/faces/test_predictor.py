@@ -24,7 +24,8 @@ from Code.faces.detect import Detector
 from Code.faces.prediction import crops_of, row_columns, windows
 from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
-from Code.network.weights import default_checkpoint, find_checkpoint, published_weights, to_published, trained_on
+from Code.network.weights import default_checkpoint, find_checkpoint, published_weights, to_published
+from Code.readers import trained_on
 
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
@@ -334,7 +335,7 @@ def test_a_fan_of_fer2013s_faces_answers_by_default_and_sees_them_as_it_learned_
     )
     predictor = Predictor(default_checkpoint(tmp_path), "cpu", precision="fp32")
     assert (predictor.info["kind"], predictor.info["labels"], predictor.fan.at_type) == ("run", FERPLUS, 1)
-    assert trained_on(predictor.info) == "trained on clips composed of single gray pictures of faces (FER+)"
+    assert trained_on(predictor.info["dataset"]) == "trained on clips composed of single gray pictures of faces (FER+)"
     assert predictor.eyes == FER2013_EYES
     answer = predictor(scene)
     (tmp_path / "crops").mkdir()
