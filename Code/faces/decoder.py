@@ -20,6 +20,7 @@ from .clock import LONGEST_BROADCAST_GAP, LONGEST_GAP
 
 PQ, HLG = 16, 18  # transfer characteristics of HDR video, ITU-T H.273
 TEXT_FORMATS = frozenset({"adf", "bin", "idf", "tty", "xbin"})  # ffmpeg draws text files as terminals would show them
+MOST_ASPECT = 5.0  # pixels that are said to be wider or higher are square: the header is wrong
 COUNTED_PACKETS = 1000  # read at most to find out which streams have more than one picture
 # Of several files of these formats that were joined byte by byte, players and ffmpeg read only the first. The second is
 # recognized by so many bytes of its start.
@@ -200,20 +201,35 @@ def _deinterlacer(frame: Any) -> Any:
 
 
 class Upright:
-    """Converts ffmpeg's frames to upright RGB images. Use one instance for all frames: setting it up takes time."""
+    """Converts ffmpeg's frames to upright RGB images. Use one instance for all frames: setting it up takes time.
 
-    def __init__(self) -> None:
+    Args:
+        stream: PyAV's, which the frames come from.
+
+    Attributes:
+        ignored: an absurd width of pixels, in heights, that the stream states; None: there is none.
+    """
+
+    def __init__(self, stream: Any) -> None:
         self._scaler = pyav("av.video.reformatter").VideoReformatter()
+        self._codec = stream.codec_context
+        # What a container states itself counts for all frames, as for players.
+        same = stream.sample_aspect_ratio == self._codec.sample_aspect_ratio
+        self._container_aspect = None if same else stream.sample_aspect_ratio
+        self.ignored: float | None = None
         _accept_all_side_data()
 
-    def __call__(self, decoded: Any, pixel_aspect: float = 1.0) -> np.ndarray:
-        """Converts a frame to uint8 [H, W, 3], RGB, with square pixels, rotated and mirrored as the file states.
+    def _pixel_aspect(self) -> float:
+        """Width of a pixel divided by its height, by the latest header; not 1 in older television formats."""
+        aspect = float(self._container_aspect or self._codec.sample_aspect_ratio or 1)
+        if 1 / MOST_ASPECT <= aspect <= MOST_ASPECT:
+            return aspect
+        self.ignored = aspect
+        return 1.0
 
-        Args:
-            decoded: PyAV's frame.
-            pixel_aspect: width of a pixel divided by its height; not 1 in older television formats.
-        """
-        width = max(1, round(decoded.width * pixel_aspect))
+    def __call__(self, decoded: Any) -> np.ndarray:
+        """Converts the latest frame to uint8 [H, W, 3], RGB: square pixels, rotated and mirrored as the file states."""
+        width = max(1, round(decoded.width * self._pixel_aspect()))
         # By default every call starts a thread per core, which takes several times as long as the conversion.
         image = self._scaler.reformat(decoded, width, decoded.height, "rgb24", threads=1).to_ndarray()
         if decoded.color_trc in (PQ, HLG):

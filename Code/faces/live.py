@@ -21,7 +21,7 @@ from ..common.errors import require
 from ..data.clips import DataError
 from .align import align_face
 from .clock import Clock
-from .decoder import Upright, choose_stream, file_url
+from .decoder import Upright, choose_stream, file_url, progressive
 from .detect import Detector, Faces
 from .keyframes import STRETCH_SECONDS, follow, much_changed
 from .predict import Predictor
@@ -85,9 +85,10 @@ def camera_frames(which: str) -> Iterator[Frame]:
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"--camera {which}: {name} cannot be opened ({reason}); is a camera connected?") from None
-    upright, clock, number = Upright(), Clock(None), 0
+    clock, number = Clock(None), 0
     with container:
-        decoded = container.decode(choose_stream(container, f"--camera {which}", live=live))
+        stream = choose_stream(container, f"--camera {which}", live=live)
+        upright, decoded = Upright(stream), progressive(container.decode(stream))
         try:
             for picture in _newest(decoded) if live else decoded:
                 yield Frame(f"{number:07d}", number, clock(picture.time), upright(picture))

@@ -83,7 +83,6 @@ class Source:
         self.path = Path(path)
         self.problems: list[str] = []
         self._threads = threads
-        self._pixel_aspect = 1.0
         self._files: list[Path] = []
         if not is_unicode(str(path)):  # a CSV file or a report could not contain it
             raise DataError(f"{printable(str(path))}: the name is not valid UTF-8; rename it")
@@ -99,7 +98,6 @@ class Source:
             with open_video(self.path, threads) as (container, stream):
                 self.fps = frame_rate(container, stream)
                 self.size = (stream.codec_context.width, stream.codec_context.height)
-                self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
                 self.total = stream.frames or None
                 if self.total is None and container.duration and self.fps:
                     self.total = max(1, round(container.duration / 1e6 * self.fps))
@@ -208,11 +206,11 @@ class Source:
             complete: all frames are read, so that a truncated file is a problem.
         """
         error = pyav().error
-        upright, stamps = Upright(), Stamps()
+        stamps = Stamps()
         number, bad, damaged, end, stopped = 0, 0, 0, 0, ""
         with open_video(self.path, self._threads) as (container, stream):
             promised = container.duration / 1e6 if container.duration else 0.0
-            clock = Clock(self.fps, longest_gap(container))
+            clock, upright = Clock(self.fps, longest_gap(container)), Upright(stream)
 
             def decoded() -> Iterator[Any]:
                 nonlocal bad, damaged, end, stopped
@@ -238,12 +236,14 @@ class Source:
             for frame in progressive(decoded()):
                 time = clock(frame.time)
                 self.begin = clock.begin
-                yield number, time, partial(upright, frame, self._pixel_aspect)
+                yield number, time, partial(upright, frame)
                 number += 1
             joined = complete and is_joined(container, end)
         if not number:
             raise DataError(f"{self.path}: no frame can be decoded; the file is damaged or not a video")
         self.problems += clock.problems(self.path)
+        if upright.ignored:
+            self.problems.append(f"{self.path}: pixels {upright.ignored:g} times as wide as high; taken as square")
         if bad:
             self.problems.append(f"{self.path}: {counted(bad, 'part')} of the stream cannot be decoded")
         if damaged:

@@ -127,6 +127,7 @@ def write_video() -> Callable[..., Path]:
         rotation: int = 0,
         aspect: Fraction | None = None,
         title: str = "",
+        pixels: str = "yuv420p",
     ) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with av.open(str(path), "w") as container:
@@ -134,7 +135,7 @@ def write_video() -> Callable[..., Path]:
                 container.metadata["title"] = title
             stream = container.add_stream(codec, rate=fps)
             stream.width, stream.height = pictures[0].size
-            stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+            stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else pixels
             stream.bit_rate = 4_000_000
             if aspect:
                 stream.codec_context.sample_aspect_ratio = aspect

@@ -371,8 +371,30 @@ def test_a_pause_has_no_windows() -> None:
     assert ends[-1] >= 300.5
 
 
-def test_odd_sizes_and_pixels_that_are_not_square(write_video: Write, tmp_path: Path) -> None:
+def test_odd_sizes(write_video: Write, tmp_path: Path) -> None:
     odd = next(Source(write_video(tmp_path / "odd.mkv", [plain(100, (61, 47))] * 2, codec="ffv1")).frames()).image
     assert odd.shape == (47, 61, 3) and odd.mean() == pytest.approx(100, abs=4)
-    wide = write_video(tmp_path / "wide.mp4", [plain(100)] * 2, aspect=Fraction(3, 2))
-    assert next(Source(wide).frames()).image.shape == (48, 96, 3)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_pixels_that_are_not_square(write_video: Write, tmp_path: Path, suffix: str) -> None:
+    path = write_video(tmp_path / f"wide{suffix}", [plain(100)] * 2, aspect=Fraction(3, 2))
+    assert [frame.image.shape for frame in Source(path).frames()] == [(48, 96, 3)] * 2
+    assert [frame.image.shape for frame in camera_frames(str(path))] == [(48, 96, 3)] * 2
+
+
+def test_each_frame_has_the_pixels_of_its_part_of_a_recording(write_video: Write, tmp_path: Path) -> None:
+    parts = [
+        write_video(tmp_path / f"{n}.ts", [plain(40 * n)] * 10, codec="mpeg2video", fps=25, aspect=aspect)
+        for n, aspect in enumerate((Fraction(1), Fraction(4, 3)))  # 4:3, then 16:9
+    ]
+    (tmp_path / "joined.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    widths = [frame.image.shape[1] for frame in Source(tmp_path / "joined.ts").frames()]
+    assert widths[:9] == [64] * 9  # ffmpeg shows the last one when it has read the next header
+    assert widths[10:] == [85] * 10
+
+
+def test_an_absurd_pixel_aspect_is_named_and_ignored(write_video: Write, tmp_path: Path) -> None:
+    source = Source(write_video(tmp_path / "absurd.mp4", [plain(0)] * 2, aspect=Fraction(200, 1)))
+    assert [frame.image.shape for frame in source.frames()] == [(48, 64, 3)] * 2
+    assert source.problems == [f"{source.path}: pixels 200 times as wide as high; taken as square"]
