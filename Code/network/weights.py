@@ -36,7 +36,7 @@ from .prior import Balance
 MOST_NAMES = 10  # in an error; a file of another network has hundreds that do not fit
 _PREFIXES = ("backbone.network.", "head.")  # of names in memory, before the published names
 _PUBLISHED_HEADS = {"self-attention": 0, "self_relation-attention": 1}  # names that the published code writes
-_FERPLUS_LABELS = {8: FERPLUS_LABELS, 10: (*FERPLUS_LABELS, "unknown", "NF")}  # by the number of outputs
+_LABELS = {len(labels): labels for labels in (AFEW_LABELS, FERPLUS_LABELS, (*FERPLUS_LABELS, "unknown", "NF"))}
 
 
 # ------------------------------------------------------------------------------------------------------------- names
@@ -55,16 +55,12 @@ def plain_weights(checkpoint: Mapping[Any, Any]) -> dict[str, Any]:
     """The weights of a checkpoint, or of a bare state dict, by their names without ``module.``.
 
     Raises:
-        CheckpointError: this is no dict of names, or a name is there twice.
+        CheckpointError: this is no dict of names.
     """
     weights = checkpoint.get("state_dict", checkpoint)
     if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
         raise CheckpointError("state_dict must be a dict of names and tensors")
-    plain = {name.removeprefix("module."): value for name, value in weights.items()}
-    if len(plain) < len(weights):
-        twice = sorted(name for name in plain if name in weights and f"module.{name}" in weights)
-        raise CheckpointError(f"weights given twice, with and without `module.`: {', '.join(twice)}")
-    return plain
+    return {name.removeprefix("module."): value for name, value in weights.items()}
 
 
 def classifier_names(backbone: Backbone) -> frozenset[str]:
@@ -281,11 +277,11 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
             kind, head, labels = "run", _head_of_run(checkpoint, at_type), stored_labels(checkpoint, None)
         elif any(name.startswith(("pred_fc1.", "pred_fc2.")) for name in weights):
             kind, head = "published", _published_head(checkpoint, weights) if at_type is None else HEADS[at_type]
-            labels = _published_labels(checkpoint, weights, head)
+            labels = _labels_of(checkpoint, weights, head)
         else:
             kind, head = "frame classifier", ScoreFusion
             weights = _frame_classifier(checkpoint, weights, at_type)
-            labels = _ferplus_labels(checkpoint, weights)
+            labels = _labels_of(checkpoint, weights, head)
         fan = _build(checkpoint, head.at_type, len(labels))
         load_trained(fan, weights)
         if facts.class_shares is not None and len(facts.class_shares) != len(labels):
@@ -347,35 +343,28 @@ def _is_trained(weight: object) -> bool:
     return bool(weight.abs().max() > 1.001 * weight.shape[1] ** -0.5)  # rounded to half precision, perhaps
 
 
-def _published_labels(
-    checkpoint: Mapping[str, Any], weights: Mapping[str, Any], head: type[AttentionHead]
-) -> tuple[str, ...]:
-    num_classes = _num_outputs(weights, f"{head.classifier}.weight")
-    if not num_classes:
-        needed = f"{head.classifier}.weight of [classes, features]"
-        raise CheckpointError(f"no {needed}, which at_type {head.at_type} needs")
-    numbers = tuple(map(str, range(num_classes)))
-    return stored_labels(checkpoint, num_classes) or (AFEW_LABELS if num_classes == len(AFEW_LABELS) else numbers)
-
-
 def _frame_classifier(checkpoint: Mapping[str, Any], weights: Mapping[str, Any], at_type: int | None) -> dict[str, Any]:
     """The weights with the backbone's own classifier (`fc`) as the one of score fusion."""
     if at_type not in (None, ScoreFusion.at_type):
         raise CheckpointError(f"a frame classifier has no attention; it cannot be used with at_type {at_type}")
     backbone = _build(checkpoint, ScoreFusion.at_type, 1).backbone
     own = classifier_names(backbone)
+    if not own <= weights.keys():
+        raise CheckpointError("a backbone without a classifier cannot predict expressions; train a FAN from it first")
     return {n.replace(backbone.classifier, ScoreFusion.classifier) if n in own else n: w for n, w in weights.items()}
 
 
-def _ferplus_labels(checkpoint: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[str, ...]:
-    num_classes = _num_outputs(weights, f"{ScoreFusion.classifier}.weight")
-    if not num_classes:
-        raise CheckpointError("a backbone without a classifier cannot predict expressions; train a FAN from it first")
-    labels = stored_labels(checkpoint, num_classes) or _FERPLUS_LABELS.get(num_classes, ())
+def _labels_of(checkpoint: Mapping[str, Any], weights: Mapping[str, Any], head: type[AttentionHead]) -> tuple[str, ...]:
+    """The class names of a file, or those that its number of outputs stands for."""
+    weight = weights.get(f"{head.classifier}.weight")
+    if not isinstance(weight, Tensor) or weight.dim() != 2:
+        needed = f"{head.classifier}.weight of [classes, features]"
+        raise CheckpointError(f"no {needed}, which at_type {head.at_type} needs")
+    labels = stored_labels(checkpoint, len(weight)) or _LABELS.get(len(weight), ())
     if not labels:
         raise CheckpointError(
-            f"its classifier has {num_classes} outputs and no labels, so it is not an emotion classifier "
-            "(FER+ has 8 or 10 outputs) but a backbone; train a FAN from it first"
+            f"its classifier has {len(weight)} outputs and no labels, so it is not an emotion classifier "
+            "(AFEW has 7 classes, FER+ 8 or 10) but a backbone; train a FAN from it first"
         )
     return labels
 
@@ -385,12 +374,6 @@ def _build(checkpoint: Mapping[str, Any], at_type: int, num_classes: int) -> FAN
         return FAN(at_type, num_classes, backbone=stored_backbone(checkpoint))
     except UsageError as error:  # the backbone's name is the file's, not a flag's
         raise CheckpointError(str(error).removeprefix("--")) from None
-
-
-def _num_outputs(weights: Mapping[str, Any], name: str) -> int:
-    """Outputs of a linear layer; 0 if the file has none."""
-    weight = weights.get(name)
-    return weight.shape[0] if isinstance(weight, Tensor) and weight.dim() == 2 else 0
 
 
 def _number(value: object) -> int | float | None:
@@ -603,7 +586,6 @@ def keep_classifier(fan: FAN, path: str | Path, labels: Sequence[str], mapping: 
 
 
 OF_FER2013 = ("ferplus", "composed")  # datasets with the faces of FER2013: its crop, in gray
-OF_OTHER_CROPS = ("dfew", "ferv39k")  # datasets that come with face crops, which are neither FER2013's nor the paper's
 
 
 def knows_fer2013(info: dict[str, Any]) -> bool:
