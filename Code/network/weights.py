@@ -277,11 +277,16 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
             kind, head, labels = "run", _head_of_run(checkpoint, at_type), stored_labels(checkpoint, None)
         elif any(name.startswith(("pred_fc1.", "pred_fc2.")) for name in weights):
             kind, head = "published", _published_head(checkpoint, weights) if at_type is None else HEADS[at_type]
-            labels = _labels_of(checkpoint, weights, head)
+            labels = _labels_of(checkpoint, weights, head) or tuple(map(str, range(_num_outputs(weights, head))))
         else:
             kind, head = "frame classifier", ScoreFusion
             weights = _frame_classifier(checkpoint, weights, at_type)
             labels = _labels_of(checkpoint, weights, head)
+            if not labels:
+                raise CheckpointError(
+                    f"its classifier has {_num_outputs(weights, head)} outputs and no labels, so it is not an emotion "
+                    "classifier (FER+ has 8 or 10 outputs) but a backbone; train a FAN from it first"
+                )
         fan = _build(checkpoint, head.at_type, len(labels))
         load_trained(fan, weights)
         if facts.class_shares is not None and len(facts.class_shares) != len(labels):
@@ -355,18 +360,17 @@ def _frame_classifier(checkpoint: Mapping[str, Any], weights: Mapping[str, Any],
 
 
 def _labels_of(checkpoint: Mapping[str, Any], weights: Mapping[str, Any], head: type[AttentionHead]) -> tuple[str, ...]:
-    """The class names of a file, or those that its number of outputs stands for."""
-    weight = weights.get(f"{head.classifier}.weight")
+    """The class names of a file, or those that its number of outputs stands for; empty if it stands for none."""
+    num_classes = _num_outputs(weights, head)
+    return stored_labels(checkpoint, num_classes) or _LABELS.get(num_classes, ())
+
+
+def _num_outputs(weights: Mapping[str, Any], head: type[AttentionHead]) -> int:
+    name = f"{head.classifier}.weight"
+    weight = weights.get(name)
     if not isinstance(weight, Tensor) or weight.dim() != 2:
-        needed = f"{head.classifier}.weight of [classes, features]"
-        raise CheckpointError(f"no {needed}, which at_type {head.at_type} needs")
-    labels = stored_labels(checkpoint, len(weight)) or _LABELS.get(len(weight), ())
-    if not labels:
-        raise CheckpointError(
-            f"its classifier has {len(weight)} outputs and no labels, so it is not an emotion classifier "
-            "(AFEW has 7 classes, FER+ 8 or 10) but a backbone; train a FAN from it first"
-        )
-    return labels
+        raise CheckpointError(f"no {name} of [classes, features], which at_type {head.at_type} needs")
+    return len(weight)
 
 
 def _build(checkpoint: Mapping[str, Any], at_type: int, num_classes: int) -> FAN:
