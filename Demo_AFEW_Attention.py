@@ -38,9 +38,8 @@ from Code.common.commandline import (
     seed,
 )
 from Code.common.errors import UsageError
-from Code.common.names import DEFAULT_AT_TYPE
+from Code.common.names import ATTENTION_TITLES, DEFAULT_AT_TYPE
 from Code.composed.plan import DISTRACTORS
-from Code.network import attention_titles
 from Code.readers import names
 from Code.training.resume import parse_resumable
 
@@ -52,13 +51,13 @@ def build_parser() -> argparse.ArgumentParser:
         "\ntraining after the step under way; --resume repeats the epoch under way and goes on (docs/stopping.md)."
     )
     parser = script_parser(__doc__, note)
-    heads = ", ".join(f"{number} {title}" for number, title in attention_titles().items())
+    heads = ", ".join(f"{number} {title}" for number, title in ATTENTION_TITLES.items())
     what = parser.add_argument_group("what to do")
     what.add_argument(
         "--at_type",
         "--attention",
         type=int,
-        choices=attention_titles(),
+        choices=ATTENTION_TITLES,
         help=f"attention head: {heads} (default: {DEFAULT_AT_TYPE}; with -e, that of the checkpoint)",
     )
     what.add_argument(

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from .common.errors import ProjectError, UsageError
 from .common.files import PROJECT, save_text
-from .common.json_files import MissingStateError, read_state
+from .common.json_files import MissingStateError, read_json
 from .common.lock import one_writer
 from .common.names import DEFAULT_AT_TYPE, FAN_FILE, FERPLUS_FILE, SHIPPED_FILE, expression
 from .common.wording import counted
@@ -83,7 +83,7 @@ class OwnClips:
         self.clips = self.output / "clips.csv"  # classes, splits and persons, which people may correct
         self.state = self.output / "own.json"
         try:
-            self.done = read_state(self.state, dict[str, list[str]], remedy="delete it to do every step again")
+            self.done = read_json(self.state, dict[str, list[str]], remedy="delete it to do every step again")
         except MissingStateError:
             self.done = {}
 

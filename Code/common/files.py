@@ -47,13 +47,10 @@ def new_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_file(path: str | Path, *, previous: str | Path | None = None) -> Iterator[IO[bytes]]:
+def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
     """A file to write bytes to, which gets its name when the block ends; see `new_file`."""
-    with new_file(path) as temporary:
-        with open(temporary, "wb") as file:
-            yield file
-        if previous is not None and Path(path).exists():
-            _link(Path(path), Path(previous))
+    with new_file(path) as temporary, open(temporary, "wb") as file:
+        yield file
 
 
 @contextmanager
@@ -162,28 +159,6 @@ def is_alive(process: int) -> bool:
     return True
 
 
-def _link(path: Path, name: Path) -> None:
-    """Gives a file a second name, which may belong to another file until then.
-
-    Raises:
-        OSError: the disk refuses; the second name then still means what it meant before.
-    """
-    temporary = name.with_name(f".{name.name}.{os.getpid()}.tmp")
-    try:
-        temporary.unlink(missing_ok=True)
-        try:
-            os.link(path, temporary)
-        except OSError:  # a file system without hard links
-            with open(path, "rb") as source, open(temporary, "wb") as target:
-                shutil.copyfileobj(source, target)
-                target.flush()
-                os.fsync(target.fileno())
-        os.replace(temporary, name)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 @contextmanager
 def writing(place: Path) -> Iterator[None]:
     """Turns an `OSError` inside the block into a `UsageError` that names the file, or `place` if it has no name."""
@@ -206,48 +181,7 @@ def short_name(name: str, most: int) -> str:
     return f"{raw[: most - 9].decode('utf-8', 'ignore')}-{hashlib.sha256(raw).hexdigest()[:8]}"
 
 
-def check_own(folder: Path, own: re.Pattern[str]) -> None:
-    """Makes sure, before a folder is removed, that this program made everything in it.
-
-    Args:
-        own: matches the paths below `folder` that the program writes; those of folders end with a slash.
-
-    Raises:
-        UsageError: naming something else in it, or if `folder` is a link.
-    """
-    for place, folders, files in os.walk(folder, onerror=_raise):
-        for name in (*folders, *files):
-            path = Path(place, name)
-            relative = path.relative_to(folder).as_posix()
-            is_folder = path.is_dir() and not path.is_symlink()
-            if not own.fullmatch(f"{relative}/" if is_folder else relative) or path.is_symlink():
-                raise UsageError(
-                    f"{folder}: cannot be replaced, because {relative} in it is not of this program's making; "
-                    "choose another folder, or move that away"
-                )
-    if folder.is_symlink():
-        raise UsageError(f"{folder}: cannot be replaced, because it is a link; name the folder itself")
-
-
-def remove_own(folder: Path, own: re.Pattern[str]) -> None:
-    """Removes a folder with everything in it, if this program made all of it; see `check_own`."""
-    check_own(folder, own)
-    shutil.rmtree(folder)
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
 def in_words(size: float) -> str:
     """A number of bytes as text: 830 MiB, 6.4 GiB."""
     mebibytes = size / 2**20
     return f"{mebibytes / 1024:.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:.3g} MiB"
-
-
-def free_disk(folder: Path) -> int:
-    """Bytes that are free where `folder` is or will be."""
-    folder = folder.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

@@ -65,11 +65,6 @@ def _decoded(data: bytes, kind: type[T], source: str, remedy: str) -> T:
     return shaped(content, kind, place=source, remedy=remedy)
 
 
-def parse_state(data: bytes, kind: type[T], *, place: str, remedy: str) -> T:
-    """Reads JSON that was found in a larger file."""
-    return _decoded(data, kind, place, remedy)
-
-
 def shaped(content: Any, kind: type[T], *, place: str, remedy: str) -> T:
     """Converts what a JSON file or a checkpoint holds into `kind`.
 
@@ -102,6 +97,3 @@ def _in_words(message: str) -> str:
     text = text.replace("object missing required field", "has no field")
     field = field.rstrip("`").replace("$.", "").replace("[...]", ".*").lstrip("$")
     return f"{field}: {text}" if field else text
-
-
-read_state, read_lines = read_json, read_json_lines  # their names before

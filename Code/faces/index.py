@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..common.files import atomic_text, save_text
-from ..common.json_files import MissingStateError, StateError, read_state
+from ..common.json_files import MissingStateError, StateError, read_json
 from ..data.clips import DataError
 from .extract import Analysis
 from .settings import FACES_TABLE, FACES_VERSION, Settings
@@ -84,7 +84,7 @@ def save_record(output: Path, record: Record, rows: str) -> None:
 def load_record(output: Path, clip: str) -> Record | None:
     """A clip's record; None if there is none. That of a damaged file fits no input, so the clip is prepared again."""
     try:
-        return read_state(_record_file(output, clip), Record, remedy="")
+        return read_json(_record_file(output, clip), Record, remedy="")
     except MissingStateError:
         return None
     except StateError:
@@ -153,7 +153,7 @@ def check_settings(output: Path, settings: Settings) -> None:
     path = output / STATE / "settings.json"
     now = asdict(settings) | {"made_by": FACES_VERSION}
     try:
-        before = read_state(path, dict[str, Any], remedy="name another output folder")
+        before = read_json(path, dict[str, Any], remedy="name another output folder")
     except MissingStateError:
         taken = [output / name for name in _REPORT if (output / name).exists()]
         if taken:

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -28,10 +28,6 @@ class CheckpointError(ProjectError, ValueError):
 
     def __init__(self, text: str) -> None:
         super().__init__(printable(text, _LONGEST))
-
-
-class DamagedCheckpointError(CheckpointError):
-    """A checkpoint whose bytes are not those that were written, or a file that is no checkpoint."""
 
 
 @dataclass
@@ -119,7 +115,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Besides tensors and plain Python values, only numpy numbers are accepted; they become Python numbers.
 
     Raises:
-        DamagedCheckpointError: the file is empty, truncated, changed, no checkpoint, or would execute code.
+        CheckpointError: the file is empty, truncated, changed, no checkpoint, or would execute code.
         CheckpointError: it is missing or cannot be read.
     """
     path = Path(path)
@@ -139,7 +135,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # a damaged or foreign file can provoke anything in the reader
-        raise DamagedCheckpointError(f"{path}: {_why_unreadable(error)}") from error
+        raise CheckpointError(f"{path}: {_why_unreadable(error)}") from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path}: holds a {type(checkpoint).__name__}, not a dict of weights")
     return checkpoint
@@ -149,23 +145,23 @@ def _check_zip(path: Path) -> None:
     """Compares every record of a zip checkpoint with its CRC-32, which torch does not. Before torch 1.6 there is none.
 
     Raises:
-        DamagedCheckpointError: the file is empty, a record differs, or one is compressed: torch never compresses, and
+        CheckpointError: the file is empty, a record differs, or one is compressed: torch never compresses, and
             a few bytes could unpack to more than the memory holds.
         zipfile.BadZipFile, OSError, ...: the zip is broken.
     """
     with open(path, "rb", opener=regular) as file:
         start = file.read(4)
     if not start:
-        raise DamagedCheckpointError(f"{path}: the file is empty; copy or download it again")
+        raise CheckpointError(f"{path}: the file is empty; copy or download it again")
     if start != b"PK\x03\x04":
         return
     with zipfile.ZipFile(path) as archive:
         packed = [record.filename for record in archive.infolist() if record.compress_type != zipfile.ZIP_STORED]
         if packed:
-            raise DamagedCheckpointError(f"{path}: not a checkpoint, its record {packed[0][:80]!r} is compressed")
+            raise CheckpointError(f"{path}: not a checkpoint, its record {packed[0][:80]!r} is compressed")
         broken = archive.testzip()
     if broken is not None:
-        raise DamagedCheckpointError(
+        raise CheckpointError(
             f"{path}: damaged, record {broken[:80]!r} does not match its CRC-32; copy or download it again"
         )
 
@@ -189,19 +185,15 @@ def with_weights(checkpoint: Mapping[str, Any], weights: Mapping[str, Any]) -> d
     return {name: value for name, value in checkpoint.items() if name not in OF_ITS_WEIGHTS} | {"state_dict": weights}
 
 
-def save_atomically(payload: object, path: str | Path, *, previous: str | Path | None = None) -> None:
+def save_atomically(payload: object, path: str | Path) -> None:
     """``torch.save`` that never leaves an incomplete file at ``path``, not even after a power cut; see `atomic_file`.
 
     Raises:
         OSError: the disk refuses.
     """
-    with atomic_file(path, previous=previous) as file:
-        _write(payload, file)
-
-
-def _write(payload: object, file: IO[bytes]) -> None:
     try:
-        torch.save(payload, file)
+        with atomic_file(path) as file:
+            torch.save(payload, file)
     except RuntimeError as error:
         if isinstance(error.__context__, OSError):  # a full disk, which torch reports as "unexpected pos"
             raise error.__context__ from None

@@ -589,7 +589,7 @@ def keep_classifier(fan: FAN, path: str | Path, labels: Sequence[str], mapping: 
     return {"class_shares": [shares[row] / total for row in rows], "recipe": recipe}
 
 
-OF_FER2013 = ("ferplus", "composed")  # datasets with the faces of FER2013: its crop, in gray
+FER2013_DATASETS = ("ferplus", "composed")  # datasets with the faces of FER2013: its crop, in gray
 
 
 def knows_fer2013(info: dict[str, Any]) -> bool:
@@ -598,4 +598,4 @@ def knows_fer2013(info: dict[str, Any]) -> bool:
     Files in the published format need not say what they were trained on. A frame classifier is then taken for FER+'s.
     """
     dataset: str | None = info["dataset"]
-    return dataset in OF_FER2013 or (info["kind"] == "frame classifier" and dataset is None)
+    return dataset in FER2013_DATASETS or (info["kind"] == "frame classifier" and dataset is None)

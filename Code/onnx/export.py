@@ -38,8 +38,7 @@ from torch import Tensor, nn
 from ..common.commandline import run_script, script_parser, whole_number
 from ..common.errors import ProjectError, require
 from ..common.files import atomic_file, writing
-from ..common.names import MAX_IMAGE_SIZE
-from ..network import attention_titles
+from ..common.names import ATTENTION_TITLES, MAX_IMAGE_SIZE
 from ..network.fan import FAN
 from ..network.weights import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
 from .graphs import FeaturesGraph, HeadGraph, WholeGraph
@@ -212,7 +211,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write, .onnx")
     parser.add_argument("--part", choices=("all", "features", "head"), default="all", help="what to export")
-    heads = sorted(attention_titles())
+    heads = sorted(ATTENTION_TITLES)
     parser.add_argument("--at_type", type=int, choices=heads, help="which head of a published FAN, which has all")
     side = whole_number(32, MAX_IMAGE_SIZE, "of pixels")
     parser.add_argument("--image-size", type=side, metavar="S", help="input side (default: that of the checkpoint)")

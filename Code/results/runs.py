@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..network import attention_titles
+from ..common.names import ATTENTION_TITLES
 from ..readers import title_of
 from ..training.records import AGAIN, Arguments, Metrics, ReportError, Results, read_arguments, read_log, read_results
 
 FILES = ("args.json", "log.jsonl", "results.json", "predictions.csv", "attention.csv")
 ATTENTION_COLUMNS = ("clip", "frame", "alpha", "beta", "weight")
 # Titles of the heads. Score fusion, the baseline without attention, comes first, as in the paper's table.
-HEAD_TITLES = dict(sorted(attention_titles().items(), key=lambda head: head[0] != 2))
+HEAD_TITLES = dict(sorted(ATTENTION_TITLES.items(), key=lambda head: head[0] != 2))
 
 MACHINE = ("started", "git_commit", "device", "precision", "threads", "processes")
 

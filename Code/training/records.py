@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import ProjectError
-from ..common.json_files import read_lines, read_state, shaped
+from ..common.json_files import read_json, read_json_lines, shaped
 
 VERSION = 1  # of args.json, results.json and summary.json
 AGAIN = "write it again: --resume the run, or repeat the evaluation"
@@ -181,7 +181,7 @@ def read_results(path: Path) -> Results:
     Raises:
         StateError: the file is missing or damaged.
     """
-    return read_state(path, Results, remedy=AGAIN)
+    return read_json(path, Results, remedy=AGAIN)
 
 
 def read_summary(path: Path) -> FoldSummary | SeedSummary:
@@ -190,7 +190,7 @@ def read_summary(path: Path) -> FoldSummary | SeedSummary:
     Raises:
         StateError: the file is missing or damaged.
     """
-    content = read_state(path, dict[str, Any], remedy=AGAIN)
+    content = read_json(path, dict[str, Any], remedy=AGAIN)
     if "seeds" in content:
         return shaped(content, SeedSummary, place=str(path), remedy=AGAIN)
     return shaped(content, FoldSummary, place=str(path), remedy=AGAIN)
@@ -202,7 +202,7 @@ def read_arguments(folder: Path, remedy: str = "restore the file, or name anothe
     Raises:
         StateError: the file is missing or damaged.
     """
-    return read_state(folder / "args.json", Arguments, remedy=remedy)
+    return read_json(folder / "args.json", Arguments, remedy=remedy)
 
 
 def read_log(path: Path) -> list[LogLine]:
@@ -211,7 +211,7 @@ def read_log(path: Path) -> list[LogLine]:
     Raises:
         StateError: naming the line.
     """
-    return read_lines(path, LogLine, remedy="remove the line") if path.is_file() else []
+    return read_json_lines(path, LogLine, remedy="remove the line") if path.is_file() else []
 
 
 def started_at(folder: Path) -> datetime:

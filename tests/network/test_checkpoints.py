@@ -241,12 +241,3 @@ def test_every_flipped_bit_is_found_or_harmless(tmp_path: Path) -> None:
         else:  # padding between records
             assert loaded["epoch"] == 3 and torch.equal(loaded["state_dict"]["w"], payload["state_dict"]["w"])
     assert found > 100
-
-
-def test_the_file_before_stays_beside_the_new_one(tmp_path: Path) -> None:
-    last, previous = tmp_path / "last.pth", tmp_path / "previous.pth"
-    for epoch in (1, 2, 3):
-        save_atomically({"epoch": epoch}, last, previous=previous)
-    assert read_checkpoint(last)["epoch"] == 3
-    assert read_checkpoint(previous)["epoch"] == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pth", "previous.pth"]
