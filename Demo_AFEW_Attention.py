@@ -38,6 +38,7 @@ from Code.common.commandline import (
     seed,
 )
 from Code.common.errors import UsageError
+from Code.common.files import check_outputs
 from Code.common.names import ATTENTION_TITLES, DEFAULT_AT_TYPE
 from Code.composed.plan import DISTRACTORS
 from Code.readers import names
@@ -300,6 +301,7 @@ def main(words: Sequence[str] | None = None) -> int:
     args = parse_resumable(build_parser(), words)
     if args.json and not args.check:
         raise UsageError("--json: only goes with --check")
+    check_outputs([args.write_folds], [args.train_list, args.val_list, args.fold_file])
 
     from Code.common.machine import keep_freed_memory
     from Code.experiment import check_data, evaluate, settings_of, train, train_series, write_folds

@@ -29,12 +29,12 @@ from pathlib import Path
 
 from Code.common.commandline import above_zero, add_device, from_zero, positive, run_script, script_parser, whole_number
 from Code.common.errors import UsageError
-from Code.common.files import check_replaceable
+from Code.common.files import check_outputs, check_replaceable
 from Code.common.names import MAX_IMAGE_SIZE
 from Code.data.clips import DataError
 from Code.data.images import check_image
 from Code.data.listing import FRAME_SUFFIXES
-from Code.faces.inputs import WRITTEN_SUFFIXES, Kind, clips_in
+from Code.faces.inputs import VIDEO_SUFFIXES, WRITTEN_SUFFIXES, Kind, clips_in
 from Code.faces.settings import DETECT_EVERY
 from Code.faces.video import Source
 
@@ -210,17 +210,6 @@ def find_inputs(given: Sequence[str]) -> tuple[list[str], int]:
     return list(dict.fromkeys(inputs)), status
 
 
-def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """Checks that no two outputs are one file, and that none replaces a file that is read, alone or in a folder."""
-    for count, output in enumerate(outputs):
-        if output.resolve() in [other.resolve() for other in outputs[:count]]:
-            raise UsageError(f"{output}: is named twice, for two outputs; name another file for one of them")
-        for path in inputs if output.exists() else ():
-            is_inside = output.suffix.lower() in (*FRAME_SUFFIXES, ".pth") and path.samefile(output.parent)
-            if is_inside or path.samefile(output):
-                raise UsageError(f"{output}: would overwrite the input {path}; name another file")
-
-
 def main(words: Sequence[str] | None = None) -> int:
     """Checks the flags and the inputs; what takes time to import comes after that.
 
@@ -234,9 +223,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return status
     if args.annotate and len(args.inputs) > 1:
         raise UsageError(f"--annotate writes one video, but there are {len(args.inputs)} in the folder; name one")
-    outputs = [path for path in (args.annotate, args.csv, args.csv_frames, args.json) if path is not None]
-    others = [path for path in (args.checkpoint, args.neutral) if isinstance(path, (str, Path))]
-    check_outputs(outputs, [Path(path) for path in (*args.inputs, *others)])
+    neutral = args.neutral if isinstance(args.neutral, Path) else None
+    outputs = (args.annotate, args.csv, args.csv_frames, args.json)
+    check_outputs(outputs, [*args.inputs, args.checkpoint, neutral], (*FRAME_SUFFIXES, *VIDEO_SUFFIXES, ".pth", ".tar"))
 
     from Code.faces.script import Options, run
     from Code.readers import trained_on

@@ -33,6 +33,7 @@ from Code.common.commandline import (
     share,
 )
 from Code.common.errors import UsageError
+from Code.common.files import check_outputs
 from Code.common.names import FERPLUS_FILE, MS1M_FILE, OTHER_FILE
 from Code.readers.ferplus import read_ferplus
 from Code.recipes.recipe import FERPLUS, FOLDERS, Recipe
@@ -193,6 +194,8 @@ def main() -> int:
     from Code.recipes.pretraining import evaluate_file, train_backbone
 
     keep_freed_memory()
+    starts = None if args.pretrained in (None, "none") else args.pretrained
+    check_outputs([args.export], [starts, *(args.teachers or ()), args.checkpoint])
     compute = choose_compute(args.device, args.precision)
     if args.evaluate:
         return evaluate_file(args.checkpoint, args.data_root, compute)

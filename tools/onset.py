@@ -23,7 +23,7 @@ from PIL import Image
 
 from Code.common.commandline import above_zero, run_script, script_parser, seed, whole_number
 from Code.common.errors import UsageError
-from Code.common.files import atomic_file, atomic_text, writing
+from Code.common.files import atomic_file, atomic_text, check_outputs, writing
 from Code.common.progress import Progress
 from Code.data.clips import DataError
 from Code.data.images import read_image
@@ -219,6 +219,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UsageError(f"{path}: no such file or folder")
     if args.neutral.is_dir() != args.expression.is_dir():
         raise UsageError(f"{args.neutral} and {args.expression}: give two photographs or two folders")
+    if not args.neutral.is_dir():
+        check_outputs([args.output, args.output.with_suffix(".csv")], [args.neutral, args.expression])
     detector = Detector("cpu")
     with writing(args.output):
         if args.neutral.is_dir():

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,6 +117,46 @@ def check_replaceable(path: Path) -> None:
     systems = path.parent.resolve().parts[1:2] in (("proc",), ("sys",)) or path.parent.resolve() == Path("/dev")
     if systems or (path.exists() and not path.is_file() and not path.is_dir()):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def check_outputs(
+    outputs: Iterable[Path | None], inputs: Iterable[str | Path | None], suffixes: Sequence[str] = (".pth", ".tar")
+) -> None:
+    """Makes sure, before a command begins, that what it writes does not replace what it reads.
+
+    Args:
+        outputs: the files to write; None is passed over, as in `inputs`.
+        inputs: the files and folders that the command reads, also references, networks and lists.
+        suffixes: of the files that are read where an input is a folder.
+
+    Raises:
+        UsageError: a file to write is there and is read, or two outputs are one file.
+    """
+    written: list[Path] = []
+    for output in filter(None, outputs):
+        if output.resolve() in written:
+            raise UsageError(f"{output}: is named twice, for two outputs; name another file for one of them")
+        written.append(output.resolve())
+        for path in (Path(given) for given in inputs if given is not None and output.exists()):
+            is_inside = path.resolve() in output.resolve().parents and output.suffix.lower() in suffixes
+            if is_inside or (path.exists() and path.samefile(output)):
+                raise UsageError(f"{output}: would overwrite the input {path}; name another file")
+
+
+def check_distinct(outputs: Mapping[Path, Path]) -> None:
+    """Makes sure that no two inputs are written to one file, also where a file system ignores case.
+
+    Args:
+        outputs: input -> the file to write.
+
+    Raises:
+        UsageError: naming two inputs.
+    """
+    first: dict[str, Path] = {}
+    for given, output in outputs.items():
+        other = first.setdefault(str(output).casefold(), given)
+        if other != given:
+            raise UsageError(f"{given}: would be written to {output}, as {other} is; rename one of them")
 
 
 def regular(path: str, flags: int) -> int:

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from ..common.commandline import run_script, script_parser, whole_number
 from ..common.errors import ProjectError, require
-from ..common.files import atomic_file, writing
+from ..common.files import atomic_file, check_outputs, writing
 from ..common.names import ATTENTION_TITLES, MAX_IMAGE_SIZE
 from ..network.fan import FAN
 from ..network.weights import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
@@ -225,6 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.output.suffix != ".onnx":
         parser.error(f"--output {args.output}: name a file that ends in .onnx")
     path = default_checkpoint() if args.checkpoint is None else find_checkpoint(args.checkpoint)
+    check_outputs([args.output], [path])
     fan, info = load_fan(path, at_type=args.at_type)
     size = args.image_size or info["image_size"]
     print(

@@ -18,10 +18,11 @@ from pathlib import Path
 
 from ..common.commandline import number, run_script, script_parser
 from ..common.commandline import seed as any_seed
-from ..common.files import save_text, writing
+from ..common.files import check_outputs, save_text, writing
 from ..common.wording import counted
 from ..data.clips import ClipSet, DataError
 from ..data.folds import hold_out, name_persons
+from ..data.listing import FRAME_SUFFIXES
 from .folders import read_folders
 from .tables import parse_table
 
@@ -115,6 +116,7 @@ def main(words: Sequence[str] | None = None) -> int:
         "Keeps all clips of a person in one split",
     )
     args = parser.parse_args(words)
+    check_outputs([args.output], [args.root], FRAME_SUFFIXES)
     clips = read_folders(args.root, skip_empty=True)
     if args.person_pattern:
         clips = name_persons(clips, args.person_pattern)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..common.commandline import from_zero, number, run_script, script_parser
-from ..common.files import writing
+from ..common.files import check_outputs, writing
 from ..common.names import FERPLUS_LABELS
 from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically, with_weights
 from ..network.prior import Balance, class_shares
@@ -72,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="folder of FER+, for a file without class_shares")
     parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="the file to write")
     args = parser.parse_args(argv)
+    check_outputs([args.output], [args.file])
     checkpoint = read_checkpoint(args.file)
     shares = torch.tensor(checkpoint.get("class_shares", ()), dtype=torch.float32)
     if not len(shares) and args.data_root:

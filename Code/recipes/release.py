@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..common.commandline import from_zero, run_script, script_parser, share
 from ..common.errors import UsageError
+from ..common.files import check_outputs
 from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from ..network.prior import Balance
 from ..network.weights import load_fan
@@ -184,6 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--floor", type=share, default=0.0, metavar="S", help="rarer classes count as this share in --balance"
     )
     args = parser.parse_args(argv)
+    check_outputs([args.output], [args.run, *args.after])
     balance = None if args.balance is None else Balance(args.balance, args.floor)
     path = release(args.run, args.output, args.which, args.after, calibrate=args.calibrate, balance=balance)
     figures = read_checkpoint(path)["about"].get("calibration")

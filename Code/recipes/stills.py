@@ -12,6 +12,7 @@ are skipped.
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ from PIL import Image
 
 from ..common.commandline import add_device, pair, run_script, script_parser, whole_number
 from ..common.errors import UsageError
-from ..common.files import atomic_file, regular, writing
+from ..common.files import atomic_file, check_distinct, regular, writing
 from ..common.progress import Progress
 from ..common.wording import printable
 from ..data.clips import DataError
@@ -85,14 +86,26 @@ def main_face(faces: Faces, shape: tuple[int, ...]) -> int | None:
 def crop_stills(
     pictures: Sequence[tuple[Path, str]], output: Path, detector: Detector, crop: str, side: int
 ) -> Iterator[tuple[str, str]]:
-    """Crops the face of every picture.
+    """Crops the face of every picture. Its file has the name of the picture.
+
+    Pictures of one class and name (001.jpg of several people) are called by their folders, too: `anna_001.png`.
 
     Yields:
         The class of each picture, and "written", "skipped", "no face", or what is wrong with the file.
+
+    Raises:
+        UsageError: two pictures would still be one file.
     """
     eyes, mode = CROPS[crop]
     waiting: dict[tuple[int, ...], list[tuple[Path, np.ndarray]]] = {}
-    place = {path: output / label / f"{path.stem}.png" for path, label in pictures}
+    root = Path(os.path.commonpath([path.parent for path, _ in pictures]))
+    often = Counter((label, path.stem.casefold()) for path, label in pictures)
+    place = {}
+    for path, label in pictures:
+        parts = path.relative_to(root).with_suffix("").parts
+        name = "_".join(parts) if often[label, path.stem.casefold()] > 1 else path.stem
+        place[path] = output / label / f"{name}.png"
+    check_distinct(place)
 
     def search(group: list[tuple[Path, np.ndarray]]) -> Iterator[tuple[str, str]]:
         for (path, image), faces in zip(group, detector(np.stack([image for _, image in group])), strict=True):

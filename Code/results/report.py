@@ -26,10 +26,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..common.commandline import positive, run_script, script_parser
-from ..common.files import atomic_file, writing
+from ..common.files import atomic_file, check_outputs, writing
 from ..common.wording import counted, percent
 from ..data.clips import DataError
 from ..data.images import read_image
+from ..data.listing import FRAME_SUFFIXES
 from ..training.intervals import interval_text, uar_interval
 from ..training.records import Metrics, ReportError
 from .compare import compare_runs
@@ -303,6 +304,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if clip is None:
             some = ", ".join(clip.name for clip in run.clips[:3])
             raise ReportError(f"--clip {args.clip}: is not in {args.run / 'predictions.csv'}, which has {some}, ...")
+        check_outputs([args.output], [args.frames, run.folders.get(args.clip)], FRAME_SUFFIXES)
         with writing(args.output), atomic_file(args.output) as file:
             file.write(figure_bytes(clip_figure(run, clip, args.frames), args.output.suffix[1:], dpi=110))
         print(args.output)

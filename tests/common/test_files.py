@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from Code.common.files import atomic_file, atomic_text, regular, save_text, writing_folder
+from Code.common.errors import UsageError
+from Code.common.files import (
+    atomic_file,
+    atomic_text,
+    check_distinct,
+    check_outputs,
+    regular,
+    save_text,
+    writing_folder,
+)
 
 
 def dead_process() -> int:
@@ -78,3 +87,30 @@ def test_what_may_block_or_never_end_is_neither_opened_nor_replaced(tmp_path: Pa
         with pytest.raises(OSError, match="not a regular file"):
             save_text("text", name)
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode) and stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
+
+
+def test_an_output_never_replaces_what_the_same_command_reads(tmp_path: Path) -> None:
+    frames, reference = tmp_path / "frames", tmp_path / "neutral.mp4"
+    (frames / "ann").mkdir(parents=True)
+    for path in (reference, frames / "ann" / "1.png", frames / "answers.csv"):
+        path.touch()
+    (tmp_path / "same.mp4").symlink_to(reference)
+
+    def refused(*outputs: Path | None) -> bool:
+        try:
+            check_outputs(outputs, [frames, None, reference], (".png",))
+        except UsageError as error:
+            return "would overwrite the input" in str(error) or "is named twice" in str(error)
+        return False
+
+    assert refused(reference) and refused(tmp_path / "same.mp4") and refused(None, frames / "ann" / "1.png")
+    assert refused(tmp_path / "new.csv", frames / ".." / "new.csv")
+    # A new file may be written beside what is read, and a table of an earlier call be replaced.
+    assert not refused(frames / "ann" / "2.png", frames / "answers.csv", tmp_path / "new.csv")
+
+
+def test_two_inputs_are_not_written_to_one_file() -> None:
+    check_distinct({Path("a/1.png"): Path("out/a_1.png"), Path("b/1.png"): Path("out/b_1.png")})
+    for outputs in (("out/1.png", "out/1.png"), ("out/Ann.png", "out/ann.png")):
+        with pytest.raises(UsageError, match=r"b/1\.png: would be written to .*, as a/1\.png is; rename one"):
+            check_distinct(dict(zip((Path("a/1.png"), Path("b/1.png")), map(Path, outputs), strict=True)))

@@ -85,3 +85,17 @@ def test_mistakes_are_one_line(tmp_path, capsys, flags, message):
         status = stop.code
     assert status == 2
     assert message in capsys.readouterr().err
+
+
+def test_pictures_of_one_name_are_called_by_their_folders(tmp_path, capsys):
+    for person in ("ann", "bob"):
+        for label in ("Happy", "Sad"):
+            write(tmp_path / "in" / person / label / "001.jpg")
+    write(tmp_path / "in" / "ann" / "Happy" / "002.jpg")
+    arguments = [str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--device", "cpu"]
+    assert stills.main(arguments) == 0 and "5 written" in capsys.readouterr().out
+    assert sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")) == [
+        *("happy/002.png", "happy/ann_Happy_001.png", "happy/bob_Happy_001.png"),
+        *("sad/ann_Sad_001.png", "sad/bob_Sad_001.png"),
+    ]
+    assert stills.main(arguments) == 0 and "5 skipped" in capsys.readouterr().out
