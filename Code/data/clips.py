@@ -25,7 +25,7 @@ class DataError(ProjectError, ValueError):
         advice: what to do about them, printed once, below.
 
     Attributes:
-        readable: the clips that could be read in spite of the problems. The dataset doctor reports on them.
+        readable: the clips that could be read in spite of the problems. The check reports on them.
     """
 
     readable: ClipSet | None = None

@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..check import person_in
+from ..check.names import person_in
 from ..common.wording import counted, printable, quoted
 from ..data.clips import Clip, ClipSet, DataError
 from ..data.folds import hold_out, name_persons

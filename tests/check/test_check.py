@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 import Demo_AFEW_Attention as script
-from Code.check import CheckReport, Finding, Reading, check, person_in
+from Code.check import CheckReport, Finding, Reading, check
+from Code.check.names import person_in
 from Code.common.names import AFEW_LABELS
 from Code.data.clips import Clip, ClipSet
 from Code.readers.folders import read_folders

@@ -1,0 +1,251 @@
+"""Checks data before a training depends on them: a whole check with `--check`, a quick one before every training.
+
+An error would stop a training sooner or later. A warning would not, but may make its results wrong. A note is
+information.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ..common.machine import available_cores
+from ..common.progress import Progress
+from ..common.wording import printable
+from ..data.clips import Clip, ClipSet, DataError
+from ..data.images import ImageError, check_image
+from ..data.request import Request
+from ..readers.base import Reader
+from .names import Reading, Splits, check_names
+from .report import BOTH, CheckReport, Finding
+
+CHECKED_FRAMES = 200_000  # up to here every frame's header is read before a training: about 10 s
+HEADER_THREADS = 8  # reading headers is mostly waiting for the disk
+
+
+def check_dataset(
+    reader: Reader, request: Request, *, num_frames: int, as_json: bool = False, workers: int | None = None
+) -> int:
+    """`--check`: checks the data of a request and prints the report on stdout.
+
+    Args:
+        reader: of the dataset; its `prepare` has been called.
+        request: the clips to read.
+        num_frames: K, frames per training sample.
+        as_json: print the report as JSON.
+        workers: threads that decode; None takes one per core.
+
+    Returns:
+        Exit status: 0 clean, 1 with warnings, 2 with errors.
+
+    Raises:
+        DataError: there is no clip at all to report on. With `as_json`, the report says so instead.
+    """
+    first, *others = _folds(reader, request) if request.fold == "all" else [_pair(reader, request)]
+    readings = [reading for splits in (first, *others) for reading in splits.values()]
+    errors = [reading.error for reading in readings if reading.error is not None]
+    if errors and not as_json and not any(map(len, readings)):
+        raise DataError.joined(errors)
+    report = check(
+        first, others, num_frames=num_frames, known_labels=reader.labels, workers=workers, progress="decoding frames"
+    )
+    print(json.dumps(report.as_json(), indent=2, ensure_ascii=False) if as_json else report.as_table())
+    return report.status
+
+
+def _pair(reader: Reader, request: Request) -> dict[str, Reading]:
+    """Training and validation set, or those of one fold, with their errors."""
+    if request.fold is None or reader.has_list_per_fold(request):
+        train = Reading.of(lambda: reader.read(request, "train"))
+        labels = train.clips.labels if train.clips else None
+        return {"train": train, "val": Reading.of(lambda: reader.read(request, "val", labels))}
+    try:
+        train_clips, val_clips, _ = reader.read_pair(request)
+    except DataError as error:
+        return {"train": Reading(error.readable, error), "val": Reading(None)}
+    return {"train": Reading(train_clips), "val": Reading(val_clips)}
+
+
+def _folds(reader: Reader, request: Request) -> list[dict[str, Reading]]:
+    """The splits of every fold."""
+    if reader.has_list_per_fold(request):
+        return [_pair(reader, request.at_fold(fold)) for fold in range(1, reader.count_folds(request) + 1)]
+    try:
+        folds = reader.make_folds(request)
+    except DataError as error:  # no folds, but there may be clips
+        return [{"train": Reading(error.readable, error), "val": Reading(None)}]
+    numbers = range(1, folds.count + 1)
+    return [{"train": Reading(folds.train(fold)), "val": Reading(folds.val(fold))} for fold in numbers]
+
+
+def check_before_training(
+    train: ClipSet, val: ClipSet, *, num_frames: int, known_labels: tuple[str, ...] | None, headers: bool = True
+) -> list[str]:
+    """The quick check before a training: names, and the headers of image files unless there are too many.
+
+    Args:
+        train, val: the two sets.
+        num_frames: K, frames per training sample.
+        known_labels: the classes of the dataset, if it has fixed ones.
+        headers: read image files at all.
+
+    Returns:
+        One line per kind of warning.
+
+    Raises:
+        DataError: naming all files that are not images.
+    """
+    report = check(
+        {"train": Reading(train), "val": Reading(val)},
+        num_frames=num_frames,
+        known_labels=known_labels,
+        decode=False,
+        headers=headers and _few_frames(train, val),
+        progress="reading frame headers",
+    )
+    if broken := [item for finding in report.found("error") for item in finding.items]:
+        raise DataError(broken)
+    return [finding.line() for finding in report.found("warning")]
+
+
+def refuse_broken_images(clips: ClipSet) -> None:
+    """Reads the headers of all image files of a split before an evaluation, unless there are too many.
+
+    Raises:
+        DataError: naming all files that are not images.
+    """
+    if clips.in_files and _few_frames(clips):
+        scans = _scan(clips.clips, False, None, "reading frame headers")
+        if broken := [line for faults, _ in scans for line in faults]:
+            raise DataError(broken)
+
+
+def _few_frames(*sets: ClipSet) -> bool:
+    """Whether reading every header takes only seconds."""
+    return sum(len(clip) for clips in sets if clips.in_files for clip in clips.clips) <= CHECKED_FRAMES
+
+
+def check(
+    splits: Splits,
+    other_folds: Sequence[Splits] = (),
+    *,
+    num_frames: int = 3,
+    known_labels: tuple[str, ...] | None = None,
+    decode: bool = True,
+    headers: bool = True,
+    workers: int | None = None,
+    progress: str | None = None,
+) -> CheckReport:
+    """Checks the two splits of a dataset.
+
+    Args:
+        splits: "train" and "val", as a reader returned them. With several folds, the first one.
+        other_folds: the splits of the other folds. Only their names and lists are checked.
+        num_frames: K, frames per training sample. Shorter training clips repeat frames.
+        known_labels: the classes of the dataset in the order of their indices, if it has fixed ones.
+        decode: decode every image and compare contents. If false, only read headers.
+        headers: read image files at all. If false, only check names.
+        workers: threads that decode; None takes one per core.
+        progress: label of the progress bar; None shows none.
+    """
+    begun = time.monotonic()
+    checks = check_names(splits, num_frames, known_labels)
+    for fold in other_folds:
+        _add(checks, check_names(fold, num_frames, known_labels))
+    in_files = {name: list(split) for name, split in splits.items() if not split.clips or split.clips.in_files}
+    notes = {name: split.clips.notes for name, split in splits.items() if split.clips and not split.clips.in_files}
+    if notes:
+        checks.append(Finding.of("notes on composed clips", "note", notes))
+    # A clip that is in both splits is read once.
+    unique = {(clip.folder, clip.frames): clip for clips in in_files.values() for clip in clips} if headers else {}
+    if headers:
+        scanned = dict(zip(unique, _scan(list(unique.values()), decode, workers, progress), strict=True))
+        results = {name: [scanned[clip.folder, clip.frames] for clip in clips] for name, clips in in_files.items()}
+        faults = {name: [line for lines, _ in scans for line in lines] for name, scans in results.items()}
+        checks.append(Finding.of("frames that cannot be read", "error", faults))
+        if decode and len(in_files) == 2:
+            checks.append(_copied_frames(in_files, {name: [d for _, d in scans] for name, scans in results.items()}))
+    labels = next((split.clips.labels for split in splits.values() if split.clips), known_labels or ())
+    return CheckReport(
+        labels=labels,
+        classes={name: [_class_row(split, label) for label in range(len(labels))] for name, split in splits.items()},
+        checks=checks,
+        advice=list(dict.fromkeys(line for split in splits.values() if split.error for line in split.error.advice)),
+        decoded=headers and decode,
+        frames=sum(map(len, unique.values())),
+        seconds=round(time.monotonic() - begun, 3),
+    )
+
+
+def _add(checks: list[Finding], of_fold: list[Finding]) -> None:
+    """Adds what is new in another fold. Most problems are found in every fold."""
+    for known, other in zip(checks, of_fold, strict=True):
+        new = [item for item in other.items if item not in known.items]
+        if new:
+            split = next(name for name, count in other.counts.items() if count)
+            known.counts[split] = known.counts.get(split, 0) + len(new)
+            known.items += new
+
+
+def _class_row(split: Reading, label: int) -> dict[str, float]:
+    lengths = [len(clip) for clip in split if clip.label == label]
+    at_least_one = lengths or [0]
+    ends = {"shortest": min(at_least_one), "median": float(np.median(at_least_one)), "longest": max(at_least_one)}
+    return {"clips": len(lengths), "frames": sum(lengths), **ends}
+
+
+Scan = tuple[list[str], bytes]  # of a clip: a line per unreadable frame; 8 bytes per frame, zero if it is unreadable
+
+
+def _scan(clips: Sequence[Clip], decode: bool, workers: int | None, progress: str | None) -> list[Scan]:
+    """Reads every frame of some clips: whole if `decode`, else its header."""
+
+    def scan(clip: Clip) -> Scan:
+        faults, digests = [], b""
+        for path in clip.paths:
+            try:
+                digests += check_image(path, decode=decode)
+            except ImageError as error:
+                faults.append(str(error))
+                digests += bytes(8)
+        return faults, digests
+
+    threads = workers or available_cores() if decode else HEADER_THREADS
+    scans: list[Scan] = []
+    with (
+        Progress(progress or "", sum(map(len, clips)), show=progress is not None) as bar,
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        for clip, result in zip(clips, pool.map(scan, clips), strict=True):
+            scans.append(result)
+            bar(len(clip))
+    return scans
+
+
+def _copied_frames(clips: Mapping[str, list[Clip]], digests: Mapping[str, list[bytes]]) -> Finding:
+    """Validation frames with the bytes of a training frame, whatever their names. Clips in both are found by name."""
+    folders = {clip.folder for clip in clips["train"]}
+    owners = {
+        digest[at : at + 8]: (clip, at // 8)
+        for clip, digest in zip(clips["train"], digests["train"], strict=True)
+        for at in range(0, len(digest), 8)
+    }
+    owners.pop(bytes(8), None)
+    items, count = [], 0
+    for clip, digest in zip(clips["val"], digests["val"], strict=True):
+        copies = [at // 8 for at in range(0, len(digest), 8) if digest[at : at + 8] in owners]
+        if not copies or clip.folder in folders:
+            continue
+        count += len(copies)
+        other, frame = owners[digest[8 * copies[0] : 8 * copies[0] + 8]]
+        same = f"val {_frame(clip, copies[0])} = train {_frame(other, frame)}"
+        items.append(f"{len(copies)} of {len(clip)} frames, {same}")
+    return Finding("val frames that are also train frames", "warning", {BOTH: count}, items)
+
+
+def _frame(clip: Clip, index: int) -> str:
+    return f"{printable(clip.name)}/{printable(clip.frames[index])}"
