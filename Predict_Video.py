@@ -27,7 +27,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from Code.common.commandline import above_zero, add_device, from_zero, positive, run_script, script_parser, whole_number
+from Code.common.commandline import (
+    above_zero,
+    add_device,
+    from_zero,
+    number,
+    positive,
+    run_script,
+    script_parser,
+    whole_number,
+)
 from Code.common.errors import UsageError
 from Code.common.files import check_outputs, check_replaceable
 from Code.common.names import MAX_IMAGE_SIZE
@@ -82,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="where the person is known to be neutral: their first seconds in each input, or a picture or video",
     )
     parser.add_argument("--aligned", action="store_true", help="frames are face crops: do not detect faces")
-    parser.add_argument("--fps", type=above_zero, metavar="N", help="read at most N frames a second (default: all)")
+    parser.add_argument("--fps", type=frame_rate, metavar="N", help="read at most N frames a second (default: all)")
     parser.add_argument(
         "--detect-every",
         type=positive,
@@ -90,9 +99,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="search at least one frame in N in full, and follow known faces in the others; 1 searches every frame",
     )
-    parser.add_argument("--window", type=above_zero, metavar="SECONDS", help="also answer each window of time: a curve")
+    parser.add_argument("--window", type=seconds, metavar="SECONDS", help="also answer each window of time: a curve")
     parser.add_argument(
-        "--stride", type=above_zero, metavar="SECONDS", help="from one window to the next (default: half a window)"
+        "--stride", type=seconds, metavar="SECONDS", help="from one window to the next (default: half a window)"
     )
     output = parser.add_argument_group("output")
     output.add_argument(
@@ -116,6 +125,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 # Fewer show no expression. Some networks take 224 pixels only, which `Predictor` checks.
 pixels = whole_number(32, MAX_IMAGE_SIZE, "of pixels")
+seconds = number(0.01, 86_400)  # an hour of video has 720 000 windows of 0.01 s
+frame_rate = number(0, 10_000, above=True)
 
 
 def class_share(text: str) -> tuple[str, float]:

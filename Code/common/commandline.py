@@ -62,6 +62,9 @@ def print_everything() -> None:
 
     On Windows, output into a file is encoded in cp1252; and on Linux, the name of a file may be any bytes.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed: pythonw, a daemon, `2>&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not if a test or a notebook has replaced it
             stream.reconfigure(errors="backslashreplace")
@@ -75,6 +78,7 @@ def run_script(main: Callable[[], int], resume_command: Callable[[], str] | None
         resume_command: in place of such a note: the command that resumes.
     """
     print_everything()
+    os.environ["MPLBACKEND"] = "agg"  # scripts open no windows, and that of a notebook is not installed here
     rank = int(os.environ.get("RANK", 0))  # set by torchrun
     process = f"process {rank}: " if rank else ""
 

@@ -24,7 +24,7 @@ SIDE = 0.97
 SMALLEST_SIDE = 0.85
 # x, y, 1 of every pixel of the crop, float32 [224 * 224, 3].
 _DOWN, _ACROSS = torch.meshgrid(*[torch.arange(FACE_SIZE, dtype=torch.float32)] * 2, indexing="ij")
-_CROP_PIXELS = torch.stack([_ACROSS, _DOWN, torch.ones(FACE_SIZE, FACE_SIZE)], dim=2).view(-1, 3)
+_CROP_PIXELS = torch.stack([_ACROSS, _DOWN, torch.ones_like(_DOWN)], dim=2).view(-1, 3)
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -98,12 +98,12 @@ class Predictor:
         self._compute = choose_compute(str(device), precision)
         self.device = self._compute.device
         fan, self.info = load_fan(default_checkpoint() if checkpoint is None else find_checkpoint(checkpoint))
-        self.fan = fan.to(self.device).requires_grad_(False)
+        self.fan = fan.to(self.device, torch.float32).requires_grad_(False)  # whatever torch's default is
         self.image_size = image_size or self.info["image_size"]
         fan.backbone.check_image_size(self.image_size)
         self.prior = None if prior is None else stated_shares(prior, self.labels)
         shift = torch.zeros(len(self.labels)) if self.prior is None else prior_shift(self.prior, self.info)
-        self._shift = shift.to(self.device)
+        self._shift = shift.to(self.device, torch.float32)
         # A FER+ classifier was trained on FER2013's crop, in gray; FAN on the paper's, in color.
         self.knows_fer2013 = knows_fer2013(self.info)
         self.eyes: Eyes = FER2013_EYES if self.knows_fer2013 else PAPER_EYES
@@ -112,6 +112,11 @@ class Predictor:
         self._detector: Detector | None = None
         self._last: BriefSource | None = None
         self._neutral: dict[tuple[object, ...], Tensor] = {}  # (file, as it is now, aligned) -> shift
+        self._process = os.getpid()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickles and copies: without what is made again when it is needed."""
+        return {**self.__dict__, "_detector": None, "_last": None, "_neutral": {}}
 
     def __repr__(self) -> str:
         people = "" if self.people == "main" else f", people={self.people!r}"
@@ -205,6 +210,7 @@ class Predictor:
         Returns:
             An answer for each person, the main person first; for `people="main"` only that one.
         """
+        self._survive_fork()
         everybody = _checked(people or self.people) == "all"
         neutral = checked_reference(neutral)
         if isinstance(neutral, (str, Path)) and everybody:
@@ -254,6 +260,22 @@ class Predictor:
             answer = self._predict(own, track, person, len(ranked), features[track], shifts.get(track, 0.0), curve)
             answers.append(answer if neutral is None else replace(answer, neutral=in_words(neutral)))
         return answers
+
+    def _survive_fork(self) -> None:
+        """In a forked process, whose copies of torch's threads do not run, computes in one thread.
+
+        Raises:
+            UsageError: on a GPU, which a forked process cannot use.
+        """
+        if os.getpid() == self._process:
+            return
+        if self.device.type != "cpu":
+            raise UsageError(
+                f"a Predictor on {self.device} cannot be used in a forked process; start processes with "
+                'multiprocessing.get_context("spawn")'
+            )
+        torch.set_num_threads(1)
+        self._process = os.getpid()
 
     def _neutral_of_file(self, neutral: str | Path, aligned: bool) -> Tensor:
         """The shift of a file that shows the person neutral, float [C]; answered once for all inputs."""
@@ -348,7 +370,10 @@ class Predictor:
         """Features [T, D] of each track, a batch of faces at a time."""
         # Filled in place: a list of an hour's features and their stack would take twice the memory.
         size = self.fan.feature_size
-        features = {track: torch.empty(len(path), size, device=self.device) for track, path in faces.paths.items()}
+        features = {
+            track: torch.empty(len(path), size, device=self.device, dtype=torch.float32)
+            for track, path in faces.paths.items()
+        }
         images = prefetched(faces.images(faces.paths, self.image_size, gray=self.knows_fer2013), size=BATCH_FACES)
         while batch := list(islice(images, BATCH_FACES)):
             for face, feature in zip(batch, self.encode([face.image for face in batch]), strict=True):

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import pandas
 
 
+MOST_WINDOWS = 10_000_000
+
+
 def row_columns(labels: Sequence[str]) -> list[str]:
     """Names of the values of `Prediction.rows`: what is known of a frame, then a probability for each label."""
     where = ["input", "person", "frame", "time", "left", "top", "right", "bottom"]
@@ -111,7 +114,7 @@ def windows(times: np.ndarray, window: float, stride: float | None = None) -> tu
 
     Raises:
         DataError: the frames have no times.
-        ValueError: window or stride is not above zero.
+        ValueError: window or stride is not above zero, or so small that there would be more than `MOST_WINDOWS`.
     """
     stride = window / 2 if stride is None else stride
     if not (0 < window < math.inf and 0 < stride < math.inf):
@@ -119,6 +122,8 @@ def windows(times: np.ndarray, window: float, stride: float | None = None) -> tu
     if np.isnan(times).any():
         raise DataError("windows need times, and images have none; give a video")
     length = float(times[-1])
+    if not length / stride < MOST_WINDOWS:
+        raise ValueError(f"window {window} and stride {stride} are too small for {length:g} s; name longer ones")
     count = 1 + max(0, math.ceil((length - window) / stride + 1e-9))
     starts = np.arange(count) * stride
     # A stride longer than the window may step beyond the last frame.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
 from matplotlib.figure import Figure
 
 from ..common.files import atomic_file, writing
@@ -68,6 +69,7 @@ def run(options: Options, trained_on: Callable[[str | None], str]) -> int:
         The exit status.
     """
     keep_freed_memory()
+    matplotlib.rcdefaults()  # figures look the same whatever the user's matplotlibrc says
     predictor = Predictor(
         options.checkpoint,
         options.device,

@@ -80,10 +80,10 @@ class Backbone(nn.Module):
         Raises:
             UsageError: the network does not take images of this size.
         """
-        training = self.training
+        training, weight = self.training, next(self.parameters())
         try:
             with torch.no_grad():
-                self.eval()(torch.zeros(1, 3, size, size))
+                self.eval()(torch.zeros(1, 3, size, size, device=weight.device, dtype=weight.dtype))
         except (RuntimeError, AssertionError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".!")
             raise UsageError(

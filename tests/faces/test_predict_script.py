@@ -174,6 +174,9 @@ def test_a_name_is_one_line_whatever_is_in_it(crops: Path, tmp_path: Path, ask: 
         (("a.mp4", "--csv", "."), "is a folder"),
         (("a.mp4", "--csv", "/dev/null"), "/dev/null: not a regular file; name a file"),
         (("a.mp4", "--window", "0"), "--window"),
+        (("a.mp4", "--window", "1e-9"), "--window: '1e-9' is not a number from 0.01 to 86400"),
+        (("a.mp4", "--window", "1", "--stride", "1e-300"), "--stride: '1e-300' is not a number from 0.01"),
+        (("a.mp4", "--fps", "1e308"), "--fps: '1e308' is not a number above 0 to 10000"),
         ((), "nothing to answer; name a video"),
         (("a.mp4", "--people", "some"), "--people"),
         (("--aligned", "a.mp4", "--people", "all"), "omit --people all"),
@@ -425,3 +428,18 @@ def test_a_stream_is_answered_live_and_a_missing_camera_is_named(
     assert status == 2
     assert err.startswith("error: --camera 97: ")
     assert len(err.splitlines()) == 1
+
+
+def test_settings_of_the_machine_stop_nothing(
+    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, tmp_path: Path
+) -> None:
+    """A notebook's backend and a style with TeX; no stdout and no stderr, as under pythonw and in daemons."""
+    (tmp_path / "matplotlibrc").write_text("text.usetex: true")
+    names = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
+    table = tmp_path / "a.csv"
+    command = [sys.executable, str(Path(Predict_Video.__file__)), "--aligned", str(crops), "--csv", str(table)]
+    command += ["--checkpoint", str(checkpoints["fan"][0]), "--device", "cpu", "--output", str(tmp_path / "figures")]
+    closed = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *command]
+    assert subprocess.run(closed, env={**os.environ, **names}, timeout=240).returncode == 0
+    assert len(list(csv.DictReader(table.open()))) == 1
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["crops.png", "predictions.html"]

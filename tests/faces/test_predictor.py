@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import pickle
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -305,6 +308,9 @@ def test_windows_cover_all_times_once_per_stride() -> None:
         assert stride > window or ends[-1] > length  # the last frame is in one
     with pytest.raises(DataError, match="images have none"):
         windows(np.array([np.nan]), 1.0)
+    for window in (1e-7, 1e-320):
+        with pytest.raises(ValueError, match="too small for 10 s; name longer ones"):
+            windows(np.array([0.0, 10.0]), window)
 
 
 def test_the_shipped_fan_answers_unless_another_network_is_named(tmp_path: Path) -> None:
@@ -407,3 +413,45 @@ def test_features_are_those_of_evaluation_to_the_last_bit(
     with torch.inference_mode(), Compute(torch.device("cpu"), precision).autocast():
         expected = fan.encode(images).float()
     assert torch.equal(Predictor(path, "cpu", precision=precision).encode(list(crops)), expected)
+
+
+def test_a_predictor_is_pickled_and_copied_also_after_use(
+    checkpoints: dict[str, tuple[Path, FAN]], scene: Path
+) -> None:
+    predictor = Predictor(checkpoints["fan"][0], "cpu", prior={"sad": 0.5})
+    before = predictor(scene).probabilities
+    for other in (pickle.loads(pickle.dumps(predictor)), copy.deepcopy(predictor)):
+        assert other(scene).probabilities == before
+
+
+FORKED = """
+import multiprocessing, sys, torch
+from Code import Predictor
+
+def answer(path):
+    return predictor(path).expression
+
+torch.set_num_threads(2)  # a forked process waits for the threads that its parent has used
+predictor = Predictor(sys.argv[1], "cpu")
+before = answer(sys.argv[2])
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    assert pool.map_async(answer, sys.argv[2:]).get(60) == [before]
+"""
+
+
+def test_a_forked_process_answers(checkpoints: dict[str, tuple[Path, FAN]], scene: Path) -> None:
+    project = Path(__file__).parents[2]
+    command = [sys.executable, "-c", FORKED, str(checkpoints["fan"][0]), str(scene)]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_torchs_default_dtype_changes_no_answer(checkpoints: dict[str, tuple[Path, FAN]], crops: Path) -> None:
+    expected = Predictor(checkpoints["fan"][0], "cpu", precision="fp32", prior={"sad": 0.5})(crops, aligned=True)
+    torch.set_default_dtype(torch.float64)
+    try:
+        answer = Predictor(checkpoints["fan"][0], "cpu", precision="fp32", prior={"sad": 0.5})(crops, aligned=True)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_allclose(answer.logits, expected.logits, atol=1e-6)
+    assert answer.features.dtype == np.float32
