@@ -10,10 +10,10 @@ from ..common.errors import UsageError
 from ..common.names import FERPLUS_LABELS
 from ..data.clips import ClipSet
 from ..data.intensity import Intensities, intensities_of
+from ..data.protocol import Protocol
 from ..data.request import Request
 from ..readers.base import Labels, Reader
 from ..readers.ferplus import read_ferplus
-from ..training.settings import Protocol
 from .plan import DISTRACTORS, ComposedSpec
 
 COMPOSED_ROOT = Path("Data/Composed")

@@ -24,8 +24,8 @@ from ..data.folds import (
 from ..data.intensity import Intensities
 from ..data.listing import Listing
 from ..data.lists import Lines, ListedClip, class_line, parse_lines, read_lines
+from ..data.protocol import Protocol
 from ..data.request import Request
-from ..training.settings import Protocol
 from .tables import SHARED_LABELS, is_shared_list, is_table, read_shared_list, read_table
 
 DEFAULT_FOLDS = 5  # if neither the dataset nor a flag gives a number

@@ -21,8 +21,8 @@ from ..data.clips import ClipSet
 from ..data.folds import read_fold_file
 from ..data.listing import Listing
 from ..data.lists import ListedClip
+from ..data.protocol import Protocol
 from ..data.request import Request
-from ..training.settings import Protocol
 from .base import Labels, Reader, Sources
 
 # In the order of the published FAN. CK+ has numbers of its own; no labeled sequence has 0, neutral.

@@ -13,8 +13,8 @@ from ..data.clips import ClipSet
 from ..data.intensity import Intensities, intensities_of
 from ..data.listing import Listing, list_folder
 from ..data.lists import Lines, ListedClip, unknown_class
+from ..data.protocol import Protocol
 from ..data.request import Request
-from ..training.settings import Protocol
 from .base import Labels, Reader, Sources
 
 # Few epochs, from a network trained on faces, with a learning rate for fine-tuning all of it.

@@ -26,7 +26,7 @@ from functools import partial
 
 from ..common.wording import quoted
 from ..data.lists import ListedClip, class_line
-from ..training.settings import Protocol
+from ..data.protocol import Protocol
 from .base import Reader
 from .tables import SHARED_LABELS
 

@@ -9,10 +9,10 @@ from ..common.machine import available_cores
 from ..common.names import AFEW_LABELS
 from ..data.clips import ClipSet
 from ..data.intensity import Intensities, intensities_of
+from ..data.protocol import Protocol
 from ..data.request import Request
 from ..readers.base import Reader, Sources
 from ..readers.folders import scan_folders
-from ..training.settings import Protocol
 from .draw import draw_sample
 
 SAMPLE_ROOT = "Data/Sample"

@@ -16,6 +16,7 @@ from ..data.augment import PlainFrames
 from ..data.batches import EvaluationBatches, FrameTable, Loading, TrainingBatches, choose_loading, open_stores
 from ..data.clips import ClipSet
 from ..data.intensity import Intensities
+from ..data.protocol import Protocol
 from ..network.attention import HEADS
 from ..network.backbone import DEFAULT_BACKBONE, check_backbone
 from ..network.checkpoints import facts_of, read_checkpoint
@@ -37,7 +38,7 @@ from .losses import loss_named
 from .records import LogLine, as_dict
 from .resume import resumable
 from .run import BEST, LAST, Run, State, check_resumable, load_weights
-from .settings import Protocol, Settings
+from .settings import Settings
 from .stopping import deferred_signals, stop_if_asked
 
 

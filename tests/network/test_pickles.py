@@ -79,9 +79,8 @@ def begun_run(cwd: Path, data: bytes, given: dict, *names: str) -> str:
 @pytest.mark.parametrize("evil", ["torch", "plain pickle"], indirect=True)
 @pytest.mark.parametrize(
     "place",
-    ["main --pretrained", "main default backbone", "main -e", "main -e default", "main --resume", "main --resume twice",
-     "predict", "pretrain --pretrained", "pretrain default start", "pretrain -e",
-     "pretrain --resume"],
+    ["main --pretrained", "main default backbone", "main -e", "main -e default",
+     "predict", "pretrain --pretrained", "pretrain default start", "pretrain -e"],
 )  # fmt: skip
 def test_scripts_refuse_it(call, evil, sample, ferplus, tmp_path, place):
     data, planted = evil
@@ -102,9 +101,6 @@ def test_scripts_refuse_it(call, evil, sample, ferplus, tmp_path, place):
     elif place == "main -e default":
         begun_run(tmp_path, data, {}, "best.pth")
         flags = ("-e", *training)
-    elif place.startswith("main --resume"):
-        both = ("last.pth", "previous.pth") if place.endswith("twice") else ("last.pth",)
-        flags = ("--resume", begun_run(tmp_path, data, {"dataset": "sample"}, *both), "--device", "cpu")
     elif place == "predict":
         script, flags = predict_script, ("--checkpoint", "evil.pth", *faces)
     elif place == "pretrain --pretrained":
@@ -112,11 +108,8 @@ def test_scripts_refuse_it(call, evil, sample, ferplus, tmp_path, place):
     elif place == "pretrain default start":
         shutil.copy(tmp_path / "evil.pth", backbone / "Resnet18_MS1M_pytorch.pth.tar")
         script, flags = pretrain_script, fer
-    elif place == "pretrain -e":
-        script, flags = pretrain_script, ("-e", "--checkpoint", "evil.pth", *fer)
     else:
-        given = {"data_root": str(ferplus), "pretrained": "none"}
-        script, flags = pretrain_script, ("--resume", begun_run(tmp_path, data, given, "last.pth"), "--device", "cpu")
+        script, flags = pretrain_script, ("-e", "--checkpoint", "evil.pth", *fer)
     outcome = call(script, *flags, cwd=tmp_path)
     assert outcome.status == 2, outcome.err
     (line,) = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
