@@ -152,7 +152,7 @@ def prepare(args: argparse.Namespace) -> int:
             for record in prepare_all(left, args.output, settings, workers=workers, device=device, progress=progress):
                 records[record.clip] = record
                 report_problems(record, progress)
-            frames = progress.done
+            frames = progress.n
         seconds = time.monotonic() - start
         summary = Summary([records[job.name] for job in jobs])
         write_report(args.output, summary)

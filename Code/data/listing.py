@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import unicodedata
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ..common.names import AFEW_LABELS
@@ -17,11 +19,58 @@ from .clips import NO_FOLDER, NO_FRAMES, Clip, ClipSet, DataError
 from .lists import ListedClip
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
-_SYSTEM_FOLDERS = frozenset({"__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
+# Folders that systems make: archives of macOS, file systems, network storage (thumbnails and trash), Windows.
+_SYSTEM_FOLDERS = frozenset(
+    name.casefold()
+    for name in (
+        *("__MACOSX", "lost+found", "@eaDir", "@Recycle", "@tmp", "#recycle", "#snapshot", "$RECYCLE.BIN", "RECYCLER"),
+        *("System Volume Information", "Thumbs.db"),
+    )
+)
 GUIDE = (
     "Data/README.md says how to get a dataset and where to put it.",
     "No data at hand? --dataset sample draws its own and needs none.",
 )
+
+
+def is_system(name: str) -> bool:
+    """Whether a file or folder is hidden, or made by a system: nobody means it where a folder is searched."""
+    return name.startswith(".") or name.casefold() in _SYSTEM_FOLDERS
+
+
+def walk(root: str, notes: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """A folder and all folders below it, each with the names of its files, in natural order.
+
+    Hidden and system folders are left out. Linked folders are followed, unless they lead back to a folder that they are
+    in.
+
+    Args:
+        root: the folder.
+        notes: receives a line about what is left out, once everything was read.
+    """
+    left_out: Counter[str] = Counter()
+
+    def visit(folder: str, above: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
+        real = os.path.realpath(folder)
+        if real in above:
+            notes.append(f"{printable(folder)}: skipped, a link to a folder that it is in")
+            return
+        try:
+            names = sorted(os.listdir(folder), key=natural_key)
+        except OSError as error:
+            notes.append(f"{printable(folder)}: skipped, cannot be read ({error.strerror})")
+            return
+        folders = {name: None for name in names if os.path.isdir(os.path.join(folder, name))}
+        left_out.update(filter(is_system, folders))
+        yield folder, [name for name in names if name not in folders and not is_system(name)]
+        for name in folders:
+            if not is_system(name):
+                yield from visit(os.path.join(folder, name), (*above, real))
+
+    yield from visit(root, ())
+    if left_out:
+        some = ", ".join(f"{count} {printable(name)}" for name, count in left_out.most_common(5))
+        notes.append(f"{printable(root)}: skipped hidden folders and those of systems: {some}")
 
 
 def list_folder(path: str, problems: list[str]) -> tuple[list[str], list[str]]:
@@ -42,7 +91,7 @@ def list_folder(path: str, problems: list[str]) -> tuple[list[str], list[str]]:
     with os.scandir(path) as entries:
         for entry in entries:
             name = entry.name
-            if name[0] == "." or name in _SYSTEM_FOLDERS:
+            if is_system(name):
                 continue
             try:
                 if name.lower().endswith(FRAME_SUFFIXES) and entry.is_file():

@@ -13,7 +13,7 @@ from ..common.files import regular
 from ..common.wording import counted, natural_key, printable
 from ..data.clips import DataError
 from ..data.images import is_animated
-from ..data.listing import FRAME_SUFFIXES
+from ..data.listing import FRAME_SUFFIXES, is_system, walk
 
 # Files with these names are videos where a folder is searched; a file that is named itself may be called anything.
 VIDEO_SUFFIXES = tuple(
@@ -128,16 +128,8 @@ def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
     clips: list[tuple[str, str, str]] = []  # relative name, suffix, path
     notes: list[str] = []
     others: Counter[str] = Counter()
-    seen: set[str] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link to a parent folder
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted((name for name in folders if name[0] != "."), key=natural_key)
-        visible = [name for name in files if name[0] != "."]
-        videos, images = split_files(folder, visible)
+    for folder, files in walk(str(root), notes):
+        videos, images = split_files(folder, files)
         relative = Path(folder).relative_to(root)
         for name in videos:
             stem, suffix = os.path.splitext(name)
@@ -146,7 +138,7 @@ def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
             notes.append(f"{printable(folder)}: contains videos, so its images are skipped ({len(images)})")
         elif images:
             clips.append((relative.as_posix() if relative.parts else _visible(root.resolve().name), "frames", folder))
-        others.update(os.path.splitext(name)[1].lower() or name for name in set(visible) - set(videos) - set(images))
+        others.update(os.path.splitext(name)[1].lower() or name for name in set(files) - set(videos) - set(images))
     photos = sum(others.pop(suffix, 0) for suffix in PHOTO_SUFFIXES)
     if photos:
         notes.append(f"{root}: {counted(photos, 'HEIC photo')} skipped; save them as JPEG to use them as frames")
@@ -178,7 +170,7 @@ def clips_in(path: str | os.PathLike[str], say: Callable[[str], object] = lambda
         raise DataError("an empty path; name a file or a folder")
     if not os.path.isdir(path):
         return None
-    videos, pictures = split_files(path, [name for name in os.listdir(path) if name[0] != "."])
+    videos, pictures = split_files(path, [name for name in os.listdir(path) if not is_system(name)])
     if pictures and not videos:
         return None  # frames of one clip
     jobs, notes = find_jobs(Path(path))

@@ -29,7 +29,7 @@ from ..common.progress import Progress
 from ..common.wording import printable
 from ..data.clips import DataError
 from ..data.images import read_image
-from ..data.listing import FRAME_SUFFIXES
+from ..data.listing import FRAME_SUFFIXES, walk
 from ..faces.align import FER2013_EYES, PAPER_EYES, align_face
 from ..faces.detect import Detector, Faces
 from ..faces.settings import MIN_FACE
@@ -53,7 +53,15 @@ def labeled_pictures(
         DataError: the table cannot be read, or there are no pictures.
     """
     if table is None:
-        files = sorted(path for path in root.rglob("*") if path.suffix.lower() in FRAME_SUFFIXES)
+        notes: list[str] = []
+        files = sorted(
+            Path(folder, name)
+            for folder, names in walk(str(root), notes)
+            for name in names
+            if name.lower().endswith(FRAME_SUFFIXES)
+        )
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
         if not files:
             raise DataError(f"{printable(str(root))}: no pictures")
         named = [(path, "" if path.parent == root else path.parent.name) for path in files]

@@ -409,3 +409,25 @@ def test_names_of_dots_are_names(tmp_path: Path, write_video: Write) -> None:
     (tmp_path / "..frames").mkdir()
     picture[0].save(tmp_path / "..frames" / "1.png")
     assert [job.name for job in find_jobs(tmp_path / "..frames")[0]] == ["frames"]
+
+
+def test_folders_of_systems_are_left_out_with_a_note(tmp_path: Path) -> None:
+    for name in ("Happy/a.mp4", "Happy/@eaDir/a.mp4/SYNOVIDEO.jpg", "#recycle/b.mp4", ".git/c.mp4", "Sad/@tmp/d.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    jobs, notes = find_jobs(tmp_path)
+    assert [job.name for job in jobs] == ["Happy/a"]
+    assert len(notes) == 1 and all(name in notes[0] for name in ("1 #recycle", "1 .git", "1 @eaDir", "1 @tmp"))
+
+
+def test_linked_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    (tmp_path / "store" / "ann").mkdir(parents=True)
+    (tmp_path / "store" / "ann" / "1.mp4").touch()
+    for split in ("Train", "Val"):
+        (tmp_path / "split" / split).mkdir(parents=True)
+        (tmp_path / "split" / split / "ann").symlink_to(tmp_path / "store" / "ann")  # one person in both
+    (tmp_path / "split" / "Val" / "again").symlink_to(tmp_path / "split")
+    (tmp_path / "split" / "Val" / "itself").symlink_to("itself")
+    jobs, notes = find_jobs(tmp_path / "split")
+    assert [job.name for job in jobs] == ["Train/ann/1", "Val/ann/1"]
+    assert any("again: skipped, a link to a folder that it is in" in note for note in notes)
