@@ -9,7 +9,7 @@ from typing import Any
 from ..common.errors import UsageError
 from ..common.names import FERPLUS_LABELS
 from ..data.clips import ClipSet
-from ..data.intensity import Intensities, intensities_of
+from ..data.intensity import intensities_of
 from ..data.protocol import Protocol
 from ..data.request import Request
 from ..readers.base import Labels, Reader
@@ -48,9 +48,6 @@ class Composed(Reader):
             return compose_training(root, spec, request.train_clips or TRAIN_CLIPS, request.seed)
         usage = TEST if request.eval_split == "test" else VAL
         return compose_evaluated(root, COMPOSED_ROOT, spec, request.val_clips or VAL_CLIPS, usage, progress=True)
-
-    def intensities(self, clips: ClipSet) -> Intensities | None:
-        return intensities_of(clips)
 
 
 def composed_spec(request: Request) -> ComposedSpec:
@@ -91,4 +88,5 @@ COMPOSED = Composed(
     labels=FERPLUS_LABELS,
     train_root="Data/FERPlus",
     writes=True,
+    intensities=intensities_of,
 )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..common.names import expression
 from ..common.wording import counted, printable
-from .clips import Clip, ClipSet, DataError
+from .clips import ClipSet, DataError
 
 DROPPED = "none"  # `--map-labels Contempt=none` drops the clips of that class
 
@@ -43,14 +43,10 @@ def map_labels(clips: ClipSet, target: Sequence[str], mapping: Mapping[str, str]
     if problems:
         raise DataError(problems)
     number = {index: target.index(new) for index, new in enumerate(wanted) if new != DROPPED}
-
-    def moved(members: list[Clip]) -> list[Clip]:
-        return [replace(clip, label=number[clip.label]) for clip in members if clip.label in number]
-
-    kept = replace(clips, clips=moved(clips.clips), left_out=moved(clips.left_out), labels=tuple(target))
+    kept = clips.subset(lambda clip: clip.label in number).mapped(lambda clip: replace(clip, label=number[clip.label]))
     if not kept.clips:
         raise DataError(f"--map-labels: drops every clip of {clips.root}; map at least one class")
-    dropped = len(clips.clips) + len(clips.left_out) - len(kept.clips) - len(kept.left_out)
+    dropped = clips.listed - kept.listed
     notes = [*clips.notes]
     if dropped:
         gone = [name for name, new in zip(clips.labels, wanted, strict=True) if new == DROPPED]
@@ -60,7 +56,7 @@ def map_labels(clips: ClipSet, target: Sequence[str], mapping: Mapping[str, str]
     absent = [name for name in target if name not in wanted]
     if absent:
         notes.append(f"the data have no class {', '.join(absent)}, but the network can still predict it")
-    return replace(kept, notes=notes)
+    return replace(kept, labels=tuple(target), notes=notes)
 
 
 def _meant(name: str, target: Sequence[str]) -> str:

@@ -82,6 +82,7 @@ class Reader:
         index_labels: the meaning of the indices in lists that other projects share of it.
         checkpoint_labels: an evaluation takes the order of the classes from the checkpoint.
         writes: reading may write files first, so that one process of a machine must read before the others.
+        intensities: the true importance of every frame, [T] by clip name; None if it is unknown.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Reader:
     index_labels: tuple[str, ...] = SHARED_LABELS
     checkpoint_labels: bool = False
     writes: bool = False
+    intensities: Callable[[ClipSet], Intensities | None] = lambda clips: None
 
     # What a request means
 
@@ -299,10 +301,6 @@ class Reader:
     def has_list_per_fold(self, request: Request) -> bool:
         """Whether each fold has lists of its own (DFEW), instead of being a part of one set."""
         return self.sources(replace(request, fold=None)).list_per_fold
-
-    def intensities(self, clips: ClipSet) -> Intensities | None:
-        """The true importance of every frame, [T] by clip name; None if it is unknown."""
-        return None
 
 
 def _list_file(given: str | None, usual: str | None, root_given: str | None) -> str | None:

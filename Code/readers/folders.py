@@ -10,7 +10,7 @@ from ..common.errors import UsageError
 from ..common.names import AFEW_LABELS
 from ..common.wording import counted, printable, quoted
 from ..data.clips import ClipSet
-from ..data.intensity import Intensities, intensities_of
+from ..data.intensity import intensities_of
 from ..data.listing import Listing, list_folder
 from ..data.lists import Lines, ListedClip, unknown_class
 from ..data.protocol import Protocol
@@ -91,9 +91,6 @@ class Folders(Reader):
             "or use --dataset list (--dataset afew for AFEW's lines `Class/clip Class`)"
         )
 
-    def intensities(self, clips: ClipSet) -> Intensities | None:
-        return intensities_of(clips)  # of generated clips
-
 
 class Lists(Reader):
     """Reads `--train-list` and `--val-list`. By default, paths are relative to the folder of the first list."""
@@ -138,6 +135,7 @@ FOLDERS = Folders(
     makes_folds=True,
     scan=scan_folders,
     checkpoint_labels=True,  # the folders to evaluate may lack classes
+    intensities=intensities_of,  # of generated clips
 )
 LISTS = Lists(
     name="list",

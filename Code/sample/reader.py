@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from ..common.machine import available_cores
 from ..common.names import AFEW_LABELS
-from ..data.clips import ClipSet
-from ..data.intensity import Intensities, intensities_of
+from ..data.intensity import intensities_of
 from ..data.protocol import Protocol
 from ..data.request import Request
 from ..readers.base import Reader, Sources
@@ -35,9 +34,6 @@ class Sample(Reader):
 
     def is_missing(self, request: Request) -> bool:
         return not _is_drawn(request) and super().is_missing(request)
-
-    def intensities(self, clips: ClipSet) -> Intensities | None:
-        return intensities_of(clips)
 
 
 def _is_drawn(request: Request) -> bool:
@@ -69,4 +65,5 @@ SAMPLE = Sample(
     person_pattern="[^/]+$",  # a clip's number is its person's number
     scan=scan_folders,
     writes=True,
+    intensities=intensities_of,
 )
