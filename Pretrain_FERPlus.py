@@ -191,7 +191,8 @@ def main() -> int:
 
     from Code.common.device import choose_compute
     from Code.common.machine import keep_freed_memory
-    from Code.recipes.pretraining import evaluate_file, train_backbone
+    from Code.recipes.ferplus_accuracy import evaluate_file
+    from Code.recipes.pretraining import train_backbone
 
     keep_freed_memory()
     starts = None if args.pretrained in (None, "none") else args.pretrained

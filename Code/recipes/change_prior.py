@@ -3,8 +3,7 @@
     python -m Code.recipes.change_prior pretrain_model/FILE.pth.tar --balance 1 --floor 0.02 --output NEW.pth.tar
 
 `--balance 1` removes the class shares of the training set (all classes equally likely), `--balance 0` restores them.
-Only the bias of the classifier changes. The file must have its `class_shares`, as the files of Pretrain_FERPlus.py do;
-for older files, `--data-root` names FER+, whose shares are used.
+Only the bias of the classifier changes. The file must have its `class_shares`, as those of Pretrain_FERPlus.py do.
 """
 
 from __future__ import annotations
@@ -19,12 +18,9 @@ from torch import Tensor
 
 from ..common.commandline import from_zero, number, run_script, script_parser
 from ..common.files import check_outputs, writing
-from ..common.names import FERPLUS_LABELS
 from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically, with_weights
-from ..network.prior import Balance, class_shares
+from ..network.prior import Balance
 from ..network.weights import stored_classifier
-from ..readers.ferplus import read_ferplus
-from .faces import ferplus_faces
 
 
 def with_balance(checkpoint: Mapping[str, Any], wanted: Balance, shares: Tensor) -> dict[str, Any]:
@@ -50,36 +46,27 @@ def with_balance(checkpoint: Mapping[str, Any], wanted: Balance, shares: Tensor)
         raise CheckpointError(f"{absent} of {len(shares)} classes have the share 0; choose a --floor above 0")
     for name in names:
         weights[name] = (weights[name].float() + change).to(weights[name].dtype)
-    said = {**(recipe if isinstance(recipe, Mapping) else {})}
-    said |= {"balance": str(wanted.tau), "balance_floor": str(wanted.floor)}
-    return {**with_weights(checkpoint, weights), "recipe": said, "class_shares": shares.tolist()}
+    changed = {**(recipe if isinstance(recipe, Mapping) else {})}
+    changed |= {"balance": str(wanted.tau), "balance_floor": str(wanted.floor)}
+    return {**with_weights(checkpoint, weights), "recipe": changed, "class_shares": shares.tolist()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the file; returns the exit status."""
     parser = script_parser(__doc__, prog="python -m Code.recipes.change_prior")
     parser.add_argument("file", type=Path, metavar="FILE", help="the file of a classifier")
-    parser.add_argument(
-        "--balance",
-        type=from_zero,
-        default=1.0,
-        metavar="TAU",
-        help="how much of the class shares to keep out: 0 nothing, 1 all",
-    )
+    balance_help = "how much of the class shares to keep out: 0 nothing, 1 all"
+    parser.add_argument("--balance", type=from_zero, default=1.0, metavar="TAU", help=balance_help)
     parser.add_argument(
         "--floor", type=number(0, 1), default=0.0, metavar="S", help="rarer classes count as this share"
     )
-    parser.add_argument("--data-root", type=Path, metavar="DIR", help="folder of FER+, for a file without class_shares")
     parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="the file to write")
     args = parser.parse_args(argv)
     check_outputs([args.output], [args.file])
     checkpoint = read_checkpoint(args.file)
     shares = torch.tensor(checkpoint.get("class_shares", ()), dtype=torch.float32)
-    if not len(shares) and args.data_root:
-        faces = ferplus_faces(read_ferplus(args.data_root)["Training"], "votes")
-        shares = class_shares(faces.targets, len(FERPLUS_LABELS))
     if not len(shares):
-        raise CheckpointError(f"{args.file}: has no class_shares; name FER+ with --data-root")
+        raise CheckpointError(f"{args.file}: has no class_shares, from which its prior could be changed")
     try:
         content = with_balance(checkpoint, Balance(args.balance, args.floor), shares)
     except CheckpointError as error:

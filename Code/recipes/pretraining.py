@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from ..common.device import Compute
-from ..common.errors import UsageError
-from ..common.names import FERPLUS_FILE, FERPLUS_LABELS, FOLDERS_FILE, MS1M_FILE, OTHER_FILE
+from ..common.names import FERPLUS_FILE, FOLDERS_FILE, MS1M_FILE, OTHER_FILE
 from ..common.wording import counted
 from ..data.augment import PlainFrames
 from ..data.batches import (
@@ -33,7 +32,7 @@ from ..network.backbone import DEFAULT_BACKBONE
 from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from ..network.fan import FAN
 from ..network.prior import Balance, class_shares
-from ..network.weights import load_fan, start_from, starting_file, to_published
+from ..network.weights import load_fan, start_from, to_published
 from ..readers.ferplus import SIDE, FERPlusSplit, read_ferplus
 from ..results.report import write_report
 from ..training.loops import BATCH_FRAMES, EvaluationSplit, epoch_line, evaluate_split, summary, train_one_epoch
@@ -45,6 +44,7 @@ from ..training.train import log_line, write_results
 from .balanced_loss import balanced_loss
 from .face_variation import FaceAugmentation, VariedFaces
 from .faces import MAX_SIDE, ferplus_faces, joined, read_extra
+from .ferplus_accuracy import ferplus_split, report_test
 from .mixing import Mixing
 from .optimization import adamw, averaged, one_cycle
 from .pictures import read_pictures
@@ -96,12 +96,6 @@ def ferplus_material(recipe: Recipe, splits: dict[str, FERPlusSplit]) -> Materia
         faces = joined(faces, extra)
     val, test = (ferplus_split(splits[usage], "majority") for usage in ("PublicTest", "PrivateTest"))
     return Material(FERPLUS, faces.table(), faces.store(), val, test, Loading())
-
-
-def ferplus_split(split: FERPlusSplit, rule: str) -> EvaluationSplit:
-    """A split of FER+ to evaluate, labeled by a rule of `ferplus_faces`."""
-    faces = ferplus_faces(split, rule)
-    return EvaluationSplit(EvaluationBatches(faces.table(), faces.store(), batch_frames=256), PlainFrames())
 
 
 def folders_material(recipe: Recipe, compute: Compute, workers: int | None, cache: str | None) -> Material:
@@ -360,49 +354,3 @@ def report_file(path: Path, splits: dict[str, FERPlusSplit], val: EvaluationSpli
     print(f"validation, {len(info['labels'])} classes: {summary(evaluate_split(fan, val, compute)[0])}")
     print(f"FER+ from these weights:  python Pretrain_FERPlus.py --pretrained {path}")
     print(f"FAN from these weights:   python Demo_AFEW_Attention.py --pretrained {path}")
-
-
-def evaluate_file(path: Path | None, data_root: Path, compute: Compute) -> int:
-    """`-e`: evaluates a file of the published format on the private test.
-
-    Args:
-        path: None: the usual file, or the one that ships with the project.
-    """
-    path = path or starting_file(None) or FERPLUS_FILE
-    _, info = load_fan(path)
-    if tuple(info["labels"]) != FERPLUS_LABELS:
-        raise UsageError(f"--checkpoint {info['path']}: its labels are {', '.join(info['labels'])}, not those of FER+")
-    size = info["image_size"]
-    print(f"{info['path']}: {info['kind']}, {info['backbone']}, {size} x {size} pixels")
-    report_test(path, read_ferplus(data_root)["PrivateTest"], compute)
-    return 0
-
-
-def report_test(path: Path, test: FERPlusSplit, compute: Compute) -> None:
-    """Prints a file's accuracy on the private test, as published with a majority label, and for every image.
-
-    A network that was trained with `--balance` is evaluated twice: as it is, and with the class shares of its training
-    set put back. Published figures are of networks that know them.
-    """
-    fan, info = load_fan(path)
-    fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
-    _print_test(fan, test, info["image_size"], compute)
-    balance = Balance.of(info["recipe"])
-    if balance.tau and info["class_shares"]:
-        classifier = getattr(fan.head, fan.head.classifier)
-        with torch.no_grad():
-            classifier.bias += balance.offset(torch.tensor(info["class_shares"])).to(classifier.bias)
-        print("the same with the class shares of the training set, which --balance has kept out:")
-        _print_test(fan, test, info["image_size"], compute)
-
-
-def _print_test(fan: FAN, test: FERPlusSplit, size: int, compute: Compute) -> None:
-    def measured(rule: str) -> dict[str, Any]:
-        return evaluate_split(fan, replace(ferplus_split(test, rule), transform=PlainFrames(size)), compute)[0]
-
-    metrics = measured("majority")
-    print(f"private test, majority label, 8 classes: {summary(metrics)}")
-    for label, recall in zip(FERPLUS_LABELS, metrics["per_class_recall"], strict=True):
-        print(f"  recall {label:<10} " + ("-" if recall is None else f"{100 * recall:5.1f} %"))
-    print("  confusion (rows true): " + " ".join(str(row) for row in metrics["confusion"]))
-    print(f"private test, most voted label, no majority needed: {summary(measured('plurality'))}")

@@ -26,12 +26,14 @@ from ..network.prior import Balance
 from ..network.weights import load_fan
 from ..readers import find, names
 from ..results.runs import read_run
-from ..training.records import as_dict, started_at
+from ..training.records import Arguments, as_dict, started_at
 from .calibration import calibration_error, fit_temperature, with_temperature
 from .change_prior import with_balance
 
 INPUT = "RGB, or gray as three equal channels, in [0, 1]; no mean/std normalization"
-PLACES = ("train_root", "val_root", "train_list", "val_list")  # paths of one machine
+PATHS = ("train_root", "val_root", "train_list", "val_list")  # of one machine
+COPIED = ("format", "at_type", "labels", "image_size", "dataset", "precision", "epoch")
+WHERE_KNOWN = ("backbone", "class_shares", "recipe", "metrics")
 
 
 def released(checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,16 +54,12 @@ def released(checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[st
             raise CheckpointError(f"{name} is not finite in half precision")
     protocol = dict(checkpoint["protocol"])
     reader = find(checkpoint["dataset"]) if checkpoint["dataset"] in names() else None
-    for place in PLACES:
-        protocol[place] = getattr(reader, place, None)
-    protocol["data_flags"] = {
-        name: value for name, value in protocol.get("data_flags", {}).items() if name not in PLACES
-    }
-    kept = ["format", "at_type", "labels", "image_size", "dataset", "precision", "epoch"]
-    # Not in earlier versions; and with another prior the accuracy is unknown.
-    kept += [name for name in ("backbone", "class_shares", "recipe", "metrics") if name in checkpoint]
+    protocol |= {path: getattr(reader, path, None) for path in PATHS}
+    flags = protocol.get("data_flags", {})
+    protocol["data_flags"] = {name: value for name, value in flags.items() if name not in PATHS}
     return {
-        **{name: checkpoint[name] for name in kept},
+        # A network with another prior has no metrics: its accuracy is unknown.
+        **{name: checkpoint[name] for name in (*COPIED, *WHERE_KNOWN) if name in checkpoint},
         "state_dict": weights,
         "protocol": protocol,
         "training": None,
@@ -109,7 +107,7 @@ def release(
     *,
     calibrate: bool = False,
     balance: Balance | None = None,
-) -> Path:
+) -> dict[str, Any]:
     """Writes `<which>.pth` of a run as a file to publish.
 
     Args:
@@ -118,7 +116,7 @@ def release(
         balance: how much of the prior of the training set to take out, after the temperature.
 
     Returns:
-        `output`.
+        What the file says about how it was made.
 
     Raises:
         CheckpointError, ReportError, UsageError: the run lacks a file, or one of them cannot be read.
@@ -126,36 +124,32 @@ def release(
     checkpoint = read_checkpoint(run / f"{which}.pth")
     if "protocol" not in checkpoint:
         raise CheckpointError(f"{run / which}.pth: is not the checkpoint of a run; name a run's folder")
-    commands = []
-    for folder in (*before, run):
-        arguments = read_run(folder).arguments
-        command = None if arguments is None else arguments.command
-        if command is None:
-            raise UsageError(f"{folder}: has no args.json, which says how it was trained; name a run's folder")
-        commands.append(command)
-    read = read_run(run)
-    args = as_dict(read.arguments)
-    names = ("versions", "device", "precision", "threads")
-    absent = [name for name in names if not args.get(name)] + ["args.seed"] * ("seed" not in args.get("args", {}))
-    if absent:
-        raise UsageError(f"{run / 'args.json'}: has no field {absent[0]}; restore the file, or name another run")
-    about = {
-        "commands": commands,
-        **{name: args[name] for name in names},
+    arguments = [_arguments(folder) for folder in (*before, run)]
+    own = arguments[-1]
+    about: dict[str, Any] = {
+        "commands": [each.command for each in arguments],
+        "versions": own.versions,
+        "device": own.device,
+        "precision": own.precision,
+        "threads": own.threads,
         "date": f"{started_at(run.resolve()):%Y%m%d}",
-        "seed": args["args"]["seed"],
-        "results": as_dict(read.metrics(which)) or {},
+        "seed": own.args.get("seed"),
+        "results": as_dict(read_run(run).metrics(which)) or {},
     }
     if calibrate:
         checkpoint, about["calibration"] = calibrated(checkpoint, run)
     if balance is not None:
-        shares = torch.tensor(checkpoint.get("class_shares", ()), dtype=torch.float32)
-        if not len(shares):
-            raise CheckpointError(f"{run / which}.pth: an earlier version wrote it, without class_shares; train again")
-        checkpoint = with_balance(checkpoint, balance, shares)
+        checkpoint = with_balance(checkpoint, balance, torch.tensor(checkpoint["class_shares"], dtype=torch.float32))
     save_atomically(released(checkpoint, about), output)
     load_fan(output)  # can it be read?
-    return output
+    return about
+
+
+def _arguments(run: Path) -> Arguments:
+    arguments = read_run(run).arguments
+    if arguments is None or arguments.command is None:
+        raise UsageError(f"{run}: has no args.json, which says how it was trained; name a run's folder")
+    return arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -187,14 +181,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     check_outputs([args.output], [args.run, *args.after])
     balance = None if args.balance is None else Balance(args.balance, args.floor)
-    path = release(args.run, args.output, args.which, args.after, calibrate=args.calibrate, balance=balance)
-    figures = read_checkpoint(path)["about"].get("calibration")
-    if figures:
+    about = release(args.run, args.output, args.which, args.after, calibrate=args.calibrate, balance=balance)
+    if figures := about.get("calibration"):
         print(
             f"temperature {figures['temperature']:.3f}; expected calibration error on {figures['clips']} clips: "
             f"{100 * figures['error_before']:.1f} % before, {100 * figures['error_after']:.1f} % after"
         )
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
     return 0
 
 

@@ -15,7 +15,7 @@ import csv
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,6 @@ from .faces import UNLABELED
 
 CROPS = {"fer2013": (FER2013_EYES, "L"), "paper": (PAPER_EYES, "RGB")}
 SURE = 0.9  # the lowest detection score of a face to learn from
-TOGETHER = 32  # pictures of one size that the detector gets at once
 
 
 def labeled_pictures(
@@ -75,11 +74,11 @@ def labeled_pictures(
                 named = [(root / (row[columns[0]] or "").strip(), (row[columns[1]] or "").strip()) for row in reader]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{table}: cannot be read as a CSV file ({error})") from None
-    said: dict[Path, set[str]] = {}
+    classes_of: dict[Path, set[str]] = {}
     for path, name in named:
-        said.setdefault(path, set()).add(classes.get(name, name.lower()) or UNLABELED)
+        classes_of.setdefault(path, set()).add(classes.get(name, name.lower()) or UNLABELED)
     # A picture with contradictory labels counts as unlabeled.
-    return [(path, names.pop() if len(names) == 1 else UNLABELED) for path, names in said.items()]
+    return [(path, names.pop() if len(names) == 1 else UNLABELED) for path, names in classes_of.items()]
 
 
 def main_face(faces: Faces, shape: tuple[int, ...]) -> int | None:
@@ -91,59 +90,43 @@ def main_face(faces: Faces, shape: tuple[int, ...]) -> int | None:
     return int(np.argmax(np.where(faces.scores >= SURE, area * np.exp(-8 * (middle**2).sum(axis=1)), -1)))
 
 
-def crop_stills(
-    pictures: Sequence[tuple[Path, str]], output: Path, detector: Detector, crop: str, side: int
-) -> Iterator[tuple[str, str]]:
-    """Crops the face of every picture. Its file has the name of the picture.
+def crop_files(pictures: Sequence[tuple[Path, str]], output: Path) -> dict[Path, Path]:
+    """The file of each picture's crop, named like the picture.
 
     Pictures of one class and name (001.jpg of several people) are called by their folders, too: `anna_001.png`.
-
-    Yields:
-        The class of each picture, and "written", "skipped", "no face", or what is wrong with the file.
 
     Raises:
         UsageError: two pictures would still be one file.
     """
-    eyes, mode = CROPS[crop]
-    waiting: dict[tuple[int, ...], list[tuple[Path, np.ndarray]]] = {}
     root = Path(os.path.commonpath([path.parent for path, _ in pictures]))
     often = Counter((label, path.stem.casefold()) for path, label in pictures)
-    place = {}
+    files = {}
     for path, label in pictures:
         parts = path.relative_to(root).with_suffix("").parts
         name = "_".join(parts) if often[label, path.stem.casefold()] > 1 else path.stem
-        place[path] = output / label / f"{name}.png"
-    check_distinct(place)
+        files[path] = output / label / f"{name}.png"
+    check_distinct(files)
+    return files
 
-    def search(group: list[tuple[Path, np.ndarray]]) -> Iterator[tuple[str, str]]:
-        for (path, image), faces in zip(group, detector(np.stack([image for _, image in group])), strict=True):
-            target = place[path]
-            chosen = main_face(faces, image.shape)
-            if chosen is None:
-                yield target.parent.name, "no face"
-                continue
-            face = Image.fromarray(align_face(image, faces.landmarks[chosen], faces.boxes[chosen], eyes))
-            with atomic_file(target) as file:
-                face.convert(mode).resize((side, side), Image.Resampling.BILINEAR).save(file, "PNG")
-            yield target.parent.name, "written"
 
-    for path, label in pictures:
-        if place[path].exists():
-            yield label, "skipped"
-            continue
-        try:
-            image = read_image(str(path))
-        except DataError as error:
-            yield label, str(error)
-            continue
-        group = waiting.setdefault(image.shape, [])
-        group.append((path, image))
-        if len(group) == TOGETHER:
-            yield from search(group)
-            group.clear()
-    for group in waiting.values():
-        if group:
-            yield from search(group)
+def crop_still(path: Path, target: Path, detector: Detector, crop: str, side: int) -> str:
+    """Writes the crop of a picture's face, unless it is there; returns "written", "skipped" or "no face".
+
+    Raises:
+        DataError: the picture cannot be read.
+    """
+    if target.exists():
+        return "skipped"
+    image = read_image(str(path))
+    (faces,) = detector(image[None])
+    chosen = main_face(faces, image.shape)
+    if chosen is None:
+        return "no face"
+    eyes, mode = CROPS[crop]
+    face = Image.fromarray(align_face(image, faces.landmarks[chosen], faces.boxes[chosen], eyes))
+    with atomic_file(target) as file:
+        face.convert(mode).resize((side, side), Image.Resampling.BILINEAR).save(file, "PNG")
+    return "written"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -166,18 +149,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     detector = Detector("cpu" if device == "auto" else device, min_face=MIN_FACE)
     outcomes: Counter[str] = Counter()
     crops: Counter[str] = Counter()
+    files = crop_files(pictures, args.output)
     with writing(args.output), Progress("crop", len(pictures), unit="pictures") as progress:
-        for label, outcome in crop_stills(pictures, args.output, detector, args.crop, args.size):
-            progress()
-            if outcome in ("written", "skipped"):
-                crops[label] += 1
-            elif outcome != "no face":
-                progress.say(outcome)
+        for path, label in pictures:
+            try:
+                outcome = crop_still(path, files[path], detector, args.crop, args.size)
+            except DataError as error:
+                progress.say(str(error))
                 outcome = "unreadable"
             outcomes[outcome] += 1
-    print(f"{args.output}: " + ", ".join(f"{label} {count}" for label, count in crops.most_common()))
+            crops[label] += outcome in ("written", "skipped")
+            progress()
+    print(f"{args.output}: " + ", ".join(f"{label} {count}" for label, count in crops.most_common() if count))
     print(", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()))
-    return 0 if crops else 1
+    return 0 if crops.total() else 1
 
 
 if __name__ == "__main__":

@@ -154,8 +154,6 @@ def test_missing_and_wrong_weights_are_named(call, ferplus, tmp_path):
     assert outcome.status == 2 and "gone.pth" in outcome.err and "--pretrained none" in outcome.err
     outcome = call(script, "-e", "--data-root", ferplus, cwd=tmp_path)
     assert outcome.status == 2 and str(FERPLUS_FILE) in outcome.err
-    outcome = call(script, "--resume", "model/gone", cwd=tmp_path)
-    assert outcome.status == 2 and "--resume model/gone" in outcome.err
 
 
 def test_votes_of_which_none_count_are_refused(call, tmp_path, make_ferplus):

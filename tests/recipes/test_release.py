@@ -90,11 +90,10 @@ def test_a_temperature_is_not_fitted_on_the_answers_of_another_epoch(run: Path, 
     assert not (tmp_path / "fan.pth").exists()
 
 
-@pytest.mark.parametrize("name", ["versions", "threads", "args"])
-def test_a_run_whose_arguments_lack_something_is_refused(run: Path, tmp_path: Path, name: str) -> None:
+def test_a_run_whose_arguments_lack_something_is_refused(run: Path, tmp_path: Path) -> None:
     whole = (run / "args.json").read_text()
     content = json.loads(whole)
-    del content[name]
+    del content["args"]
     (run / "args.json").write_text(json.dumps(content))
     try:
         with pytest.raises(ProjectError, match=r"args\.json: has no field "):
