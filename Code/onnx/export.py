@@ -211,8 +211,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write, .onnx")
     parser.add_argument("--part", choices=("all", "features", "head"), default="all", help="what to export")
-    heads = sorted(ATTENTION_TITLES)
-    parser.add_argument("--at_type", type=int, choices=heads, help="which head of a published FAN, which has all")
+    parser.add_argument("--at_type", type=int, choices=ATTENTION_TITLES, help="which head of a published FAN")
     side = whole_number(32, MAX_IMAGE_SIZE, "of pixels")
     parser.add_argument("--image-size", type=side, metavar="S", help="input side (default: that of the checkpoint)")
     return parser

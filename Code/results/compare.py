@@ -23,7 +23,7 @@ from .runs import HEAD_TITLES, ClipRow, RunFiles, describe_setting, head_of, rea
 # Arguments that do not make another method: repetition, machine, and where the same data is.
 NOT_A_METHOD = {
     "at_type", "seed", "seeds", "fold", "output", "resume", "device", "workers", "print_freq", "compile", "evaluate",
-    "checkpoint", "precision", "cache", "cache_dir", "figures", "skip_empty", "checkpoint_every", "deterministic",
+    "checkpoint", "precision", "cache", "figures", "skip_empty", "deterministic",
     "train_root", "val_root", "train_list", "val_list", "data_flags",
 }  # fmt: skip
 MEASURES = {"accuracy": "WAR %", "uar": "UAR %", "attention_correlation": "correlation with true intensity"}

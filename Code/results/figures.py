@@ -211,43 +211,6 @@ LOG_TITLES = {
 }
 
 
-def confusion_figure(confusion: ArrayLike, labels: Sequence[str]) -> Figure:
-    """A confusion matrix: counts, and below each its percentage of the true class, which is also the shade.
-
-    Args:
-        confusion: int [C, C], a row per true class and a column per predicted class.
-        labels: C class names.
-    """
-    counts = np.asarray(confusion)
-    classes = len(labels)
-    if counts.shape != (classes, classes):
-        raise ValueError(f"the confusion matrix is {list(counts.shape)}, but there are {classes} labels")
-    of_class = counts.sum(axis=1, keepdims=True)
-    rates = np.divide(counts, of_class, out=np.zeros(counts.shape), where=of_class > 0)
-    side = max(3.6, 0.66 * classes)
-    figure = Figure(figsize=(side + 1.9, side + 1.2), facecolor="white", layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(rates, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(classes, classes):
-        if counts[row, column]:
-            text = f"{counts[row, column]}\n{100 * rates[row, column]:.0f} %"
-            shade = "white" if rates[row, column] > 0.72 else INK
-            axes.text(column, row, text, ha="center", va="center", fontsize=9, color=shade, linespacing=1.3)
-    rows = [f"{shorten(name, 24)} ({count})" for name, count in zip(labels, of_class[:, 0], strict=True)]
-    columns = [shorten(name, 24) for name in labels]
-    axes.set_yticks(range(classes), rows, fontsize=9, parse_math=False)
-    turned: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(range(classes), columns, fontsize=9, parse_math=False, **turned)
-    axes.set_xlabel("predicted", color=SOFT)
-    axes.set_ylabel("true (clips)", color=SOFT)
-    axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=2)
-    axes.tick_params(which="both", length=0)
-    axes.spines[:].set_color(FAINT)
-    return figure
-
-
 PANELS = {
     "loss": ("train_loss", "val_loss"),
     "WAR (%)": ("train_war", "val_war"),

@@ -31,7 +31,7 @@ from ..common.wording import counted, percent
 from ..data.clips import DataError
 from ..data.images import read_image
 from ..data.listing import FRAME_SUFFIXES
-from ..training.intervals import interval_text, uar_interval
+from ..training.intervals import interval_text
 from ..training.records import Metrics, ReportError
 from .compare import compare_runs
 from .figures import BLUE, ORANGE, attention_figure, choose_frames, figure_bytes, run_curves
@@ -106,7 +106,7 @@ def result_box(title: str, metrics: Metrics) -> Box:
             f" of {metrics.num_clips_listed} listed; {metrics.num_skipped} without frames skipped, "
             f"{percent(metrics.accuracy_listed)} % of those listed"
         )
-    uar_range = interval_text(metrics.uar_interval or uar_interval(metrics.confusion), clips)
+    uar_range = interval_text(metrics.uar_interval, clips)
     rows = [("UAR", f"{percent(metrics.uar)} %, {uar_range}"), ("clips", counts)]
     if metrics.attention_correlation is not None:
         text = f"{metrics.attention_correlation:.3f} rank correlation of weights with true intensity"

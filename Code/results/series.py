@@ -6,20 +6,20 @@ in their folders (`fold-01/`, `seed-0/`), and links to their reports.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..common.wording import counted, percent
 from ..training.intervals import interval_text
-from ..training.records import FoldSummary, SeedSummary, Spread, read_arguments, read_summary
+from ..training.records import FoldPart, FoldSummary, Metrics, SeedSummary, Spread, read_arguments, read_summary
 from .figures import line_styles
 from .page import Box, log_curves, write_page
 from .runs import RunFiles, method_of, read_run, shown_settings
 
 MEASURES = {"accuracy": "WAR", "uar": "UAR"}
 CURVES = ("val_war", "val_uar", "val_loss", "train_loss")
+ClassRow = tuple[str, int, list[tuple[str, str]]]  # name, clips, and mean and range of the recall for each epoch
 
 
 @dataclass(frozen=True)
@@ -52,22 +52,43 @@ def write_overview(folder: Path) -> Path:
         StateError, ReportError: a file of the folder is missing or cannot be read.
         UsageError: the page cannot be written.
     """
+    for path in sorted(folder.glob("seed-*/summary.json")):
+        write_overview(path.parent)
     summary = read_summary(folder / "summary.json")
     arguments = read_arguments(folder) if (folder / "args.json").is_file() else None
     # If no epoch was chosen, best is last.
     whiches = ("last",) if summary.selected_on.startswith("last") else ("last", "best")
     if isinstance(summary, SeedSummary):
-        for path in sorted(folder.glob("seed-*/summary.json")):
-            write_overview(path.parent)
-        kind, members = "seed", _seeds(folder, summary, whiches)
-        page = _of_seeds(summary, members, whiches)
+        kind, numbers, clips = "seed", summary.seeds, [summary.num_clips] * len(summary.seeds)
+        spreads = {which: getattr(summary, which) for which in whiches}
+        boxes = [_box_of_seeds(which, of, summary) for which, of in spreads.items()]
+        pooled: dict[str, Metrics] = {}
+        note = "Mean ± standard deviation, and the range: what the seed alone changes, on the same clips."
     else:
-        kind, members = "fold", _folds(folder, summary, whiches)
-        page = _of_folds(summary, whiches)
-    # One point makes no curve.
-    logs = {f"{kind} {of.number}": of.run.log for of in members if of.run is not None and len(of.run.log) > 1}
+        kind, numbers = "fold", [row.fold for row in summary.last.folds]
+        clips = [row.num_clips for row in summary.last.folds]
+        parts: dict[str, FoldPart] = {which: getattr(summary, which) for which in whiches}
+        spreads = {which: part.mean_over_folds for which, part in parts.items()}
+        boxes = [_box_of_folds(which, part) for which, part in parts.items()]
+        pooled = {which: part.pooled for which, part in parts.items()}
+        note, skipped = "Over folds: mean ± standard deviation, and the range.", summary.last.pooled.num_skipped
+        note += f" Skipped: {counted(skipped, 'listed clip')} without frames." if skipped else ""
+    columns: list[Spread] = [spreads[which][key] for which in whiches for key in MEASURES]
+    totals = [
+        (f"mean over {kind}s", [percent(of.mean) for of in columns]),
+        ("standard deviation", [percent(of.std) for of in columns]),
+        ("range", [of.range_text for of in columns]),
+    ]
+    if pooled:
+        totals.append(("pooled", [percent(getattr(of, key)) for of in pooled.values() for key in MEASURES]))
+    members = [
+        Member(number, count, list(shares), *_run_of(folder, kind, number))
+        for number, count, *shares in zip(numbers, clips, *(of.values for of in columns), strict=True)
+    ]
+    runs = {f"{kind} {of.number}": of.run for of in members if of.run is not None}
+    logs = {name: run.log for name, run in runs.items() if len(run.log) > 1}  # one point makes no curve
     styles = line_styles({name: name for name in logs})
-    args = arguments.args if arguments else next((of.run.args for of in members if of.run is not None), {})
+    args = arguments.args if arguments else next((run.args for run in runs.values()), {})
     return write_page(
         folder / "summary.html",
         "series.html.j2",
@@ -76,29 +97,39 @@ def write_overview(folder: Path) -> Path:
         settings=shown_settings(arguments),
         kind=kind,
         whiches=whiches,
+        boxes=boxes,
+        note=note,
         labels=summary.labels,
         selected_on=summary.selected_on,
         members=members,
+        totals=totals,
         styles=styles,
         curves=log_curves(logs, CURVES, styles),
-        **page,
+        confusions={which: of.confusion for which, of in pooled.items()},
+        classes=_classes(summary.labels, [[pooled[which]] if pooled else _metrics(runs, which) for which in whiches]),
     )
 
 
-def _folds(folder: Path, summary: FoldSummary, whiches: Sequence[str]) -> list[Member]:
-    members = []
-    for rows in zip(*(getattr(summary, which).folds for which in whiches), strict=True):
-        shares = [getattr(row, key) for row in rows for key in MEASURES]
-        members.append(Member(rows[0].fold, rows[0].num_clips, shares, *_run_of(folder, "fold", rows[0].fold)))
-    return members
+def _box_of_folds(which: str, part: FoldPart) -> Box:
+    pooled, clips = part.pooled, part.pooled.num_clips
+    war, uar = (interval_text(of, clips) for of in (pooled.accuracy_interval, pooled.uar_interval))
+    rows = [("UAR", f"{percent(pooled.uar)} %; {uar}")]
+    rows += [(f"{name} over folds", _spread_text(part.mean_over_folds[key])) for key, name in MEASURES.items()]
+    text = f"accuracy (WAR) of {counted(clips, 'clip')}; {war}"
+    return Box(f"{which} epoch", percent(pooled.accuracy), text, rows)
 
 
-def _seeds(folder: Path, summary: SeedSummary, whiches: Sequence[str]) -> list[Member]:
-    columns = [getattr(summary, which)[key].values for which in whiches for key in MEASURES]
-    return [
-        Member(seed, summary.num_clips, list(shares), *_run_of(folder, "seed", seed))
-        for seed, *shares in zip(summary.seeds, *columns, strict=True)
-    ]
+def _box_of_seeds(which: str, spreads: dict[str, Spread], summary: SeedSummary) -> Box:
+    rows = [(name, _spread_text(spreads[key])) for key, name in MEASURES.items()]
+    if "attention_correlation" in spreads:
+        mean = spreads["attention_correlation"].mean
+        rows.append(("attention", f"{mean:.3f} rank correlation of weights with true intensity"))
+    seeds, clips = counted(len(summary.seeds), "seed"), counted(summary.num_clips, "clip")
+    return Box(f"{which} epoch", percent(spreads["accuracy"].mean), f"accuracy (WAR), mean of {seeds} on {clips}", rows)
+
+
+def _spread_text(of: Spread) -> str:
+    return f"{of.mean_text}, {of.range_text}"
 
 
 def _run_of(folder: Path, kind: str, number: int) -> tuple[str, RunFiles | None]:
@@ -110,66 +141,26 @@ def _run_of(folder: Path, kind: str, number: int) -> tuple[str, RunFiles | None]
     return "", None
 
 
-def _of_folds(summary: FoldSummary, whiches: Sequence[str]) -> dict[str, Any]:
-    """What the template shows of folds."""
-    parts = {which: getattr(summary, which) for which in whiches}
-    boxes = []
-    for which, part in parts.items():
-        pooled, clips = part.pooled, part.pooled.num_clips
-        war, uar = (interval_text(of or (), clips) for of in (pooled.accuracy_interval, pooled.uar_interval))
-        rows = [("UAR", f"{percent(pooled.uar)} %; {uar}")]
-        rows += [(f"{name} over folds", _mean_and_range(part.mean_over_folds[key])) for key, name in MEASURES.items()]
-        text = f"accuracy (WAR) of {counted(clips, 'clip')}; {war}"
-        boxes.append(Box(f"{which} epoch", percent(pooled.accuracy), text, rows))
-    last, skipped = summary.last.pooled, summary.last.pooled.num_skipped
-    recalls = [[(percent(recall), "") for recall in part.pooled.per_class_recall] for part in parts.values()]
-    pooled_shares = [percent(getattr(part.pooled, key)) for part in parts.values() for key in MEASURES]
-    spreads = [part.mean_over_folds[key] for part in parts.values() for key in MEASURES]
-    return {
-        "boxes": boxes,
-        "note": "Over folds: mean ± standard deviation, and the range."
-        + (f" Skipped: {counted(skipped, 'listed clip')} without frames." if skipped else ""),
-        "totals": [*_totals("folds", spreads), ("pooled", pooled_shares)],
-        "confusions": [(which, part.pooled.confusion) for which, part in parts.items()],
-        "classes": list(zip(summary.labels, map(sum, last.confusion), zip(*recalls, strict=True), strict=True)),
-    }
+def _metrics(runs: Mapping[str, RunFiles], which: str) -> list[Metrics]:
+    """Those of an epoch of each run that has them."""
+    return [metrics for run in runs.values() if (metrics := run.metrics(which)) is not None]
 
 
-def _of_seeds(summary: SeedSummary, members: list[Member], whiches: Sequence[str]) -> dict[str, Any]:
-    """What the template shows of seeds."""
-    boxes, spreads = [], []
-    for which in whiches:
-        part: dict[str, Spread] = getattr(summary, which)
-        spreads += [part[key] for key in MEASURES]
-        rows = [(name, _mean_and_range(part[key])) for key, name in MEASURES.items()]
-        if "attention_correlation" in part:
-            mean = part["attention_correlation"].mean
-            rows.append(("attention", f"{mean:.3f} rank correlation of weights with true intensity"))
-        seeds, clips = counted(len(summary.seeds), "seed"), counted(summary.num_clips, "clip")
-        text = f"accuracy (WAR), mean of {seeds} on {clips}"
-        boxes.append(Box(f"{which} epoch", percent(part["accuracy"].mean), text, rows))
-    results = [of.run.results for of in members if of.run is not None and of.run.results is not None]
-    recalls = [
-        [_recall(of) for of in zip(*(getattr(result, which).per_class_recall for result in results), strict=True)]
-        for which in whiches
-    ]
-    support = [sum(row) for row in results[0].last.confusion] if results and results[0].last else []
-    return {
-        "boxes": boxes,
-        "note": "Mean ± standard deviation, and the range: what the seed alone changes, on the same clips.",
-        "totals": _totals("seeds", spreads),
-        "confusions": [],
-        "classes": list(zip(summary.labels, support, zip(*recalls, strict=True), strict=True)) if support else [],
-    }
+def _classes(labels: Sequence[str], epochs: Sequence[Sequence[Metrics]]) -> list[ClassRow]:
+    """For each class how many clips it has, and the mean and the range of its recall in each epoch's metrics."""
+    if not all(epochs):
+        return []
+    support = [sum(row) for row in epochs[0][0].confusion]
+    recalls = [[_recall(of) for of in zip(*(one.per_class_recall for one in epoch), strict=True)] for epoch in epochs]
+    return [(label, clips, list(of)) for label, clips, *of in zip(labels, support, *recalls, strict=True)]
 
 
-def _totals(what: str, spreads: list[Spread]) -> list[tuple[str, list[str]]]:
-    """Rows below the table of folds or seeds."""
-    return [
-        (f"mean over {what}", [percent(of.mean) for of in spreads]),
-        ("standard deviation", [percent(of.std) for of in spreads]),
-        ("range", [range_text(of) for of in spreads]),
-    ]
+def _recall(values: Sequence[float | None]) -> tuple[str, str]:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-", ""
+    spread = "" if min(known) == max(known) else f"{percent(min(known))} to {percent(max(known))}"
+    return percent(sum(known) / len(known)), spread
 
 
 def _parts(folder: Path, summary: FoldSummary | SeedSummary) -> str:
@@ -190,22 +181,3 @@ def _shown_folder(folder: Path) -> str:
     """The folder's name, and that of the series if it is a seed of several."""
     folder = folder.resolve()
     return f"{folder.parent.name}/{folder.name}" if folder.name.startswith("seed-") else folder.name
-
-
-def _mean_and_range(of: Spread) -> str:
-    mean = percent(of.mean) + (f" ± {percent(of.std)}" if of.std is not None else "")
-    return f"{mean}, {range_text(of)}"
-
-
-def range_text(of: Spread) -> str:
-    """`95.83 to 98.77`"""
-    return f"{percent(of.range[0])} to {percent(of.range[1])}"
-
-
-def _recall(values: Sequence[float | None]) -> tuple[str, str]:
-    """The mean and the range of a class's recall over seeds."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "-", ""
-    mean = percent(sum(known) / len(known))
-    return mean, "" if min(known) == max(known) else f"{percent(min(known))} to {percent(max(known))}"

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..common.errors import ProjectError
 from ..common.json_files import read_json, read_json_lines, shaped
+from ..common.wording import percent
 
 VERSION = 1  # of args.json, results.json and summary.json
 AGAIN = "write it again: --resume the run, or repeat the evaluation"
@@ -117,6 +118,16 @@ class Spread:
     std: float | None
     range: tuple[float, float]
     values: list[float]
+
+    @property
+    def mean_text(self) -> str:
+        """The mean and the standard deviation in %, `97.21 ± 1.04`; the mean alone for a single value."""
+        return percent(self.mean) + ("" if self.std is None else f" ± {percent(self.std)}")
+
+    @property
+    def range_text(self) -> str:
+        """`95.83 to 98.77`"""
+        return f"{percent(self.range[0])} to {percent(self.range[1])}"
 
 
 @dataclass

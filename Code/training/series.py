@@ -195,7 +195,7 @@ def fold_table(summary: FoldSummary, title: str) -> str:
         cells = " | ".join(percent(value) for fold in (last, best) for value in (fold.accuracy, fold.uar))
         lines.append(f"| {last.fold} | {last.num_clips} | {cells} |")
     means = [part.mean_over_folds[name] for _, part in parts for name in MEASURES]
-    lines.append(f"| **mean over folds** | | {' | '.join(f'{mean_text(of)} ({range_text(of)})' for of in means)} |")
+    lines.append(f"| **mean over folds** | | {' | '.join(f'{of.mean_text} ({of.range_text})' for of in means)} |")
     cells = " | ".join(percent(value) for _, part in parts for value in (part.pooled.accuracy, part.pooled.uar))
     lines += [f"| **pooled** | {clips} | {cells} |", ""]
     for name, part in parts:
@@ -227,19 +227,9 @@ def seed_table(summary: SeedSummary, title: str) -> str:
     columns = [part[name] for part in (summary.last, summary.best) for name in MEASURES]
     for index, seed in enumerate(summary.seeds):
         lines.append(f"| {seed} | {' | '.join(percent(column.values[index]) for column in columns)} |")
-    lines.append(f"| **mean ± standard deviation** | {' | '.join(map(mean_text, columns))} |")
-    lines.append(f"| **range** | {' | '.join(map(range_text, columns))} |")
+    lines.append(f"| **mean ± standard deviation** | {' | '.join(of.mean_text for of in columns)} |")
+    lines.append(f"| **range** | {' | '.join(of.range_text for of in columns)} |")
     return "\n".join(lines) + "\n"
-
-
-def mean_text(of: Spread) -> str:
-    """The mean and the standard deviation, `97.21 ± 1.04`; the mean alone for a single value."""
-    return percent(of.mean) + ("" if of.std is None else f" ± {percent(of.std)}")
-
-
-def range_text(of: Spread) -> str:
-    """`95.83 to 98.77`"""
-    return f"{percent(of.range[0])} to {percent(of.range[1])}"
 
 
 def confusion_table(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[str]:

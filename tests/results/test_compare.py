@@ -1,4 +1,4 @@
-"""Runs side by side, a run's figures as files, and TensorBoard's events."""
+"""Runs side by side, and a run's figures as files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from Code.results import report
 from Code.results.compare import clips_that_differ, group_runs, pairs_of, read_runs
 from Code.results.runs import read_run
 from Code.training.records import ReportError
-from Code.training.tensorboard import fixed_clips, is_shown
 
 LABELS = ["Happy", "Sad"]
 
@@ -31,7 +30,8 @@ def make_run(folder: Path, at_type: int, seed: int, right: str, lr: float = 0.1)
     accuracy, recalls = float(np.mean(hits)), confusion.diagonal() / confusion.sum(1)
     best = {
         "epoch": 1, "accuracy": accuracy, "accuracy_interval": [accuracy / 2, (1 + accuracy) / 2],
-        "accuracy_listed": accuracy, "uar": float(recalls.mean()), "per_class_recall": recalls.tolist(),
+        "accuracy_listed": accuracy, "uar": float(recalls.mean()), "uar_interval": [0, 1],
+        "per_class_recall": recalls.tolist(),
         "confusion": confusion.tolist(), "num_clips": len(hits), "num_clips_listed": len(hits), "num_skipped": 0,
     }  # fmt: skip
     (folder / "results.json").write_text(json.dumps({"labels": LABELS, "best": best, "last": best}))
@@ -171,9 +171,3 @@ def test_figures_of_notable_clips_are_files(runs: list[Path], capsys: pytest.Cap
     (runs[0] / "frames/2.png").unlink()
     with pytest.raises(ReportError, match=r"2\.png"):
         report.clip_figure(read_run(runs[0]), read_run(runs[0]).clips[0])
-
-
-def test_tensorboard_shows_a_few_fixed_clips_some_times() -> None:
-    assert fixed_clips(140) == [0, 46, 93, 139] and fixed_clips(2) == [0, 1]
-    assert [epoch for epoch in range(1, 181) if is_shown(epoch, 180)] == [36, 72, 108, 144, 180]
-    assert [epoch for epoch in range(1, 7) if is_shown(epoch, 6)] == [2, 4, 6]

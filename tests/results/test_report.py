@@ -41,6 +41,7 @@ CLIPS = {  # clip: (label, prediction, probabilities); one clip is taken for Sad
 def result(**changes: Any) -> dict[str, Any]:
     metrics = {
         "epoch": 2, "accuracy": 0.75, "accuracy_interval": [0.301, 0.954], "accuracy_listed": 0.6, "uar": 0.75,
+        "uar_interval": [0.3, 0.9],
         "per_class_recall": [1.0, 0.5, None], "confusion": [[2, 0, 0], [0, 1, 1], [0, 0, 0]],
         "num_clips": 4, "num_clips_listed": 5, "num_skipped": 1,
     }  # fmt: skip

@@ -18,6 +18,7 @@ from PIL import Image
 from Code.results.compare import compare_runs
 from Code.results.report import write_report
 from Code.training.metrics import confusion_metrics
+from Code.training.records import as_dict, read_results
 from Code.training.series import fold_summary
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (requirements-dev.txt)")
@@ -44,6 +45,7 @@ def make_run(folder: Path) -> Path:
     confusion = [[1, 0, 1], [0, 1, 2], [0, 0, 0]]
     best = {
         "epoch": 1, "accuracy": 0.4, "accuracy_interval": [0.1, 0.8], "accuracy_listed": 0.4, "uar": 0.4167,
+        "uar_interval": [0.1, 0.8],
         "per_class_recall": [0.5, 1 / 3, None], "confusion": confusion, "num_clips": 5, "num_clips_listed": 5,
         "num_skipped": 0,
     }  # fmt: skip
@@ -213,9 +215,8 @@ def big_pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folds = [make_big_run(series / f"fold-0{at}", 1, at) for at in (1, 2)]
     other = {name: f"another_{value}" for name, value in SETTINGS.items()}
     runs = [*folds, make_big_run(folder / "self", 0, 3), make_big_run(folder / "other", 2, 4, **other)]
-    (series / "summary.json").write_text(
-        json.dumps(fold_summary([json.loads((fold / "results.json").read_text()) for fold in folds]))
-    )
+    summary = fold_summary([read_results(fold / "results.json") for fold in folds])
+    (series / "summary.json").write_text(json.dumps(as_dict(summary)))
     comparison, _ = compare_runs(runs, folder / "comparison.html")
     return {"report": write_report(folds[0]), "comparison": comparison, "overview": write_report(series)}
 

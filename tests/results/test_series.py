@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from Code.common.json_files import StateError
 from Code.results import report
 from Code.results.series import write_overview
 from Code.training.metrics import confusion_metrics
+from Code.training.records import Results, as_dict, read_results, read_summary
 from Code.training.series import fold_summary, fold_table, seed_summary, seed_table, spread
 
 LABELS = ["Happy", "Angry", "Sad"]
@@ -39,10 +41,10 @@ FOLDS = [[[3, 1, 0], [0, 2, 0], [0, 0, 1]], [[2, 0, 0], [1, 1, 0], [1, 0, 0]]]
 def folds(tmp_path: Path) -> Path:
     """A run of two folds; 12 clips together, of which 9 are right."""
     folder = tmp_path / "20260102-030405_ckplus_relation-attention_folds"
-    results = [result(confusion, fold=at, num_folds=2) for at, confusion in enumerate(FOLDS, start=1)]
-    for at, of in enumerate(results, start=1):
-        write_run(folder / f"fold-{at:02d}", of)
-    (folder / "summary.json").write_text(json.dumps(fold_summary(results)))
+    for at, confusion in enumerate(FOLDS, start=1):
+        write_run(folder / f"fold-{at:02d}", result(confusion, fold=at, num_folds=2))
+    results = [read_results(folder / f"fold-{at:02d}/results.json") for at in (1, 2)]
+    (folder / "summary.json").write_text(json.dumps(as_dict(fold_summary(results))))
     (folder / "args.json").write_text(json.dumps({"args": {"at_type": 1, "dataset": "ckplus", "fold": "all"}}))
     return folder
 
@@ -68,9 +70,8 @@ def test_seeds_have_a_mean_a_range_and_their_own_overviews(folds: Path, tmp_path
     pooled = json.loads((whole / "seed-3/summary.json").read_text())
     whole_result = {**result(FOLDS[0], num_folds=2), **{which: pooled[which]["pooled"] for which in ("last", "best")}}
     (whole / "seed-3/results.json").write_text(json.dumps(whole_result))
-    results = [json.loads((whole / f"seed-{seed}/results.json").read_text()) for seed in (3, 1)]
-    summary = seed_summary([3, 1], results)
-    (whole / "summary.json").write_text(json.dumps(summary))
+    summary = seed_summary([3, 1], [read_results(whole / f"seed-{seed}/results.json") for seed in (3, 1)])
+    (whole / "summary.json").write_text(json.dumps(as_dict(summary)))
     page = write_overview(whole).read_text()
     assert "2 folds, 2 seeds</h1>" in page and '<a href="seed-3/summary.html">seed 3</a>' in page
     assert '<a href="seed-1/report.html">seed 1</a>' in page and "mean of 2 seeds on 12 clips" in page
@@ -79,15 +80,15 @@ def test_seeds_have_a_mean_a_range_and_their_own_overviews(folds: Path, tmp_path
 
 
 def test_tables_say_ranges_plurals_and_too_few_clips(folds: Path) -> None:
-    table = fold_table(json.loads((folds / "summary.json").read_text()), "title")
+    table = fold_table(read_summary(folds / "summary.json"), "title")
     assert table.startswith("# title: 2 folds, 12 clips")
     assert (
         "72.86 ± 18.18 (60.00 to 85.71)" in table and "Pooled, last epoch: WAR 75.00 %, 95 % interval 46.8 to" in table
     )
-    tiny = [result([[1, 0, 0], [0, 1, 0], [0, 0, 0]], fold=1, num_folds=1)]
+    tiny = [msgspec.convert(result([[1, 0, 0], [0, 1, 0], [0, 0, 0]], fold=1, num_folds=1), Results)]
     table = fold_table(fold_summary(tiny), "title")
     assert "# title: 1 fold, 2 clips" in table and "WAR 100.00 %, too few clips for an interval" in table
-    assert "interval" not in spread([0.25, 0.75]) and spread([0.5])["std"] is None
+    assert spread([0.5]).std is None
 
 
 def test_a_broken_summary_is_one_line(folds: Path, capsys: pytest.CaptureFixture[str]) -> None:
