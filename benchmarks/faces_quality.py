@@ -111,8 +111,8 @@ def eye_distance(landmarks: np.ndarray, other: np.ndarray) -> float:
 def main_path(found: list[SearchedFrame]) -> tuple[Track | None, int]:
     """The main person's track, and the number of people."""
     tracker = Tracker()
-    for position, (frame, faces, cut) in enumerate(found):
-        tracker.update(position, frame.time, faces, cut)
+    for position, (frame, faces, cut, full) in enumerate(found):
+        tracker.update(position, frame.time, faces, cut, full=full)
     people = credible(tracker.tracks, len(found))
     main = main_track(tracker.tracks, people)
     return None if main is None else tracker.tracks[main], len(people)

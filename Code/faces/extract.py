@@ -155,12 +155,12 @@ def _search(
     cuts: list[int] = []
     tracker = Tracker()
     done = 0
-    for position, (frame, faces, cut) in enumerate(
+    for position, (frame, faces, cut, full) in enumerate(
         find_faces(source.frames(fps=fps), detector, detect_every, prefetch=overlap)
     ):
         if cut:
             cuts.append(position)
-        tracker.update(position, frame.time, faces, cut)
+        tracker.update(position, frame.time, faces, cut, full=full)
         read.append((frame.name, frame.number, frame.time))
         if progress is not None:
             reached = frame.number + 1 if source.is_video else len(read)

@@ -34,11 +34,12 @@ LEAST_MOTION = 0.05
 
 
 class SearchedFrame(NamedTuple):
-    """A frame, its faces, and whether a shot begins with it."""
+    """A frame, its faces, whether a shot begins with it, and whether a full pass searched it."""
 
     frame: Frame
     faces: Faces
     cut: bool
+    full: bool
 
 
 def find_faces(
@@ -57,8 +58,8 @@ def find_faces(
         read = batches(frames)
         is_cut = CutFinder()
         for batch in prefetched(read, size=2) if prefetch else read:
-            faces_of = detector(np.stack([frame.image for frame in batch]))
-            yield from (SearchedFrame(f, faces, is_cut(f.image)) for f, faces in zip(batch, faces_of, strict=True))
+            for frame, faces in zip(batch, detector(np.stack([frame.image for frame in batch])), strict=True):
+                yield SearchedFrame(frame, faces, is_cut(frame.image), True)
         return
     stretches = split_at_keys(prefetched(frames, size=4) if prefetch else frames, detector, every)
     stretches = prefetched(stretches, size=1) if prefetch else stretches
@@ -140,7 +141,7 @@ class Stretch:
             if end < len(self.frames):
                 self.faces.append(following)
         for number, (frame, faces) in enumerate(zip(self.frames, self.faces, strict=True)):
-            yield SearchedFrame(frame, faces, self._cut and number == 0)
+            yield SearchedFrame(frame, faces, self._cut and number == 0, number in (0, end))
 
     def _follow_back(self, detector: Detector, faces: Faces) -> None:
         """Adds new faces of the next key frame to the frames before it, as far back as they are found."""

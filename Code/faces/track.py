@@ -31,7 +31,7 @@ NEIGHBOURS, NEIGHBOUR_SECONDS = 2, 0.2
 # further off, the face moved (a hand-held camera, a nod); from twice the distance on, nothing is averaged.
 STEADY, STEADY_PIXELS = 0.0075, 0.5
 # Tracks with fewer frames are false alarms, unless the clip has fewer than SHORT_CLIP times as many frames. So are
-# tracks with a lower mean score.
+# tracks with a lower score, see `Track.confidence`.
 SHORTEST_TRACK, SHORT_CLIP, LEAST_CONFIDENCE = 3, 5, 0.9
 
 
@@ -78,16 +78,20 @@ class Track:
     Attributes:
         positions: which of the processed frames show them, ascending; there may be gaps.
         rows: 15 numbers per position: box, landmarks, score. A flat array, since there may be millions.
+        full_scores: the scores of those faces that full passes found.
     """
 
     positions: array[int] = field(default_factory=lambda: array("q"))
     rows: array[float] = field(default_factory=lambda: array("d"))
+    full_scores: array[float] = field(default_factory=lambda: array("d"))
 
     def __len__(self) -> int:
         return len(self.positions)
 
-    def add(self, position: int, faces: Faces, index: int) -> None:
-        """Appends one of the faces."""
+    def add(self, position: int, faces: Faces, index: int, *, full: bool) -> None:
+        """Appends one of the faces; `full`: a full pass found it."""
+        if full:
+            self.full_scores.append(faces.scores[index])
         self.positions.append(position)
         self.rows.extend((*faces.boxes[index], *faces.landmarks[index].ravel(), faces.scores[index]))
 
@@ -95,6 +99,12 @@ class Track:
     def table(self) -> np.ndarray:
         """float64 [len, 15]: box, landmarks, score."""
         return np.array(self.rows).reshape(-1, 15)
+
+    @property
+    def confidence(self) -> float:
+        """The mean score of all faces, or of full passes if that is higher: refinement is less sure of dim faces."""
+        mean = float(self.table[:, 14].mean())
+        return max(mean, float(np.mean(self.full_scores))) if self.full_scores else mean
 
     def weight(self, start: int = 0, stop: int | None = None) -> float:
         """Size x time: the sum of the face's areas over the frames at positions [start, stop), pixels."""
@@ -138,7 +148,7 @@ class Tracker:
         self.tracks: list[Track] = []
         self._alive: list[_Alive] = []
 
-    def update(self, position: int, time: float, faces: Faces, cut: bool) -> list[int]:
+    def update(self, position: int, time: float, faces: Faces, cut: bool, *, full: bool = True) -> list[int]:
         """Adds a frame.
 
         Args:
@@ -146,6 +156,7 @@ class Tracker:
             time: seconds; NaN: from the position, at ASSUMED_FPS.
             faces: its faces.
             cut: whether a shot begins with it. All tracks then end.
+            full: whether a full pass found the faces.
 
         Returns:
             For each face the index of its track.
@@ -167,7 +178,7 @@ class Tracker:
             else:
                 now.append(_Alive(len(self.tracks), box, time, np.zeros(2)))
                 self.tracks.append(Track())
-            self.tracks[now[-1].track].add(position, faces, face)
+            self.tracks[now[-1].track].add(position, faces, face, full=full)
         self._alive = [each for row, each in enumerate(alive) if row not in row_of.values()] + now
         return [each.track for each in now]
 
@@ -259,9 +270,7 @@ def credible(tracks: Sequence[Track], num_frames: int) -> list[int]:
     """Indices of the tracks that are no false alarms."""
     shortest = min(SHORTEST_TRACK, max(1, num_frames // SHORT_CLIP))
     return [
-        index
-        for index, track in enumerate(tracks)
-        if len(track) >= shortest and track.table[:, 14].mean() >= LEAST_CONFIDENCE
+        index for index, track in enumerate(tracks) if len(track) >= shortest and track.confidence >= LEAST_CONFIDENCE
     ]
 
 

@@ -49,6 +49,7 @@ def test_two_people_who_move_are_followed_with_few_full_passes(scene_of: Draw) -
     refined, full, passes = both(pictures, every=10)
     assert_same(refined, full)
     assert passes == 3  # frames 0, 10 and 20
+    assert [number for number, searched in enumerate(refined) if searched.full] == [0, 10, 20]
     tracker = Tracker()
     for position, found in enumerate(refined):
         tracker.update(position, found.frame.time, found.faces, found.cut)

@@ -141,6 +141,11 @@ def test_false_alarms_are_nobody_and_single_pictures_are_somebody() -> None:
     assert credible(tracks, 20) == [0]
     assert credible(tracked(faces(person)), 1) == [0]
     assert credible(tracked(*[faces(person, score=0.8)] * 20), 20) == []
+    tracker = Tracker()
+    for position in range(20):  # refinement is less sure of a dim face than the full passes that confirm it
+        full = position % 10 == 0
+        tracker.update(position, position / 25, faces(person, score=0.98 if full else 0.8), False, full=full)
+    assert credible(tracker.tracks, 20) == [0]
 
 
 def test_the_main_person_is_the_largest_for_longest_not_the_first() -> None:
