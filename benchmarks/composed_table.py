@@ -28,7 +28,6 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from Code.training.schedules import decay_after, per_step  # noqa: E402
 
 from Code.common.device import Compute, choose_compute, describe_device, versions  # noqa: E402
 from Code.common.names import FERPLUS_LABELS, SHIPPED_FILE  # noqa: E402
@@ -99,8 +98,8 @@ def trained_head(clips: Clips, at_type: int, seed: int, epochs: int, compute: Co
     length = int(clips.table.lengths[0])
     batches = TrainingBatches(clips.table, clips.store, num_frames=length, batch_size=32, seed=seed, samples_per_clip=1)
     optimizer = torch.optim.SGD(model.head.parameters(), lr=RATES[at_type], momentum=0.9, weight_decay=1e-4)
-    schedule = per_step(decay_after((epochs / 3, 2 * epochs / 3), 0.2), len(batches))
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+    thirds = [round(part * epochs * len(batches) / 3) for part in (1, 2)]
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, thirds, 0.2)
     scaler, network = compute.scaler(), FeatureFAN(model.requires_grad_(False))
     model.head.requires_grad_(True)
     for epoch in range(1, epochs + 1):

@@ -18,7 +18,7 @@ from Code.common.names import AFEW_LABELS
 from Code.data.images import read_image
 from Code.faces.video import Source
 from Code.network.fan import FAN
-from Code.network.weights import load_fan
+from Code.network.weights import load_fan, published_weights
 from Code.sample.clip import SampleSpec, draw_clip
 from tests.fuzz.engine import Kind, call
 from tests.readers.test_every_reader import FORMATS
@@ -86,7 +86,7 @@ def read_picture(path: Path, rng: random.Random) -> None:
 def tiny_checkpoints(folder: Path) -> None:
     """A run's checkpoint, and a published one in both formats of torch."""
     torch.manual_seed(0)
-    state = FAN(1, 7, backbone=BACKBONE).state_dict()
+    state = published_weights(FAN(1, 7, backbone=BACKBONE))
     run = {"format": "emotion-fan/1", "state_dict": state, "at_type": 1, "labels": list(AFEW_LABELS)}
     torch.save({**run, "image_size": SIDE, "dataset": "afew", "backbone": BACKBONE, "epoch": 3}, folder / "run.pth")
     published = {"state_dict": {f"module.{name}": value for name, value in state.items()}, "image_size": SIDE}
