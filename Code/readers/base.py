@@ -118,6 +118,8 @@ class Reader:
         """
         if request.labels and self.labels:
             raise UsageError(f"--labels: {self.name} has its own classes; use --labels with --dataset list or folders")
+        if request.fold and not (self.makes_folds or request.train_list or self.has_list_per_fold(request)):
+            raise self._without_folds()
 
     def sources(self, request: Request) -> Sources:
         """The folders and lists of a request: those that flags name, else the usual ones."""
@@ -284,10 +286,7 @@ class Reader:
             DataError: all problems of the data or the fold file.
         """
         if not self.makes_folds and not _is_table_file(self.sources(request).train_list):
-            raise UsageError(
-                f"--fold: {self.name} has a fixed split, no folds; omit --fold, or name one list per fold with "
-                "{fold} in its name: --train-list set_{fold}_train.txt --val-list set_{fold}_test.txt"
-            )
+            raise self._without_folds()
         clips = self.read_all(request)
         listed = any(clip.fold for clip in clips.everything)
         if request.fold_file and not listed:  # listed: CK+'s reader has read the file
@@ -297,6 +296,12 @@ class Reader:
                 raise UsageError(f"--folds {request.folds}: the list has a fold for each clip; omit --folds")
             return folds_as_listed(clips)
         return folds_by_person(clips, request.folds or self.num_folds or DEFAULT_FOLDS)
+
+    def _without_folds(self) -> UsageError:
+        return UsageError(
+            f"--fold: {self.name} has a fixed split, no folds; omit --fold, or name one list per fold with "
+            "{fold} in its name: --train-list set_{fold}_train.txt --val-list set_{fold}_test.txt"
+        )
 
     def has_list_per_fold(self, request: Request) -> bool:
         """Whether each fold has lists of its own (DFEW), instead of being a part of one set."""
