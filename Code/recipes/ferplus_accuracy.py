@@ -15,7 +15,8 @@ from ..data.augment import PlainFrames
 from ..data.batches import EvaluationBatches
 from ..network.fan import FAN
 from ..network.prior import Balance
-from ..network.weights import load_fan, starting_file
+from ..network.start import starting_file
+from ..network.weights import load_fan
 from ..readers.ferplus import FERPlusSplit, read_ferplus
 from ..training.loops import EvaluationSplit, evaluate_split, summary
 from .faces import ferplus_faces

@@ -32,7 +32,8 @@ from ..network.backbone import DEFAULT_BACKBONE
 from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from ..network.fan import FAN
 from ..network.prior import Balance, class_shares
-from ..network.weights import load_fan, start_from, to_published
+from ..network.start import start_from
+from ..network.weights import load_fan, to_published
 from ..readers.ferplus import SIDE, FERPlusSplit, read_ferplus
 from ..results.report import write_report
 from ..training.loops import BATCH_FRAMES, EvaluationSplit, epoch_line, evaluate_split, summary, train_one_epoch

@@ -22,7 +22,8 @@ from ..network.backbone import DEFAULT_BACKBONE, check_backbone
 from ..network.checkpoints import facts_of, read_checkpoint
 from ..network.fan import FAN, FeatureFAN
 from ..network.prior import class_shares
-from ..network.weights import keep_classifier, start_from, starting_file, stored_backbone
+from ..network.start import keep_classifier, start_from, starting_file
+from ..network.weights import stored_backbone
 from . import ddp
 from .features import FeatureStore, PlainView, training_transform
 from .loops import (

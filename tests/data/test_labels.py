@@ -15,7 +15,8 @@ from Code.data.clips import DataError
 from Code.data.labels import map_labels
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
-from Code.network.weights import published_weights, start_from
+from Code.network.start import start_from
+from Code.network.weights import published_weights
 from Code.readers import find
 from Code.readers.ckplus import CKPLUS_LABELS
 from Code.readers.folders import read_folders

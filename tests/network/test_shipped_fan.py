@@ -13,7 +13,8 @@ import Predict_Video as predict
 from Code.common.names import FERPLUS_LABELS
 from Code.network.checkpoints import read_checkpoint
 from Code.network.fan import FAN
-from Code.network.weights import default_checkpoint, load_fan, start_from
+from Code.network.start import start_from
+from Code.network.weights import default_checkpoint, load_fan
 from Code.sample.clip import SampleSpec, draw_clip
 from Code.training.metrics import attention_correlation
 

@@ -11,7 +11,8 @@ from Code.common.names import AFEW_LABELS
 from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
 from Code.network.prior import Balance
-from Code.network.weights import keep_classifier, published_weights, start_from, to_published
+from Code.network.start import keep_classifier, start_from
+from Code.network.weights import published_weights, to_published
 
 OWN = ("Bored", "Curious", "Tired")
 FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")

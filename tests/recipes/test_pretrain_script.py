@@ -14,7 +14,8 @@ from Code.common.names import AFEW_LABELS, FERPLUS_FILE, FERPLUS_LABELS, FOLDERS
 from Code.network.checkpoints import read_checkpoint, save_atomically
 from Code.network.fan import FAN
 from Code.network.prior import Balance
-from Code.network.weights import load_fan, load_published, start_from, to_published
+from Code.network.start import start_from
+from Code.network.weights import load_fan, load_published, to_published
 from Code.recipes import pretraining
 from Code.recipes.pretraining import continue_classifier
 from Code.results.runs import read_run

@@ -20,7 +20,8 @@ from Code.faces.predict import Predictor
 from Code.network.backbone import Backbone, backbone_names
 from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from Code.network.fan import FAN
-from Code.network.weights import load_fan, published_weights, start_from, to_published
+from Code.network.start import start_from
+from Code.network.weights import load_fan, published_weights, to_published
 from Code.onnx.export import export
 from Code.sample import draw_sample
 from Code.sample.clip import SampleSpec

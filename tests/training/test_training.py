@@ -21,7 +21,7 @@ from Code.common.errors import TrainingDivergedError, UsageError
 from Code.common.names import AFEW_LABELS
 from Code.data.augment import FlippedClips, PlainFrames, to_float
 from Code.data.batches import ArrayStore, EvaluationBatches, FrameTable, TrainingBatches
-from Code.network import weights
+from Code.network import start as starting
 from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import published_weights, to_published
@@ -227,24 +227,24 @@ def backbone_file(path: Path) -> Path:
 
 def test_starting_file_prefers_what_the_user_put_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert weights.starting_file("none") is None and weights.starting_file("a/b.pth") == Path("a/b.pth")
-    assert weights.starting_file(None) == weights.FERPLUS_FILE  # neither is there: the error names this one
+    assert starting.starting_file("none") is None and starting.starting_file("a/b.pth") == Path("a/b.pth")
+    assert starting.starting_file(None) == starting.FERPLUS_FILE  # neither is there: the error names this one
     Path("pretrain_model").mkdir()
-    weights.SHIPPED_FILE.touch()
-    assert weights.starting_file(None) == weights.SHIPPED_FILE
-    weights.FERPLUS_FILE.touch()
-    assert weights.starting_file(None) == weights.FERPLUS_FILE
+    starting.SHIPPED_FILE.touch()
+    assert starting.starting_file(None) == starting.SHIPPED_FILE
+    starting.FERPLUS_FILE.touch()
+    assert starting.starting_file(None) == starting.FERPLUS_FILE
 
 
 def test_starting_weights_are_loaded_and_bring_their_size(tmp_path, same_weights):
     path = backbone_file(tmp_path / "backbone.pth.tar")
-    start = weights.start_from(path, 1, AFEW_LABELS, seed=0)
+    start = starting.start_from(path, 1, AFEW_LABELS, seed=0)
     fan = start.fan
     assert start.image_size == 48 and str(path) in start.message and "dropped: fc" in start.message
     stored = {name.removeprefix("module."): value for name, value in torch.load(path)["state_dict"].items()}
     own = published_weights(fan)
     assert all(torch.equal(own[name], value) for name, value in stored.items() if not name.startswith("fc."))
-    random = [weights.start_from(None, 1, AFEW_LABELS, seed=3) for _ in range(2)]
+    random = [starting.start_from(None, 1, AFEW_LABELS, seed=3) for _ in range(2)]
     assert random[0].image_size is None
     assert same_weights(random[0].fan.state_dict(), random[1].fan.state_dict())
 
@@ -253,7 +253,7 @@ def test_starting_weights_that_do_not_fit_name_their_file(tmp_path):
     path = tmp_path / "other.pth"
     torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, path)
     with pytest.raises(CheckpointError, match=r"other\.pth: these weights do not fit"):
-        weights.start_from(path, 1, AFEW_LABELS, seed=0)
+        starting.start_from(path, 1, AFEW_LABELS, seed=0)
 
 
 def test_run_folders_are_never_shared_and_the_newest_best_is_found(tmp_path):
