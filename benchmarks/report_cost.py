@@ -66,7 +66,7 @@ def write_run(root: Path, clips: int, frames: int) -> Path:
     present = [recall for recall in recalls if recall is not None]
     best = {
         "accuracy": float(confusion.trace() / clips), "accuracy_interval": [0.0, 1.0],
-        "uar": sum(present) / len(present),
+        "uar": sum(present) / len(present), "uar_interval": [0.0, 1.0],
         "per_class_recall": recalls, "confusion": confusion.tolist(),
         "num_clips": clips, "num_clips_listed": clips, "num_skipped": 0, "epoch": 1,
     }  # fmt: skip

@@ -1,1 +1,1 @@
-"""The results of runs: figures, pages (report, comparison, overview), intervals, and the export to ONNX."""
+"""The results of runs: reading them, figures, and pages (report, comparison, folds and seeds)."""

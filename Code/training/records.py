@@ -65,11 +65,6 @@ class Results:
     num_folds: int | None = None
     pooled: bool | None = None
 
-    @property
-    def shown(self) -> Metrics | None:
-        """The metrics of the clips in predictions.csv."""
-        return self.best or self.last
-
 
 @dataclass
 class Arguments:
