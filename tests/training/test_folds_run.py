@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from Code.training.protocols import resolve
 
 import Demo_AFEW_Attention as script
-from Code.training.records import ReportError
+from Code.experiment import settings_of
+from Code.training import train
+from Code.training.records import ReportError, read_results
 from Code.training.series import fold_summary
-from tests.runs import interrupted_in_evaluation, only_run, read_json, rows_of
+from tests.runs import at_call, interrupt, only_run, read_json, rows_of
 
 TINY = ("--image-size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu", "--precision", "fp32",
         "--pretrained", "none", "--epochs", 1, "--samples-per-clip", 1, "--lr", 0.01)  # fmt: skip
@@ -28,7 +29,7 @@ def sample_flags(sample: Path) -> tuple[object, ...]:
 def interrupted(tmp_path_factory, call, sample) -> tuple[Path, str, str, dict[str, bytes]]:
     """(folder, output before, output after, what fold 1 had written before) of a run stopped in its third fold."""
     cwd = tmp_path_factory.mktemp("folds")
-    with interrupted_in_evaluation(7):  # an epoch, last and best: three evaluations a fold
+    with at_call(7, train, "evaluate_split", interrupt):  # an epoch, last and best: three evaluations a fold
         before = call(script, *sample_flags(sample), *TINY, "--fold", "all", cwd=cwd)
     assert before.status == 130 and "Traceback" not in before.err
     folder = only_run(cwd)
@@ -53,7 +54,7 @@ def test_resumed_run_does_the_folds_that_were_not_finished(interrupted):
     for n in range(1, 6):
         run = folder / f"fold-0{n}"
         assert [json.loads(line)["epoch"] for line in (run / "log.jsonl").read_text().splitlines()] == [1]
-        assert (run / "report.html").is_file() and (run / "finished.json").is_file()
+        assert (run / "report.html").is_file() and (run / "results.json").is_file()
 
 
 def test_every_clip_is_evaluated_once_by_a_network_that_never_saw_its_person(interrupted, sample):
@@ -96,8 +97,8 @@ def test_pooled_and_mean_results_follow_from_the_folds(interrupted):
 
 
 def test_folds_of_other_classes_are_not_pooled(interrupted):
-    results = [read_json(interrupted[0] / f"fold-0{n}" / "results.json") for n in (1, 2)]
-    results[1]["labels"] = results[1]["labels"][::-1]
+    results = [read_results(interrupted[0] / f"fold-0{n}" / "results.json") for n in (1, 2)]
+    results[1].labels = results[1].labels[::-1]
     with pytest.raises(ReportError, match=r"fold 2: its classes are .*; those of fold 1 are .* with --labels"):
         fold_summary(results)
 
@@ -161,7 +162,7 @@ def test_a_fold_of_a_checkpoint_is_one_of_its_own_folds(flags, folds):
     stored = {"folds": 4, "person_pattern": "x", "train_root": "faces"}
     info = {"dataset": "ckplus", "path": "best.pth", "protocol": {"data_flags": stored, "fold": 2, "num_folds": 4}}
     args = script.build_parser().parse_args(["-e", "--dataset", "ckplus", *flags])
-    data = resolve(args, info).data
+    data = settings_of(args, info).data
     assert (data.fold, data.folds, data.person_pattern) == folds
 
 
@@ -208,7 +209,7 @@ def test_folds_and_seeds_together(call, sample, tmp_path):
     outcome = call(script, *flags, cwd=tmp_path)
     assert outcome.status == 0, outcome.err
     folder = only_run(tmp_path)
-    names = sorted(str(path.parent.relative_to(folder)) for path in folder.rglob("finished.json"))
+    names = sorted(str(path.parent.relative_to(folder)) for path in folder.rglob("fold-*/results.json"))
     assert names == ["seed-0/fold-01", "seed-0/fold-02", "seed-1/fold-01", "seed-1/fold-02"]
     pooled = [read_json(folder / f"seed-{seed}" / "results.json")["last"]["accuracy"] for seed in (0, 1)]
     assert read_json(folder / "summary.json")["last"]["accuracy"]["values"] == pooled

@@ -1,8 +1,6 @@
 """`--freeze-backbone`: the head learns on features computed once; the backbone stays what it was."""
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +9,13 @@ import torch
 
 import Demo_AFEW_Attention as script
 from Code.common.device import Compute
+from Code.data.batches import ArrayStore, FrameTable, Loading
 from Code.network.checkpoints import read_checkpoint, save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import to_published
-from Code.training import stopping
+from Code.training import loops
 from Code.training.features import FeatureStore, PlainView, RandomView
+from tests.runs import at_step, interrupt
 
 HEAD = ("alpha", "beta", "pred_fc1", "pred_fc2")
 SMALL = ("--image-size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu", "--precision", "fp32")
@@ -79,17 +79,15 @@ def test_views_are_drawn_per_clip() -> None:
     assert torch.equal(PlainView()(features), torch.zeros(64, 3, 4))
 
 
-def test_features_are_those_of_the_frames_and_of_the_mirrored_frames() -> None:
-    from Code.data.batches import ArrayStore, FrameTable
-
+def test_features_are_those_of_the_frames_and_of_the_mirrored_frames(monkeypatch) -> None:
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (7, 3, 32, 32), dtype=np.uint8)
     table = FrameTable(np.array([3, 4]), torch.tensor([0, 1]), ["a", "b"], ("x", "y"), 2, [])
     torch.manual_seed(0)
     fan = FAN(1, 2)
     compute = Compute(torch.device("cpu"))
-    options = {"batch_frames": 4, "loading": {}}
-    store = FeatureStore.of(fan, table, ArrayStore(frames), compute, mirrored=True, **options)
+    monkeypatch.setitem(loops.BATCH_FRAMES, "cpu", 4)
+    store = FeatureStore.of(fan, table, ArrayStore(frames), compute, mirrored=True, loading=Loading())
     pixels = torch.from_numpy(frames).float() / 255
     with torch.no_grad():
         fan.eval()
@@ -134,19 +132,10 @@ def test_a_kept_classifier_is_that_of_the_start_and_only_attention_learns(
     assert len(set(losses)) == 2
 
 
-def test_a_kept_classifier_stays_when_the_run_is_resumed(
-    tmp_path: Path, call, sample: Path, named: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    check = stopping.Saver.check
-
-    def stop(saver: stopping.Saver) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        check(saver)
-
+def test_a_kept_classifier_stays_when_the_run_is_resumed(tmp_path: Path, call, sample: Path, named: Path) -> None:
     given = ("--pretrained", named, "--keep-classifier", "--at_type", 0, "--epochs", 2)
-    with monkeypatch.context() as patched:
-        patched.setattr(stopping.Saver, "check", stop)
-        assert call(script, *flags(sample), *given, cwd=tmp_path).status == 143
+    with at_step(5, interrupt):  # in the second epoch
+        assert call(script, *flags(sample), *given, cwd=tmp_path).status == 130
     (folder,) = (tmp_path / "model").iterdir()
     begun = read_checkpoint(folder / "last.pth")["state_dict"]
     outcome = call(script, "--resume", folder, cwd=tmp_path)
@@ -160,7 +149,7 @@ def test_a_kept_classifier_stays_when_the_run_is_resumed(
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (("--pretrained", "none"), "--keep-classifier: needs a trained classifier"),
+        (("--pretrained", "none"), "--keep-classifier: needs trained weights"),
         (("--at_type", 2), "--keep-classifier: leaves nothing to train without attention"),
         (("--at_type", 0), "has no class "),
     ],

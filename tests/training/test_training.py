@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from Code.training.run_folder import Run
-from Code.training.run_places import new_run, newest_best
-from Code.training.schedules import decay_after, per_step
 
 from Code.common import commandline
 from Code.common.device import Compute, choose_compute
@@ -28,6 +25,8 @@ from Code.network.weights import published_weights, to_published
 from Code.readers import find
 from Code.training import loops
 from Code.training.loops import evaluate, train_one_epoch
+from Code.training.run import newest_best, open_run
+from Code.training.train import decay
 
 CPU = Compute(torch.device("cpu"))
 LENGTHS = [1, 5, 2, 9, 1, 1, 3]
@@ -136,7 +135,7 @@ def train(
 
 def test_epoch_says_what_it_did():
     (log,), _ = train()
-    assert log["samples"] == 21 and log["frames"] == 63 and log["lr"] == 1e-3
+    assert log["frames"] == 63 and log["lr"] == 1e-3
     assert 0 <= log["war"] <= 1 and log["seconds"] > 0
     assert log["frames_per_second"] == pytest.approx(63 / log["seconds"])
     assert log["loss"] == pytest.approx(math.log(4), abs=0.7)
@@ -187,16 +186,11 @@ def test_cuda_agrees_with_the_cpu(monkeypatch):
 # Schedules and averaging
 
 
-def rates(schedule: Callable[[float], float], epochs: int, steps: int) -> list[float]:
-    factor = per_step(schedule, steps)
-    return [factor(step) for step in range(epochs * steps)]
-
-
 def test_afew_decays_after_60_and_120_of_180_epochs():
     protocol = find("afew").protocol
     assert (protocol.epochs, protocol.lr, protocol.batch_size, protocol.num_frames) == (180, 4e-6, 48, 3)
     assert (protocol.momentum, protocol.weight_decay, protocol.samples_per_clip) == (0.9, 1e-4, None)
-    factors = rates(decay_after(protocol.decay_at, protocol.decay), 180, 7)
+    factors = [decay(protocol, 7)(step) for step in range(180 * 7)]
     assert factors[: 60 * 7] == [1.0] * 420
     assert factors[60 * 7 : 120 * 7] == [0.2] * 420
     assert factors[120 * 7 :] == pytest.approx([0.04] * 420)
@@ -256,17 +250,27 @@ def test_starting_weights_that_do_not_fit_name_their_file(tmp_path):
         starting.start_from(path, 1, AFEW_LABELS, seed=0)
 
 
+def best_of(folder: Path, started: str) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "args.json").write_text(json.dumps({"args": {}, "started": started}))
+    (folder / "best.pth").touch()
+    return folder / "best.pth"
+
+
 def test_run_folders_are_never_shared_and_the_newest_best_is_found(tmp_path):
     with contextlib.ExitStack() as stack:
-        runs = [stack.enter_context(new_run(tmp_path, "sample", "relation-attention")) for _ in range(3)]
-        folders = [run.folder for run in runs]
-    assert len(set(folders)) == 3 and all("_sample_relation-attention" in folder.name for folder in folders)
-    assert newest_best(tmp_path, "sample", 1) is None
-    for name in ("20250101-000000_sample_relation-attention", "20240101-000000_sample_self-attention"):
-        Run(tmp_path / name).save("best.pth", {})
-    Run(tmp_path / "20260101-000000_afew_relation-attention").save("best.pth", {})
-    assert newest_best(tmp_path, "sample").parent.name == "20250101-000000_sample_relation-attention"
-    assert newest_best(tmp_path, "sample", 0).parent.name == "20240101-000000_sample_self-attention"
+        runs = [stack.enter_context(open_run(None, tmp_path, "sample_relation-attention")) for _ in range(3)]
+        assert len({run.folder for run in runs}) == 3
+        assert all("_sample_relation-attention" in run.folder.name for run in runs)
+    assert newest_best(tmp_path, "sample", 1) is None and not list(tmp_path.iterdir())  # empty ones are removed
+    # By the stored time in UTC, not by the name: an hour of autumn repeats.
+    later = best_of(tmp_path / "20261025-020500_sample_relation-attention", "2026-10-25T01:05:00.000000+00:00")
+    best_of(tmp_path / "20261025-025500_sample_relation-attention", "2026-10-25T00:55:00.000000+00:00")
+    best_of(tmp_path / "20270101-000000_sample_relation-attention", "tomorrow")
+    other = best_of(tmp_path / "20240101-000000_sample_self-attention", "2024-01-01T00:00:00+00:00")
+    fold = best_of(tmp_path / "20280101-000000_sample_relation-attention_folds/fold-02", "2028-01-01T00:00:00+00:00")
+    assert newest_best(tmp_path, "sample") == newest_best(tmp_path, "sample", 1) == later
+    assert newest_best(tmp_path, "sample", 0) == other and newest_best(tmp_path, "sample", 1, fold=2) == fold
     assert newest_best(tmp_path, "ckplus") is None
 
 
@@ -284,9 +288,3 @@ def test_numbers_of_the_command_line(check, good, bad):
     for text in bad:
         with pytest.raises(argparse.ArgumentTypeError, match="is not"):
             check(text)
-
-
-def test_the_checkpoint_names_the_side_of_the_input_but_for_the_sample() -> None:
-    afew, sample = find("afew").protocol, find("sample").protocol
-    assert (afew.input_side(96), afew.input_side(None)) == (96, 224)
-    assert (sample.input_side(96), sample.input_side(None)) == (80, 80)

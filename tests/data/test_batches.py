@@ -1,7 +1,9 @@
-"""Frames and batches: decoding, the frames of an epoch, and broken files."""
+"""Frames and batches: decoding, the frames of an epoch, parts for several processes, frames in memory, broken files."""
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from Code.data.batches import ArrayStore, EvaluationBatches, FileStore, FrameTable, TrainingBatches, draw_segments
+from Code.common.commandline import run_script
+from Code.common.errors import UsageError
+from Code.data import batches
+from Code.data.batches import (
+    ArrayStore,
+    EvaluationBatches,
+    FileStore,
+    FrameTable,
+    Loading,
+    TrainingBatches,
+    WorkerError,
+    choose_loading,
+    draw_segments,
+    open_stores,
+)
 from Code.data.clips import Clip, ClipSet, DataError
 from Code.data.images import read_image
 
+CPU = torch.device("cpu")
 clip_lengths = st.lists(st.integers(1, 30), min_size=1, max_size=8)
 
 
@@ -76,47 +93,92 @@ def test_samples_are_shuffled_over_clips():
 # Training batches
 
 
-def plan_of(epoch: int, seed: int = 0) -> list[list[int]]:
-    batches = TrainingBatches(make_table([5, 7, 9]), numbered_store(21), num_frames=3, batch_size=4, seed=seed)
-    batches.set_epoch(epoch)
-    return [key.ravel().tolist() for key in batches.plan.keys]
+def batches_of(*, seed: int = 0, workers: int = 0) -> TrainingBatches:
+    table = make_table([5, 7, 9])
+    return TrainingBatches(
+        table, numbered_store(21), num_frames=3, batch_size=4, seed=seed, loading=Loading(workers=workers)
+    )
 
 
-def test_plan_depends_on_seed_and_epoch_alone():
-    assert plan_of(7) == plan_of(7)
-    assert plan_of(7) != plan_of(8)
-    assert plan_of(7) != plan_of(7, seed=1)
-    batches = TrainingBatches(make_table([5, 7, 9]), numbered_store(21), num_frames=3, batch_size=4, seed=0)
-    for epoch in range(1, 8):
-        batches.set_epoch(epoch)
-    assert [key.ravel().tolist() for key in batches.plan.keys] == plan_of(7)
+def frames_of(batches: TrainingBatches, epoch: int) -> list[list[int]]:
+    """The numbers of the frames in each batch."""
+    return [batch["frames"][..., 0, 0, 0].ravel().tolist() for batch in batches.epoch(epoch)]
+
+
+def test_an_epoch_depends_on_seed_and_number_alone():
+    assert frames_of(batches_of(), 7) == frames_of(batches_of(), 7)
+    assert frames_of(batches_of(), 7) != frames_of(batches_of(), 8)
+    assert frames_of(batches_of(), 7) != frames_of(batches_of(seed=1), 7)
+    batches = batches_of()
+    for epoch in range(1, 7):
+        frames_of(batches, epoch)
+    assert frames_of(batches, 7) == frames_of(batches_of(), 7)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_hold_the_planned_frames_of_the_right_clips_in_every_epoch(workers):
-    table = make_table([5, 7, 9])
-    batches = TrainingBatches(table, numbered_store(21), num_frames=3, batch_size=4, seed=0, workers=workers)
-    seen = []
+def test_batches_hold_frames_of_the_right_clips_in_every_epoch(workers):
+    batches = batches_of(workers=workers)
+    table = batches.table
+    assert len(batches) == 5  # 21 samples: one more would be another batch
     for epoch in (1, 2):
-        batches.set_epoch(epoch)
-        assert len(batches) == 5  # 21 samples: one more would be another batch
-        for batch, key in zip(batches, batches.plan.keys, strict=True):
-            frames = batch["frames"]
-            assert frames.shape == (4, 3, 1, 2, 2) and frames.dtype == torch.uint8
-            assert torch.equal(frames[..., 0, 0, 0], torch.from_numpy(key))
-            clip = batch["clips"].numpy()
-            assert (table.offsets[clip][:, None] <= key).all() and (key < table.offsets[clip + 1][:, None]).all()
+        for batch in batches.epoch(epoch):
+            assert batch["frames"].shape == (4, 3, 1, 2, 2) and batch["frames"].dtype == torch.uint8
+            numbers, clips = batch["frames"][..., 0, 0, 0].numpy(), batch["clips"].numpy()
+            assert (table.offsets[clips][:, None] <= numbers).all()
+            assert (numbers < table.offsets[clips + 1][:, None]).all()
             assert torch.equal(batch["labels"], batch["clips"] % 3)
             assert batch["lengths"].tolist() == [3, 3, 3, 3]
-            seen.append(key.ravel().tolist())
-    assert seen == plan_of(1) + plan_of(2)
+        assert frames_of(batches, epoch) == frames_of(batches_of(), epoch)
+
+
+def test_an_epoch_may_have_targets_of_its_own():
+    targets = torch.tensor([5, 6, 7])
+    for batch in batches_of().epoch(1, targets):
+        assert torch.equal(batch["labels"], batch["clips"] + 5)
 
 
 @pytest.mark.parametrize(("lengths", "batch_size", "sizes"), [([5], 4, [4]), ([3], 4, [3]), ([4, 4], 4, [4, 4])])
 def test_small_last_batch_is_left_out_unless_it_is_the_only_one(lengths, batch_size, sizes):
     table = make_table(lengths)
     batches = TrainingBatches(table, numbered_store(sum(lengths)), num_frames=2, batch_size=batch_size, seed=0)
-    assert [len(batch["labels"]) for batch in batches] == sizes
+    assert [len(batch["labels"]) for batch in batches.epoch(1)] == sizes
+
+
+# Several processes
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_parts_of_all_processes_make_up_the_batches_of_one(world_size):
+    def batches(rank: int, size: int) -> list[dict[str, torch.Tensor]]:
+        loading = Loading(rank=rank, world_size=size)
+        settings = {"num_frames": 3, "batch_size": 8, "seed": 4, "loading": loading}
+        return list(TrainingBatches(make_table([5, 7, 9]), numbered_store(21), **settings).epoch(3))
+
+    parts = [batches(rank, world_size) for rank in range(world_size)]
+    for step, whole in enumerate(batches(0, 1)):
+        for name, value in whole.items():
+            assert torch.equal(torch.cat([part[step][name] for part in parts]), value)
+
+
+def test_batches_that_cannot_be_divided_equally_are_refused():
+    with pytest.raises(UsageError, match="--batch-size 8: is not a multiple of the 3 processes"):
+        loading = Loading(rank=1, world_size=3)
+        TrainingBatches(make_table([9]), numbered_store(9), num_frames=3, batch_size=8, seed=0, loading=loading)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+def test_every_frame_is_evaluated_once_in_the_batches_of_one_process(world_size):
+    def batches(rank: int, size: int) -> EvaluationBatches:
+        loading = Loading(rank=rank, world_size=size)
+        return EvaluationBatches(make_table([5, 7, 9]), numbered_store(21), batch_frames=4, loading=loading)
+
+    alone = [frames[:, 0, 0, 0].tolist() for frames in batches(0, 1)]
+    parts = [batches(rank, world_size) for rank in range(world_size)]
+    together = []
+    for counts, *frames in zip(parts[0].rounds, *parts, strict=True):
+        assert [len(part) for part in frames] == counts
+        together += [part[:, 0, 0, 0].tolist() for part in frames if len(part)]
+    assert together == alone == [[0, 1, 2, 3], *alone[1:-1], [20]]
 
 
 # Image files
@@ -190,21 +252,6 @@ def test_file_that_is_no_image_is_one_line_naming_it(tmp_path, spoil):
     assert str(caught.value).count(str(path)) == 1
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.sampled_from(["PNG", "JPEG", "WEBP", "GIF"]), st.data())
-def test_damaged_file_never_raises_anything_but_a_data_error(tmp_path_factory, kind, data):
-    path = tmp_path_factory.getbasetemp() / "damaged"
-    gradient().save(path, kind)
-    contents = bytearray(path.read_bytes())
-    for _ in range(data.draw(st.integers(0, 4))):
-        contents[data.draw(st.integers(33, len(contents) - 1))] = data.draw(st.integers(0, 255))
-    path.write_bytes(contents[: data.draw(st.integers(0, len(contents)))])
-    try:
-        assert read_image(str(path), 16).shape == (16, 16, 3)
-    except DataError as error:
-        assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
-
-
 # Stores behind a loader
 
 
@@ -232,13 +279,13 @@ def test_all_bad_files_of_a_batch_are_named_without_a_traceback(clip_set, worker
     for clip, index in ((0, 1), (1, 0)):
         Path(clip_set.clips[clip].path(index)).write_bytes(b"")
     table, store = FrameTable.of(clip_set), FileStore(clip_set, 4)
-    for batches in (
-        EvaluationBatches(table, store, batch_frames=8, workers=workers),
-        TrainingBatches(table, store, num_frames=3, batch_size=5, seed=0, workers=workers),
+    for each in (
+        iter(EvaluationBatches(table, store, batch_frames=8, loading=Loading(workers))),
+        TrainingBatches(table, store, num_frames=3, batch_size=5, seed=0, loading=Loading(workers)).epoch(1),
     ):
         message = ""
         try:
-            list(batches)
+            list(each)
         except DataError as error:  # not pytest.raises, whose traceback would keep the workers alive
             message = str(error)
         assert clip_set.clips[0].path(1) in message and clip_set.clips[1].path(0) in message
@@ -255,3 +302,75 @@ def test_evaluation_packs_all_frames_in_order(lengths, batch_frames):
     assert len(packed) == len(batches)
     assert [len(frames) for frames in packed[:-1]] == [batch_frames] * (len(packed) - 1)
     assert torch.cat(packed)[:, 0, 0, 0].tolist() == list(range(sum(lengths)))
+
+
+# Frames in memory
+
+
+@pytest.mark.parametrize("cache", ["none", "memory", "device"])
+def test_pixels_are_the_same_wherever_they_are_kept(clip_set, cache):
+    (store,), chosen = open_stores([clip_set], 4, CPU, cache=cache)
+    assert chosen == cache and isinstance(store, FileStore if cache == "none" else ArrayStore)
+    assert torch.equal(store.read(np.arange(5)), FileStore(clip_set, 4).read(np.arange(5)))
+
+
+def test_frames_are_kept_in_memory_where_they_fit_well_and_are_read_again(clip_set, monkeypatch, capsys):
+    assert open_stores([clip_set], 4, CPU)[1] == "memory"
+    assert capsys.readouterr().out.startswith("cache: memory (")
+    assert open_stores([clip_set], 4, CPU, read_once=True)[1] == "none"
+    monkeypatch.setattr(batches, "free_memory", lambda: 5 * 4 * 4 * 3 * 2 - 1)
+    assert open_stores([clip_set], 4, CPU)[1] == "none"
+    assert open_stores([clip_set], 4, CPU, cache="memory")[1] == "memory"  # it fits, if not well
+    monkeypatch.setattr(batches, "free_memory", lambda: 100)
+    with pytest.raises(UsageError, match=r"--cache memory: .* do not fit .* use --cache none"):
+        open_stores([clip_set], 4, CPU, cache="memory")
+
+
+def test_workers_suit_the_machine(monkeypatch):
+    monkeypatch.setattr(batches, "available_cores", lambda: 32)
+    cuda = torch.device("cuda")
+    assert [choose_loading(device, "none").workers for device in (CPU, cuda)] == [4, 16]
+    assert [choose_loading(device, "none", processes=8).workers for device in (CPU, cuda)] == [1, 4]
+    assert choose_loading(cuda, "memory", 5) == Loading(0, pin_memory=True)
+    assert choose_loading(cuda, "device") == Loading(0, pin_memory=False)
+    assert choose_loading(CPU, "none", 5, rank=1, world_size=2) == Loading(5, False, 1, 2)
+
+
+# Worker processes
+
+
+class Plain:
+    """A store of plain frames."""
+
+    def read(self, frame_ids: np.ndarray) -> torch.Tensor:
+        return torch.full((len(frame_ids), 3, 8, 8), 7, dtype=torch.uint8)
+
+
+class Dying(Plain):
+    """A store whose process is killed."""
+
+    def read(self, frame_ids: np.ndarray) -> torch.Tensor:
+        os._exit(9)
+
+
+def by_worker(store: Plain) -> list[dict[str, torch.Tensor]]:
+    settings = {"num_frames": 2, "batch_size": 4, "seed": 0, "loading": Loading(workers=1)}
+    return list(TrainingBatches(make_table([3, 3]), store, **settings).epoch(1))
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_cannot_hand_over_its_frames_ends_the_training(monkeypatch):
+    """As with the 64 MB of /dev/shm that Docker gives a container."""
+
+    def full(self: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)  # workers are forked and inherit it
+    with pytest.raises(WorkerError, match=r"a worker process cannot pass on .* No space left.*--workers 0"):
+        by_worker(Plain())
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_dies_is_named(capsys):
+    assert run_script(lambda: len(by_worker(Dying()))) == 1
+    assert re.search(r"error: a process that loads data was killed.*fewer --workers", capsys.readouterr().err)
