@@ -277,7 +277,7 @@ def train_series(settings: Settings, seeds: Sequence[int], folder: Path | None =
     name = f"{settings.dataset}_{title}{'_folds' * of_folds}{'_seeds' * bool(seeds)}"
     with open_run(folder, settings.output, name) as whole:
         if not (whole.folder / "args.json").is_file():
-            resolved = settings.resolved() | {"num_folds": len(folds) if of_folds else None}
+            resolved = settings.resolved() | {"fold": settings.data.fold, "num_folds": len(folds) if of_folds else None}
             whole.write_arguments(settings.flags, resolved, choose_compute(settings.device))
         print(f"{whole.folder}: to resume after an interruption, use --resume {whole.folder}")
         parts = parts_of(whole.folder, seeds or [settings.seed], folds, by_seed=bool(seeds))

@@ -347,18 +347,20 @@ def open_run(folder: Path | None, parent: Path, name: str) -> Iterator[Run]:
     """
     with ExitStack() as stack:
         if ddp.world().is_main:
+            made = [] if parent.exists() else [parent]
             folder = folder or _new_folder(parent, name)
-            stack.callback(_remove_if_empty, folder)
+            stack.callback(_remove_empty, [folder, *made])
             stack.enter_context(one_writer(folder))
         run = Run(Path(ddp.from_main(lambda: str(folder))))
         stack.callback(run.board.close)
         yield run
 
 
-def _remove_if_empty(folder: Path) -> None:
+def _remove_empty(folders: Sequence[Path]) -> None:
     """A run that ended in an error before it wrote anything leaves no folder."""
     with suppress(OSError):
-        folder.rmdir()
+        for folder in folders:
+            folder.rmdir()
 
 
 def _new_folder(parent: Path, name: str) -> Path:

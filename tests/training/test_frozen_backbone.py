@@ -125,7 +125,7 @@ def test_a_kept_classifier_is_that_of_the_start_and_only_attention_learns(
     assert torch.equal(after["state_dict"][f"{name}.bias"], bias)
     # The prior of its answers is that of the classifier, not of the clips.
     assert after["class_shares"] == pytest.approx([start["class_shares"][row] for row in rows])
-    assert after["recipe"] == {"balance": "1.0"}
+    assert after["recipe"]["balance"] == "1.0"
     both = torch.cat([weight, weight], dim=1) / 2
     assert torch.equal(after["state_dict"][f"{name}.weight"], both if at_type else weight)
     losses = [json.loads(line)["train_loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
@@ -134,7 +134,7 @@ def test_a_kept_classifier_is_that_of_the_start_and_only_attention_learns(
 
 def test_a_kept_classifier_stays_when_the_run_is_resumed(tmp_path: Path, call, sample: Path, named: Path) -> None:
     given = ("--pretrained", named, "--keep-classifier", "--at_type", 0, "--epochs", 2)
-    with at_step(5, interrupt):  # in the second epoch
+    with at_step(9, interrupt):  # in the second epoch
         assert call(script, *flags(sample), *given, cwd=tmp_path).status == 130
     (folder,) = (tmp_path / "model").iterdir()
     begun = read_checkpoint(folder / "last.pth")["state_dict"]
@@ -142,7 +142,7 @@ def test_a_kept_classifier_stays_when_the_run_is_resumed(tmp_path: Path, call, s
     assert outcome.status == 0, outcome.err
     done = read_checkpoint(folder / "last.pth")["state_dict"]
     assert torch.equal(done["pred_fc1.weight"], begun["pred_fc1.weight"])
-    assert read_checkpoint(folder / "last.pth")["recipe"] == {"balance": "1.0"}
+    assert read_checkpoint(folder / "last.pth")["recipe"]["balance"] == "1.0"
     assert not torch.equal(done["alpha.0.weight"], begun["alpha.0.weight"])
 
 
@@ -158,4 +158,4 @@ def test_a_classifier_that_cannot_be_kept(tmp_path: Path, call, sample: Path, st
     pretrained = () if "--pretrained" in given else ("--pretrained", start)
     outcome = call(script, *flags(sample), *pretrained, "--keep-classifier", *given, cwd=tmp_path)
     assert outcome.status == 2 and says in outcome.err and outcome.err.count("\n") == 1
-    assert not (tmp_path / "model").exists()
+    assert not list(tmp_path.glob("model/*"))
