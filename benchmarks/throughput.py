@@ -33,22 +33,20 @@ from variants import Bench, Variant  # noqa: E402
 from Code.common.device import Compute, choose_compute, describe_device  # noqa: E402
 from Code.common.machine import keep_freed_memory  # noqa: E402
 from Code.readers.folders import read_folders  # noqa: E402
-from Code.sample import draw_sample  # noqa: E402
 from Code.sample.clip import SampleSpec  # noqa: E402
+from Code.sample.draw import draw_sample  # noqa: E402
 
 
 def cold_epochs(bench: Bench, compute: Compute, rounds: int) -> dict[str, list[float]]:
-    """Seconds for a first epoch with its evaluation, without a cache and with a cold one.
+    """Seconds for a first epoch with its evaluation, from files, and with frames that are first decoded into memory.
 
     The epoch is that of the protocol: as many samples as there are frames. The order alternates between rounds.
     """
-    seconds: dict[str, list[float]] = {"none": [], "disk": []}
+    seconds: dict[str, list[float]] = {"none": [], "memory": []}
     bench.steps = -(-bench.table.num_frames // BATCH)
     bench.samples_per_clip = -(-bench.steps * BATCH // len(bench.table))
     for number in range(rounds):
         for cache in list(seconds)[:: 1 if number % 2 == 0 else -1]:
-            for file in bench.folder.glob("*.frames"):
-                file.unlink()
             start = time.perf_counter()
             variant = bench.project(cache, compute, workers=0)
             variant.measure["train"]()
@@ -92,7 +90,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="measurements per variant")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precisions", nargs="+", default=["auto"], choices=("auto", "fp32", "bf16", "fp16"))
-    parser.add_argument("--caches", nargs="+", default=["none", "disk", "device"])
+    parser.add_argument("--caches", nargs="+", default=["none", "memory", "device"])
     parser.add_argument("--compile", action="store_true", help="also measure --compile")
     parser.add_argument(
         "--only-first-epoch", action="store_true", help="measure only the first epoch, with a cold cache"
@@ -109,16 +107,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         spec = SampleSpec(num_train_clips=args.clips, num_val_clips=7, size=args.image_size)
         sample = draw_sample(Path(folder) / "Sample", workers=os.cpu_count() or 1, spec=spec)
-        clips, caches = read_folders(sample / "Train"), Path(folder) / "Cache"
+        clips = read_folders(sample / "Train")
         first = next(iter(computes.values()))
         on_gpu = device.type == "cuda"
-        cold = cold_epochs(Bench(clips, args.image_size, device, args.steps, caches), first, args.rounds)
+        cold = cold_epochs(Bench(clips, args.image_size, device, args.steps), first, args.rounds)
         said = {name: f"{statistics.median(v):.1f} s ({min(v):.1f} to {max(v):.1f})" for name, v in cold.items()}
-        first_epoch = f"a first epoch and evaluation: {said['none']} without a cache, {said['disk']} with a cold one"
+        first_epoch = f"a first epoch and evaluation: {said['none']} from files, {said['memory']} decoded first"
         if args.only_first_epoch:
             print(first_epoch)
             return 0
-        bench = Bench(clips, args.image_size, device, args.steps, caches)
+        bench = Bench(clips, args.image_size, device, args.steps)
         parts, cores = bench.parts(first), bench.cores
         variants = [bench.plain(workers) for workers in dict.fromkeys((cores, 8))]
         for compute in computes.values():

@@ -11,16 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from Code.training.frames import BATCH_FRAMES, CacheChoice, open_stores
 from straightforward import BATCH, InItsOwnProcess, K
 from torch import nn
 
 from Code.common.device import Compute
 from Code.data.augment import FlippedClips, PlainFrames
-from Code.data.batches import EvaluationBatches, FileStore, FrameTable, TrainingBatches
+from Code.data.batches import EvaluationBatches, FileStore, FrameTable, Loading, Store, TrainingBatches, open_stores
 from Code.data.clips import ClipSet
 from Code.network.fan import FAN
-from Code.training.loops import evaluate, train_one_epoch
+from Code.training.loops import BATCH_FRAMES, evaluate, train_one_epoch
 
 
 class Variant(NamedTuple):
@@ -35,8 +34,8 @@ class Variant(NamedTuple):
 class Bench:
     """The files, and all variants of the same work on them."""
 
-    def __init__(self, clips: ClipSet, size: int, device: torch.device, steps: int, folder: Path) -> None:
-        self.clips, self.size, self.device, self.folder = clips, size, device, folder
+    def __init__(self, clips: ClipSet, size: int, device: torch.device, steps: int) -> None:
+        self.clips, self.size, self.device = clips, size, device
         self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.store, table = FileStore(clips, size), FrameTable.of(clips)
         # Training runs `steps` batches; evaluation reads all frames.
@@ -86,30 +85,24 @@ class Bench:
 
     # (b)
 
+    def cached(self, cache: str) -> Store:
+        """The frames with this `--cache`."""
+        return open_stores([self.clips], self.size, self.device, cache=cache)[0][0]
+
     def project(self, cache: str, compute: Compute, workers: int, compiled: bool = False) -> Variant:
-        (store,) = open_stores(
-            [self.clips], self.size, CacheChoice(cache, ""), folder=self.folder, device=self.device,
-            workers=self.cores, say=lambda line: None, show_progress=False,
-        )  # fmt: skip
+        store = self.cached(cache)
         model = self.model(torch.channels_last)
         forward: nn.Module = torch.compile(model) if compiled else model  # type: ignore[assignment]
         on_gpu = self.device.type == "cuda"
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9, weight_decay=1e-4, fused=on_gpu)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-        loading = {"workers": workers, "pin_memory": on_gpu and cache != "device"}
+        loading = Loading(workers, on_gpu and cache != "device")
         training = TrainingBatches(
-            self.table, store, num_frames=K, batch_size=BATCH, seed=0, samples_per_clip=self.samples_per_clip, **loading
-        )
-        whole_epoch = training.set_epoch
-
-        def set_epoch(epoch: int, done: int = 0) -> None:  # as many steps as the other variants
-            whole_epoch(epoch, done)
-            plan = training.plan
-            plan.keys, training.clips = plan.keys[: self.steps], training.clips[: self.steps]
-            training.shares = training.shares[: self.steps]
-
-        training.set_epoch = set_epoch  # type: ignore[method-assign]
-        frames = EvaluationBatches(self.table, store, batch_frames=BATCH_FRAMES[self.device.type], **loading)
+            self.table, store, num_frames=K, batch_size=BATCH, seed=0, samples_per_clip=self.samples_per_clip,
+            loading=loading,
+        )  # fmt: skip
+        training.steps = self.steps  # as many as the other variants
+        frames = EvaluationBatches(self.table, store, batch_frames=BATCH_FRAMES[self.device.type], loading=loading)
         scaler, flips, plain = compute.scaler(), FlippedClips(), PlainFrames()
 
         def train() -> None:
@@ -183,10 +176,7 @@ class Bench:
         number = min(96, self.table.num_frames)
         ids = np.arange(number)
         decode = 1000 / self.timed(number, lambda: self.store.read(ids))
-        (cached,) = open_stores(
-            [self.clips], self.size, CacheChoice("disk", ""), folder=self.folder, device=self.device,
-            workers=self.cores, say=lambda line: None, show_progress=False,
-        )  # fmt: skip
+        cached = self.cached("memory")
         plain = PlainFrames()
         cached.read(ids)
 
