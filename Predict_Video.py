@@ -239,9 +239,8 @@ def main(words: Sequence[str] | None = None) -> int:
     check_outputs(outputs, [*args.inputs, args.checkpoint, neutral], (*FRAME_SUFFIXES, *VIDEO_SUFFIXES, ".pth", ".tar"))
 
     from Code.faces.script import Options, run
-    from Code.readers import trained_on
 
-    return max(run(Options(**vars(args)), trained_on), status)
+    return max(run(Options(**vars(args))), status)
 
 
 if __name__ == "__main__":

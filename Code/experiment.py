@@ -25,7 +25,7 @@ from .data.folds import hold_out, persons_in_two_folds, write_fold_file
 from .data.labels import DROPPED, map_labels
 from .data.request import Request
 from .network.checkpoints import read_part
-from .network.weights import FER2013_DATASETS, knows_fer2013, load_fan
+from .network.weights import load_fan
 from .readers.base import Reader
 from .results.report import write_report
 from .training import ddp
@@ -341,7 +341,7 @@ def evaluate(args: argparse.Namespace) -> Path:
     size = settings.image_size if settings.fixed_size and args.image_size else info["image_size"]
     fan.backbone.check_image_size(size)
     fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
-    gray = knows_fer2013(info) and clips.in_files and settings.dataset not in FER2013_DATASETS
+    gray = readers.crop_of(info) == "fer2013" != reader.crop and clips.in_files
     if gray:
         print(
             f"note:  {path} was trained on FER2013's crop, in gray; frames are read in gray, but the crop of "

@@ -28,8 +28,8 @@ from .common.wording import counted
 from .data.clips import DataError
 from .faces.inputs import Job, find_jobs
 from .network.checkpoints import CheckpointError, read_checkpoint
-from .network.weights import find_checkpoint, knows_fer2013, load_fan
-from .readers import heldout
+from .network.weights import find_checkpoint, load_fan
+from .readers import crop_of, heldout
 from .readers.folders import read_folders
 from .results.runs import read_run
 from .training.intervals import interval_text
@@ -172,7 +172,7 @@ class OwnClips:
         those of the report. Those of FER+ know another crop, which Predict_Video.py cuts out of the videos.
         """
         file = self.output / table
-        if knows_fer2013(load_fan(network)[1]):
+        if crop_of(load_fan(network)[1]) == "fer2013":
             how, inputs = self._frame_rate(), {name: str(Path(jobs[name].path)) for name in names}
         else:
             how, inputs = ["--aligned"], {name: str(self.faces / name) for name in names}

@@ -85,6 +85,7 @@ COMPOSED = Composed(
         freeze_backbone=True,
         image_size=80,
     ),
+    crop="fer2013",
     labels=FERPLUS_LABELS,
     train_root="Data/FERPlus",
     writes=True,

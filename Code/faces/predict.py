@@ -27,7 +27,8 @@ from ..data.images import upright_rgb
 from ..network.attention import FRAMES_AT_ONCE, FANOutput
 from ..network.checkpoints import CheckpointError
 from ..network.prior import prior_shift, stated_shares
-from ..network.weights import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
+from ..network.weights import default_checkpoint, find_checkpoint, load_fan
+from ..readers import crop_of
 from .align import FER2013_EYES, PAPER_EYES, Eyes
 from .detect import Detector
 from .extract import BriefSource, all_frames, analyse, whole_track
@@ -105,7 +106,7 @@ class Predictor:
         shift = torch.zeros(len(self.labels)) if self.prior is None else prior_shift(self.prior, self.info)
         self._shift = shift.to(self.device, torch.float32)
         # A FER+ classifier was trained on FER2013's crop, in gray; FAN on the paper's, in color.
-        self.knows_fer2013 = knows_fer2013(self.info)
+        self.knows_fer2013 = crop_of(self.info) == "fer2013"
         self.eyes: Eyes = FER2013_EYES if self.knows_fer2013 else PAPER_EYES
         bf16_on_cpu = self.device.type == "cpu" and self._compute.precision == "bf16"
         self._backbone = converted_once(fan.backbone) if bf16_on_cpu else fan.encode

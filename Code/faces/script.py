@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from ..common.machine import keep_freed_memory
 from ..common.progress import Progress
 from ..common.wording import one_line
 from ..data.clips import DataError
+from ..readers import crop_of, trained_on
 from ..results.figures import figure_bytes
 from ..results.page import Card, Pictures
 from .answers import describe, report_everybody, report_main, write_csv, write_curve, write_frames, write_json
@@ -28,7 +29,6 @@ from .video import Source
 
 # The running expression on a video covers this window, if --window is not given; seconds.
 RUNNING_WINDOW, RUNNING_STRIDE = 2.0, 0.2
-OTHER_CROPS = ("dfew", "ferv39k")  # datasets whose faces are cropped neither as FER2013's nor as the paper's
 SHOWN_FILES = 4  # of one input, in its line `written:`
 
 
@@ -58,12 +58,11 @@ class Options:
     camera: str | None
 
 
-def run(options: Options, trained_on: Callable[[str | None], str]) -> int:
+def run(options: Options) -> int:
     """Loads a network, answers and writes. One input that is broken or shows no face is reported; the others go on.
 
     Args:
         options: the flags.
-        trained_on: name of a dataset -> what a network was trained on, in words.
 
     Returns:
         The exit status.
@@ -83,7 +82,7 @@ def run(options: Options, trained_on: Callable[[str | None], str]) -> int:
     print(describe(predictor, trained_on(dataset)), flush=True)
     if predictor.info["dataset"] == "sample":
         _note("trained on drawn faces; its answers about real ones mean little")
-    if predictor.info["dataset"] in OTHER_CROPS and not options.aligned:
+    if crop_of(predictor.info) == "own" and not options.aligned:
         _note(
             "trained on the crops that come with its dataset, but faces are cut out as by Prepare_Faces.py; "
             "expect less, or give such crops with --aligned"

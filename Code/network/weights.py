@@ -30,7 +30,6 @@ from .backbone import DEFAULT_BACKBONE, Backbone, is_backbone
 from .checkpoints import CheckpointError, facts_of, read_checkpoint
 from .fan import FAN
 
-FER2013_DATASETS = ("ferplus", "composed")  # datasets with the faces of FER2013: its crop, in gray
 MOST_NAMES = 10  # in an error; a file of another network has hundreds that do not fit
 _PREFIXES = ("backbone.network.", "head.")  # of names in memory, before the published names
 _PUBLISHED_HEADS = {"self-attention": 0, "self_relation-attention": 1}  # names that the published code writes
@@ -411,12 +410,3 @@ def default_checkpoint(root: Path = PROJECT) -> Path:
             f"{path}: no such file; it comes with the project: restore it, or name another network with --checkpoint"
         )
     return path
-
-
-def knows_fer2013(info: dict[str, Any]) -> bool:
-    """Whether a network of `load_fan` was trained on FER2013's crop, in gray, instead of the paper's, in color.
-
-    Files in the published format need not say what they were trained on. A frame classifier is then taken for FER+'s.
-    """
-    dataset: str | None = info["dataset"]
-    return dataset in FER2013_DATASETS or (info["kind"] == "frame classifier" and dataset is None)

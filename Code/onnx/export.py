@@ -40,7 +40,8 @@ from ..common.errors import ProjectError, require
 from ..common.files import atomic_file, check_outputs, writing
 from ..common.names import ATTENTION_TITLES, MAX_IMAGE_SIZE
 from ..network.fan import FAN
-from ..network.weights import default_checkpoint, find_checkpoint, knows_fer2013, load_fan
+from ..network.weights import default_checkpoint, find_checkpoint, load_fan
+from ..readers import crop_of
 from .graphs import FeaturesGraph, HeadGraph, WholeGraph
 
 OPSET = 18  # what torch's exporter writes without conversion
@@ -141,7 +142,7 @@ def about(fan: FAN, info: dict[str, Any], part: str, size: int, difference: floa
         "part": part,
         "labels": json.dumps(list(info["labels"])),
         "image_size": str(size),
-        "color_mode": "L" if knows_fer2013(info) else "RGB",  # Pillow's names; gray is repeated in all three channels
+        "color_mode": "L" if crop_of(info) == "fer2013" else "RGB",  # in Pillow's words; gray in three channels
         "input_range": "[0, 1]",
         "mean": "[0.0, 0.0, 0.0]",
         "std": "[1.0, 1.0, 1.0]",

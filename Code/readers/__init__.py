@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from .base import Reader
 
-# Pictures that networks are trained on, but that are not clips.
+# Pictures that networks are trained on, but that are not clips: what they are in words, and `Reader.crop`.
 STILLS = {
-    "ferplus": "single gray pictures of faces (FER+)",
-    "pictures": "single labeled pictures (class folders)",
+    "ferplus": ("single gray pictures of faces (FER+)", "fer2013"),
+    "pictures": ("single labeled pictures (class folders)", "paper"),
 }
 
 
@@ -34,8 +36,17 @@ def trained_on(dataset: str | None) -> str:
     """What a network was trained on, in words: `trained on film clips (AFEW)`."""
     if dataset is None:
         return "the file does not say what it was trained on"
-    words = _readers()[dataset].trained_on if dataset in _readers() else STILLS.get(dataset, dataset)
+    words = _readers()[dataset].trained_on if dataset in _readers() else STILLS.get(dataset, (dataset,))[0]
     return f"trained on {words}"
+
+
+def crop_of(info: Mapping[str, Any]) -> str:
+    """How the faces are cropped that a network of `load_fan` was trained on: `Reader.crop`.
+
+    Files in the published format need not say what they were trained on. A frame classifier is then taken for FER+'s.
+    """
+    dataset = info["dataset"] or ("ferplus" if info["kind"] == "frame classifier" else "afew")
+    return _readers()[dataset].crop if dataset in _readers() else STILLS.get(dataset, ("", "paper"))[1]
 
 
 @cache

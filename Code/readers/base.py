@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from ..common.errors import UsageError
 from ..common.wording import counted, quoted
@@ -65,6 +66,8 @@ class Reader:
         title: what reports call it: "AFEW".
         trained_on: what a network was trained on, in words: "film clips (AFEW)".
         protocol: how it is usually trained on.
+        crop: how its faces are cropped: "paper" (as by Prepare_Faces.py, in color), "fer2013" (FER2013's crop, in gray)
+            or "own".
         labels: the class names in the order of their indices; None if folders or a list name them.
         train_root, val_root: usual folders of the two splits. Without `val_root`, all clips are in one tree, and the
             usual lists are in it.
@@ -89,6 +92,7 @@ class Reader:
     title: str
     trained_on: str
     protocol: Protocol
+    crop: Literal["paper", "fer2013", "own"] = "paper"
     labels: tuple[str, ...] | None = None
     train_root: str = ""
     val_root: str = ""
