@@ -35,7 +35,6 @@ def deferred_signals() -> Iterator[None]:
             with suppress(OSError):  # the terminal may be closed; and print is not safe in a handler
                 os.write(2, f"\n{signal.Signals(number).name}: finishing the step; again: stop at once\n".encode())
 
-    _received = None
     for number, handler in before.items():
         if number == signal.SIGINT or handler is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, note)
@@ -43,6 +42,7 @@ def deferred_signals() -> Iterator[None]:
         yield
     finally:
         restore()
+        _received = None
 
 
 def stop_if_asked() -> None:
