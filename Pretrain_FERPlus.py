@@ -37,7 +37,7 @@ from Code.common.files import check_outputs
 from Code.common.names import FERPLUS_FILE, MS1M_FILE, OTHER_FILE
 from Code.readers.ferplus import read_ferplus
 from Code.recipes.recipe import FERPLUS, FOLDERS, Recipe
-from Code.training.resume import flags_of, parse_resumable
+from Code.training.resume import parse_resumable, plain_flags
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -203,7 +203,7 @@ def main() -> int:
     return train_backbone(
         Recipe(**{field.name: getattr(args, field.name) for field in fields(Recipe)}),
         compute,
-        given=flags_of(args),
+        given=plain_flags(vars(args)),
         output=args.output,
         resume=args.resume,
         export=args.export,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from .readers.base import Reader
 from .results.report import write_report
 from .training import ddp
 from .training.loops import BATCH_FRAMES, EvaluationSplit, evaluate_split, summary
-from .training.resume import flags_of
+from .training.resume import plain_flags
 from .training.run import fold_suffix, newest_best, open_run
 from .training.series import Part, parts_of, write_fold_summary, write_seed_summary
 from .training.settings import Settings
@@ -98,7 +98,7 @@ def settings_of(args: argparse.Namespace, info: dict[str, Any] | None = None) ->
         "num_frames": args.frames or reader.frames_per_sample(request),
         "image_size": args.image_size,
         "fixed_size": args.image_size is not None or None,
-        "freeze_backbone": _frozen(args, protocol.freeze_backbone),
+        "freeze_backbone": _frozen(vars(args), protocol.freeze_backbone),
     }
     for name in ("lr", "momentum", "weight_decay", "batch_size", "samples_per_clip"):
         given[name] = getattr(args, name)
@@ -113,7 +113,7 @@ def settings_of(args: argparse.Namespace, info: dict[str, Any] | None = None) ->
         num_folds=reader.num_folds,
         at_type=DEFAULT_AT_TYPE if args.at_type is None else args.at_type,
         label_map=dict(pair.split("=", 1) for pair in args.map_labels or ()),
-        flags=flags_of(args),
+        flags=plain_flags(vars(args)),
     )
 
 
@@ -141,13 +141,14 @@ def _with_folds_of(stored: StoredProtocol, request: Request) -> Request:
     return replace(request, **missing)
 
 
-def _frozen(args: argparse.Namespace, usual: bool) -> bool:
+def _frozen(flags: Mapping[str, Any], usual: bool) -> bool:
     """Whether only the head is trained; random weights are never frozen."""
-    random_weights = (args.pretrained or "").lower() == "none"
+    random_weights = (flags["pretrained"] or "").lower() == "none"
     for name in ("freeze_backbone", "keep_classifier"):
-        if getattr(args, name) and random_weights:
+        if flags[name] and random_weights:
             raise UsageError(f"--{name.replace('_', '-')}: needs trained weights; omit --pretrained none")
-    return (usual if args.freeze_backbone is None else args.freeze_backbone) and not random_weights
+    wanted = usual if flags["freeze_backbone"] is None else flags["freeze_backbone"]
+    return wanted and not random_weights
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def main() -> int:
         counts = [repeat_clips(data / "Train", args.train_frames), repeat_clips(data / "Val", args.val_frames)]
         command = [sys.executable, "Demo_AFEW_Attention.py", "--at_type", "1", "--epochs", str(args.epochs)]
         command += ["--image-size", "224", "--train-root", str(data / "Train"), "--val-root", str(data / "Val")]
-        command += ["--output", str(runs), "--cache-dir", str(Path(folder) / "cache"), *args.extra]
+        command += ["--output", str(runs), *args.extra]
         start = time.perf_counter()
         subprocess.run(command, cwd=ROOT, check=True)
         process_seconds = time.perf_counter() - start

@@ -67,7 +67,7 @@ def main() -> int:
         subprocess.run(draw, cwd=ROOT, check=True)
         roots = ["--dataset", "sample", "--train-root", data / "Train", "--val-root", data / "Val"]
         roots += ["--train-list", data / "list_train.txt", "--val-list", data / "list_eval.txt"]
-        roots += ["--image-size", args.image_size, "--cache-dir", Path(name) / "cache"]
+        roots += ["--image-size", args.image_size]
         for at_type in args.at_types:
             trained = Path(name) / f"trained{at_type}"
             main_script(*roots, "--at_type", at_type, "--output", trained)

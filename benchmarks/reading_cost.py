@@ -1,8 +1,8 @@
 """How much of Code/ a reader opens to follow one training step.
 
     python benchmarks/reading_cost.py                        # --files: also each file
-    python benchmarks/reading_cost.py --without doctor       # leave out the check of the data before a training
-    python benchmarks/reading_cost.py -- --cache auto        # more flags for the training
+    python benchmarks/reading_cost.py --without check        # leave out the check of the data before a training
+    python benchmarks/reading_cost.py -- --cache memory      # more flags for the training
 
 Runs `Demo_AFEW_Attention.py --at_type 1` on a tiny tree in AFEW's layout, from the command line to the first
 `backward`, with random weights and without a cache of frames, and notes which functions are called, in all threads.

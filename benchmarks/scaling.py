@@ -55,7 +55,7 @@ def peak_memory() -> float:
 def serve(root: Path) -> None:
     """In a child process: indexes a tree, reports the cost, and trains for a turn of steps for each line it reads."""
     from Code.data.augment import FlippedClips
-    from Code.data.batches import FileStore, FrameTable, TrainingBatches
+    from Code.data.batches import FileStore, FrameTable, TrainingBatches, draw_segments
     from Code.network.fan import FAN
     from Code.readers.folders import read_folders
 
@@ -65,7 +65,7 @@ def serve(root: Path) -> None:
     store, table = FileStore(clips, 32), FrameTable.of(clips)
     indexed = time.perf_counter() - start
     start = time.perf_counter()
-    batches = TrainingBatches(table, store, num_frames=3, batch_size=48, seed=0)
+    draw_segments(table.lengths, 3, np.random.default_rng(0))
     planned = time.perf_counter() - start
     about = {
         "frames": table.num_frames,
@@ -77,7 +77,8 @@ def serve(root: Path) -> None:
     print(json.dumps(about), flush=True)
     model, flips, generator = FAN(1, CLASSES), FlippedClips(), torch.Generator()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    iterator = (batch for _ in count() for batch in batches)  # an epoch of the smallest size is short
+    batches = TrainingBatches(table, store, num_frames=3, batch_size=48, seed=0)
+    iterator = (batch for epoch in count(1) for batch in batches.epoch(epoch))  # an epoch of the smallest size is short
     for _ in sys.stdin:
         seconds = []
         for _ in range(STEPS_PER_TURN):

@@ -51,9 +51,9 @@ def resumable(folder: Path) -> Iterator[None]:
         raise
 
 
-def flags_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The flags as JSON keeps them."""
-    return json.loads(json.dumps(vars(args), default=str))
+def plain_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Flags as JSON keeps them."""
+    return json.loads(json.dumps(flags, default=str))
 
 
 def parse_resumable(parser: argparse.ArgumentParser, words: Sequence[str] | None = None) -> argparse.Namespace:
