@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from ..common.errors import ProjectError, UsageError
+from ..common.errors import ProjectError, UsageError, WorkerError
 from ..common.files import in_words
 from ..common.machine import available_cores, free_memory, free_shared_memory
 from ..common.progress import Progress
@@ -153,12 +153,6 @@ class Loading:
     pin_memory: bool = False
     rank: int = 0
     world_size: int = 1
-
-
-class WorkerError(ProjectError, RuntimeError):
-    """A worker process cannot pass its frames on."""
-
-    status = 1
 
 
 class _FrameDataset(Dataset):
@@ -296,11 +290,8 @@ class TrainingBatches:
         """How many samples of each clip an epoch has, int64 [clips]; None: of all equally many."""
         return torch.from_numpy(self.table.lengths) if self.samples_per_clip is None else None
 
-    def epoch(self, number: int, targets: Tensor | None = None) -> Iterator[Batch]:
+    def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of an epoch, counted from 1.
-
-        Args:
-            targets: in place of the table's, if an epoch has its own.
 
         Yields:
             {frames uint8 [B, K, channels, H, W], lengths int64 [B], labels, clips int64 [B]}; B is the part of this
@@ -314,13 +305,12 @@ class TrainingBatches:
         part = self.batch_size // self.loading.world_size
         starts = range(self.loading.rank * part, self.steps * self.batch_size, self.batch_size)
         self._plan[:] = [ids[start : start + part] for start in starts]
-        targets = self.table.targets if targets is None else targets
         for start, batch in zip(starts, self._loader, strict=True):
             of_batch = torch.from_numpy(clips[start : start + part])
             yield {
                 "frames": _checked(batch),
                 "lengths": torch.full((part,), self.num_frames),
-                "labels": targets[of_batch],
+                "labels": self.table.targets[of_batch],
                 "clips": of_batch,
             }
 

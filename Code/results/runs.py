@@ -95,7 +95,7 @@ class RunFiles:
     @property
     def is_pretraining(self) -> bool:
         """Whether Pretrain_FERPlus.py wrote it: a backbone trained on single faces, without a head."""
-        return "label_mode" in self.args
+        return "votes" in self.args  # a flag of its own
 
     @property
     def chosen_here(self) -> bool:

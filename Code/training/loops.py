@@ -49,7 +49,6 @@ def train_one_epoch(
     epoch: int,
     seed: int,
     loss_function: Loss = cross_entropy,
-    targets: Tensor | None = None,
     print_freq: int = 0,
     show_progress: bool = True,
     forward: Callable[..., Any] | None = None,
@@ -65,7 +64,6 @@ def train_one_epoch(
         transform: maps uint8 frames to float frames [B, K, 3, H, W], on the device, or stored features to features
             [B, K, D].
         loss_function: maps the network's output and the batch to a scalar.
-        targets: of this epoch, in place of those of the batches' table.
         print_freq: print the running loss every `print_freq` steps; 0: never. Each print waits for the device.
         forward: called instead of `model`: a compiled or wrapped version of it.
 
@@ -87,7 +85,7 @@ def train_one_epoch(
     model.train()
     show = show_progress and ddp.world().is_main
     with Progress(f"epoch {epoch}", len(batches), unit="steps", show=show) as progress:
-        for step, batch in enumerate(batches.epoch(epoch, targets), start=1):
+        for step, batch in enumerate(batches.epoch(epoch), start=1):
             labels = batch["labels"] = batch["labels"].to(device, non_blocking=True)
             frames = transform(batch["frames"].to(device, non_blocking=True), generator)
             with compute.autocast():

@@ -24,7 +24,7 @@ from Code.composed.plan import (
 )
 from Code.composed.render import render
 from Code.composed.splits import VAL, Composer, compose_evaluated, compose_training
-from Code.data.batches import FrameTable, Store, TrainingBatches
+from Code.data.batches import FrameTable, Loading, TrainingBatches
 from Code.data.clips import DataError
 from Code.data.images import read_image
 from Code.data.intensity import read_intensity
@@ -207,18 +207,14 @@ def test_batches_ask_for_the_frames_of_their_epoch(root: Path, workers: int) -> 
     clips = compose_training(root, SPEC, 16, seed=2)
     store, table = clips.renderer(clips, 32), FrameTable.of(clips)
     options = {"num_frames": 6, "batch_size": 4, "seed": 0, "samples_per_clip": 1}
-    batches = TrainingBatches(table, store, workers=workers, **options)
-    epochs = []
-    for epoch in (1, 2, 1):
-        batches.set_epoch(epoch)
-        epochs.append(torch.cat([batch["frames"] for batch in batches]))
-        assert all((key // table.num_frames == epoch).all() for key in batches.plan.keys)
-    assert torch.equal(epochs[0], epochs[2]) and not torch.equal(epochs[0], epochs[1])
-    assert torch.equal(epochs[0][:4], store.read(_first_keys(table, store, options)).unflatten(0, (4, 6)))
-
-
-def _first_keys(table: FrameTable, store: Store, options: dict) -> np.ndarray:
-    return TrainingBatches(table, store, **options).plan.keys[0].reshape(-1)
+    batches = TrainingBatches(table, store, loading=Loading(workers), **options)
+    epochs = [list(batches.epoch(epoch)) for epoch in (1, 2, 1)]
+    frames = [torch.cat([batch["frames"] for batch in batches]) for batches in epochs]
+    assert torch.equal(frames[0], frames[2]) and not torch.equal(frames[0], frames[1])
+    for number in (0, 1):  # frame by frame, from the same epoch
+        first, clip = epochs[number][0]["frames"][0], int(epochs[number][0]["clips"][0])
+        ids = table.offsets[clip] + np.arange(6) + (number + 1) * table.num_frames
+        assert torch.equal(first, store.read(ids))
 
 
 # Splits

@@ -209,7 +209,7 @@ def test_one_epoch_and_checkpoints_are_shown_once(run: Path) -> None:
 
 
 def test_the_training_of_a_backbone_is_not_score_fusion(run: Path) -> None:
-    about = {"args": {"label_mode": "crossentropy", "pretrained": "none", "lr": 0.001}}
+    about = {"args": {"votes": 0.5, "pretrained": "none", "lr": 0.001}}
     (run / "args.json").write_text(json.dumps(about))
     pretraining = run.rename(run.parent / "20260102-030405_ferplus_score-fusion")
     page = Page(write_report(pretraining))
