@@ -30,12 +30,8 @@ _CROP_PIXELS = torch.stack([_ACROSS, _DOWN, torch.ones_like(_DOWN)], dim=2).view
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The rotation, scale and shift (no shear, no reflection) that bring points closest to others.
 
-    With points as complex numbers z and w, w = a z + b; least squares give
-    a = sum conj(z - mean z) (w - mean w) / sum |z - mean z|^2.
-
-    Args:
-        source: float [P, 2]; two points are mapped exactly.
-        target: float [P, 2].
+    With points [P, 2] as complex numbers z and w, w = a z + b; least squares give
+    a = sum conj(z - mean z) (w - mean w) / sum |z - mean z|^2. Two points are mapped exactly.
 
     Returns:
         float64 [2, 3]: target = matrix @ [x, y, 1].
@@ -89,16 +85,9 @@ def face_similarity(landmarks: np.ndarray, box: np.ndarray | None = None, eyes: 
 def align_face(
     image: np.ndarray, landmarks: np.ndarray, box: np.ndarray | None = None, eyes: Eyes = PAPER_EYES
 ) -> np.ndarray:
-    """Cuts a face out by `face_similarity`, with bicubic interpolation.
+    """Cuts a face out of uint8 [H, W, 3] by `face_similarity`, with bicubic interpolation: uint8 [224, 224, 3].
 
     Faces larger than the crop are shrunk first, with antialiasing. What lies outside the picture is black.
-
-    Args:
-        image: uint8 [H, W, 3], RGB.
-        landmarks, box, eyes: see `face_similarity`.
-
-    Returns:
-        uint8 [224, 224, 3].
     """
     matrix = face_similarity(landmarks, box, eyes)
     backward = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]  # crop -> image

@@ -11,12 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from .mtcnn import (
-    ONET_SIDE,
-    ONET_THRESHOLD,
-    PNET_SIDE,
-    PNET_THRESHOLD,
-    RNET_SIDE,
-    RNET_THRESHOLD,
+    SIDES,
     MTCNNStage,
     enclosing_squares,
     face_probability,
@@ -42,16 +37,13 @@ class Cascade:
     The box and the landmarks of a face are the means of its candidates', weighted by score. The library takes the
     candidate with the highest score. As nearly all scores are close to 1, that choice is nearly random, and boxes
     jitter.
-
-    Args:
-        device: where the networks run.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self._pnet, self._rnet, self._onet = (MTCNNStage(letter, device) for letter in "pro")
 
     @torch.inference_mode()
-    def __call__(self, images: np.ndarray, min_face: float) -> list[tuple[np.ndarray, np.ndarray]]:
+    def __call__(self, images: np.ndarray, min_face: float) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Finds the faces in N pictures.
 
         Args:
@@ -59,69 +51,56 @@ class Cascade:
             min_face: smallest face in pixels, at least 12.
 
         Returns:
-            For each picture boxes and scores, float64 [F, 5], and landmarks, float64 [F, 5, 2], largest first.
+            For each picture boxes [F, 4], landmarks [F, 5, 2] and scores [F], float64, the largest face first.
         """
         pictures = Pyramids(images)
-        boxes, where = self._propose(pictures, min_face)
-        boxes, where = self._refine(pictures, boxes, where)
-        boxes, where, landmarks = self._locate(pictures, boxes, where)
+        squares, where = self._refine(pictures, *self._propose(pictures, min_face))
+        boxes, landmarks, scores, where = self._locate(pictures, squares, where)
         faces = []
         for picture in range(len(images)):
             here = np.flatnonzero(where == picture)
-            sides = boxes[here, 2:4] - boxes[here, :2]
+            sides = boxes[here, 2:] - boxes[here, :2]
             here = here[np.argsort(sides.prod(axis=1))[::-1]]
-            faces.append((boxes[here], landmarks[here]))
+            faces.append((boxes[here], landmarks[here], scores[here]))
         return faces
 
     def _propose(self, pictures: Pyramids, min_face: float) -> tuple[np.ndarray, np.ndarray]:
-        """P-Net's candidates of all pyramid levels: squares and scores [K, 5], and their pictures, int64 [K]."""
+        """P-Net's candidates of all pyramid levels: squares [K, 4], and their pictures, int64 [K]."""
         sizes, squares, level = _squares(*pictures.size, min_face)
         outputs = torch.cat([self._pnet(pictures.level(*size)).flatten(1, 2) for size in sizes], dim=1)  # [N, P, 6]
-        sure = outputs[..., 1] - outputs[..., 0] >= math.log(PNET_THRESHOLD / (1 - PNET_THRESHOLD))
+        limit = self._pnet.threshold
+        sure = outputs[..., 1] - outputs[..., 0] >= math.log(limit / (1 - limit))
         where, square = (index.cpu().numpy() for index in sure.nonzero(as_tuple=True))
         values = outputs[sure].double().cpu().numpy()
-        table = np.concatenate([squares[square], face_probability(values)[:, None]], axis=1)
-        kept = suppress(table, where * len(sizes) + level[square], 0.5)  # each level for itself
-        kept = kept[suppress(table[kept], where[kept], 0.7)]
-        candidates, offsets = table[kept], values[kept, 2:]
-        sides = np.tile(candidates[:, 2:4] - candidates[:, :2], 2)
-        moved = enclosing_squares(candidates[:, :4] + offsets * sides)
-        return np.concatenate([moved, candidates[:, 4:]], axis=1), where[kept]
+        scores = face_probability(values)
+        kept = suppress(squares[square], scores, where * len(sizes) + level[square], 0.5)  # each level for itself
+        kept = kept[suppress(squares[square[kept]], scores[kept], where[kept], 0.7)]
+        candidates = squares[square[kept]]
+        sides = np.tile(candidates[:, 2:] - candidates[:, :2], 2)
+        return enclosing_squares(candidates + values[kept, 2:] * sides), where[kept]
 
-    def _refine(self, pictures: Pyramids, boxes: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _refine(self, pictures: Pyramids, squares: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The candidates that R-Net keeps, moved and made square again."""
-        boxes, where, outputs = _apply(self._rnet, pictures, boxes, where, RNET_SIDE)
-        scores = face_probability(outputs)
-        sure = scores > RNET_THRESHOLD
-        table, where = np.concatenate([boxes[sure, :4], scores[sure, None]], axis=1), where[sure]
-        kept = suppress(table, where, 0.7)
-        squares = enclosing_squares(shifted(table[kept, :4], outputs[sure][kept, 2:6]))
-        return np.concatenate([squares, table[kept, 4:]], axis=1), where[kept]
+        squares, where, outputs = _apply(self._rnet, pictures, squares, where)
+        kept = suppress(squares, face_probability(outputs), where, 0.7)
+        return enclosing_squares(shifted(squares[kept], outputs[kept, 2:6])), where[kept]
 
     def _locate(
-        self, pictures: Pyramids, boxes: np.ndarray, where: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """O-Net's faces: boxes and scores [F, 5], their pictures [F], landmarks [F, 5, 2]."""
-        boxes, where, outputs = _apply(self._onet, pictures, boxes, where, ONET_SIDE)
+        self, pictures: Pyramids, squares: np.ndarray, where: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """O-Net's faces: boxes [F, 4], landmarks [F, 5, 2], scores [F], their pictures [F]."""
+        squares, where, outputs = _apply(self._onet, pictures, squares, where)
+        landmarks, boxes = landmarks_in_pixels(outputs[:, 6:], squares), shifted(squares, outputs[:, 2:6])
         scores = face_probability(outputs)
-        sure = scores > ONET_THRESHOLD
-        boxes, where, scores, outputs = boxes[sure, :4], where[sure], scores[sure], outputs[sure]
-        landmarks = landmarks_in_pixels(outputs[:, 6:], boxes)
-        boxes = shifted(boxes, outputs[:, 2:6])
-        kept = suppress(np.concatenate([boxes, scores[:, None]], axis=1), where, 0.7, of_smaller=True)
+        kept = suppress(boxes, scores, where, 0.7, of_smaller=True)
         same_face = (overlaps(boxes[kept], boxes) > SAME_FACE_IOU) & (where[kept, None] == where)
         weights = same_face * scores  # [kept, F]
         weights /= weights.sum(axis=1, keepdims=True)
-        mean = np.concatenate([weights @ boxes, scores[kept, None]], axis=1)
-        return mean, where[kept], np.einsum("kf,fpx->kpx", weights, landmarks)
+        return weights @ boxes, np.einsum("kf,fpx->kpx", weights, landmarks), scores[kept], where[kept]
 
 
 class Pyramids:
-    """N pictures, each with copies of half its size, a quarter, ...: little is read for a small result.
-
-    Args:
-        images: uint8 [N, H, W, 3], RGB.
-    """
+    """N pictures, uint8 [N, H, W, 3], with copies of half their size, a quarter, ...: little is read for a crop."""
 
     def __init__(self, images: np.ndarray) -> None:
         self.size = images.shape[1:3]
@@ -131,92 +110,89 @@ class Pyramids:
         """All of the pictures at a smaller size: uint8 [N, height, width, 3]."""
         ratio = min(self.size[0] / height, self.size[1] / width) / LEVEL_RATIO
         whole = (0.0, 0.0, float(self.size[1]), float(self.size[0]))
-        levels = [self._resized(picture, whole, ratio, (width, height)) for picture in range(len(self._copies))]
+        levels = [_resized(copies, whole, ratio, (width, height)) for copies in self._copies]
         return torch.from_numpy(np.stack([np.asarray(level) for level in levels]))
 
     def crops(self, corners: np.ndarray, where: np.ndarray, side: int) -> Tensor:
-        """Crops of K candidates: uint8 [K, side, side, 3].
-
-        Args:
-            corners: int64 [K, 4], left, top, right, bottom in pixels, within the picture.
-            where: int64 [K], their pictures.
-            side: of the crops in pixels.
-        """
+        """Crops uint8 [K, side, side, 3] of K candidates; corners int64 [K, 4], within the pictures `where`."""
         crops = []
         for (left, top, right, bottom), picture in zip(corners.tolist(), where.tolist(), strict=True):
             ratio = min(right - left, bottom - top) / side / CROP_RATIO
-            crops.append(self._resized(picture, (left, top, right, bottom), ratio, (side, side)))
+            crops.append(_resized(self._copies[picture], (left, top, right, bottom), ratio, (side, side)))
         return stacked(crops, side)
 
-    def _resized(
-        self, picture: int, box: tuple[float, float, float, float], ratio: float, size: tuple[int, int]
-    ) -> Image.Image:
-        """Part of a picture from its smallest copy that has at least 1 / (2 `ratio`) of the scale."""
-        copies, halvings = self._copies[picture], max(0, math.floor(math.log2(ratio)) + 1)
-        while len(copies) <= halvings:
-            copies.append(copies[-1].reduce(2))
-        left, top, right, bottom = (edge * 0.5**halvings for edge in box)
-        return resized(copies[halvings], (left, top, right, bottom), size)
+
+def _resized(
+    copies: list[Image.Image], box: tuple[float, float, float, float], ratio: float, size: tuple[int, int]
+) -> Image.Image:
+    """Part of a picture from its smallest copy that has at least 1 / (2 `ratio`) of the scale."""
+    halvings = max(0, math.floor(math.log2(ratio)) + 1)
+    while len(copies) <= halvings:
+        copies.append(copies[-1].reduce(2))
+    left, top, right, bottom = (edge * 0.5**halvings for edge in box)
+    return resized(copies[halvings], (left, top, right, bottom), size)
 
 
 def _apply(
-    network: MTCNNStage, pictures: Pyramids, boxes: np.ndarray, where: np.ndarray, side: int
+    network: MTCNNStage, pictures: Pyramids, squares: np.ndarray, where: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A network's outputs, float64 [k, outputs], for the k candidates that overlap their picture, and these."""
+    """The candidates that overlap their picture and of which a network is sure, their pictures, and its outputs."""
     height, width = pictures.size
-    corners = np.trunc(boxes[:, :4]).astype(np.int64)  # from 1, ends included
+    corners = np.trunc(squares).astype(np.int64)  # from 1, ends included
     corners[:, :2] = np.maximum(corners[:, :2], 1) - 1
     corners[:, 2:] = np.minimum(corners[:, 2:], (width, height))
     inside = (corners[:, :2] < corners[:, 2:]).all(axis=1)
-    boxes, where = boxes[inside], where[inside]
-    if not len(boxes):
-        return boxes, where, np.zeros((0, 16))
-    return boxes, where, network(pictures.crops(corners[inside], where, side)).double().cpu().numpy()
+    if not inside.any():
+        return squares[:0], where[:0], np.zeros((0, 16))
+    outputs = network(pictures.crops(corners[inside], where[inside], network.side)).double().cpu().numpy()
+    sure = face_probability(outputs) > network.threshold
+    return squares[inside][sure], where[inside][sure], outputs[sure]
 
 
 @lru_cache(maxsize=4)
 def _squares(height: int, width: int, min_face: float) -> tuple[list[tuple[int, int]], np.ndarray, np.ndarray]:
     """The sizes of the pyramid's levels, and of all P squares that P-Net sees in them: corners [P, 4], level [P]."""
     sizes, squares, levels = [], [], []
-    scale = PNET_SIDE / min_face
-    while min(height, width) * scale >= PNET_SIDE:
+    side = SIDES["p"]
+    scale = side / min_face
+    while min(height, width) * scale >= side:
         sizes.append((int(height * scale + 1), int(width * scale + 1)))
-        rows, columns = (-(-(side - 2) // 2) - 4 for side in sizes[-1])  # P-Net's convolutions and its pooling
+        rows, columns = (-(-(length - 2) // 2) - 4 for length in sizes[-1])  # P-Net's convolutions and its pooling
         at = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=2).reshape(-1, 2) * STRIDE + 1
-        squares.append(np.floor(np.concatenate([at, at + (PNET_SIDE - 1)], axis=1) / scale))
+        squares.append(np.floor(np.concatenate([at, at + (side - 1)], axis=1) / scale))
         levels.append(np.full(len(at), len(sizes)))
         scale *= PYRAMID_FACTOR
     return sizes, np.concatenate(squares), np.concatenate(levels)
 
 
-def suppress(table: np.ndarray, where: np.ndarray, limit: float, *, of_smaller: bool = False) -> np.ndarray:
-    """Non-maximum suppression: drops boxes that overlap one with a higher score by more than a limit.
+def suppress(
+    boxes: np.ndarray, scores: np.ndarray, where: np.ndarray, limit: float, *, of_smaller: bool = False
+) -> np.ndarray:
+    """Non-maximum suppression: drops boxes that overlap one with a higher score in their picture by more than a limit.
 
     Args:
-        table: float [K, 5 or more], left, top, right, bottom, score.
-        where: int64 [K], the pictures that they are in.
+        boxes, scores, where: float [K, 4], float [K], and int64 [K], the pictures that they are in.
         limit: of the overlap.
         of_smaller: the overlap is the share of the smaller of two boxes, with pixels as areas; otherwise IoU.
 
     Returns:
         int64, indices of those that stay, the highest score first.
     """
-    order = np.argsort(-table[:, 4], kind="stable")
-    stays = np.zeros(len(table), dtype=bool)
+    order = np.argsort(-scores, kind="stable")
+    stays = np.zeros(len(boxes), dtype=bool)
     for picture in np.unique(where):
         here = order[where[order] == picture]
-        boxes, kept = table[here, :4], np.zeros(0, dtype=np.int64)
-        for start in range(0, len(boxes), COMPARED_AT_ONCE):
-            part = np.arange(start, min(start + COMPARED_AT_ONCE, len(boxes)))
-            if len(kept):
-                part = part[~(overlaps(boxes[kept], boxes[part], of_smaller=of_smaller) > limit).any(axis=0)]
-            drops = overlaps(boxes[part], boxes[part], of_smaller=of_smaller) > limit
+        kept = here[:0]
+        for start in range(0, len(here), COMPARED_AT_ONCE):
+            part = here[start : start + COMPARED_AT_ONCE]
+            part = part[~(overlaps(boxes[kept], boxes[part], of_smaller=of_smaller) > limit).any(axis=0)]
+            drops = np.triu(overlaps(boxes[part], boxes[part], of_smaller=of_smaller) > limit, 1)
             free = np.ones(len(part), dtype=bool)
             for index, row in enumerate(drops):
                 if free[index]:
-                    free[index + 1 :] &= ~row[index + 1 :]
+                    free &= ~row
             kept = np.concatenate([kept, part[free]])
-        stays[here[kept]] = True
+        stays[kept] = True
     return order[stays[order]]
 
 

@@ -6,6 +6,8 @@ from collections import deque
 from pathlib import Path
 from statistics import median
 
+from ..common.wording import counted
+
 ASSUMED_FPS = 25.0  # where a video does not state its frame rate
 # A longer gap between two frames (seconds) is a recording error, not a pause. Broadcast formats such as MPEG-TS may
 # restart their clock within a file; for those ffmpeg uses 10 s, too.
@@ -18,8 +20,7 @@ REORDERED_FRAMES = 3.5
 class Stamps:
     """Chooses one of a frame's two timestamps, as ffmpeg's own programs do.
 
-    It is the time of presentation, unless that steps back more often than the time of decoding, as in AVI files, which
-    do not store the former.
+    It is the time of presentation, unless that steps back more often than the time of decoding, as in AVI files.
     """
 
     def __init__(self) -> None:
@@ -27,7 +28,6 @@ class Stamps:
         self._latest: list[int | None] = [None, None]
 
     def __call__(self, presented: int | None, decoded: int | None) -> int | None:
-        """The timestamp of the next frame, or None if it has none."""
         for which, stamp in enumerate((presented, decoded)):
             if stamp is not None:
                 latest = self._latest[which]
@@ -104,12 +104,10 @@ class Clock:
 
     def problems(self, path: Path) -> list[str]:
         """What was repaired, one line each."""
-        lines = []
-        for times, what in ((self.restarts, "start again"), (self.leaps, "leap")):
-            if times:
-                more = f" and {len(times) - 1} more time{'s' if len(times) > 2 else ''}" if len(times) > 1 else ""
-                lines.append(
-                    f"{path}: timestamps {what} after {times[0]:.2f} s{more}; "
-                    "repaired: they continue from the previous frame"
-                )
-        return lines
+        return [
+            f"{path}: timestamps {what} after {times[0]:.2f} s"
+            + (f" and {counted(len(times) - 1, 'more time')}" if len(times) > 1 else "")
+            + "; repaired: they continue from the previous frame"
+            for times, what in ((self.restarts, "start again"), (self.leaps, "leap"))
+            if times
+        ]

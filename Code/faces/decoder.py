@@ -6,8 +6,9 @@ import mmap
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,7 @@ def open_file(path: str | Path) -> Any:
 
 @contextmanager
 def open_video(path: Path, threads: int = 0) -> Iterator[tuple[Any, Any]]:
-    """Opens a video file.
-
-    Args:
-        path: the file.
-        threads: of the decoder; 0 lets ffmpeg choose.
-
-    Yields:
-        PyAV's container, and the stream to decode.
+    """Opens a video file: PyAV's container, and the stream to decode; `threads` 0 lets ffmpeg choose.
 
     Raises:
         DataError: the file is not a video, or cannot be decoded.
@@ -85,11 +79,7 @@ def choose_stream(container: Any, path: str | Path, *, live: bool = False) -> An
     """Chooses the stream that is the video, and not a cover picture, a preview or a tile of a photo.
 
     If there are several, one with more than one frame is preferred, then the default stream, then the largest frames.
-
-    Args:
-        container: PyAV's.
-        path: of the file, for messages.
-        live: it is no file, so it cannot be opened again to count frames.
+    What is `live` is no file: it cannot be opened again to count frames.
 
     Raises:
         DataError: there is no such stream, or ffmpeg has no decoder for it.
@@ -123,14 +113,12 @@ def choose_stream(container: Any, path: str | Path, *, live: bool = False) -> An
 def _stills(container: Any, streams: Sequence[Any]) -> set[int]:
     """Indices of the streams with at most one picture: covers and posters that are not marked as such."""
     pictures: Counter[int] = Counter()
-    with open_file(container.name.removeprefix("file:")) as again:
-        try:
-            for count, packet in enumerate(again.demux([again.streams[stream.index] for stream in streams])):
-                pictures[packet.stream.index] += packet.size > 0
-                if count == COUNTED_PACKETS or all(pictures[stream.index] > 1 for stream in streams):
-                    break
-        except pyav().error.FFmpegError:
-            pass  # it is damaged, as reading it will show
+    name = container.name.removeprefix("file:")
+    with open_file(name) as again, suppress(pyav().error.FFmpegError):  # damage shows when it is read
+        for packet in islice(again.demux([again.streams[stream.index] for stream in streams]), COUNTED_PACKETS):
+            pictures[packet.stream.index] += packet.size > 0
+            if all(pictures[stream.index] > 1 for stream in streams):
+                break
     return {stream.index for stream in streams if pictures[stream.index] < 2}
 
 
@@ -161,53 +149,38 @@ def is_joined(container: Any, end: int) -> bool:
 def progressive(frames: Iterator[Any]) -> Iterator[Any]:
     """Deinterlaces frames that are marked as interlaced, as on DVD and television; passes on all others unchanged."""
     graph: Any = None
-    shape: tuple[Any, ...] = ()
-    for frame in frames:
-        now = (frame.width, frame.height, frame.format.name)
-        if graph is not None and shape != now:  # recordings of different sizes were joined
+    shape: tuple[Any, ...] | None = None
+    for frame in chain(frames, [None]):
+        now = None if frame is None else (frame.width, frame.height, frame.format.name)
+        if graph is not None and now != shape:  # the end, or recordings of different sizes were joined
             yield from _filtered(graph, None)
             graph = None
-        if graph is None and not frame.interlaced_frame:
+        if graph is None and frame is not None and frame.interlaced_frame:
+            graph, shape = pyav("av.filter").Graph(), now
+            size = {"width": frame.width, "height": frame.height}
+            graph.link_nodes(
+                graph.add_buffer(**size, format=frame.format, time_base=frame.time_base or 1),
+                graph.add("yadif", "mode=send_frame:deint=interlaced"),  # progressive frames pass unchanged
+                graph.add("buffersink"),
+            ).configure()
+        if graph is not None:
+            yield from _filtered(graph, frame)
+        elif frame is not None:
             yield frame
-            continue
-        if graph is None:
-            graph, shape = _deinterlacer(frame), now
-        yield from _filtered(graph, frame)
-    if graph is not None:
-        yield from _filtered(graph, None)
 
 
 def _filtered(graph: Any, frame: Any) -> Iterator[Any]:
     """The frames that a filter graph has ready when it gets another one; None: the last one has come."""
-    error = pyav().error
     graph.vpush(frame)
-    while True:
-        try:
+    with suppress(pyav().error.BlockingIOError, pyav().error.EOFError):
+        while True:
             yield graph.vpull()
-        except (error.BlockingIOError, error.EOFError):
-            return
-
-
-def _deinterlacer(frame: Any) -> Any:
-    """A filter graph that deinterlaces frames of this size and format; it passes on progressive frames unchanged."""
-    graph = pyav("av.filter").Graph()
-    size = {"width": frame.width, "height": frame.height}
-    graph.link_nodes(
-        graph.add_buffer(**size, format=frame.format, time_base=frame.time_base or 1),
-        graph.add("yadif", "mode=send_frame:deint=interlaced"),
-        graph.add("buffersink"),
-    ).configure()
-    return graph
 
 
 class Upright:
-    """Converts ffmpeg's frames to upright RGB images. Use one instance for all frames: setting it up takes time.
+    """Converts a stream's frames to upright RGB images. Use one instance for all frames: setting it up takes time.
 
-    Args:
-        stream: PyAV's, which the frames come from.
-
-    Attributes:
-        ignored: an absurd width of pixels, in heights, that the stream states; None: there is none.
+    `ignored`: an absurd width of pixels, in heights, that the stream states; None: there is none.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -258,10 +231,8 @@ def _accept_all_side_data() -> None:
 def turned(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
     """Rotates and mirrors an image [H, W, ...] by a display matrix, or by the nearest of the eight possible ones.
 
-    A phone that is held upright stores its frames rotated by 90 degrees; front cameras may mirror them.
-
-    Args:
-        matrix: (a, b, c, d), where x' = a x + c y and y' = b x + d y.
+    A phone that is held upright stores its frames rotated by 90 degrees; front cameras may mirror them. The matrix is
+    (a, b, c, d), where x' = a x + c y and y' = b x + d y.
     """
     a, b, c, d = matrix
     if abs(a) + abs(d) >= abs(b) + abs(c):

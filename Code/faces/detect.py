@@ -51,11 +51,8 @@ class Faces:
 
     def joined(self, more: Faces) -> Faces:
         """These faces, then others."""
-        return Faces(
-            np.concatenate([self.boxes, more.boxes]),
-            np.concatenate([self.landmarks, more.landmarks]),
-            np.concatenate([self.scores, more.scores]),
-        )
+        pairs = (self.boxes, more.boxes), (self.landmarks, more.landmarks), (self.scores, more.scores)
+        return Faces(*map(np.concatenate, pairs))
 
 
 class Detector:
@@ -74,33 +71,25 @@ class Detector:
 
     def __init__(self, device: torch.device | str = "cpu", min_face: int | None = None) -> None:
         self.min_face = min_face
-        self.device = torch.device(device)
         self._refiner = Refiner()
-        self._cascade = Cascade(self.device)
+        self._cascade = Cascade(device)
 
     def smallest(self, image: np.ndarray) -> float:
         """The side in pixels of the smallest face that is searched in a picture [H, W, 3]."""
         return max(MIN_FACE, self.min_face or min(image.shape[:2]) * MIN_FACE_SHARE)
 
     def __call__(self, images: np.ndarray) -> list[Faces]:
-        """Full passes over N pictures of one size.
+        """Full passes over N > 0 pictures, uint8 [N, H, W, 3], RGB; all of their pyramids are in memory at once."""
+        return self._search(images, self.smallest(images[0]))
 
-        Args:
-            images: uint8 [N, H, W, 3], RGB; all of their pyramids are in memory at once.
-        """
-        height, width = images.shape[1:3]
-        smallest = self.smallest(images[0]) if len(images) else MIN_FACE
-        if min(height, width) < smallest:  # the image pyramid would be empty
+    def _search(self, images: np.ndarray, smallest: float) -> list[Faces]:
+        if min(images.shape[1:3]) < smallest:  # the image pyramid would be empty
             return [Faces.none() for _ in images]
         with one_thread():
-            return [Faces(table[:, :4], landmarks, table[:, 4]) for table, landmarks in self._cascade(images, smallest)]
+            return [Faces(*parts) for parts in self._cascade(images, smallest)]
 
     def refine(self, images: Sequence[np.ndarray], boxes: np.ndarray) -> list[Faces]:
-        """Finds K faces again in N pictures, many times as fast as full passes.
-
-        Args:
-            images: uint8 [H, W, 3], RGB.
-            boxes: float [N, K, 4], near the faces of each picture.
+        """Finds K faces near boxes, float [N, K, 4], in N pictures, uint8 [H, W, 3], many times as fast as full passes.
 
         Returns:
             For each picture K faces in the same order. The score is 0 where no face is found, where it is too far from
@@ -119,27 +108,18 @@ class Detector:
         return refined
 
     def search_around(self, image: np.ndarray, box: np.ndarray) -> Faces:
-        """A full pass over the surroundings of a face.
-
-        Args:
-            image: uint8 [H, W, 3], RGB.
-            box: float [4], of the face in a neighboring frame.
+        """A full pass over the surroundings of a face whose box [4] in a neighboring frame is known.
 
         Returns:
-            Faces of at least half its size, in pixels of the whole picture.
+            Faces of at least half its size, in pixels of the whole picture, uint8 [H, W, 3], RGB.
         """
         side = float((box[2:] - box[:2]).max())
         center = (box[:2] + box[2:]) / 2
         left, top = np.maximum(center - AROUND * side, 0).astype(int)
         right, bottom = np.maximum(center + AROUND * side, 0).astype(int)
-        part = image[top:bottom, left:right]
-        smallest = max(self.smallest(image), side / 2)
-        if min(part.shape[:2]) < smallest:
-            return Faces.none()
-        with one_thread():
-            ((table, landmarks),) = self._cascade(part[None], smallest)
+        (found,) = self._search(image[None, top:bottom, left:right], max(self.smallest(image), side / 2))
         corner = np.array([left, top], dtype=np.float64)
-        return Faces(table[:, :4] + np.tile(corner, 2), landmarks + corner, table[:, 4])
+        return Faces(found.boxes + np.tile(corner, 2), found.landmarks + corner, found.scores)
 
 
 @contextmanager

@@ -29,40 +29,33 @@ UPRIGHT = 0.99
 # SURE, and its mean log-odds are higher by TURN_GAIN: in 32 clips, the right rotation was ahead by 3.2 or more.
 TURN_FRAMES, TURN_AMONG, SURE, TURN_GAIN = 4, 500, 0.97, 1.5
 ROTATIONS = {1: "90 degrees to the left", 2: "180 degrees", 3: "90 degrees to the right"}
-# The table with the times of face crops is looked for in so many folders above theirs, and read up to a size (bytes).
-TABLE_ABOVE, TABLE_BYTES = 4, 64 * 2**20
+# The table with the times of face crops is looked for in so many folders above theirs.
+TABLE_ABOVE = 4
 
 
 class BriefSource(Source):
     """A source that keeps its frames if all of them fit into KEPT_BYTES, so that a short video is decoded once."""
 
     _kept: dict[int, Frame] | None = None
-    _kept_turns = 0  # `quarter_turns` of the frames that are kept
 
-    def frames(self, *, fps: float | None = None, wanted: Collection[int] | None = None) -> Iterator[Frame]:
-        """See `Source.frames`."""
-        if wanted is None:
-            yield from self._keep(super().frames(fps=fps))
-        elif self._kept is not None and self._kept_turns == self.quarter_turns and self._kept.keys() >= set(wanted):
+    def _read(self, fps: float | None, wanted: Collection[int] | None) -> Iterator[Frame]:
+        if self._kept is not None and wanted is not None and self._kept.keys() >= set(wanted):
             yield from (frame for number, frame in self._kept.items() if number in wanted)
-        else:
-            yield from super().frames(fps=fps, wanted=wanted)
-
-    def forget(self) -> None:
-        """Drops the frames that were kept; they are decoded again when they are read again."""
-        self._kept = None
-
-    def _keep(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        self._kept, self._kept_turns, kept, left = None, self.quarter_turns, {}, KEPT_BYTES
-        for frame in frames:
+            return
+        kept, left = {}, KEPT_BYTES if wanted is None else 0
+        for frame in super()._read(fps, wanted):
             left -= frame.image.nbytes
             if left >= 0:
                 kept[frame.number] = frame
             else:
                 kept.clear()
             yield frame
-        if left >= 0:
-            self._kept = kept
+        if wanted is None:
+            self._kept = kept if left >= 0 else None
+
+    def forget(self) -> None:
+        """Drops the frames that were kept; they are decoded again when they are read again."""
+        self._kept = None
 
 
 @dataclass(frozen=True)
@@ -155,9 +148,8 @@ def _search(
     cuts: list[int] = []
     tracker = Tracker()
     done = 0
-    for position, (frame, faces, cut, full) in enumerate(
-        find_faces(source.frames(fps=fps), detector, detect_every, prefetch=overlap)
-    ):
+    found = find_faces(source.frames(fps=fps), detector, detect_every, prefetch=overlap)
+    for position, (frame, faces, cut, full) in enumerate(found):
         if cut:
             cuts.append(position)
         tracker.update(position, frame.time, faces, cut, full=full)
@@ -172,22 +164,16 @@ def _search(
 def _analysis(
     source: Source, read: list[tuple[str, int, float]], cuts: tuple[int, ...], tracks: list[Track], people: list[int]
 ) -> Analysis:
-    """The analysis of frames with these names, numbers and times."""
     names, numbers, times = zip(*read, strict=True) if read else ((), (), ())
     at = np.array(numbers, dtype=np.int64)
     return Analysis(names, at, np.array(times, dtype=np.float64), cuts, tracks, people, tuple(source.problems))
 
 
 def find_turn(source: Source, detector: Detector, analysis: Analysis) -> int:
-    """Finds out whether an input has to be rotated to show upright faces, from a few of its frames.
+    """By how many times 90 degrees, counterclockwise, an input has to be rotated to show upright faces.
 
-    Args:
-        source: the input.
-        detector: finds the faces.
-        analysis: what was found without a rotation.
-
-    Returns:
-        Times 90 degrees, counterclockwise, 0 to 3; 0 if the input is upright, or shows no face in any rotation.
+    It is found out from a few frames, and from what was found without a rotation. 0: it is upright, or shows no face in
+    any rotation.
     """
     main = analysis.main()
     boxes: dict[int, np.ndarray] = {}
@@ -213,11 +199,7 @@ def find_turn(source: Source, detector: Detector, analysis: Analysis) -> int:
 
 
 def all_frames(source: Source, fps: float | None) -> Analysis:
-    """The frames of an input that are face crops, as they are: nothing is detected, and one person is in all of them.
-
-    Args:
-        fps: at most this many frames a second.
-    """
+    """The frames of an input that are face crops, as they are: nothing is detected; one person is in all of them."""
     read = [(frame.name, frame.number, frame.time) for frame in source.frames(fps=fps)]
     analysis = _analysis(source, read, (), [], [0])
     times = crop_times(source.path, analysis.names) if source.kind is Kind.FOLDER else None
@@ -225,24 +207,18 @@ def all_frames(source: Source, fps: float | None) -> Analysis:
 
 
 def crop_times(folder: Path, names: Sequence[str]) -> np.ndarray | None:
-    """When face crops were filmed: Prepare_Faces.py writes the times of all frames to a table above the clips' folders.
-
-    Args:
-        folder: of a clip.
-        names: of its T image files.
+    """When the face crops in a clip's folder were filmed: Prepare_Faces.py writes the times of all frames to a table.
 
     Returns:
-        float64 [T], seconds, ascending; None if there is no table that has all of them.
+        float64 [T], seconds, ascending, of the T files with these names; None if no table has all of them.
     """
     folder = folder.absolute()
     root = next((root for root in folder.parents[:TABLE_ABOVE] if (root / FACES_TABLE).is_file()), None)
     if root is None:
         return None
-    status = (root / FACES_TABLE).stat()
-    if status.st_size > TABLE_BYTES:
-        return None
-    known = _times_in(root / FACES_TABLE, status.st_mtime_ns).get(folder.relative_to(root).as_posix(), {})
-    times = np.array([known.get(_without_zeros(Path(name).stem), math.nan) for name in names])
+    table = root / FACES_TABLE
+    known = _times_in(table, table.stat().st_mtime_ns).get(folder.relative_to(root).as_posix(), {})
+    times = np.array([known.get(Path(name).stem.lstrip("0"), math.nan) for name in names])  # the table has no zeros
     return times if np.isfinite(times).all() and (np.diff(times) > 0).all() else None
 
 
@@ -254,15 +230,10 @@ def _times_in(table: Path, changed: int) -> dict[str, dict[str, float]]:
         with table.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 if row["time"]:
-                    times.setdefault(row["clip"], {})[_without_zeros(row["frame"])] = float(row["time"])
+                    times.setdefault(row["clip"], {})[row["frame"].lstrip("0")] = float(row["time"])
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError):
         return {}
     return times
-
-
-def _without_zeros(frame: str) -> str:
-    """The number of a frame without leading zeros: files have them, the table has not."""
-    return frame.lstrip("0") or "0"
 
 
 def whole_track(analysis: Analysis) -> FaceTrack:
@@ -284,13 +255,7 @@ class Cutout(NamedTuple):
 def cut_out(
     source: Source, analysis: Analysis, paths: Mapping[int, FaceTrack], eyes: Eyes = PAPER_EYES
 ) -> Iterator[Cutout]:
-    """The second reading: cuts out the faces of some people, in the order of the frames.
-
-    Args:
-        source: the input of `analysis`.
-        paths: by index of the track.
-        eyes: where the eyes go.
-    """
+    """The second reading: cuts out some people's faces, in the order of the frames; `paths` by index of the track."""
     wanted: dict[int, list[tuple[int, int]]] = {}
     for track, path in paths.items():
         for place, position in enumerate(path.positions):

@@ -69,11 +69,6 @@ def kind_of(path: str | Path) -> Kind:
     return Kind.ANIMATION if is_animated(os.fspath(path)) else Kind.PICTURE
 
 
-def is_video_name(name: str) -> bool:
-    """Whether a file in a folder is a video by its name."""
-    return name[0] != "." and name.lower().endswith(VIDEO_SUFFIXES)
-
-
 def split_files(folder: str | os.PathLike[str], names: list[str]) -> tuple[list[str], list[str]]:
     """The videos of a folder, animations included, and its still images, each in the order of `names`."""
     videos, pictures = [], []
@@ -110,13 +105,10 @@ class Job:
 
 
 def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
-    """The clips of an input, in natural order.
+    """The clips of an input, in natural order, and notes on what was skipped, one line each.
 
     In a folder with videos, each of them is a clip; a folder with images only is one clip itself. Videos whose names
     differ only in the suffix keep it: `one.avi` and `one.mp4` become `one_avi` and `one_mp4`.
-
-    Returns:
-        The clips, and notes on what was skipped, one line each.
 
     Raises:
         DataError: there are no clips, or two of them would have one name.
@@ -160,8 +152,7 @@ def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
 def clips_in(path: str | os.PathLike[str], say: Callable[[str], object] = lambda line: None) -> list[str] | None:
     """The clips in a folder of videos, or in a tree of folders; None if `path` itself is one clip.
 
-    Args:
-        say: called with a line for each kind of file that is skipped.
+    `say` is called with a line for each kind of file that is skipped.
 
     Raises:
         DataError: there are neither videos nor images in the folder, or the path is empty.

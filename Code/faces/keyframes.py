@@ -66,12 +66,9 @@ def find_faces(
     stretch, before = next(stretches, None), Faces.none()
     while stretch is not None:
         following = next(stretches, None)
-        if following is not None and following.continues:
-            yield from stretch.search(detector, before, following.faces[0])
-            before = stretch.faces[-1]
-        else:
-            yield from stretch.search(detector, before, None)
-            before = Faces.none()
+        after = following.faces[0] if following is not None and following.continues else None
+        yield from stretch.search(detector, before, after)
+        before = Faces.none() if after is None else stretch.faces[-1]
         stretch = following
 
 
@@ -95,12 +92,7 @@ def split_at_keys(frames: Iterable[Frame], detector: Detector, every: int) -> It
 class Stretch:
     """A key frame and the frames after it, up to the next one.
 
-    Args:
-        key: its first frame.
-        faces: the faces that a full pass finds in the key frame.
-        thumbnail: of the key frame, float32 [32, 32], gray levels.
-        cut: whether a shot begins with it.
-        continues: whether it shows the same shot, in the same size, as the frame before.
+    `continues`: it shows the same shot, in the same size, as the frame before; `cut`: a shot begins with it.
     """
 
     def __init__(self, key: Frame, faces: Faces, thumbnail: np.ndarray, *, cut: bool, continues: bool) -> None:
@@ -122,10 +114,8 @@ class Stretch:
     def search(self, detector: Detector, before: Faces, following: Faces | None) -> Iterator[SearchedFrame]:
         """Searches the stretch, and yields all of its frames.
 
-        Args:
-            detector: as in `find_faces`.
-            before: the faces of the frame before the key frame.
-            following: the faces of the next key frame; None if that belongs to another shot, or there is none.
+        `before` are the faces of the frame before the key frame, `following` those of the next key frame; None if that
+        belongs to another shot, or there is none.
         """
         end, together = len(self.frames), REFINED_TOGETHER
         if following is None and end > LEAST_LAST_STRETCH:
@@ -155,10 +145,7 @@ class Stretch:
 
 
 def much_changed(thumbnail: np.ndarray, before: np.ndarray, shape: tuple[int, ...], faces: Faces) -> bool:
-    """Whether somebody may have come since a key frame: its faces and their surroundings left out, much has changed.
-
-    The thumbnails are those of a frame and of the key frame, float32 [S, S], gray levels; `shape` is the frames'.
-    """
+    """Whether somebody may have come since a key frame: without its faces, the thumbnails [S, S] differ by much."""
     differs = np.abs(thumbnail - before) > CHANGED_LEVELS
     cells = np.array([differs.shape[1] / shape[1], differs.shape[0] / shape[0]] * 2)
     for box in faces.boxes:
@@ -169,13 +156,7 @@ def much_changed(thumbnail: np.ndarray, before: np.ndarray, shape: tuple[int, ..
 
 
 def follow(detector: Detector, images: Sequence[np.ndarray], before: Faces, latest: Faces) -> tuple[list[Faces], bool]:
-    """Finds the latest faces again in the next frames, as long as all of them are where they are expected.
-
-    Args:
-        detector: refines and searches.
-        images: the next frames, uint8 [H, W, 3], at least one.
-        before: the faces of the frame before the latest.
-        latest: the faces of the latest frame.
+    """Finds the latest faces, and those before, again in the next frames, as long as all are where they are expected.
 
     Returns:
         The faces in the first frames, at least in one of them, where those that are lost are missing; and whether all
@@ -195,10 +176,10 @@ def follow(detector: Detector, images: Sequence[np.ndarray], before: Faces, late
 def _follow_unsteady(
     detector: Detector, image: np.ndarray, expected: np.ndarray, faces: Faces, steady: np.ndarray
 ) -> Faces:
-    """Refines faces that are not where they were expected a second time, and searches around those that are lost.
+    """The `steady` ones, bool [K], of the faces that were refined from `expected` boxes [K, 4], and others found again.
 
-    `faces` are refined from the `expected` boxes, float [K, 4]; score 0: lost. Those that are `steady`, bool [K], stay
-    as they are. Returns them and those that are found again.
+    Those that are not where they were expected are refined a second time; around those that are lost (score 0), the
+    picture is searched.
     """
     result = faces.only(steady)
     start = np.where(faces.scores[:, None] > 0, faces.boxes, expected)[~steady]

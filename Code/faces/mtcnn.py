@@ -11,7 +11,6 @@ import importlib.util
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,11 +20,6 @@ from torch.nn import functional
 
 from ..common.device import has_bf16
 from ..common.errors import MissingExtraError
-
-# Sides in pixels of the squares that the networks see.
-PNET_SIDE, RNET_SIDE, ONET_SIDE = 12, 24, 48
-# How sure each network has to be of a face.
-PNET_THRESHOLD, RNET_THRESHOLD, ONET_THRESHOLD = 0.6, 0.7, 0.7
 
 
 def weights_folder() -> Path:
@@ -40,71 +34,46 @@ def weights_folder() -> Path:
     return Path(spec.submodule_search_locations[0]) / "data"
 
 
-class StageLayers(NamedTuple):
-    """The layers of a network by their names in its file, which numbers its convolutions from 1.
-
-    Attributes:
-        pools: for each convolution the side of the max pooling of stride 2 behind it; 0: none.
-        dense: the hidden linear layer and its PReLU; empty: the heads are 1 x 1 convolutions.
-        heads: applied as one.
-        at_once: how many crops the network takes at once. More of them leave a CPU's caches, and torch compiles a
-            kernel for each new number.
-    """
-
-    pools: tuple[int, ...]
-    dense: tuple[str, ...]
-    heads: tuple[str, ...]
-    at_once: int
-
-
-LAYERS = {
-    "p": StageLayers((2, 0, 0), (), ("conv4_1", "conv4_2"), at_once=0),
-    "r": StageLayers((3, 3, 0), ("dense4", "prelu4"), ("dense5_1", "dense5_2"), at_once=16),
-    "o": StageLayers((3, 3, 2, 0), ("dense5", "prelu5"), ("dense6_1", "dense6_2", "dense6_3"), at_once=8),
-}
+# Sides in pixels of the squares that the networks see, and how sure each of them has to be of a face.
+SIDES, THRESHOLDS = {"p": 12, "r": 24, "o": 48}, {"p": 0.6, "r": 0.7, "o": 0.7}
+# For each convolution of a network the side of the max pooling of stride 2 behind it; 0: none.
+POOLS = {"p": (2, 0, 0), "r": (3, 3, 0), "o": (3, 3, 2, 0)}
+# The heads, which are applied as one. P-Net has no linear layers: its heads are 1 x 1 convolutions.
+HEADS = {"p": ("conv4_1", "conv4_2"), "r": ("dense5_1", "dense5_2"), "o": ("dense6_1", "dense6_2", "dense6_3")}
+# Crops that a network takes at once. More leave a CPU's caches, and torch compiles a kernel for each new number.
+AT_ONCE = {"r": 16, "o": 8}
 
 
 class MTCNNStage:
-    """One of the three networks.
+    """One of the three networks, "p", "r" or "o".
 
     On a CPU that has bf16, R-Net and O-Net convolve in it, in oneDNN's own order of pixels: that takes half of the
     time, and moves landmarks by 0.03 pixels. P-Net does not: its scores are close to each other, and rounded ones would
     choose other candidates.
-
-    Args:
-        letter: "p", "r" or "o".
-        device: where it runs.
     """
 
     def __init__(self, letter: str, device: torch.device | str = "cpu") -> None:
+        self.side, self.threshold = SIDES[letter], THRESHOLDS[letter]
         self.device = torch.device(device)
         on_cpu = self.device.type == "cpu" and torch.backends.mkldnn.is_available()
         self._reduced = on_cpu and letter != "p" and has_bf16(self.device)
         stored = torch.load(weights_folder() / f"{letter}net.pt", map_location=self.device, weights_only=True)
-        layers = LAYERS[letter]
-        self._at_once = layers.at_once
+        self._at_once = AT_ONCE.get(letter, 0)
+        self._pools, number = POOLS[letter], len(POOLS[letter])
         self._convolutions = [
-            (
-                self._convolution(stored[f"conv{number}.weight"]),
-                self._convolution(stored[f"conv{number}.bias"]),
-                self._convolution(stored[f"prelu{number}.weight"]),
-                pool,
-            )
-            for number, pool in enumerate(layers.pools, start=1)
+            [self._convolution(stored[name.format(at)]) for name in ("conv{}.weight", "conv{}.bias", "prelu{}.weight")]
+            for at in range(1, number + 1)
         ]
-        weight, bias = (torch.cat([stored[f"{name}.{part}"] for name in layers.heads]) for part in ("weight", "bias"))
+        weight, bias = (torch.cat([stored[f"{name}.{part}"] for name in HEADS[letter]]) for part in ("weight", "bias"))
         self._dense: tuple[Tensor, Tensor, Tensor] | None = None
-        if layers.dense:
-            layer, slope = layers.dense
-            hidden = stored[f"{layer}.weight"]
-            channels = len(stored[f"conv{len(layers.pools)}.bias"])
+        self._heads = self._convolution(weight) if letter == "p" else weight, bias
+        if letter != "p":
+            layer = f"dense{number + 1}"
+            hidden, channels = stored[f"{layer}.weight"], len(stored[f"conv{number}.bias"])
             side = math.isqrt(hidden.shape[1] // channels)
             # The weights came from a library that flattens [W, H, C]; here the maps are [H, W, C].
             hidden = hidden.view(-1, side, side, channels).transpose(1, 2).flatten(1).contiguous()
-            self._dense = hidden, stored[f"{layer}.bias"], stored[f"{slope}.weight"]
-            self._heads = weight, bias
-        else:
-            self._heads = self._convolution(weight), self._convolution(bias)
+            self._dense = hidden, stored[f"{layer}.bias"], stored[f"prelu{number + 1}.weight"]
 
     def _convolution(self, parameter: Tensor) -> Tensor:
         """A parameter in the precision and the order that the convolutions take."""
@@ -113,13 +82,10 @@ class MTCNNStage:
         return parameter.contiguous(memory_format=torch.channels_last) if parameter.dim() == 4 else parameter
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """The outputs of all heads, side by side: "face or not" as two logits, four offsets, ten landmarks (O-Net).
-
-        Args:
-            pixels: uint8 [N, H, W, 3].
+        """The outputs of all heads for uint8 [N, H, W, 3]: "face or not" as two logits, four offsets, ten landmarks.
 
         Returns:
-            float32 [N, outputs]; of P-Net [N, h, w, outputs], for every second pixel. On the network's device.
+            float32 [N, outputs]; of P-Net, which has no landmarks, [N, h, w, outputs], for every second pixel.
         """
         if not self._dense:
             return self._outputs(pixels)
@@ -130,7 +96,7 @@ class MTCNNStage:
         x = ((pixels.to(self.device).float() - 127.5) * 0.0078125).permute(0, 3, 1, 2)
         if self._reduced:
             x = x.bfloat16().to_mkldnn()
-        for weight, bias, slope, pool in self._convolutions:
+        for (weight, bias, slope), pool in zip(self._convolutions, self._pools, strict=True):
             x = torch.prelu(torch.conv2d(x, weight, bias), slope)
             if pool:
                 x = torch.max_pool2d(x, pool, 2, ceil_mode=True)

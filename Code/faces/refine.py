@@ -13,19 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .mtcnn import (
-    ONET_SIDE,
-    ONET_THRESHOLD,
-    RNET_SIDE,
-    RNET_THRESHOLD,
-    MTCNNStage,
-    enclosing_squares,
-    face_probability,
-    landmarks_in_pixels,
-    resized,
-    shifted,
-    stacked,
-)
+from .mtcnn import MTCNNStage, enclosing_squares, face_probability, landmarks_in_pixels, resized, shifted, stacked
 
 # The square that O-Net sees of a face, in heights of the face's box: its side, and how much lower than the box's its
 # center lies. Means over the squares that lead to a face in full passes over real videos.
@@ -45,11 +33,7 @@ class Refiner:
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[np.ndarray], boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Moves boxes onto the faces near them.
-
-        Args:
-            images: N pictures, uint8 [H, W, 3], RGB.
-            boxes: float [N, K, 4], for each picture K > 0 faces of a neighboring frame.
+        """Moves boxes, float [N, K, 4], onto the faces near them in N pictures, uint8 [H, W, 3], RGB; K > 0.
 
         Returns:
             boxes float64 [N, K, 4], landmarks float64 [N, K, 5, 2] and scores float64 [N, K]. A score is 0 where R-Net
@@ -58,15 +42,17 @@ class Refiner:
         shape = boxes.shape[:2]
         patches = [Patch(image, box) for image, row in zip(images, boxes, strict=True) for box in row]
         squares = usual_squares(boxes.reshape(-1, 4))  # [N K, S, 4]
-        crops = [patch.crop(square, RNET_SIDE) for patch, pair in zip(patches, squares, strict=True) for square in pair]
-        outputs = self._rnet(stacked(crops, RNET_SIDE)).double().numpy().reshape(*squares.shape[:2], -1)
-        sure = face_probability(outputs).mean(axis=1) > RNET_THRESHOLD
+        crops = [
+            patch.crop(square, self._rnet.side) for patch, pair in zip(patches, squares, strict=True) for square in pair
+        ]
+        outputs = self._rnet(stacked(crops, self._rnet.side)).double().numpy().reshape(*squares.shape[:2], -1)
+        sure = face_probability(outputs).mean(axis=1) > self._rnet.threshold
         squares = enclosing_squares(shifted(squares, outputs[..., 2:6])).mean(axis=1)  # [N K, 4]
 
-        crops = [patch.crop(square, ONET_SIDE) for patch, square in zip(patches, squares, strict=True)]
-        outputs = self._onet(stacked(crops, ONET_SIDE)).double().numpy()
+        crops = [patch.crop(square, self._onet.side) for patch, square in zip(patches, squares, strict=True)]
+        outputs = self._onet(stacked(crops, self._onet.side)).double().numpy()
         scores = face_probability(outputs)
-        scores *= sure & (scores > ONET_THRESHOLD)
+        scores *= sure & (scores > self._onet.threshold)
         landmarks = landmarks_in_pixels(outputs[:, 6:], squares)
         moved = shifted(squares, outputs[:, 2:6])
         return moved.reshape(*shape, 4), landmarks.reshape(*shape, 5, 2), scores.reshape(shape)
@@ -81,12 +67,7 @@ def usual_squares(boxes: np.ndarray) -> np.ndarray:
 
 
 class Patch:
-    """The part of a picture around a box: copied once, cropped several times.
-
-    Args:
-        image: uint8 [H, W, 3].
-        box: float [4], left, top, right, bottom, counted from 1, ends included.
-    """
+    """The part of a picture around a box: copied once, cropped several times."""
 
     def __init__(self, image: np.ndarray, box: np.ndarray) -> None:
         left, top, right, bottom = box.tolist()
@@ -96,10 +77,7 @@ class Patch:
         self._picture = Image.fromarray(np.ascontiguousarray(part)) if part.size else None
 
     def crop(self, box: np.ndarray, side: int) -> Image.Image | None:
-        """A box, float [4], resampled by area to a square of `side` pixels.
-
-        What lies outside the patch is left out, as in full passes. None: the whole box does.
-        """
+        """A box [4] as a square of `side` pixels, without what lies outside the patch; None: all of it does."""
         if self._picture is None:
             return None
         left, top, right, bottom = (int(edge) for edge in box.tolist())

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -35,35 +36,29 @@ STEADY, STEADY_PIXELS = 0.0075, 0.5
 SHORTEST_TRACK, SHORT_CLIP, LEAST_CONFIDENCE = 3, 5, 0.9
 
 
+# Gray thumbnails of this side differ at a cut by more than LEAST_CUT gray levels, and by more than CUT_RATIO times the
+# usual difference between frames, the median of CUT_MEMORY.
+THUMBNAIL_SIDE, LEAST_CUT, CUT_RATIO, CUT_MEMORY = 32, 18.0, 4.0, 8
+
+
 class CutFinder:
-    """Finds cuts: gray thumbnails of consecutive frames that differ far more than usual.
-
-    Attributes:
-        thumbnail: of the latest frame, float32 [32, 32], gray levels.
-    """
-
-    SIDE = 32
-    LEAST = 18.0  # gray levels; smaller differences are no cuts
-    RATIO = 4.0  # times the usual difference between frames
-    MEMORY = 8  # frames that the usual difference is the median of
+    """Finds cuts. `thumbnail`: of the latest frame, float32 [32, 32], gray levels; empty before the first."""
 
     def __init__(self) -> None:
-        self.thumbnail = np.zeros((self.SIDE, self.SIDE), dtype=np.float32)
-        self._first = True
-        self._usual: deque[float] = deque(maxlen=self.MEMORY)
+        self.thumbnail = np.zeros((0, 0), dtype=np.float32)
+        self._usual: deque[float] = deque(maxlen=CUT_MEMORY)
 
     def __call__(self, image: np.ndarray) -> bool:
         """Whether a shot begins with this frame, uint8 [H, W, 3]. The first frame is no cut."""
-        step = max(1, min(image.shape[:2]) // (2 * self.SIDE))  # enough pixels for a mean, and faster than all
+        size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+        step = max(1, min(image.shape[:2]) // (2 * THUMBNAIL_SIDE))  # enough pixels for a mean, and faster than all
         small = Image.fromarray(np.ascontiguousarray(image[::step, ::step])).convert("L")
-        before, first = self.thumbnail, self._first
-        self.thumbnail = np.asarray(small.resize((self.SIDE, self.SIDE), Image.Resampling.BOX), dtype=np.float32)
-        self._first = False
-        if first:
+        before, self.thumbnail = self.thumbnail, np.asarray(small.resize(size, Image.Resampling.BOX), dtype=np.float32)
+        if not before.size:
             return False
         difference = float(np.abs(self.thumbnail - before).mean())
         usual = max(1.0, float(np.median(self._usual))) if self._usual else 1.0
-        cut = difference > max(self.LEAST, self.RATIO * usual)
+        cut = difference > max(LEAST_CUT, CUT_RATIO * usual)
         if cut:
             self._usual.clear()
         else:
@@ -116,8 +111,7 @@ class Track:
         return float((table[:, 2:4] - table[:, :2]).clip(min=0).prod(axis=1).sum())
 
 
-@dataclass(frozen=True)
-class _Alive:
+class _Alive(NamedTuple):
     """A track that may go on: its latest box, when that was seen in seconds, and its motion, x and y per second."""
 
     track: int
@@ -149,7 +143,7 @@ class Tracker:
         self._alive: list[_Alive] = []
 
     def update(self, position: int, time: float, faces: Faces, cut: bool, *, full: bool = True) -> list[int]:
-        """Adds a frame.
+        """Adds a frame, and returns for each of its faces the index of its track.
 
         Args:
             position: of the frame among those processed.
@@ -157,9 +151,6 @@ class Tracker:
             faces: its faces.
             cut: whether a shot begins with it. All tracks then end.
             full: whether a full pass found the faces.
-
-        Returns:
-            For each face the index of its track.
         """
         time = position / ASSUMED_FPS if math.isnan(time) else time
         alive = [] if cut else [each for each in self._alive if time - each.seen <= LOST_SECONDS]
@@ -213,12 +204,7 @@ class FaceTrack:
 
 
 def follow(track: Track, times: Sequence[float] | np.ndarray) -> FaceTrack:
-    """Fills a track's short gaps and smooths its boxes and landmarks.
-
-    Args:
-        track: with at least one face.
-        times: float64 [P], seconds of all processed frames; NaN: from the position, at ASSUMED_FPS.
-    """
+    """Fills a track's short gaps and smooths its boxes and landmarks; `times` [P] are those of all frames, or NaN."""
     clock = np.asarray(times, dtype=np.float64)
     clock = np.where(np.isnan(clock), np.arange(len(clock)) / ASSUMED_FPS, clock)
     seen, table = np.array(track.positions), track.table
@@ -232,15 +218,10 @@ def follow(track: Track, times: Sequence[float] | np.ndarray) -> FaceTrack:
     scores = np.full(len(at), np.nan)
     scores[~filled] = table[:, 14]
     smooth = _steady(values, _average(values, at, clock[at]))
-    return FaceTrack(
-        positions=at,
-        boxes=values[:, :4],
-        landmarks=values[:, 4:].reshape(-1, 5, 2),
-        scores=scores,
-        filled=filled,
-        smooth_boxes=smooth[:, :4],
-        smooth_landmarks=smooth[:, 4:].reshape(-1, 5, 2),
+    (boxes, landmarks), (smooth_boxes, smooth_landmarks) = (
+        (rows[:, :4], rows[:, 4:].reshape(-1, 5, 2)) for rows in (values, smooth)
     )
+    return FaceTrack(at, boxes, landmarks, scores, filled, smooth_boxes, smooth_landmarks)
 
 
 def _average(values: np.ndarray, positions: np.ndarray, clock: np.ndarray) -> np.ndarray:
@@ -268,10 +249,8 @@ def _steady(values: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 def credible(tracks: Sequence[Track], num_frames: int) -> list[int]:
     """Indices of the tracks that are no false alarms."""
-    shortest = min(SHORTEST_TRACK, max(1, num_frames // SHORT_CLIP))
-    return [
-        index for index, track in enumerate(tracks) if len(track) >= shortest and track.confidence >= LEAST_CONFIDENCE
-    ]
+    least = min(SHORTEST_TRACK, max(1, num_frames // SHORT_CLIP))
+    return [index for index, track in enumerate(tracks) if len(track) >= least and track.confidence >= LEAST_CONFIDENCE]
 
 
 def main_track(tracks: Sequence[Track], among: Sequence[int], start: int = 0, stop: int | None = None) -> int | None:

@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,10 +19,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..common.wording import counted, natural_key, printable
 from ..data.clips import DataError
 from ..data.images import open_image, read_image, to_rgb
-from ..data.listing import FRAME_SUFFIXES, is_unicode, list_folder
+from ..data.listing import FRAME_SUFFIXES, is_system, is_unicode, list_folder
 from .clock import Clock, Stamps
 from .decoder import Upright, frame_rate, is_joined, longest_gap, open_video, progressive, pyav
-from .inputs import Kind, is_video_name, kind_of, split_files
+from .inputs import VIDEO_SUFFIXES, Kind, kind_of, split_files
 
 # Frames that are searched together: more of them leave the caches and take longer.
 BATCH_FRAMES, BATCH_PIXELS = 16, 700_000
@@ -37,8 +37,7 @@ class Frame:
 
     Attributes:
         name: file name; in a video the frame's number, from 0000000.
-        number: in a video, counted from 0; of image files, the number at the end of their names, or their position
-            from 0 if the names are not numbered in ascending order.
+        number: from 0; of image files, the number at the end of their names where these ascend.
         time: seconds since the first frame of the video; NaN for images.
         image: uint8 [H, W, 3], RGB, upright, with square pixels.
     """
@@ -57,12 +56,9 @@ class Source:
         threads: of the video decoder; 0 lets ffmpeg choose. Worker processes use 1.
 
     Attributes:
-        path: as given.
-        kind: what the input is.
         is_video: whether its frames have times.
         total: number of frames, estimated if the file states only a duration; None: unknown.
         fps: average frame rate of a video; None: unknown.
-        size: (width, height) of a video's frames as they are stored; None for images.
         problems: what went wrong when the frames were last read, one line each.
         quarter_turns: every frame is rotated counterclockwise by this many times 90 degrees; see `find_turn`.
         begin: timestamp in the file of the first frame of the latest reading, from which times count; None: unknown.
@@ -75,7 +71,6 @@ class Source:
     kind = Kind.FOLDER
     total: int | None = None
     fps: float | None = None
-    size: tuple[int, int] | None = None
     begin: float | None = None
     quarter_turns = 0
 
@@ -89,21 +84,19 @@ class Source:
         if not self.path.exists():
             raise DataError(f"{path}: no such file or folder")
         self.kind = kind_of(self.path)
-        if self.kind is not Kind.FOLDER:
-            if not self.path.is_file():
-                raise DataError(f"{path}: not a regular file; give a file or a folder")
-            if not self.path.stat().st_size:
-                raise DataError(f"{path}: an empty file")
+        if self.kind is not Kind.FOLDER and not self.path.is_file():
+            raise DataError(f"{path}: not a regular file; give a file or a folder")
+        if not self.path.stat().st_size and self.kind is not Kind.FOLDER:
+            raise DataError(f"{path}: an empty file")
         if self.kind is Kind.VIDEO:
             with open_video(self.path, threads) as (container, stream):
                 self.fps = frame_rate(container, stream)
-                self.size = (stream.codec_context.width, stream.codec_context.height)
                 self.total = stream.frames or None
                 if self.total is None and container.duration and self.fps:
                     self.total = max(1, round(container.duration / 1e6 * self.fps))
         elif self.kind is Kind.ANIMATION:
             with open_image(str(self.path)) as image:
-                self.size, self.total = image.size, getattr(image, "n_frames", 1)
+                self.total = getattr(image, "n_frames", 1)
         else:
             self._files = image_files(self.path) if self.kind is Kind.FOLDER else [self.path]
             self.total = len(self._files)
@@ -128,6 +121,12 @@ class Source:
         Raises:
             DataError: not a single frame can be decoded. Problems with some of the frames are in `problems` afterwards.
         """
+        for frame in self._read(fps, wanted):
+            turned = np.rot90(frame.image, self.quarter_turns)
+            yield replace(frame, image=np.ascontiguousarray(turned)) if self.quarter_turns else frame
+
+    def _read(self, fps: float | None, wanted: Collection[int] | None) -> Iterator[Frame]:
+        """`frames` without `quarter_turns`."""
         self.problems = []
         if not self.is_video:
             yield from self._read_pictures(wanted)
@@ -151,17 +150,12 @@ class Source:
                     failed.append(str(getattr(error, "strerror", None) or error))
                     continue
                 readable = True
-                yield Frame(f"{number:07d}", number, time, self.turned(image))
+                yield Frame(f"{number:07d}", number, time, image)
         if failed:
-            self.problems.append(
-                f"{self.path}: {counted(len(failed), 'frame')} cannot be converted to RGB ({failed[0]})"
-            )
+            what = counted(len(failed), "frame")
+            self.problems.append(f"{self.path}: {what} cannot be converted to RGB ({failed[0]})")
             if not readable:
                 raise DataError(self.problems[-1])
-
-    def turned(self, image: np.ndarray) -> np.ndarray:
-        """Rotates an image [H, W, 3] by `quarter_turns`."""
-        return np.ascontiguousarray(np.rot90(image, self.quarter_turns)) if self.quarter_turns else image
 
     def _read_pictures(self, wanted: Collection[int] | None) -> Iterator[Frame]:
         readable = False
@@ -174,7 +168,7 @@ class Source:
                 self.problems += error.problems
                 continue
             readable = True
-            yield Frame(file.name, number, math.nan, self.turned(image))
+            yield Frame(file.name, number, math.nan, image)
         if not readable and self.problems:
             raise DataError(self.problems)
 
@@ -200,10 +194,7 @@ class Source:
     def _decode(self, *, complete: bool) -> Iterator[tuple[int, float, Callable[[], np.ndarray]]]:
         """Yields number, time and image of a video's frames; each image is converted when it is called for.
 
-        Damaged packets are counted and skipped.
-
-        Args:
-            complete: all frames are read, so that a truncated file is a problem.
+        Damaged packets are counted and skipped. If all frames are read (`complete`), a truncated file is a problem.
         """
         error = pyav().error
         stamps = Stamps()
@@ -241,19 +232,16 @@ class Source:
             joined = complete and is_joined(container, end)
         if not number:
             raise DataError(f"{self.path}: no frame can be decoded; the file is damaged or not a video")
-        self.problems += clock.problems(self.path)
-        if upright.ignored:
-            self.problems.append(f"{self.path}: pixels {upright.ignored:g} times as wide as high; taken as square")
-        if bad:
-            self.problems.append(f"{self.path}: {counted(bad, 'part')} of the stream cannot be decoded")
-        if damaged:
-            self.problems.append(f"{self.path}: {counted(damaged, 'frame')} damaged")
-        if joined:
-            self.problems.append(f"{self.path}: only the first of several joined files is read; join them with ffmpeg")
-        if stopped:
-            self.problems.append(f"{self.path}: ends early, after {counted(number, 'frame')} ({stopped})")
-        elif complete and clock.seen < promised * (1 - MISSING_SHARE) - MISSING_SECONDS:
-            self.problems.append(f"{self.path}: ends early, after {clock.seen:.1f} s; its header says {promised:.1f} s")
+        missing = complete and not stopped and clock.seen < promised * (1 - MISSING_SHARE) - MISSING_SECONDS
+        faults = (
+            (upright.ignored, f"pixels {upright.ignored or 0:g} times as wide as high; taken as square"),
+            (bad, f"{counted(bad, 'part')} of the stream cannot be decoded"),
+            (damaged, f"{counted(damaged, 'frame')} damaged"),
+            (joined, "only the first of several joined files is read; join them with ffmpeg"),
+            (stopped, f"ends early, after {counted(number, 'frame')} ({stopped})"),
+            (missing, f"ends early, after {clock.seen:.1f} s; its header says {promised:.1f} s"),
+        )
+        self.problems += clock.problems(self.path) + [f"{self.path}: {what}" for met, what in faults if met]
 
 
 class ArraySource(Source):
@@ -270,51 +258,39 @@ class ArraySource(Source):
         frames = array[None] if array.ndim == 3 else array
         if frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
             raise DataError(f"an array of shape {list(array.shape)}; expected [H, W, 3] or [T, H, W, 3], RGB")
-        if np.issubdtype(frames.dtype, np.floating):
-            low, high = float(frames.min()), float(frames.max())
-            if not (low >= 0 and high <= 1):  # NaN is refused, too
-                raise DataError(
-                    f"a float array with values from {low:g} to {high:g}; expected [0, 1], or uint8 from 0 to 255"
-                )
-        elif frames.dtype != np.uint8:
+        low, high = float(frames.min()), float(frames.max())
+        if frames.dtype != np.uint8 and not np.issubdtype(frames.dtype, np.floating):
             raise DataError(f"an array of {frames.dtype}; expected uint8, or float in [0, 1]")
+        if frames.dtype != np.uint8 and not (low >= 0 and high <= 1):  # NaN is refused, too
+            raise DataError(f"a float array with values from {low:g} to {high:g}; expected [0, 1], or uint8, 0 to 255")
         self.path = Path("array")
         self.problems = []
         self.total = len(frames)
         self._files = []
         self._frames = frames
 
-    def frames(self, *, fps: float | None = None, wanted: Collection[int] | None = None) -> Iterator[Frame]:
-        """See `Source.frames`."""
+    def _read(self, fps: float | None, wanted: Collection[int] | None) -> Iterator[Frame]:
         for number, image in enumerate(self._frames):
             if wanted is None or number in wanted:
                 pixels = image if image.dtype == np.uint8 else np.rint(image * 255).astype(np.uint8)
-                yield Frame(f"{number:07d}", number, math.nan, self.turned(pixels))
+                yield Frame(f"{number:07d}", number, math.nan, pixels)
 
 
 def read_photo(path: Path) -> np.ndarray:
-    """Decodes a HEIC or AVIF photo, all of its tiles, to uint8 [H, W, 3], RGB, upright.
-
-    Raises:
-        DataError: it cannot be decoded, or it is HEIC and pillow-heif is not installed.
-    """
+    """Decodes a HEIC or AVIF photo, all of its tiles, to uint8 [H, W, 3], RGB, upright."""
     try:
-        with _opened_photo(path) as image:
+        try:
+            importlib.import_module("PIL.AvifImagePlugin")  # since Pillow 11.3
+            image = Image.open(path, formats=("AVIF",))
+        except (ImportError, UnidentifiedImageError):
+            heif = importlib.import_module("pillow_heif")
+            image = heif.open_heif(path, convert_hdr_to_8bit=True).to_pillow()
+        with image:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except ImportError:
         raise DataError(f"{path}: a HEIC photo; pip install pillow-heif, or save it as JPEG") from None
     except Exception as error:  # a damaged file may raise anything in a decoder
         raise DataError(f"{path}: the photo cannot be decoded ({error}); save it as JPEG") from error
-
-
-def _opened_photo(path: Path) -> Image.Image:
-    try:
-        importlib.import_module("PIL.AvifImagePlugin")  # since Pillow 11.3
-        return Image.open(path, formats=("AVIF",))
-    except (ImportError, UnidentifiedImageError):
-        heif = importlib.import_module("pillow_heif")
-        photo: Image.Image = heif.open_heif(path, convert_hdr_to_8bit=True).to_pillow()
-        return photo
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -326,11 +302,12 @@ def image_files(folder: Path) -> list[Path]:
     problems: list[str] = []
     try:
         folders, images = list_folder(str(folder), problems)
-        films = sorted((name for name in os.listdir(folder) if is_video_name(name)), key=natural_key)
+        names = sorted(os.listdir(folder), key=natural_key)
     except OSError as error:
         raise DataError(f"{folder}: the folder cannot be listed ({error.strerror})") from error
     if problems:
         raise DataError(problems)
+    films = [name for name in names if name.lower().endswith(VIDEO_SUFFIXES) and not is_system(name)]
     videos, images = split_files(folder, [*films, *images])
     if videos:
         raise DataError(

@@ -114,12 +114,12 @@ def person() -> Callable[..., Image.Image]:
 
 @pytest.fixture(scope="session")
 def write_video() -> Callable[..., Path]:
-    """Encodes pictures as a video: container by suffix, codec by name, times in seconds where they are uneven."""
+    """Encodes pictures or PyAV's frames as a video: container by suffix, times in seconds where they are uneven."""
     av = pytest.importorskip("av", reason="videos need PyAV")
 
     def write(
         path: Path,
-        pictures: list[Image.Image],
+        pictures: list[Any],
         *,
         codec: str = "mpeg4",
         fps: int = 10,
@@ -128,23 +128,25 @@ def write_video() -> Callable[..., Path]:
         aspect: Fraction | None = None,
         title: str = "",
         pixels: str = "yuv420p",
+        setup: Callable[[Any], None] = lambda stream: None,
     ) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
+        frames = [av.VideoFrame.from_image(each) if isinstance(each, Image.Image) else each for each in pictures]
         with av.open(str(path), "w") as container:
             if title:
                 container.metadata["title"] = title
             stream = container.add_stream(codec, rate=fps)
-            stream.width, stream.height = pictures[0].size
+            stream.width, stream.height = frames[0].width, frames[0].height
             stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else pixels
-            stream.bit_rate = 4_000_000
+            stream.bit_rate = 8_000_000
             if aspect:
                 stream.codec_context.sample_aspect_ratio = aspect
             if times:
                 stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
             if rotation:
                 stream.set_display_rotation(rotation)
-            for index, picture in enumerate(pictures):
-                frame = av.VideoFrame.from_ndarray(np.asarray(picture.convert("RGB")), format="rgb24")
+            setup(stream)
+            for index, frame in enumerate(frames):
                 if times:
                     frame.pts, frame.time_base = round(times[index] * 1000), Fraction(1, 1000)
                 container.mux(stream.encode(frame))

@@ -16,6 +16,8 @@ from Code.faces.cascade import Cascade, Pyramids, suppress
 from Code.faces.detect import Detector, overlap
 from Code.faces.mtcnn import MTCNNStage
 
+facenet = pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
+
 Draw = Callable[..., Image.Image]
 
 
@@ -48,27 +50,23 @@ def test_pictures_are_resampled_by_area(side: int) -> None:
     assert (ours.crops(*crops) - by_area.crops(*crops)).abs().max() < 3
 
 
-def test_of_overlapping_candidates_the_surest_in_each_picture_stays() -> None:
-    table = np.array(
-        [[0, 0, 10, 10, 0.7], [1, 0, 11, 10, 0.9], [1, 0, 11, 10, 0.8], [40, 40, 50, 50, 0.6], [42, 42, 46, 46, 0.5]]
-    )
-    where = np.array([0, 0, 1, 0, 0])
-    assert suppress(table, where, 0.5).tolist() == [1, 2, 3, 4]
-    assert suppress(table, where, 0.5, of_smaller=True).tolist() == [1, 2, 3]  # the last one lies within another
-    assert suppress(np.zeros((0, 5)), np.zeros(0), 0.5).tolist() == []
-
-
-def test_thousands_of_candidates_are_suppressed_as_in_torchvision() -> None:
+def test_candidates_are_suppressed_as_in_torchvision_each_picture_for_itself() -> None:
     ops = pytest.importorskip("torchvision.ops")
     random = np.random.default_rng(0)
     corner, sides = random.uniform(0, 200, (2000, 2)), random.uniform(5, 40, (2000, 2))
-    table = np.concatenate([corner, corner + sides, random.random((2000, 1))], axis=1)
-    expected = ops.nms(torch.from_numpy(table[:, :4]), torch.from_numpy(table[:, 4]), 0.4)
-    assert suppress(table, np.zeros(2000), 0.4).tolist() == expected.tolist()
+    boxes, scores, where = (
+        np.concatenate([corner, corner + sides], axis=1),
+        random.random(2000),
+        np.arange(2000) // 1500,
+    )
+    expected = ops.batched_nms(*map(torch.from_numpy, (boxes, scores, where)), 0.4)
+    assert suppress(boxes, scores, where, 0.4).tolist() == expected.tolist()
+    within, two = np.array([[40.0, 40, 50, 50], [42, 42, 46, 46]]), np.array([0.6, 0.5])
+    assert suppress(within, two, np.zeros(2), 0.5).tolist() == [0, 1]
+    assert suppress(within, two, np.zeros(2), 0.5, of_smaller=True).tolist() == [0]
 
 
 def test_faces_are_the_librarys(scene_of: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
-    facenet = pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     monkeypatch.setattr(mtcnn, "has_bf16", lambda device: False)
     monkeypatch.setattr(cascade, "Pyramids", AreaPyramids)
     scenes = [
@@ -80,13 +78,13 @@ def test_faces_are_the_librarys(scene_of: Draw, monkeypatch: pytest.MonkeyPatch)
     images = np.stack([np.asarray(scene) for scene in scenes])
     boxes, scores, landmarks = facenet.MTCNN(keep_all=True, min_face_size=20).detect(images, landmarks=True)
     found = Cascade()(images, 20)
-    assert [len(table) for table, _ in found] == [0 if box is None else len(box) for box in boxes]
-    assert [len(table) for table, _ in found][:3] == [2, 0, 1]
+    assert [len(ours) for ours, _, _ in found] == [0 if box is None else len(box) for box in boxes]
+    assert [len(ours) for ours, _, _ in found][:3] == [2, 0, 1]
     for index in (0, 2):
         for box, score, points in zip(boxes[index], scores[index], landmarks[index], strict=True):
-            shared = overlap(found[index][0][:, :4], box)
+            shared = overlap(found[index][0], box)
             assert shared.max() > 0.85  # candidates vote, where the library takes one
-            assert found[index][0][shared.argmax(), 4] == pytest.approx(score, abs=1e-4)
+            assert found[index][2][shared.argmax()] == pytest.approx(score, abs=1e-4)
             assert np.hypot(*(found[index][1][shared.argmax()] - points).T).max() < 0.05 * (box[3] - box[1])
 
 
@@ -95,7 +93,6 @@ def test_faces_are_the_librarys(scene_of: Draw, monkeypatch: pytest.MonkeyPatch)
 def test_bf16_hardly_moves_what_the_networks_say(
     letter: str, side: int, scene_of: Draw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     scene = scene_of((0, 5, 40, 90), (1, 150, 20, 150), size=(320, 200))
     boxes = [(5 + n, 40 + n, 95 - n, 130) for n in range(9)] + [(150 - n, 20, 300, 170 + n) for n in range(9)]
     crops = np.stack([np.asarray(scene.resize((side, side), Image.Resampling.BOX, box)) for box in boxes])
@@ -112,7 +109,6 @@ def test_bf16_hardly_moves_what_the_networks_say(
 
 
 def test_how_many_pictures_come_at_once_changes_nothing(scene_of: Draw) -> None:
-    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     images = np.stack([np.asarray(scene_of((n % 3, 20 + n, 10, 120))) for n in range(5)])
     detector = Detector()
     for together, image in zip(detector(images), images, strict=True):
@@ -123,19 +119,17 @@ def test_how_many_pictures_come_at_once_changes_nothing(scene_of: Draw) -> None:
 
 def test_candidates_vote_so_that_a_still_face_hardly_moves(scene_of: Draw) -> None:
     """The library's boxes jump when noise makes another candidate the best one."""
-    facenet = pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     rng = np.random.default_rng(0)
     scene = np.asarray(scene_of((0, 30, 10, 120)), dtype=float)
     images = np.stack([(scene + rng.normal(0, 6, scene.shape)).clip(0, 255).astype(np.uint8) for _ in range(8)])
     detected, _ = facenet.MTCNN(keep_all=True, min_face_size=20).detect(images)
     library = np.array([boxes[0].tolist() for boxes in detected])
-    ours = np.stack([boxes[0, :4] for boxes, _ in Cascade()(images, 20)])
+    ours = np.stack([boxes[0] for boxes, _, _ in Cascade()(images, 20)])
     assert ours.std(axis=0).mean() < 0.7 * library.std(axis=0).mean()
 
 
 @pytest.mark.parametrize(("size", "step"), [((192, 144), 6), ((960, 720), 30)])
 def test_refinement_finds_moved_faces_again(scene_of: Draw, size: tuple[int, int], step: int) -> None:
-    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     first, second = (np.asarray(scene_of((0, 20 + dx, 10, 120)).resize(size)) for dx in (0, 6))
     detector = Detector()
     before, after = detector(np.stack([first, second]))
@@ -146,7 +140,6 @@ def test_refinement_finds_moved_faces_again(scene_of: Draw, size: tuple[int, int
 
 
 def test_refinement_loses_what_is_not_there_and_tells_twins_apart(scene_of: Draw) -> None:
-    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     image, empty = (np.asarray(scene) for scene in (scene_of((0, 20, 10, 120)), scene_of()))
     detector = Detector()
     box = detector(image[None])[0].boxes[0]
@@ -157,7 +150,6 @@ def test_refinement_loses_what_is_not_there_and_tells_twins_apart(scene_of: Draw
 
 
 def test_the_surroundings_of_a_face_are_searched_in_pixels_of_the_picture(scene_of: Draw) -> None:
-    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     image = np.asarray(scene_of((0, 5, 40, 90), (1, 190, 20, 150), size=(360, 200)))
     detector = Detector()
     full = detector(image[None])[0]
@@ -167,7 +159,6 @@ def test_the_surroundings_of_a_face_are_searched_in_pixels_of_the_picture(scene_
 
 
 def test_a_picture_smaller_than_the_smallest_face_shows_none() -> None:
-    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     for min_face, sides in ((None, (10, 19)), (24, (20, 23))):
         detector = Detector(min_face=min_face)
         for side in sides:

@@ -20,7 +20,6 @@ from Code.data.clips import DataError
 from Code.faces import extract
 from Code.faces.clock import Clock, Stamps
 from Code.faces.live import camera_frames
-from Code.faces.prediction import windows
 from Code.faces.render import VideoWriter
 from Code.faces.video import BATCH_FRAMES, Frame, Source, batches, frame_numbers
 from tests.faces.conftest import plain
@@ -109,21 +108,18 @@ def test_uneven_times_are_kept_and_thinned_by_time(write_video: Write, tmp_path:
     assert [frame.number for frame in source.frames(wanted=[1, 6])] == [1, 6]
 
 
-@pytest.mark.parametrize("room", [3 * 48 * 64 * 6, 3 * 48 * 64 * 6 - 1])
+@pytest.mark.parametrize("kept", [True, False])
 def test_a_short_video_is_decoded_once_a_long_one_twice(
-    write_video: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+    write_video: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
 ) -> None:
     path = write_video(tmp_path / "clip.mkv", [plain(40 * n) for n in range(6)], codec="ffv1")
-    monkeypatch.setattr(extract, "KEPT_BYTES", room)
+    monkeypatch.setattr(extract, "KEPT_BYTES", 3 * 48 * 64 * 6 - (not kept))
     source = extract.BriefSource(path)
     first = list(source.frames())
-    path.write_bytes(b"no longer a video")
-    if room < sum(frame.image.nbytes for frame in first):
-        with pytest.raises(DataError, match="damaged"):
-            list(source.frames(wanted=[1, 4]))
-    else:
-        assert [frame.number for frame in source.frames(wanted=[1, 4])] == [1, 4]
-        assert next(source.frames(wanted=[4])).image is first[4].image
+    (again,) = source.frames(wanted=[4])
+    assert (again.image is first[4].image) == kept
+    source.quarter_turns = 1
+    assert [frame.image.shape for frame in source.frames(wanted=[1, 4])] == [(64, 48, 3)] * 2
 
 
 def test_files_that_are_no_videos_are_named(tmp_path: Path, write_video: Write) -> None:
@@ -255,25 +251,6 @@ def test_tags_in_another_encoding_do_not_matter(tmp_path: Path, write_video: Wri
     assert len(list(Source(path).frames())) == 1
 
 
-@pytest.mark.parametrize("fails", ["add", "close"])
-def test_an_encoder_error_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
-    class Broken:
-        """A stream whose encoder refuses everything."""
-
-        def encode(self, frame: Any = None) -> Any:
-            raise av.error.ArgumentError(22, "Invalid argument")
-
-    with (
-        pytest.raises(DataError, match=r"out\.mp4: the video cannot be written \(Invalid argument\)"),
-        VideoWriter(tmp_path / "out.mp4", (64, 48)) as writer,
-    ):
-        writer.add(plain(0), 0.0)
-        monkeypatch.setattr(writer, "_stream", Broken())
-        if fails == "add":
-            writer.add(plain(0), 0.1)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_times_go_on_where_a_recording_starts_again(tmp_path: Path, write_video: Write) -> None:
     parts = [write_video(tmp_path / f"{n}.ts", [plain(40 * n)] * 30, codec="mpeg2video", fps=25) for n in range(3)]
     (tmp_path / "joined.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
@@ -289,7 +266,6 @@ def test_times_go_on_where_a_recording_starts_again(tmp_path: Path, write_video:
 @pytest.mark.parametrize(
     ("times", "repaired", "problem"),
     [
-        ([0.0, 0.2, 0.4, 0.6, 3600.0, 3600.2], [0.0, 0.2, 0.4, 0.6, 0.8, 1.0], "timestamps leap after 0.60 s"),
         ([0.0, 0.2, 0.4, 0.6, 350_000.0, 350_000.2], [0.0, 0.2, 0.4, 0.6, 0.8, 1.0], "timestamps leap after 0.60 s"),
         ([5000 + n / 5 for n in range(5)], [n / 5 for n in range(5)], ""),  # a recording may start late
         ([0.0, 0.2, 0.4, 300.0, 300.2], [0.0, 0.2, 0.4, 300.0, 300.2], ""),  # a pause stays a pause
@@ -305,16 +281,16 @@ def test_times_go_on_after_a_leap(
 
 
 @pytest.mark.parametrize(("rate", "flags"), [(10, {}), (50, {"bf": "0"})])
-def test_bare_h264_has_the_rate_that_its_stream_states(tmp_path: Path, rate: int, flags: dict[str, str]) -> None:
+def test_bare_h264_has_the_rate_that_its_stream_states(
+    tmp_path: Path, write_video: Write, rate: int, flags: dict[str, str]
+) -> None:
+    def options(stream: Any) -> None:
+        stream.codec_context.options = flags
+
     if "libx264" not in av.codecs_available:
         pytest.skip("PyAV without H.264")
-    with av.open(str(tmp_path / "bare.h264"), "w") as container:
-        stream = container.add_stream("libx264", rate=rate, options=flags)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for level in range(8):
-            container.mux(stream.encode(av.VideoFrame.from_image(plain(20 * level))))
-        container.mux(stream.encode())
-    source = Source(tmp_path / "bare.h264")
+    pictures = [plain(20 * level) for level in range(8)]
+    source = Source(write_video(tmp_path / "bare.h264", pictures, codec="libx264", fps=rate, setup=options))
     np.testing.assert_allclose([frame.time for frame in source.frames()], np.arange(8) / rate, atol=1e-6)
     assert source.fps == rate
 
@@ -342,7 +318,6 @@ def test_the_better_of_two_timestamps_is_taken(
         ([0.0, 0.1, 0.1, 0.2], [0.0, 0.1, 0.1125, 0.2]),
         ([0.0, 0.1, 0.2, 0.3, 0.4, 0.0, 0.1], [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
         ([0.0, 0.1, 5000.0, 0.3, 0.4], [0.0, 0.1, 0.2, 0.3, 0.4]),  # a single wrong time
-        ([0.0, 0.1, -5000.0, 0.3, 0.4], [0.0, 0.1, 0.2, 0.3, 0.4]),
         ([None, None, None], [0.0, 0.1, 0.2]),
         ([None, 7.0, 7.1], [0.0, 0.1, 0.2]),
         ([3.0, None, 3.2, 3.3], [0.0, 0.1, 0.2, 0.3]),
@@ -363,17 +338,6 @@ def test_times_always_rise_and_never_leap(stated: list[float | None], fps: float
     steps = np.diff(times)
     for index, step in enumerate(steps):
         assert step <= max(600.0, 20 * max([1 / fps, *steps[:index]])) + 1e-6
-
-
-def test_a_pause_has_no_windows() -> None:
-    starts, ends = windows(np.array([0.0, 0.5, 300.0, 300.5]), 1.0, 0.5)
-    assert len(starts) < 6
-    assert ends[-1] >= 300.5
-
-
-def test_odd_sizes(write_video: Write, tmp_path: Path) -> None:
-    odd = next(Source(write_video(tmp_path / "odd.mkv", [plain(100, (61, 47))] * 2, codec="ffv1")).frames()).image
-    assert odd.shape == (47, 61, 3) and odd.mean() == pytest.approx(100, abs=4)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
