@@ -87,8 +87,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--neutral",
         type=neutral_reference,
-        metavar="SECONDS|FILE",
-        help="where the person is known to be neutral: their first seconds in each input, or a picture or video",
+        metavar="SECONDS|FILE|auto",
+        help="where the person is known to be neutral: their first seconds in each input, or a picture or video; auto: "
+        "the second of a long video in which they look most neutral",
     )
     parser.add_argument("--aligned", action="store_true", help="frames are face crops: do not detect faces")
     parser.add_argument("--fps", type=frame_rate, metavar="N", help="read at most N frames a second (default: all)")
@@ -137,15 +138,16 @@ def class_share(text: str) -> tuple[str, float]:
     return name, from_zero(value)
 
 
-def neutral_reference(text: str) -> float | Path:
-    """An argparse type: seconds, or a file."""
+def neutral_reference(text: str) -> float | Path | str:
+    """An argparse type: seconds, a file, or "auto"."""
     path = Path(text)
-    if path.exists():
-        return path
+    if path.exists() or text == "auto":
+        return path if path.exists() else text
     try:
         return above_zero(text)
     except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of seconds above 0 nor a file") from None
+        what = "neither a number of seconds above 0, nor a file, nor auto"
+        raise argparse.ArgumentTypeError(f"{text!r} is {what}") from None
 
 
 def output_file(text: str) -> Path:

@@ -1,14 +1,17 @@
-"""How a person looks when neutral: a shift of the logits.
+"""How a person looks when neutral: a shift of the answers.
 
 Some faces look surprised or sad to a network when they show nothing. A picture or stretch in which the person is known
-to be neutral says which expressions it sees there by mistake; a part of them is taken away from the answer. The class
-neutral itself stays (measured in docs/predicting.md).
+to be neutral says how this face differs from others; a part of that is taken away from the features of the person's
+clips, before they are classified (measured in docs/predicting.md):
+
+    x - PART (neutral feature of the person - mean neutral feature of people)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,48 +19,79 @@ from torch import Tensor
 
 from ..common.names import expression
 from ..data.clips import DataError
+from ..network.fan import FAN
 
-PART = 0.5  # of the reference that is taken away; 0.25 to 0.75 are about as good
-Reference = float | str | Path  # the first seconds in which the person is visible, or a file
+PART = 0.75  # of the difference that is taken away; 0.5 to 1 are about as good
+AUTO = "auto"
+# Seconds. In single acted clips there is no neutral second to find: 17 of 30 are right without, 10 with `AUTO`.
+STRETCH, LONG = 1.0, 10.0
+Reference = float | str | Path  # the first seconds in which the person is visible, a file, or `AUTO`
 NEUTRAL = expression("neutral")
 
 
-def neutral_shift(frame_logits: Tensor, labels: Sequence[str]) -> Tensor:
-    """What to add to the logits of a person, float [C].
+def neutral_shift(fan: FAN, features: Tensor, info: Mapping[str, Any]) -> Tensor:
+    """What the rule does to the logits of the person, float [C]: classifiers are linear.
 
     Args:
-        frame_logits: float [T, C], of frames in which the person is neutral, each by itself.
-        labels: C class names; where none is neutral, all of them are shifted.
+        features: float [T, D], of frames in which the person is neutral.
+        info: of `load_fan`. A network that does not say its mean neutral feature takes the face that gives every class
+            but neutral the same logit, so that the logit of neutral stays.
     """
-    mean = frame_logits.mean(dim=0)
-    moved = torch.tensor([expression(label) != NEUTRAL for label in labels], device=mean.device)
-    return -PART * (mean - mean.mean()) * moved
+    classifier, reference = fan.classifier, fan.attend(features[None]).clip_features[0]
+    if info["neutral_feature"] is not None:
+        mean = torch.tensor(info["neutral_feature"], device=reference.device)  # [D]
+        return -PART * classifier.weight @ (reference - mean.repeat(len(reference) // len(mean)))
+    logits = classifier(reference)
+    moved = torch.tensor([expression(label) != NEUTRAL for label in info["labels"]], device=logits.device)
+    return -PART * (logits - logits.mean()) * moved
 
 
-def checked_reference(reference: Reference | None) -> Reference | None:
-    """A reference whose numbers are float.
+def checked_reference(reference: Reference | None) -> float | str | Path | None:
+    """A reference as a float, a `Path` or `AUTO`.
 
     Raises:
         ValueError: a number is not above 0.
     """
     if not isinstance(reference, (int, float)):
-        return reference
+        return reference if reference in (None, AUTO) else Path(reference)
     if not 0 < reference < float("inf"):
-        raise ValueError(f"neutral is {reference}; expected seconds above 0, or a file")
+        raise ValueError(f"neutral is {reference}; expected seconds above 0, a file, or {AUTO}")
     return float(reference)
 
 
-def first_seconds(times: np.ndarray, seconds: float) -> int:
-    """How many of the frames that show a person (their times ascend, float64 [T]) are in the first seconds; at least 1.
+def neutral_frames(
+    fan: FAN, features: Tensor, times: np.ndarray, reference: float | str, labels: Sequence[str]
+) -> slice:
+    """Which of the frames that show a person (features [T, D], times float64 [T], ascending) are the reference.
+
+    Args:
+        reference: seconds: the first ones, at least one frame; `AUTO`: the second that looks most neutral.
+        labels: C class names.
 
     Raises:
-        DataError: the frames have no times.
+        DataError: the frames have no times, or `AUTO` cannot tell.
     """
     if np.isnan(times).any():
-        raise DataError(f"the first {seconds:g} s as neutral: images have no times; name a picture or a video")
-    return int(np.searchsorted(times, times[0] + seconds))
+        raise DataError("neutral: images have no times in which to find it; name a picture or a video")
+    if isinstance(reference, float):
+        return slice(0, int(np.searchsorted(times, times[0] + reference)))
+    neutral = [expression(label) == NEUTRAL for label in labels]
+    if not any(neutral):
+        raise DataError("neutral auto: the network has no class neutral; name a picture or a video")
+    if times[-1] - times[0] < LONG:
+        raise DataError(
+            f"neutral auto: the person is visible for {times[-1] - times[0]:.1f} s, and may not be neutral in so short a "
+            f"time ({LONG:g} s are enough); name a picture or a video"
+        )
+    starts = np.arange(times[0], times[-1], STRETCH / 2)
+    spans = np.searchsorted(times, np.stack([starts, starts + STRETCH], axis=1))
+    parts = [slice(int(first), int(last)) for first, last in spans if first < last]
+    shares = [fan.attend(features[None, part]).logits[0].softmax(dim=0)[neutral].sum().item() for part in parts]
+    return parts[int(np.argmax(shares))]
 
 
-def in_words(reference: Reference) -> str:
-    """The reference as the outputs name it."""
-    return f"the first {reference:g} s" if isinstance(reference, float) else str(reference)
+def in_words(reference: float | str, times: np.ndarray) -> str:
+    """The reference as the outputs name it; `times` of its frames."""
+    if isinstance(reference, float):
+        return f"the first {reference:g} s"
+    return f"{times[0]:.1f} to {times[-1]:.1f} s, where the person looks most neutral"

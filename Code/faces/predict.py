@@ -33,7 +33,7 @@ from .align import FER2013_EYES, PAPER_EYES, Eyes
 from .detect import Detector
 from .extract import BriefSource, all_frames, analyse, whole_track
 from .inputs import Job, clips_in
-from .neutral import Reference, checked_reference, first_seconds, in_words, neutral_shift
+from .neutral import Reference, checked_reference, in_words, neutral_frames, neutral_shift
 from .prediction import Curve, InputFaces, Prediction, windows
 from .settings import DETECT_EVERY
 from .track import follow
@@ -164,7 +164,8 @@ class Predictor:
             stride: seconds from one window to the next; None: half a window.
             fps: read at most this many frames of a second of video.
             neutral: where the person is known to be neutral, see `Code.faces.neutral`: their first seconds in the input
-                (a float), or a picture or video of the same person (a path; for the main person only).
+                (a float), a picture or video of the same person (a path; for the main person only), or "auto": the second
+                of a long video in which they look most neutral.
             progress: show the progress on stderr.
             errors: "raise": an input without a face, or one that cannot be read, is an error. "warn": it is a Python
                 warning, and has no answer; for lists and folders.
@@ -214,9 +215,9 @@ class Predictor:
         self._survive_fork()
         everybody = _checked(people or self.people) == "all"
         neutral = checked_reference(neutral)
-        if isinstance(neutral, (str, Path)) and everybody:
+        if isinstance(neutral, Path) and everybody:
             raise UsageError(f'neutral {neutral}: shows one person; name seconds, or answer people="main"')
-        of_file = self._neutral_of_file(neutral, aligned) if isinstance(neutral, (str, Path)) else 0.0
+        of_file = self._neutral_of_file(neutral, aligned) if isinstance(neutral, Path) else 0.0
         if self._last is not None:
             self._last.forget()  # an answer that is kept must not keep its frames in memory
         if not isinstance(source, Source):
@@ -250,16 +251,19 @@ class Predictor:
         with Progress(f"{name}: reading faces", sum(map(len, paths.values())), unit="faces", show=progress) as bar:
             features = self._encode_all(faces, bar)
         shifts: dict[int, Tensor | float] = {chosen[0]: of_file}
-        if isinstance(neutral, float):
+        words = dict.fromkeys(chosen, None if neutral is None else str(neutral))
+        if neutral is not None and not isinstance(neutral, Path):
             for track in chosen:
-                start = first_seconds(analysis.times[paths[track].positions], neutral)
-                shifts[track] = neutral_shift(self._frame_logits(features[track][:start]), self.labels)
+                times = analysis.times[paths[track].positions]
+                frames = neutral_frames(self.fan, features[track], times, neutral, self.labels)
+                shifts[track] = neutral_shift(self.fan, features[track][frames], self.info)
+                words[track] = in_words(neutral, times[frames])
         answers = []
         for person, track in enumerate(chosen, start=1):
             curve = None if spans is None else self._curve(faces, features, shifts, tracks_of[track], *spans)
             own = replace(faces, paths={track: paths[track]}) if everybody else faces
             answer = self._predict(own, track, person, len(ranked), features[track], shifts.get(track, 0.0), curve)
-            answers.append(answer if neutral is None else replace(answer, neutral=in_words(neutral)))
+            answers.append(replace(answer, neutral=words[track]))
         return answers
 
     def _survive_fork(self) -> None:
@@ -278,17 +282,17 @@ class Predictor:
         torch.set_num_threads(1)
         self._process = os.getpid()
 
-    def _neutral_of_file(self, neutral: str | Path, aligned: bool) -> Tensor:
+    def _neutral_of_file(self, neutral: Path, aligned: bool) -> Tensor:
         """The shift of a file that shows the person neutral, float [C]; answered once for all inputs."""
         file = os.path.abspath(neutral)
         key = file, *Job("", file).fingerprint(), aligned
         if key not in self._neutral:
             try:
-                (shown,) = self.answer(Path(neutral), people="main", aligned=aligned)
+                (shown,) = self.answer(neutral, people="main", aligned=aligned)
             except NoFaceError as error:
                 raise DataError(f"neutral: {error}") from None
             features = torch.from_numpy(shown.features).to(self.device)
-            self._neutral[key] = neutral_shift(self._frame_logits(features), self.labels)
+            self._neutral[key] = neutral_shift(self.fan, features, self.info)
         return self._neutral[key]
 
     def _predict(

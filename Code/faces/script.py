@@ -43,7 +43,7 @@ class Options:
     device: str
     precision: str
     prior: Sequence[tuple[str, float]] | None
-    neutral: float | Path | None
+    neutral: float | str | Path | None
     aligned: bool
     fps: float | None
     detect_every: int

@@ -38,6 +38,7 @@ class CheckpointFacts:
         image_size: side in pixels.
         class_shares: how often its training set shows each class.
         recipe: how the weights were made, among it `balance`, see `Code.network.prior`.
+        neutral_feature: mean feature of neutral faces, D numbers, see `Code.faces.neutral`.
     """
 
     image_size: int | None = None
@@ -46,6 +47,7 @@ class CheckpointFacts:
     protocol: dict[str, Any] | None = None
     class_shares: tuple[float, ...] | None = None
     recipe: dict[str, Any] | None = None
+    neutral_feature: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.image_size is not None and not 1 <= self.image_size <= MAX_IMAGE_SIZE:

@@ -54,6 +54,12 @@ class FAN(nn.Module):
         self.feature_size = self.backbone.feature_size
         self.head = HEADS[at_type](self.feature_size, num_classes, dropout)
 
+    @property
+    def classifier(self) -> nn.Linear:
+        """The linear layer that turns clip features into logits."""
+        layer: nn.Linear = getattr(self.head, self.head.classifier)
+        return layer
+
     def forward(self, frames: Tensor, lengths: Tensor | None = None) -> FANOutput:
         """Classifies clips: one pass of the backbone over all their frames, then attention within each clip.
 

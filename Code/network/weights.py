@@ -255,8 +255,9 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
         The network, in evaluation mode and on the CPU, and what is known of it: ``kind`` ("run", "published",
         "frame classifier"), ``path``, ``labels`` (tuple), ``names_labels`` (False: the file does not say its labels, so
         they are assumed), ``at_type``, ``backbone``, ``image_size``, ``epoch``, ``metrics`` (dict), ``dataset``,
-        ``protocol``, ``precision``, ``class_shares`` (tuple, how often its training set shows each class), ``recipe``
-        (the last ones None or empty if the file does not say them).
+        ``protocol``, ``precision``, ``class_shares`` (tuple, how often its training set shows each class), ``recipe``,
+        ``neutral_feature`` (tuple of D numbers, the mean feature of neutral faces; the last ones are None or empty if the
+        file does not say them).
 
     Raises:
         CheckpointError: where ``read_checkpoint`` and ``load_published`` raise it, if a trained head is not
@@ -288,6 +289,8 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
         load_trained(fan, weights)
         if facts.class_shares is not None and len(facts.class_shares) != len(labels):
             raise CheckpointError(f"class_shares are not {len(labels)} shares, one for each class")
+        if facts.neutral_feature is not None and len(facts.neutral_feature) != fan.feature_size:
+            raise CheckpointError(f"neutral_feature is not {fan.feature_size} numbers")
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     metrics, best = checkpoint.get("metrics"), _number(checkpoint.get("best_prec1"))
@@ -308,6 +311,7 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
         "precision": facts.precision,
         "class_shares": facts.class_shares,
         "recipe": facts.recipe,
+        "neutral_feature": facts.neutral_feature,
     }
 
 

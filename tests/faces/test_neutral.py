@@ -15,8 +15,9 @@ from PIL import Image
 from Code import Predictor
 from Code.common.errors import UsageError
 from Code.data.clips import DataError
-from Code.faces.neutral import PART, checked_reference, first_seconds, neutral_shift
+from Code.faces.neutral import PART, checked_reference, neutral_frames, neutral_shift
 from Code.network.fan import FAN
+from Code.network.weights import load_fan
 
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 
@@ -26,22 +27,57 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return odds / odds.sum()
 
 
-def test_half_of_what_a_network_sees_in_neutral_frames_goes_but_neutral_stays() -> None:
-    frames = torch.tensor([[5.0, 1.0, -2.0, 0.0], [3.0, 3.0, -4.0, 2.0]])  # mean 4, 2, -3, 1, which has the mean 1
-    shift = neutral_shift(frames, ("neutral", "happy", "fear", "sad"))
-    assert shift.tolist() == [0.0, -0.5, 2.0, 0.0] and PART == 0.5
-    assert neutral_shift(frames, ("proud", "NEUTRAL", "fear", "sad")).tolist() == [-1.5, 0.0, 2.0, 0.0]
+@pytest.mark.parametrize("at_type", [0, 1, 2])
+def test_a_part_of_what_tells_the_face_from_others_goes(at_type: int) -> None:
+    fan = FAN(at_type, 4).eval()
+    info = {"neutral_feature": tuple(torch.rand(512).tolist()), "labels": ("neutral", "happy", "fear", "sad")}
+    features, clip = torch.rand(3, 512), torch.rand(1, 5, 512)
+    with torch.inference_mode():
+        shift = neutral_shift(fan, features, info)
+        reference = fan.attend(features[None]).clip_features[0]
+        mean = torch.tensor(info["neutral_feature"]).repeat(2 if at_type == 1 else 1)
+        moved = fan.attend(clip).clip_features - 0.75 * (reference - mean)
+        torch.testing.assert_close(fan.attend(clip).logits + shift, fan.classifier(moved))
+        own = fan.attend(features[None]).logits[0]
+        plain = neutral_shift(fan, features, {**info, "neutral_feature": None})
+    assert plain[0] == 0 and PART == 0.75  # the logit of neutral stays
+    torch.testing.assert_close(plain[1:], -0.75 * (own - own.mean())[1:])
 
 
-def test_the_first_seconds_are_those_of_the_person() -> None:
-    times = np.array([2.0, 2.1, 2.2, 2.6])
-    assert first_seconds(times, 0.25) == 3 and first_seconds(times, 0.01) == 1 and first_seconds(times, 9) == 4
+def test_the_frames_are_the_first_ones_or_the_most_neutral_ones_of_the_person() -> None:
+    fan, times = FAN(0, 3).eval(), np.array([2.0, 2.1, 2.2, 2.6])
+    frames = torch.zeros(60, 512)
+    frames[30:40, 0] = 3.0
+    fan.classifier.weight.data = torch.zeros(3, 512)
+    fan.classifier.weight.data[1, 0] = 1.0
+
+    def found(reference: float | str, at: np.ndarray, labels: tuple[str, ...] = ("sad", "Calm", "fear")) -> slice:
+        return neutral_frames(fan, frames[: len(at)], at, reference, labels)
+
+    assert [found(seconds, times).stop for seconds in (0.25, 0.01, 9.0)] == [3, 1, 4]
+    assert found("auto", np.arange(60) / 5 + 2.0) == slice(30, 35)
+    with pytest.raises(DataError, match=r"visible for 0.6 s, .*name a picture or a video"):
+        found("auto", times)
+    with pytest.raises(DataError, match="no class neutral"):
+        found("auto", times, ("sad", "happy", "fear"))
     with pytest.raises(DataError, match="images have no times"):
-        first_seconds(np.array([np.nan]), 1.0)
+        found(1.0, np.array([np.nan]))
     assert checked_reference(1) == 1.0 and isinstance(checked_reference(1), float)
+    assert checked_reference("auto") == "auto" and checked_reference("a.jpg") == Path("a.jpg")
     for number in (0, -1, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="expected seconds above 0, or a file"):
+        with pytest.raises(ValueError, match="expected seconds above 0, a file, or auto"):
             checked_reference(number)
+
+
+def test_a_file_says_its_mean_neutral_feature(checkpoints: dict[str, tuple[Path, FAN]], tmp_path: Path) -> None:
+    path = checkpoints["fan"][0]
+    assert load_fan(path)[1]["neutral_feature"] is None
+    stored = torch.load(path, weights_only=True)
+    torch.save({**stored, "neutral_feature": [0.5] * 512}, tmp_path / "fan.pth")
+    assert load_fan(tmp_path / "fan.pth")[1]["neutral_feature"] == (0.5,) * 512
+    torch.save({**stored, "neutral_feature": [0.5] * 3}, tmp_path / "fan.pth")
+    with pytest.raises(ValueError, match="neutral_feature is not 512 numbers"):
+        load_fan(tmp_path / "fan.pth")
 
 
 @pytest.fixture
@@ -51,8 +87,7 @@ def predictor(checkpoints: dict[str, tuple[Path, FAN]]) -> Predictor:
 
 def expected_shift(predictor: Predictor, features: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
-        frames = predictor.fan.attend(torch.from_numpy(features)[:, None]).logits
-    return neutral_shift(frames, AFEW).numpy()
+        return neutral_shift(predictor.fan, torch.from_numpy(features), predictor.info).numpy()
 
 
 def test_a_file_shifts_the_answer_and_its_frames(predictor: Predictor, crops: Path) -> None:
@@ -78,7 +113,9 @@ def video(write_video: Callable[..., Path], tmp_path: Path) -> Path:
     return write_video(tmp_path / "plain.mp4", pictures)
 
 
-def test_first_seconds_shift_the_answer_and_the_curve(predictor: Predictor, video: Path) -> None:
+def test_seconds_of_the_video_shift_the_answer_and_the_curve(
+    predictor: Predictor, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (before,) = predictor.answer(video, aligned=True, window=0.3)
     (after,) = predictor.answer(video, aligned=True, window=0.3, neutral=0.2)
     shift = expected_shift(predictor, before.features[:2])  # at 0 and 0.1 s
@@ -88,10 +125,14 @@ def test_first_seconds_shift_the_answer_and_the_curve(predictor: Predictor, vide
     np.testing.assert_allclose(after.curve.probabilities, curve, atol=1e-5)
     assert after.neutral == "the first 0.2 s"
     assert predictor(video, aligned=True, neutral=1).neutral == "the first 1 s"
+    monkeypatch.setattr("Code.faces.neutral.LONG", 0.1)
+    found = predictor(video, aligned=True, neutral="auto")
+    assert found.neutral == "0.0 to 0.4 s, where the person looks most neutral"
+    np.testing.assert_allclose(found.logits, before.logits + expected_shift(predictor, before.features), atol=1e-5)
 
 
 def test_what_cannot_be_a_reference_is_said(predictor: Predictor, crops: Path, video: Path) -> None:
-    with pytest.raises(DataError, match="images have no times; name a picture or a video"):
+    with pytest.raises(DataError, match="name a picture or a video"):
         predictor(crops, aligned=True, neutral=0.5)
     with pytest.raises(UsageError, match="shows one person"):
         predictor(video, aligned=True, neutral=crops, people="all")
@@ -113,8 +154,9 @@ def test_the_script_passes_it_on(
         assert f"compared with a neutral face: {says}" in (tmp_path / "predictions" / "predictions.html").read_text()
         assert json.loads((tmp_path / "a.json").read_text())[0]["neutral"] == says
     for flags, says in (
-        ((video, "--neutral", "soon"), "neither a number of seconds above 0 nor a file"),
-        ((video, "--neutral", "0"), "neither a number of seconds above 0 nor a file"),
+        ((video, "--neutral", "soon"), "neither a number of seconds above 0, nor a file, nor auto"),
+        ((video, "--neutral", "0"), "neither a number of seconds above 0, nor a file, nor auto"),
+        ((video, *network, "--neutral", "auto"), "visible for 0.4 s"),
         ((video, "--neutral", crops, "--people", "all"), "shows one person; name seconds, or omit --people all"),
         (("--camera", "0", "--neutral", "1"), "--camera goes with"),
     ):
