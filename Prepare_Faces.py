@@ -15,11 +15,14 @@ exit status: 0 a face in every clip, 1 clips without a face or unreadable, 2 a w
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # also with `python -P` and `python -I`
 
 from Code.common.commandline import above_zero, add_device, positive, run_script, script_parser, whole_number
 from Code.common.files import writing

@@ -20,6 +20,8 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # also with `python -P` and `python -I`
+
 from Code.common.commandline import (
     add_device,
     count,

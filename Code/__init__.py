@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .common.machine import name_the_user
+from .common.names import VERSION as __version__
 
 if TYPE_CHECKING:
     from .faces.predict import NoFaceError, Predictor
@@ -36,6 +37,7 @@ __all__ = [
     "NoFaceError",
     "Prediction",
     "Predictor",
+    "__version__",
     "load_fan",
     "load_published",
 ]

@@ -6,6 +6,8 @@ import importlib
 import signal
 from types import ModuleType
 
+IS_CLONE = __name__.startswith("Code.")  # else this is the installed package, emotion_fan
+
 
 class ProjectError(Exception):
     """Something that the user can fix. The text says which file or flag, what is wrong and what to do.
@@ -49,6 +51,11 @@ class MissingExtraError(UsageError):
     """A package that only some tools need is not installed."""
 
 
+def how_to_install(extra: str) -> str:
+    """The command that installs the packages of `requirements-<extra>.txt`."""
+    return f"pip install -r requirements-{extra}.txt" if IS_CLONE else f"pip install 'emotion-fan[{extra}]'"
+
+
 def require(module: str, package: str, purpose: str, extra: str = "faces") -> ModuleType:
     """Imports a package of `requirements-<extra>.txt`.
 
@@ -58,9 +65,7 @@ def require(module: str, package: str, purpose: str, extra: str = "faces") -> Mo
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingExtraError(
-            f"{purpose} needs {package} ({error}): pip install -r requirements-{extra}.txt"
-        ) from error
+        raise MissingExtraError(f"{purpose} needs {package} ({error}): {how_to_install(extra)}") from error
 
 
 # The signals that stop a training in order, and its exit status, as shells give it.

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from .errors import UsageError
+from .errors import IS_CLONE, UsageError
 
-PROJECT = Path(__file__).resolve().parents[2]  # the folder of the scripts
+# The folder that holds pretrain_model/ and, in a clone, the scripts.
+PROJECT = Path(__file__).resolve().parents[2 if IS_CLONE else 1]
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+VERSION = "0.2.0"  # of the project and of the installed package
 IMAGE_SIZE = 224  # side in pixels of the published networks' input
 MAX_IMAGE_SIZE = 4096  # side in pixels; a checkpoint or a flag that asks for more is refused
 CHECKPOINT_FORMAT = "emotion-fan/1"

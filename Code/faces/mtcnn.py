@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..common.device import has_bf16
-from ..common.errors import MissingExtraError
+from ..common.errors import MissingExtraError, how_to_install
 
 
 def weights_folder() -> Path:
@@ -30,7 +30,7 @@ def weights_folder() -> Path:
     """
     spec = importlib.util.find_spec("facenet_pytorch")
     if spec is None or not spec.submodule_search_locations:
-        raise MissingExtraError("face detection needs facenet-pytorch: pip install -r requirements-faces.txt")
+        raise MissingExtraError(f"face detection needs facenet-pytorch: {how_to_install('faces')}")
     return Path(spec.submodule_search_locations[0]) / "data"
 
 
