@@ -7,7 +7,6 @@ information.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -48,7 +47,7 @@ def check_dataset(
     first, *others = _folds(reader, request) if request.fold == "all" else [_pair(reader, request)]
     readings = [reading for splits in (first, *others) for reading in splits.values()]
     errors = [reading.error for reading in readings if reading.error is not None]
-    if errors and not as_json and not any(map(len, readings)):
+    if errors and not as_json and not any(clip for reading in readings for clip in reading):
         raise DataError.joined(errors)
     report = check(
         first, others, num_frames=num_frames, known_labels=reader.labels, workers=workers, progress="decoding frames"
@@ -61,8 +60,7 @@ def _pair(reader: Reader, request: Request) -> dict[str, Reading]:
     """Training and validation set, or those of one fold, with their errors."""
     if request.fold is None or reader.has_list_per_fold(request):
         train = Reading.of(lambda: reader.read(request, "train"))
-        labels = train.clips.labels if train.clips else None
-        return {"train": train, "val": Reading.of(lambda: reader.read(request, "val", labels))}
+        return {"train": train, "val": Reading.of(lambda: reader.read(request, "val", train.labels or None))}
     try:
         train_clips, val_clips, _ = reader.read_pair(request)
     except DataError as error:
@@ -152,14 +150,10 @@ def check(
         workers: threads that decode; None takes one per core.
         progress: label of the progress bar; None shows none.
     """
-    begun = time.monotonic()
     checks = check_names(splits, num_frames, known_labels)
     for fold in other_folds:
         _add(checks, check_names(fold, num_frames, known_labels))
     in_files = {name: list(split) for name, split in splits.items() if not split.clips or split.clips.in_files}
-    notes = {name: split.clips.notes for name, split in splits.items() if split.clips and not split.clips.in_files}
-    if notes:
-        checks.append(Finding.of("notes on composed clips", "note", notes))
     # A clip that is in both splits is read once.
     unique = {(clip.folder, clip.frames): clip for clips in in_files.values() for clip in clips} if headers else {}
     if headers:
@@ -169,15 +163,13 @@ def check(
         checks.append(Finding.of("frames that cannot be read", "error", faults))
         if decode and len(in_files) == 2:
             checks.append(_copied_frames(in_files, {name: [d for _, d in scans] for name, scans in results.items()}))
-    labels = next((split.clips.labels for split in splits.values() if split.clips), known_labels or ())
+    labels = splits["train"].labels or splits["val"].labels or known_labels or ()
     return CheckReport(
         labels=labels,
         classes={name: [_class_row(split, label) for label in range(len(labels))] for name, split in splits.items()},
         checks=checks,
         advice=list(dict.fromkeys(line for split in splits.values() if split.error for line in split.error.advice)),
-        decoded=headers and decode,
         frames=sum(map(len, unique.values())),
-        seconds=round(time.monotonic() - begun, 3),
     )
 
 
@@ -193,9 +185,9 @@ def _add(checks: list[Finding], of_fold: list[Finding]) -> None:
 
 def _class_row(split: Reading, label: int) -> dict[str, float]:
     lengths = [len(clip) for clip in split if clip.label == label]
-    at_least_one = lengths or [0]
-    ends = {"shortest": min(at_least_one), "median": float(np.median(at_least_one)), "longest": max(at_least_one)}
-    return {"clips": len(lengths), "frames": sum(lengths), **ends}
+    ends = lengths or [0]
+    length = {"shortest": min(ends), "median": float(np.median(ends)), "longest": max(ends)}
+    return {"clips": len(lengths), "frames": sum(lengths), **length}
 
 
 Scan = tuple[list[str], bytes]  # of a clip: a line per unreadable frame; 8 bytes per frame, zero if it is unreadable

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ..common.names import AFEW_LABELS, expression
-from ..common.wording import counted, printable
+from ..common.wording import counted, name_key, printable
 from ..data.clips import NO_FOLDER, NO_FRAMES, Clip, ClipSet, DataError
 from .report import BOTH, Finding
 
@@ -32,8 +32,10 @@ class Reading:
     def __iter__(self) -> Iterator[Clip]:
         return iter(self.clips.clips if self.clips else ())
 
-    def __len__(self) -> int:
-        return len(self.clips.clips) if self.clips else 0
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class names; empty if no clip could be read."""
+        return self.clips.labels if self.clips else ()
 
 
 Splits = Mapping[str, Reading]  # "train" and "val"
@@ -41,19 +43,17 @@ Splits = Mapping[str, Reading]  # "train" and "val"
 
 def check_names(splits: Splits, num_frames: int, known_labels: tuple[str, ...] | None = None) -> list[Finding]:
     """What names alone show. For the arguments see `check`."""
-    problems: dict[str, dict[str, list[str]]] = {
-        kind: {name: [] for name in splits} for kind in ("", NO_FOLDER, NO_FRAMES)
-    }
+    kinds = (NO_FOLDER, NO_FRAMES, "")  # of problems, by a part of their text
+    problems: dict[str, dict[str, list[str]]] = {kind: {name: [] for name in splits} for kind in kinds}
+    skipped = {}
     for name, split in splits.items():
         for problem in split.error.problems if split.error else ():
-            kind = next((kind for kind in (NO_FOLDER, NO_FRAMES) if f": {kind}" in problem), "")
-            problems[kind][name].append(problem)
-    skipped = {
-        name: [printable(clip) for clip in split.clips.skipped] if split.clips and not problems[NO_FRAMES][name] else []
-        for name, split in splits.items()
-    }
+            problems[next(kind for kind in kinds if f": {kind}" in problem or not kind)][name].append(problem)
+        ignored = split.clips.skipped if split.clips and not problems[NO_FRAMES][name] else []
+        skipped[name] = list(map(printable, ignored))
     # Evaluation reads all frames of a clip, so short ones matter in training alone.
     short = [printable(clip.name) for clip in splits["train"] if len(clip) < num_frames]
+    notes = dict.fromkeys(note for split in splits.values() if split.clips for note in split.clips.notes)
     return [
         Finding.of("problems of lists and folders", "error", problems[""]),
         Finding.of("missing clips or folders", "error", problems[NO_FOLDER]),
@@ -65,13 +65,13 @@ def check_names(splits: Splits, num_frames: int, known_labels: tuple[str, ...] |
         Finding.of("clips in both splits", "warning", {BOTH: _clips_in_both(splits)}),
         Finding.of("persons in both splits", "warning", {BOTH: _persons_in_both(splits)}),
         Finding.of("labels out of order", "warning", {BOTH: _label_order(splits, known_labels)}),
+        Finding.of("notes on lists and folders", "note", {BOTH: list(notes)}),
     ]
 
 
 def _absent_classes(split: Reading) -> list[str]:
     seen = {clip.label for clip in split}
-    labels = split.clips.labels if split.clips else ()
-    return [printable(name) for index, name in enumerate(labels) if index not in seen]
+    return [printable(name) for index, name in enumerate(split.labels) if index not in seen]
 
 
 def _clips_in_both(splits: Splits) -> list[str]:
@@ -90,19 +90,19 @@ def _clips_in_both(splits: Splits) -> list[str]:
 
 def _persons_in_both(splits: Splits) -> list[str]:
     """Persons according to the reader, else according to the clips' names."""
-    first: dict[str, dict[str, str]] = {"train": {}, "val": {}}  # split -> person -> a clip
-    for name, clips in first.items():
-        for clip in splits[name]:
+    train: dict[str, str] = {}  # person -> a clip
+    val: dict[str, str] = {}
+    for persons, split in ((train, splits["train"]), (val, splits["val"])):
+        for clip in split:
             if person := clip.person or person_in(clip.name):
-                clips.setdefault(person, printable(clip.name))
-    train, val = first["train"], first["val"]
+                persons.setdefault(person, printable(clip.name))
     return [f"{printable(person)}: train {train[person]}, val {val[person]}" for person in val if person in train]
 
 
 def _label_order(splits: Splits, known_labels: tuple[str, ...] | None) -> list[str]:
     """Signs that class indices mean other classes than expected."""
     found = []
-    orders = {name: split.clips.labels for name, split in splits.items() if split.clips}
+    orders = {name: split.labels for name, split in splits.items() if split.clips}
     if len(set(orders.values())) > 1:
         found.append("; ".join(f"{name}: {_numbered(labels)}" for name, labels in orders.items()))
     for labels in dict.fromkeys(orders.values()):
@@ -117,11 +117,9 @@ def _label_order(splits: Splits, known_labels: tuple[str, ...] | None) -> list[s
             folders = [part for part in clip.name.split("/")[:-1] if expression(part) in meanings]
             if folders and meanings[clip.label] not in map(expression, folders):
                 wrong[folders[0], labels[clip.label]].append(clip.name)
-        found += [
-            f"{name}: {counted(len(clips), 'clip')} in a folder {printable(folder)} labeled {printable(label)}, "
-            f"e.g. {printable(clips[0])}"
-            for (folder, label), clips in wrong.items()
-        ]
+        for (folder, label), clips in wrong.items():
+            where = f"{counted(len(clips), 'clip')} in a folder {printable(folder)} labeled {printable(label)}"
+            found.append(f"{name}: {where}, e.g. {printable(clips[0])}")
     return found
 
 
@@ -142,11 +140,11 @@ _PERSONS = (
 
 
 def person_in(name: str) -> str | None:
-    """The person in a clip's name, such as `S005` or `subject12`; None if there is none.
+    """The person in a clip's name, such as `S005` or `subject12`, as `name_key` spells it; None if there is none.
 
     Recognizes words for a person with a number, and the clip names of CK+, MMI, Oulu-CASIA, CREMA-D and RAVDESS.
     """
     for pattern in _PERSONS:
         if match := pattern.search(name):
-            return match[1].casefold()
+            return name_key(match[1])
     return None

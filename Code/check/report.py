@@ -58,18 +58,14 @@ class CheckReport:
         classes: split -> a row per class: its clips, its frames, and the shortest, median and longest clip in frames.
         checks: everything that was looked for, found or not.
         advice: what to do about errors of lists and folders.
-        decoded: every image was decoded; if not, only headers were read.
         frames: number of image files read.
-        seconds: how long it took.
     """
 
     labels: tuple[str, ...]
     classes: dict[str, list[dict[str, float]]]
     checks: list[Finding]
     advice: list[str]
-    decoded: bool
     frames: int
-    seconds: float
 
     @property
     def status(self) -> int:
@@ -91,51 +87,35 @@ class CheckReport:
 
     def as_table(self) -> str:
         """The report as text: classes, everything that was looked for, what was found, and the conclusion."""
-        splits = list(self.classes)
-        rows = [["class", *(f"{split} {column}" for split in splits for column in ("clips", "frames", "length"))]]
+        columns = ("clips", "frames", "length")
+        table = [["class", *(f"{split} {column}" for split in self.classes for column in columns)]]
         for index, label in enumerate(self.labels):
-            cells = []
-            for split in splits:
-                row = self.classes[split][index]
+            table.append([f"{index} {printable(label)}"])
+            for rows in self.classes.values():
+                row = rows[index]
                 length = f"{row['shortest']} / {row['median']:g} / {row['longest']}" if row["clips"] else "-"
-                cells += [grouped(int(row["clips"])), grouped(int(row["frames"])), length]
-            rows.append([f"{index} {printable(label)}", *cells])
-        total = [
-            cell
-            for split in splits
-            for cell in (*(grouped(sum(int(row[of]) for row in self.classes[split])) for of in ("clips", "frames")), "")
-        ]
-        columns = [*splits, BOTH]
-        found = [["check", *columns, ""]]
+                table[-1] += [grouped(int(row["clips"])), grouped(int(row["frames"])), length]
+        table.append(["all"])
+        for rows in self.classes.values():
+            table[-1] += [*(grouped(sum(int(row[of]) for row in rows)) for of in ("clips", "frames")), ""]
+        found = [["check", *self.classes, BOTH, ""]]
         for check in self.checks:
-            cells = [grouped(check.counts[column]) if column in check.counts else "" for column in columns]
+            cells = [grouped(check.counts[of]) if of in check.counts else "" for of in (*self.classes, BOTH)]
             found.append([check.name, *cells, check.level if check.found else ""])
-        lines = [*_aligned([*rows, ["all", *total]]), "(length: frames of the shortest / median / longest clip)", ""]
-        lines += _aligned(found)
+        lines = [*_aligned(table), "(length: frames of the shortest / median / longest clip)", "", *_aligned(found)]
         for level in ("error", "warning", "note"):
             for check in self.found(level):
                 lines += ["", f"{level}: {check.name}: {grouped(check.found)}"]
                 lines += [f"  {item}" for item in check.items[:_SHOWN]]
                 if len(check.items) > _SHOWN:
                     lines.append(f"  and {len(check.items) - _SHOWN} more; --json lists all")
-        return "\n".join([*lines, *([""] if self.advice else []), *self.advice, "", self._conclusion()])
-
-    def _conclusion(self) -> str:
-        errors, warnings = (
-            counted(len(self.found(level)), f"kind of {level}", f"kinds of {level}s") for level in ("error", "warning")
-        )
-        result = ["clean", f"usable, {warnings}", f"not usable, {errors}"][self.status]
-        read = "decoded" if self.decoded else "opened, not decoded"
-        speed = f", {self.frames / self.seconds:.0f} frames/s" if self.seconds > 1 else ""
+        kinds = [counted(len(self.found(of)), f"kind of {of}", f"kinds of {of}s") for of in ("warning", "error")]
+        result = ["clean", f"usable, {kinds[0]}", f"not usable, {kinds[1]}"][self.status]
         frames = f"{grouped(self.frames)} {'frame' if self.frames == 1 else 'frames'}"
-        return f"{result}; {frames} {read} in {self.seconds:.0f} s{speed}"
+        return "\n".join([*lines, *[""][: len(self.advice)], *self.advice, "", f"{result}; {frames} decoded"])
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Aligns columns: the first one to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *others in rows:
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
-    return lines
+    first, *others = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([row[0].ljust(first), *map(str.rjust, row[1:], others)]).rstrip() for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _DIGITS = re.compile(r"([0-9]+)")
 LONGEST = 300  # characters of a name in a message
@@ -44,6 +45,15 @@ def printable(text: str, longest: int = LONGEST) -> str:
 def one_line(text: str) -> str:
     """A message on one line, however long: names of files may contain line breaks and codes that color a terminal."""
     return printable(text, len(text))
+
+
+def name_key(name: str) -> str:
+    """One spelling for all that look alike: of composed letters (macOS), case, width, invisible characters and spaces.
+
+    It is Unicode's NFKC_Casefold, with single spaces.
+    """
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKD", name).casefold())
+    return " ".join("".join(c for c in text if unicodedata.category(c) != "Cf").split())
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:

@@ -12,12 +12,11 @@ from ..common.wording import counted, grouped, one_line
 
 NO_FRAMES = "no frames"
 NO_FOLDER = "no such folder"
-
 _SHOWN_PROBLEMS = 20
 
 
 class DataError(ProjectError, ValueError):
-    """Data that cannot be used, with all of its problems, one per line.
+    """Data that cannot be used, with all of its problems.
 
     Args:
         problems: one line or several. Each names the file (and line) or folder, and what is wrong with it.
@@ -32,8 +31,7 @@ class DataError(ProjectError, ValueError):
 
     def __init__(self, problems: str | Sequence[str], where: str = "", advice: Sequence[str] = ()) -> None:
         self.problems = [one_line(each) for each in ([problems] if isinstance(problems, str) else problems)]
-        self.where = where
-        self.advice = list(advice)
+        self.where, self.advice = where, list(advice)
         super().__init__(self.problems, where, self.advice)  # pickling calls __init__ with these
 
     @classmethod
@@ -65,7 +63,7 @@ class Clip:
         folder: the folder with its frames.
         frames: file names in that folder, in natural order.
         label: class index.
-        person: who the clip shows, "" if unknown.
+        person: who the clip shows, as `name_key` spells it; "" if unknown.
         fold: the fold, from 1, that a list puts the clip into; 0 if it names none.
     """
 
@@ -141,19 +139,14 @@ class ClipSet:
 
 def describe(clip_set: ClipSet) -> str:
     """One line: `771 clips, 46 080 frames, 7 classes, 2 clips without frames skipped`; persons if they are known."""
-    persons = {clip.person for clip in clip_set.clips} - {""}
-    numbers = {
-        "clips": len(clip_set.clips),
-        "persons": len(persons),
-        "frames": sum(map(len, clip_set.clips)),
-        "classes": len(clip_set.labels),
-    }
-    one = {"clips": "clip", "persons": "person", "frames": "frame", "classes": "class"}
-    parts = [
-        f"{grouped(number)} {one[many] if number == 1 else many}"
-        for many, number in numbers.items()
-        if number or many != "persons"
+    persons = len({clip.person for clip in clip_set.clips} - {""})
+    numbers = [
+        (len(clip_set.clips), "clip", "clips"),
+        *([(persons, "person", "persons")] if persons else []),
+        (sum(map(len, clip_set.clips)), "frame", "frames"),
+        (len(clip_set.labels), "class", "classes"),
     ]
+    parts = [f"{grouped(number)} {one if number == 1 else many}" for number, one, many in numbers]
     if clip_set.left_out:
         parts.append(f"{counted(len(clip_set.left_out), 'clip')} without frames skipped")
     return ", ".join(parts)

@@ -15,15 +15,15 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..common.files import save_text
-from ..common.wording import counted, natural_key, printable, quoted
+from ..common.wording import counted, name_key, natural_key, printable, quoted
 from .clips import Clip, ClipSet, DataError
-from .lists import ListedClip, name_and_class, parse_lines, read_lines
+from .lists import ListedClip, name_and_class, parse_lines, read_lines, two_spellings
 
 
 @dataclass
@@ -77,6 +77,12 @@ def folds_by_person(clips: ClipSet, count: int) -> Folds:
     Raises:
         DataError: persons are unknown, or there are fewer persons than folds.
     """
+    unknown = [clip.name for clip in clips.everything if not clip.person]
+    if unknown:
+        raise DataError(
+            f"{clips.root}: {counted(len(unknown), 'clip')} without a person, e.g. {printable(unknown[0])}; "
+            "name persons in a list's column `person`, or take them from the clips' names with --person-pattern"
+        )
     persons = _persons(clips)
     if len(persons) < count:
         found = counted(len(persons), "person")
@@ -115,13 +121,13 @@ def folds_from_file(clips: ClipSet, path: str) -> Folds:
         if clip is None:
             problems.append(f"{here} is not a clip of {printable(clips.root)}")
         elif clip.label != item.label:
-            said, really = clips.labels[item.label], clips.labels[clip.label]
-            problems.append(f"{here} is {said} in this file, but {really} in the data")
-    in_file = {item.name: item.fold for item in listed}
-    problems += [f"{path}: lacks {quoted(name)}, a clip of the data" for name in known if name not in in_file]
+            listed_as, label = clips.labels[item.label], clips.labels[clip.label]
+            problems.append(f"{here} is {listed_as} in this file, but {label} in the data")
+    of = {item.name: item.fold for item in listed}
+    problems += [f"{path}: lacks {quoted(name)}, a clip of the data" for name in known if name not in of]
     if problems:
         raise DataError(problems, path)
-    return Folds(clips, {name: in_file[name] for name in known}, f"folds of {path}")
+    return Folds(clips, of, f"folds of {path}")
 
 
 def persons_in_two_folds(folds: Folds) -> list[str]:
@@ -144,17 +150,21 @@ def name_persons(clips: ClipSet, pattern: str) -> ClipSet:
         compiled = re.compile(pattern)
     except re.error as error:
         raise DataError(f"--person-pattern {quoted(pattern)}: not a regular expression ({error})") from None
-
-    def person_of(clip: Clip) -> str:
+    persons = {}
+    for clip in clips.everything:
         match = compiled.search(clip.name)
-        return (match[1] if compiled.groups else match[0]) or "" if match else ""
-
-    named = clips.mapped(lambda clip: replace(clip, person=person_of(clip)))
-    unknown = [clip.name for clip in named.everything if not clip.person]
+        persons[clip.name] = (match[1] if compiled.groups else match[0]) or "" if match else ""
+    unknown = [name for name, person in persons.items() if not name_key(person)]
     if unknown:
         start = f"--person-pattern {quoted(pattern)}: does not match"
         raise DataError([f"{start} {quoted(name)}" for name in unknown], clips.root)
-    return named
+    named = clips.mapped(lambda clip: replace(clip, person=name_key(persons[clip.name])))
+    return replace(named, notes=[*clips.notes, *same_person(persons.values())])
+
+
+def same_person(persons: Iterable[str]) -> list[str]:
+    """A note for each person whose name is written in several ways."""
+    return [f"{line}; taken as one person" for line in two_spellings(persons)]
 
 
 def hold_out(train: ClipSet, seed: int, share: float = 0.1) -> tuple[ClipSet, ClipSet, str]:
@@ -175,6 +185,7 @@ def hold_out(train: ClipSet, seed: int, share: float = 0.1) -> tuple[ClipSet, Cl
         DataError: there are too few persons or clips to have some on both sides.
     """
     rng = np.random.default_rng([seed, 0x4E1D])  # independent of all other streams of this seed
+    names: set[str] = set()
     if all(clip.person for clip in train.clips):
         persons = _persons(train)
         clips_of = Counter(clip.person for clip in train.clips)
@@ -186,7 +197,6 @@ def hold_out(train: ClipSet, seed: int, share: float = 0.1) -> tuple[ClipSet, Cl
         names = {clip.name for clip in train.clips if clip.person in chosen}
         how = f"{len(chosen)} of {len(persons)} persons"
     else:
-        names = set()
         for label in range(len(train.labels)):
             of_class = [clip.name for clip in train.clips if clip.label == label]
             take = max(1, round(share * len(of_class))) if len(of_class) > 1 else 0
@@ -202,18 +212,10 @@ def hold_out(train: ClipSet, seed: int, share: float = 0.1) -> tuple[ClipSet, Cl
 
 
 def _persons(clips: ClipSet) -> list[str]:
-    unknown = [clip.name for clip in clips.everything if not clip.person]
-    if unknown:
-        raise DataError(
-            f"{clips.root}: {counted(len(unknown), 'clip')} without a person, e.g. {printable(unknown[0])}; "
-            "name persons in a list's column `person`, or take them from the clips' names with --person-pattern"
-        )
-    return sorted({clip.person for clip in clips.everything}, key=natural_key)
+    return sorted({clip.person for clip in clips.everything} - {""}, key=natural_key)
 
 
 _HEADER = re.compile(r"(\d+)-fold\s+(\d+)(?:\s+\S+\s+\d+)*")
-# The order of classes in the published file's headers; other classes follow in the order of their labels.
-_HEADER_ORDER = ("Angry", "Sad", "Disgust", "Surprise", "Fear", "Contempt", "Happy")
 
 
 def read_fold_file(path: str, labels: Sequence[str]) -> tuple[list[ListedClip], list[str]]:
@@ -245,13 +247,10 @@ def read_fold_file(path: str, labels: Sequence[str]) -> tuple[list[ListedClip], 
     except DataError as error:
         return [], error.problems
     sizes = Counter(clip.fold for clip in clips)
-    if not problems:
-        problems = [
-            f"{path}, line {line}: fold {fold} announces {counted(size, 'clip')}, but {sizes[fold]} follow; is a part "
-            "missing?"
-            for fold, (line, size) in enumerate(announced, start=1)
-            if size != sizes[fold]
-        ]
+    for fold, (line, size) in enumerate([] if problems else announced, start=1):
+        if size != sizes[fold]:
+            found = f"fold {fold} announces {counted(size, 'clip')}, but {sizes[fold]} follow; is a part missing?"
+            problems.append(f"{path}, line {line}: {found}")
     if not clips and not problems:
         problems = [f"{path}: the fold file is empty; it begins with `1-fold <clips> <Class> <clips> ...`"]
     return clips, problems
@@ -263,15 +262,12 @@ def write_fold_file(path: str | os.PathLike[str], folds: Sequence[Sequence[Clip]
     Raises:
         DataError: the file cannot be written.
     """
-    order = [name for name in _HEADER_ORDER if name in labels]
-    order += [name for name in labels if name not in order]
     lines = []
     for number, clips in enumerate(folds, 1):
-        counts = Counter(labels[clip.label] for clip in clips)
-        parts = [f"{name} {counts[name]}" for name in order if counts[name]]
-        lines.append(" ".join([f"{number}-fold", str(len(clips)), *parts]))
         named = sorted((labels[clip.label], clip.name) for clip in clips)
-        lines += [f"{name} {class_name}" for class_name, name in named]
+        counts = Counter(class_name for class_name, _ in named)
+        header = [f"{number}-fold", str(len(clips)), *(f"{name} {count}" for name, count in counts.items())]
+        lines += [" ".join(header), *(f"{name} {class_name}" for class_name, name in named)]
     try:
         save_text("\n".join(lines) + "\n", os.fspath(path))
     except OSError as error:

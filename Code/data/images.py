@@ -10,14 +10,14 @@ import hashlib
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import IO
+from contextlib import contextmanager, suppress
 
 import numpy as np
 from PIL import (  # importing the plugins by name keeps Pillow from loading all of them
     BmpImagePlugin,
     GifImagePlugin,
     Image,
+    ImageOps,
     JpegImagePlugin,
     PngImagePlugin,
     UnidentifiedImageError,
@@ -33,16 +33,6 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
 MAX_PIXELS = 89_478_485  # Pillow's own limit: 256 MiB of RGB
 MAX_BYTES = 1 << 28  # of a file: 16-bit RGB of that many pixels at half its size
 
-_ORIENTATION = 0x0112  # EXIF tag
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _SMALLEST = 16  # pixels; decoding a JPEG at an eighth of its size still reads all of it, in half the time
 
 # Pillow warns about damaged metadata, which changes no pixel. The warnings would break progress bars.
@@ -89,13 +79,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def upright_rgb(image: Image.Image) -> Image.Image:
     """`to_rgb`, rotated and mirrored as the EXIF orientation says."""
-    rgb = to_rgb(image)
-    try:
-        # Not PngImageFile's own method, which decodes all pixels to look for a chunk after them.
-        orientation = Image.Image.getexif(image).get(_ORIENTATION)
-    except Exception:  # damaged metadata can raise anything; the pixels are still good
-        return rgb
-    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+    image.load()  # raises if the pixels are damaged
+    with suppress(Exception):  # damaged metadata can raise anything, but spoil no pixels
+        image = ImageOps.exif_transpose(image)
+    return to_rgb(image)
 
 
 def check_image(path: str, *, decode: bool = True) -> bytes:
@@ -111,45 +98,42 @@ def check_image(path: str, *, decode: bool = True) -> bytes:
     Raises:
         ImageError: one line naming the file.
     """
-    with _named(path), open(path, "rb", opener=regular) as file:
-        contents = file.read(MAX_BYTES) if decode else b""
-        with _opened(io.BytesIO(contents) if decode else file) as image:
-            if decode:
-                image.draft(None, (_SMALLEST, _SMALLEST))
-                image.load()
-    return hashlib.blake2b(contents, digest_size=8).digest() if decode else b""
+    with open_image(path, whole=decode) as image:
+        if not decode:
+            return b""
+        contents: io.BytesIO = getattr(image, "fp")  # noqa: B009  # of open_image; missing in Pillow's types
+        digest = hashlib.blake2b(contents.getbuffer(), digest_size=8).digest()
+        image.draft(None, (_SMALLEST, _SMALLEST))
+        image.load()
+    return digest
 
 
 def is_animated(path: str) -> bool:
     """Whether a file holds several pictures to be shown one after another. False if it cannot be read."""
     try:
-        with open(path, "rb", opener=regular) as file, Image.open(file, formats=FORMATS) as image:
+        with open_image(path, whole=False) as image:
             # MPO: a photograph with previews
             return image.format != "MPO" and bool(getattr(image, "is_animated", False))
-    except Exception:  # a damaged file can raise anything in a decoder; reading it names the fault
+    except ImageError:  # reading it names the fault
         return False
 
 
 @contextmanager
-def open_image(path: str) -> Iterator[Image.Image]:
-    """Opens an image file without decoding it. Any failure inside the block becomes an `ImageError`."""
-    with _named(path), open(path, "rb", opener=regular) as file, _opened(io.BytesIO(file.read(MAX_BYTES))) as image:
-        yield image
+def open_image(path: str, *, whole: bool = True) -> Iterator[Image.Image]:
+    """Opens an image file without decoding it. Any failure inside the block becomes an `ImageError`.
 
-
-@contextmanager
-def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
-    with Image.open(file, formats=FORMATS) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
-        yield image
-
-
-@contextmanager
-def _named(path: str) -> Iterator[None]:
-    """Turns any exception inside the block into an `ImageError` that names the file."""
+    Args:
+        path: the file.
+        whole: read all of the file first, at once; else Pillow reads what it needs.
+    """
     try:
-        yield
+        with (
+            open(path, "rb", opener=regular) as file,
+            Image.open(io.BytesIO(file.read(MAX_BYTES)) if whole else file, formats=FORMATS) as image,
+        ):
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            yield image
     except DataError:
         raise
     except Exception as error:  # a damaged file can raise anything in a decoder

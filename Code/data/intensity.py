@@ -77,17 +77,19 @@ def intensities_of(clips: ClipSet) -> Intensities | None:
     path = Path(clips.clips[0].folder).parents[2] / INTENSITY_FILE  # the clip is <root>/Val/Fear/100003
     if not path.is_file():
         return None
-    splits = {clip.name: Path(clip.folder).parents[1].name for clip in clips.clips}  # with folds, there are two
-    tables = {split: read_intensity(path, split) for split in sorted(set(splits.values()))}
-    truths = {name: tables[split] for name, split in splits.items()}
-    absent = [
-        clip.name for clip in clips.clips if any((clip.name, frame) not in truths[clip.name] for frame in clip.frames)
-    ]
+    tables: dict[str, dict[tuple[str, str], tuple[float, str]]] = {}
+    intensities, absent = {}, []
+    for clip in clips.clips:
+        split = Path(clip.folder).parents[1].name  # with folds, there are two
+        if split not in tables:
+            tables[split] = read_intensity(path, split)
+        try:
+            intensities[clip.name] = np.array([tables[split][clip.name, frame][0] for frame in clip.frames])
+        except KeyError:
+            absent.append(clip.name)
     if absent:
         raise DataError(
             f"{path}: lacks frames of {counted(len(absent), 'clip')}, e.g. {absent[0]}; "
             "make the clips again, or remove the file"
         )
-    return {
-        clip.name: np.array([truths[clip.name][clip.name, frame][0] for frame in clip.frames]) for clip in clips.clips
-    }
+    return intensities

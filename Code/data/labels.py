@@ -32,33 +32,28 @@ def map_labels(clips: ClipSet, target: Sequence[str], mapping: Mapping[str, str]
         for name, known, whose in ((old, clips.labels, "data"), (new, (*target, DROPPED), "checkpoint"))
         if name not in known
     ]
-    wanted = [mapping.get(name, name) for name in clips.labels]
-    strangers = [name for name, new in zip(clips.labels, wanted, strict=True) if new not in (*target, DROPPED)]
-    if strangers and not problems:
-        hint = " ".join(f"{name}={_meant(name, target)}" for name in strangers)
+    mapped = {name: mapping.get(name, name) for name in clips.labels}
+    unknown = [name for name, new in mapped.items() if new not in (*target, DROPPED)]
+    if unknown and not problems:
+        # Only a suggestion: the user decides.
+        meant = {name: [other for other in target if expression(other) == expression(name)] for name in unknown}
+        hint = " ".join(f"{name}={(others or [DROPPED])[0]}" for name, others in meant.items())
         problems.append(
             f"{what}: its classes are {', '.join(map(printable, target))}; those of the data are "
             f"{', '.join(map(printable, clips.labels))}; map the others, for example --map-labels {hint}"
         )
     if problems:
         raise DataError(problems)
-    number = {index: target.index(new) for index, new in enumerate(wanted) if new != DROPPED}
+    number = {i: target.index(new) for i, new in enumerate(mapped.values()) if new != DROPPED}
     kept = clips.subset(lambda clip: clip.label in number).mapped(lambda clip: replace(clip, label=number[clip.label]))
     if not kept.clips:
         raise DataError(f"--map-labels: drops every clip of {clips.root}; map at least one class")
-    dropped = clips.listed - kept.listed
     notes = [*clips.notes]
-    if dropped:
-        gone = [name for name, new in zip(clips.labels, wanted, strict=True) if new == DROPPED]
-        notes.append(f"--map-labels: {counted(dropped, 'clip')} of class {', '.join(gone)} not evaluated")
+    if dropped := clips.listed - kept.listed:
+        gone = ", ".join(name for name, new in mapped.items() if new == DROPPED)
+        notes.append(f"--map-labels: {counted(dropped, 'clip')} of class {gone} not evaluated")
     if tuple(target) != clips.labels:
         notes.append(f"classes are in the checkpoint's order: {', '.join(target)}")
-    absent = [name for name in target if name not in wanted]
-    if absent:
+    if absent := [name for name in target if name not in mapped.values()]:
         notes.append(f"the data have no class {', '.join(absent)}, but the network can still predict it")
     return replace(kept, labels=tuple(target), notes=notes)
-
-
-def _meant(name: str, target: Sequence[str]) -> str:
-    """The class of `target` that a name probably means, or "none". Only a suggestion: the user decides."""
-    return next((other for other in target if expression(other) == expression(name)), DROPPED)

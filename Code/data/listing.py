@@ -20,13 +20,8 @@ from .lists import ListedClip
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
 # Folders that systems make: archives of macOS, file systems, network storage (thumbnails and trash), Windows.
-_SYSTEM_FOLDERS = frozenset(
-    name.casefold()
-    for name in (
-        *("__MACOSX", "lost+found", "@eaDir", "@Recycle", "@tmp", "#recycle", "#snapshot", "$RECYCLE.BIN", "RECYCLER"),
-        *("System Volume Information", "Thumbs.db"),
-    )
-)
+_SYSTEM_FOLDERS = {"__macosx", "lost+found", "@eadir", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin"}
+_SYSTEM_FOLDERS |= {"recycler", "system volume information", "thumbs.db"}
 GUIDE = (
     "Data/README.md says how to get a dataset and where to put it.",
     "No data at hand? --dataset sample draws its own and needs none.",
@@ -74,14 +69,11 @@ def walk(root: str, notes: list[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def list_folder(path: str, problems: list[str]) -> tuple[list[str], list[str]]:
-    """Lists one folder without its hidden and system files.
+    """The folders and the image files in one folder, each in natural order, without hidden and system ones.
 
     Args:
         path: the folder. Links in it are followed; its subfolders are not searched.
         problems: receives a line for every entry that cannot be used.
-
-    Returns:
-        Names of its folders and of its image files, each in natural order.
 
     Raises:
         OSError: the folder itself cannot be listed.
@@ -90,19 +82,18 @@ def list_folder(path: str, problems: list[str]) -> tuple[list[str], list[str]]:
     images: list[str] = []
     with os.scandir(path) as entries:
         for entry in entries:
-            name = entry.name
-            if is_system(name):
+            if is_system(entry.name):
                 continue
             try:
-                if name.lower().endswith(FRAME_SUFFIXES) and entry.is_file():
-                    images.append(sys.intern(name))  # many clips have a 001.jpg: store the string once
+                if entry.name.lower().endswith(FRAME_SUFFIXES) and entry.is_file():
+                    images.append(sys.intern(entry.name))  # many clips have a 001.jpg: store the string once
                 elif entry.is_dir():
-                    folders.append(name)
+                    folders.append(entry.name)
                 elif entry.is_symlink() and not os.path.exists(entry.path):
                     problems.append(f"{printable(entry.path)}: broken link; repair or delete it")
             except OSError as error:  # for example a link to itself
                 problems.append(f"{printable(entry.path)}: cannot be read ({error.strerror})")
-            if not name.isascii() and not is_unicode(name):
+            if not is_unicode(entry.name):
                 problems.append(f"{printable(entry.path)}: the name is not valid UTF-8; rename it")
     folders.sort(key=natural_key)
     images.sort(key=lambda image: (natural_key(os.path.splitext(image)[0]), image))
@@ -154,13 +145,13 @@ class Listing:
                 self.advise_layout()
             raise self.error() from None
 
-    def folders_in(self, path: str) -> list[str]:
-        """The names of the folders in a folder, in natural order. What cannot be read becomes a problem."""
+    def contents(self, path: str) -> tuple[list[str], list[str]]:
+        """`list_folder`. A folder that cannot be read becomes a problem."""
         try:
-            return list_folder(path, self.problems)[0]
+            return list_folder(path, self.problems)
         except OSError as error:
             self.add_unreadable(path, error)
-            return []
+            return [], []
 
     def find_frames(self, *, skip_empty: bool = False) -> ClipSet:
         """Looks up the frames of each clip.
@@ -186,21 +177,17 @@ class Listing:
                 self.add_unreadable(folder, error, listed_in)
                 continue
             clip = Clip(item.name, folder, tuple(images), item.label, item.person, item.fold)
-            if images:
-                clips.append(clip)
-                miscounted += item.frames not in (None, len(images))
-                continue
-            left_out.append(clip)
-            if not skip_empty:
+            (clips if images else left_out).append(clip)
+            miscounted += bool(images) and item.frames not in (None, len(images))
+            if not images and not skip_empty:
                 hint = ", only folders: is the root one level too high?" if deeper else ""
                 self.problems.append(f"{listed_in}{printable(folder)}: {NO_FRAMES}{hint}")
         if left_out and not skip_empty:
             self.advice.append(f"Frames are files ending in {' '.join(FRAME_SUFFIXES)}.")
             self.advice.append("--skip-empty skips clips without frames, and counts them.")
         if missing == len(self.clips) > 1:
-            self.advice.append(
-                f"None of the listed clips is in {printable(self.root)}: is it the right folder for this list?"
-            )
+            where = printable(self.root)
+            self.advice.append(f"None of the listed clips is in {where}: is it the right folder for this list?")
         if not clips and not self.problems:
             found = f"no clip of {len(left_out)} has frames" if left_out else "no clips"
             self.problems.append(f"{printable(self.root)}: {found}")
@@ -215,12 +202,11 @@ class Listing:
 
     def add_unreadable(self, path: str, error: OSError, listed_in: str = "") -> None:
         """Adds a folder that cannot be listed to the problems."""
+        what = f"the folder cannot be read ({error.strerror})"
         if isinstance(error, FileNotFoundError):
             what = NO_FOLDER
         elif isinstance(error, NotADirectoryError):
             what = "a file, but a folder is expected"
-        else:
-            what = f"the folder cannot be read ({error.strerror})"
         self.problems.append(f"{listed_in}{printable(path)}: {what}")
 
     def advise_layout(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 from ..common.files import regular
-from ..common.wording import LONGEST, printable, quoted
+from ..common.wording import LONGEST, name_key, printable, quoted
 from .clips import DataError
 
 Line = TypeVar("Line")
@@ -83,45 +83,37 @@ def parse_lines(
     Returns:
         The clips of the valid lines in order, each name once, and one line of text per problem.
     """
-    clips: list[ListedClip] = []
+    clips: dict[str, ListedClip] = {}
     problems: list[str] = []
-    first_seen: dict[str, int] = {}
     for number, line in lines:
         try:
             clip = parse(line, number)
             if clip is None:
                 continue
-            if clip.name in first_seen:
-                raise ValueError(f"{quoted(clip.name)} is already in line {first_seen[clip.name]}; delete one")
+            if clip.name in clips:
+                raise ValueError(f"{quoted(clip.name)} is already in line {clips[clip.name].line}; delete one")
+            clips[clip.name] = clip
         except ValueError as error:
             problems.append(f"{path}, line {number}: {error}")
-            continue
-        first_seen[clip.name] = number
-        clips.append(clip)
-    return clips, problems
+    return list(clips.values()), problems
 
 
 def name_and_class(line: str, labels: Sequence[str], form: str) -> tuple[str, str]:
-    """(clip, class) of a line such as `Fear/000633000 Fear`.
+    """(clip, class) of a line such as `Fear/000633000 Fear`, which looks like `form`.
 
     The class is what follows the last tab, or the last word of a line without tabs, so names may contain spaces.
-
-    Args:
-        line: without tabs around it.
-        labels: the class names.
-        form: what a line looks like, for messages.
 
     Raises:
         ValueError: saying what is wrong.
     """
-    path, _, class_name = line.rpartition("\t") if "\t" in line else line.rpartition(" ")
+    path, _, class_name = line.rpartition("\t" if "\t" in line else " ")
     path, class_name = path.strip(_AROUND + "\t"), class_name.strip(_AROUND)
     if not path or not class_name:
         raise ValueError(f"{quoted(line)} is malformed; expected {form}")
     if class_name not in labels:
         raise ValueError(unknown_class(class_name, labels))
     name = relative_name(path)
-    if name == ".":
+    if name == "." or name in labels:
         raise ValueError(f"{quoted(line)} is malformed: it does not name a clip; expected {form}")
     return name, class_name
 
@@ -133,10 +125,7 @@ def class_line(line: str, number: int, labels: Sequence[str], form: str = "<Clas
         ValueError: saying what is wrong.
     """
     name, class_name = name_and_class(line, labels, form)
-    *folders, clip = name.split("/")
-    if not folders and clip in labels:
-        raise ValueError(f"{quoted(line)} is malformed: it does not name a clip; expected {form}")
-    classes = [folder for folder in folders if folder in labels]
+    classes = [folder for folder in name.split("/")[:-1] if folder in labels]
     if classes and classes[-1] != class_name:
         raise ValueError(f"{quoted(name)} is in folder {classes[-1]}, but the line says {class_name}")
     return ListedClip(name, labels.index(class_name), number)
@@ -173,7 +162,23 @@ def is_absolute(name: str) -> bool:
 
 def unknown_class(name: str, labels: Sequence[str]) -> str:
     """What to say about a class name that is not one of `labels`."""
-    by_lower = {label.lower(): label for label in labels}
-    close = difflib.get_close_matches(name.lower()[:LONGEST], by_lower, n=1, cutoff=0.5)
-    meant = f"; did you mean {by_lower[close[0]]}?" if close else ";"
+    by_key = {name_key(label): label for label in labels}
+    key = name_key(name)[:LONGEST]
+    close = difflib.get_close_matches(key, by_key, n=1, cutoff=0.5)
+    meant = f"; did you mean {by_key[close[0]]}?" if close else ";"
+    if key in by_key and not (name + by_key[key]).isascii():  # the two may look the same
+        meant += f" It is {by_key[key]!a}, not {name!a};"
     return f"unknown class {quoted(name)}{meant} known: {', '.join(map(printable, labels))}"
+
+
+def two_spellings(names: Iterable[str]) -> list[str]:
+    """What to say about names that differ in their spelling only, see `name_key`: a line for each such name."""
+    spellings: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        spellings.setdefault(name_key(name), []).append(name)
+    return [
+        f"{' and '.join(map(quoted, several))} are one name in {len(several)} spellings "
+        f"({', '.join(map(ascii, several))})"
+        for several in spellings.values()
+        if len(several) > 1
+    ]

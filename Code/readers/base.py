@@ -15,16 +15,10 @@ from typing import Literal
 from ..common.errors import UsageError
 from ..common.wording import counted, quoted
 from ..data.clips import ClipSet, DataError
-from ..data.folds import (
-    Folds,
-    folds_as_listed,
-    folds_by_person,
-    folds_from_file,
-    name_persons,
-)
+from ..data.folds import Folds, folds_as_listed, folds_by_person, folds_from_file, name_persons
 from ..data.intensity import Intensities
 from ..data.listing import Listing
-from ..data.lists import Lines, ListedClip, class_line, parse_lines, read_lines
+from ..data.lists import Lines, ListedClip, class_line, parse_lines, read_lines, two_spellings
 from ..data.protocol import Protocol
 from ..data.request import Request
 from .tables import SHARED_LABELS, is_shared_list, is_table, read_shared_list, read_table
@@ -122,6 +116,8 @@ class Reader:
         """
         if request.labels and self.labels:
             raise UsageError(f"--labels: {self.name} has its own classes; use --labels with --dataset list or folders")
+        if twice := two_spellings(request.labels or ()):
+            raise UsageError(f"--labels: {twice[0]}; name each class once")
         if request.fold and not (self.makes_folds or request.train_list or self.has_list_per_fold(request)):
             raise self._without_folds()
 
@@ -136,12 +132,9 @@ class Reader:
                 _list_file(request.val_list, self.val_list, request.val_root),
             )
         else:
-            sources = Sources(
-                root,
-                request.val_root or root,
-                request.train_list or (self.train_list and os.path.join(root, self.train_list)),
-                request.val_list or (self.val_list and os.path.join(root, self.val_list)),
-            )
+            usual = (name and os.path.join(root, name) for name in (self.train_list, self.val_list))
+            lists = (given or name for given, name in zip((request.train_list, request.val_list), usual, strict=True))
+            sources = Sources(root, request.val_root or root, *lists)
         return sources.at_fold(request.fold) if isinstance(request.fold, int) else sources
 
     def needs_folds(self, request: Request) -> bool:
@@ -187,18 +180,18 @@ class Reader:
                 )
             if folds:
                 return folds.train(request.fold), folds.val(request.fold), count
-        train, errors = None, []
-        try:
-            train = self.read(request, "train")
-        except DataError as error:
-            errors.append(error)
-        try:
-            val = self.read(request, "val", train.labels if train else None)
-        except DataError as error:
-            errors.append(error)
+        sets: list[ClipSet | None] = []
+        errors = []
+        for split in ("train", "val"):
+            try:
+                sets.append(self.read(request, split, sets[0].labels if sets and sets[0] else None))
+            except DataError as error:
+                sets.append(None)
+                errors.append(error)
         if errors:
             raise DataError.joined(errors)
-        assert train is not None
+        train, val = sets
+        assert train is not None and val is not None
         return train, val, count
 
     def read(self, request: Request, split: str | None, labels: Labels = None) -> ClipSet:
@@ -295,11 +288,11 @@ class Reader:
         listed = any(clip.fold for clip in clips.everything)
         if request.fold_file and not listed:  # listed: CK+'s reader has read the file
             return folds_from_file(clips, request.fold_file)
-        if listed:
-            if request.folds and not request.fold_file:
-                raise UsageError(f"--folds {request.folds}: the list has a fold for each clip; omit --folds")
-            return folds_as_listed(clips)
-        return folds_by_person(clips, request.folds or self.num_folds or DEFAULT_FOLDS)
+        if not listed:
+            return folds_by_person(clips, request.folds or self.num_folds or DEFAULT_FOLDS)
+        if request.folds and not request.fold_file:
+            raise UsageError(f"--folds {request.folds}: the list has a fold for each clip; omit --folds")
+        return folds_as_listed(clips)
 
     def _without_folds(self) -> UsageError:
         return UsageError(
@@ -333,10 +326,6 @@ def _joined(train: ClipSet, val: ClipSet) -> ClipSet:
     twice = [clip.name for clip in val.everything if clip.name in names]
     if twice:
         raise DataError(f"{val.root}: {counted(len(twice), 'clip')} also in {train.root}, e.g. {twice[0]}")
-    return ClipSet(
-        clips=[*train.clips, *val.clips],
-        labels=train.labels,
-        root=os.path.commonpath([train.root, val.root]) or ".",
-        left_out=[*train.left_out, *val.left_out],
-        notes=[*train.notes, *val.notes],
-    )
+    root = os.path.commonpath([train.root, val.root]) or "."
+    left_out, notes = [*train.left_out, *val.left_out], [*train.notes, *val.notes]
+    return ClipSet([*train.clips, *val.clips], train.labels, root, left_out, notes)

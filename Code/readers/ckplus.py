@@ -81,8 +81,8 @@ class CKPlus(Reader):
 
 def _sequences(listing: Listing, folder: str) -> list[str]:
     """The names of all sequences of a tree, `S005/001`, ..., in natural order."""
-    subjects = [name for name in listing.folders_in(folder) if re.fullmatch(r"S\d+", name)]
-    return [f"{name}/{number}" for name in subjects for number in listing.folders_in(os.path.join(folder, name))]
+    subjects = [name for name in listing.contents(folder)[0] if re.fullmatch(r"S\d+", name)]
+    return [f"{name}/{number}" for name in subjects for number in listing.contents(os.path.join(folder, name))[0]]
 
 
 def _read_emotions(folder: str, listing: Listing) -> dict[str, str]:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -107,67 +108,76 @@ def read_ferplus(root: Path, workers: int = 2) -> dict[str, FERPlusSplit]:
     Raises:
         DataError: everything that is missing or malformed.
     """
-    votes_file = root / "fer2013new.csv"
+    votes_file, pixels_file = root / "fer2013new.csv", root / "fer2013.csv"
     problems = []
     if not votes_file.is_file():
         problems.append(f"{votes_file}: missing; get it from github.com/microsoft/FERPlus")
-    pixels_file = root / "fer2013.csv"
-    folders = {usage: root / folder for usage, folder in SPLITS.items()}
     if not pixels_file.is_file():
-        for folder in folders.values():
-            if not folder.is_dir():
-                problems.append(f"{folder}: missing, and so is {pixels_file.name}; see Data/README.md")
+        absent = [root / folder for folder in SPLITS.values() if not (root / folder).is_dir()]
+        problems += [f"{folder}: missing, and so is {pixels_file.name}; see Data/README.md" for folder in absent]
     if problems:
         raise DataError(problems)
     rows = _read_votes(votes_file)
-    if pixels_file.is_file():
-        return _from_pixels(pixels_file, rows)
-    return {usage: _from_folder(folder, rows[usage], workers) for usage, folder in folders.items()}
+    images = _read_pixels(pixels_file, rows) if pixels_file.is_file() else _read_folders(root, rows, workers)
+    splits = {}
+    for usage in SPLITS:
+        # A line without a file name is an image without a face, which is not used.
+        members = [index for index, row in enumerate(rows) if row.usage == usage and row.name]
+        votes = np.array([rows[index].votes for index in members], dtype=np.float32)
+        splits[usage] = FERPlusSplit(images[members], votes, [rows[index].name for index in members])
+    return splits
+
+
+class _Row(NamedTuple):
+    """A line of fer2013new.csv."""
+
+    usage: str
+    name: str
+    votes: list[float]
 
 
 @contextmanager
-def _csv_rows(path: Path) -> Iterator[csv.DictReader]:
-    """Opens a CSV file with a header. Contents that are not CSV text raise a DataError."""
+def _csv_rows(path: Path, columns: set[str]) -> Iterator[csv.DictReader]:
+    """Opens a CSV file with a header. Contents that are not CSV text, or lack columns, raise a DataError."""
     try:
         with open(path, newline="", encoding="utf-8-sig", opener=regular) as file:
-            yield csv.DictReader(file)
+            reader = csv.DictReader(file)
+            if absent := columns - set(reader.fieldnames or ()):
+                raise DataError(f"{path}, line 1: columns missing: {', '.join(sorted(absent))}")
+            yield reader
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV file ({error}); download it again") from None
 
 
-def _read_votes(path: Path) -> dict[str, list[tuple[int, str, list[float]]]]:
-    """(row in fer2013.csv, file name or "", votes) of every line, by split."""
-    rows: dict[str, list[tuple[int, str, list[float]]]] = {usage: [] for usage in SPLITS}
-    problems = []
-    with _csv_rows(path) as reader:
-        absent = {"Usage", "Image name", *VOTE_COLUMNS} - set(reader.fieldnames or ())
-        if absent:
-            raise DataError([f"{path}, line 1: columns missing: {', '.join(sorted(absent))}"])
-        for number, row in enumerate(reader):
+def _read_votes(path: Path) -> list[_Row]:
+    """All lines of fer2013new.csv."""
+    rows, problems = [], []
+    with _csv_rows(path, {"Usage", "Image name", *VOTE_COLUMNS}) as reader:
+        for number, row in enumerate(reader, start=2):
             try:
                 votes = [float(row[column]) for column in VOTE_COLUMNS]
                 if not all(0 <= vote <= 10 for vote in votes):
                     raise ValueError("votes must be 0 to 10")
-                if row["Usage"] not in rows:
-                    raise ValueError(f"Usage {row['Usage']!r} is not one of {', '.join(rows)}")
-                rows[row["Usage"]].append((number, (row["Image name"] or "").strip(), votes))
+                if row["Usage"] not in SPLITS:
+                    raise ValueError(f"Usage {row['Usage']!r} is not one of {', '.join(SPLITS)}")
+                rows.append(_Row(row["Usage"], (row["Image name"] or "").strip(), votes))
             except (TypeError, ValueError) as error:
-                problems.append(f"{path}, line {number + 2}: malformed ({error!s:.120})")
-    # A line without a file name is an image without a face, which is not used.
-    empty = [usage for usage, part in rows.items() if not any(name for _, name, _ in part)]
+                problems.append(f"{path}, line {number}: malformed ({error!s:.120})")
+    empty = set(SPLITS) - {row.usage for row in rows if row.name}
     if empty and not problems:
-        problems.append(f"{path}: has no image with a name for {', '.join(empty)}; download it again")
+        named = ", ".join(usage for usage in SPLITS if usage in empty)
+        problems.append(f"{path}: has no image with a name for {named}; download it again")
     if problems:
         raise DataError(problems)
     return rows
 
 
-def _from_folder(folder: Path, rows: list[tuple[int, str, list[float]]], workers: int) -> FERPlusSplit:
-    rows = [row for row in rows if row[1]]
+def _read_folders(root: Path, rows: list[_Row], workers: int) -> np.ndarray:
+    """The images of the PNG folders, uint8 [rows, 1, 48, 48]; undefined where a row has no name."""
     images = np.empty((len(rows), 1, SIDE, SIDE), dtype=np.uint8)
 
     def decode(index: int) -> str | None:
-        path = folder / rows[index][1]
+        path = root / SPLITS[rows[index].usage] / rows[index].name
         try:
             with open_image(str(path)) as image:
                 if image.size != (SIDE, SIDE):
@@ -178,45 +188,29 @@ def _from_folder(folder: Path, rows: list[tuple[int, str, list[float]]], workers
         return None
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        problems = [problem for problem in pool.map(decode, range(len(rows))) if problem]
+        named = [index for index, row in enumerate(rows) if row.name]
+        problems = [problem for problem in pool.map(decode, named) if problem]
     if problems:
         raise DataError(problems)
-    return FERPlusSplit(images, np.array([r[2] for r in rows], dtype=np.float32), [r[1] for r in rows])
+    return images
 
 
-def _from_pixels(path: Path, rows: dict[str, list[tuple[int, str, list[float]]]]) -> dict[str, FERPlusSplit]:
-    """Reads the pixels from `fer2013.csv`, whose lines are in the order of those of `fer2013new.csv`."""
-    by_number = {number: (usage, name, votes) for usage, part in rows.items() for number, name, votes in part}
-    images: dict[str, list[np.ndarray]] = {usage: [] for usage in SPLITS}
-    votes: dict[str, list[list[float]]] = {usage: [] for usage in SPLITS}
-    names: dict[str, list[str]] = {usage: [] for usage in SPLITS}
-    problems = []
-    number = -1
-    with _csv_rows(path) as reader:
-        if not {"pixels", "Usage"} <= set(reader.fieldnames or ()):
-            raise DataError([f"{path}, line 1: columns emotion, pixels, Usage expected"])
-        for number, row in enumerate(reader):
-            usage, name, vote = by_number.get(number, (None, "", []))
-            if usage is None or usage != row["Usage"]:
-                problems.append(f"{path}, line {number + 2}: Usage {row['Usage']!r}, fer2013new.csv says {usage!r}")
-                continue
-            if not name:
+def _read_pixels(path: Path, rows: list[_Row]) -> np.ndarray:
+    """The same from `fer2013.csv`, whose lines are in the order of those of `fer2013new.csv`."""
+    images = np.empty((len(rows), 1, SIDE, SIDE), dtype=np.uint8)
+    problems, index = [], -1
+    with _csv_rows(path, {"pixels", "Usage"}) as reader:
+        for index, line in enumerate(reader):
+            usage = rows[index].usage if index < len(rows) else None
+            if usage != line["Usage"]:
+                problems.append(f"{path}, line {index + 2}: Usage {line['Usage']!r}, fer2013new.csv says {usage!r}")
                 continue
             try:
-                pixels = np.array(row["pixels"].split(), dtype=np.int64)
-            except (ValueError, AttributeError):
-                pixels = np.empty(0, dtype=np.int64)
-            if pixels.size != SIDE * SIDE or pixels.min() < 0 or pixels.max() > 255:
-                problems.append(f"{path}, line {number + 2}: {SIDE * SIDE} pixels of 0 to 255 expected")
-                continue
-            images[usage].append(pixels.astype(np.uint8).reshape(1, SIDE, SIDE))
-            votes[usage].append(vote)
-            names[usage].append(name)
-    if number + 1 != len(by_number):
-        problems.append(f"{path}: {number + 1} images, fer2013new.csv has {len(by_number)} lines")
+                images[index] = np.array((line["pixels"] or "").split(), dtype=np.uint8).reshape(1, SIDE, SIDE)
+            except (ValueError, OverflowError):
+                problems.append(f"{path}, line {index + 2}: {SIDE * SIDE} pixels of 0 to 255 expected")
+    if index + 1 != len(rows):
+        problems.append(f"{path}: {index + 1} images, fer2013new.csv has {len(rows)} lines")
     if problems:
         raise DataError(problems)
-    return {
-        usage: FERPlusSplit(np.stack(images[usage]), np.array(votes[usage], dtype=np.float32), names[usage])
-        for usage in SPLITS
-    }
+    return images

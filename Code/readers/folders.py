@@ -11,8 +11,8 @@ from ..common.names import AFEW_LABELS
 from ..common.wording import counted, printable, quoted
 from ..data.clips import ClipSet
 from ..data.intensity import intensities_of
-from ..data.listing import Listing, list_folder
-from ..data.lists import Lines, ListedClip, unknown_class
+from ..data.listing import Listing
+from ..data.lists import Lines, ListedClip, two_spellings, unknown_class
 from ..data.protocol import Protocol
 from ..data.request import Request
 from .base import Labels, Reader, Sources
@@ -26,8 +26,10 @@ def scan_folders(listing: Listing) -> None:
 
     Without labels, the sorted folder names become the labels.
     """
-    folders = sorted(listing.folders_in(listing.root))
-    listing.labels = listing.labels or tuple(folders)
+    folders = sorted(listing.contents(listing.root)[0])
+    if not listing.labels:
+        listing.labels = tuple(folders)
+        listing.problems += [f"{printable(listing.root)}: {line}; merge the folders" for line in two_spellings(folders)]
     for name in folders:
         if name not in listing.labels:
             path = printable(os.path.join(listing.root, name))
@@ -36,11 +38,7 @@ def scan_folders(listing: Listing) -> None:
         if name not in folders:
             continue
         path = os.path.join(listing.root, name)
-        try:
-            clips, images = list_folder(path, listing.problems)
-        except OSError as error:
-            listing.add_unreadable(path, error)
-            continue
+        clips, images = listing.contents(path)
         listing.clips += [ListedClip(f"{name}/{clip}", label) for clip in clips]
         if images:
             listing.problems.append(

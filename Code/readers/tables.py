@@ -21,10 +21,21 @@ import posixpath
 import re
 from collections.abc import Sequence
 
-from ..common.wording import counted, natural_key, printable, quoted
+from ..common.wording import counted, name_key, natural_key, printable, quoted
 from ..data.clips import DataError
+from ..data.folds import same_person
 from ..data.listing import Listing
-from ..data.lists import Lines, ListedClip, is_absolute, parse_lines, read_lines, relative_name, slashed, unknown_class
+from ..data.lists import (
+    Lines,
+    ListedClip,
+    is_absolute,
+    parse_lines,
+    read_lines,
+    relative_name,
+    slashed,
+    two_spellings,
+    unknown_class,
+)
 
 REQUIRED = ("path", "label")
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -67,6 +78,10 @@ def read_table(listing: Listing, lines: Lines, split: str | None = None) -> None
             listing.problems.append(f"{path}, line {number}: {error}")
     if not listing.labels:
         listing.labels = tuple(sorted({row["label"] for _, row in rows} - {""}, key=natural_key))
+        if twice := two_spellings(listing.labels):
+            listing.problems += [f"{path}, column label: {line}; write it in one way" for line in twice]
+            return
+    listing.notes += [f"{path}: {line}" for line in same_person(row.get("person", "") for _, row in rows)]
     clips, problems = parse_lines(path, rows, lambda row, number: _table_clip(row, listing.labels, number))
     for column in {"split", "fold", "person"} & set(columns):
         absent = [clip.line for clip in clips if not getattr(clip, column)]
@@ -147,7 +162,7 @@ def _table_clip(row: dict[str, str], labels: Sequence[str], number: int) -> List
         name,
         labels.index(row["label"]),
         number,
-        person=row.get("person", ""),
+        person=name_key(row.get("person", "")),
         fold=int(fold or 0),
         split=SPLITS.get(split, ""),
     )

@@ -65,7 +65,7 @@ def test_fold_file_is_written_in_the_published_format_and_read_again(whole, tmp_
     lines = path.read_text().splitlines()
     assert lines[0].startswith("1-fold 33 Angry ") and lines[34].startswith("2-fold 39 ") and len(lines) == 337
     words = lines[0].split()
-    assert words[2::2] == ["Angry", "Sad", "Disgust", "Surprise", "Fear", "Contempt", "Happy"]
+    assert sorted(words[2::2]) == sorted(CKPLUS_LABELS)
     assert sum(map(int, words[3::2])) == 33
     assert lines[1].endswith(" Angry") and lines[33].endswith(" Surprise")
     again = folds_as_listed(read_ckplus(whole, path))
