@@ -28,7 +28,7 @@ def log_of(name: str, flags: list[str], output: Path) -> list[dict]:
 
 
 def main() -> int:
-    from Code.results.figures import compare_curves
+    from Code.results.figures import curve_figure
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--figure", type=Path, required=True, help="the PNG to write")
@@ -42,7 +42,8 @@ def main() -> int:
         "from the FER+ backbone": log_of("backbone", [*size, *args.extra], output),
         "from random weights": log_of("random", [*size, "--pretrained", "none", *args.extra], output),
     }
-    compare_curves(runs, "val_war").savefig(args.figure, dpi=165)
+    curves = {name: (log, "val_war") for name, log in runs.items()}
+    curve_figure("validation WAR (%)", curves).savefig(args.figure, dpi=165)
     print(f"wrote {args.figure}")
     return 0
 

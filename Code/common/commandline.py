@@ -78,7 +78,6 @@ def run_script(main: Callable[[], int], resume_command: Callable[[], str] | None
         resume_command: in place of such a note: the command that resumes.
     """
     print_everything()
-    os.environ["MPLBACKEND"] = "agg"  # scripts open no windows, and that of a notebook is not installed here
     rank = int(os.environ.get("RANK", 0))  # set by torchrun
     process = f"process {rank}: " if rank else ""
 

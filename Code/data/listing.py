@@ -211,8 +211,8 @@ class Listing:
 
     def advise_layout(self) -> None:
         """Adds where frames belong, for users who have not put their data in place."""
-        example = os.path.join(self.root, (self.labels or AFEW_LABELS)[0], "000149120", "001.jpg")
-        usual = f"Frames belong in <root>/<Class>/<clip>/<frame>.jpg, for example {printable(example)}."
+        example = f"{(self.labels or AFEW_LABELS)[0]}/000149120/001.jpg"  # without the root: said once for two splits
+        usual = f"Frames belong in <root>/<Class>/<clip>/<frame>.jpg, for example <root>/{example}."
         self.advice += [self.layout or usual, *GUIDE]
 
     def error(self, readable: ClipSet | None = None) -> DataError:

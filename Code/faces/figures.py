@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ..common.wording import counted
-from ..results.figures import CYCLE, INK, SOFT, attention_figure, choose_frames, shorten
+from ..results.figures import CYCLE, INK, SOFT, attention_figure, choose_frames, plain_style, shorten
 from .prediction import Curve, Prediction, answer_text
 from .render import WHITE, color_of, hue_of, ink_on
 
@@ -54,6 +54,7 @@ def attention_picture(
     )
 
 
+@plain_style
 def people_picture(predictions: Sequence[Prediction]) -> Figure:
     """The frame that shows most of the people, each with a box and a number, and the answers beside it.
 
@@ -119,6 +120,7 @@ def people_picture(predictions: Sequence[Prediction]) -> Figure:
     return figure
 
 
+@plain_style
 def curve_picture(curve: Curve, title: str) -> Figure:
     """Probabilities over time, a line for each label, with gaps where no face is visible."""
     figure = Figure(figsize=(9.0, 3.6), facecolor="white", layout="constrained")

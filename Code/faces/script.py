@@ -6,9 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import matplotlib
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from ..common.files import atomic_file, writing
 from ..common.machine import keep_freed_memory
@@ -26,6 +24,9 @@ from .predict import NoFaceError, Predictor
 from .prediction import Prediction, crops_of
 from .render import annotate
 from .video import Source
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # The running expression on a video covers this window, if --window is not given; seconds.
 RUNNING_WINDOW, RUNNING_STRIDE = 2.0, 0.2
@@ -68,7 +69,6 @@ def run(options: Options) -> int:
         The exit status.
     """
     keep_freed_memory()
-    matplotlib.rcdefaults()  # figures look the same whatever the user's matplotlibrc says
     predictor = Predictor(
         options.checkpoint,
         options.device,

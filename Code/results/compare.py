@@ -7,17 +7,18 @@ says in which arguments they differ. With a single method, each run gets a lette
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from ..common.wording import counted, natural_key, percent
+from ..common.wording import counted, natural_key
 from ..training.intervals import Difference, difference_text, interval_text, paired_difference
 from ..training.records import ReportError
 from .figures import choose_frames, line_styles
-from .page import Answer, Card, Pictures, log_curves, make_course, make_tiles, with_progress, write_page
+from .page import Card, Pictures, curve_pictures, make_course, make_tiles, panels_of_runs, with_progress, write_page
 from .runs import HEAD_TITLES, ClipRow, RunFiles, describe_setting, head_of, read_run
 
 # Arguments that do not make another method: repetition, machine, and where the same data is.
@@ -33,24 +34,13 @@ SHOWN_FRAMES = 8
 
 @dataclass
 class Method:
-    """Runs that differ only in seed or fold.
+    """Runs that differ only in seed or fold."""
 
-    Attributes:
-        name: a letter.
-        settings: the head ("score fusion", "self-attention", "relation-attention", or "unknown"), and the arguments in
-            which it differs from the other methods.
-        runs: one or more, by fold and seed.
-        names: a short name for each run: A, or A1, A2, ...
-        like: the name of the earlier method that it is most like; empty for the first.
-        differences: settings that differ from that method.
-    """
-
-    name: str
-    settings: dict[str, str]
-    runs: list[RunFiles]
-    names: list[str]
-    like: str = ""
-    differences: dict[str, str] = field(default_factory=dict)
+    name: str  # a letter
+    settings: dict[str, str]  # the head, and the arguments in which methods differ
+    runs: dict[str, RunFiles]  # by their short names: A, or A1, A2, ...
+    differences: dict[str, str]  # settings that differ from those of the earlier method that it is most like
+    like: str = ""  # the name of that method
 
     @property
     def description(self) -> str:
@@ -58,15 +48,14 @@ class Method:
         parts = [value if key == "head" else f"{key} {value}" for key, value in self.differences.items()]
         return (f"like {self.like}, but " if self.like else "") + ", ".join(parts)
 
-    def spread(self, which: str, measure: str) -> tuple[str, str] | None:
-        """Mean and range of a number of results.json over the runs, in words; None if a run does not have it.
+    def spread(self, which: str, measure: str) -> tuple[str, str]:
+        """Mean and range of a number of results.json over the runs, in words: "-" if a run does not have it.
 
         The range is empty if all runs have the same number.
         """
-        known = [getattr(run.metrics(which), measure, None) for run in self.runs]
-        values: list[float] = [value for value in known if value is not None]
-        if len(values) < len(known):
-            return None
+        values = [getattr(run.metrics(which), measure, None) for run in self.runs.values()]
+        if None in values:
+            return "-", ""
         scale, digits = (1, 3) if measure == "attention_correlation" else (100, 2)
         mean, low, high = (f"{scale * value:.{digits}f}" for value in (np.mean(values), min(values), max(values)))
         return mean, "" if low == high else f"{low} to {high}"
@@ -74,14 +63,13 @@ class Method:
     def right(self) -> dict[str, float]:
         """For each clip the share of the runs that have it right, among those that evaluated it."""
         answers: dict[str, list[bool]] = {}
-        for run in self.runs:
+        for run in self.runs.values():
             for clip in run.clips:
                 answers.setdefault(clip.name, []).append(clip.right)
         return {name: float(np.mean(rights)) for name, rights in answers.items()}
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """How much better the method `first` is than `second`, on the clips that both evaluated."""
 
     first: str
@@ -101,7 +89,7 @@ def compare_runs(
     Args:
         folders: of two or more runs.
         output: the page to write, `.html`.
-        frames_root: where the clips' frames are now (default: where they were when the runs were evaluated).
+        frames_root: see `read_run`.
         progress: show a progress bar.
 
     Returns:
@@ -113,19 +101,18 @@ def compare_runs(
     """
     if output.suffix != ".html" or not output.parent.is_dir():
         raise ReportError(f"--output {output}: name a .html file in an existing folder")
-    methods = group_runs(read_runs(folders))
+    methods = group_runs(read_runs(folders, frames_root))
     pairs, differing = pairs_of(methods), clips_that_differ(methods)
-    runs = {name: run for of in methods for name, run in zip(of.names, of.runs, strict=True)}
+    runs = {name: run for of in methods for name, run in of.runs.items()}
     whiches = [which for which in ("best", "last") if any(run.metrics(which) for run in runs.values())]
-    measures = [key for key in MEASURES if any(of.spread(which, key) for of in methods for which in whiches)]
-    styles = line_styles({name: of.name for of in methods for name in of.names})
-    # One point makes no curve.
-    logs = {name: run.log for name, run in runs.items() if len(run.log) > 1}
+    styles = line_styles({name: of.name for of in methods for name in of.runs})
+    logs = {name: run.log for name, run in runs.items() if len(run.log) > 1}  # one point makes no curve
     pictures, labels = Pictures(len(differing)), next(iter(runs.values())).labels
     choices = [("truth", "true class", labels)]
     for at, of in enumerate(methods):
-        some = "some right" if len(of.runs) > 1 else ""
-        choices.append((f"m{at}", of.name, ["all wrong", some, "all right"] if some else ["wrong", "", "right"]))
+        values = ["all wrong", "some right", "all right"] if len(of.runs) > 1 else ["wrong", "", "right"]
+        choices.append((f"m{at}", of.name, values))
+    cards = _cards(methods, differing, labels, pictures)
     page = write_page(
         output,
         "compare.html.j2",
@@ -133,53 +120,43 @@ def compare_runs(
         methods=methods,
         whiches=whiches,
         chosen_here=any(run.chosen_here for run in runs.values()),
-        measures={key: MEASURES[key] for key in measures},
+        measures={
+            key: title
+            for key, title in MEASURES.items()
+            if any(of.spread(which, key)[0] != "-" for of in methods for which in whiches)
+        },
         pairs=pairs,
         difference_text=difference_text,
-        curves=log_curves(logs, CURVES, styles),
+        curves=curve_pictures(panels_of_runs(logs, CURVES), styles),
         styles={name: styles[name] for name in logs},
         choices=choices,
         total=len(differing),
         num_clips=len({clip.name for run in runs.values() for clip in run.clips}),
         pictures=pictures,
-        cards=with_progress(
-            _cards(methods, differing, labels, pictures, frames_root), "comparison", len(differing), show=progress
-        ),
+        cards=with_progress(cards, "comparison", len(differing), show=progress),
         runs=runs,
-        accuracies={name: [_accuracy(run, which) for which in whiches] for name, run in runs.items()},
+        interval_text=interval_text,
     )
     return page, _as_text(methods, pairs, whiches)
 
 
-def _accuracy(run: RunFiles, which: str) -> tuple[str, str]:
-    """The WAR of a run in %, and its interval."""
-    metrics = run.metrics(which)
-    if metrics is None:
-        return "-", ""
-    interval = interval_text(metrics.accuracy_interval, metrics.num_clips)
-    return percent(metrics.accuracy), interval.replace("95 % interval ", "").replace(" %", "")
-
-
-def read_runs(folders: Sequence[Path]) -> list[RunFiles]:
-    """Reads runs that can be compared.
-
-    Raises:
-        ReportError: fewer than two, one of them twice, one without results or predictions, or different classes.
-    """
-    if len(folders) < 2:
-        raise ReportError("--compare: name two or more runs")
-    runs: list[RunFiles] = []
-    for folder in folders:
-        if any(Path(folder).resolve() == run.folder.resolve() for run in runs):
-            raise ReportError(f"{folder}: is named twice; name each run once")
-        run = read_run(folder)
+def read_runs(folders: Sequence[Path], frames_root: Path | None = None) -> list[RunFiles]:
+    """Reads runs. A ReportError says why they cannot be compared."""
+    if len({Path(folder).resolve() for folder in folders}) < max(2, len(folders)):
+        raise ReportError("--compare: name two or more runs, each once")
+    runs = [read_run(folder, frames_root) for folder in folders]
+    truth: dict[str, str] = {}
+    for run in runs:
         if not run.clips or not run.epochs:
             missing = "predictions.csv" if not run.clips else "results.json"
-            raise ReportError(f"{folder}: has no {missing}, so its training did not end; finish it with --resume")
-        if runs and run.labels != runs[0].labels:
+            raise ReportError(f"{run.folder}: has no {missing}, so its training did not end; finish it with --resume")
+        if run.labels != runs[0].labels:
             theirs, ours = ", ".join(runs[0].labels), ", ".join(run.labels)
-            raise ReportError(f"{folder}: its classes are {ours}, but those of {runs[0].folder} are {theirs}")
-        runs.append(run)
+            raise ReportError(f"{run.folder}: its classes are {ours}, but those of {runs[0].folder} are {theirs}")
+        for clip in run.clips:
+            if truth.setdefault(clip.name, clip.label) != clip.label:
+                both = f"{clip.label} there and {truth[clip.name]} in another run"
+                raise ReportError(f"{run.folder}: clip {clip.name!r} is {both}; compare runs on the same data")
     return runs
 
 
@@ -190,18 +167,17 @@ def group_runs(runs: Sequence[RunFiles]) -> list[Method]:
         runs,
         key=lambda run: (order.index(head_of(run.args)), *(natural_key(_value(run, key)) for key in ("fold", "seed"))),
     )
-    keys = ["head", *_differing(runs, {key for run in runs for key in run.args} - NOT_A_METHOD)]
-    groups = _grouped(ordered, keys)
+    # A single method is told apart by fold and seed; if some runs are equal even in these, by their folders.
+    keys = _differing(runs, {key for run in runs for key in run.args} - NOT_A_METHOD)
+    groups = _grouped(ordered, ["head", *keys])
     if len(groups) == 1:
-        repeated = ["head", *_differing(runs, {"fold", "seed"})]
-        groups = _grouped(ordered, repeated)
-        if len(groups) < len(runs):  # some are equal even in fold and seed
-            groups = _grouped(ordered, ["head", "folder"])
+        groups = _grouped(ordered, ["head", *_differing(runs, {"fold", "seed"})])
+        groups = groups if len(groups) == len(runs) else _grouped(ordered, ["head", "folder"])
     methods: list[Method] = []
     for at, (settings, members) in enumerate(groups):
         name = chr(ord("A") + at) if at < 26 else f"A{at}"
         names = [name] if len(members) == 1 else [f"{name}{number}" for number in range(1, len(members) + 1)]
-        method = Method(name, settings, members, names, differences=settings)
+        method = Method(name, settings, dict(zip(names, members, strict=True)), settings)
         for other in methods:
             differences = {key: value for key, value in settings.items() if value != other.settings[key]}
             if len(differences) < len(method.differences) or not method.like:
@@ -231,48 +207,28 @@ def _value(run: RunFiles, key: str) -> str:
 
 
 def pairs_of(methods: Sequence[Method]) -> list[Pair]:
-    """The paired differences of all methods. The later one minus the earlier one, so that an improvement is positive.
-
-    Raises:
-        ReportError: two methods have no clip in common, or runs disagree on the true class of a clip.
-    """
-    truth: dict[str, tuple[str, RunFiles]] = {}
-    for run in (run for of in methods for run in of.runs):
-        for clip in run.clips:
-            label, other = truth.setdefault(clip.name, (clip.label, run))
-            if label != clip.label:
-                raise ReportError(
-                    f"{run.folder}: clip {clip.name!r} is {clip.label} there and {label} in {other.folder}; "
-                    "compare runs on the same data"
-                )
-    rights = [of.right() for of in methods]
+    """The paired differences of all methods. The later minus the earlier one: an improvement is positive."""
+    truth = {clip.name: clip.label for of in methods for run in of.runs.values() for clip in run.clips}
     pairs = []
-    for second, first in combinations(range(len(methods)), 2):
-        common = sorted(rights[first].keys() & rights[second].keys())
+    for second, first in combinations([(of, of.right()) for of in methods], 2):
+        common = sorted(first[1].keys() & second[1].keys())
         if not common:
-            raise ReportError(
-                f"{methods[first].runs[0].folder}: no clip in common with {methods[second].runs[0].folder}; "
-                "compare runs that were evaluated on the same clips"
-            )
-        a, b = (np.array([rights[which][name] for name in common]) for which in (first, second))
-        classes = np.unique([truth[name][0] for name in common], return_inverse=True)[1]
+            folders = [next(iter(of.runs.values())).folder for of, _ in (first, second)]
+            raise ReportError(f"{folders[0]}: no clip in common with {folders[1]}; compare runs on the same clips")
+        a, b = (np.array([rights[name] for name in common]) for _, rights in (first, second))
+        classes = np.unique([truth[name] for name in common], return_inverse=True)[1]
         war, uar = (paired_difference(a, b, classes, balanced=balanced) for balanced in (False, True))
-        names = methods[first].name, methods[second].name
-        pairs.append(Pair(*names, war, uar, int((a > b).sum()), int((a < b).sum()), len(common)))
+        better, worse = int((a > b).sum()), int((a < b).sum())
+        pairs.append(Pair(first[0].name, second[0].name, war, uar, better, worse, len(common)))
     return pairs
 
 
 def clips_that_differ(methods: Sequence[Method]) -> list[tuple[float, ClipRow]]:
-    """Clips that not all runs predict alike, with the largest difference between methods in the share of right runs.
-
-    Largest difference first. The clip is taken from the first run that has it.
-    """
+    """Clips that not all runs predict alike, with the largest difference of methods in the share of right runs."""
     answers: dict[str, list[ClipRow]] = {}
-    for run in (run for of in methods for run in of.runs):
-        for clip in run.clips:
-            answers.setdefault(clip.name, []).append(clip)
-    rights = [of.right() for of in methods]
-    differing = []
+    for clip in (clip for of in methods for run in of.runs.values() for clip in run.clips):
+        answers.setdefault(clip.name, []).append(clip)
+    rights, differing = [of.right() for of in methods], []
     for name, rows in answers.items():
         if len({row.prediction for row in rows}) > 1:
             shares = [of[name] for of in rights if name in of]
@@ -281,25 +237,21 @@ def clips_that_differ(methods: Sequence[Method]) -> list[tuple[float, ClipRow]]:
 
 
 def _cards(
-    methods: Sequence[Method],
-    differing: Sequence[tuple[float, ClipRow]],
-    labels: Sequence[str],
-    pictures: Pictures,
-    frames_root: Path | None,
+    methods: Sequence[Method], differing: Sequence[tuple[float, ClipRow]], labels: Sequence[str], pictures: Pictures
 ) -> Iterator[Card]:
     """The clips that differ, one by one. The script filters them by whether all or some runs of a method are right."""
-    runs = [(name, run, {clip.name: clip for clip in run.clips})
-            for of in methods for name, run in zip(of.names, of.runs, strict=True)]  # fmt: skip
+    runs = [(name, run, {clip.name: clip for clip in run.clips}) for of in methods for name, run in of.runs.items()]
     rights = [of.right() for of in methods]
     for _, clip in differing:
-        answers, weights, folder = [], None, frames_root and frames_root / clip.name
+        answers, weights, folder = [], None, None
         for name, run, rows in runs:
-            row = rows.get(clip.name)
-            if row is not None:
+            folder = folder or run.folders.get(clip.name)
+            if clip.name in rows:
+                row = rows[clip.name]
                 weights = weights or row.weights  # not every run has the weights of this clip
                 course = None if row.weights is None else make_course(row.weights.frames, row.weights.weight)
-                answers.append(Answer(name, row.prediction, row.right, row.certainty, course))
-            folder = folder or run.folders.get(clip.name)
+                answer = {"run": name, "prediction": row.prediction, "right": row.right, "certainty": row.certainty}
+                answers.append(answer | {"course": course})
         levels = {f"m{at}": {0.0: 0, 1.0: 2}.get(of[clip.name], 1) for at, of in enumerate(rights) if clip.name in of}
         card = Card(clip.name, clip.label, data={"truth": labels.index(clip.label), **levels}, answers=answers)
         if weights is not None:
@@ -315,15 +267,15 @@ def _as_text(methods: Sequence[Method], pairs: Sequence[Pair], whiches: Sequence
     lines = [f"{of.name}: {of.description}" for of in methods]
     rows = [["", "runs", *(f"{name} % ({which})" for which in whiches for name in ("WAR", "UAR"))]]
     for of in methods:
-        spreads = [of.spread(which, name) or ("-", "") for which in whiches for name in ("accuracy", "uar")]
+        spreads = [of.spread(which, name) for which in whiches for name in ("accuracy", "uar")]
         cells = [f"{mean} ({values})" if values else mean for mean, values in spreads]
         rows.append([of.name, str(len(of.runs)), *cells])
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     for pair in pairs:
-        parts = (
+        differences = (
             f"{name} {100 * of.value:+.2f} points ({difference_text(of)})"
             for name, of in (("WAR", pair.war), ("UAR", pair.uar))
         )
-        lines.append(f"{pair.first} - {pair.second}: {', '.join(parts)}; {counted(pair.clips, 'clip')}")
+        lines.append(f"{pair.first} - {pair.second}: {', '.join(differences)}; {counted(pair.clips, 'clip')}")
     return "\n".join(lines)

@@ -1,8 +1,8 @@
 """All figures: a clip's frames with their attention, the confusion matrix, and curves over epochs.
 
-Each function returns a new `matplotlib.figure.Figure`. None uses pyplot, so none needs a display, and a figure can
-go into a file, a page or TensorBoard. Names of clips, classes and runs are never parsed as mathtext: a `$` in a
-folder's name stays a dollar sign.
+Each function returns a new `matplotlib.figure.Figure`. None uses pyplot, so none needs a display. `plain_style` makes
+a figure look the same whatever the user's matplotlibrc says. Names of clips, classes and runs are never parsed as
+mathtext: a `$` in a folder's name stays a dollar sign.
 """
 
 from __future__ import annotations
@@ -14,16 +14,14 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontEntry, fontManager, get_font
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
-
-from ..common.wording import counted
 
 # From Okabe and Ito's palette, which people with any color blindness can tell apart, also in gray print.
 BLUE, ORANGE, INK, GRAY, FAINT = "#0072b2", "#e69f00", "#1b1f24", "#8b949e", "#d8dee4"
@@ -32,6 +30,8 @@ CYCLE = (BLUE, ORANGE, "#009e73", "#cc79a7", "#56b4e9", "#d55e00", INK)
 DASHES = ("-", "--", "-.", ":")
 LogLine = Mapping[str, Any]  # of log.jsonl
 Style = tuple[str, str]  # color and dash of a line
+Line = tuple[Sequence[LogLine], str]  # the log of a run, and which of its values
+plain_style = style.context("default")  # a decorator
 
 
 def figure_bytes(figure: Figure, kind: str = "svg", *, dpi: int = 150) -> bytes:
@@ -42,7 +42,7 @@ def figure_bytes(figure: Figure, kind: str = "svg", *, dpi: int = 150) -> bytes:
         assert isinstance(text, Text)
         if not text.get_text().isascii():
             text.set_fontfamily([*text.get_fontfamily(), font_for(text.get_text()).name])
-    with matplotlib.rc_context({"svg.hashsalt": "emotion-fan"}), warnings.catch_warnings():
+    with style.context(["default", {"svg.hashsalt": "emotion-fan"}]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")  # a letter that no font has is a box
         figure.savefig(buffer, format=kind, dpi=dpi, metadata=stamp)
     return buffer.getvalue()
@@ -82,12 +82,11 @@ def choose_frames(weights: ArrayLike, max_frames: int = 12) -> list[int]:
         Ascending indices, at most `max_frames`; all frames of a shorter clip.
     """
     values = np.asarray(weights, dtype=np.float64)
-    extremes = {int(values.argmax()), int(values.argmin())}
-    for evenly in range(min(max_frames, len(values)), 0, -1):
-        chosen = extremes | {round(float(i)) for i in np.linspace(0, len(values) - 1, evenly)}
-        if len(chosen) <= max_frames:
-            return sorted(chosen)
-    return sorted(extremes)
+    ends = {int(values.argmax()), int(values.argmin())}
+    even = min(max_frames, len(values))
+    while len(chosen := ends | {round(float(i)) for i in np.linspace(0, len(values) - 1, even)}) > max_frames:
+        even -= 1
+    return sorted(chosen)
 
 
 def relative(weights: ArrayLike) -> NDArray[np.float64]:
@@ -96,6 +95,13 @@ def relative(weights: ArrayLike) -> NDArray[np.float64]:
     return values / values.max() if values.max() > 0 else values
 
 
+def extremes(shares: NDArray[np.float64]) -> dict[int, str]:
+    """ "highest" and "lowest", by their frame; empty if all frames have the same weight."""
+    uneven = shares.max() - shares.min() > 1e-6
+    return {int(shares.argmax()): "highest", int(shares.argmin()): "lowest"} if uneven else {}
+
+
+@plain_style
 def attention_figure(
     frames: NDArray[np.uint8],
     alpha: ArrayLike,
@@ -127,9 +133,6 @@ def attention_figure(
     count, height, width, _ = frames.shape
     alphas, shares = np.asarray(alpha, dtype=np.float64), relative(weights)
     total, chosen = len(shares), list(shown)
-    highest, lowest = int(shares.argmax()), int(shares.argmin())
-    uneven = bool(shares[highest] - shares[lowest] > 1e-6)
-
     # Placed in inches, so that bars are exactly above their frame whatever the clip's length.
     slot, left, bars_high, below = 0.92, 0.6 if times is None else 0.8, 1.15, 0.52
     beside = 0.15
@@ -159,7 +162,7 @@ def attention_figure(
 
     for at, picture in enumerate(frames):
         strip.imshow(picture, extent=(at - 0.47, at + 0.47, 0, 1), aspect="auto")
-    ends = {highest: "highest", lowest: "lowest"} if uneven else {}
+    ends = extremes(shares)
     strip.set(xlim=(-0.5, count - 0.5), ylim=(0, 1), yticks=[])
     if times is None:
         marks = [str(index + 1) for index in chosen]
@@ -206,106 +209,59 @@ LOG_TITLES = {
     "val_war": "validation WAR (%)",
     "val_uar": "validation UAR (%)",
     "lr": "learning rate",
-    "seconds": "seconds",
-    "frames_per_second": "frames per second",
 }
-
-
-PANELS = {
-    "loss": ("train_loss", "val_loss"),
-    "WAR (%)": ("train_war", "val_war"),
-    "UAR (%)": ("val_uar",),
-    "learning rate": ("lr",),
-}
-
-
-def run_curves(log: Sequence[LogLine]) -> dict[str, Figure]:
-    """The curves of one run, for each title of `PANELS` that the log has values for.
-
-    Args:
-        log: the lines of its `log.jsonl`. A missing value, or null, leaves a gap.
-
-    Returns:
-        Figures without a legend: training is dashed blue, validation solid orange.
-    """
-    figures = {}
-    for title, keys in PANELS.items():
-        figure, axes = _panel(title, log_scale=title == "learning rate")
-        for key in keys:
-            _draw_series(axes, log, key, (BLUE, "--") if key.startswith("train_") else (ORANGE, "-"), key)
-        if axes.lines:
-            figures[title] = figure
-    return figures
 
 
 def line_styles(methods: Mapping[str, str]) -> dict[str, Style]:
     """A style for each run's line: a color for each method, and a dash for each run of a method.
 
     Args:
-        methods: for each run's name the name of its method.
+        methods: for each run's name that of its method.
     """
-    names = list(dict.fromkeys(methods.values()))
-    drawn = dict.fromkeys(names, 0)
+    names, drawn = list(dict.fromkeys(methods.values())), list(methods.values())
     styles = {}
-    for run, method in methods.items():
-        at = names.index(method)
-        dash = drawn[method] + at // len(CYCLE)  # the eighth method has the color of the first, but another dash
-        styles[run] = CYCLE[at % len(CYCLE)], DASHES[dash % len(DASHES)]
-        drawn[method] += 1
+    for place, (run, method) in enumerate(methods.items()):
+        # The eighth method has the color of the first, but another dash.
+        round_of_colors, color = divmod(names.index(method), len(CYCLE))
+        dash = drawn[:place].count(method) + round_of_colors
+        styles[run] = CYCLE[color], DASHES[dash % len(DASHES)]
     return styles
 
 
-def compare_curves(
-    runs: Mapping[str, Sequence[LogLine]], key: str, styles: Mapping[str, Style] | None = None, *, legend: bool = True
-) -> Figure:
-    """One value of several runs over their epochs.
+@plain_style
+def curve_figure(title: str, lines: Mapping[str, Line], styles: Mapping[str, Style] | None = None) -> Figure:
+    """Values of `log.jsonl` over the epochs. A missing value, or null, leaves a gap.
 
     Args:
-        runs: for each run's name the lines of its `log.jsonl`.
-        key: which value, for example `val_war`.
-        styles: for each run's name the style of its line (default: a color each).
-        legend: name the lines below the plot.
-
-    Raises:
-        ValueError: no run has this value.
+        title: "learning rate" has a logarithmic axis.
+        lines: by their names.
+        styles: of each line (default: a color each, and a legend below the plot).
     """
-    styles = styles or line_styles({name: name for name in runs})
-    figure, axes = _panel(LOG_TITLES.get(key, key), log_scale=key == "lr")
-    for name, log in runs.items():
-        _draw_series(axes, log, key, styles[name], name)
-    if not axes.lines:
-        raise ValueError(f"no value for {key!r} in the logs of {counted(len(runs), 'run')}")
-    if legend:
-        columns = 2 if max(map(len, runs)) < 36 else 1
-        figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(axes.lines) // columns))
-        for text in figure.legend(loc="outside lower left", ncols=columns, fontsize=8, frameon=False).get_texts():
-            text.set_parse_math(False)
-    return figure
-
-
-def _panel(title: str, *, log_scale: bool = False) -> tuple[Figure, Axes]:
-    """An empty plot over epochs, of a size that stays readable on a phone."""
-    figure = Figure(figsize=(4.8, 2.7), facecolor="white", layout="constrained")
+    figure = Figure(figsize=(4.8, 2.7), facecolor="white", layout="constrained")  # readable on a phone
     axes = figure.add_subplot(facecolor="white")
     axes.set_title(title, fontsize=10, loc="left", color=INK)
     axes.set_xlabel("epoch", fontsize=9, color=SOFT)
     axes.grid(color=FAINT, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GRAY)
-    if log_scale:
+    if title == "learning rate":
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(which="both", labelsize=8, color=GRAY, labelcolor=SOFT)
-    return figure, axes
-
-
-def _draw_series(axes: Axes, lines: Sequence[LogLine], key: str, style: Style, name: str) -> None:
-    scale = 100 if key.endswith(("_war", "_uar")) else 1
-    values = [scale * line[key] if line.get(key) is not None else float("nan") for line in lines]
-    if np.isfinite(values).any():
-        epochs = [line["epoch"] for line in lines]
-        marker = "o" if len(lines) < 25 else None
-        axes.plot(epochs, values, linestyle=style[1], color=style[0], lw=1.7, label=name, marker=marker, ms=3)
+    for name, (log, key) in lines.items():
+        scale = 100 if key.endswith(("_war", "_uar")) else 1
+        values = [scale * line[key] if line.get(key) is not None else float("nan") for line in log]
+        if np.isfinite(values).any():
+            color, dash = (styles or line_styles({name: name for name in lines}))[name]
+            marker = "o" if len(log) < 25 else None
+            epochs = [line["epoch"] for line in log]
+            axes.plot(epochs, values, linestyle=dash, color=color, lw=1.7, label=name, marker=marker, ms=3)
+    if styles is None:
+        columns = 2 if max(map(len, lines)) < 36 else 1
+        figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(axes.lines) // columns))
+        for text in figure.legend(loc="outside lower left", ncols=columns, fontsize=8, frameon=False).get_texts():
+            text.set_parse_math(False)
+    return figure

@@ -10,17 +10,17 @@ import base64
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from ..common.files import atomic_text, writing
@@ -28,9 +28,24 @@ from ..common.progress import Progress
 from ..common.wording import counted, percent
 from ..data.clips import DataError
 from ..data.images import read_image
-from .figures import CYCLE, FAINT, GRAY, INK, LOG_TITLES, SOFT, LogLine, Style, compare_curves, figure_bytes, relative
+from .figures import (
+    CYCLE,
+    FAINT,
+    GRAY,
+    INK,
+    LOG_TITLES,
+    SOFT,
+    Line,
+    LogLine,
+    Style,
+    curve_figure,
+    extremes,
+    figure_bytes,
+    relative,
+)
 
 T = TypeVar("T")
+Floats = Sequence[float] | NDArray[np.floating]
 TEMPLATES = Path(__file__).parent / "templates"
 # Colors of figures in dark mode, as base.css has them.
 DARK = {
@@ -44,13 +59,10 @@ MOST_BARS = 400  # of a curve of weights
 
 @dataclass
 class Tile:
-    """One frame of a clip.
+    """One frame of a clip: its file, a label (its number from 1, or its time), and its attention.
 
     Attributes:
-        label: below the picture: the frame's number from 1, or its time.
-        frame: the name of its file.
-        share: its weight relative to the clip's highest weight.
-        alpha, share, intensity: in [0, 1].
+        alpha, share, intensity: in [0, 1]; `share` is the weight relative to the clip's highest.
         mark: "highest", "lowest" or "".
         picture: a data URI; "" if there is none.
     """
@@ -60,34 +72,17 @@ class Tile:
     alpha: float
     weight: float
     share: float
-    intensity: float | None = None
-    mark: str = ""
+    intensity: float | None
+    mark: str
     picture: str = ""
 
 
-@dataclass
-class Course:
-    """The weights of all frames of a clip, relative to the highest: at most `MOST_BARS` bars.
-
-    Attributes:
-        frames: how many frames the clip has.
-        peak: the name of the frame with the highest weight.
-    """
+class Course(NamedTuple):
+    """The weights of all frames of a clip, relative to the highest: at most `MOST_BARS` bars."""
 
     shares: list[float]
-    frames: int
-    peak: str
-
-
-@dataclass
-class Answer:
-    """What one of several runs says about a clip."""
-
-    run: str
-    prediction: str
-    right: bool
-    certainty: float
-    course: Course | None
+    frames: int  # how many the clip has
+    peak: str  # the name of the frame with the highest weight
 
 
 @dataclass
@@ -97,7 +92,6 @@ class Card:
     Attributes:
         label: the true class; "" if it is unknown.
         prediction: "" in a comparison, where each run has its own in `answers`.
-        probabilities: of each class, in [0, 1].
         tiles: the frames that represent the clip.
         course: drawn below the tiles if they leave frames out.
         data: what the page's script filters and sorts by: `certainty`, `right` (0 or 1), and the number of the entry
@@ -106,6 +100,7 @@ class Card:
         links: names of files beside the page.
         note: one more line.
         problems: what was damaged.
+        answers: run, prediction, right, certainty and course of each run.
     """
 
     name: str
@@ -121,11 +116,10 @@ class Card:
     links: Sequence[str] = ()
     note: str = ""
     problems: Sequence[str] = ()
-    answers: Sequence[Answer] = ()
+    answers: Sequence[Mapping[str, Any]] = ()
 
 
-@dataclass
-class Box:
+class Box(NamedTuple):
     """A result in large digits, a line below it, and more numbers with their names."""
 
     title: str
@@ -136,8 +130,8 @@ class Box:
 
 def make_tiles(
     frames: Sequence[str],
-    alpha: ArrayLike,
-    weights: ArrayLike,
+    alpha: Floats,
+    weights: Floats,
     shown: Sequence[int],
     *,
     labels: Sequence[str] | None = None,
@@ -152,18 +146,13 @@ def make_tiles(
         labels: T texts below the pictures (default: numbers from 1).
         intensity: [T], the true intensity of the expression, if it is known.
     """
-    alphas, values, shares = np.asarray(alpha), np.asarray(weights), relative(weights)
-    highest, lowest = int(shares.argmax()), int(shares.argmin())
-    marks = {highest: "highest", lowest: "lowest"} if shares[highest] - shares[lowest] > 1e-6 else {}
+    shares = relative(weights)
+    marks = extremes(shares)
     return [
         Tile(
-            label=labels[at] if labels else str(at + 1),
-            frame=frames[at],
-            alpha=float(alphas[at]),
-            weight=float(values[at]),
-            share=float(shares[at]),
-            intensity=intensity[at] if intensity else None,
-            mark=marks.get(at, ""),
+            labels[at] if labels else str(at + 1),
+            *(frames[at], float(alpha[at]), float(weights[at]), float(shares[at])),
+            *(intensity[at] if intensity else None, marks.get(at, "")),
         )
         for at in shown
     ]
@@ -208,7 +197,11 @@ def jpeg_uri(image: Image.Image, quality: int = 75) -> str:
     """A picture as a data URI."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f"data:image/jpeg;base64,{_base64(buffer.getvalue())}"
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
 
 
 def write_page(path: Path, template: str, **context: Any) -> Path:
@@ -221,14 +214,13 @@ def write_page(path: Path, template: str, **context: Any) -> Path:
     Raises:
         UsageError: the page cannot be written.
     """
-    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    context |= {
-        "css": Markup(_palette() + (TEMPLATES / "base.css").read_text(encoding="utf-8")),
-        "script": Markup(script),
-        "script_hash": f"sha256-{digest}",
-    }
-    stream = _environment().get_template(template).stream(**context)
+    options: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined}
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, **options)
+    environment.filters |= FILTERS
+    css, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("base.css", "page.js"))
+    digest = _base64(hashlib.sha256(script.encode()).digest())
+    context |= {"css": Markup(_palette() + css), "script": Markup(script), "script_hash": f"sha256-{digest}"}
+    stream = environment.get_template(template).stream(**context)
     stream.enable_buffering(256)
     # A file name that is not valid Unicode is shown with question marks.
     with writing(path), atomic_text(path, errors="replace") as file:
@@ -251,18 +243,21 @@ def picture(figure: Figure) -> str:
         svg = svg.replace(color, f"var({_variable(color)})")
     start = svg.index(">", svg.index("<svg")) + 1
     svg = f"{svg[:start]}<style>{_palette()}</style>{svg[start:]}"
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
+    return f"data:image/svg+xml;base64,{_base64(svg.encode())}"
 
 
-def log_curves(
-    logs: Mapping[str, Sequence[LogLine]], keys: Iterable[str], styles: Mapping[str, Style]
-) -> list[tuple[str, str]]:
-    """(title, picture) for each of these values of log.jsonl that a run has: a line for each run, without a legend."""
+def curve_pictures(panels: Mapping[str, Mapping[str, Line]], styles: Mapping[str, Style]) -> list[tuple[str, str]]:
+    """(title, picture) for each panel that a log has values for: its lines, without a legend."""
     return [
-        (LOG_TITLES[key], picture(compare_curves(logs, key, styles, legend=False)))
-        for key in keys
-        if any(line.get(key) is not None for log in logs.values() for line in log)
+        (title, picture(curve_figure(title, lines, styles)))
+        for title, lines in panels.items()
+        if any(row.get(key) is not None for log, key in lines.values() for row in log)
     ]
+
+
+def panels_of_runs(logs: Mapping[str, Sequence[LogLine]], keys: Iterable[str]) -> dict[str, dict[str, Line]]:
+    """A panel for each of these values, with a line for each run."""
+    return {LOG_TITLES[key]: {name: (log, key) for name, log in logs.items()} for key in keys}
 
 
 def _variable(color: str) -> str:
@@ -276,42 +271,9 @@ def _palette() -> str:
     return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": partial(percent, digits=1), "bars": bars_path, "counted": counted, "line": _line}
-    environment.filters |= {"breakable": breakable, "words": words, "glued": glued}
-    return environment
-
-
-def _line(style: Style) -> Markup:
-    """A piece of a plotted line, for a key outside the plot."""
-    color, dash = style
-    pattern = {"-": "none", "--": "6 3", "-.": "7 2 1.5 2", ":": "1.5 2.5"}[dash]
-    return Markup(
-        f'<svg class="line" viewBox="0 0 26 8" aria-hidden="true"><path d="M0 4H26" '
-        f'style="stroke:var({_variable(color)});stroke-dasharray:{pattern}"/></svg>'
-    )
-
-
-def breakable(text: str) -> Markup:
+def _breakable(text: str) -> Markup:
     """A name that may be broken behind its separators, and nowhere else."""
     return Markup(re.sub(r"([_/=])(?=\w)", r"\1<wbr>", str(escape(text))))
-
-
-def glued(text: str) -> str:
-    """A range that is broken before its "to" only."""
-    return text.replace(" to ", " to\N{NO-BREAK SPACE}")
-
-
-def words(command: str) -> Markup:
-    """A command that is broken between its arguments, not at the hyphens inside them."""
-    return Markup(" ").join(Markup("<span>{}</span>").format(word) for word in command.split(" "))
 
 
 def bars_path(values: Sequence[float]) -> str:
@@ -321,3 +283,12 @@ def bars_path(values: Sequence[float]) -> str:
     """
     heights = ((at, round(100 * min(max(value, 0.0), 1.0))) for at, value in enumerate(values))
     return "".join(f"M{at} 100v-{height}h.85v{height}z" for at, height in heights if height)
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "percent": partial(percent, digits=1),
+    "bars": bars_path,
+    "counted": counted,
+    "breakable": _breakable,
+    "glued": lambda text: text.replace(" to ", " to\N{NO-BREAK SPACE}"),  # a range is broken before its "to" only
+}

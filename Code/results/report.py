@@ -7,10 +7,9 @@
 
 The report is made from the files in the run's folder, and from the frames if they are still there, so it can be
 made again at any time. Parts whose file is missing are left out: an evaluation has no curves, and the training of a
-backbone no attention. Without JavaScript the page shows everything, but filters do not work.
+backbone no attention. The folder of several folds or seeds gets an overview of them instead, summary.html.
 
-The folder of several folds or seeds gets an overview of them instead, summary.html. `--figures 3` draws the three most
-certain and the three least certain clips, right and wrong, into `figures/`, as that flag of the main script does.
+`--figures 3` draws the three most certain and the three least certain clips, right and wrong, into `figures/`.
 """
 
 from __future__ import annotations
@@ -34,13 +33,20 @@ from ..data.listing import FRAME_SUFFIXES
 from ..training.intervals import interval_text
 from ..training.records import Metrics, ReportError
 from .compare import compare_runs
-from .figures import BLUE, ORANGE, attention_figure, choose_frames, figure_bytes, run_curves
-from .page import Box, Card, Pictures, make_course, make_tiles, picture, with_progress, write_page
+from .figures import BLUE, ORANGE, attention_figure, choose_frames, figure_bytes
+from .page import Box, Card, Pictures, curve_pictures, make_course, make_tiles, with_progress, write_page
 from .runs import ClipRow, RunFiles, read_run, shown_settings
 from .series import write_overview
 
 SIDE = 160  # of a frame in pixels, about what a figure shows at 150 dpi
 KINDS = (".png", ".svg", ".pdf")
+STYLES = {"training": (BLUE, "--"), "validation": (ORANGE, "-")}
+PANELS = {
+    "loss": ("train_loss", "val_loss"),
+    "WAR (%)": ("train_war", "val_war"),
+    "UAR (%)": ("val_uar",),
+    "learning rate": ("lr",),
+}
 
 
 def write_report(run_dir: Path, frames_root: Path | None = None, *, progress: bool = False) -> Path:
@@ -48,8 +54,7 @@ def write_report(run_dir: Path, frames_root: Path | None = None, *, progress: bo
 
     Args:
         run_dir: a run's folder, with at least one of `runs.FILES` in it, or a folder with a summary.json.
-        frames_root: where the clips' frames are now, `<frames_root>/<clip>/<frame>` (default: where they were when
-            the run was evaluated).
+        frames_root: see `read_run`.
         progress: show a progress bar.
 
     Returns:
@@ -61,10 +66,12 @@ def write_report(run_dir: Path, frames_root: Path | None = None, *, progress: bo
     """
     if (Path(run_dir) / "summary.json").is_file():
         return write_overview(Path(run_dir))
-    run = read_run(run_dir)
-    if frames_root is not None and not frames_root.is_dir():
-        raise ReportError(f"--frames {frames_root}: no such folder; name the folder that has <clip>/<frame>")
+    run = read_run(run_dir, frames_root)
     pictures, shown = Pictures(len(run.clips)), run.metrics("best") or run.metrics("last")
+    panels = {
+        title: {"training" if key.startswith("train_") else "validation": (run.log, key) for key in keys}
+        for title, keys in PANELS.items()
+    }
     lengths = [len(clip.weights.frames) for clip in run.clips if clip.weights is not None]
     return write_page(
         run.folder / "report.html",
@@ -75,9 +82,8 @@ def write_report(run_dir: Path, frames_root: Path | None = None, *, progress: bo
         missing=run.missing,
         settings=shown_settings(run.arguments),
         log=run.log,
-        # One point makes no curve.
-        curves=[(title, picture(of)) for title, of in run_curves(run.log).items()] if len(run.log) > 1 else [],
-        styles={"training": (BLUE, "--"), "validation": (ORANGE, "-")},
+        curves=curve_pictures(panels, STYLES) if len(run.log) > 1 else [],  # one point makes no curve
+        styles=STYLES,
         boxes=[result_box(title, metrics) for title, metrics in run.epochs],
         chosen_here=run.chosen_here,
         epochs=[title for title, _ in run.epochs],
@@ -89,9 +95,9 @@ def write_report(run_dir: Path, frames_root: Path | None = None, *, progress: bo
         attended=bool(lengths),
         attended_longer=max(lengths, default=0) > pictures.frames,
         intensity=any(clip.weights is not None and clip.weights.intensity for clip in run.clips),
-        without_pictures=_without_pictures(run, frames_root),
+        without_pictures=_without_pictures(run),
         pictures=pictures,
-        cards=with_progress(_cards(run, pictures, frames_root), "report", len(run.clips), show=progress),
+        cards=with_progress(_cards(run, pictures), "report", len(run.clips), show=progress),
     )
 
 
@@ -117,46 +123,35 @@ def result_box(title: str, metrics: Metrics) -> Box:
     return Box(title, percent(metrics.accuracy), text, rows)
 
 
-def _cards(run: RunFiles, pictures: Pictures, frames_root: Path | None) -> Iterator[Card]:
+def _cards(run: RunFiles, pictures: Pictures) -> Iterator[Card]:
     """All clips, most certain first, one by one, so that their pictures are never in memory together."""
-    index = {label: at for at, label in enumerate(run.labels)}
     for clip in run.clips:
+        truth, said = run.labels.index(clip.label), run.labels.index(clip.prediction)
         card = Card(
             clip.name,
             label=clip.label,
             prediction=clip.prediction,
             certainty=clip.certainty,
             probabilities=clip.probabilities,
-            data={
-                "truth": index[clip.label],
-                "said": index[clip.prediction],
-                "right": int(clip.right),
-                "certainty": clip.certainty,
-            },
+            data={"truth": truth, "said": said, "right": int(clip.right), "certainty": clip.certainty},
         )
         if clip.weights is not None:
             of = clip.weights
             shown = choose_frames(of.weight, pictures.frames)
             card.tiles = make_tiles(of.frames, of.alpha, of.weight, shown, intensity=of.intensity)
             card.course = make_course(of.frames, of.weight)
-            folder = frames_folder(run, clip.name, frames_root)
-            if folder is not None:
-                pictures.read(card.tiles, folder)
+            if clip.name in run.folders:
+                pictures.read(card.tiles, run.folders[clip.name])
         yield card
 
 
-def frames_folder(run: RunFiles, clip: str, frames_root: Path | None) -> Path | None:
-    """The folder of a clip's frames; None if the run does not say."""
-    return frames_root / clip if frames_root is not None else run.folders.get(clip)
-
-
-def _without_pictures(run: RunFiles, frames_root: Path | None) -> str:
+def _without_pictures(run: RunFiles) -> str:
     """Why clips have no pictures, as a sentence; empty if all have."""
-    folders = [frames_folder(run, clip.name, frames_root) for clip in run.clips if clip.weights is not None]
-    lost = [folder for folder in folders if folder is None or not folder.is_dir()]
+    attended = [run.folders.get(clip.name) for clip in run.clips if clip.weights is not None]
+    lost = [folder for folder in attended if folder is None or not folder.is_dir()]
     if not lost:
         return ""
-    why = f"The frames of {len(lost)} of {counted(len(folders), 'clip')} are no longer there, such as {lost[0]}"
+    why = f"The frames of {len(lost)} of {counted(len(attended), 'clip')} are no longer there, such as {lost[0]}"
     why = "This run does not say where its frames are" if lost[0] is None else why
     return f"{why}. For pictures, run `python -m Code.results.report RUN --frames FOLDER`, with FOLDER/<clip>/<frame>."
 
@@ -165,43 +160,38 @@ def _class_rows(run: RunFiles, shown: Metrics | None) -> list[dict[str, Any]]:
     """For each class of the shown result: counts, recall, precision and the most frequent wrong prediction."""
     if shown is None or not shown.confusion:
         return []
-    rows = []
-    for index, (label, counts) in enumerate(zip(run.labels, shown.confusion, strict=True)):
-        predicted = sum(row[index] for row in shown.confusion)
-        others = [(count, name) for at, (count, name) in enumerate(zip(counts, run.labels, strict=True)) if at != index]
-        count, mistaken = max(others, key=lambda other: other[0], default=(0, ""))
+    rows, predicted = [], [sum(column) for column in zip(*shown.confusion, strict=True)]
+    for label, counts, recall, named in zip(
+        run.labels, shown.confusion, shown.per_class_recall, predicted, strict=True
+    ):
+        others = dict(zip(run.labels, counts, strict=True))
+        right = others.pop(label)
+        mistaken = max(others, key=others.__getitem__, default=label)
         rows.append(
             {
                 "label": label,
-                "right": counts[index],
+                "right": right,
                 "clips": sum(counts),
-                "recall": shown.per_class_recall[index],
-                "precision": counts[index] / predicted if predicted else None,
-                "mistaken": f"{mistaken} ({count})" if count else "",
+                "recall": recall,
+                "precision": right / named if named else None,
+                "mistaken": f"{mistaken} ({others[mistaken]})" if others.get(mistaken) else "",
             }
         )
     return rows
 
 
-def clip_figure(run: RunFiles, clip: ClipRow, frames_root: Path | None = None, *, max_frames: int = 12) -> Figure:
+def clip_figure(run: RunFiles, clip: ClipRow) -> Figure:
     """The attention figure of one clip. Reads only the frames that it shows.
-
-    Args:
-        frames_root: as for `write_report`.
 
     Raises:
         ReportError: the run has no weights for the clip, or its frames cannot be read.
     """
-    weights, folder = clip.weights, frames_folder(run, clip.name, frames_root)
+    weights, folder = clip.weights, run.folders.get(clip.name)
     if weights is None:
-        raise ReportError(
-            f"{run.folder / 'attention.csv'}: has no frames of clip {clip.name!r}; evaluate the run again"
-        )
+        raise ReportError(f"{run.folder / 'attention.csv'}: lacks clip {clip.name!r}; evaluate the run again")
     if folder is None:
-        raise ReportError(
-            f"{run.folder / 'clips.csv'}: lacks clip {clip.name!r}; name the folder of the frames with --frames"
-        )
-    shown = choose_frames(weights.weight, max_frames)
+        raise ReportError(f"{run.folder / 'clips.csv'}: lacks clip {clip.name!r}; name the frames' folder by --frames")
+    shown = choose_frames(weights.weight)
     try:
         frames = np.stack([read_image(str(folder / weights.frames[at]), SIDE) for at in shown])
     except DataError as error:
@@ -220,18 +210,13 @@ def clip_figure(run: RunFiles, clip: ClipRow, frames_root: Path | None = None, *
 
 
 def notable_clips(clips: Sequence[ClipRow], count: int) -> dict[str, ClipRow]:
-    """Up to `count` of the most certain and of the least certain clips, right and wrong; each clip once.
-
-    Returns:
-        `wrong_most_certain_1` and so on -> clip.
-    """
+    """Up to `count` of the most and of the least certain clips, right and wrong: `wrong_most_certain_1` and so on."""
     notable: dict[str, ClipRow] = {}
     for kind in ("right", "wrong"):
         of_kind = [clip for clip in clips if clip.right == (kind == "right")]  # most certain first
-        most = of_kind[:count]
-        least = of_kind[::-1][: max(min(count, len(of_kind) - len(most)), 0)]
-        notable |= {f"{kind}_most_certain_{at}": clip for at, clip in enumerate(most, start=1)}
-        notable |= {f"{kind}_least_certain_{at}": clip for at, clip in enumerate(least, start=1)}
+        ends = {"most": of_kind[:count], "least": of_kind[count:][::-1][:count]}
+        for end, chosen in ends.items():
+            notable |= {f"{kind}_{end}_certain_{at}": clip for at, clip in enumerate(chosen, start=1)}
     return notable
 
 
@@ -245,10 +230,10 @@ def write_figures(run_dir: Path, count: int, frames_root: Path | None = None) ->
         ReportError: as `clip_figure`.
         UsageError: a file cannot be written.
     """
-    run = read_run(run_dir)
+    run = read_run(run_dir, frames_root)
     folder = run.folder / "figures"
     for name, clip in notable_clips(run.clips, count).items():
-        figure = clip_figure(run, clip, frames_root)
+        figure = clip_figure(run, clip)
         # Clip names can contain anything; keep what every file system allows.
         slug = re.sub(r"[^A-Za-z0-9]+", "-", clip.name).strip("-")[:60]
         for kind in ("png", "svg"):
@@ -261,24 +246,14 @@ def write_figures(run_dir: Path, count: int, frames_root: Path | None = None) ->
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = script_parser(__doc__, prog="python -m Code.results.report")
-    parser.add_argument(
-        "run", type=Path, nargs="?", metavar="RUN", help="a run's folder, or that of several folds or seeds"
-    )
+    parser.add_argument("run", type=Path, nargs="?", metavar="RUN", help="a run, or several folds or seeds")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument(
-        "--compare", type=Path, nargs="+", metavar="RUN", help="two or more runs on the same clips, side by side"
-    )
-    what.add_argument(
-        "--figures", type=positive, metavar="N", help="draw the N most and N least certain clips, right and wrong"
-    )
+    what.add_argument("--compare", type=Path, nargs="+", metavar="RUN", help="runs on the same clips, side by side")
+    what.add_argument("--figures", type=positive, metavar="N", help="draw the N most and N least certain clips")
     what.add_argument("--clip", metavar="NAME", help="draw a clip of predictions.csv, such as `Happy/100007`")
-    parser.add_argument(
-        "--frames", type=Path, metavar="DIR", help="has <clip>/<frame> (default: where they were at the evaluation)"
-    )
-    parser.add_argument(
-        "--output", type=Path, metavar="FILE",
-        help="of --clip: .png, .svg or .pdf; of --compare: .html (default: comparison.html beside the first run)",
-    )  # fmt: skip
+    parser.add_argument("--frames", type=Path, metavar="DIR", help="has <clip>/<frame> (default: as evaluated)")
+    output = "of --clip: .png, .svg or .pdf; of --compare: .html (default: comparison.html beside the first run)"
+    parser.add_argument("--output", type=Path, metavar="FILE", help=output)
     return parser
 
 
@@ -299,14 +274,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif args.clip is not None:
         if args.output is None or args.output.suffix not in KINDS:
             parser.error(f"--clip needs --output with a name that ends in {', '.join(KINDS)}")
-        run = read_run(args.run)
+        run = read_run(args.run, args.frames)
         clip = next((clip for clip in run.clips if clip.name == args.clip), None)
         if clip is None:
             some = ", ".join(clip.name for clip in run.clips[:3])
             raise ReportError(f"--clip {args.clip}: is not in {args.run / 'predictions.csv'}, which has {some}, ...")
         check_outputs([args.output], [args.frames, run.folders.get(args.clip)], FRAME_SUFFIXES)
         with writing(args.output), atomic_file(args.output) as file:
-            file.write(figure_bytes(clip_figure(run, clip, args.frames), args.output.suffix[1:], dpi=110))
+            file.write(figure_bytes(clip_figure(run, clip), args.output.suffix[1:], dpi=110))
         print(args.output)
     else:
         print(write_report(args.run, args.frames, progress=True))

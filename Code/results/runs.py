@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from ..readers import title_of
 from ..training.records import AGAIN, Arguments, Metrics, ReportError, Results, read_arguments, read_log, read_results
 
 FILES = ("args.json", "log.jsonl", "results.json", "predictions.csv", "attention.csv")
-ATTENTION_COLUMNS = ("clip", "frame", "alpha", "beta", "weight")
 # Titles of the heads. Score fusion, the baseline without attention, comes first, as in the paper's table.
 HEAD_TITLES = dict(sorted(ATTENTION_TITLES.items(), key=lambda head: head[0] != 2))
 
@@ -23,10 +23,7 @@ MACHINE = ("started", "git_commit", "device", "precision", "threads", "processes
 
 @dataclass
 class FrameWeights:
-    """The attention of one clip: frame names, alpha, weight and true intensity, each [T].
-
-    `intensity` is empty if the dataset does not know it.
-    """
+    """The attention of one clip: frame names, alpha, weight and true intensity (empty if it is unknown), each [T]."""
 
     frames: list[str] = field(default_factory=list)
     alpha: list[float] = field(default_factory=list)
@@ -36,12 +33,7 @@ class FrameWeights:
 
 @dataclass
 class ClipRow:
-    """One line of predictions.csv, with the clip's attention.
-
-    Attributes:
-        probabilities: of each class, in [0, 1].
-        weights: None if attention.csv does not have the clip.
-    """
+    """One line of predictions.csv, with the clip's attention if attention.csv has it."""
 
     name: str
     label: str
@@ -67,17 +59,15 @@ class RunFiles:
     Attributes:
         arguments: args.json.
         log: the lines of log.jsonl, as dictionaries.
-        labels: the class names.
         clips: the lines of predictions.csv, most certain first.
-        folders: for each clip the folder that had its frames when it was evaluated.
+        folders: for each clip the folder of its frames.
         missing: names of the files that are missing.
     """
 
     folder: Path
     arguments: Arguments | None
     log: list[dict[str, Any]]
-    results: Results | None
-    labels: list[str]
+    results: Results
     clips: list[ClipRow]
     folders: dict[str, Path]
     missing: list[str]
@@ -86,6 +76,11 @@ class RunFiles:
     def name(self) -> str:
         """The name of the folder."""
         return self.folder.resolve().name
+
+    @property
+    def labels(self) -> list[str]:
+        """The class names."""
+        return self.results.labels
 
     @property
     def args(self) -> dict[str, Any]:
@@ -98,22 +93,26 @@ class RunFiles:
         return "votes" in self.args  # a flag of its own
 
     @property
+    def selected_on(self) -> str:
+        """How the best epoch was chosen, in words."""
+        return self.results.selected_on or "best on the evaluated split"
+
+    @property
     def chosen_here(self) -> bool:
         """Whether the best epoch was chosen by its accuracy on the clips that it is reported on."""
-        both = self.metrics("last") is not None and self.metrics("best") is not None
-        return both and "evaluated" in (getattr(self.results, "selected_on", None) or "evaluated")
+        return None not in (self.results.last, self.results.best) and "evaluated" in self.selected_on
 
     def metrics(self, which: str) -> Metrics | None:
         """Those of the "last" or the "best" epoch in results.json."""
-        return getattr(self.results, which, None)
+        of: Metrics | None = getattr(self.results, which)
+        return of
 
     @property
     def epochs(self) -> list[tuple[str, Metrics]]:
         """A title and the metrics for each different epoch of results.json: best and last, one, or a checkpoint."""
-        best, last = self.metrics("best"), self.metrics("last")
+        best, last = self.results.best, self.results.last
         if best is not None and last is not None and best.epoch == last.epoch:
-            chosen = not (getattr(self.results, "selected_on", None) or "").startswith("last")
-            return [("best and last epoch" if chosen else "last epoch", last)]
+            return [("last epoch" if self.selected_on.startswith("last") else "best and last epoch", last)]
         titles = ("checkpoint", "checkpoint") if self.args.get("evaluate") else ("best epoch", "last epoch")
         return [(title, of) for title, of in zip(titles, (best, last), strict=True) if of is not None]
 
@@ -126,16 +125,18 @@ class RunFiles:
         if not head_of(self.args):
             return self.name
         title = method_of(self.args)
-        if self.results is not None and self.results.fold:
+        if self.results.fold:
             title += f", fold {self.results.fold} of {self.results.num_folds or '?'}"
         return title + (", evaluation" if self.args.get("evaluate") else "")
 
 
-def read_run(folder: Path) -> RunFiles:
+def read_run(folder: Path, frames_root: Path | None = None) -> RunFiles:
     """Reads a run's folder.
 
     Args:
         folder: has at least one of `FILES`.
+        frames_root: where the clips' frames are now, `<frames_root>/<clip>/<frame>` (default: where they were when
+            the run was evaluated).
 
     Raises:
         ReportError: the folder does not exist, has none of these files, or a table has another shape.
@@ -147,78 +148,70 @@ def read_run(folder: Path) -> RunFiles:
     missing = [name for name in FILES if not (folder / name).is_file()]
     if len(missing) == len(FILES):
         raise ReportError(f"{folder}: is not a run's folder; it has none of {', '.join(FILES)}")
-    results = None if "results.json" in missing else read_results(folder / "results.json")
     labels, clips = _read_clips(folder)
-    if clips and results is not None and labels != results.labels:
+    results = Results(labels) if "results.json" in missing else read_results(folder / "results.json")
+    if frames_root is None:
+        with _opened_table(folder / "clips.csv", "clip,folder") as (_, rows):
+            folders = {name: Path(path) for name, path, *_ in rows}
+    elif frames_root.is_dir():
+        folders = {clip.name: frames_root / clip.name for clip in clips}
+    else:
+        raise ReportError(f"--frames {frames_root}: no such folder; name the folder that has <clip>/<frame>")
+    if clips and labels != results.labels:
         raise ReportError(f"{folder / 'predictions.csv'}: has other classes than results.json; {AGAIN}")
     return RunFiles(
         folder=folder,
         arguments=None if "args.json" in missing else read_arguments(folder),
         log=[asdict(line) for line in read_log(folder / "log.jsonl")],
         results=results,
-        labels=labels if results is None else results.labels,
         clips=clips,
-        folders={name: Path(path) for name, path, *_ in [*_read_table(folder / "clips.csv", ("clip", "folder"))][1:]},
+        folders=folders,
         missing=missing,
     )
 
 
-def _read_table(path: Path, header: Sequence[str]) -> Iterator[list[str]]:
-    """The header of a CSV file, which must start with `header`, then its rows; nothing without the file.
+@contextmanager
+def _opened_table(path: Path, header: str) -> Iterator[tuple[list[str], Iterator[list[str]]]]:
+    """The columns of a CSV file, which begin with `header`, and its rows; none without the file.
 
-    Raises:
-        ReportError: naming the line.
+    A ValueError about a row becomes a ReportError that names the line.
     """
     if not path.is_file():
+        yield [], iter(())
         return
-    try:
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = csv.reader(file)
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = csv.reader(file)
+        try:
             columns = next(rows, [])
-            if columns[: len(header)] != list(header):
-                raise ReportError(f"{path}:1: the columns are {','.join(columns)!r}, expected {','.join(header)!r}")
-            yield columns
-            for row in rows:
-                if len(row) != len(columns):
-                    raise ReportError(f"{path}:{rows.line_num}: {len(row)} values, expected {len(columns)}")
-                yield row
-    except csv.Error as error:
-        raise ReportError(f"{path}:{rows.line_num}: is not CSV ({error}); {AGAIN}") from None
+            if not ",".join(columns).startswith(header):
+                raise ValueError(f"its columns are {','.join(columns)!r} and not {header!r}")
+            yield columns, rows
+        except (ValueError, csv.Error) as error:
+            raise ReportError(f"{path}:{rows.line_num}: is damaged ({error}); {AGAIN}") from None
 
 
 def _read_clips(folder: Path) -> tuple[list[str], list[ClipRow]]:
     """Class names and clips of predictions.csv, most certain first and then by name."""
-    path, weights = folder / "predictions.csv", _read_weights(folder / "attention.csv")
-    table = _read_table(path, ("clip", "label", "prediction"))
-    classes = next(table, [])[3:]
-    clips = []
-    for name, label, prediction, *values in table:  # by position: a class could be called "label"
-        unknown = {label, prediction} - set(classes)
-        if unknown:
-            raise ReportError(f"{path}: clip {name!r}: no column for class {unknown.pop()!r}")
-        probabilities = zip(classes, (_number(value, path, name) for value in values), strict=True)
-        clips.append(ClipRow(name, label, prediction, dict(probabilities), weights.get(name)))
-    return classes, sorted(clips, key=lambda clip: (-clip.certainty, clip.name))
+    weights, clips = _read_weights(folder / "attention.csv"), []
+    with _opened_table(folder / "predictions.csv", "clip,label,prediction") as (columns, rows):
+        for name, label, prediction, *values in rows:  # by position: a class could be called "label"
+            probabilities = dict(zip(columns[3:], map(float, values), strict=True))
+            if not {label, prediction} <= probabilities.keys():
+                raise ValueError(f"no column for {label} or {prediction}")
+            clips.append(ClipRow(name, label, prediction, probabilities, weights.get(name)))
+    return columns[3:], sorted(clips, key=lambda clip: (-clip.certainty, clip.name))
 
 
 def _read_weights(path: Path) -> dict[str, FrameWeights]:
     weights: dict[str, FrameWeights] = {}
-    table = _read_table(path, ATTENTION_COLUMNS)
-    next(table, [])
-    for clip, frame, alpha, _, weight, *intensity in table:
-        of_clip = weights.setdefault(clip, FrameWeights())
-        of_clip.frames.append(frame)
-        of_clip.alpha.append(_number(alpha, path, clip))
-        of_clip.weight.append(_number(weight, path, clip))
-        of_clip.intensity += [_number(value, path, clip) for value in intensity]
+    with _opened_table(path, "clip,frame,alpha,beta,weight") as (_, rows):
+        for clip, frame, alpha, _, weight, *intensity in rows:
+            of_clip = weights.setdefault(clip, FrameWeights())
+            of_clip.frames.append(frame)
+            of_clip.alpha.append(float(alpha))
+            of_clip.weight.append(float(weight))
+            of_clip.intensity += map(float, intensity)
     return weights
-
-
-def _number(text: str, path: Path, clip: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ReportError(f"{path}: clip {clip!r}: {text!r} is not a number") from None
 
 
 def head_of(args: dict[str, Any]) -> str:
@@ -235,7 +228,7 @@ def method_of(args: dict[str, Any]) -> str:
 
 def describe_setting(key: str, value: Any) -> str:
     """An argument's value as people write it; "" if it has none."""
-    if value is None or value == [] or value == {}:
+    if value in (None, [], {}):
         return ""
     if key == "pretrained" and value == "none":
         return "random weights"

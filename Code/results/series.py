@@ -7,36 +7,18 @@ in their folders (`fold-01/`, `seed-0/`), and links to their reports.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..common.wording import counted, percent
 from ..training.intervals import interval_text
 from ..training.records import FoldPart, FoldSummary, Metrics, SeedSummary, Spread, read_arguments, read_summary
 from .figures import line_styles
-from .page import Box, log_curves, write_page
+from .page import Box, curve_pictures, panels_of_runs, write_page
 from .runs import RunFiles, method_of, read_run, shown_settings
 
 MEASURES = {"accuracy": "WAR", "uar": "UAR"}
 CURVES = ("val_war", "val_uar", "val_loss", "train_loss")
 ClassRow = tuple[str, int, list[tuple[str, str]]]  # name, clips, and mean and range of the recall for each epoch
-
-
-@dataclass(frozen=True)
-class Member:
-    """A fold or a seed.
-
-    Attributes:
-        shares: its WAR and UAR for the last, then for the best epoch.
-        link: to its own page, relative to the overview; empty if there is none.
-        run: its folder's contents; None if the folder is gone.
-    """
-
-    number: int
-    clips: int
-    shares: list[float]
-    link: str
-    run: RunFiles | None
 
 
 def write_overview(folder: Path) -> Path:
@@ -58,22 +40,21 @@ def write_overview(folder: Path) -> Path:
     arguments = read_arguments(folder) if (folder / "args.json").is_file() else None
     # If no epoch was chosen, best is last.
     whiches = ("last",) if summary.selected_on.startswith("last") else ("last", "best")
+    parts = {which: getattr(summary, which) for which in whiches}
+    spreads: dict[str, dict[str, Spread]]
     if isinstance(summary, SeedSummary):
-        kind, numbers, clips = "seed", summary.seeds, [summary.num_clips] * len(summary.seeds)
-        spreads = {which: getattr(summary, which) for which in whiches}
+        kind, pooled, spreads = "seed", {}, parts
+        sizes = dict.fromkeys(summary.seeds, summary.num_clips)
         boxes = [_box_of_seeds(which, of, summary) for which, of in spreads.items()]
-        pooled: dict[str, Metrics] = {}
         note = "Mean ± standard deviation, and the range: what the seed alone changes, on the same clips."
     else:
-        kind, numbers = "fold", [row.fold for row in summary.last.folds]
-        clips = [row.num_clips for row in summary.last.folds]
-        parts: dict[str, FoldPart] = {which: getattr(summary, which) for which in whiches}
+        kind, pooled = "fold", {which: part.pooled for which, part in parts.items()}
         spreads = {which: part.mean_over_folds for which, part in parts.items()}
+        sizes = {row.fold: row.num_clips for row in summary.last.folds}
         boxes = [_box_of_folds(which, part) for which, part in parts.items()]
-        pooled = {which: part.pooled for which, part in parts.items()}
         note, skipped = "Over folds: mean ± standard deviation, and the range.", summary.last.pooled.num_skipped
         note += f" Skipped: {counted(skipped, 'listed clip')} without frames." if skipped else ""
-    columns: list[Spread] = [spreads[which][key] for which in whiches for key in MEASURES]
+    columns = [spreads[which][key] for which in whiches for key in MEASURES]
     totals = [
         (f"mean over {kind}s", [percent(of.mean) for of in columns]),
         ("standard deviation", [percent(of.std) for of in columns]),
@@ -81,11 +62,11 @@ def write_overview(folder: Path) -> Path:
     ]
     if pooled:
         totals.append(("pooled", [percent(getattr(of, key)) for of in pooled.values() for key in MEASURES]))
-    members = [
-        Member(number, count, list(shares), *_run_of(folder, kind, number))
-        for number, count, *shares in zip(numbers, clips, *(of.values for of in columns), strict=True)
-    ]
-    runs = {f"{kind} {of.number}": of.run for of in members if of.run is not None}
+    members, runs = [], {}
+    for at, (number, clips) in enumerate(sizes.items()):
+        link, run = _run_of(folder, kind, number)
+        members.append({"number": number, "clips": clips, "shares": [of.values[at] for of in columns], "link": link})
+        runs |= {} if run is None else {f"{kind} {number}": run}
     logs = {name: run.log for name, run in runs.items() if len(run.log) > 1}  # one point makes no curve
     styles = line_styles({name: name for name in logs})
     args = arguments.args if arguments else next((run.args for run in runs.values()), {})
@@ -104,9 +85,9 @@ def write_overview(folder: Path) -> Path:
         members=members,
         totals=totals,
         styles=styles,
-        curves=log_curves(logs, CURVES, styles),
+        curves=curve_pictures(panels_of_runs(logs, CURVES), styles),
         confusions={which: of.confusion for which, of in pooled.items()},
-        classes=_classes(summary.labels, [[pooled[which]] if pooled else _metrics(runs, which) for which in whiches]),
+        classes=_classes(summary.labels, [[pooled[of]] if pooled else _metrics(runs, of) for of in whiches]),
     )
 
 
@@ -133,21 +114,22 @@ def _spread_text(of: Spread) -> str:
 
 
 def _run_of(folder: Path, kind: str, number: int) -> tuple[str, RunFiles | None]:
-    """The link to the page of a fold or seed, and its folder's contents."""
+    """The link to the page of a fold or seed, "" without a page, and its folder's contents."""
     for path in folder.glob(f"{kind}-*"):
-        if path.name.removeprefix(f"{kind}-").lstrip("0") == str(number).lstrip("0"):
-            pages = [name for name in ("summary.html", "report.html") if (path / name).is_file()]
-            return f"{path.name}/{pages[0]}" if pages else "", read_run(path)
+        if int(path.name.removeprefix(f"{kind}-")) == number:
+            pages = [f"{path.name}/{name}" for name in ("summary.html", "report.html") if (path / name).is_file()]
+            return pages[0] if pages else "", read_run(path)
     return "", None
 
 
 def _metrics(runs: Mapping[str, RunFiles], which: str) -> list[Metrics]:
-    """Those of an epoch of each run that has them."""
     return [metrics for run in runs.values() if (metrics := run.metrics(which)) is not None]
 
 
-def _classes(labels: Sequence[str], epochs: Sequence[Sequence[Metrics]]) -> list[ClassRow]:
-    """For each class how many clips it has, and the mean and the range of its recall in each epoch's metrics."""
+def _classes(
+    labels: Sequence[str], epochs: Sequence[Sequence[Metrics]]
+) -> list[tuple[str, int, list[tuple[str, str]]]]:
+    """Name and clips of each class, and the mean and the range of its recall in each epoch's metrics."""
     if not all(epochs):
         return []
     support = [sum(row) for row in epochs[0][0].confusion]
@@ -165,11 +147,9 @@ def _recall(values: Sequence[float | None]) -> tuple[str, str]:
 
 def _parts(folder: Path, summary: FoldSummary | SeedSummary) -> str:
     """`10 folds, 3 seeds`"""
-    parts = []
+    parts = [] if summary.num_folds is None else [counted(summary.num_folds, "fold")]
     if isinstance(summary, SeedSummary) and summary.fold is not None:
-        parts.append(f"fold {summary.fold} of {summary.num_folds}")
-    elif summary.num_folds is not None:
-        parts.append(counted(summary.num_folds, "fold"))
+        parts = [f"fold {summary.fold} of {summary.num_folds}"]
     if isinstance(summary, SeedSummary):
         parts.append(counted(len(summary.seeds), "seed"))
     elif folder.name.startswith("seed-"):
