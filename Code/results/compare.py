@@ -53,8 +53,9 @@ class Method:
 
         The range is empty if all runs have the same number.
         """
-        values = [getattr(run.metrics(which), measure, None) for run in self.runs.values()]
-        if None in values:
+        known = [getattr(run.metrics(which), measure, None) for run in self.runs.values()]
+        values: list[float] = [value for value in known if value is not None]
+        if len(values) < len(known):
             return "-", ""
         scale, digits = (1, 3) if measure == "attention_correlation" else (100, 2)
         mean, low, high = (f"{scale * value:.{digits}f}" for value in (np.mean(values), min(values), max(values)))

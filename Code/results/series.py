@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..common.wording import counted, percent
 from ..training.intervals import interval_text
@@ -62,7 +63,8 @@ def write_overview(folder: Path) -> Path:
     ]
     if pooled:
         totals.append(("pooled", [percent(getattr(of, key)) for of in pooled.values() for key in MEASURES]))
-    members, runs = [], {}
+    members: list[dict[str, Any]] = []
+    runs: dict[str, RunFiles] = {}
     for at, (number, clips) in enumerate(sizes.items()):
         link, run = _run_of(folder, kind, number)
         members.append({"number": number, "clips": clips, "shares": [of.values[at] for of in columns], "link": link})

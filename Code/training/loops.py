@@ -378,12 +378,12 @@ def summary(metrics: dict[str, Any]) -> str:
     return text
 
 
-def epoch_line(line: dict[str, Any], epochs: int) -> str:
-    """The line that is printed after an epoch."""
+def epoch_line(line: dict[str, Any], epochs: int, unit: str = "frames") -> str:
+    """The line that is printed after an epoch; `unit`: what the network was given, "frames" or stored "features"."""
     return (
         f"epoch {line['epoch']:{len(str(epochs))}}/{epochs}  lr {line['lr']:.1e}  "
         f"train loss {line['train_loss']:.4f} WAR {100 * line['train_war']:5.2f} %  |  "
         f"val loss {line['val_loss']:.4f} WAR {100 * line['val_war']:5.2f} % UAR {100 * line['val_uar']:5.2f} %"
         + (f" corr {line['val_attention_correlation']:.2f}" if "val_attention_correlation" in line else "")
-        + f"  |  {line['seconds']:.1f} s, {line['frames_per_second']:.0f} frames/s"
+        + f"  |  {line['seconds']:.1f} s, {line['frames_per_second']:.0f} {unit}/s"
     )

@@ -151,7 +151,7 @@ def train(settings: Settings, clips: Clips, run: Run) -> dict[str, dict[str, Any
             line = log_line(epoch, trained, metrics, evaluation, time.perf_counter() - start)
             best = state.finish_epoch(line, metrics, best=settings.select_on == "last")
             run.save_epoch(state, about, best=best, seed=settings.seed, epochs=settings.epochs)
-            print(epoch_line(line, settings.epochs), flush=True)
+            print(epoch_line(line, settings.epochs, "features" if settings.freeze_backbone else "frames"), flush=True)
             stop_if_asked()
         return conclude(network, model, val, run, compute, settings)
 

@@ -71,7 +71,7 @@ def test_runs_are_grouped_as_the_paper_has_them(runs: list[Path]) -> None:
     assert [method.name for method in methods] == ["A", "B", "C"]
     assert [method.settings["head"] for method in methods] == ["score-fusion", "self-attention", "relation-attention"]
     assert [method.description for method in methods[:2]] == ["score-fusion", "like A, but self-attention"]
-    assert [method.names for method in methods] == [["A"], ["B"], ["C1", "C2"]]
+    assert [[*method.runs] for method in methods] == [["A"], ["B"], ["C1", "C2"]]
     assert methods[2].spread("best", "accuracy") == ("75.00", "66.67 to 83.33")
     assert methods[2].right()["c4"] == 0.5
 
@@ -133,7 +133,7 @@ def test_the_comparison_is_a_page_and_a_table(
     ("change", "message"),
     [
         (lambda runs: runs[:1], "two or more runs"),
-        (lambda runs: [runs[0], runs[0]], "named twice"),
+        (lambda runs: [runs[0], runs[0]], "each once"),
         (lambda runs: [runs[0], make_other(runs[1], "labels")], "its classes are"),
         (lambda runs: [runs[0], make_other(runs[1], "predictions")], "has no predictions.csv"),
         (lambda runs: [runs[0], make_other(runs[1], "names")], "no clip in common"),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +20,7 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 from PIL import Image
 
-from Code.results import figures
-from Code.results.figures import attention_figure, choose_frames, figure_bytes, font_for
+from Code.results.figures import attention_figure, choose_frames, curve_figure, figure_bytes, font_for
 
 LOG = [{"epoch": epoch, "lr": 0.1 / epoch, "train_loss": 2 / epoch, "train_war": 1 - 0.5 / epoch, "val_loss": 1.5,
         "val_war": 0.25 * epoch, "val_uar": 0.2 * epoch} for epoch in (1, 2, 3)]  # fmt: skip
@@ -83,32 +85,43 @@ def test_names_are_text_and_not_mathtext() -> None:
     odd = "$\\frac{$_^"
     drawn = attention_figure(clip(2), [0.1, 0.2], [0.4, 0.6], shown=[0, 1], title=odd, label=odd, prediction="b",
                              probabilities={odd: 0.5, "b": 0.5})  # fmt: skip
-    for figure in (drawn, figures.compare_curves({odd: LOG}, "val_war")):
+    for figure in (drawn, curve_figure("WAR (%)", {odd: (LOG, "val_war")})):
         assert figure_bytes(figure, "png")[:4] == b"\x89PNG"
 
 
 def test_curves_have_the_values_of_the_log_and_gaps_where_it_has_none() -> None:
     lines = [*LOG, {"epoch": 4, "train_loss": None}]
-    drawn = figures.run_curves(lines)
-    assert list(drawn) == ["loss", "WAR (%)", "UAR (%)", "learning rate"]
-    loss, war, uar, rate = (figure.axes[0] for figure in drawn.values())
-    assert [line.get_linestyle() for line in loss.lines] == ["--", "-"]  # training, validation
-    values = np.asarray(war.lines[1].get_ydata(), dtype=float)
+    (axes,) = curve_figure("WAR (%)", {"training": (lines, "train_war"), "validation": (lines, "val_war")}).axes
+    values = np.asarray(axes.lines[1].get_ydata(), dtype=float)
     assert values[:3] == pytest.approx([25, 50, 75]) and np.isnan(values[3])
-    assert len(uar.lines) == len(rate.lines) == 1
-    assert figures.run_curves([]) == {} and list(figures.run_curves([{"epoch": 1, "lr": 0.1}])) == ["learning rate"]
+    (axes,) = curve_figure("learning rate", {"run": (lines, "lr"), "none": (lines, "seconds")}).axes
+    assert len(axes.lines) == 1 and axes.get_yscale() == "log"
 
 
 def test_runs_are_compared_by_line_and_dash_without_pyplot() -> None:
     from matplotlib import pyplot
 
-    figure = figures.compare_curves({"self": LOG, "relation": LOG[:2]}, "val_uar")
+    lines = {"self": (LOG, "val_uar"), "relation": (LOG[:2], "val_uar")}
+    figure = curve_figure("validation UAR (%)", lines)
     (axes,) = figure.axes
     assert axes.get_legend() is None and len(figure.legends) == 1  # outside the plot
     assert [len(np.asarray(line.get_xdata())) for line in axes.lines] == [3, 2]
     assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 2
-    assert figure_bytes(figure) == figure_bytes(figures.compare_curves({"self": LOG, "relation": LOG[:2]}, "val_uar"))
-    assert isinstance(figure, Figure) and pyplot.get_fignums() == []
+    assert figure_bytes(figure) == figure_bytes(curve_figure("validation UAR (%)", lines))
+    assert pyplot.get_fignums() == []
+
+
+def test_figures_do_not_follow_the_settings_of_the_user(tmp_path: Path) -> None:
+    """A matplotlibrc with a dark style and TeX, and a backend that does not exist, change no byte."""
+    (tmp_path / "matplotlibrc").write_text("text.usetex: true\naxes.facecolor: black\nlines.linewidth: 9\n")
+    code = "import sys; from Code.results.figures import curve_figure as draw, figure_bytes as file; "
+    code += "sys.stdout.buffer.write(file(draw('loss', {'a': ([{'epoch': 1, 'x': 1}, {'epoch': 2, 'x': 2}], 'x')})))"
+    settings = {"MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "MPLBACKEND": "nonsense"}
+    drawn = [
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, **more}, capture_output=True, check=True).stdout
+        for more in ({}, settings)
+    ]
+    assert drawn[0] == drawn[1] and b"<svg" in drawn[0]
 
 
 @pytest.fixture

@@ -249,10 +249,10 @@ def test_classes_may_have_the_names_of_columns(run: Path) -> None:
         ("args.json", "[" * 9999, "args.json: "),
         ("log.jsonl", '{"epoch": 1}\n{"epo\n', "log.jsonl:2: is not JSON"),
         ("log.jsonl", '{"epoch": "1"}\n', "log.jsonl:1: epoch: expected int, got str"),
-        ("predictions.csv", "clip,label\n", "predictions.csv:1: the columns are 'clip,label'"),
-        ("predictions.csv", "clip,label,prediction,A\na,A,A\n", "predictions.csv:2: 3 values, expected 4"),
-        ("predictions.csv", "clip,label,prediction,A\na,A,B,1\n", "no column for class 'B'"),
-        ("attention.csv", "clip,frame,alpha,beta,weight\na,1.jpg,x,,1\n", "clip 'a': 'x' is not a number"),
+        ("predictions.csv", "clip,label\n", "predictions.csv:1: is damaged (its columns are 'clip,label'"),
+        ("predictions.csv", "clip,label,prediction,A\na,A,A\n", "predictions.csv:2: is damaged ("),
+        ("predictions.csv", "clip,label,prediction,A\na,A,B,1\n", "is damaged (no column for A or B)"),
+        ("attention.csv", "clip,frame,alpha,beta,weight\na,1.jpg,x,,1\n", "attention.csv:2: is damaged (could"),
     ],
 )  # fmt: skip
 def test_broken_files_are_named(run: Path, name: str, content: str, message: str) -> None:
