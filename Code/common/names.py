@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .wording import name_key
+
 VERSION = "0.2.0"  # of the project and of the installed package
 IMAGE_SIZE = 224  # side in pixels of the published networks' input
 MAX_IMAGE_SIZE = 4096  # side in pixels; a checkpoint or a flag that asks for more is refused
@@ -41,5 +43,5 @@ _FIRST = {word: group[0] for group in SYNONYMS for word in group}
 
 def expression(label: str) -> str:
     """One word for all spellings of an expression: `happiness`, `Happy` and `JOY` are `happy`."""
-    word = label.casefold().strip()
+    word = name_key(label)
     return _FIRST.get(word, word)

@@ -77,10 +77,11 @@ def read_table(listing: Listing, lines: Lines, split: str | None = None) -> None
         except ValueError as error:
             listing.problems.append(f"{path}, line {number}: {error}")
     if not listing.labels:
-        listing.labels = tuple(sorted({row["label"] for _, row in rows} - {""}, key=natural_key))
-        if twice := two_spellings(listing.labels):
+        labels = sorted({row["label"] for _, row in rows} - {""}, key=natural_key)
+        if twice := two_spellings(labels):
             listing.problems += [f"{path}, column label: {line}; write it in one way" for line in twice]
             return
+        listing.labels = tuple(labels)
     listing.notes += [f"{path}: {line}" for line in same_person(row.get("person", "") for _, row in rows)]
     clips, problems = parse_lines(path, rows, lambda row, number: _table_clip(row, listing.labels, number))
     for column in {"split", "fold", "person"} & set(columns):

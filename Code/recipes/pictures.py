@@ -18,6 +18,7 @@ from ..common.wording import counted, printable, quoted
 from ..data.clips import Clip, ClipSet, DataError
 from ..data.folds import hold_out, name_persons
 from ..data.listing import list_folder
+from ..data.lists import two_spellings
 from ..readers.tables import parse_table
 
 TRAIN_FOLDERS = ("train", "Train", "training")
@@ -84,6 +85,7 @@ def read_tree(root: str, labels: tuple[str, ...] | None = None) -> ClipSet:
     except OSError as error:
         raise DataError(f"{printable(root)}: cannot be read ({error.strerror}); {LAYOUT}") from None
     classes = tuple(folders) if labels is None else labels
+    problems += [f"{printable(root)}: {line}; merge the folders" for line in two_spellings(folders)]
     clips: list[Clip] = []
     for name in folders:
         folder = os.path.join(root, name)

@@ -43,18 +43,6 @@ def test_exif_orientation_is_applied_to_the_pixels(tmp_path, suffix, orientation
     assert expected.shape[:2] == ((8, 16) if orientation >= 5 else (16, 8))
 
 
-def test_rotated_frame_is_upright_after_resizing(tmp_path):
-    exif, path = Image.Exif(), tmp_path / "frame.jpg"
-    exif[0x0112] = 6
-    corners().resize((64, 128), Image.Resampling.NEAREST).save(path, exif=exif, quality=100)
-    pixels = read_image(str(path), 16)
-    assert pixels.shape == (16, 16, 3)
-    upright = {"top left": pixels[2, 2], "top right": pixels[2, 13], "bottom right": pixels[13, 13]}
-    assert {corner: int(color.argmax()) for corner, color in upright.items()} == {
-        "top left": 2, "top right": 0, "bottom right": 1,
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0" + b"\xff" * 40])
 def test_damaged_exif_spoils_no_pixels(tmp_path, exif):
     corners().save(tmp_path / "plain.jpg")

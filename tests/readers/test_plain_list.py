@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from Code.check import Reading, check
+from Code.common.errors import UsageError
 from Code.data.clips import ClipSet, DataError
 from Code.data.folds import (
     folds_as_listed,
@@ -22,6 +24,8 @@ from Code.data.folds import (
 )
 from Code.data.listing import Listing
 from Code.data.lists import read_lines
+from Code.data.request import Request
+from Code.readers import find
 from Code.readers.folders import read_folders
 from Code.readers.tables import parse_table, read_table
 from tests.trees import stub_clip
@@ -211,6 +215,45 @@ def test_folds_go_through_a_file(root):
     assert "lacks" in caught.value.problems[2]
 
 
+# One name in several spellings
+
+
+def test_a_person_in_two_spellings_is_one_person_in_folds_lists_and_the_check(root):
+    spellings = ("Zo\u00eb", "Zoe\u0308", "bob  b", "\u200bBob B")
+    rows = [(*row[:2], split, who) for row, who, split in zip(ROWS, spellings, ("train", "val") * 2, strict=True)]
+    path = write(root, *rows, header="path,label,split,person")
+    clips = read_plain_list(root, path)
+    assert [clip.person for clip in clips.clips] == ["zo\u00eb", "zo\u00eb", "bob b", "bob b"]
+    assert len(clips.notes) == 2 and all(note.endswith("; taken as one person") for note in clips.notes)
+    assert "'Zo\\xeb', 'Zoe\\u0308'" in clips.notes[0]
+    assert [[clip.name for clip in fold] for fold in folds_by_person(clips, 2).members()] == [
+        ["b/clip 1", "b/2"], ["a/1", "a/2"],
+    ]  # fmt: skip
+    splits = {split: Reading(read_plain_list(root, path, split=split)) for split in ("train", "val")}
+    found = {finding.name: finding for finding in check(splits, headers=False).checks}
+    assert found["persons in both splits"].found == 2
+    assert found["notes on lists and folders"].items == clips.notes  # once
+
+
+def test_a_person_in_two_spellings_of_the_clips_names_is_held_out_whole(tmp_path):
+    for number, name in enumerate(("ANNA", "anna", "A\u200dnna", "bob", "carl", "dora")):
+        stub_clip(tmp_path / "ab"[number % 2] / f"{name}_1")
+    train = name_persons(read_folders(tmp_path), "/([^_]+)_")
+    assert len({clip.person for clip in train.clips}) == 4 and "taken as one person" in train.notes[0]
+    for seed in range(5):
+        kept, held, _ = hold_out(train, seed, 0.4)
+        assert not {clip.person for clip in kept.clips} & {clip.person for clip in held.clips}
+
+
+def test_a_class_in_two_spellings_is_one_error_that_names_both(root):
+    for one, other in (("Fr\u00f6h", "Fro\u0308h"), ("sad", "SAD"), ("\uff33ad", "Sad")):
+        path = write(root, ("a/1", one), ("a/2", other), header="path,label")
+        (problem,) = problems_of(root, path)
+        assert ascii(one) in problem and ascii(other) in problem and "one name in 2 spellings" in problem
+    with pytest.raises(UsageError, match="--labels: .* one name in 2 spellings"):
+        find("list").check(Request(labels=("sad", "Sad")))
+
+
 # Clips held out to choose the epoch
 
 
@@ -234,9 +277,3 @@ def test_where_persons_are_not_known_a_tenth_of_each_class_is_held_out_and_said_
     kept, held, how = hold_out(train, 0)
     assert [sum(clip.label == label for clip in held.clips) for label in (0, 1)] == [2, 2]
     assert len(kept.clips) == 36 and "persons are unknown, so one may be on both sides" in how
-
-
-def test_too_few_clips_to_hold_some_out(tmp_path):
-    stub_clip(tmp_path / "a" / "1")
-    with pytest.raises(DataError, match=r"--select-on heldout: .* has only 1 clip;"):
-        hold_out(read_folders(tmp_path), 0)
