@@ -9,7 +9,7 @@ examples:
   one network from the answers of several         python Pretrain_FERPlus.py --teachers one.pth.tar other.pth.tar
   any labeled faces, or identities                python Pretrain_FERPlus.py --dataset folders --data-root TREE
   measure a file on the private test              python Pretrain_FERPlus.py -e
-                                                     --checkpoint pretrain_model/Resnet18_FER+_open.pth.tar
+                                                     --checkpoint pretrain_model/FAN_FER+_composed.pth
 """
 
 from __future__ import annotations

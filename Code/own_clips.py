@@ -23,7 +23,7 @@ from .common.errors import ProjectError, UsageError
 from .common.files import PROJECT, save_text
 from .common.json_files import MissingStateError, read_json
 from .common.lock import one_writer
-from .common.names import DEFAULT_AT_TYPE, FAN_FILE, FERPLUS_FILE, SHIPPED_FILE, expression
+from .common.names import DEFAULT_AT_TYPE, FAN_FILE, FERPLUS_FILE, expression
 from .common.wording import counted
 from .data.clips import DataError
 from .faces.inputs import Job, find_jobs
@@ -257,7 +257,7 @@ class Start:
         Raises:
             CheckpointError: the file cannot be read.
         """
-        usual = (SHIPPED_FAN, PROJECT / FERPLUS_FILE, PROJECT / SHIPPED_FILE)
+        usual = (SHIPPED_FAN, PROJECT / FERPLUS_FILE)
         path = find_checkpoint(given) if given else next((path for path in usual if path.is_file()), usual[-1])
         if path.is_relative_to(Path.cwd()):
             path = path.relative_to(Path.cwd())

@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 
 from Code.common.device import Compute, choose_compute, describe_device, versions  # noqa: E402
-from Code.common.names import FERPLUS_LABELS, SHIPPED_FILE  # noqa: E402
+from Code.common.names import FAN_FILE, FERPLUS_LABELS  # noqa: E402
 from Code.composed.plan import (  # noqa: E402
     VERSION,
     ComposedSpec,
@@ -168,7 +168,7 @@ def tables(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, default=Path("Data/FERPlus"), help="the FER+ folder")
-    parser.add_argument("--pretrained", type=Path, default=ROOT / SHIPPED_FILE, help="a FER+ frame classifier")
+    parser.add_argument("--pretrained", type=Path, default=ROOT / FAN_FILE, help="a FER+ frame classifier")
     parser.add_argument("--checkpoint", type=Path, nargs="+", default=[], help="more networks to evaluate")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--epochs", type=int, default=30)
@@ -195,7 +195,7 @@ def main() -> int:
             found[level] = encoded(fan, composer, size, compute, file)
         return found
 
-    plain, info = load_fan(args.pretrained)
+    plain, info = load_fan(args.pretrained, at_type=2)
     plain.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     levels = levels_of(plain, info["image_size"], "backbone")
     methods: dict[str, list[dict[int, dict[str, Any]]]] = {PLAIN: [measured(plain, levels, compute)]}

@@ -34,6 +34,7 @@ import pytest
 from PIL import Image
 
 from Code import readers
+from Code.common.names import FAN_FILE
 from Code.sample import draw_sample
 from Code.sample.clip import SampleSpec
 
@@ -282,8 +283,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, make_ferplus) -> Path:
     for file in (*ROOT.glob("*.py"), *ROOT.glob("*.txt"), ROOT / "Makefile", ROOT / "pyproject.toml"):
         shutil.copy(file, place)
     (place / "pretrain_model").mkdir()
-    for name in ("Resnet18_FER+_open.pth.tar", "FAN_FER+_composed.pth"):
-        (place / "pretrain_model" / name).symlink_to(ROOT / "pretrain_model" / name)
+    (place / FAN_FILE).symlink_to(ROOT / FAN_FILE)
     # Few and small clips that pass for the whole sample, for AFEW, and for folders of face crops.
     sample = draw_sample(
         place / "Data" / "Sample", spec=SampleSpec(num_train_clips=14, num_val_clips=7, frames=(4, 6), size=48)

@@ -16,13 +16,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from Code.network.attention import all_parameter_names
 from Code.network.checkpoints import read_checkpoint
 from Code.sample import draw_sample
 from Code.sample.clip import SampleSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "extending.md"
-WEIGHTS = "pretrain_model/Resnet18_FER+_open.pth.tar"
+WEIGHTS = "pretrain_model/FAN_FER+_composed.pth"
 TINY = (
     "--epochs 2 --image-size 32 --batch-size 8 --samples-per-clip 2 --lr 0.01 "
     "--workers 0 --cache none --device cpu --precision fp32"
@@ -175,7 +176,7 @@ def try_out(name: str, clips: Path, tree: Path, *, frozen: bool, pictures: bool,
     if weights_from != WEIGHTS:
         assert ended["backbone"] != "resnet18" and {"0.weight", "0.bias"} <= changed
         return
-    backbone = {layer.removeprefix("module.") for layer in read_checkpoint(ROOT / WEIGHTS)["state_dict"]}
+    backbone = read_checkpoint(ROOT / WEIGHTS)["state_dict"].keys() - all_parameter_names()
     head = weights.keys() - backbone
     assert head <= changed, f"not trained: {sorted(head - changed)}"
     assert changed == head if frozen else "layer1.0.conv1.weight" in changed

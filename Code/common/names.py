@@ -14,10 +14,9 @@ CHECKPOINT_FORMAT = "emotion-fan/1"
 ATTENTION_TITLES = {0: "self-attention", 1: "relation-attention", 2: "score-fusion"}
 DEFAULT_AT_TYPE = 1  # the attention head: self-attention and relation-attention, the full method of the paper
 
-# Networks, relative to the project. FAN_FILE and SHIPPED_FILE, a backbone, come with it; if the user puts a backbone at
-# FERPLUS_FILE, it is preferred to SHIPPED_FILE.
+# Networks, relative to the project. FAN_FILE comes with it. Trainings start from its backbone, or from FERPLUS_FILE if
+# the user puts one there.
 FAN_FILE = Path("pretrain_model/FAN_FER+_composed.pth")
-SHIPPED_FILE = Path("pretrain_model/Resnet18_FER+_open.pth.tar")
 FERPLUS_FILE = Path("pretrain_model/Resnet18_FER+_pytorch.pth.tar")
 MS1M_FILE = Path("pretrain_model/Resnet18_MS1M_pytorch.pth.tar")
 OTHER_FILE = "pretrain_model/{}_FER+.pth.tar"  # of another backbone, by its name

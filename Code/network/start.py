@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..common.names import AFEW_LABELS, FERPLUS_FILE, IMAGE_SIZE, SHIPPED_FILE
+from ..common.names import AFEW_LABELS, FAN_FILE, FERPLUS_FILE, IMAGE_SIZE
 from .attention import all_parameter_names
 from .backbone import DEFAULT_BACKBONE, is_backbone
 from .checkpoints import CheckpointError, facts_of, read_checkpoint
@@ -22,10 +22,10 @@ def starting_file(pretrained: str | None) -> Path | None:
     """The file that `--pretrained` means: a path, or None for "none".
 
     The default is a `Resnet18_FER+_pytorch.pth.tar` that the user put into (or made in) `pretrain_model/`, else the
-    file that ships with the project.
+    FAN that comes with the project, of which the backbone alone is meant.
     """
     if pretrained is None:
-        return FERPLUS_FILE if FERPLUS_FILE.exists() or not SHIPPED_FILE.exists() else SHIPPED_FILE
+        return FERPLUS_FILE if FERPLUS_FILE.exists() or not FAN_FILE.exists() else FAN_FILE
     return None if pretrained.lower() == "none" else Path(pretrained)
 
 

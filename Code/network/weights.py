@@ -248,8 +248,8 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
 
     Args:
         path: the file.
-        at_type: which head of a published FAN to use, since such a file has all of them; None takes the one that it was
-            trained with. Files of other kinds have one head.
+        at_type: which head to use: published FANs have all of them, and self-attention's classifier is one for score
+            fusion, too. None takes the one that the file was trained with.
 
     Returns:
         The network, in evaluation mode and on the CPU, and what is known of it: ``kind`` ("run", "published",
@@ -324,9 +324,12 @@ def _head_of_run(checkpoint: Mapping[str, Any], at_type: int | None) -> type[Att
     stored = checkpoint["at_type"]
     if type(stored) is not int or stored not in HEADS:
         raise CheckpointError(f"at_type {stored!r} is not one of {', '.join(map(str, sorted(HEADS)))}")
-    if at_type not in (None, stored):
+    head = HEADS[stored if at_type is None else at_type]
+    if (
+        not parameter_names(head) <= checkpoint["state_dict"].keys()
+    ):  # score fusion's is in self-attention's
         raise CheckpointError(f"the run was trained with at_type {stored}; it has no head for at_type {at_type}")
-    return HEADS[stored]
+    return head
 
 
 def _published_head(checkpoint: Mapping[str, Any], weights: Mapping[str, Any]) -> type[AttentionHead]:

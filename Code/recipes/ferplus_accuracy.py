@@ -32,14 +32,14 @@ def evaluate_file(path: Path | None, data_root: Path, compute: Compute) -> int:
     """`-e`: evaluates a file of the published format on the private test.
 
     Args:
-        path: None: the usual file, or the one that ships with the project.
+        path: None: the one that trainings start from.
     """
     path = path or starting_file(None) or FERPLUS_FILE
-    _, info = load_fan(path)
+    fan, info = load_fan(path)
     if tuple(info["labels"]) != FERPLUS_LABELS:
         raise UsageError(f"--checkpoint {info['path']}: its labels are {', '.join(info['labels'])}, not those of FER+")
     size = info["image_size"]
-    print(f"{info['path']}: {info['kind']}, {info['backbone']}, {size} x {size} pixels")
+    print(f"{info['path']}: {fan.head.title}, {info['backbone']}, {size} x {size} pixels")
     report_test(path, read_ferplus(data_root)["PrivateTest"], compute)
     return 0
 

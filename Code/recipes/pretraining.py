@@ -154,7 +154,7 @@ def start_training(recipe: Recipe, material: Material, pretrained: str, shares: 
 
 
 def continue_classifier(fan: FAN, path: Path, labels: Sequence[str], offset: Tensor) -> bool:
-    """Starts the classifier from a file's, if that is a frame classifier of the same classes; says whether it is.
+    """Starts the classifier from a file's, if that classifies single features into the same classes; says whether.
 
     Args:
         fan: with the backbone of the file already; its classifier is changed in place.
@@ -166,9 +166,9 @@ def continue_classifier(fan: FAN, path: Path, labels: Sequence[str], offset: Ten
         trained, info = load_fan(path)
     except CheckpointError:  # `start_from` has read the backbone: the file has no classifier that says its classes
         return False
-    if trained.at_type != fan.at_type or list(info["labels"]) != list(labels):
-        return False
     own, given = (getattr(network.head, network.head.classifier) for network in (fan, trained))
+    if own.in_features != given.in_features or list(info["labels"]) != list(labels):
+        return False
     own.load_state_dict(given.state_dict())
     if info["class_shares"]:
         of_file = Balance.of(info["recipe"]).offset(torch.tensor(info["class_shares"]))

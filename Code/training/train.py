@@ -173,7 +173,13 @@ def new_network(settings: Settings, labels: Sequence[str]) -> tuple[FAN, int, di
     check_backbone(settings.backbone or DEFAULT_BACKBONE)
     file = starting_file(settings.pretrained)
     start = start_from(
-        file, settings.at_type, labels, seed=settings.seed, backbone=settings.backbone, mapping=settings.label_map
+        file,
+        settings.at_type,
+        labels,
+        seed=settings.seed,
+        backbone=settings.backbone,
+        mapping=settings.label_map,
+        with_head=settings.pretrained is not None,
     )
     prior: dict[str, Any] = {}
     message = start.message

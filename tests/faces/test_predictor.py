@@ -20,6 +20,7 @@ import Demo_AFEW_Attention as script
 from Code import Predictor
 from Code.common.device import Compute
 from Code.common.errors import MissingExtraError
+from Code.common.names import FERPLUS_FILE
 from Code.data.clips import DataError
 from Code.data.images import read_image
 from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes, align_face
@@ -334,7 +335,7 @@ def test_a_fan_of_fer2013s_faces_answers_by_default_and_sees_them_as_it_learned_
     folder.mkdir()
     torch.manual_seed(0)
     fan = FAN(1, 8).eval()
-    save_atomically({"state_dict": to_published(FAN(2, 8)), "image_size": SIZE}, folder / "Resnet18_FER+_open.pth.tar")
+    save_atomically({"state_dict": to_published(FAN(2, 8)), "image_size": SIZE}, folder / FERPLUS_FILE.name)
     about = {"format": "emotion-fan/1", "dataset": "composed", "at_type": 1, "labels": list(FERPLUS)}
     save_atomically(
         {**about, "state_dict": published_weights(fan), "image_size": SIZE}, folder / "FAN_FER+_composed.pth"

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 import Demo_AFEW_Attention as script
-from Code.common.names import AFEW_LABELS
+from Code.common.names import AFEW_LABELS, FAN_FILE
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
-from Code.network.weights import published_weights, to_published
+from Code.network.weights import published_weights
 from Code.training import train
 from tests.runs import TIMES, at_call, interrupt, log_of, only_run, read_json, rows_of
 
@@ -235,12 +235,12 @@ def test_other_attentions_train(call, sample, tmp_path, at_type, flags):
     assert ("step 1/1: loss" in outcome.out) == (at_type == 2)
 
 
-def test_own_folders_from_the_shipped_backbone_with_an_empty_clip_left_out(call, sample, tmp_path):
+def test_own_folders_from_the_shipped_fans_backbone_with_an_empty_clip_left_out(call, sample, tmp_path):
     for split in ("Train", "Val"):
         shutil.copytree(sample / split, tmp_path / "Data" / split)
         (tmp_path / "Data" / split / "Sad" / "empty").mkdir()
-    backbone = tmp_path / "pretrain_model" / "Resnet18_FER+_open.pth.tar"
-    save_atomically({"state_dict": to_published(FAN(2, 8), half=True), "image_size": 24}, backbone)
+    fan = {"format": "emotion-fan/1", "at_type": 0, "labels": list(AFEW_LABELS), "image_size": 24}
+    save_atomically({**fan, "state_dict": published_weights(FAN(0, 7).half())}, tmp_path / FAN_FILE)
     flags = ("--dataset", "folders", "--epochs", 1, "--samples-per-clip", 1, "--workers", 0, "--device", "cpu")
 
     outcome = call(script, *flags, cwd=tmp_path)
@@ -250,7 +250,8 @@ def test_own_folders_from_the_shipped_backbone_with_an_empty_clip_left_out(call,
 
     outcome = call(script, *flags, "--skip-empty", cwd=tmp_path)
     assert outcome.status == 0, outcome.err
-    assert "Resnet18_FER+_open.pth.tar" in outcome.out and "frames of 24 x 24" in outcome.out
+    assert f"starting from {FAN_FILE}" in outcome.out and "frames of 24 x 24" in outcome.out
+    assert "initialized anew: alpha.0, beta.0, pred_fc2" in outcome.out  # its backbone alone
     results = read_json(only_run(tmp_path) / "results.json")
     assert results["labels"] == sorted(AFEW_LABELS)
     best = results["best"]

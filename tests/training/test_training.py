@@ -224,8 +224,8 @@ def test_starting_file_prefers_what_the_user_put_there(tmp_path, monkeypatch):
     assert starting.starting_file("none") is None and starting.starting_file("a/b.pth") == Path("a/b.pth")
     assert starting.starting_file(None) == starting.FERPLUS_FILE  # neither is there: the error names this one
     Path("pretrain_model").mkdir()
-    starting.SHIPPED_FILE.touch()
-    assert starting.starting_file(None) == starting.SHIPPED_FILE
+    starting.FAN_FILE.touch()
+    assert starting.starting_file(None) == starting.FAN_FILE
     starting.FERPLUS_FILE.touch()
     assert starting.starting_file(None) == starting.FERPLUS_FILE
 
