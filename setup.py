@@ -10,6 +10,6 @@ setup(
     package_data={
         NAME: ["py.typed", "*/templates/*"],
         # By name, since users put networks of their own there.
-        f"{NAME}.pretrain_model": ["FAN_FER+_composed.pth", "Resnet18_FER+_open.pth.tar"],
+        f"{NAME}.pretrain_model": ["FAN_FER+_composed.pth"],
     },
 )

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from Code import __version__
-from Code.common.names import FAN_FILE, SHIPPED_FILE
+from Code.common.names import FAN_FILE
 
 ROOT = Path(__file__).resolve().parents[1]
-NEEDED = ("pyproject.toml", "setup.py", "README.md", "LICENSE", FAN_FILE, SHIPPED_FILE)
+NEEDED = ("pyproject.toml", "setup.py", "README.md", "LICENSE", FAN_FILE)
 SNIPPET = """
 from emotion_fan import FAN, Predictor, load_fan
 
