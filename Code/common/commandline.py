@@ -8,15 +8,12 @@ import difflib
 import io
 import math
 import os
-import re
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from .errors import Interrupted, ProjectError
 from .names import MAX_IMAGE_SIZE
-
-SEED_LIMIT = 2**32 - 1  # numpy takes no larger seed
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -33,21 +30,26 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 class ScriptParser(argparse.ArgumentParser):
     """A parser that answers a wrong flag with one line, which names the flag that is most like it."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, but `--batch_size` means `--batch-size`, and `--at-type` means `--at_type`."""
+        spellings = {flag.replace("_", "-"): flag for flag in self._option_string_actions}
+        words = list(sys.argv[1:] if args is None else args)
+        for place, word in enumerate(words[: words.index("--")] if "--" in words else words):
+            flag, equals, value = word.partition("=")
+            if flag.startswith("--") and flag not in self._option_string_actions and " " not in flag:
+                words[place] = spellings.get(flag.replace("_", "-"), flag) + equals + value
+                if not any(known.startswith(words[place].partition("=")[0]) for known in self._option_string_actions):
+                    near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
+                    self.error(f"{flag}: no such flag; " + (f"the nearest one is {near[0]}" if near else "see --help"))
+        return super().parse_known_args(words, namespace)
+
     def error(self, message: str) -> NoReturn:
         """Prints the message and ends with status 2."""
-        unknown = re.search(r"unrecognized arguments: (-[^\s=]+)", message)
-        if unknown:
-            near = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1)
-            message = f"{unknown[1]}: no such flag; " + (f"the nearest one is {near[0]}" if near else "see --help")
         self.exit(2, f"error: {message}\n")
 
 
 def script_parser(doc: str | None, note: str = "", **options: Any) -> argparse.ArgumentParser:
-    """A parser that shows a script's docstring: its first paragraph, a note, the flags, the examples.
-
-    Args:
-        options: of `argparse.ArgumentParser`.
-    """
+    """A parser that shows a script's docstring: its first paragraph, a note, the flags, the examples."""
     usage, _, examples = (doc or "").partition("\n\n")
     return ScriptParser(description=usage + note, epilog=examples, formatter_class=HelpFormatter, **options)
 
@@ -71,7 +73,7 @@ def print_everything() -> None:
 
 
 def run_script(main: Callable[[], int], resume_command: Callable[[], str] | None = None) -> int:
-    """Runs a script's `main`. A `ProjectError` becomes one message on stderr and the exit status.
+    """Runs a script's `main`. What the user can mend or has caused becomes one message on stderr and the exit status.
 
     Args:
         main: returns the exit status. A note that it adds to an error says how to resume what was stopped.
@@ -79,50 +81,38 @@ def run_script(main: Callable[[], int], resume_command: Callable[[], str] | None
     """
     print_everything()
     rank = int(os.environ.get("RANK", 0))  # set by torchrun
-    process = f"process {rank}: " if rank else ""
-
-    def how_to_resume(error: BaseException) -> str:
-        notes = getattr(error, "__notes__", [])
-        if not notes:
-            return ""
-        return f"; {notes[-1]}" if resume_command is None else f"; to resume: {resume_command()}"
-
     try:
         return main()
-    except ProjectError as error:
-        print(f"{process}error: {error}{how_to_resume(error)}", file=sys.stderr, flush=True)
-        return error.status
-    except MemoryError as error:
-        print(
-            f"{process}error: not enough memory ({error}); try a smaller --batch-size, --samples-per-clip or --frames",
-            file=sys.stderr,
-        )
-        return 1
-    except RuntimeError as error:
-        # torch raises this in the main process, at any place, when a worker of a DataLoader has died.
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        print(
-            f"{process}error: a process that loads data was killed, perhaps because memory ran out "
-            f"({str(error).partition('. ')[0]}); use fewer --workers{how_to_resume(error)}",
-            file=sys.stderr,
-        )
-        return 1
-    except Interrupted as stop:
-        if not rank:
-            with contextlib.suppress(OSError):  # the terminal may be closed
-                print(f"stopped by {stop.number.name}{how_to_resume(stop)}", file=sys.stderr, flush=True)
-        return stop.status
-    except KeyboardInterrupt as stop:
-        print(f"\nstopped; what was saved is kept{how_to_resume(stop)}", file=sys.stderr)
-        return 130
     except BrokenPipeError:  # `... --help | head`
         return 0
-    except OSError as error:  # a disk that is gone, a folder without permission, a path that is too long
+    except (Exception, Interrupted, KeyboardInterrupt) as error:
+        status, text = _outcome(error)
+        if notes := getattr(error, "__notes__", []):
+            text += f"; to resume: {resume_command()}" if resume_command else f"; {notes[-1]}"
+        if not (rank and isinstance(error, Interrupted)):  # a signal goes to all processes
+            with contextlib.suppress(OSError):  # the terminal may be closed
+                print(f"process {rank}: {text}" if rank else text, file=sys.stderr, flush=True)
+        return status
+
+
+def _outcome(error: BaseException) -> tuple[int, str]:
+    """The exit status and the message of an error. One that is a fault of the program is raised again."""
+    if isinstance(error, ProjectError):
+        return error.status, f"error: {error}"
+    if isinstance(error, Interrupted):
+        return error.status, f"stopped by {error.number.name}"
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "\nstopped; what was saved is kept"
+    first = str(error).partition(". ")[0]
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # that of CUDA
+        return 1, f"error: not enough memory ({first}); try a smaller --batch-size, --samples-per-clip or --frames"
+    if isinstance(error, OSError):  # a disk that is gone, a folder without permission, a path that is too long
         place = f"{error.filename}: " if error.filename else ""
-        hint = how_to_resume(error)
-        print(f"{process}error: {place}cannot be read or written ({error.strerror or error}){hint}", file=sys.stderr)
-        return 1
+        return 1, f"error: {place}cannot be read or written ({error.strerror or error})"
+    if isinstance(error, RuntimeError) and first.startswith("DataLoader worker"):  # raised at any place
+        killed = f"a process that loads data was killed, perhaps because memory ran out ({first})"
+        return 1, f"error: {killed}; use fewer --workers"
+    raise error
 
 
 def whole_number(low: int, high: int, unit: str = "") -> Callable[[str], int]:
@@ -139,12 +129,7 @@ def whole_number(low: int, high: int, unit: str = "") -> Callable[[str], int]:
 
 
 def number(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Callable[[str], float]:
-    """An argparse type: a finite number from `low` to `high`.
-
-    Args:
-        above: `low` itself is not allowed.
-        below: `high` itself is not allowed.
-    """
+    """An argparse type: a finite number from `low` to `high`, which `above` and `below` leave out themselves."""
     start = f"above {low:g}" if above else f"from {low:g}"
     end = "" if high == math.inf else f"{' and' if above else ' to'} below {high:g}" if below else f" to {high:g}"
 
@@ -153,9 +138,8 @@ def number(low: float, high: float = math.inf, *, above: bool = False, below: bo
             value = float(text)
         except ValueError:
             value = math.nan
-        inside = low < value if above else low <= value
-        inside = inside and math.isfinite(value) and (value < high if below else value <= high)
-        if not inside:
+        is_edge = (above and value == low) or (below and value == high)
+        if is_edge or not (low <= value <= high and math.isfinite(value)):
             raise argparse.ArgumentTypeError(f"{text!r} is not a number {start}{end}")
         return value
 
@@ -163,8 +147,7 @@ def number(low: float, high: float = math.inf, *, above: bool = False, below: bo
 
 
 positive = whole_number(1, 999_999_999)
-seed = whole_number(0, SEED_LIMIT)
-count = whole_number(0, SEED_LIMIT)  # zero allowed
+seed = count = whole_number(0, 2**32 - 1)  # numpy takes no larger seed
 image_side = whole_number(1, MAX_IMAGE_SIZE, "of pixels")
 above_zero = number(0, above=True)
 from_zero = number(0)

@@ -7,11 +7,11 @@ import platform
 import subprocess
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 import torch
 
-from .errors import UsageError
+from .errors import IS_CLONE, UsageError
 from .files import PROJECT
 
 
@@ -50,11 +50,12 @@ def make_deterministic() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # absent from the stubs
 
 
-def choose_compute(device: str = "auto", precision: str = "auto", *, trained_with: str | None = None) -> Compute:
+def choose_compute(device: str | int = "auto", precision: str = "auto", *, trained_with: str | None = None) -> Compute:
     """Turns `--device` and `--precision` into a `Compute`.
 
     Args:
-        device, precision: the values of the flags. Of several processes with a GPU each, "cuda" is each one's own.
+        device, precision: the values of the flags; 0 is "cuda:0". Of several processes with a GPU each, "cuda" is each
+            one's own.
         trained_with: the precision of a checkpoint, which "auto" then means, so that the same numbers come out. Not
             fp16 on a CPU, as no CPU is fast at it.
 
@@ -64,7 +65,7 @@ def choose_compute(device: str = "auto", precision: str = "auto", *, trained_wit
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        chosen = torch.device(device)
+        chosen = torch.device(int(device) if str(device).isdecimal() else device)
         torch.zeros(1, device=chosen).tolist()
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         first = str(error).splitlines()[0]
@@ -92,33 +93,25 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return (
-            f"cpu ({capabilities.get('cpu_name', platform.processor())}, {capabilities.get('num_logical_cores')} cores)"
-        )
+        known = torch.cpu.get_capabilities()
+        return f"cpu ({known.get('cpu_name', platform.processor())}, {known.get('num_logical_cores')} cores)"
     return device.type
 
 
 def versions() -> dict[str, str]:
     """The versions of the packages that results depend on."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
+    return {package: version(package) for package in PACKAGES}
 
 
 def git_commit() -> str | None:
     """Commit of this checkout, with "+changes" where files differ; None outside a git checkout."""
 
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", str(PROJECT), *words], capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", PROJECT, *words], capture_output=True, text=True, check=True).stdout.strip()
 
-    commit = git("rev-parse", "HEAD")
-    return f"{commit}+changes" if commit and git("status", "--porcelain", "-uno") else commit
+    if not IS_CLONE:
+        return None
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

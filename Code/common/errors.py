@@ -25,10 +25,6 @@ class UsageError(ProjectError, ValueError):
     """A flag asks for something that cannot be done here."""
 
 
-class WriteError(UsageError):
-    """The disk refuses a file. What was written before is whole."""
-
-
 class TrainingDivergedError(ProjectError, RuntimeError):
     """The loss or a weight became NaN or infinite; the weights are useless from there on."""
 
@@ -36,13 +32,7 @@ class TrainingDivergedError(ProjectError, RuntimeError):
 
 
 class WorkerError(ProjectError, RuntimeError):
-    """A worker process was killed from outside. What was finished before is kept."""
-
-    status = 1
-
-
-class LostProcessError(ProjectError, RuntimeError):
-    """Another process of the same training is gone."""
+    """Another process of this work is gone, killed from outside. What was finished before is kept."""
 
     status = 1
 
@@ -75,12 +65,7 @@ if hasattr(signal, "SIGHUP"):  # not on Windows
 
 
 class Interrupted(BaseException):
-    """A signal asked the process to stop.
-
-    Attributes:
-        number: the signal.
-        status: the exit status.
-    """
+    """A signal, `number`, asked the process to stop, with the exit status `status`."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

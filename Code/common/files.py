@@ -25,10 +25,8 @@ def new_file(path: str | Path) -> Iterator[Path]:
     """The name of a temporary file to write. When the block ends, the file is flushed and renamed to `path`.
 
     The folder is made if it is missing. If the block fails, the old file stays and no temporary file is left; what a
-    killed process left behind, the next writer of the same path removes.
-
-    Args:
-        path: of the file. The temporary name ends with the same suffix, by which encoders choose a format.
+    killed process left behind, the next writer of the same path removes. The temporary name ends with the same suffix,
+    by which encoders choose a format.
 
     Raises:
         OSError: the disk refuses, or the name is that of a device or a pipe, which a file must not replace.
@@ -71,11 +69,9 @@ def save_text(text: str, path: str | Path) -> None:
 def writing_folder(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
     """A temporary folder to write files into. When the block ends, it is flushed and renamed to `path`.
 
-    So a folder of that name is whole, always. If the block fails, nothing is left; what a killed process left behind,
-    the next writer of the same path removes.
+    So a folder of that name is whole, always; else as `new_file`.
 
     Args:
-        path: of the folder.
         replace: remove a folder of that name first, once the new one is whole. Without it there must be none.
 
     Raises:
@@ -103,19 +99,31 @@ def _temporary(path: Path) -> Path:
     pattern = re.compile(rf"\.{re.escape(path.name)}\.([0-9]+)\.tmp{re.escape(path.suffix)}")
     for name in os.listdir(path.parent) if path.parent.is_dir() else ():
         match = pattern.fullmatch(name)
-        if match and not is_alive(int(match[1])):
+        if match and not _is_alive(int(match[1])):
             left = path.parent / name
-            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink(missing_ok=True)
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
     return path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
 
 
+def _is_alive(process: int) -> bool:
+    """Whether a process of this machine runs; True where that cannot be known."""
+    try:
+        if os.name == "posix":  # on Windows, signal 0 is Ctrl+C
+            os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def check_replaceable(path: Path) -> None:
-    """Raises if `path` exists and is not a regular file: renaming onto a device or a pipe would destroy it.
+    """Refuses a device, a pipe and what belongs to the system, such as /dev/stdout: renaming onto it would destroy it.
 
     Raises:
-        OSError: it is no file, or belongs to the system, as /dev/stdout does.
+        OSError: `path` is of that kind.
     """
-    systems = path.parent.resolve().parts[1:2] in (("proc",), ("sys",)) or path.parent.resolve() == Path("/dev")
+    systems = path.parent.resolve().parts[1:2] in (("proc",), ("sys",), ("dev",))
     if systems or (path.exists() and not path.is_file() and not path.is_dir()):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
 
@@ -145,10 +153,7 @@ def check_outputs(
 
 
 def check_distinct(outputs: Mapping[Path, Path]) -> None:
-    """Makes sure that no two inputs are written to one file, also where a file system ignores case.
-
-    Args:
-        outputs: input -> the file to write.
+    """Makes sure that no two inputs (the keys) are written to one file, also where a file system ignores case.
 
     Raises:
         UsageError: naming two inputs.
@@ -171,33 +176,18 @@ def regular(path: str, flags: int) -> int:
     if stat.S_ISREG(mode):
         return descriptor
     os.close(descriptor)
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    raise OSError(errno.EINVAL, "not a regular file", path)
+    wrong = (errno.EISDIR, os.strerror(errno.EISDIR)) if stat.S_ISDIR(mode) else (errno.EINVAL, "not a regular file")
+    raise OSError(*wrong, path)
 
 
 def flush(path: str | Path) -> None:
     """Waits until a file that was written, or the names in a folder, are on the disk."""
-    if os.name != "posix":  # a folder cannot be opened; a rename is then as durable as it gets
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def is_alive(process: int) -> bool:
-    """Whether a process of this machine runs; True where that cannot be known."""
-    if os.name != "posix":  # on Windows, signal 0 is Ctrl+C
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
+    if os.name == "posix":  # elsewhere a folder cannot be opened; a rename is then as durable as it gets
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager

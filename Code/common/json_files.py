@@ -10,7 +10,6 @@ field and what to do:
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,7 +33,6 @@ def read_json(path: str | Path, kind: type[T], *, remedy: str) -> T:
     """Reads a JSON file.
 
     Args:
-        path: of the file.
         kind: what it holds: a dataclass, or any other type that msgspec converts to.
         remedy: what to do if the file is damaged or missing, after a semicolon: "run ... again".
 
@@ -66,10 +64,7 @@ def _decoded(data: bytes, kind: type[T], source: str, remedy: str) -> T:
 
 
 def shaped(content: Any, kind: type[T], *, place: str, remedy: str) -> T:
-    """Converts what a JSON file or a checkpoint holds into `kind`.
-
-    Args:
-        place: where it was found, for messages.
+    """Converts what a JSON file or a checkpoint holds into `kind`; messages say that it was found at `place`.
 
     Raises:
         StateError: it does not have the shape of `kind`.
@@ -77,7 +72,10 @@ def shaped(content: Any, kind: type[T], *, place: str, remedy: str) -> T:
     try:
         return msgspec.convert(content, kind)
     except (ValueError, RecursionError) as error:
-        raise StateError(f"{place}: {_in_words(str(error))}; {remedy}") from None
+        text, _, field = str(error).partition(" - at `")  # Expected `int`, got `str` - at `$.args.n`
+        text = f"{text[0].lower()}{text[1:]}".replace("`", "").replace("object missing required field", "has no field")
+        field = field.rstrip("`").replace("[...]", ".*").lstrip("$.")
+        raise StateError(f"{place}: {field}{': ' if field else ''}{text}; {remedy}") from None
 
 
 def _content(path: str | Path, remedy: str) -> bytes:
@@ -86,14 +84,5 @@ def _content(path: str | Path, remedy: str) -> bytes:
             return file.read()
     except FileNotFoundError:
         raise MissingStateError(f"{path}: is missing; {remedy}") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise StateError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); {remedy}") from None
-
-
-def _in_words(message: str) -> str:
-    """Expected `int`, got `str` - at `$.args.n` -> args.n: expected int, got str"""
-    text, _, field = message.partition(" - at `")
-    text = re.sub(r"^(Expected|Object|Invalid)", lambda word: word[0].lower(), text).replace("`", "")
-    text = text.replace("object missing required field", "has no field")
-    field = field.rstrip("`").replace("$.", "").replace("[...]", ".*").lstrip("$")
-    return f"{field}: {text}" if field else text
+    except OSError as error:
+        raise StateError(f"{path}: cannot be read ({error.strerror or error}); {remedy}") from None

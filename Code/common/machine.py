@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import getpass
 import multiprocessing
@@ -10,6 +11,7 @@ import platform
 import shutil
 import signal
 import threading
+from pathlib import Path
 
 # mallopt(3), malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -19,10 +21,9 @@ INT_MAX = 2**31 - 1
 def keep_freed_memory() -> bool:
     """From now on, freed memory stays with this process, up to 2 GiB beyond the highest block in use.
 
-    By default glibc returns every block above some 32 MiB to the system when it is freed, and takes new pages for the
-    next one. Each training step then spends time on page faults, and on zeroing memory that it overwrites. Keeping the
-    blocks makes a step of ResNet18 on 224 x 224 frames 15 % faster (benchmarks/throughput.py). Call this before the
-    work; it has no effect on blocks that are already in use.
+    By default glibc returns every block above some 32 MiB to the system when it is freed, and the next one costs page
+    faults and zeroing: without that, a step of ResNet18 on 224 x 224 frames is 15 % faster
+    (benchmarks/throughput.py). It has no effect on blocks that are already in use.
 
     Returns:
         Whether it had an effect; False if the C library is not glibc (macOS, Windows, musl).
@@ -33,32 +34,19 @@ def keep_freed_memory() -> bool:
     return mallopt(M_MMAP_MAX, 0) == 1 and mallopt(M_TRIM_THRESHOLD, INT_MAX) == 1
 
 
-def total_memory() -> int:
-    """Bytes of memory that this process may use: all of the machine, or the limit of its container."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(memory, _number_in("/sys/fs/cgroup/memory.max", memory))
-
-
 def free_memory() -> int:
-    """Bytes of memory that are free, file cache included; all of it if the system does not say."""
-    return min(total_memory(), 1024 * _number_in("/proc/meminfo", 2**50, after="MemAvailable:"))
+    """Bytes of memory that are free, file cache included; all that the machine or the container has if none says."""
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with contextlib.suppress(OSError, ValueError):  # no container, or "max"
+        sizes.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    with contextlib.suppress(OSError, IndexError):  # not Linux
+        sizes.append(1024 * int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]))
+    return min(sizes)
 
 
 def free_shared_memory() -> int:
     """Free bytes of /dev/shm, through which processes pass tensors; Docker gives a container 64 MiB by default."""
-    try:
-        return shutil.disk_usage("/dev/shm").free
-    except OSError:  # not Linux
-        return total_memory()
-
-
-def _number_in(path: str, otherwise: int, after: str = "") -> int:
-    """The number in a file of the system, behind a word; `otherwise` if there is none, or it is "max"."""
-    try:
-        with open(path, encoding="ascii") as file:
-            return int(file.read().partition(after)[2].split()[0] if after else file.read())
-    except (OSError, ValueError, IndexError):
-        return otherwise
+    return shutil.disk_usage("/dev/shm").free
 
 
 def available_cores() -> int:

@@ -6,10 +6,10 @@ cores.
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Iterator
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -19,34 +19,12 @@ def prefetched(items: Iterator[T], size: int) -> Iterator[T]:
 
     An exception comes where it would have come; a consumer that stops early ends the thread.
     """
-    made: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(size)
-    stopped = threading.Event()
-
-    def put(entry: tuple[T] | BaseException | None) -> bool:
-        while not stopped.is_set():
-            try:
-                made.put(entry, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def make() -> None:
-        try:
-            for item in items:
-                if not put((item,)):
-                    return
-            put(None)
-        except BaseException as error:  # raised again where the items are used
-            put(error)
-
-    thread = threading.Thread(target=make, daemon=True)
-    thread.start()
+    end: Any = object()
+    thread = ThreadPoolExecutor(1)
     try:
-        while (entry := made.get()) is not None:
-            if isinstance(entry, BaseException):
-                raise entry
-            yield entry[0]
+        made = deque(thread.submit(next, items, end) for _ in range(size))
+        while (item := made.popleft().result()) is not end:
+            made.append(thread.submit(next, items, end))
+            yield item
     finally:
-        stopped.set()
-        thread.join()
+        thread.shutdown(cancel_futures=True)

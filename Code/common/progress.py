@@ -18,7 +18,6 @@ class Progress(tqdm):
         total: how many there are to do; None: unknown.
         unit: what is counted, in the plural.
         done: how many were done before, in an earlier process.
-        show: False shows nothing.
     """
 
     monitor_interval = 0  # no thread that refreshes bars

@@ -25,7 +25,7 @@ from ..common.commandline import seed as any_seed
 from ..common.errors import WorkerError
 from ..common.files import writing, writing_folder
 from ..common.json_files import StateError, read_json
-from ..common.lock import one_after_another
+from ..common.lock import one_writer
 from ..common.machine import as_worker, available_cores
 from ..common.names import AFEW_LABELS, MAX_IMAGE_SIZE
 from ..common.progress import Progress
@@ -65,8 +65,7 @@ def draw_sample(
     settings = {"version": VERSION, "seed": seed, "spec": asdict(spec)}
     if _is_drawn(folder, settings):
         return Path(root)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with one_after_another(folder.parent / f".{folder.name}.lock", f"draws {root}"):
+    with one_writer(folder.parent, f".{folder.name}.lock", doing=f"draws {root}"):
         if not _is_drawn(folder, settings):  # the process that this one waited for may have drawn it
             _check_replaceable(folder, Path(root))
             with writing_folder(folder, replace=True) as draft:

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..common.errors import LostProcessError, UsageError
+from ..common.errors import UsageError, WorkerError
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ def processes(device: str) -> Iterator[World]:
 
     Raises:
         UsageError: the device cannot be shared among them.
-        LostProcessError: another process is gone.
+        WorkerError: another process is gone.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield World()
@@ -82,7 +82,7 @@ def processes(device: str) -> Iterator[World]:
             yield world()
         except RuntimeError as error:
             if isinstance(error, dist.DistError) or "gloo" in str(error):
-                raise LostProcessError("another process of this training has ended; see its message above") from error
+                raise WorkerError("another process of this training has ended; see its message above") from error
             raise
     dist.destroy_process_group()  # not after an error: the other processes may never get here
 

@@ -56,7 +56,8 @@ def test_a_user_id_without_a_name_is_enough() -> None:
     [
         (["--lerning-rate", "1"], "error: --lerning-rate: no such flag; the nearest one is --learning-rate"),
         (["--zzz=1"], "error: --zzz: no such flag; see --help"),
-        (["--learning-rate", "x"], "error: argument --learning-rate: invalid float value: 'x'"),
+        (["--learning_rate", "x"], "error: argument --learning-rate: invalid float value: 'x'"),
+        (["-z"], "error: unrecognized arguments: -z"),
     ],
 )
 def test_a_wrong_flag_is_one_line(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,6 +66,14 @@ def test_a_wrong_flag_is_one_line(words: list[str], line: str, capsys: pytest.Ca
     with pytest.raises(SystemExit) as caught:
         parser.parse_args(words)
     assert caught.value.code == 2 and capsys.readouterr().err == f"{line}\n"
+
+
+def test_hyphens_and_underscores_of_a_flag_are_one() -> None:
+    parser = script_parser("Does something.\n\nExample.")
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--at_type", type=int)
+    for words in (["--batch_size=2", "--at-type", "1"], ["--batch-s", "2", "--at-type=1"], ["--batch-s=2", "--at_t=1"]):
+        assert vars(parser.parse_args(words)) == {"batch_size": 2, "at_type": 1}, words
 
 
 def test_progress_without_a_terminal_is_a_line_now_and_then(
