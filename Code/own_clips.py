@@ -1,345 +1,365 @@
-"""From videos in class folders to a network that was fitted to them: faces, split, training and answers, step by step.
+"""From videos or pictures in class folders to a network that is fitted to them, and what the fit is worth.
 
-Each step is one of the project's commands, called with flags that also work on a command line.
+Faces are found and encoded once, by the network that is fitted, and their features are kept. A part of the clips is
+held out, the classifier is fitted to the others (`Code.recipes.fit`), and the held-out clips are answered before and
+after. A whole training, with commands of this project, is compared on the same clips if the user asks for it.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import math
-import os
 import shlex
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from itertools import zip_longest
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from .common.errors import ProjectError, UsageError
 from .common.files import PROJECT, save_text
 from .common.json_files import MissingStateError, read_json
 from .common.lock import one_writer
-from .common.names import DEFAULT_AT_TYPE, FAN_FILE, FERPLUS_FILE, expression
-from .common.wording import counted
-from .data.clips import DataError
+from .common.names import expression
+from .common.progress import Progress
+from .common.wording import counted, natural_key
+from .data.clips import Clip, ClipSet, DataError
+from .data.folds import name_persons
+from .data.listing import FRAME_SUFFIXES
 from .faces.inputs import Job, find_jobs
-from .network.checkpoints import CheckpointError, read_checkpoint
-from .network.weights import find_checkpoint, load_fan
-from .readers import crop_of, heldout
-from .readers.folders import read_folders
+from .faces.neutral import NEUTRAL, PART
+from .faces.predict import NoFaceError, Predictor
+from .network.checkpoints import read_checkpoint, save_atomically
+from .network.fan import FAN
+from .readers.heldout import as_list, split_clips
+from .readers.tables import parse_table
+from .recipes.fit import choose_strength, fit_head
 from .results.runs import read_run
-from .training.intervals import interval_text
+from .training.intervals import difference_text, paired_difference
+from .training.run import checkpoint_payload
 
-SHIPPED_FAN = PROJECT / FAN_FILE
-# The head of a frozen backbone. With more epochs or a higher rate it overfits few clips: trained on 13 clips of two
-# people and evaluated on a third one (24 clips, 8 classes, 4 draws), 48 epochs at 0.01 are right as often (14.8 of 24
-# clips) as 12 epochs at 0.001 (15.2), but with a loss of 1.55 instead of 1.04. New classes need more steps.
-EPOCHS, RATE = 12, 0.001
-EPOCHS_OF_NEW, RATE_OF_NEW = 24, 0.003
-BATCH, SAMPLES, FEWEST = 32, 400, 4
-PRECISION = "fp32"  # of the training and of the answers, so that figures, tables and report agree exactly
+MANY = 300  # clips with which a training of the whole network may be better than a fit
+# Of a frozen backbone's head. With more epochs or a higher rate it overfits few clips; new classes need more.
+EPOCHS, RATE, EPOCHS_OF_NEW, RATE_OF_NEW = 12, 0.001, 24, 0.003
+BATCH, SAMPLES, FEWEST_SAMPLES = 32, 400, 4
 SHOWN = 5  # copies named in a warning
-
+FEWEST_PERSONS = 5  # whose mean is a typical neutral face; that of two made answers worse
 Command = Callable[[Sequence[str]], int]  # a script's `main`: flags -> exit status
+
+
+class StepError(ProjectError, RuntimeError):
+    """A command of a training failed, and printed why; `status` is its exit status."""
+
+    def __init__(self, script: str, status: int) -> None:
+        super().__init__(f"{script} failed; what was done before it is kept, and the same command resumes here")
+        self.status = status
 
 
 @dataclass
 class OwnClips:
-    """The steps, each of which reads what those before it wrote to the output folder.
-
-    A step is skipped if `own.json` says that it was done with the same flags, and its results are there.
+    """The N clips that show a face, divided into those of the fit and those that are held out.
 
     Attributes:
-        videos ... device: the flags of Train_Own_Clips.py.
-        training: flags of the main script.
-        prepare_faces, train, answer: Prepare_Faces.py, Demo_AFEW_Attention.py and Predict_Video.py.
-        seconds: how long each step of this call took.
-
-    Raises:
-        StateError: `own.json` is damaged.
+        names: `<Class>/<name>`.
+        classes: C class names.
+        targets: int64 [N].
+        held: bool [N], whether a clip is held out.
+        persons: N names, "" where unknown.
+        features: float64 [N, D], the clip features of the network that is fitted.
     """
 
-    videos: Path
-    output: Path
-    pretrained: Path | None
-    fps: float
-    share: float
-    person_pattern: str | None
-    predict: int
-    seed: int
-    device: str
-    training: list[str]
-    prepare_faces: Command
-    train: Command
-    answer: Command
-    seconds: dict[str, float] = field(default_factory=dict)
+    names: list[str]
+    classes: tuple[str, ...]
+    targets: np.ndarray
+    held: np.ndarray
+    persons: np.ndarray
+    features: np.ndarray
 
-    def __post_init__(self) -> None:
-        self.faces = self.output / "faces"  # <Class>/<clip>/<frame>.jpg
-        self.clips = self.output / "clips.csv"  # classes, splits and persons, which people may correct
-        self.state = self.output / "own.json"
-        try:
-            self.done = read_json(self.state, dict[str, list[str]], remedy="delete it to do every step again")
-        except MissingStateError:
-            self.done = {}
+    def with_references(self, mean: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None, int]:
+        """The features with each person's neutral clips as reference, see `Code.faces.neutral`.
 
-    def run(self) -> None:
-        """Goes through the steps, and says what they came to."""
-        jobs = videos_by_name(self.videos)
-        start = Start.find(self.pretrained)
-        print(f"start: {start.path} ({start.kind})", flush=True)
-        with one_writer(self.output):
-            self.cut_out_faces()
-            split = self.draw_split()
-            if pairs := copies(split, jobs):
-                more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
-                what = counted(len(pairs), "held-out video")
-                print(f"warning: {what} also in training, the same file: {', '.join(pairs[:SHOWN])}{more}", flush=True)
-            run = self.fit(start, split)
-            network, unadapted = run / "best.pth", start.path if start.labels else SHIPPED_FAN
-            before: dict[str, str] = {}
-            if split.val and unadapted.is_file():
-                before = self.answers(
-                    "answers without training", split.val, jobs, unadapted, "before.csv", "--no-figure"
-                )
-            if drawn := spread(split.val, self.predict):
-                pictures = str(self.output / "pictures")
-                self.answers("answers", drawn, jobs, network, "answers.csv", "--output", pictures)
-        files = read_run(run)
-        best = files.results.best if files.results else None
-        interval = interval_text(best.accuracy_interval, best.num_clips) if best else "no interval"
-        trained = {clip.name: clip.prediction for clip in files.clips}
-        after = {name: trained[name] for name in split.val if name in trained}
-        print(compare(after, before, split.classes, interval, unadapted.name))
-        print(f"network: {network}\nreport:  {run / 'report.html'}")
-        took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
-        print(f"time:    {sum(self.seconds.values()):.1f} s ({took})")
-
-    def cut_out_faces(self) -> None:
-        """Videos -> OUTPUT/faces. The command skips what it has done."""
-        words = [str(self.videos), str(self.faces), *self._frame_rate(), "--device", self.device]
-        self._call("faces", "Prepare_Faces.py", words, self.prepare_faces, passes=1)  # 1: some videos show no face
-
-    def draw_split(self) -> heldout.Split:
-        """Faces -> OUTPUT/clips.csv, anew if there are other clips or flags than before."""
-        words = [str(self.faces), "--output", str(self.clips), "--share", f"{self.share:g}", "--seed", str(self.seed)]
-        words += ["--person-pattern", self.person_pattern] if self.person_pattern else []
-        names = [clip.name for clip in read_folders(self.faces, skip_empty=True).clips]
-        done = self.clips.is_file() and self.done.get("split") == [*words, *names]
-        self._call("split", "-m Code.readers.heldout", words, None if done else heldout.main)
-        self._mark("split", [*words, *names])
-        return heldout.read_split(self.clips)
-
-    def fit(self, start: Start, split: heldout.Split) -> Path:
-        """The clips that are not held out -> a run's folder below OUTPUT/model, with its network in best.pth.
-
-        A run that was begun with the same flags, after the list was last changed, is resumed.
-        """
-        samples = max(FEWEST, math.ceil(SAMPLES / max(1, len(split.train))))
-        classes = sorted({split.classes[name] for name in split.train})
-        kept = start.classes_kept(classes)
-        renamed = [f"{name}={label}" for name, label in kept.items() if name != label]
-        epochs, rate = (EPOCHS, RATE) if len(kept) == len(classes) else (EPOCHS_OF_NEW, RATE_OF_NEW)
-        words = ["--dataset", "list", "--train-root", str(self.faces), "--train-list", str(self.clips)]
-        words += ["--pretrained", str(start.path), *(["--map-labels", *renamed] if renamed else [])]
-        words += ["--at_type", str(start.at_type), "--freeze-backbone", "--epochs", str(epochs), "--lr", f"{rate:g}"]
-        words += ["--batch-size", str(BATCH), "--samples-per-clip", str(samples), "--select-on", "last"]
-        words += ["--seed", str(self.seed), "--cache", "none", "--device", self.device, "--precision", PRECISION]
-        words += self.training
-        *before, name = self.done.get("training") or [""]
-        run = self.output / "model" / name
-        begun = run / "args.json"
-        if before != words or (begun.is_file() and begun.stat().st_mtime < self.clips.stat().st_mtime):
-            run = self.output / "model" / f"{datetime.now():%Y%m%d-%H%M%S}_list"
-            self._mark("training", [*words, run.name])
-        done = all((run / name).is_file() for name in ("best.pth", "results.json", "report.html"))
-        words += ["--resume", str(run)]
-        self._call("training", "Demo_AFEW_Attention.py", words, None if done else self.train)
-        if not (run / "results.json").is_file():
-            raise UsageError(f"{run}: no results; do the flags after -- ask for a training?")
-        return run
-
-    def answers(
-        self, step: str, names: Iterable[str], jobs: Mapping[str, Job], network: Path, table: str, *flags: str
-    ) -> dict[str, str]:
-        """Answers some clips, and writes a table: name of a clip -> expression.
-
-        A network that was trained on the crop of Prepare_Faces.py gets the crops of the first step, and its answers are
-        those of the report. Those of FER+ know another crop, which Predict_Video.py cuts out of the videos.
-        """
-        file = self.output / table
-        if crop_of(load_fan(network)[1]) == "fer2013":
-            how, inputs = self._frame_rate(), {name: str(Path(jobs[name].path)) for name in names}
-        else:
-            how, inputs = ["--aligned"], {name: str(self.faces / name) for name in names}
-        words = [*how, *inputs.values(), "--checkpoint", str(network), "--csv", str(file), "--precision", PRECISION]
-        words += ["--device", self.device, *flags]
-        done = file.is_file() and self.done.get(step) == words
-        self._call(step, "Predict_Video.py", words, None if done else self.answer)
-        self._mark(step, words)
-        with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
-            said = {row["input"]: row["expression"] for row in csv.DictReader(lines)}
-        return {name: said[path] for name, path in inputs.items()}
-
-    def _frame_rate(self) -> list[str]:
-        """How many frames of a second are read, before and after the training alike."""
-        return ["--fps", f"{self.fps:g}"] if self.fps else []
-
-    def _call(self, step: str, script: str, words: Sequence[str], main: Command | None, passes: int = 0) -> None:
-        """Prints a step's command, and calls it unless it is done (None).
+        A neutral clip is compared with the person's other ones.
 
         Args:
-            passes: the highest exit status with which the results are there.
+            mean: neutral feature, float [D]; None: that of the persons of the fit, if there are `FEWEST_PERSONS`.
 
-        Raises:
-            StepError: the command failed, and printed why.
+        Returns:
+            Features float64 [N, D], the mean neutral feature, and how many clips have a reference.
         """
-        title = f"{len(self.seconds) + 1}. {step}"
-        is_module, elsewhere = script.startswith("-m "), Path.cwd() != PROJECT
-        path = str(PROJECT / script) if elsewhere and not is_module else script
-        command = shlex.join(["python", *path.split(maxsplit=1 if is_module else 0), *words])
-        if elsewhere and is_module:
-            command = f"PYTHONPATH={shlex.quote(str(PROJECT))} {command}"
-        print(f"{title}{'' if main else ': done before'}\n   {command}", flush=True)
-        began = time.monotonic()
-        status = main(words) if main else 0
-        if status > passes:
-            raise StepError(title, status)
-        self.seconds[step] = time.monotonic() - began if main else 0.0
-        if main:
-            print(f"   {step}: {self.seconds[step]:.1f} s", flush=True)
+        neutral = np.array([expression(self.classes[target]) == NEUTRAL for target in self.targets])
+        neutral &= self.persons != ""
+        if mean is None:
+            known = neutral & ~self.held
+            own = [self.features[known & (self.persons == person)].mean(axis=0) for person in set(self.persons[known])]
+            mean = np.mean(own, axis=0) if len(own) >= FEWEST_PERSONS else None
+        features, count = self.features.copy(), 0
+        for at, person in enumerate(self.persons if mean is not None else ()):
+            others = neutral & (self.persons == person) & (np.arange(len(neutral)) != at)
+            if others.any():
+                features[at] -= PART * (self.features[others].mean(axis=0) - mean)
+                count += 1
+        return features, mean, count
 
-    def _mark(self, step: str, done_with: list[str]) -> None:
-        """Records with what a step was done."""
-        if self.done.get(step) != done_with:
-            self.done[step] = done_with
-            save_text(json.dumps(self.done, indent=1) + "\n", self.state)
+    def compared(self, right: Mapping[str, np.ndarray]) -> str:
+        """Right answers on the held-out clips, the last way minus the first with its interval, and each class.
 
-
-class StepError(ProjectError, RuntimeError):
-    """A step failed, and printed why.
-
-    Attributes:
-        status: the step's exit status.
-    """
-
-    def __init__(self, step: str, status: int) -> None:
-        super().__init__(f"stopped in step {step}; the steps before it are kept, and the same command resumes here")
-        self.status = status
-
-
-@dataclass(frozen=True)
-class Start:
-    """The network to start from.
-
-    Attributes:
-        path: the file.
-        at_type: the attention that its head has, else the default.
-        labels: what it answers with; empty for a backbone.
-        kind: what it is, in words.
-        is_fan: whether it has an attention head, whose classes keep their weights.
-    """
-
-    path: Path
-    at_type: int = DEFAULT_AT_TYPE
-    labels: tuple[str, ...] = ()
-    kind: str = "a backbone; your clips alone train the attention"
-    is_fan: bool = False
-
-    @classmethod
-    def find(cls, given: Path | None) -> Start:
-        """The weights to start from: a run, a FAN or a backbone; None: the FAN in pretrain_model/, else its backbone.
-
-        Raises:
-            CheckpointError: the file cannot be read.
+        Args:
+            right: way -> bool [held-out clips].
         """
-        usual = (SHIPPED_FAN, PROJECT / FERPLUS_FILE)
-        path = find_checkpoint(given) if given else next((path for path in usual if path.is_file()), usual[-1])
-        if path.is_relative_to(Path.cwd()):
-            path = path.relative_to(Path.cwd())
-        read_checkpoint(path)
-        try:
-            fan, info = load_fan(path)
-        except CheckpointError:  # a face network without expressions, for example
-            return cls(path)
-        labels = info["labels"]
-        if not fan.head.weighs_frames:
-            return cls(path, labels=labels, kind="a frame classifier; your clips alone train the attention")
-        kind = f"a FAN with {fan.head.title} and {counted(len(labels), 'class', 'classes')}"
-        return cls(path, fan.at_type, labels, kind, is_fan=True)
-
-    def classes_kept(self, classes: Iterable[str]) -> dict[str, str]:
-        """Your class -> the FAN's class that gives it its weights: of the same name, or of the same expression."""
-        if not self.is_fan:
-            return {}
-        by_expression = {expression(label): label for label in self.labels}
-        pairs = {name: name if name in self.labels else by_expression.get(expression(name)) for name in classes}
-        return {name: label for name, label in pairs.items() if label is not None}
+        truth = self.targets[self.held]
+        (first, base), *_, (last, best) = right.items()
+        gain = paired_difference(best, base, truth)
+        lines = [f"held-out clips right: {_shares(right, np.full(len(truth), True))}"]
+        lines.append(f"{last} - {first}: {100 * gain.value:+.1f} points ({difference_text(gain, 1)})")
+        lines += [f"  {self.classes[at]}: {_shares(right, truth == at)}" for at in np.unique(truth)]
+        return "\n".join(lines)
 
 
-def videos_by_name(root: Path) -> dict[str, Job]:
-    """The clips by their names, `<Class>/<name>`. What cannot be trained on is refused before the long work."""
-    jobs, _ = find_jobs(root)
-    if root.is_file():
-        raise DataError(f"{root}: is a file; name the folder that holds <Class>/<name>.mp4")
-    astray = [job.path for job in jobs if job.name.count("/") != 1]
-    if astray:
-        raise DataError(
-            f"{astray[0]}: {len(astray)} of {len(jobs)} videos are not in a class folder; put them into "
-            f"{root}/<Class>/<name>.mp4"
-        )
-    counts: dict[str, int] = defaultdict(int)
+def _shares(right: Mapping[str, np.ndarray], some: np.ndarray) -> str:
+    return ", ".join(f"{values[some].sum()} of {some.sum()} {way}" for way, values in right.items())
+
+
+def find_clips(root: Path) -> dict[str, str]:
+    """`<Class>/<name>` -> a video, a folder of frames, or a picture that lies in its class folder.
+
+    Raises:
+        DataError: something is not in a class folder.
+    """
+    jobs, paths, astray = find_jobs(root)[0], {}, []
     for job in jobs:
-        counts[job.name.split("/")[0]] += 1
-    few = [name for name, videos in counts.items() if videos < 2]
-    if len(counts) < 2 or few:
-        what = f"{', '.join(few)}: only one video" if few else f"{next(iter(counts))} is the only class"
-        raise DataError(f"{root}: {what}; training needs at least two classes of two videos each")
-    return {job.name: job for job in jobs}
+        pictures = [each for each in Path(job.path).glob("*") if each.suffix.lower() in FRAME_SUFFIXES]
+        if job.name.count("/") == 1:
+            paths[job.name] = job.path
+        elif pictures and Path(job.path).parent == root:
+            paths |= {f"{job.name}/{picture.name}": str(picture) for picture in pictures}
+        else:
+            astray.append(job.path)
+    if astray:
+        where = f"{root}/<Class>/<name>.mp4 or <Class>/<name>.jpg"
+        raise DataError(f"{astray[0]}: {len(astray)} of {len(jobs)} inputs are not in a class folder; put into {where}")
+    return dict(sorted(paths.items(), key=lambda item: natural_key(item[0])))
 
 
-def copies(split: heldout.Split, videos: Mapping[str, Job]) -> list[str]:
-    """Held-out videos of which the training has the same bytes: `<held-out clip> = <training clip>`."""
+def encoded(paths: Mapping[str, str], predictor: Predictor, fps: float, kept: Path) -> dict[str, np.ndarray]:
+    """The features, float64 [D], of each clip that shows a face; those that the file `kept` has are not made again."""
+    network = str(predictor.info["path"])
+    made_with = [network, *Job("", network).fingerprint(), fps]
+    before = read_checkpoint(kept) if kept.is_file() else {}
+    known = before["clips"] if before.get("made_with") == made_with else {}
+    now = {name: Job("", path).fingerprint() for name, path in paths.items()}
+    found: dict[str, Any] = {name: known[name] for name in paths if name in known and known[name][0] == now[name]}
+    left = [name for name in paths if name not in found]
+    try:
+        with Progress("finding faces", len(paths), unit="clips", done=len(found), show=bool(left)) as bar:
+            for name in left:
+                try:
+                    (answer,) = predictor.answer(paths[name], people="main", fps=fps or None)
+                    output = predictor.attend(torch.from_numpy(answer.features).to(predictor.device))
+                    found[name] = now[name], output.clip_features[0].cpu()
+                except (NoFaceError, DataError) as error:
+                    bar.say(f"skipped: {error}")
+                bar(1)
+    finally:  # what was found is kept if the user stops
+        save_atomically({"made_with": made_with, "clips": found}, kept)
+    return {name: found[name][1].double().numpy() for name in paths if name in found}
 
-    def sizes(names: Iterable[str]) -> dict[str, int]:
-        return {name: os.path.getsize(videos[name].path) for name in names if os.path.isfile(videos[name].path)}
 
-    def digest(name: str) -> bytes:
-        with open(videos[name].path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+def divided(
+    features: Mapping[str, np.ndarray], videos: Path, output: Path, *, share: float, seed: int, pattern: str | None
+) -> OwnClips:
+    """The clips, divided by OUTPUT/clips.csv, which people may correct; other clips or flags divide them anew."""
+    table, state = output / "clips.csv", output / "own.json"
+    asked = {"share": share, "seed": seed, "person_pattern": pattern, "clips": sorted(features)}
+    try:
+        before = read_json(state, dict[str, Any], remedy="delete it to divide the clips anew")
+    except MissingStateError:
+        before = {}
+    if before != asked or not table.is_file():
+        labels = tuple(sorted({name.split("/")[0] for name in features}, key=natural_key))
+        clips = [Clip(name, "", (), labels.index(name.split("/")[0])) for name in features]
+        known = ClipSet(clips, labels, str(videos))
+        train, val, how = split_clips(name_persons(known, pattern) if pattern else known, share=share, seed=seed)
+        save_text(as_list(train, val), table)
+        save_text(json.dumps(asked) + "\n", state)
+        print(f"{table}: {counted(len(train.clips), 'clip')} to fit to, {len(val.clips)} held out ({how})", flush=True)
+    listed = parse_table(str(table))
+    rows = [clip for clip in listed.clips if clip.name in features]
+    if listed.problems:
+        raise listed.error()
+    return OwnClips(
+        names=[row.name for row in rows],
+        classes=tuple(listed.labels),
+        targets=np.array([row.label for row in rows]),
+        held=np.array([row.split != "train" for row in rows]),
+        persons=np.array([row.person for row in rows]),
+        features=np.stack([features[row.name] for row in rows]),
+    )
 
-    val, train = (sizes(videos.keys() & side.keys()) for side in (split.val, split.train))
-    known = {digest(name): name for name, size in train.items() if size in val.values()}
-    pairs = {name: known.get(digest(name)) for name, size in val.items() if size in train.values()}
-    return sorted(f"{name} = {other}" for name, other in pairs.items() if other)
+
+def copies(own: OwnClips, paths: Mapping[str, str]) -> list[str]:
+    """Held-out clips of which the fit has the same bytes: `<held-out clip> = <clip of the fit>`."""
+    sizes = {name: Path(paths[name]).stat().st_size for name in own.names if Path(paths[name]).is_file()}
+    often = Counter(sizes.values())
+    digests = {n: hashlib.sha256(Path(paths[n]).read_bytes()).digest() for n, size in sizes.items() if often[size] > 1}
+    fitted = {digests[name]: name for name, out in zip(own.names, own.held, strict=True) if name in digests and not out}
+    held = [name for name, out in zip(own.names, own.held, strict=True) if out and digests.get(name) in fitted]
+    return [f"{name} = {fitted[digests[name]]}" for name in held]
 
 
-def spread(names: Iterable[str], most: int) -> list[str]:
-    """At most `most` clips, taken from the classes in turn."""
-    classes: dict[str, list[str]] = {}
-    for name in names:
-        classes.setdefault(name.split("/")[0], []).append(name)
-    return [name for turn in zip_longest(*classes.values()) for name in turn if name is not None][:most]
+def classes_kept(classes: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
+    """Your class -> the network's class that gives it its weights: of the same name, or of the same expression."""
+    by_expression = {expression(label): label for label in labels}
+    pairs = {name: name if name in labels else by_expression.get(expression(name)) for name in classes}
+    return {name: label for name, label in pairs.items() if label is not None}
 
 
-def compare(
-    after: Mapping[str, str], before: Mapping[str, str], truth: Mapping[str, str], interval: str, name: str
-) -> str:
-    """How many held-out clips are right after and before the training, and which are wrong.
+def fit(own: OwnClips, predictor: Predictor, output: Path) -> tuple[str, np.ndarray]:
+    """Fits the classifier, and writes OUTPUT/fan.pth and answers.csv.
+
+    Returns:
+        What the fit is worth, in words, and which held-out clips are right after it, bool.
+    """
+    fan, info = predictor.fan, predictor.info
+    kept = classes_kept(own.classes, predictor.labels)
+    weight, bias = np.zeros((len(own.classes), own.features.shape[1])), np.zeros(len(own.classes))
+    for at, name in enumerate(own.classes):
+        if name in kept:
+            row = predictor.labels.index(kept[name])
+            weight[at], bias[at] = fan.classifier.weight[row].cpu().numpy(), fan.classifier.bias[row].cpu().numpy()
+    stated = info["neutral_feature"]
+    typical = None if stated is None else np.tile(stated, own.features.shape[1] // len(stated))
+    features, typical, count = own.with_references(typical)
+    x, y, persons = features[~own.held], own.targets[~own.held], own.persons[~own.held].tolist()
+    choice = choose_strength(x, y, persons, weight, bias, may_keep=len(kept) == len(own.classes))
+    held = choice.strength
+    fitted = (weight, bias) if held is None else fit_head(x, y, weight, bias, held)
+    about = {"clips": len(y), "strength": held, "clips_with_a_reference": count}
+    save_fitted(predictor, own.classes, *fitted, about, typical, output / "fan.pth")
+
+    known = [name in kept for name in own.classes]
+    answers = {
+        "before": np.where(known, own.features @ weight.T + bias, -np.inf).argmax(axis=1),
+        "before with references": np.where(known, features @ weight.T + bias, -np.inf).argmax(axis=1),
+        "after": (features @ fitted[0].T + fitted[1]).argmax(axis=1),
+    }
+    rows = io.StringIO()
+    table = csv.writer(rows, lineterminator="\n")
+    table.writerow(["clip", "class", "person", "held_out", *answers])
+    for at, name in enumerate(own.names):
+        said = [own.classes[given[at]] for given in answers.values()]
+        table.writerow([name, own.classes[own.targets[at]], own.persons[at], int(own.held[at]), *said])
+    save_text(rows.getvalue(), output / "answers.csv")
+    if not count:
+        del answers["before with references"]
+    right = {way: (given == own.targets)[own.held] for way, given in answers.items()}
+    how = "the network stays as it is" if held is None else f"fitted with strength {held:g}"
+    return (
+        f"{how}: {choice.why}\n"
+        f"{count} of {counted(len(own.names), 'clip')} with the person's neutral clips as reference\n"
+        f"{own.compared(right)}"
+    ), right["after"]
+
+
+def save_fitted(
+    predictor: Predictor, classes: Sequence[str], weight: np.ndarray, bias: np.ndarray, about: dict[str, Any],
+    typical: np.ndarray | None, path: Path,
+) -> None:  # fmt: skip
+    """Writes the network with another classifier: an ordinary file of a FAN, for the crops of the one that it was."""
+    source, info = predictor.fan, predictor.info
+    fan = FAN(source.at_type, len(classes), backbone=source.backbone.name)
+    others = {name: value for name, value in source.state_dict().items() if f".{fan.head.classifier}." not in name}
+    fan.load_state_dict(others, strict=False)
+    fan.classifier.weight.data, fan.classifier.bias.data = Tensor(weight), Tensor(bias)
+    payload = checkpoint_payload(
+        fan,
+        labels=list(classes),
+        dataset=info["dataset"] or ("ferplus" if info["kind"] == "frame classifier" else None),
+        metrics={},
+        recipe={**(info["recipe"] or {}), "own_fit": about},
+        neutral_feature=None if typical is None else typical[: fan.feature_size].tolist(),
+        **{name: info[name] for name in ("image_size", "protocol", "precision", "epoch")},
+    )
+    save_atomically(payload, path)
+
+
+def train_whole(
+    own: OwnClips, videos: Path, output: Path, predictor: Predictor, flags: Sequence[str],
+    prepare: Command, train: Command, *, fps: float, seed: int, device: str,
+) -> tuple[Path, np.ndarray]:  # fmt: skip
+    """Trains attention and classifier on the clips that are not held out.
+
+    The run's folder is named by its flags and clips, so that the same command resumes it.
+
+    Returns:
+        The run's folder, and which held-out clips are right, bool.
+
+    Raises:
+        StepError: a command failed.
+    """
+    faces, table, start = output / "faces", output / "clips.csv", predictor.info
+    rate = ["--fps", f"{fps:g}"] if fps else []
+    _call("Prepare_Faces.py", [str(videos), str(faces), *rate, "--device", device], prepare, passes=1)
+    kept = classes_kept(own.classes, start["labels"])
+    renamed = [f"{name}={label}" for name, label in kept.items() if name != label]
+    epochs, step = (EPOCHS, RATE) if len(kept) == len(own.classes) else (EPOCHS_OF_NEW, RATE_OF_NEW)
+    samples = max(FEWEST_SAMPLES, math.ceil(SAMPLES / max(1, int((~own.held).sum()))))
+    words = ["--dataset", "list", "--train-root", str(faces), "--train-list", str(table)]
+    words += ["--pretrained", str(start["path"]), *(["--map-labels", *renamed] if renamed else [])]
+    words += ["--at_type", str(start["at_type"]), "--freeze-backbone", "--epochs", str(epochs), "--lr", f"{step:g}"]
+    words += ["--batch-size", str(BATCH), "--samples-per-clip", str(samples), "--select-on", "last"]
+    words += ["--seed", str(seed), "--cache", "none", "--device", device, "--precision", "fp32", *flags]
+    run = output / "model" / hashlib.sha256(f"{words} {table.read_text()}".encode()).hexdigest()[:12]
+    _call("Demo_AFEW_Attention.py", [*words, "--resume", str(run)], train)
+    said = {clip.name: clip.right for clip in read_run(run).clips}
+    if not said:
+        raise UsageError(f"{run}: no results; do the flags after -- ask for a training?")
+    return run, np.array([said.get(name, False) for name, out in zip(own.names, own.held, strict=True) if out])
+
+
+def _call(script: str, words: Sequence[str], main: Command, passes: int = 0) -> None:
+    """Prints a command, which also works alone, and calls it; exit statuses up to `passes` are no failures."""
+    path = script if Path.cwd() == PROJECT else str(PROJECT / script)
+    print(shlex.join(["python", path, *words]), flush=True)
+    if (status := main(words)) > passes:
+        raise StepError(script, status)
+
+
+def run(
+    videos: Path, output: Path, pretrained: Path | None, *, fps: float, share: float, person_pattern: str | None,
+    seed: int, device: str, training: tuple[Sequence[str], Command, Command] | None,
+) -> int:  # fmt: skip
+    """Goes through the steps, and prints what they came to; returns the number of clips.
 
     Args:
-        after, before: name of a clip -> expression. Before, spellings count as the same: "happiness" is "Happy".
-        truth: name of a clip -> its class.
-        interval: of the accuracy after the training.
-        name: of the network before the training.
+        training: also train the whole network: flags, Prepare_Faces.py and Demo_AFEW_Attention.py.
     """
-    wrong = [f"{clip}: predicted {answer}" for clip, answer in after.items() if truth[clip] != answer]
-    lines = [f"held-out clips right: {len(after) - len(wrong)} of {len(after)} ({interval})"]
-    if before:
-        right = sum(expression(answer) == expression(truth[clip]) for clip, answer in before.items())
-        lines.append(f"without training ({name}): {right} of {len(before)}")
-    return "\n  ".join([*lines, *wrong])
+    paths = find_clips(videos)
+    with one_writer(output):
+        predictor = Predictor(pretrained, device, precision="fp32")
+        print(f"start: {predictor.info['path']} ({', '.join(predictor.labels)})", flush=True)
+        features = encoded(paths, predictor, fps, output / "features.pt")
+        own = divided(features, videos, output, share=share, seed=seed, pattern=person_pattern)
+        if same := copies(own, paths):
+            what = counted(len(same), "held-out clip")
+            print(f"warning: {what} also in the fit, the same file: {', '.join(same[:SHOWN])}", flush=True)
+        began = time.monotonic()
+        report, right = fit(own, predictor, output)
+        report += f"\nnetwork: {output / 'fan.pth'}, fitted in {time.monotonic() - began:.1f} s"
+        if training:
+            flags, *commands = training
+            folder, trained = train_whole(
+                own, videos, output, predictor, flags, *commands, fps=fps, seed=seed, device=device
+            )
+            report += f"\nwhole training: {folder / 'best.pth'}, {folder / 'report.html'}\n"
+            report += own.compared({"after the fit": right, "after the training": trained})
+        print(report)
+        save_text(report + "\n", output / "report.txt")
+    return len(own.names)

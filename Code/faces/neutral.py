@@ -80,8 +80,8 @@ def neutral_frames(
         raise DataError("neutral auto: the network has no class neutral; name a picture or a video")
     if times[-1] - times[0] < LONG:
         raise DataError(
-            f"neutral auto: the person is visible for {times[-1] - times[0]:.1f} s, and may not be neutral in so short a "
-            f"time ({LONG:g} s are enough); name a picture or a video"
+            f"neutral auto: the person is visible for {times[-1] - times[0]:.1f} s, but the most neutral second "
+            f"of less than {LONG:g} s may show an expression; name a picture or a video"
         )
     starts = np.arange(times[0], times[-1], STRETCH / 2)
     spans = np.searchsorted(times, np.stack([starts, starts + STRETCH], axis=1))

@@ -164,8 +164,8 @@ class Predictor:
             stride: seconds from one window to the next; None: half a window.
             fps: read at most this many frames of a second of video.
             neutral: where the person is known to be neutral, see `Code.faces.neutral`: their first seconds in the input
-                (a float), a picture or video of the same person (a path; for the main person only), or "auto": the second
-                of a long video in which they look most neutral.
+                (a float), a picture or video of the same person (a path; for the main person only), or "auto": the
+                second of a long video in which they look most neutral.
             progress: show the progress on stderr.
             errors: "raise": an input without a face, or one that cannot be read, is an error. "warn": it is a Python
                 warning, and has no answer; for lists and folders.

@@ -256,8 +256,8 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
         "frame classifier"), ``path``, ``labels`` (tuple), ``names_labels`` (False: the file does not say its labels, so
         they are assumed), ``at_type``, ``backbone``, ``image_size``, ``epoch``, ``metrics`` (dict), ``dataset``,
         ``protocol``, ``precision``, ``class_shares`` (tuple, how often its training set shows each class), ``recipe``,
-        ``neutral_feature`` (tuple of D numbers, the mean feature of neutral faces; the last ones are None or empty if the
-        file does not say them).
+        ``neutral_feature`` (tuple of D numbers, the mean feature of neutral faces; like those before it None if
+        the file does not say it).
 
     Raises:
         CheckpointError: where ``read_checkpoint`` and ``load_published`` raise it, if a trained head is not
@@ -325,9 +325,7 @@ def _head_of_run(checkpoint: Mapping[str, Any], at_type: int | None) -> type[Att
     if type(stored) is not int or stored not in HEADS:
         raise CheckpointError(f"at_type {stored!r} is not one of {', '.join(map(str, sorted(HEADS)))}")
     head = HEADS[stored if at_type is None else at_type]
-    if (
-        not parameter_names(head) <= checkpoint["state_dict"].keys()
-    ):  # score fusion's is in self-attention's
+    if not parameter_names(head) <= checkpoint["state_dict"].keys():  # score fusion's is in self-attention's
         raise CheckpointError(f"the run was trained with at_type {stored}; it has no head for at_type {at_type}")
     return head
 

@@ -13,7 +13,6 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..common.commandline import number, run_script, script_parser
@@ -24,7 +23,6 @@ from ..data.clips import ClipSet, DataError
 from ..data.folds import hold_out, name_persons
 from ..data.listing import FRAME_SUFFIXES
 from .folders import read_folders
-from .tables import parse_table
 
 SHARE = 0.25
 
@@ -67,33 +65,6 @@ def as_list(train: ClipSet, val: ClipSet) -> str:
     for name, clips in (("train", train), ("val", val)):
         writer.writerows([clip.name, clips.labels[clip.label], name, clip.person] for clip in clips.clips)
     return text.getvalue()
-
-
-@dataclass(frozen=True)
-class Split:
-    """The content of such a list, which people may have changed.
-
-    Attributes:
-        train, val: name of a clip -> its person, "" if unknown.
-        classes: name of a clip -> its class; usually, but not always, the folder that it is in.
-    """
-
-    train: dict[str, str]
-    val: dict[str, str]
-    classes: dict[str, str]
-
-
-def read_split(path: Path) -> Split:
-    """Reads a plain list with a column split.
-
-    Raises:
-        DataError: all problems of the list.
-    """
-    content = parse_table(str(path))
-    if content.problems:
-        raise content.error()
-    train, val = ({clip.name: clip.person for clip in content.clips if clip.split == name} for name in ("train", "val"))
-    return Split(train, val, {clip.name: content.labels[clip.label] for clip in content.clips})
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -117,7 +117,7 @@ SCENARIOS = {
             "own",
             Train_Own_Clips.main,
             videos,
-            ("videos", "--output", "own", "--device", "cpu", "--pretrained", "run.pth", "--share", 0.34, "--predict", 1,
+            ("videos", "--output", "own", "--device", "cpu", "--pretrained", "run.pth", "--share", 0.34, "--train",
              "--", "--backbone", BACKBONE, "--image-size", SIDE, "--epochs", 2, "--workers", 0),
             "own",
         ),
