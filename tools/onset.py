@@ -28,7 +28,7 @@ from Code.common.progress import Progress
 from Code.data.clips import DataError
 from Code.data.images import read_image
 from Code.data.intensity import Row, row, write_intensity
-from Code.data.listing import FRAME_SUFFIXES
+from Code.data.listing import list_folder
 from Code.faces.align import FACE_SIZE, FER2013_EYES, similarity
 from Code.faces.detect import Detector
 from Code.faces.render import VideoWriter
@@ -147,7 +147,7 @@ def pairs(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
         DataError: nobody has.
     """
     of_person = [
-        {path.stem.split("_")[0]: path for path in sorted(folder.iterdir()) if path.suffix.lower() in FRAME_SUFFIXES}
+        {Path(name).stem.split("_")[0]: folder / name for name in list_folder(str(folder), [])[1]}
         for folder in (first, second)
     ]
     both = [(person, path, of_person[1][person]) for person, path in of_person[0].items() if person in of_person[1]]
