@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def _pair(reader: Reader, request: Request) -> dict[str, Reading]:
 def _folds(reader: Reader, request: Request) -> list[dict[str, Reading]]:
     """The splits of every fold."""
     if reader.has_list_per_fold(request):
-        return [_pair(reader, request.at_fold(fold)) for fold in range(1, reader.count_folds(request) + 1)]
+        return [_pair(reader, replace(request, fold=fold)) for fold in range(1, reader.count_folds(request) + 1)]
     try:
         folds = reader.make_folds(request)
     except DataError as error:  # no folds, but there may be clips
@@ -155,14 +156,14 @@ def check(
         _add(checks, check_names(fold, num_frames, known_labels))
     in_files = {name: list(split) for name, split in splits.items() if not split.clips or split.clips.in_files}
     # A clip that is in both splits is read once.
-    unique = {(clip.folder, clip.frames): clip for clips in in_files.values() for clip in clips} if headers else {}
+    unique = {clip.folder: clip for clips in in_files.values() for clip in clips} if headers else {}
     if headers:
-        scanned = dict(zip(unique, _scan(list(unique.values()), decode, workers, progress), strict=True))
-        results = {name: [scanned[clip.folder, clip.frames] for clip in clips] for name, clips in in_files.items()}
-        faults = {name: [line for lines, _ in scans for line in lines] for name, scans in results.items()}
+        scans = dict(zip(unique, _scan(list(unique.values()), decode, workers, progress), strict=True))
+        faults = {name: [line for clip in clips for line in scans[clip.folder][0]] for name, clips in in_files.items()}
         checks.append(Finding.of("frames that cannot be read", "error", faults))
         if decode and len(in_files) == 2:
-            checks.append(_copied_frames(in_files, {name: [d for _, d in scans] for name, scans in results.items()}))
+            digests = {folder: digest for folder, (_, digest) in scans.items()}
+            checks.append(_copied_frames(in_files["train"], in_files["val"], digests))
     labels = splits["train"].labels or splits["val"].labels or known_labels or ()
     return CheckReport(
         labels=labels,
@@ -218,24 +219,23 @@ def _scan(clips: Sequence[Clip], decode: bool, workers: int | None, progress: st
     return scans
 
 
-def _copied_frames(clips: Mapping[str, list[Clip]], digests: Mapping[str, list[bytes]]) -> Finding:
-    """Validation frames with the bytes of a training frame, whatever their names. Clips in both are found by name."""
-    folders = {clip.folder for clip in clips["train"]}
-    owners = {
-        digest[at : at + 8]: (clip, at // 8)
-        for clip, digest in zip(clips["train"], digests["train"], strict=True)
-        for at in range(0, len(digest), 8)
-    }
+def _copied_frames(train: Sequence[Clip], val: Sequence[Clip], digests: Mapping[str, bytes]) -> Finding:
+    """Validation frames with the bytes of a training frame, whatever their names. Clips in both are found by name.
+
+    Args:
+        digests: by folder, 8 bytes of each frame.
+    """
+    owners = {digests[clip.folder][8 * at : 8 * at + 8]: (clip, at) for clip in train for at in range(len(clip))}
     owners.pop(bytes(8), None)
+    folders = {clip.folder for clip in train}
     items, count = [], 0
-    for clip, digest in zip(clips["val"], digests["val"], strict=True):
-        copies = [at // 8 for at in range(0, len(digest), 8) if digest[at : at + 8] in owners]
-        if not copies or clip.folder in folders:
-            continue
-        count += len(copies)
-        other, frame = owners[digest[8 * copies[0] : 8 * copies[0] + 8]]
-        same = f"val {_frame(clip, copies[0])} = train {_frame(other, frame)}"
-        items.append(f"{len(copies)} of {len(clip)} frames, {same}")
+    for clip in val:
+        digest = digests[clip.folder]
+        copies = [at for at in range(len(clip)) if digest[8 * at : 8 * at + 8] in owners]
+        if copies and clip.folder not in folders:
+            count += len(copies)
+            owner = owners[digest[8 * copies[0] : 8 * copies[0] + 8]]
+            items.append(f"{len(copies)} of {len(clip)} frames, val {_frame(clip, copies[0])} = train {_frame(*owner)}")
     return Finding("val frames that are also train frames", "warning", {BOTH: count}, items)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -159,12 +159,8 @@ def name_persons(clips: ClipSet, pattern: str) -> ClipSet:
         start = f"--person-pattern {quoted(pattern)}: does not match"
         raise DataError([f"{start} {quoted(name)}" for name in unknown], clips.root)
     named = clips.mapped(lambda clip: replace(clip, person=name_key(persons[clip.name])))
-    return replace(named, notes=[*clips.notes, *same_person(persons.values())])
-
-
-def same_person(persons: Iterable[str]) -> list[str]:
-    """A note for each person whose name is written in several ways."""
-    return [f"{line}; taken as one person" for line in two_spellings(persons)]
+    notes = [f"{line}; taken as one person" for line in two_spellings(persons.values())]
+    return replace(named, notes=[*clips.notes, *notes])
 
 
 def hold_out(train: ClipSet, seed: int, share: float = 0.1) -> tuple[ClipSet, ClipSet, str]:

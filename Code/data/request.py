@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 
@@ -61,7 +61,3 @@ class Request:
             for name, value in vars(self).items()
             if value and name not in ("fold", "seed")
         }
-
-    def at_fold(self, fold: int) -> Request:
-        """The same request for one fold, from 1."""
-        return replace(self, fold=fold)

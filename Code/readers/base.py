@@ -228,7 +228,7 @@ class Reader:
     def read_all(self, request: Request, labels: Labels = None) -> ClipSet:
         """Reads the clips of both splits as one set."""
         if self.has_list_per_fold(request):
-            request = request.at_fold(1)
+            request = replace(request, fold=1)
         sources = self.sources(request)
         if sources.of("train") == sources.of("val") or _is_table_file(sources.train_list):
             return self.read(request, None, labels)  # one tree, or one list for both

@@ -23,7 +23,6 @@ from collections.abc import Sequence
 
 from ..common.wording import counted, name_key, natural_key, printable, quoted
 from ..data.clips import DataError
-from ..data.folds import same_person
 from ..data.listing import Listing
 from ..data.lists import (
     Lines,
@@ -82,7 +81,8 @@ def read_table(listing: Listing, lines: Lines, split: str | None = None) -> None
             listing.problems += [f"{path}, column label: {line}; write it in one way" for line in twice]
             return
         listing.labels = tuple(labels)
-    listing.notes += [f"{path}: {line}" for line in same_person(row.get("person", "") for _, row in rows)]
+    persons = two_spellings(row.get("person", "") for _, row in rows)
+    listing.notes += [f"{path}: {line}; taken as one person" for line in persons]
     clips, problems = parse_lines(path, rows, lambda row, number: _table_clip(row, listing.labels, number))
     for column in {"split", "fold", "person"} & set(columns):
         absent = [clip.line for clip in clips if not getattr(clip, column)]
