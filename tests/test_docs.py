@@ -203,6 +203,31 @@ def test_readme_begins_where_users_begin() -> None:
         assert wanted in first_screen
 
 
+def test_all_pages_together_are_short() -> None:
+    others = [name for name in ("CHANGELOG.md", "CONTRIBUTING.md") if (ROOT / name).is_file()]
+    words = {page: len((ROOT / page).read_text(encoding="utf-8").split()) for page in (*PAGES, *others)}
+    assert sum(words.values()) <= 17_000, sorted(words.items(), key=lambda item: -item[1])
+
+
+def numbers_of_measured_tables() -> set[str]:
+    """The numbers in the tables of all pages that stand in a section with a command, and those of the literature."""
+    numbers: set[str] = set()
+    for page in PAGES:
+        for section in re.split(r"^#+ ", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE):
+            if "\n```sh " in section or section.startswith("Results in the literature"):
+                rows = re.findall(r"^\|.*$", section, re.MULTILINE)
+                numbers.update(re.findall(r"\d+(?:\.\d+)?", " ".join(rows)))
+    return numbers
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/weights.md"])
+def test_percentages_in_prose_are_in_a_table_beside_its_command(page: str) -> None:
+    text = re.sub(r"^```.*?^```$|^\|.*$", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    said = re.findall(r"(?:(\d+(?:\.\d+)?)(?: to |, | and ))?(\d+(?:\.\d+)?) %", text.replace("95 % interval", ""))
+    unfounded = {number for pair in said for number in pair if number} - numbers_of_measured_tables()
+    assert not unfounded, f"{page}: no table beside a command has {sorted(unfounded)} %"
+
+
 def test_defaults_in_options_are_those_of_the_protocols() -> None:
     text = (ROOT / "docs/options.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
