@@ -20,6 +20,15 @@ from .errors import IS_CLONE, UsageError
 PROJECT = Path(__file__).resolve().parents[2 if IS_CLONE else 1]
 
 
+def shown_path(path: str | Path) -> str:
+    """A path for files that are shared: within the current folder, the project or the user's folder, else as it is."""
+    full = Path(os.path.abspath(path))
+    for root, start in ((Path.cwd(), ""), (PROJECT, ""), (Path(os.path.expanduser("~")), "~/")):
+        if full.is_relative_to(root):
+            return start + full.relative_to(root).as_posix()
+    return str(path)
+
+
 @contextmanager
 def new_file(path: str | Path) -> Iterator[Path]:
     """The name of a temporary file to write. When the block ends, the file is flushed and renamed to `path`.

@@ -7,27 +7,43 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..common.files import atomic_text
+from ..common.files import atomic_text, shown_path
 from ..common.wording import counted, one_line
 from ..network.attention import HEADS
+from ..readers import STILLS, trained_on
 from .predict import Predictor
 from .prediction import Curve, Prediction, answer_text, columns, row_columns
 
 SHOWN_FRAMES = 3
+NO_PEOPLE = ("composed", "sample", *STILLS)  # datasets that are no videos of people: an accuracy there says little
 
 
-def describe(predictor: Predictor, trained_on: str) -> str:
-    """Which network answers, what it was trained on and its accuracy there; its labels; the prior, if it is stated."""
-    info = predictor.info
-    path = Path(info["path"])
-    path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+class Unanswered(NamedTuple):
+    """An input without an answer, and why."""
+
+    path: str
+    reason: str
+
+
+def describe(predictor: Predictor) -> str:
+    """Which network answers, what it was trained on, and its accuracy if that is one of videos of people; its labels;
+    the prior, if it is stated.
+    """
+    info, metrics = predictor.info, predictor.info["metrics"]
+    dataset = info["dataset"] or ("ferplus" if predictor.knows_fer2013 else None)
+    reached = ""
+    if dataset not in NO_PEOPLE and "accuracy" in metrics:
+        clips = f" of {metrics['num_clips']} validation clips" if "num_clips" in metrics else ""
+        reached = f"accuracy there {100 * metrics['accuracy']:.1f} %{clips}; "
+    elif dataset not in NO_PEOPLE and "best_prec1" in metrics:  # the published format has it in percent
+        reached = f"accuracy there {metrics['best_prec1']:.1f} % in validation; "
     assumed = "" if info["names_labels"] else " (assumed: its file has no labels)"
     lines = [
-        f"network: {path} ({predictor.fan.head.title}, {trained_on}; {accuracy(info)}; "
+        f"network: {shown_path(info['path'])} ({predictor.fan.head.title}, {trained_on(dataset)}; {reached}"
         f"{predictor.image_size} x {predictor.image_size} pixels)",
         f"labels: {', '.join(predictor.labels)}{assumed}",
     ]
@@ -38,23 +54,8 @@ def describe(predictor: Predictor, trained_on: str) -> str:
     return "\n".join(lines)
 
 
-def accuracy(info: dict[str, Any]) -> str:
-    """The accuracy that a checkpoint of `load_fan` reached on its own validation data."""
-    metrics = info["metrics"]
-    if "accuracy" in metrics:
-        clips = f" of {metrics['num_clips']} validation clips" if "num_clips" in metrics else ""
-        return f"accuracy there {100 * metrics['accuracy']:.1f} %{clips}"
-    if "best_prec1" in metrics:  # the published format has it in percent
-        return f"accuracy there {metrics['best_prec1']:.1f} % in validation"
-    return "its accuracy is not in the file"
-
-
 def report_main(prediction: Prediction, at_type: int) -> str:
-    """The answer for the main person of an input, in words.
-
-    Args:
-        at_type: of the network.
-    """
+    """The answer of a network with this attention for the main person of an input, in words."""
     searched = "" if np.isnan(prediction.boxes).all() else f", {len(prediction.frames)} with a face"
     others = prediction.num_people - 1
     if others and prediction.num_cuts:
@@ -103,19 +104,16 @@ def _plain(array: np.ndarray) -> list[Any]:
     return plain
 
 
-def as_record(prediction: Prediction) -> dict[str, Any]:
+def as_record(prediction: Prediction | Unanswered) -> dict[str, Any]:
     """One answer as plain values; what does not exist (the time of an image, a box) is None."""
+    if isinstance(prediction, Unanswered):
+        return {"input": prediction.path, "expression": "", "problems": [prediction.reason]}
     by_frame, curve = prediction.frame_probabilities, prediction.curve
     record = {
         "input": prediction.path,
         "checkpoint": prediction.network,
-        "expression": prediction.expression,
-        "uncertain": prediction.uncertain,
-        "probabilities": prediction.probabilities,
-        "prior": prediction.prior,
-        "neutral": prediction.neutral,
-        "person": prediction.person,
-        "track": prediction.track,
+        **{name: getattr(prediction, name) for name in ("expression", "uncertain", "probabilities", "prior")},
+        **{name: getattr(prediction, name) for name in ("neutral", "person", "track")},
         "seconds": _plain(np.array(prediction.seconds)),
         "box": _plain(prediction.box),
         "num_frames": prediction.num_frames,
@@ -127,45 +125,46 @@ def as_record(prediction: Prediction) -> dict[str, Any]:
         "beta": None if prediction.beta is None else _plain(prediction.beta),
         "weights": _plain(prediction.weights),
         "frame_probabilities": {label: _plain(by_frame[:, at]) for at, label in enumerate(prediction.labels)},
-        "boxes": _plain(prediction.boxes),
-        "landmarks": _plain(prediction.landmarks),
-        "filled": _plain(prediction.filled),
+        **{name: _plain(getattr(prediction, name)) for name in ("boxes", "landmarks", "filled")},
         "problems": list(prediction.problems),
     }
     if curve is not None:
+        arrays = ("starts", "ends", "num_faces", "uncertain", "probabilities")
         record["curve"] = {
             "labels": list(curve.labels),
-            "starts": _plain(curve.starts),
-            "ends": _plain(curve.ends),
-            "faces": _plain(curve.faces),
             "expressions": curve.expressions,
-            "uncertain": _plain(curve.uncertain),
-            "probabilities": _plain(curve.probabilities),
+            **{name: _plain(getattr(curve, name)) for name in arrays},
         }
     return record
 
 
-def write_json(path: Path, predictions: Sequence[Prediction]) -> None:
+def write_json(path: Path, answers: Sequence[Prediction | Unanswered]) -> None:
     """Every answer with its frames, see `as_record`."""
     with atomic_text(path) as file:  # piece by piece: the record of an hour of video is long
-        json.dump([as_record(prediction) for prediction in predictions], file, indent=1, allow_nan=False)
+        json.dump([as_record(answer) for answer in answers], file, indent=1, allow_nan=False)
         file.write("\n")
 
 
-def write_csv(path: Path, predictions: Sequence[Prediction], labels: Sequence[str], *, everybody: bool) -> None:
+def write_csv(
+    path: Path, answers: Sequence[Prediction | Unanswered], labels: Sequence[str], *, everybody: bool
+) -> None:
     """One line for each answer: input, expression, whether it is uncertain (1) or not (0), counts, a probability for
-    each label in the network's order.
+    each label in the network's order, and problems; of an input without an answer, only the reason.
 
     Args:
         everybody: write the person, too: number, track, seconds seen, box.
     """
     who = ["person", "track", "start", "end", "left", "top", "right", "bottom"] if everybody else []
-    rows = []
-    for p in predictions:
+    header = columns(["input", *who, "expression", "uncertain", "num_frames", "num_faces", "problems"], labels)
+    rows: list[list[Any]] = []
+    for p in answers:
+        if isinstance(p, Unanswered):
+            rows.append([p.path, *[""] * (len(who) + 4), p.reason, *[""] * len(labels)])
+            continue
         person = [p.person, p.track, *_cells(p.seconds, 3), *_cells(p.box, 1)] if everybody else []
         shares = _cells((p.probabilities[label] for label in labels), 6)
-        rows.append([p.path, *person, p.expression, int(p.uncertain), p.num_frames, len(p.frames), *shares])
-    header = columns(["input", *who, "expression", "uncertain", "num_frames", "num_faces"], labels)
+        counts = [int(p.uncertain), p.num_frames, len(p.frames)]
+        rows.append([p.path, *person, p.expression, *counts, "; ".join(p.problems), *shares])
     _write_table(path, header, rows)
 
 
@@ -188,8 +187,8 @@ def write_curve(path: Path, curve: Curve) -> None:
     uncertain, rows = curve.uncertain, []
     for at, expression in enumerate(curve.expressions):
         time, shares = _cells([curve.starts[at], curve.ends[at]], 3), _cells(curve.probabilities[at], 6)
-        rows.append([*time, expression, int(uncertain[at]), curve.faces[at], *shares])
-    _write_table(path, columns(["start", "end", "expression", "uncertain", "faces"], curve.labels), rows)
+        rows.append([*time, expression, int(uncertain[at]), curve.num_faces[at], *shares])
+    _write_table(path, columns(["start", "end", "expression", "uncertain", "num_faces"], curve.labels), rows)
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

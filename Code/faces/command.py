@@ -31,21 +31,18 @@ from ..common.commandline import (
     above_zero,
     add_device,
     from_zero,
-    number,
-    positive,
     run_script,
     script_parser,
-    whole_number,
 )
 from ..common.errors import IS_CLONE, UsageError
 from ..common.files import check_outputs, check_replaceable
-from ..common.names import MAX_IMAGE_SIZE, VERSION
+from ..common.names import VERSION
 from ..data.clips import DataError
 from ..data.images import check_image
 from ..data.listing import FRAME_SUFFIXES
-from .inputs import VIDEO_SUFFIXES, WRITTEN_SUFFIXES, Kind, clips_in
-from .settings import DETECT_EVERY
-from .video import Source
+from .inputs import VIDEO_SUFFIXES, WRITTEN_SUFFIXES, Kind
+from .settings import DETECT_EVERY, NUMBERS
+from .video import Source, inputs_in
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -67,7 +64,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="answer the main person of each input, or everybody in it",
     )
     parser.add_argument(
-        "--image-size", type=pixels, metavar="PIXELS", help="input side (default: what the checkpoint says)"
+        "--image-size",
+        type=NUMBERS["image_size"],
+        metavar="PIXELS",
+        help="input side (default: what the checkpoint says)",
     )
     add_device(parser)
     parser.add_argument(
@@ -92,18 +92,37 @@ def build_parser() -> argparse.ArgumentParser:
         help="where the person is known to be neutral: their first seconds in each input, or a picture or video; auto: "
         "the second of a long video in which they look most neutral",
     )
+    parser.add_argument(
+        "--classes", nargs="+", action="extend", metavar="NAME", help="choose from these classes only (default: all)"
+    )
+    images = parser.add_mutually_exclusive_group()
+    images.add_argument(
+        "--pictures", action="store_true", default=None, help="images in a folder are answered one by one"
+    )
+    images.add_argument(
+        "--clip",
+        dest="pictures",
+        action="store_false",
+        help="images in a folder are the frames of one clip (default: "
+        "if they are numbered, have one size and follow each other)",
+    )
     parser.add_argument("--aligned", action="store_true", help="frames are face crops: do not detect faces")
-    parser.add_argument("--fps", type=frame_rate, metavar="N", help="read at most N frames a second (default: all)")
+    parser.add_argument("--fps", type=NUMBERS["fps"], metavar="N", help="read at most N frames a second (default: all)")
     parser.add_argument(
         "--detect-every",
-        type=positive,
+        type=NUMBERS["detect_every"],
         default=DETECT_EVERY,
         metavar="N",
         help="search at least one frame in N in full, and follow known faces in the others; 1 searches every frame",
     )
-    parser.add_argument("--window", type=seconds, metavar="SECONDS", help="also answer each window of time: a curve")
     parser.add_argument(
-        "--stride", type=seconds, metavar="SECONDS", help="from one window to the next (default: half a window)"
+        "--window", type=NUMBERS["window"], metavar="SECONDS", help="also answer each window of time: a curve"
+    )
+    parser.add_argument(
+        "--stride",
+        type=NUMBERS["stride"],
+        metavar="SECONDS",
+        help="from one window to the next (default: half a window)",
     )
     output = parser.add_argument_group("output")
     output.add_argument(
@@ -123,12 +142,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--camera", metavar="N", help="answer live: a camera's number, a device, or an address")
     return parser
-
-
-# Fewer show no expression. Some networks take 224 pixels only, which `Predictor` checks.
-pixels = whole_number(32, MAX_IMAGE_SIZE, "of pixels")
-seconds = number(0.01, 86_400)  # an hour of video has 720 000 windows of 0.01 s
-frame_rate = number(0, 10_000, above=True)
 
 
 def class_share(text: str) -> tuple[str, float]:
@@ -154,15 +167,17 @@ def neutral_reference(text: str) -> float | Path | str:
 def output_file(text: str) -> Path:
     """An argparse type: a file to write at the end. What would fail then fails before the work."""
     path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        wrong = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-        raise argparse.ArgumentTypeError(f"{text}: {wrong}; name a file in a folder that exists")
     try:
         check_replaceable(path)
+        folder = next(folder for folder in path.absolute().parents if folder.exists())
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error.strerror}; name a file") from None
-    if not os.access(path.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{text}: nothing can be written to {path.parent}; name another folder")
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: is a folder; name a file")
+    if not folder.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: {folder} is a file, not a folder; name another one")
+    if not os.access(folder, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text}: nothing can be written to {folder}; name another folder")
     return path
 
 
@@ -202,26 +217,26 @@ def check_flags(args: argparse.Namespace) -> None:
         raise UsageError(f"--checkpoint {args.checkpoint}: no such file or folder; a run is model/<run>")
 
 
-def find_inputs(given: Sequence[str]) -> tuple[list[str], int]:
-    """The inputs, each folder of videos replaced by what is in it; and the exit status if some are missing or broken.
+def find_inputs(given: Sequence[str], pictures: bool | None) -> tuple[list[str], dict[str, str]]:
+    """The inputs, each folder of videos or pictures replaced by what is in it; and why some of them cannot be read.
 
     What is named itself is opened, so that a file which is no video is refused before the network is loaded.
     """
     inputs: list[str] = []
-    status = 0
+    broken: dict[str, str] = {}
     for path in given:
         try:
             if path and not Path(path).exists():
                 raise DataError(f"{path}: no such file or folder")
-            clips = clips_in(path, lambda line: print(f"note: {line}", file=sys.stderr))
+            clips = inputs_in(path, pictures, lambda line: print(f"note: {line}", file=sys.stderr))
             if clips is None and Source(path).kind is Kind.PICTURE:
                 check_image(path, decode=False)
+            inputs += [path] if clips is None else clips
         except DataError as error:
             print(f"error: {error}", file=sys.stderr)
-            status = 2
-        else:
-            inputs += [path] if clips is None else clips
-    return list(dict.fromkeys(inputs)), status
+            inputs.append(path)
+            broken[path] = str(error)
+    return list(dict.fromkeys(inputs)), broken
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -232,18 +247,18 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     args = build_parser().parse_args(words)
     check_flags(args)
-    args.inputs, status = find_inputs(args.inputs)
-    if status and not args.inputs:
-        return status
+    args.inputs, args.broken = find_inputs(args.inputs, args.pictures)
+    if args.inputs and len(args.broken) == len(args.inputs):
+        return 2
     if args.annotate and len(args.inputs) > 1:
         raise UsageError(f"--annotate writes one video, but there are {len(args.inputs)} in the folder; name one")
     neutral = args.neutral if isinstance(args.neutral, Path) else None
     outputs = (args.annotate, args.csv, args.csv_frames, args.json)
     check_outputs(outputs, [*args.inputs, args.checkpoint, neutral], (*FRAME_SUFFIXES, *VIDEO_SUFFIXES, ".pth", ".tar"))
 
-    from .script import Options, run
+    from .script import run
 
-    return max(run(Options(**vars(args))), status)
+    return max(run(args), 2 if args.broken else 0)
 
 
 def script() -> int:

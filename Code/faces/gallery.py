@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..common.files import short_name
+from ..common.files import short_name, shown_path
 from ..common.wording import counted, natural_key
 from ..results.figures import choose_frames
 from ..results.page import Card, Pictures, jpeg_uri, make_course, make_tiles, write_page
@@ -53,6 +53,11 @@ def _root(name: str) -> str:
     return re.sub(r"(_person[0-9]+)?(_curve)?$", "", name.casefold())
 
 
+def card_without_answer(path: str, reason: str) -> Card:
+    """What the page says about an input without an answer."""
+    return Card(Path(path).name, seen=f"no answer: {reason}", note=shown_path(Path(path).parent))
+
+
 def card_of(
     prediction: Prediction, shown: Sequence[int], crops: np.ndarray, figures: Sequence[Path], pictures: Pictures
 ) -> Card:
@@ -86,7 +91,7 @@ def card_of(
         course=make_course(times or prediction.frames, prediction.weights),
         seen=f"{len(prediction.frames)} of {counted(prediction.num_frames, 'frame')}{seen}",
         links=[figure.name for figure in figures],
-        note=str(path.parent),
+        note=shown_path(path.parent),
         problems=prediction.problems,
     )
 
@@ -117,7 +122,7 @@ def write_gallery(folder: Path, cards: Sequence[Card], pictures: Pictures) -> Pa
         name="Predictions",
         cards=ranked,
         total=len(ranked),
-        summary=", ".join(f"{label} {count}" for label, count in counts.most_common()),
+        summary=", ".join(f"{label or 'none'} {count}" for label, count in counts.most_common()),
         choices=choices,
         pictures=pictures,
         longer=any(card.course and card.course.frames > len(card.tiles) for card in cards),

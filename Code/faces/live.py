@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import queue
 import sys
 import threading
@@ -10,9 +9,8 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor, stack
@@ -36,27 +34,13 @@ from .video import Frame
 LIVE_STEP = 0.5
 
 
-@dataclass(frozen=True)
-class LiveAnswer:
-    """The prediction for the last seconds.
+class LiveAnswer(NamedTuple):
+    """The prediction for the last seconds."""
 
-    Attributes:
-        frame: the latest frame.
-        expression: the most probable label; empty while no face is visible.
-        share: its probability.
-        uncertain: the best two classes are close, see `Code.faces.prediction.is_uncertain`.
-        weight: of the latest frame, relative to the largest weight in the window; None: no face in the frame.
-        box: float64 [4], the main person's face in the latest frame; None: not visible.
-        faces: number of frames that the prediction is made from.
-    """
-
-    frame: Frame
-    expression: str
-    share: float
-    uncertain: bool
-    weight: float | None
-    box: np.ndarray | None
-    faces: int
+    frame: Frame  # the latest
+    text: str  # such as `anger 53 %`
+    weight: float | None = None  # of the latest frame, relative to the largest in the window; None: no face in it
+    box: np.ndarray | None = None  # float64 [4], the main person's face in the latest frame; None: not visible
 
 
 def camera_frames(which: str) -> Iterator[Frame]:
@@ -103,7 +87,6 @@ def _newest(decoded: Iterator[Any]) -> Iterator[Any]:
     stopped = threading.Event()
 
     def put(item: Any) -> None:
-        """Replaces the latest item, if it has not been taken."""
         with suppress(queue.Empty):
             latest.get_nowait()
         latest.put(item)
@@ -132,10 +115,6 @@ class LiveFinder:
     """Finds the faces in a camera's frames as `find_faces` does in a video's, but does not wait for the next frames.
 
     A newcomer is seen with the next key frame. While nobody is seen, and after a face was lost, every frame is one.
-
-    Args:
-        detector: runs full passes on key frames and refines faces in the others.
-        every: at least one frame in so many is a key frame; 1: all of them.
     """
 
     def __init__(self, detector: Detector, every: int = DETECT_EVERY) -> None:
@@ -167,23 +146,14 @@ class LiveFinder:
             return True
         key, thumbnail, faces = self._key
         shape = frame.image.shape
-        if (
-            shape != key.image.shape
-            or frame.time - key.time > STRETCH_SECONDS
-            or frame.time - self._last.time > LIVE_STEP
-        ):
+        apart = frame.time - key.time > STRETCH_SECONDS or frame.time - self._last.time > LIVE_STEP
+        if shape != key.image.shape or apart:
             return True
         return 2 * self._count >= self._every and much_changed(self._is_cut.thumbnail, thumbnail, shape, faces)
 
 
 def watch(predictor: Predictor, frames: Iterator[Frame], window: float) -> Iterator[LiveAnswer]:
-    """Yields a prediction after every frame, from the main person's faces in the last `window` seconds.
-
-    Args:
-        predictor: detects faces and classifies them.
-        frames: with times.
-        window: length in seconds.
-    """
+    """Yields a prediction after every frame, from the main person's faces in the last `window` seconds."""
     tracker, find = Tracker(), LiveFinder(predictor.detector, predictor.detect_every)
     seen: deque[tuple[float, int, np.ndarray, np.ndarray]] = deque()  # time, track, box, landmarks
     encoded: deque[tuple[float, int, Tensor]] = deque()  # time, track, features [D]
@@ -207,28 +177,19 @@ def watch(predictor: Predictor, frames: Iterator[Frame], window: float) -> Itera
             encoded.append((frame.time, main, predictor.encode([crop])[0]))
         features = [feature for _, track, feature in encoded if track == main]
         if not features:
-            yield LiveAnswer(frame, "", math.nan, False, None, None, 0)
+            yield LiveAnswer(frame, "no face")
             continue
         output = predictor.attend(stack(features))
-        shares = output.logits[0].softmax(dim=0)
-        best = int(shares.argmax())
+        shares = output.logits[0].softmax(dim=0).cpu().numpy()
+        text = answer_text(predictor.labels[shares.argmax()], bool(is_uncertain(shares)), float(shares.max()))
         weight = float(output.weights[0, -1] / output.weights[0].max()) if is_visible else None
-        yield LiveAnswer(
-            frame=frame,
-            expression=predictor.labels[best],
-            share=float(shares[best]),
-            uncertain=bool(is_uncertain(shares.cpu().numpy())),
-            weight=weight,
-            box=boxes[-1] if is_visible else None,
-            faces=len(features),
-        )
+        yield LiveAnswer(frame, text, weight, boxes[-1] if is_visible else None)
 
 
 def answer_camera(predictor: Predictor, which: str, window: float, annotate: Path | None = None) -> bool:
     """Prints the running expression of a camera until it ends or Ctrl-C: once a second, or all the time on a terminal.
 
     Args:
-        predictor: detects faces and classifies them.
         which: see `camera_frames`.
         window: each answer is made from the last seconds, so many.
         annotate: a video to write, with the answers drawn on it.
@@ -242,15 +203,13 @@ def answer_camera(predictor: Predictor, which: str, window: float, annotate: Pat
     try:
         for frames, now in enumerate(watch(predictor, camera_frames(which), window), start=1):
             faces += now.box is not None
-            answer = answer_text(f"{now.expression} {100 * now.share:.0f} %", now.uncertain)
-            line = answer if now.expression else "no face"
             if on_terminal or now.frame.time - printed >= 1:
                 printed = now.frame.time
                 speed = frames / max(time.monotonic() - started, 1e-9)
-                text = f"{now.frame.time:8.2f} s  {line:<30} {speed:5.1f} frames/s"
-                print(f"\r{text}" if on_terminal else text, end="" if on_terminal else "\n", flush=True)
+                line = f"{now.frame.time:8.2f} s  {now.text:<30} {speed:5.1f} frames/s"
+                print(f"\r{line}" if on_terminal else line, end="" if on_terminal else "\n", flush=True)
             if annotate:
-                picture = draw_answer(now.frame.image, now.box, line, now.weight)
+                picture = draw_answer(now.frame.image, now.box, now.text, now.weight)
                 writer = writer or VideoWriter(annotate, picture.size)
                 writer.add(picture, now.frame.time)
     except KeyboardInterrupt:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..common.names import expression
@@ -25,7 +26,8 @@ PART = 0.75  # of the difference that is taken away; 0.5 to 1 are about as good
 AUTO = "auto"
 # Seconds. In single acted clips there is no neutral second to find: 17 of 30 are right without, 10 with `AUTO`.
 STRETCH, LONG = 1.0, 10.0
-Reference = float | str | Path  # the first seconds in which the person is visible, a file, or `AUTO`
+# The first seconds in which the person is visible, `AUTO`, or what shows them: a file, an array, a picture.
+Reference = float | str | Path | np.ndarray | Image.Image
 NEUTRAL = expression("neutral")
 
 
@@ -46,14 +48,14 @@ def neutral_shift(fan: FAN, features: Tensor, info: Mapping[str, Any]) -> Tensor
     return -PART * (logits - logits.mean()) * moved
 
 
-def checked_reference(reference: Reference | None) -> float | str | Path | None:
-    """A reference as a float, a `Path` or `AUTO`.
+def checked_reference(reference: Reference | None) -> Reference | None:
+    """A reference; numbers as float, files as `Path`.
 
     Raises:
         ValueError: a number is not above 0.
     """
     if not isinstance(reference, (int, float)):
-        return reference if reference in (None, AUTO) else Path(reference)
+        return Path(reference) if isinstance(reference, str) and reference != AUTO else reference
     if not 0 < reference < float("inf"):
         raise ValueError(f"neutral is {reference}; expected seconds above 0, a file, or {AUTO}")
     return float(reference)

@@ -7,10 +7,9 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from ..common.device import choose_compute
 from ..common.errors import ProjectError, UsageError
+from ..common.files import shown_path
 from ..common.prefetch import prefetched
 from ..common.progress import Progress
 from ..common.wording import counted, one_line
@@ -32,15 +32,27 @@ from ..readers import crop_of
 from .align import FER2013_EYES, PAPER_EYES, Eyes
 from .detect import Detector
 from .extract import BriefSource, all_frames, analyse, whole_track
-from .inputs import Job, clips_in
+from .inputs import Job
 from .neutral import Reference, checked_reference, in_words, neutral_frames, neutral_shift
 from .prediction import Curve, InputFaces, Prediction, windows
-from .settings import DETECT_EVERY
+from .settings import DETECT_EVERY, checked
 from .track import follow
-from .video import ArraySource, Source
+from .video import ArraySource, Source, inputs_in
 
 BATCH_FACES = 32  # encoded together
-PEOPLE = ("main", "all")
+PEOPLE, PRECISIONS = ("main", "all"), ("auto", "fp32", "bf16", "fp16")
+Input = str | os.PathLike[str] | np.ndarray | Image.Image
+
+
+class Options(TypedDict, total=False):
+    """How an input is answered, see `Predictor.__call__`."""
+
+    aligned: bool
+    window: float | None
+    stride: float | None
+    fps: float | None
+    neutral: Reference | None
+    progress: bool
 
 
 class NoFaceError(ProjectError, RuntimeError):
@@ -65,46 +77,59 @@ class Predictor:
     Args:
         checkpoint: a run (its folder or its checkpoint), a published FAN or a FER+ frame classifier;
             None: the FAN that comes with the project.
-        device: "auto" (CUDA if available), or a torch device.
+        device: "auto" (CUDA if available), a torch device, or the number of a GPU.
         image_size: input side in pixels; None: what the checkpoint says.
         people: "main": the main person of each input, the largest (size x time); "all": everybody.
         detect_every: search at least one frame in `detect_every` in full, and follow known faces in the others.
         prior: label -> how often the class occurs where the inputs come from; None: as the network was trained. Shares
             need not sum to 1, and classes that are not named have the share 1 / C.
+        classes: the classes to choose from, the others are left out; None: all that the network knows.
         precision: of the backbone's arithmetic: "fp32", "bf16" or "fp16"; "auto": bf16 if the hardware has it, as in
             training and evaluation.
 
     Attributes:
         fan: the network, in evaluation mode.
-        info: what `load_fan` says about the checkpoint: kind, path, labels, at_type, dataset, ...
+        info: what `load_fan` says about the checkpoint: kind, path, at_type, dataset, ...
+        labels: the classes that answers choose from, in the network's order.
 
     Raises:
         CheckpointError: the checkpoint is missing or cannot be used.
-        UsageError: its backbone does not take images of this size, or the prior names a class that it does not know.
+        ValueError: names the argument that is wrong, or that does not fit the network or this machine.
     """
 
     def __init__(
         self,
         checkpoint: str | Path | None = None,
-        device: str | torch.device = "auto",
+        device: str | int | torch.device = "auto",
         *,
         image_size: int | None = None,
         people: str = "main",
         detect_every: int = DETECT_EVERY,
         prior: Mapping[str, float] | None = None,
+        classes: Sequence[str] | None = None,
         precision: str = "auto",
     ) -> None:
-        self.people = _checked(people)
-        self.detect_every = detect_every
-        self._compute = choose_compute(str(device), precision)
-        self.device = self._compute.device
+        self.people = _one_of("people", people, PEOPLE)
+        self.detect_every = checked("detect_every", detect_every)
+        image_size = checked("image_size", image_size)
+        _one_of("precision", precision, PRECISIONS)
         fan, self.info = load_fan(default_checkpoint() if checkpoint is None else find_checkpoint(checkpoint))
+        self._classes = _indices(self.info["labels"], classes)
+        self.labels: tuple[str, ...] = tuple(self.info["labels"][at] for at in self._classes)
+        self.image_size: int = image_size or self.info["image_size"]
+        try:
+            self._compute = choose_compute(f"cuda:{device}" if isinstance(device, int) else str(device), precision)
+            fan.backbone.check_image_size(self.image_size)
+            self.prior = None if prior is None else stated_shares(prior, self.labels)
+        except UsageError as error:  # "--image-size 7: ...", but here it is no flag
+            flag, _, rest = str(error).removeprefix("--").partition(" ")
+            raise UsageError(f"{flag.replace('-', '_')} {rest}") from None
+        self.device = self._compute.device
         self.fan = fan.to(self.device, torch.float32).requires_grad_(False)  # whatever torch's default is
-        self.image_size = image_size or self.info["image_size"]
-        fan.backbone.check_image_size(self.image_size)
-        self.prior = None if prior is None else stated_shares(prior, self.labels)
-        shift = torch.zeros(len(self.labels)) if self.prior is None else prior_shift(self.prior, self.info)
-        self._shift = shift.to(self.device, torch.float32)
+        shift = torch.zeros(len(self.info["labels"]))
+        if self.prior is not None:
+            shift = prior_shift({**dict.fromkeys(self.info["labels"], 0.0), **self.prior}, self.info)
+        self._shift = shift[self._classes].to(self.device, torch.float32)
         # A FER+ classifier was trained on FER2013's crop, in gray; FAN on the paper's, in color.
         self.knows_fer2013 = crop_of(self.info) == "fer2013"
         self.eyes: Eyes = FER2013_EYES if self.knows_fer2013 else PAPER_EYES
@@ -127,72 +152,97 @@ class Predictor:
         )
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """The network's classes, in its order."""
-        labels: tuple[str, ...] = self.info["labels"]
-        return labels
-
-    @property
     def detector(self) -> Detector:
         """Built on first use: aligned frames need no facenet-pytorch."""
         if self._detector is None:
             self._detector = Detector(self.device)
         return self._detector
 
+    @overload
+    def __call__(
+        self,
+        inputs: Input,
+        *,
+        people: Literal["main"] | None = None,
+        pictures: bool | None = None,
+        errors: str = "raise",
+        **options: Unpack[Options],
+    ) -> Prediction: ...
+
+    @overload
+    def __call__(
+        self,
+        inputs: list[Any] | tuple[Any, ...] | Iterator[Any],
+        *,
+        people: Literal["main"] | None = None,
+        pictures: bool | None = None,
+        errors: str = "raise",
+        **options: Unpack[Options],
+    ) -> list[Prediction]: ...
+
+    @overload
+    def __call__(
+        self,
+        inputs: Any,
+        *,
+        people: Literal["all"],
+        pictures: bool | None = None,
+        errors: str = "raise",
+        **options: Unpack[Options],
+    ) -> list[Prediction]: ...
+
     def __call__(
         self,
         inputs: Any,
         *,
         people: str | None = None,
-        aligned: bool = False,
-        window: float | None = None,
-        stride: float | None = None,
-        fps: float | None = None,
-        neutral: Reference | None = None,
-        progress: bool = False,
+        pictures: bool | None = None,
         errors: str = "raise",
+        **options: Unpack[Options],
     ) -> Any:
         """Answers one input or several.
 
         Args:
             inputs: a path (a video, an image, or a folder with the frames of one clip); a folder of videos; an array,
                 uint8 [H, W, 3] or [T, H, W, 3] in RGB, or float in [0, 1]; a picture of Pillow, which is read like its
-                file (upright by its EXIF orientation); or a list of these.
+                file (upright by its EXIF orientation); or a list of these. A list of arrays is several pictures, also
+                if they have one size; `np.stack` makes a clip of them.
             people: "main" or "all"; None: as the predictor was built.
-            aligned: every frame is a face crop: detect nothing.
-            window: also answer each window of this many seconds (`Prediction.curve`).
-            stride: seconds from one window to the next; None: half a window.
-            fps: read at most this many frames of a second of video.
-            neutral: where the person is known to be neutral, see `Code.faces.neutral`: their first seconds in the input
-                (a float), a picture or video of the same person (a path; for the main person only), or "auto": the
-                second of a long video in which they look most neutral.
-            progress: show the progress on stderr.
+            pictures: what the images in a folder are: True: pictures, each answered by itself; False: the frames of one
+                clip; None: a clip if they follow each other, else pictures, with a Python warning.
             errors: "raise": an input without a face, or one that cannot be read, is an error. "warn": it is a Python
                 warning, and has no answer; for lists and folders.
+            aligned (False): every frame is a face crop: detect nothing.
+            window (None): also answer each window of this many seconds (`Prediction.curve`).
+            stride (None): seconds from one window to the next; None: half a window.
+            fps (None): read at most this many frames of a second of video.
+            neutral (None): where the person is known to be neutral, see `Code.faces.neutral`: their first seconds in
+                the input (a number); the same person as a path, an array or a picture (for the main person only); or
+                "auto": the second of a long video in which they look most neutral.
+            progress (False): show the progress on stderr.
 
         Returns:
             A `Prediction` for one input; a list of them for several inputs or `people="all"`, in the order of the
-            inputs, and each input's main person first.
+            inputs, and each input's main person first. A folder of videos or pictures is several inputs.
 
         Raises:
             DataError: an input is missing, broken or empty; windows of images; a float array out of [0, 1]; `neutral`
                 shows no face, or names seconds of images.
             NoFaceError: no frame shows a face.
             MissingExtraError: PyAV (videos) or facenet-pytorch (detection) is needed and not installed.
+            ValueError: names the argument that is wrong.
         """
-        if errors not in ("raise", "warn"):
-            raise ValueError(f'errors is {errors!r}; expected "raise" or "warn"')
-        answer = partial(self.answer, people=people, aligned=aligned, window=window, stride=stride, fps=fps)
-        given, several = sources(inputs)
+        _one_of("errors", errors, ("raise", "warn"))
+        given, several = sources(inputs, pictures)
         answers: list[Prediction] = []
         for source in given:
             try:
-                answers += answer(source, neutral=neutral, progress=progress)
+                answers += self.answer(source, people=people, **options)
             except (DataError, NoFaceError) as error:
                 if errors == "raise" or not several:
                     raise
                 warnings.warn(str(error), stacklevel=2)
-        return answers if several or _checked(people or self.people) == "all" else answers[0]
+        return answers if several or (people or self.people) == "all" else answers[0]
 
     @torch.inference_mode()
     def answer(
@@ -213,11 +263,16 @@ class Predictor:
             An answer for each person, the main person first; for `people="main"` only that one.
         """
         self._survive_fork()
-        everybody = _checked(people or self.people) == "all"
+        everybody = _one_of("people", people or self.people, PEOPLE) == "all"
+        window, stride, fps = checked("window", window), checked("stride", stride), checked("fps", fps)
         neutral = checked_reference(neutral)
-        if isinstance(neutral, Path) and everybody:
-            raise UsageError(f'neutral {neutral}: shows one person; name seconds, or answer people="main"')
-        of_file = self._neutral_of_file(neutral, aligned) if isinstance(neutral, Path) else 0.0
+        words = None if neutral is None else str(neutral)
+        of_file: Tensor | float = 0.0
+        if isinstance(neutral, (Path, np.ndarray, Image.Image)):
+            words = str(neutral) if isinstance(neutral, Path) else "array"
+            if everybody:
+                raise UsageError(f'neutral {words}: shows one person; name seconds, or answer people="main"')
+            of_file = self._shift_of(neutral, aligned)
         if self._last is not None:
             self._last.forget()  # an answer that is kept must not keep its frames in memory
         if not isinstance(source, Source):
@@ -251,27 +306,23 @@ class Predictor:
         with Progress(f"{name}: reading faces", sum(map(len, paths.values())), unit="faces", show=progress) as bar:
             features = self._encode_all(faces, bar)
         shifts: dict[int, Tensor | float] = {chosen[0]: of_file}
-        words = dict.fromkeys(chosen, None if neutral is None else str(neutral))
-        if neutral is not None and not isinstance(neutral, Path):
+        said = dict.fromkeys(chosen, words)
+        if isinstance(neutral, (float, str)):
             for track in chosen:
                 times = analysis.times[paths[track].positions]
-                frames = neutral_frames(self.fan, features[track], times, neutral, self.labels)
-                shifts[track] = neutral_shift(self.fan, features[track][frames], self.info)
-                words[track] = in_words(neutral, times[frames])
+                frames = neutral_frames(self.fan, features[track], times, neutral, self.info["labels"])
+                shifts[track] = neutral_shift(self.fan, features[track][frames], self.info)[self._classes]
+                said[track] = in_words(neutral, times[frames])
         answers = []
         for person, track in enumerate(chosen, start=1):
             curve = None if spans is None else self._curve(faces, features, shifts, tracks_of[track], *spans)
             own = replace(faces, paths={track: paths[track]}) if everybody else faces
             answer = self._predict(own, track, person, len(ranked), features[track], shifts.get(track, 0.0), curve)
-            answers.append(replace(answer, neutral=words[track]))
+            answers.append(replace(answer, neutral=said[track]))
         return answers
 
     def _survive_fork(self) -> None:
-        """In a forked process, whose copies of torch's threads do not run, computes in one thread.
-
-        Raises:
-            UsageError: on a GPU, which a forked process cannot use.
-        """
+        """In a forked process, whose copies of torch's threads do not run, computes in one thread."""
         if os.getpid() == self._process:
             return
         if self.device.type != "cpu":
@@ -282,17 +333,18 @@ class Predictor:
         torch.set_num_threads(1)
         self._process = os.getpid()
 
-    def _neutral_of_file(self, neutral: Path, aligned: bool) -> Tensor:
-        """The shift of a file that shows the person neutral, float [C]; answered once for all inputs."""
-        file = os.path.abspath(neutral)
+    def _shift_of(self, neutral: Reference, aligned: bool) -> Tensor:
+        """The shift of what shows the person neutral, float [C]; a file is answered once for all inputs."""
+        (given,), _ = sources(neutral, pictures=False)
+        file = os.path.abspath(given) if isinstance(given, str) else ""
         key = file, *Job("", file).fingerprint(), aligned
-        if key not in self._neutral:
+        if not file or key not in self._neutral:
             try:
-                (shown,) = self.answer(neutral, people="main", aligned=aligned)
+                (shown,) = self.answer(given, people="main", aligned=aligned)
             except NoFaceError as error:
                 raise DataError(f"neutral: {error}") from None
             features = torch.from_numpy(shown.features).to(self.device)
-            self._neutral[key] = neutral_shift(self.fan, features, self.info)
+            self._neutral[key] = neutral_shift(self.fan, features, self.info)[self._classes]
         return self._neutral[key]
 
     def _predict(
@@ -313,7 +365,7 @@ class Predictor:
         frame_logits = self._frame_logits(features) + (self._shift + shift)
         return Prediction(
             path=str(faces.source.path),
-            network=str(self.info["path"]),
+            network=shown_path(self.info["path"]),
             expression=ranked[0][0],
             probabilities=dict(ranked),
             prior=self.prior,
@@ -351,11 +403,12 @@ class Predictor:
         output = self.fan.attend(features[None])
         if not (output.logits.isfinite().all() and output.weights.isfinite().all()):
             raise CheckpointError(f"{self.info['path']}: its weights are too large to compute with; name another one")
-        return replace(output, logits=output.logits + (self._shift + shift))
+        return replace(output, logits=output.logits[:, self._classes] + (self._shift + shift))
 
     def _frame_logits(self, features: Tensor) -> Tensor:
         """The logits of each frame as a clip of its own, [T, C], without any shift."""
-        return torch.cat([self.fan.attend(part.unsqueeze(1)).logits for part in features.split(FRAMES_AT_ONCE)])
+        parts = [self.fan.attend(part.unsqueeze(1)).logits for part in features.split(FRAMES_AT_ONCE)]
+        return torch.cat(parts)[:, self._classes]
 
     @torch.inference_mode()
     def encode(self, crops: Sequence[np.ndarray]) -> Tensor:
@@ -409,34 +462,43 @@ class Predictor:
         return Curve(self.labels, starts, ends, shares, counts, whose)
 
 
-def sources(given: Any) -> tuple[list[Source | str], bool]:
+def sources(given: Any, pictures: bool | None = None) -> tuple[list[Source | str], bool]:
     """The inputs that a predictor is called with, and whether they are several.
 
     Paths stay paths, so that a missing or broken one is an error only when its turn comes.
 
     Args:
-        given: a path, an array, a picture of Pillow, or a sequence of them. A folder of videos stands for all of them.
+        given, pictures: see `Predictor.__call__`.
 
     Raises:
         DataError: an array that is no picture and no clip.
         TypeError: something else.
     """
     if isinstance(given, (str, os.PathLike)):
-        clips = clips_in(given)
+        clips = inputs_in(given, pictures, lambda line: warnings.warn(line, stacklevel=5))
         return ([os.fspath(given)], False) if clips is None else (list(clips), True)
     if isinstance(given, Image.Image):
         return [ArraySource(np.asarray(upright_rgb(given)))], False
     if isinstance(given, np.ndarray):
         return [ArraySource(given)], False
     if isinstance(given, (Sequence, Iterator)) and not isinstance(given, (bytes, bytearray)):
-        return [source for each in given for source in sources(each)[0]], True
+        return [source for each in given for source in sources(each, pictures)[0]], True
     raise TypeError(f"{type(given).__name__}: expected a path, a list of paths, a folder, or an array [T, H, W, 3]")
 
 
-def _checked(people: str) -> str:
-    if people not in PEOPLE:
-        raise ValueError(f'people is {people!r}; expected "main" or "all"')
-    return people
+def _one_of(name: str, value: str, known: Sequence[str]) -> str:
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}; expected {', '.join(map(repr, known))}")
+    return value
+
+
+def _indices(labels: Sequence[str], classes: Sequence[str] | None) -> list[int]:
+    """Which of a network's classes are meant, ascending; None: all of them."""
+    known = {label.casefold(): index for index, label in enumerate(labels)}
+    unknown = [name for name in classes or () if name.casefold() not in known]
+    if unknown or (classes is not None and not classes):
+        raise UsageError(f"classes {', '.join(unknown)}: no such class; this network knows {', '.join(labels)}")
+    return sorted({known[name.casefold()] for name in classes}) if classes else list(range(len(labels)))
 
 
 def converted_once(backbone: nn.Module) -> nn.Module:

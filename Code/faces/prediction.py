@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     import pandas
 
 
-MOST_WINDOWS = 10_000_000
-
-
 def row_columns(labels: Sequence[str]) -> list[str]:
     """Names of the values of `Prediction.rows`: what is known of a frame, then a probability for each label."""
     where = ["input", "person", "frame", "time", "left", "top", "right", "bottom"]
@@ -39,11 +36,7 @@ def columns(known: Sequence[str], labels: Sequence[str]) -> list[str]:
 
 
 def is_uncertain(probabilities: np.ndarray) -> np.ndarray:
-    """Whether the best two classes are closer than `UNCERTAIN_MARGIN`, so that either may be right: bool [...].
-
-    Args:
-        probabilities: float [..., C].
-    """
+    """Whether the best two of probabilities [..., C] are closer than `UNCERTAIN_MARGIN`: either may be right."""
     if probabilities.shape[-1] < 2:
         return np.zeros(probabilities.shape[:-1], dtype=bool)
     best = np.sort(probabilities, axis=-1)
@@ -51,29 +44,21 @@ def is_uncertain(probabilities: np.ndarray) -> np.ndarray:
     return uncertain
 
 
-def answer_text(answer: str, uncertain: bool) -> str:
-    """An answer as people read it: `anger`, or `anger, uncertain`."""
-    return f"{answer}, uncertain" if uncertain else answer
+def answer_text(answer: str, uncertain: bool, share: float | None = None) -> str:
+    """An answer as people read it: `anger`, `anger 53 %`, or `anger 53 %, uncertain`."""
+    return answer + (f" {100 * share:.0f} %" if share is not None else "") + ", uncertain" * uncertain
 
 
 @dataclass(frozen=True, repr=False)
 class Curve:
-    """A long video as a curve: what the network says about each of W windows of time.
+    """A long video as a curve: what the network says about each of W windows of time."""
 
-    Attributes:
-        labels: C class names, in the network's order.
-        starts, ends: float64 [W], seconds. A window holds the frames with start <= time < end.
-        probabilities: float64 [W, C]; NaN where no face is visible.
-        faces: int64 [W], the number of frames behind each answer.
-        tracks: int64 [W], whose face it is: by default that window's main person; -1: nobody.
-    """
-
-    labels: tuple[str, ...]
-    starts: np.ndarray
-    ends: np.ndarray
-    probabilities: np.ndarray
-    faces: np.ndarray
-    tracks: np.ndarray
+    labels: tuple[str, ...]  # C class names, in the network's order
+    starts: np.ndarray  # float64 [W], seconds; a window holds the frames with start <= time < end
+    ends: np.ndarray  # float64 [W]
+    probabilities: np.ndarray  # float64 [W, C]; NaN where no face is visible
+    num_faces: np.ndarray  # int64 [W], the number of frames behind each answer
+    tracks: np.ndarray  # int64 [W], whose face it is: by default that window's main person; -1: nobody
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -86,7 +71,7 @@ class Curve:
         """The most probable label of each window; empty where no face is visible."""
         return [
             self.labels[int(np.argmax(row))] if count else ""
-            for row, count in zip(self.probabilities, self.faces, strict=True)
+            for row, count in zip(self.probabilities, self.num_faces, strict=True)
         ]
 
     @property
@@ -114,16 +99,11 @@ def windows(times: np.ndarray, window: float, stride: float | None = None) -> tu
 
     Raises:
         DataError: the frames have no times.
-        ValueError: window or stride is not above zero, or so small that there would be more than `MOST_WINDOWS`.
     """
     stride = window / 2 if stride is None else stride
-    if not (0 < window < math.inf and 0 < stride < math.inf):
-        raise ValueError(f"window {window} and stride {stride} must be above zero")
     if np.isnan(times).any():
         raise DataError("windows need times, and images have none; give a video")
     length = float(times[-1])
-    if not length / stride < MOST_WINDOWS:
-        raise ValueError(f"window {window} and stride {stride} are too small for {length:g} s; name longer ones")
     count = 1 + max(0, math.ceil((length - window) / stride + 1e-9))
     starts = np.arange(count) * stride
     # A stride longer than the window may step beyond the last frame.
@@ -134,77 +114,54 @@ def windows(times: np.ndarray, window: float, stride: float | None = None) -> tu
 
 @dataclass(frozen=True, repr=False)
 class Prediction:
-    """What the network says about one person, whose face is visible in T frames of an input.
+    """What the network says about one person, whose face is visible in T frames of an input."""
 
-    Attributes:
-        path: the input; "array" for frames in memory.
-        network: path of the checkpoint that answers.
-        expression: the most probable label.
-        probabilities: label -> probability (softmax of the clip's logits), most probable first.
-        prior: label -> the class share that the user stated; None: as the network was trained.
-        neutral: where the person is neutral, if the user said so: "the first 0.5 s", or a file.
-        labels: C class names, in the network's order.
-        logits: float32 [C], in the order of `labels`; shifted by the prior and the neutral reference.
-        person: number of the person in this input: 1 is the main person, the largest (size x time).
-        track: index of the person's track; 0 for aligned frames. A cut starts new tracks.
-        num_frames: frames of the input that were read, those without a face included.
-        num_people: people (tracks) in the input; 1 for aligned frames.
-        num_cuts: changes of shot in the input.
-        frames: T names: file names, or the frame numbers of a video, from 0000000.
-        numbers: int64 [T], the frames' numbers in the input.
-        times: float64 [T], seconds since the first frame of the video; NaN for images. Those of face crops are in the
-            faces.csv of Prepare_Faces.py.
-        alpha: float32 [T], self-attention; 1 / T for score fusion.
-        beta: float32 [T], relation-attention; None if the network has none.
-        weights: float32 [T], how much each frame counts; they sum to 1.
-        features: float32 [T, D], of the backbone.
-        frame_probabilities: float32 [T, C], each frame by itself, by the same classifier.
-        boxes: float64 [T, 4], the face in the frame, in pixels: left, top, right, bottom; NaN for aligned frames.
-        landmarks: float64 [T, 5, 2], eyes, nose, corners of the mouth; NaN likewise.
-        filled: bool [T], frames in which the detector missed the face, so that its place is interpolated.
-        curve: an answer for each window of time, if asked for.
-        problems: what could not be read, a line each; the answer rests on the rest.
-    """
-
-    path: str
-    network: str
-    expression: str
-    probabilities: dict[str, float]
-    prior: dict[str, float] | None
-    neutral: str | None
-    labels: tuple[str, ...]
-    logits: np.ndarray
-    person: int
-    track: int
-    num_frames: int
-    num_people: int
-    num_cuts: int
-    frames: tuple[str, ...]
-    numbers: np.ndarray
-    times: np.ndarray
-    alpha: np.ndarray
-    beta: np.ndarray | None
-    weights: np.ndarray
-    features: np.ndarray
-    frame_probabilities: np.ndarray
-    boxes: np.ndarray
-    landmarks: np.ndarray
-    filled: np.ndarray
-    curve: Curve | None
-    problems: tuple[str, ...]
+    path: str  # the input; "array" for frames in memory
+    network: str  # path of the checkpoint that answers
+    expression: str  # the most probable label
+    probabilities: dict[str, float]  # label -> probability (softmax of the clip's logits), most probable first
+    prior: dict[str, float] | None  # label -> the class share that the user stated; None: as the network was trained
+    neutral: str | None  # where the person is neutral, if the user said so: "the first 0.5 s", or a file
+    labels: tuple[str, ...]  # C class names, in the network's order
+    logits: np.ndarray  # float32 [C], in the order of `labels`; shifted by the prior and the neutral reference
+    person: int  # number of the person in this input: 1 is the main person, the largest (size x time)
+    track: int  # index of the person's track; 0 for aligned frames. A cut starts new tracks
+    num_frames: int  # frames of the input that were read, those without a face included
+    num_people: int  # people (tracks) in the input; 1 for aligned frames
+    num_cuts: int  # changes of shot in the input
+    frames: tuple[str, ...]  # T names: file names, or the frame numbers of a video, from 0000000
+    numbers: np.ndarray  # int64 [T], the frames' numbers in the input
+    times: np.ndarray  # float64 [T], seconds since the video's first frame, or of faces.csv for crops; NaN for images
+    alpha: np.ndarray  # float32 [T], self-attention; 1 / T for score fusion
+    beta: np.ndarray | None  # float32 [T], relation-attention; None if the network has none
+    weights: np.ndarray  # float32 [T], how much each frame counts; they sum to 1
+    features: np.ndarray  # float32 [T, D], of the backbone
+    frame_probabilities: np.ndarray  # float32 [T, C], each frame by itself, by the same classifier
+    boxes: np.ndarray  # float64 [T, 4], the face in pixels: left, top, right, bottom; NaN for aligned frames
+    landmarks: np.ndarray  # float64 [T, 5, 2], eyes, nose, corners of the mouth; NaN likewise
+    filled: np.ndarray  # bool [T], frames in which the detector missed the face, so that its place is interpolated
+    curve: Curve | None  # an answer for each window of time, if asked for
+    problems: tuple[str, ...]  # what could not be read, a line each; the answer rests on the rest
     _faces: InputFaces = field(repr=False)
 
     def __repr__(self) -> str:
-        share = answer_text(f"{100 * self.probabilities[self.expression]:.0f} %", self.uncertain)
         person = f", person {self.person} of {self.num_people}" if self.num_people > 1 else ""
         seen = f", {self.seconds[0]:.2f} to {self.seconds[1]:.2f} s" if self.has_times else ""
         faces = f"{len(self.frames)} of {counted(self.num_frames, 'frame')}"
-        return f"Prediction({self.path!r}: {self.expression} {share}{person}, {faces}{seen})"
+        return f"Prediction({self.path!r}: {self.text_at(math.nan)}{person}, {faces}{seen})"
 
     @property
     def uncertain(self) -> bool:
         """Whether the best two classes are so close that either may be right, see `is_uncertain`."""
         return bool(is_uncertain(np.array(list(self.probabilities.values()))))
+
+    def text_at(self, time: float) -> str:
+        """The answer at a time in seconds, or that for the whole clip: `anger 53 %`."""
+        if self.curve is None or math.isnan(time):
+            return answer_text(self.expression, self.uncertain, self.probabilities[self.expression])
+        at = self.curve.at(time)
+        label, uncertain = self.curve.expressions[at], bool(self.curve.uncertain[at])
+        return answer_text(label, uncertain, float(self.curve.probabilities[at].max())) if label else "no face"
 
     @property
     def has_times(self) -> bool:
@@ -243,11 +200,7 @@ class Prediction:
             )
 
     def to_frame(self) -> pandas.DataFrame:
-        """A pandas.DataFrame with one row for each frame that shows this person.
-
-        Its columns: input, person, frame (name), time (seconds; NaN for images), left, top, right, bottom (pixels;
-        NaN for aligned frames), filled, alpha, weight, and of the frame by itself: uncertain (see `is_uncertain`) and
-        the probability of each label.
+        """A pandas.DataFrame with one row for each frame that shows this person, with the columns of --csv-frames.
 
         Raises:
             MissingExtraError: pandas is not installed.
@@ -317,14 +270,10 @@ class InputFaces:
     eyes: Eyes
 
     def images(self, paths: dict[int, FaceTrack], side: int | None = None, *, gray: bool = False) -> Iterator[Cutout]:
-        """The faces of these paths, in the order of the frames.
+        """The faces of `paths`, or of parts of them, in the order of the frames.
 
         Faces that are cut out are 224 x 224. Aligned frames keep their size, since each resizing changes the answer.
-
-        Args:
-            paths: of `paths`, or parts of them.
-            side: read image files of aligned frames at this size, exactly as training and evaluation read them.
-            gray: of such files, see `read_image`.
+        Image files of aligned frames are read as training and evaluation read them: with this `side`, and `gray`.
         """
         if not self.aligned:
             yield from cut_out(self.source, self.analysis, paths, self.eyes)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -20,7 +19,7 @@ from ..data.clips import DataError
 from ..results.figures import CYCLE, font_for
 from .decoder import file_url
 from .inputs import WRITTEN_SUFFIXES, Kind
-from .prediction import Prediction, answer_text
+from .prediction import Prediction
 from .sound import Sound
 from .track import ASSUMED_FPS
 
@@ -132,65 +131,58 @@ def draw_answer(image: np.ndarray, box: np.ndarray | None, line: str, share: flo
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
     width, height = picture.size
-    unit = max(10, height // 24)
-    font = _font(line, unit)
     if box is not None and not np.isnan(box).any():
         _draw_box(draw, box, ORANGE, height)
-    if line:
-        draw.rectangle((0, 0, min(width, draw.textlength(line, font=font) + unit), unit * 1.5), fill=BLACK)
-        draw.text((unit / 2, unit * 0.15), line, fill=WHITE, font=font)
+    _draw_text(draw, (0, 0), line, max(10, height // 24))
     if share is not None:
         high, small = max(4, height // 60), max(9, height // 36)
-        font = _font("", small)
         for legend in ("weight of this frame, as a share of the highest", "weight / highest weight", "weight"):
-            long = draw.textlength(legend, font=font) + small
-            if long <= width and height >= 8 * small:
-                top = height - high - round(1.5 * small)
-                draw.rectangle((0, top, long, height), fill=BLACK)
-                draw.text((small / 2, top + small * 0.1), legend, fill=WHITE, font=font)
+            if _size_of(draw, legend, small)[0] <= width and height >= 8 * small:
+                _draw_text(draw, (0, height - high - 1.4 * small), legend, small)
                 break
         draw.rectangle((0, height - high, width - 1, height - 1), fill=BLACK)
         draw.rectangle((0, height - high, max(1, round(share * (width - 1))), height - 1), fill=ORANGE)
     return picture
 
 
-@dataclass(frozen=True)
-class Label:
-    """A person in a frame: their box, float [4], and the text at it."""
+class Label(NamedTuple):
+    """A person in a frame."""
 
-    box: np.ndarray
+    box: np.ndarray  # float [4]
+    number: int
     text: str
-    color: Color
 
 
 def draw_people(image: np.ndarray, labels: Sequence[Label]) -> Image.Image:
-    """A frame, uint8 [H, W, 3], with a box and a text for each person, above the box or, where it is taken, below."""
+    """A frame, uint8 [H, W, 3], with a box for each person, and their number and text above, below or in the box.
+
+    No text covers another: in a crowd, where there is no room for the text, the number stands alone, or nothing.
+    """
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
     width, height = picture.size
     unit = max(9, height // 32)
-    font = _font("".join(label.text for label in labels), unit)
-    high = 1.4 * unit
-    drawn: list[tuple[Label, float, float, float]] = []  # with left, top and length of its text
+    taken: list[tuple[float, float, float, float]] = []
     for label in labels:
         if np.isnan(label.box).any():
             continue
-        long = draw.textlength(label.text, font=font) + 0.6 * unit
-        left = min(max(0.0, float(label.box[0])), max(0.0, width - long))
-
-        def is_free(top: float, left: float = left, right: float = left + long) -> bool:
-            return not any(
-                left < other + other_long and other < right and abs(top - other_top) < high
-                for _, other, other_top, other_long in drawn
-            )
-
-        tops = [max(0.0, float(label.box[1]) - high), min(float(label.box[3]), height - high)]
-        drawn.append((label, left, next(filter(is_free, tops), tops[0]), long))
-    for label, left, top, long in reversed(drawn):  # the first person on top
-        _draw_box(draw, label.box, label.color, height)
-        draw.rectangle((left, top, left + long, top + high), fill=label.color)
-        draw.text((left + 0.3 * unit, top + 0.1 * unit), label.text, fill=ink_on(label.color), font=font)
+        color = color_of(label.number)
+        _draw_box(draw, label.box, color, height)
+        left, top, _, bottom = map(float, label.box)
+        for text in (f"{label.number} {label.text}", str(label.number)):
+            long, high = _size_of(draw, text, unit)
+            x = min(max(0.0, left), max(0.0, width - long))
+            rows = (min(max(0.0, y), height - high) for y in (top - high, bottom, top, bottom - high))
+            places = ((x, y, x + long, y + high) for y in rows)
+            if place := next((each for each in places if not any(_overlap(each, other) for other in taken)), None):
+                taken.append(place)
+                _draw_text(draw, place[:2], text, unit, color)
+                break
     return picture
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _draw_box(draw: ImageDraw.ImageDraw, box: np.ndarray, color: Color, height: int) -> None:
@@ -199,6 +191,21 @@ def _draw_box(draw: ImageDraw.ImageDraw, box: np.ndarray, color: Color, height: 
     draw.rectangle(corners, outline=color, width=max(2, height // 200))
 
 
+def _size_of(draw: ImageDraw.ImageDraw, text: str, unit: int) -> tuple[float, float]:
+    """Width and height of a text with its background."""
+    return draw.textlength(text, font=_font(text, unit)) + 0.6 * unit, 1.4 * unit
+
+
+def _draw_text(
+    draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, unit: int, color: Color = BLACK
+) -> None:
+    """Draws a text of letters of `unit` pixels on a background, whose left upper corner is at `place`."""
+    (left, top), (long, high) = place, _size_of(draw, text, unit)
+    draw.rectangle((left, top, left + long, top + high), fill=color)
+    draw.text((left + 0.3 * unit, top + 0.1 * unit), text, fill=ink_on(color), font=_font(text, unit))
+
+
+@lru_cache(maxsize=1024)
 def _font(text: str, size: int) -> Any:
     """A font that has the letters of a text, where one is installed: class names may be Chinese."""
     if text.isascii():
@@ -234,46 +241,34 @@ def annotate(
     box: np.ndarray | None = None
     share: float | None = None
     labels: list[Label] = []
-
-    source = main.source
-    frames = source.frames()
-    first = next(frames)
-    size = first.image.shape[1], first.image.shape[0]
     begin = 0.0
-    sound = source.path if source.kind is Kind.VIDEO else None
-    with VideoWriter(output, size, sound=sound, begin=source.begin) as writer:
-        for count, frame in enumerate(chain([first], frames)):
+    source = main.source
+    with ExitStack() as stack:
+        writer: VideoWriter | None = None
+        for count, frame in enumerate(source.frames()):
             time = known.get(frame.number, math.nan) if math.isnan(frame.time) else frame.time
             time = count / ASSUMED_FPS if math.isnan(time) else time
-            begin = time if count == 0 else begin
             if main.was_read(frame.number):  # with --fps, the frames between keep what was drawn before
                 index = indices[0].get(frame.number)
                 box = main.box_at(frame.number)
                 share = None if index is None else float(main.weights[index]) / heaviest
                 labels = [
-                    Label(each.boxes[own[frame.number]], f"{each.person} {_running(each, time)}", color_of(each.person))
+                    Label(each.boxes[own[frame.number]], each.person, each.text_at(time))
                     for each, own in zip(predictions, indices, strict=True)
                     if everybody and frame.number in own
                 ]
             if everybody:
                 picture = draw_people(frame.image, labels)
             else:
-                picture = draw_answer(frame.image, box, _running(main, time), share)
+                picture = draw_answer(frame.image, box, main.text_at(time), share)
+            if writer is None:
+                size, begin = picture.size, time
+                sound = source.path if source.kind is Kind.VIDEO else None
+                writer = stack.enter_context(VideoWriter(output, size, sound=sound, begin=source.begin))
             # Pictures of a folder may differ in size, a video's pictures must not.
             writer.add(picture if picture.size == size else picture.resize(size), time - begin)
             progress(1)
-    return writer.problem
-
-
-def _running(prediction: Prediction, time: float) -> str:
-    """The answer at a time, or that for the whole clip."""
-    curve, expression, uncertain = prediction.curve, prediction.expression, prediction.uncertain
-    share = prediction.probabilities[expression]
-    if curve is not None:
-        at = curve.at(time)
-        expression, uncertain = curve.expressions[at], bool(curve.uncertain[at])
-        share = float(curve.probabilities[at].max())
-    return answer_text(f"{expression} {100 * share:.0f} %", uncertain) if expression else "no face"
+    return writer.problem if writer else ""
 
 
 def ink_on(color: Color) -> Color:

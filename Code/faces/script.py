@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..common.errors import UsageError
 from ..common.files import atomic_file, writing
 from ..common.machine import keep_freed_memory
 from ..common.progress import Progress
 from ..common.wording import one_line
 from ..data.clips import DataError
-from ..readers import crop_of, trained_on
+from ..readers import crop_of
 from ..results.figures import figure_bytes
 from ..results.page import Card, Pictures
-from .answers import describe, report_everybody, report_main, write_csv, write_curve, write_frames, write_json
+from .answers import (
+    Unanswered,
+    describe,
+    report_everybody,
+    report_main,
+    write_csv,
+    write_curve,
+    write_frames,
+    write_json,
+)
 from .figures import MOST_PEOPLE, attention_picture, curve_picture, people_picture, shown_frames, title_of
-from .gallery import card_of, figure_names, write_gallery
+from .gallery import card_of, card_without_answer, figure_names, write_gallery
 from .live import answer_camera
 from .predict import NoFaceError, Predictor
 from .prediction import Prediction, crops_of
@@ -33,126 +43,100 @@ RUNNING_WINDOW, RUNNING_STRIDE = 2.0, 0.2
 SHOWN_FILES = 4  # of one input, in its line `written:`
 
 
-@dataclass(frozen=True)
-class Options:
-    """The flags of Predict_Video.py, by their names."""
-
-    inputs: Sequence[str]
-    checkpoint: str | None
-    people: str
-    image_size: int | None
-    device: str
-    precision: str
-    prior: Sequence[tuple[str, float]] | None
-    neutral: float | str | Path | None
-    aligned: bool
-    fps: float | None
-    detect_every: int
-    window: float | None
-    stride: float | None
-    output: Path
-    figures: bool
-    json: Path | None
-    csv: Path | None
-    csv_frames: Path | None
-    annotate: Path | None
-    camera: str | None
-
-
-def run(options: Options) -> int:
+def run(args: argparse.Namespace) -> int:
     """Loads a network, answers and writes. One input that is broken or shows no face is reported; the others go on.
 
     Args:
-        options: the flags.
+        args: the flags of Predict_Video.py; `broken`: input -> why it cannot be read, which has been printed.
 
     Returns:
         The exit status.
     """
     keep_freed_memory()
-    predictor = Predictor(
-        options.checkpoint,
-        options.device,
-        precision=options.precision,
-        image_size=options.image_size,
-        people=options.people,
-        detect_every=options.detect_every,
-        prior=dict(options.prior) if options.prior else None,
-    )
-    dataset = predictor.info["dataset"] or ("ferplus" if predictor.knows_fer2013 else None)
-    print(describe(predictor, trained_on(dataset)), flush=True)
+    names = ("device", "precision", "image_size", "people", "detect_every", "classes")
+    try:
+        predictor = Predictor(
+            args.checkpoint,
+            prior=dict(args.prior) if args.prior else None,
+            **{name: getattr(args, name) for name in names},
+        )
+    except UsageError as error:  # of an argument, which is a flag here
+        argument, _, rest = str(error).partition(" ")
+        raise UsageError(f"--{argument.replace('_', '-')} {rest}") from None
+    print(describe(predictor), flush=True)
     if predictor.info["dataset"] == "sample":
         _note("trained on drawn faces; its answers about real ones mean little")
-    if crop_of(predictor.info) == "own" and not options.aligned:
+    if crop_of(predictor.info) == "own" and not args.aligned:
         _note(
             "trained on the crops that come with its dataset, but faces are cut out as by Prepare_Faces.py; "
             "expect less, or give such crops with --aligned"
         )
-    if options.camera:
-        window = options.window or RUNNING_WINDOW
-        return 0 if answer_camera(predictor, options.camera, window, options.annotate) else 1
-    with writing(options.output):
-        answers, status = answer_inputs(predictor, options)
-        if options.csv:
-            write_csv(options.csv, answers, predictor.labels, everybody=options.people == "all")
-        if options.csv_frames:
-            write_frames(options.csv_frames, answers, predictor.labels)
-        if options.json:
-            write_json(options.json, answers)
+    if args.camera:
+        return 0 if answer_camera(predictor, args.camera, args.window or RUNNING_WINDOW, args.annotate) else 1
+    with writing(args.output):
+        answers, status = answer_inputs(predictor, args)
+        if args.csv:
+            write_csv(args.csv, answers, predictor.labels, everybody=args.people == "all")
+        if args.csv_frames:
+            predictions = [answer for answer in answers if isinstance(answer, Prediction)]
+            write_frames(args.csv_frames, predictions, predictor.labels)
+        if args.json:
+            write_json(args.json, answers)
     return status
 
 
-def answer_inputs(predictor: Predictor, options: Options) -> tuple[list[Prediction], int]:
+def answer_inputs(predictor: Predictor, args: argparse.Namespace) -> tuple[list[Prediction | Unanswered], int]:
     """Answers every input, and writes its figures and the page of all of them. Returns the answers and the status."""
-    answers: list[Prediction] = []
+    answers: list[Prediction | Unanswered] = []
     cards: list[Card] = []
     status = 0
-    reference = options.neutral if isinstance(options.neutral, Path) else None
-    names = figure_names(options.inputs, options.output, reference)
+    reference = args.neutral if isinstance(args.neutral, Path) else None
+    names = figure_names(args.inputs, args.output, reference)
     pictures = Pictures(len(names))
-    for path, name in zip(options.inputs, names, strict=True):
+    for path, name in zip(args.inputs, names, strict=True):
+        reason = args.broken.get(path, "")
+        predictions: list[Prediction] = []
         try:
-            window, stride = options.window, options.stride
-            if options.annotate and not window and Source(path).is_video:
-                window, stride = RUNNING_WINDOW, RUNNING_STRIDE
-            predictions = predictor.answer(
-                path,
-                aligned=options.aligned,
-                window=window,
-                stride=stride,
-                fps=options.fps,
-                neutral=options.neutral,
-                progress=True,
-            )
-            answers += predictions
-            everybody = options.people == "all"
-            words = report_everybody(predictions) if everybody else report_main(predictions[0], predictor.fan.at_type)
-            print(words, flush=True)
-            for problem in predictions[0].problems:
-                _note(one_line(problem))
-            cards += write_pictures(predictions, options, name, pictures)
+            if not reason:
+                predictions = answer_input(predictor, path, args)
+                cards += write_pictures(predictions, args, name, pictures)
         except NoFaceError as error:
             print(error, file=sys.stderr)
-            status = max(status, 1)
-        except DataError as error:
+            reason, status = str(error), max(status, 1)
+        except DataError as error:  # also if its annotated video cannot be written
             print(f"error: {error}", file=sys.stderr)
-            status = 2
+            reason, status = str(error), 2
+        reason = reason.removeprefix(f"{one_line(path)}: ")
+        answers += predictions or [Unanswered(path, reason)]
+        cards += [] if predictions or not args.figures else [card_without_answer(path, reason)]
     if cards:
-        print(f"page: {write_gallery(options.output, cards, pictures)}", flush=True)
+        print(f"page: {write_gallery(args.output, cards, pictures)}", flush=True)
     return answers, status
 
 
-def write_pictures(predictions: Sequence[Prediction], options: Options, name: str, pictures: Pictures) -> list[Card]:
-    """Writes the figures, the curves and the annotated video of one input, and prints where they are.
+def answer_input(predictor: Predictor, path: str, args: argparse.Namespace) -> list[Prediction]:
+    """Answers one input, and prints the answers."""
+    window, stride = args.window, args.stride
+    if args.annotate and not window and Source(path).is_video:
+        window, stride = RUNNING_WINDOW, RUNNING_STRIDE
+    predictions = predictor.answer(
+        path, aligned=args.aligned, window=window, stride=stride, fps=args.fps, neutral=args.neutral, progress=True
+    )
+    at_type = predictor.fan.at_type
+    print(report_everybody(predictions) if args.people == "all" else report_main(predictions[0], at_type), flush=True)
+    for problem in predictions[0].problems:
+        _note(one_line(problem))
+    return predictions
 
-    Args:
-        predictions: of the input.
-        name: for its figures.
-        pictures: how many faces the page can show, and their size.
 
-    Returns:
-        What the page shows of each person; nothing without figures.
+def write_pictures(
+    predictions: Sequence[Prediction], args: argparse.Namespace, name: str, pictures: Pictures
+) -> list[Card]:
+    """Writes the figures, the curves and the annotated video of one input under a name, and prints where they are.
+
+    Returns what the page shows of each person; nothing without figures.
     """
-    everybody, draws = options.people == "all", options.figures
+    everybody, draws = args.people == "all", args.figures
     drawn = predictions[:MOST_PEOPLE]
     shown = [shown_frames(prediction) for prediction in drawn]
     crops = crops_of(drawn, shown) if draws else []
@@ -160,7 +144,7 @@ def write_pictures(predictions: Sequence[Prediction], options: Options, name: st
     cards: list[Card] = []
 
     def write_figure(ending: str, figure: Figure) -> Path:
-        path = options.output / f"{name}{ending}.png"
+        path = args.output / f"{name}{ending}.png"
         with atomic_file(path) as file:
             file.write(figure_bytes(figure, "png"))
         return path
@@ -172,8 +156,8 @@ def write_pictures(predictions: Sequence[Prediction], options: Options, name: st
         own = []
         if draws:
             own.append(write_figure(person, attention_picture(prediction, shown[index], crops[index])))
-        if options.window and prediction.curve is not None:
-            own.append(options.output / f"{name}{person}_curve.csv")
+        if args.window and prediction.curve is not None:
+            own.append(args.output / f"{name}{person}_curve.csv")
             write_curve(own[-1], prediction.curve)
             if draws:
                 own.append(write_figure(f"{person}_curve", curve_picture(prediction.curve, title_of(prediction))))
@@ -182,12 +166,12 @@ def write_pictures(predictions: Sequence[Prediction], options: Options, name: st
         written += own
     if len(predictions) > MOST_PEOPLE:
         print(f"  figures show {MOST_PEOPLE} of {len(predictions)} people; --csv and --json hold all", flush=True)
-    if options.annotate:
+    if args.annotate:
         with Progress(f"{one_line(name)}: drawing", predictions[0].num_frames) as bar:
-            problem = annotate(predictions, options.annotate, bar, everybody=everybody)
+            problem = annotate(predictions, args.annotate, bar, everybody=everybody)
         if problem:
-            print(f"{options.annotate}: {problem}", file=sys.stderr)
-        written.append(options.annotate)
+            print(f"{args.annotate}: {problem}", file=sys.stderr)
+        written.append(args.annotate)
     if written:
         more = f" and {len(written) - SHOWN_FILES} more" if len(written) > SHOWN_FILES else ""
         print(one_line(f"  written: {', '.join(map(str, written[:SHOWN_FILES]))}{more}"), flush=True)

@@ -1,8 +1,14 @@
-"""What a user can set about faces, with its defaults. Imports nothing, so that scripts start fast."""
+"""What a user can set about faces, with its defaults. Imports little, so that scripts start fast."""
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
+from typing import Any
+
+from ..common.commandline import number, positive, whole_number
+from ..common.errors import UsageError
+from ..common.names import MAX_IMAGE_SIZE
 
 # MTCNN's smallest face in pixels. Below it the image pyramid is empty, and facenet-pytorch raises.
 MIN_FACE = 20
@@ -17,6 +23,26 @@ DETECT_EVERY = 20
 # with a smaller margin (524 of 3199), the best class is right in 42 % and the second best in 37 %; above it, the best
 # one is ahead (margins of 0.15 to 0.20: 61 and 27 %). See benchmarks/uncertain.py.
 UNCERTAIN_MARGIN = 0.15
+# The numbers that are allowed, on the command line and in Python.
+NUMBERS = {
+    "image_size": whole_number(32, MAX_IMAGE_SIZE, "of pixels"),  # fewer show no expression
+    "detect_every": positive,
+    "fps": number(0, 10_000, above=True),
+    "window": number(0.01, 86_400),  # seconds; an hour of video has 720 000 windows of 0.01 s
+    "stride": number(0.01, 86_400),
+}
+
+
+def checked(name: str, value: Any) -> Any:
+    """The value of an argument in Python as a number; None stays None.
+
+    Raises:
+        UsageError: a ValueError that names the argument.
+    """
+    try:
+        return None if value is None else NUMBERS[name](str(value))
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"{name}: {error}") from None
 
 
 @dataclass(frozen=True)

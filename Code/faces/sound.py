@@ -97,14 +97,9 @@ class Sound:
 
 
 class _Shift:
-    """By how much timestamps move: the first picture is at 0, and they go on where they start again or leap.
+    """By how much timestamps of sound move: the first picture is at 0, and they go on where they start again or leap.
 
-    `Clock` does the same for those of pictures.
-
-    Args:
-        stream: of the sound; times count in its units.
-        begin: timestamp of the first picture, seconds.
-        longest_gap: a gap of more seconds is a leap.
+    `Clock` does the same for those of pictures. Times count in units of the stream, `longest_gap` in seconds.
     """
 
     def __init__(self, stream: Any, begin: float, longest_gap: float) -> None:

@@ -22,12 +22,14 @@ from ..data.images import open_image, read_image, to_rgb
 from ..data.listing import FRAME_SUFFIXES, is_system, is_unicode, list_folder
 from .clock import Clock, Stamps
 from .decoder import Upright, frame_rate, is_joined, longest_gap, open_video, progressive, pyav
-from .inputs import VIDEO_SUFFIXES, Kind, kind_of, split_files
+from .inputs import VIDEO_SUFFIXES, Kind, clips_in, kind_of, split_files
 
 # Frames that are searched together: more of them leave the caches and take longer.
 BATCH_FRAMES, BATCH_PIXELS = 16, 700_000
 # A file whose header promises more than this (seconds, and share of the duration) beyond its last frame is truncated.
 MISSING_SECONDS, MISSING_SHARE = 1.0, 0.1
+# Neighbors of a folder that are compared, and the mean difference (gray levels) of thumbnails in different scenes.
+COMPARED, CHANGED = 12, 21.0
 _TRAILING_NUMBER = re.compile(r"([0-9]{1,9})$")
 
 
@@ -322,12 +324,63 @@ def image_files(folder: Path) -> list[Path]:
 
 def frame_numbers(files: list[Path]) -> list[int]:
     """The number at the end of each file's name; positions from 0 if these numbers are missing or do not ascend."""
-    matches = [_TRAILING_NUMBER.search(file.stem) for file in files]
-    numbers = [int(match[1]) for match in matches if match]
-    ascend = len(numbers) == len(files) and all(one < other for one, other in pairwise(numbers))
-    if len(files) <= 1 or not ascend or max(numbers) >= 10_000_000:
-        return list(range(len(files)))
-    return numbers
+    numbers = _ascending(files)
+    return list(range(len(files))) if len(files) <= 1 or not numbers or numbers[-1] >= 10_000_000 else numbers
+
+
+def _ascending(files: list[Path]) -> list[int] | None:
+    """The numbers at the end of the files' names, if all have one and they ascend."""
+    numbers = [int(match[1]) for file in files if (match := _TRAILING_NUMBER.search(file.stem))]
+    return numbers if len(numbers) == len(files) and all(one < other for one, other in pairwise(numbers)) else None
+
+
+def inputs_in(
+    path: str | os.PathLike[str], pictures: bool | None = None, say: Callable[[str], object] = lambda line: None
+) -> list[str] | None:
+    """The inputs in a folder of videos or of pictures, or in a tree of folders; None if `path` is one input itself.
+
+    Args:
+        pictures: what the images in a folder are: True: pictures; False: the frames of one clip; None: see `why_apart`.
+        say: called with a line on what is skipped, and on folders whose images do not follow each other.
+
+    Raises:
+        DataError: see `clips_in`.
+    """
+    clips = clips_in(path, say)
+    found: list[str] = []
+    for clip in [os.fspath(path)] if clips is None else clips:
+        files = image_files(Path(clip)) if pictures is not False and os.path.isdir(clip) else []
+        why = why_apart(files) if pictures is None else ""
+        if why:
+            say(f"{clip}: {why}, so its {len(files)} images are no clip; each is answered (--clip: as one clip)")
+        found += list(map(str, files)) if files and (pictures or why) else [clip]
+    return None if clips is None and found == [os.fspath(path)] else found
+
+
+def why_apart(files: list[Path]) -> str:
+    """Why images are not the frames of one clip; "" if their names end in ascending numbers, they have one size, and
+    most look like the next one. At most `COMPARED` neighbors are compared.
+    """
+    if len(files) < 2:
+        return ""
+    if _ascending(files) is None:
+        return "the names of the images are no frame numbers"
+    sizes, differences = set(), []
+    for index in {round(place) for place in np.linspace(0, len(files) - 2, min(COMPARED, len(files) - 1))}:
+        small = []
+        for file in files[index : index + 2]:
+            try:
+                with open_image(str(file)) as image:
+                    sizes.add(image.size)
+                    image.draft("L", (64, 64))
+                    gray = image.convert("L").resize((32, 32), Image.Resampling.BOX)
+                    small.append(np.asarray(gray, dtype=np.float32))
+            except (DataError, OSError, ValueError, SyntaxError):  # damaged; whoever reads it says so
+                continue
+        differences += [np.abs(small[1] - small[0]).mean() > CHANGED] if len(small) == 2 else []
+    if len(sizes) > 1:
+        return "the images differ in size"
+    return "the images show different things" if 5 * sum(differences) > 4 * len(differences) else ""
 
 
 def batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:

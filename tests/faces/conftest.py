@@ -58,10 +58,11 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Pat
 
 @pytest.fixture
 def crops(tmp_path: Path) -> Path:
-    """Five coloured pictures of 50 x 50, smooth so that resizing keeps them apart."""
+    """Five pictures of 50 x 50 that look like frames of one clip, smooth so that resizing keeps them apart."""
     folder = tmp_path / "crops"
     folder.mkdir()
-    coarse = np.random.default_rng(1).integers(0, 256, (5, 4, 4, 3), dtype=np.uint8)
+    coarse = np.random.default_rng(1).integers(0, 256, (5, 4, 4, 3))
+    coarse = (0.75 * coarse[:1] + 0.25 * coarse).astype(np.uint8)
     for number, pixels in enumerate(coarse):
         Image.fromarray(pixels).resize((50, 50), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
     return folder

@@ -13,6 +13,7 @@ from Code import Predictor
 from Code.faces import render
 from Code.faces.extract import crop_times
 from Code.faces.figures import attention_picture, shown_frames
+from Code.faces.prediction import Prediction
 from Code.network.fan import FAN
 
 
@@ -45,7 +46,7 @@ def test_a_video_of_prepared_crops_plays_as_it_was_filmed(
     (tmp_path / "faces.csv").write_text("\n".join(["clip,frame,time", *lines]))
     (answer,) = Predictor(checkpoints["fan"][0], "cpu").answer(crops, aligned=True, window=1)
     drawn: list[float] = []
-    monkeypatch.setattr(render, "_running", lambda _, time: drawn.append(time) or "Sad 50 %")
+    monkeypatch.setattr(Prediction, "text_at", lambda _, time: drawn.append(time) or "Sad 50 %")
     render.annotate([answer], tmp_path / "answer.mp4", lambda count: None)
     assert drawn == seconds  # the windows of the curve are counted as these are
     with av.open(str(tmp_path / "answer.mp4")) as container:

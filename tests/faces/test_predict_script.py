@@ -87,7 +87,7 @@ def test_what_a_file_leaves_open_and_a_table_could_confuse_is_said(
     assumed = "contempt (assumed: its file has no labels)"  # CK+ has other classes than AFEW, but as many
     _, out, _ = ask(crops, "--aligned", kind="classifier")
     assert assumed in out
-    labels = ("uncertain", "faces", *AFEW[2:])
+    labels = ("uncertain", "num_faces", *AFEW[2:])
     saved = {"format": "emotion-fan/1", "state_dict": published_weights(checkpoints["fan"][1]), "at_type": 1}
     save_atomically({**saved, "labels": list(labels), "image_size": 40, "dataset": "list"}, tmp_path / "fan.pth")
     table = tmp_path / "answers.csv"
@@ -96,9 +96,9 @@ def test_what_a_file_leaves_open_and_a_table_could_confuse_is_said(
     assert "assumed" not in out
     assert next(line for line in out.splitlines() if "highest weights" in line).count(" s (") == 3
     (row,) = csv.DictReader(table.open(encoding="utf-8"))
-    assert row["uncertain"] in ("0", "1") and 0 < float(row["p(uncertain)"]) < 1 and 0 < float(row["faces"]) < 1
+    assert row["uncertain"] in ("0", "1") and 0 < float(row["p(uncertain)"]) < 1 and 0 < float(row["p(num_faces)"]) < 1
     curve = next(csv.DictReader((tmp_path / "predictions" / "plain_curve.csv").open(encoding="utf-8")))
-    assert curve["uncertain"] in ("0", "1") and curve["faces"] == "3" and 0 < float(curve["p(faces)"]) < 1
+    assert curve["uncertain"] in ("0", "1") and curve["num_faces"] == "3" and 0 < float(curve["p(num_faces)"]) < 1
 
 
 def test_a_network_of_crops_that_cannot_be_made_says_so(
@@ -160,8 +160,8 @@ def test_a_name_is_one_line_whatever_is_in_it(crops: Path, tmp_path: Path, ask: 
     assert r"two\nlines \x1b[31m.png: " in out and "\x1b" not in out
     (line,) = err.splitlines()
     assert line.startswith("error: ") and r"no\npicture.png: not an image" in line
-    (row,) = csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8", newline=""))
-    assert row["input"] == str(odd)
+    rows = list(csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8", newline="")))
+    assert [row["input"] for row in rows] == [str(odd), str(tmp_path / "no\npicture.png")]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,6 @@ def test_a_name_is_one_line_whatever_is_in_it(crops: Path, tmp_path: Path, ask: 
         (("a.mp4", "--checkpoint", "nowhere.pth"), "--checkpoint nowhere.pth: no such file"),
         (("a.mp4", "--image-size", "0"), "--image-size"),
         ((EXAMPLE, "--device", "abacus"), "--device"),
-        (("a.mp4", "--json", "no/such/folder/a.json"), "no/such/folder"),
         (("a.mp4", "--csv", "."), "is a folder"),
         (("a.mp4", "--csv", "/dev/null"), "/dev/null: not a regular file; name a file"),
         (("a.mp4", "--window", "0"), "--window"),
@@ -180,7 +179,7 @@ def test_a_name_is_one_line_whatever_is_in_it(crops: Path, tmp_path: Path, ask: 
         ((), "nothing to answer; name a video"),
         (("a.mp4", "--people", "some"), "--people"),
         (("--aligned", "a.mp4", "--people", "all"), "omit --people all"),
-        (("a.mp4", "--csv-frames", "no/such/folder/a.csv"), "no/such/folder"),
+        (("a.mp4", "--csv-frames", f"{__file__}/a.csv"), "test_predict_script.py is a file, not a folder"),
         (("a.mp4", "--camera", "0"), "not both"),
         (("a.mp4", "--stride", "1"), "--stride needs --window"),
         (("a.mp4", "b.mp4", "--annotate", "c.mp4"), "--annotate writes one video"),
@@ -299,7 +298,7 @@ def test_a_video_becomes_an_answer_a_figure_a_curve_and_a_video(
         assert curve.width > 900
     rows = list(csv.DictReader((tmp_path / "predictions" / "clip_curve.csv").open(encoding="utf-8")))
     assert [(row["start"], row["end"]) for row in rows] == [("0.000", "1.000"), ("0.500", "1.500"), ("1.000", "2.000")]
-    assert [int(row["faces"]) for row in rows] == [10, 10, 5]
+    assert [int(row["num_faces"]) for row in rows] == [10, 10, 5]
     for row in rows:
         assert row["expression"] == max(AFEW, key=lambda name: float(row[name]))
         assert sum(float(row[name]) for name in AFEW) == pytest.approx(1, abs=1e-4)

@@ -288,7 +288,7 @@ def test_windows_answer_as_the_network_does_on_their_frames(
     curve = answer.curve
     assert curve is not None
     np.testing.assert_allclose(curve.starts, [0, 0.8, 1.6])
-    np.testing.assert_array_equal(curve.faces, [10, 10, 9])
+    np.testing.assert_array_equal(curve.num_faces, [10, 10, 9])
     with torch.inference_mode():
         part = torch.from_numpy(answer.features[8:18])[None]
         expected = checkpoints["fan"][1].attend(part).logits[0].softmax(dim=0)
@@ -309,9 +309,6 @@ def test_windows_cover_all_times_once_per_stride() -> None:
         assert stride > window or ends[-1] > length  # the last frame is in one
     with pytest.raises(DataError, match="images have none"):
         windows(np.array([np.nan]), 1.0)
-    for window in (1e-7, 1e-320):
-        with pytest.raises(ValueError, match="too small for 10 s; name longer ones"):
-            windows(np.array([0.0, 10.0]), window)
 
 
 def test_the_shipped_fan_answers_unless_another_network_is_named(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from Code.common.errors import UsageError
 from Code.faces.detect import Faces
 from Code.faces.live import watch
 from Code.faces.prediction import Curve, answer_text, is_uncertain
-from Code.faces.render import _running
 from Code.faces.settings import UNCERTAIN_MARGIN
 from Code.faces.video import Frame
 from Code.network.checkpoints import CheckpointError, save_atomically
@@ -106,8 +105,7 @@ def test_the_answer_the_frames_the_curve_and_the_camera_have_the_prior(
     for predictor in (plain, stated):
         predictor._detector = OneFace()  # type: ignore[assignment]
         (now,) = watch(predictor, iter([frame]), 1.0)
-        shares.append((now.expression, now.share, now.uncertain))
-        assert now.uncertain in (True, False)
+        shares.append(now.text)
     assert shares[0] != shares[1]
 
 
@@ -152,7 +150,7 @@ def test_every_output_says_uncertain(
 
     answer = Predictor(undecided, "cpu")(crops, aligned=True)
     assert answer.uncertain and repr(answer).endswith("Happy 39 %, uncertain, 5 of 5 frames)")
-    assert _running(answer, 0.0) == "Happy 39 %, uncertain"
+    assert answer.text_at(0.0) == "Happy 39 %, uncertain"
 
     # Happy had the share 0.4 in its training; where it is as rare as the others, the answer is certain.
     assert predict(crops, "--aligned", "--checkpoint", undecided, "--prior", "Happy=1", "Sad=1") == 0
