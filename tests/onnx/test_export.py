@@ -261,7 +261,7 @@ def test_the_example_runs_where_torch_cannot_be_imported(whole: Path, head: Path
     said = python(example, whole, crops)
     assert said.returncode == 0, said.stderr
     expression, probabilities, weights = said.stdout.splitlines()
-    expected = Predictor(run, "cpu", precision="fp32")(crops, aligned=True)
+    expected = Predictor(run, "cpu", precision="fp32")(crops, aligned=True, pictures=False)
     assert expression == expected.expression
 
     def numbers(line: str) -> dict[str, float]:
