@@ -50,9 +50,7 @@ def check_dataset(
     errors = [reading.error for reading in readings if reading.error is not None]
     if errors and not as_json and not any(clip for reading in readings for clip in reading):
         raise DataError.joined(errors)
-    report = check(
-        first, others, num_frames=num_frames, known_labels=reader.labels, workers=workers, progress="decoding frames"
-    )
+    report = check(first, others, num_frames=num_frames, known_labels=reader.labels, workers=workers)
     print(json.dumps(report.as_json(), indent=2, ensure_ascii=False) if as_json else report.as_table())
     return report.status
 
@@ -98,34 +96,23 @@ def check_before_training(
     Raises:
         DataError: naming all files that are not images.
     """
-    report = check(
-        {"train": Reading(train), "val": Reading(val)},
-        num_frames=num_frames,
-        known_labels=known_labels,
-        decode=False,
-        headers=headers and _few_frames(train, val),
-        progress="reading frame headers",
-    )
-    if broken := [item for finding in report.found("error") for item in finding.items]:
-        raise DataError(broken)
-    return [finding.line() for finding in report.found("warning")]
+    if headers:
+        refuse_broken_images(train, val)
+    checks = check_names({"train": Reading(train), "val": Reading(val)}, num_frames, known_labels)
+    return [check.line() for check in checks if check.found and check.level == "warning"]
 
 
-def refuse_broken_images(clips: ClipSet) -> None:
-    """Reads the headers of all image files of a split before an evaluation, unless there are too many.
+def refuse_broken_images(*sets: ClipSet) -> None:
+    """Reads the headers of all image files of some sets, unless there are too many.
 
     Raises:
         DataError: naming all files that are not images.
     """
-    if clips.in_files and _few_frames(clips):
-        scans = _scan(clips.clips, False, None, "reading frame headers")
+    clips = {clip.folder: clip for clip_set in sets if clip_set.in_files for clip in clip_set.clips}
+    if sum(map(len, clips.values())) <= CHECKED_FRAMES:
+        scans = _scan(list(clips.values()), HEADER_THREADS, decode=False)
         if broken := [line for faults, _ in scans for line in faults]:
             raise DataError(broken)
-
-
-def _few_frames(*sets: ClipSet) -> bool:
-    """Whether reading every header takes only seconds."""
-    return sum(len(clip) for clips in sets if clips.in_files for clip in clips.clips) <= CHECKED_FRAMES
 
 
 def check(
@@ -134,36 +121,29 @@ def check(
     *,
     num_frames: int = 3,
     known_labels: tuple[str, ...] | None = None,
-    decode: bool = True,
-    headers: bool = True,
     workers: int | None = None,
-    progress: str | None = None,
 ) -> CheckReport:
-    """Checks the two splits of a dataset.
+    """Checks the two splits of a dataset: names, and every image.
 
     Args:
         splits: "train" and "val", as a reader returned them. With several folds, the first one.
         other_folds: the splits of the other folds. Only their names and lists are checked.
         num_frames: K, frames per training sample. Shorter training clips repeat frames.
         known_labels: the classes of the dataset in the order of their indices, if it has fixed ones.
-        decode: decode every image and compare contents. If false, only read headers.
-        headers: read image files at all. If false, only check names.
         workers: threads that decode; None takes one per core.
-        progress: label of the progress bar; None shows none.
     """
     checks = check_names(splits, num_frames, known_labels)
     for fold in other_folds:
         _add(checks, check_names(fold, num_frames, known_labels))
     in_files = {name: list(split) for name, split in splits.items() if not split.clips or split.clips.in_files}
     # A clip that is in both splits is read once.
-    unique = {clip.folder: clip for clips in in_files.values() for clip in clips} if headers else {}
-    if headers:
-        scans = dict(zip(unique, _scan(list(unique.values()), decode, workers, progress), strict=True))
-        faults = {name: [line for clip in clips for line in scans[clip.folder][0]] for name, clips in in_files.items()}
-        checks.append(Finding.of("frames that cannot be read", "error", faults))
-        if decode and len(in_files) == 2:
-            digests = {folder: digest for folder, (_, digest) in scans.items()}
-            checks.append(_copied_frames(in_files["train"], in_files["val"], digests))
+    unique = {clip.folder: clip for clips in in_files.values() for clip in clips}
+    scans = dict(zip(unique, _scan(list(unique.values()), workers or available_cores()), strict=True))
+    faults = {name: [line for clip in clips for line in scans[clip.folder][0]] for name, clips in in_files.items()}
+    checks.append(Finding.of("frames that cannot be read", "error", faults))
+    if len(in_files) == 2:
+        digests = {folder: digest for folder, (_, digest) in scans.items()}
+        checks.append(_copied_frames(in_files["train"], in_files["val"], digests))
     labels = splits["train"].labels or splits["val"].labels or known_labels or ()
     return CheckReport(
         labels=labels,
@@ -194,7 +174,7 @@ def _class_row(split: Reading, label: int) -> dict[str, float]:
 Scan = tuple[list[str], bytes]  # of a clip: a line per unreadable frame; 8 bytes per frame, zero if it is unreadable
 
 
-def _scan(clips: Sequence[Clip], decode: bool, workers: int | None, progress: str | None) -> list[Scan]:
+def _scan(clips: Sequence[Clip], threads: int, *, decode: bool = True) -> list[Scan]:
     """Reads every frame of some clips: whole if `decode`, else its header."""
 
     def scan(clip: Clip) -> Scan:
@@ -207,12 +187,9 @@ def _scan(clips: Sequence[Clip], decode: bool, workers: int | None, progress: st
                 digests += bytes(8)
         return faults, digests
 
-    threads = workers or available_cores() if decode else HEADER_THREADS
     scans: list[Scan] = []
-    with (
-        Progress(progress or "", sum(map(len, clips)), show=progress is not None) as bar,
-        ThreadPoolExecutor(threads) as pool,
-    ):
+    label = "decoding frames" if decode else "reading frame headers"
+    with Progress(label, sum(map(len, clips))) as bar, ThreadPoolExecutor(threads) as pool:
         for clip, result in zip(clips, pool.map(scan, clips), strict=True):
             scans.append(result)
             bar(len(clip))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from Code.check import Reading, check
+from Code.check.names import Reading, check_names
 from Code.data.clips import ClipSet, DataError
 from Code.readers import find, names, title_of, trained_on
 from tests.trees import read_dataset, stub_clip
@@ -99,8 +99,8 @@ def test_the_check_names_clips_in_both_splits_and_short_ones(form: Format, tmp_p
     root = tmp_path / "frames"
     stub_clip(root / form.folder.format(1))
     clips = form.read(root, write_list(tmp_path / "list.csv", form, [form.line.format(1)]))
-    report = check({"train": Reading(clips), "val": Reading(clips)}, num_frames=4, decode=False, headers=False)
-    found = {finding.name for finding in report.found("warning")}
+    checks = check_names({"train": Reading(clips), "val": Reading(clips)}, 4)
+    found = {finding.name for finding in checks if finding.found}
     assert "clips in both splits" in found
     assert any("short" in name for name in found), found
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from Code.check import Reading, check
+from Code.check.names import Reading, check_names
 from Code.common.errors import UsageError
 from Code.data.clips import ClipSet, DataError
 from Code.data.folds import (
@@ -230,7 +230,7 @@ def test_a_person_in_two_spellings_is_one_person_in_folds_lists_and_the_check(ro
         ["b/clip 1", "b/2"], ["a/1", "a/2"],
     ]  # fmt: skip
     splits = {split: Reading(read_plain_list(root, path, split=split)) for split in ("train", "val")}
-    found = {finding.name: finding for finding in check(splits, headers=False).checks}
+    found = {finding.name: finding for finding in check_names(splits, 3)}
     assert found["persons in both splits"].found == 2
     assert found["notes on lists and folders"].items == clips.notes  # once
 

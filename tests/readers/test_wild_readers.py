@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from Code.check import Reading, check
+from Code.check.names import Reading, check_names
 from Code.common.names import AFEW_LABELS
 from Code.data.clips import DataError
 from Code.data.request import Request
@@ -48,8 +48,8 @@ def test_dfew_folds_cover_every_clip_once_and_train_on_the_others(dfew):
         train = read_dfew(dfew, dfew / DFEW_TRAIN_LIST.format(fold=fold))
         val = read_dfew(dfew, dfew / DFEW_TEST_LIST.format(fold=fold))
         assert len(train.clips) == 16 and len(val.clips) == 4
-        report = check({"train": Reading(train), "val": Reading(val)}, headers=False)
-        assert not [finding.line() for finding in report.found("warning") if "both" in finding.name]
+        checks = check_names({"train": Reading(train), "val": Reading(val)}, 3)
+        assert not [finding.line() for finding in checks if finding.found and "both" in finding.name]
         tested += [clip.name for clip in val.clips]
     assert sorted(tested) == [f"{number:05d}" for number in range(1, 21)]
 
@@ -67,11 +67,8 @@ def test_dfew_ids_that_lost_their_zeros_are_the_same_clips(dfew, tmp_path):
         ("00001,0", 'label "0" is not a number from 1 (Happy) to 7 (Fear)'),
         ("00001,8", 'label "8"'),
         ("00001,Happy", 'label "Happy"'),
-        ("00001", "malformed"),
         ("clip,1", '"clip" is not the number of a clip'),
         ("../1,1", "is not the number of a clip"),
-        ("3,1", "already in line 2"),
-        ("99999,1", "no such folder"),
     ],
 )
 def test_each_bad_line_of_a_dfew_list_is_named(dfew, line, said):
@@ -130,11 +127,8 @@ def test_mafw_prefers_faces_and_is_evaluated_in_folds(tmp_path):
     ("line", "said"),
     [
         ("00001.mp4 joy", 'class "joy" is not one of happiness, sadness'),
-        ("00001.mp4", "malformed"),
         ("00001.mp4 anger A man shouts.", "as in single/no_caption"),
         ("clip.mp4 anger", '"clip.mp4" is not the number of a clip'),
-        ("3.mp4 anger", "already in line 1"),
-        ("99999.mp4 anger", "no such folder"),
     ],
 )
 def test_each_bad_line_of_a_mafw_list_is_named(tmp_path, line, said):
@@ -226,8 +220,6 @@ def test_shared_list_that_counted_other_frames_is_read_and_noted(dfew, tmp_path)
         ("x 2", "malformed"),
         ("x 2 -1", "malformed"),
         ("../x 2 1", "is in no known folder"),
-        ("Clip/clip_224x224/00005 2 1", "already in line 1"),
-        ("Clip/clip_224x224/1 2 1", "no such folder"),
     ],
 )
 def test_each_bad_line_of_a_shared_list_is_named(dfew, tmp_path, line, said):
