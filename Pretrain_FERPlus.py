@@ -112,7 +112,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--teachers",
         nargs="+",
         metavar="FILE",
-        help="networks of the same classes whose mean answers become the targets (distillation)",
+        help="networks of the same classes whose mean answers become the targets (distillation), or tables of answers, "
+        "NAME.npz with names and logits, see Code/recipes/teachers.py",
+    )
+    training.add_argument(
+        "--teacher-weights",
+        type=from_zero,
+        nargs="+",
+        metavar="W",
+        help="add the logits of --teachers with these weights (default: the mean of their probabilities)",
     )
     training.add_argument(
         "--votes",
@@ -177,6 +185,8 @@ def check_flags(args: argparse.Namespace) -> None:
     for path in () if args.resume else args.teachers:  # a run to resume may have kept their answers
         if not Path(path).exists():
             raise UsageError(f"--teachers {path}: no such file")
+    if args.teacher_weights and len(args.teacher_weights) != len(args.teachers):
+        raise UsageError(f"--teacher-weights: {len(args.teacher_weights)} for {len(args.teachers)} --teachers")
     if args.dataset == FERPLUS and not args.data_root.is_dir():
         read_ferplus(args.data_root)  # raises: how to get FER+ and where to put it
     for flag, path in (("--checkpoint", args.checkpoint), ("--pretrained", args.pretrained)):

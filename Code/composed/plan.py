@@ -23,30 +23,18 @@ CELL = 8  # pixels; faces are compared by the mean brightness of cells of this s
 
 @dataclass(frozen=True)
 class Stills:
-    """The stills of one split whose labels are certain.
+    """The stills of one split whose labels are certain."""
 
-    Attributes:
-        usage: FER+'s name of the split: Training, PublicTest or PrivateTest.
-        images: uint8 [N, 48, 48], grayscale.
-        classes: int64 [N], indices into `FERPLUS_LABELS`.
-        by_class: per class, the indices of its stills.
-        looks: float32 [N, 36], the coarse pattern of brightness by which stills are compared.
-        left_out: number of other such stills, not used because a later split has the same picture.
-    """
-
-    usage: str
-    images: np.ndarray
-    classes: np.ndarray
-    by_class: tuple[np.ndarray, ...]
-    looks: np.ndarray
-    left_out: int
-
-    def __len__(self) -> int:
-        return len(self.classes)
+    usage: str  # FER+'s name of the split: Training, PublicTest or PrivateTest
+    images: np.ndarray  # uint8 [N, 48, 48], grayscale
+    classes: np.ndarray  # int64 [N], indices into `FERPLUS_LABELS`
+    by_class: tuple[np.ndarray, ...]  # per class, the indices of its stills
+    looks: np.ndarray  # float32 [N, 36], the coarse pattern of brightness by which stills are compared
+    left_out: int  # number of other such stills, not used because a later split has the same picture
 
     @property
     def digest(self) -> str:
-        """A hash of pixels and classes, which identifies the stills of composed clips."""
+        """A hash of pixels and classes."""
         return hashlib.blake2b(self.images.tobytes() + self.classes.tobytes(), digest_size=8).hexdigest()
 
     def alike(self, still: int, label: int, candidates: int, rng: np.random.Generator) -> int:
@@ -67,15 +55,13 @@ def choose_stills(splits: Mapping[str, FERPlusSplit], usage: str, confidence: fl
     Raises:
         DataError: a class has no such still.
     """
-    order = list(splits)
-    later = {_digest(image) for name in order[order.index(usage) + 1 :] for image in splits[name].images}
-    split = splits[usage]
+    split, order = splits[usage], list(splits)
+    alone = ~split.copies_of(*(splits[name] for name in order[order.index(usage) + 1 :]))
     votes = clean_votes(split.votes)
     total = votes.sum(axis=1)
     emotions = votes[:, : len(FERPLUS_LABELS)]
     top = emotions.max(axis=1)
     sure = (top >= confidence * total) & (2 * top > total)
-    alone = np.array([_digest(image) not in later for image in split.images], dtype=bool)
     kept = sure & alone
     images, classes = split.images[kept, 0], emotions[kept].argmax(axis=1)
     by_class = tuple(np.flatnonzero(classes == label) for label in range(len(FERPLUS_LABELS)))
@@ -88,10 +74,6 @@ def choose_stills(splits: Mapping[str, FERPlusSplit], usage: str, confidence: fl
     cells = SIDE // CELL
     looks = images.reshape(-1, cells, CELL, cells, CELL).mean(axis=(2, 4), dtype=np.float32).reshape(len(images), -1)
     return Stills(usage, images, classes, by_class, looks, int((sure & ~alone).sum()))
-
-
-def _digest(image: np.ndarray) -> bytes:
-    return hashlib.blake2b(image.tobytes(), digest_size=8).digest()
 
 
 VERSION = 1  # increase when any pixel changes; validation clips of other versions are composed again
@@ -140,24 +122,14 @@ class ComposedSpec:
 
 @dataclass
 class Course:
-    """What the T frames of a clip show.
+    """What the T frames of a clip show."""
 
-    Attributes:
-        still: int64 [T], indices of stills.
-        kind: T kinds, of `DISTRACTORS` or `TELLING`.
-        pose: float64 [T, 5]: mirror (1 or -1), roll (radians), scale of the crop, shift right and down (relative to
-            half the still's side).
-        light: float64 [T, 2]: contrast and brightness, relative to the range [0, 1].
-        spoil: float64 [T, 6] in [0, 1]: parameters of the kind, see `Code.composed.render`.
-        noise: int64 [T], seed of the noise of each frame.
-    """
-
-    still: np.ndarray
-    kind: list[str]
-    pose: np.ndarray
-    light: np.ndarray
-    spoil: np.ndarray
-    noise: np.ndarray
+    still: np.ndarray  # int64 [T], indices of stills
+    kind: list[str]  # [T], of `DISTRACTORS` or `TELLING`
+    pose: np.ndarray  # float64 [T, 5]: mirror (1, -1), roll (radians), scale, shift right, down (of half the side)
+    light: np.ndarray  # float64 [T, 2]: contrast and brightness, relative to the range [0, 1]
+    spoil: np.ndarray  # float64 [T, 6] in [0, 1]: parameters of the kind, see `Code.composed.render`
+    noise: np.ndarray  # int64 [T], seed of the noise of each frame
 
     @property
     def importance(self) -> np.ndarray:

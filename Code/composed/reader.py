@@ -14,7 +14,7 @@ from ..data.protocol import Protocol
 from ..data.request import Request
 from ..readers.base import Labels, Reader
 from ..readers.ferplus import read_ferplus
-from .plan import DISTRACTORS, ComposedSpec
+from .plan import ComposedSpec
 
 COMPOSED_ROOT = Path("Data/Composed")
 TRAIN_CLIPS, VAL_CLIPS = 2000, 800  # if no flag says how many
@@ -51,11 +51,7 @@ class Composed(Reader):
 
 
 def composed_spec(request: Request) -> ComposedSpec:
-    """The settings of composed clips. One number stands for both ends of a range.
-
-    Raises:
-        UsageError: a range has more than two numbers, or there is no such kind of distractors.
-    """
+    """The settings of composed clips. One number stands for both ends of a range."""
     given: dict[str, Any] = {}
     for name, flag in (("frames", "clip_frames"), ("telling", "telling")):
         if values := getattr(request, flag):
@@ -64,8 +60,6 @@ def composed_spec(request: Request) -> ComposedSpec:
             given[name] = (values[0], values[-1])
     if request.distractors:
         given["distractors"] = tuple(dict.fromkeys(request.distractors))
-        if unknown := set(given["distractors"]) - set(DISTRACTORS):
-            raise UsageError(f"--distractors {unknown.pop()}: unknown; there are {', '.join(DISTRACTORS)}")
     return ComposedSpec(**given)
 
 

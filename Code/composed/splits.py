@@ -11,9 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +41,11 @@ FACTS = "composed.json"
 
 @dataclass(frozen=True)
 class Composer:
-    """Composes the clips of one split.
-
-    Attributes:
-        stills: the stills of the split.
-        spec: the properties of the clips.
-        labels: int64 [clips], the class of each clip.
-        seed, split: of all random numbers, together with epoch and clip.
-    """
+    """Composes the clips of one split; `seed` and `split` are those of all random numbers, with epoch and clip."""
 
     stills: Stills
     spec: ComposedSpec
-    labels: np.ndarray
+    labels: np.ndarray  # int64 [clips], the class of each clip
     seed: int
     split: int
 
@@ -81,10 +73,6 @@ class Composer:
         """The name of a clip, `anger/train-00012`; unique in all splits."""
         return f"{FERPLUS_LABELS[self.labels[clip]]}/{NAMES[self.split]}-{clip:05d}"
 
-    def store(self, clips: ClipSet, image_size: int) -> ComposedStore:
-        """The frames of some of its clips."""
-        return ComposedStore(self, clips, image_size)
-
 
 class ComposedStore:
     """Composes frames when they are read.
@@ -111,28 +99,16 @@ class ComposedStore:
             if (epoch, clip) not in courses:
                 courses[epoch, clip] = self.composer.course(self.numbers[clip], epoch)
             parts.append((courses[epoch, clip], position - int(self.offsets[clip])))
-        return render(self.composer.stills.images, _joined(parts), self.image_size)
-
-
-def _joined(parts: Sequence[tuple[Course, int]]) -> Course:
-    """Joins single frames of several courses."""
-    return Course(
-        kind=[course.kind[at] for course, at in parts],
-        **{
+        joined = {
             name: np.stack([getattr(course, name)[at] for course, at in parts])
             for name in ("still", "pose", "light", "spoil", "noise")
-        },
-    )
+        }
+        frames = Course(kind=[course.kind[at] for course, at in parts], **joined)
+        return render(self.composer.stills.images, frames, self.image_size)
 
 
 def compose_training(root: Path, spec: ComposedSpec, count: int, seed: int) -> ClipSet:
-    """The training split, without files.
-
-    Args:
-        root: the folder of FER+, see `read_ferplus`.
-        spec: the properties of the clips.
-        count: number of clips.
-        seed: of all random numbers.
+    """The training split of `count` clips, without files. `root` is the folder of FER+, see `read_ferplus`.
 
     Raises:
         DataError: FER+ cannot be read.
@@ -147,7 +123,9 @@ def composed_clips(composer: Composer, root: Path) -> ClipSet:
         name = composer.name(number)
         frames = tuple(f"{frame:03d}" for frame in range(composer.length(number)))
         clips.append(Clip(name, os.path.join(root, "composed", name), frames, label))
-    return ClipSet(clips, FERPLUS_LABELS, str(root), notes=_notes(composer.stills), renderer=composer.store)
+    return ClipSet(
+        clips, FERPLUS_LABELS, str(root), notes=_notes(composer.stills), renderer=partial(ComposedStore, composer)
+    )
 
 
 def compose_evaluated(
@@ -159,10 +137,7 @@ def compose_evaluated(
         root: the folder of FER+.
         into: receives a folder per composition, `<split>-<digest of its settings and stills>`, with
             `Val/<Class>/<clip>/<frame>.png` and `intensity.csv`. It may be deleted.
-        spec: the properties of the clips.
-        count: number of clips.
         split: `VAL` or `TEST`.
-        progress: show the progress.
 
     Raises:
         DataError: FER+ cannot be read, or the folder cannot be written.
@@ -218,20 +193,14 @@ def _write(composer: Composer, folder: Path, settings: dict[str, Any], progress:
     rows: list[Row] = []
     with Progress("composing clips", len(composer.labels), unit="clips", show=progress) as bar:
         for clip in range(len(composer.labels)):
-            rows += _write_clip(composer, clip, folder / "Val")
+            course, name = composer.course(clip), composer.name(clip)
+            (folder / "Val" / name).mkdir(parents=True)
+            pictures = render(composer.stills.images, course, FILE_SIDE)[:, 0].numpy()
+            for number, (picture, kind, value) in enumerate(zip(pictures, course.kind, course.importance, strict=True)):
+                Image.fromarray(picture).save(folder / "Val" / name / f"{number:03d}.png")
+                rows.append(row("Val", name, f"{number:03d}.png", value, kind))
             bar()
     write_intensity(folder, rows)
     (folder / FACTS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     text = "Composed of FER+ stills; their terms apply. Safe to delete.\n"
     (folder / "README.txt").write_text(text, encoding="utf-8")
-
-
-def _write_clip(composer: Composer, clip: int, root: Path) -> Iterator[Row]:
-    course, name = composer.course(clip), composer.name(clip)
-    folder = root / name
-    folder.mkdir(parents=True)
-    pictures = render(composer.stills.images, course, FILE_SIDE)[:, 0].numpy()
-    for number, (picture, kind, value) in enumerate(zip(pictures, course.kind, course.importance, strict=True)):
-        frame = f"{number:03d}.png"
-        Image.fromarray(picture).save(folder / frame)
-        yield row("Val", name, frame, value, kind)

@@ -42,6 +42,16 @@ class FERPlusSplit:
     votes: np.ndarray
     names: list[str]
 
+    def only(self, kept: np.ndarray) -> FERPlusSplit:
+        """Some of its images, by bool [N]."""
+        names = [name for name, keep in zip(self.names, kept, strict=True) if keep]
+        return FERPlusSplit(self.images[kept], self.votes[kept], names)
+
+    def copies_of(self, *others: FERPlusSplit) -> np.ndarray:
+        """Which images are, to the pixel, in one of the other splits, too: bool [N]. FER2013 has some hundreds."""
+        seen = {image.tobytes() for other in others for image in other.images}
+        return np.array([image.tobytes() in seen for image in self.images], dtype=bool)
+
 
 def clean_votes(votes: np.ndarray) -> np.ndarray:
     """Votes [N, 10] without single ones, float32: the paper treats an emotion with one vote as an outlier."""

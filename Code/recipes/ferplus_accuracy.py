@@ -1,12 +1,16 @@
-"""The accuracy of a classifier of faces on FER+, as published figures count it."""
+"""The accuracy of a classifier of faces on FER+, as published figures count it, and how far it can be believed."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
+import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from ..common.device import Compute
 from ..common.errors import UsageError
@@ -19,17 +23,20 @@ from ..network.start import starting_file
 from ..network.weights import load_fan
 from ..readers.ferplus import FERPlusSplit, read_ferplus
 from ..training.loops import EvaluationSplit, evaluate_split, summary
+from ..training.metrics import classification_metrics
 from .faces import ferplus_faces
 
+BINS = 15  # of the expected calibration error, as in the paper
 
-def ferplus_split(split: FERPlusSplit, rule: str) -> EvaluationSplit:
-    """A split of FER+ to evaluate, labeled by a rule of `ferplus_faces`."""
+
+def ferplus_split(split: FERPlusSplit, rule: str, size: int | None = None) -> EvaluationSplit:
+    """A split of FER+ to evaluate at a size, labeled by a rule of `ferplus_faces`."""
     faces = ferplus_faces(split, rule)
-    return EvaluationSplit(EvaluationBatches(faces.table(), faces.store(), batch_frames=256), PlainFrames())
+    return EvaluationSplit(EvaluationBatches(faces.table(), faces.store(), batch_frames=256), PlainFrames(size))
 
 
 def evaluate_file(path: Path | None, data_root: Path, compute: Compute) -> int:
-    """`-e`: evaluates a file of the published format on the private test.
+    """`-e`: evaluates a file on the private test.
 
     Args:
         path: None: the one that trainings start from.
@@ -40,35 +47,76 @@ def evaluate_file(path: Path | None, data_root: Path, compute: Compute) -> int:
         raise UsageError(f"--checkpoint {info['path']}: its labels are {', '.join(info['labels'])}, not those of FER+")
     size = info["image_size"]
     print(f"{info['path']}: {fan.head.title}, {info['backbone']}, {size} x {size} pixels")
-    report_test(path, read_ferplus(data_root)["PrivateTest"], compute)
+    report_test(path, read_ferplus(data_root), compute)
     return 0
 
 
-def report_test(path: Path, test: FERPlusSplit, compute: Compute) -> None:
+def report_test(path: Path, splits: Mapping[str, FERPlusSplit], compute: Compute) -> None:
     """Prints a file's accuracy on the private test, as published with a majority label, and for every image.
 
     A network that was trained with `--balance` is evaluated twice: as it is, and with the class shares of its training
-    set put back. Published figures are of networks that know them.
+    set put back. Published figures are of networks that know them, and so are probabilities on FER+.
     """
     fan, info = load_fan(path)
     fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
-    _print_test(fan, test, info["image_size"], compute)
+    _print_test(fan, splits, info["image_size"], compute)
     balance = Balance.of(info["recipe"])
+    offset = torch.zeros(len(FERPLUS_LABELS))
     if balance.tau and info["class_shares"]:
-        classifier = getattr(fan.head, fan.head.classifier)
+        offset = balance.offset(torch.tensor(info["class_shares"]))
+        bias = fan.classifier.bias.detach().clone()
         with torch.no_grad():
-            classifier.bias += balance.offset(torch.tensor(info["class_shares"])).to(classifier.bias)
+            fan.classifier.bias.add_(offset.to(bias))
         print("the same with the class shares of the training set, which --balance has kept out:")
-        _print_test(fan, test, info["image_size"], compute)
+        _print_test(fan, splits, info["image_size"], compute)
+        with torch.no_grad():
+            fan.classifier.bias.copy_(bias)
+    val = ferplus_split(splits["PublicTest"], "majority", info["image_size"])
+    logits, labels = evaluate_split(fan, val, compute)[1].logits, val.table.targets
+    fitted = fit_temperature(logits, labels, offset)
+    errors = [100 * calibration_error((logits / t + offset).softmax(dim=1), labels) for t in (1.0, fitted)]
+    print(
+        f"validation, majority label, with these class shares: expected calibration error {errors[0]:.1f} %; "
+        f"{errors[1]:.1f} % with --temperature {fitted:.2f} of Code.recipes.release"
+    )
 
 
-def _print_test(fan: FAN, test: FERPlusSplit, size: int, compute: Compute) -> None:
-    def measured(rule: str) -> dict[str, Any]:
-        return evaluate_split(fan, replace(ferplus_split(test, rule), transform=PlainFrames(size)), compute)[0]
-
-    metrics = measured("majority")
+def _print_test(fan: FAN, splits: Mapping[str, FERPlusSplit], size: int, compute: Compute) -> None:
+    test = splits["PrivateTest"]
+    majority = ferplus_split(test, "majority", size)
+    metrics, evaluation = evaluate_split(fan, majority, compute)
     print(f"private test, majority label, 8 classes: {summary(metrics)}")
     for label, recall in zip(FERPLUS_LABELS, metrics["per_class_recall"], strict=True):
         print(f"  recall {label:<10} " + ("-" if recall is None else f"{100 * recall:5.1f} %"))
     print("  confusion (rows true): " + " ".join(str(row) for row in metrics["confusion"]))
-    print(f"private test, most voted label, no majority needed: {summary(measured('plurality'))}")
+    copies = set(test.only(test.copies_of(splits["Training"])).names)
+    rows = [row for row, name in enumerate(majority.table.names) if name not in copies]
+    if 0 < len(rows) < len(evaluation.logits):
+        others = classification_metrics(evaluation.logits[rows].softmax(dim=1), majority.table.targets[rows])
+        print(f"  without the {len(evaluation.logits) - len(rows)} that are also training images: {summary(others)}")
+    every = evaluate_split(fan, ferplus_split(test, "plurality", size), compute)[0]
+    print(f"private test, most voted label, no majority needed: {summary(every)}")
+
+
+def fit_temperature(logits: Tensor, labels: Tensor, offset: Tensor) -> float:
+    """The temperature, 0.05 to 20, by which logits must be divided for the smallest cross-entropy.
+
+    Guo, Pleiss, Sun, Weinberger: "On calibration of modern neural networks", ICML 2017, arXiv 1706.04599.
+
+    Args:
+        logits: float [N, C].
+        labels: int64 [N].
+        offset: float [C], the log of the class shares that the logits lack.
+    """
+    exact = logits.double()
+
+    def cost(log_temperature: float) -> float:
+        return float(F.cross_entropy(exact / math.exp(log_temperature) + offset, labels))
+
+    found = minimize_scalar(cost, bounds=(math.log(0.05), math.log(20)), method="bounded", options={"xatol": 1e-4})
+    return math.exp(found.x)
+
+
+def calibration_error(probabilities: Tensor, labels: Tensor) -> float:
+    """Expected calibration error of float [N, C] with labels int64 [N]: mean distance of certainty and accuracy."""
+    return float(multiclass_calibration_error(probabilities, labels, probabilities.shape[1], n_bins=BINS, norm="l1"))

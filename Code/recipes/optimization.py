@@ -1,4 +1,4 @@
-"""How pretraining takes its steps: AdamW on a one-cycle schedule, and the average of the weights over the steps."""
+"""How pretraining takes its steps: the balanced loss, AdamW, a one-cycle schedule, and averaged weights."""
 
 from __future__ import annotations
 
@@ -6,19 +6,44 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+
+from ..common.errors import UsageError
+from ..data.batches import Batch
+from ..network.attention import FANOutput
+from ..network.prior import Balance
+from ..training.losses import Loss, cross_entropy
 
 WEIGHT_DECAY = 0.05  # of weights, not of biases and batch-norm parameters
 AVERAGE = 0.998  # decay of the average of the weights
 
 
-def adamw(model: nn.Module, lr: float) -> torch.optim.AdamW:
-    """AdamW whose weight decay spares biases and batch-norm parameters.
+def balanced_loss(shares: Tensor, balance: Balance) -> Loss:
+    """Cross-entropy of logits + tau * log(class shares), see `Code.network.prior`; tau 0 gives `cross_entropy` itself.
 
     Args:
-        lr: the highest learning rate.
+        shares: float [C], how often the training set shows each class.
+
+    Raises:
+        UsageError: tau is above 0, and a class has no training images.
     """
+    if not balance.tau:
+        return cross_entropy
+    absent = int((shares <= 0).sum())
+    if absent:
+        raise UsageError(f"--balance {balance.tau:g}: {absent} of {len(shares)} classes have no training images")
+    offset = balance.offset(shares)
+
+    def loss(output: FANOutput, batch: Batch) -> Tensor:
+        return F.cross_entropy(output.logits + offset.to(output.logits.device), batch["labels"])
+
+    return loss
+
+
+def adamw(model: nn.Module, lr: float) -> torch.optim.AdamW:
+    """AdamW whose weight decay spares biases and batch-norm parameters; `lr` is the highest learning rate."""
     decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]

@@ -42,12 +42,11 @@ from ..training.resume import resumable
 from ..training.run import BEST, LAST, Run, State, check_resumable, load_weights, open_run
 from ..training.stopping import deferred_signals, stop_if_asked
 from ..training.train import log_line, write_results
-from .balanced_loss import balanced_loss
 from .face_variation import FaceAugmentation, VariedFaces
 from .faces import MAX_SIDE, ferplus_faces, joined, read_extra
 from .ferplus_accuracy import ferplus_split, report_test
 from .mixing import Mixing
-from .optimization import adamw, averaged, one_cycle
+from .optimization import adamw, averaged, balanced_loss, one_cycle
 from .pictures import read_pictures
 from .recipe import FERPLUS, Recipe
 from .teachers import read_answers, save_answers, taught, teachers_answers
@@ -59,19 +58,10 @@ TEACHERS = "teachers.npz"  # in the folder of a run
 
 @dataclass
 class Material:
-    """What to train on, and what to evaluate on.
-
-    Attributes:
-        dataset: its name in runs and files.
-        table: the training pictures; targets are class indices, or class probabilities.
-        store: their pixels.
-        val: evaluated after every epoch.
-        test: evaluated at the end, for results.json.
-        loading: how batches are loaded.
-    """
+    """What to train on, and what to evaluate on: `val` after every epoch, `test` at the end."""
 
     dataset: str
-    table: FrameTable
+    table: FrameTable  # targets are class indices, or class probabilities
     store: Store
     val: EvaluationSplit
     test: EvaluationSplit
@@ -86,8 +76,13 @@ class Material:
 
 def ferplus_material(recipe: Recipe, splits: dict[str, FERPlusSplit]) -> Material:
     """FER+, and the faces of `--extra`. Faces without a label need teachers."""
-    faces = ferplus_faces(splits["Training"], "votes")
-    print(f"FER+: {len(faces)} training images of {len(splits['Training'].names)}, labeled by their votes")
+    training = splits["Training"]
+    copies = training.copies_of(splits["PublicTest"], splits["PrivateTest"])
+    faces = ferplus_faces(training.only(~copies), "votes")
+    print(
+        f"FER+: {len(faces)} training images of {len(training.names)}, labeled by their votes; {copies.sum()} are left "
+        "out, since they are validation or test images, too"
+    )
     if recipe.extra:
         extra = read_extra(recipe.extra, min(max(recipe.image_size, SIDE), MAX_SIDE))
         if not recipe.teachers:
@@ -121,22 +116,10 @@ def folders_material(recipe: Recipe, compute: Compute, workers: int | None, cach
 
 
 def start_training(recipe: Recipe, material: Material, pretrained: str, shares: Tensor, compute: Compute) -> State:
-    """The network at its start, on the device, with its optimizer.
-
-    Args:
-        pretrained: a file, or "none".
-        shares: float [C], of the training pictures.
-    """
+    """The network at its start, on the device, with its optimizer. `pretrained` is a file, or "none"."""
     labels, file = material.table.labels, None if pretrained.lower() == "none" else Path(pretrained)
-    start = start_from(
-        file,
-        ScoreFusion.at_type,
-        labels,
-        seed=recipe.seed,
-        backbone=recipe.backbone,
-        dropout=DROPOUT,
-        with_head=False,
-    )
+    kind = ScoreFusion.at_type
+    start = start_from(file, kind, labels, seed=recipe.seed, backbone=recipe.backbone, dropout=DROPOUT, with_head=False)
     model = start.fan
     for epoch in (1, recipe.epochs):
         model.backbone.check_image_size(recipe.size(epoch))
@@ -166,14 +149,14 @@ def continue_classifier(fan: FAN, path: Path, labels: Sequence[str], offset: Ten
         trained, info = load_fan(path)
     except CheckpointError:  # `start_from` has read the backbone: the file has no classifier that says its classes
         return False
-    own, given = (getattr(network.head, network.head.classifier) for network in (fan, trained))
+    own, given = fan.classifier, trained.classifier
     if own.in_features != given.in_features or list(info["labels"]) != list(labels):
         return False
     own.load_state_dict(given.state_dict())
     if info["class_shares"]:
         of_file = Balance.of(info["recipe"]).offset(torch.tensor(info["class_shares"]))
         with torch.no_grad():
-            own.bias += torch.nan_to_num(of_file - offset, posinf=0.0, neginf=0.0)
+            own.bias.add_(torch.nan_to_num(of_file - offset, posinf=0.0, neginf=0.0))
     return True
 
 
@@ -190,23 +173,14 @@ def train_backbone(
     cache: str | None = None,
     print_freq: int = 0,
 ) -> int:
-    """Trains, evaluates and writes the file.
-
-    Args:
-        given: the flags, for args.json.
-        output: parent of the folder of the run.
-        resume: the folder of a run to go on with.
-        export: the file to write; None: the usual one.
-        half: in half precision.
-        workers: processes that load the pictures of folders.
-        cache: where decoded pictures of folders are kept.
-        print_freq: print the loss every so many steps; 0: never.
-    """
+    """Trains, evaluates and writes the file; the arguments are flags of Pretrain_FERPlus.py, `given` all of them."""
     splits = read_ferplus(recipe.data_root) if recipe.dataset == FERPLUS else {}
     material = ferplus_material(recipe, splits) if splits else folders_material(recipe, compute, workers, cache)
     labels = material.table.labels
     shares = class_shares(material.table.targets, len(labels))
-    pretrained = recipe.pretrained or usual_start(recipe)
+    of_resnet18 = recipe.backbone in (None, DEFAULT_BACKBONE)
+    usual = str(MS1M_FILE) if splits and of_resnet18 and MS1M_FILE.exists() else "none"
+    pretrained = recipe.pretrained or usual
     with open_run(resume, output, f"{material.dataset}_backbone") as run:
         state = start_training(recipe, material, pretrained, shares, compute)
         about = {"class_shares": shares.tolist(), "recipe": recipe.as_published(pretrained)}
@@ -227,7 +201,11 @@ def train_backbone(
             conclude(run, state.network, material.test, compute, bool(splits))
         checkpoint = read_checkpoint(last)  # the last epoch: no split chose it
         load_weights(state.network, checkpoint, last)
-        export = export or usual_file(state.network, run.folder, bool(splits))
+        name = state.network.backbone.name
+        if splits:
+            export = export or (FERPLUS_FILE if name == DEFAULT_BACKBONE else Path(OTHER_FILE.format(name)))
+        else:
+            export = export or run.folder / FOLDERS_FILE.format(name)
         save_atomically(published_file(state.network, checkpoint, half=half), export)
         print(f"wrote {export}; everything else is in {run.folder}")
         report_file(export, splits, material.val, compute)
@@ -236,18 +214,15 @@ def train_backbone(
     return 0
 
 
-def usual_start(recipe: Recipe) -> str:
-    """What a training starts from without `--pretrained`: MS-Celeb-1M for FER+, if its file is there."""
-    of_resnet18 = recipe.dataset == FERPLUS and recipe.backbone in (None, DEFAULT_BACKBONE)
-    return str(MS1M_FILE) if of_resnet18 and MS1M_FILE.exists() else "none"
-
-
 def taught_table(recipe: Recipe, material: Material, shares: Tensor, file: Path, compute: Compute) -> FrameTable:
     """The training pictures with the teachers' answers in their targets. `file` keeps the answers."""
     table = material.table
     print(f"{counted(len(recipe.teachers), 'teacher')} for {len(table)} faces; answers: {file}", flush=True)
     if not file.is_file():
-        save_answers(teachers_answers(recipe.teachers, table, material.store, shares, compute), file)
+        answers = teachers_answers(
+            recipe.teachers, table, material.store, shares, compute, weights=recipe.teacher_weights
+        )
+        save_answers(answers, file)
     return replace(table, targets=taught(table.targets, read_answers(file, len(table)), recipe.votes))
 
 
@@ -266,9 +241,6 @@ def train_epochs(
     Args:
         shares: float [C], which `--balance` keeps out of the logits.
         about: entries of every checkpoint.
-
-    Raises:
-        TrainingDivergedError: the loss is not finite; last.pth is from before.
     """
     batches = material.batches(recipe)
     loss = balanced_loss(shares, Balance(recipe.balance, recipe.balance_floor))
@@ -320,21 +292,8 @@ def conclude(run: Run, network: FAN, test: EvaluationSplit, compute: Compute, on
     write_results(run, test, results, evaluation, {"selected_on": f"best on {chosen_on}"})
 
 
-def usual_file(network: FAN, folder: Path, on_ferplus: bool) -> Path:
-    """Where the backbone is written without `--export`."""
-    name = network.backbone.name
-    if not on_ferplus:
-        return folder / FOLDERS_FILE.format(name)
-    return FERPLUS_FILE if name == DEFAULT_BACKBONE else Path(OTHER_FILE.format(name))
-
-
 def published_file(network: FAN, checkpoint: dict[str, Any], *, half: bool) -> dict[str, Any]:
-    """The published format (`state_dict` behind `module.`, with the backbone's own classifier) and its origin.
-
-    Args:
-        network: with the weights of the checkpoint.
-        half: in half precision.
-    """
+    """The published format (`state_dict` behind `module.`, with the backbone's own classifier) and its origin."""
     copied = ("epoch", "labels", "class_shares", "image_size", "dataset", "recipe")
     return {
         "state_dict": to_published(network, half=half),
@@ -347,7 +306,7 @@ def published_file(network: FAN, checkpoint: dict[str, Any], *, half: bool) -> d
 def report_file(path: Path, splits: dict[str, FERPlusSplit], val: EvaluationSplit, compute: Compute) -> None:
     """Prints the accuracy of a file that was written, and how to go on with it."""
     if splits:
-        report_test(path, splits["PrivateTest"], compute)
+        report_test(path, splits, compute)
         return
     fan, info = load_fan(path)
     fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs

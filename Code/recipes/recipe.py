@@ -40,6 +40,7 @@ class Recipe:
     balance: float = 0.0
     balance_floor: float = 0.0
     teachers: Sequence[str] = ()
+    teacher_weights: Sequence[float] = ()
     votes: float = 0.5
     vary: bool = False
     mix: float = 0.0
@@ -57,7 +58,7 @@ class Recipe:
         """
         settings = {**asdict(self), "pretrained": Path(pretrained).name}
         return {
-            name: " ".join(Path(path).name for path in value) if name in ("teachers", "extra") else str(value)
+            name: " ".join(Path(str(one)).name for one in value) if isinstance(value, (list, tuple)) else str(value)
             for name, value in settings.items()
             if name not in OF_THIS_MACHINE and value not in (None, (), [])
         }

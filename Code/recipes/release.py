@@ -1,11 +1,13 @@
-"""Writes a trained FAN to publish: in half precision, without paths of the machine that it was trained on.
+"""Writes a trained network to publish: in half precision, without paths of the machine that it was trained on.
 
-    python -m Code.recipes.release model/<run> --output pretrain_model/FAN_FER+_composed.pth
+    python -m Code.recipes.release model/RUN --data-root Data/FERPlus --output pretrain_model/FAN_FER+_composed.pth
+    python -m Code.recipes.release FILE --balance 0 --output pretrain_model/FER+prior.pth
 
-The file is read like any checkpoint of a run. It says its classes, head, input and precision, and how it was made:
-commands, versions, device, date, and the metrics of the run's results.json. `--calibrate` fits a temperature on the
-run's predictions of its validation clips, and `--balance 1` then takes the class shares of its training set out of the
-answers.
+The file of a run says its classes, head, input and precision, and how it was made: commands, versions, device, date and
+the metrics of the run's results.json. `--data-root` adds the mean feature of FER+'s neutral training faces, which
+`Predict_Video.py --neutral` needs. `--temperature` makes a network that is too sure (or not sure enough) say what it
+knows; `Pretrain_FERPlus.py -e` prints the one that fits. `--balance 1` removes the class shares of the training set
+from the answers (all classes equally likely), `--balance 0` restores them. Both only change the classifier.
 """
 
 from __future__ import annotations
@@ -18,29 +20,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..common.commandline import from_zero, run_script, script_parser, share
+from ..common.commandline import from_zero, number, run_script, script_parser, share
 from ..common.errors import UsageError
-from ..common.files import check_outputs
-from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically
+from ..common.files import check_outputs, writing
+from ..composed.plan import NEUTRAL, ComposedSpec, choose_stills
+from ..data.augment import to_float
+from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically, with_weights
 from ..network.prior import Balance
-from ..network.weights import load_fan
+from ..network.weights import load_fan, stored_classifier
 from ..readers import find, names
+from ..readers.ferplus import read_ferplus
 from ..results.runs import read_run
-from ..training.records import Arguments, as_dict, started_at
-from .calibration import calibration_error, fit_temperature, with_temperature
-from .change_prior import with_balance
+from ..training.records import as_dict, started_at
 
 INPUT = "RGB, or gray as three equal channels, in [0, 1]; no mean/std normalization"
 PATHS = ("train_root", "val_root", "train_list", "val_list")  # of one machine
 COPIED = ("format", "at_type", "labels", "image_size", "dataset", "precision", "epoch")
-WHERE_KNOWN = ("backbone", "class_shares", "recipe", "metrics")
+WHERE_KNOWN = ("backbone", "class_shares", "recipe", "metrics", "neutral_feature")
 
 
 def released(checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint to publish.
+    """The checkpoint of a run, to publish.
 
     Args:
-        checkpoint: of a run, as returned by `read_checkpoint`.
+        checkpoint: as returned by `read_checkpoint`.
         about: plain values to add, which say how it was made.
 
     Raises:
@@ -57,136 +60,141 @@ def released(checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[st
     protocol |= {path: getattr(reader, path, None) for path in PATHS}
     flags = protocol.get("data_flags", {})
     protocol["data_flags"] = {name: value for name, value in flags.items() if name not in PATHS}
-    return {
-        # A network with another prior has no metrics: its accuracy is unknown.
-        **{name: checkpoint[name] for name in (*COPIED, *WHERE_KNOWN) if name in checkpoint},
-        "state_dict": weights,
-        "protocol": protocol,
-        "training": None,
-        "input": INPUT,
-        "about": dict(about),
-    }
+    known = {name: checkpoint[name] for name in (*COPIED, *WHERE_KNOWN) if name in checkpoint}
+    return known | {"state_dict": weights, "protocol": protocol, "training": None, "input": INPUT, "about": dict(about)}
 
 
-def calibrated(checkpoint: Mapping[str, Any], run: Path) -> tuple[dict[str, Any], dict[str, float]]:
-    """A checkpoint with the temperature of a run's predictions, and the figures before and after.
-
-    Raises:
-        CheckpointError: the run has no predictions.
-        UsageError: they are those of another epoch.
-    """
-    read = read_run(run)
-    if not read.clips or not read.clips[0].probabilities:
-        raise CheckpointError(f"{run}: has no predictions with probabilities to calibrate with")
-    best = read.metrics("best")
-    predicted = checkpoint["epoch"] if best is None or best.epoch is None else best.epoch
-    if predicted != checkpoint["epoch"]:
-        raise UsageError(
-            f"--calibrate: {run / 'predictions.csv'} has the answers of the best epoch, {predicted}, not of epoch "
-            f"{checkpoint['epoch']}; add --which best"
-        )
-    labels = torch.tensor([read.labels.index(clip.label) for clip in read.clips])
-    # predictions.csv has six decimals
-    shares = torch.tensor([list(clip.probabilities.values()) for clip in read.clips], dtype=torch.float64)
-    logits = shares.clamp(min=5e-7).log()
-    temperature = fit_temperature(logits, labels)
-    figures = {
-        "temperature": temperature,
-        "error_before": calibration_error(logits.softmax(dim=1), labels),
-        "error_after": calibration_error((logits / temperature).softmax(dim=1), labels),
-        "clips": len(labels),
-    }
-    return with_temperature(checkpoint, temperature), figures
-
-
-def release(
-    run: Path,
-    output: Path,
-    which: str = "last",
-    before: Sequence[Path] = (),
-    *,
-    calibrate: bool = False,
-    balance: Balance | None = None,
+def with_classifier(
+    checkpoint: Mapping[str, Any], temperature: float = 1.0, balance: Balance | None = None
 ) -> dict[str, Any]:
-    """Writes `<which>.pth` of a run as a file to publish.
+    """A checkpoint whose logits are divided by a temperature, and then have another prior, which its recipe says.
+
+    The accuracy of another prior is another one, and left out; with a temperature alone, the answers stay the same.
 
     Args:
-        before: the runs that this one started from, oldest first. The file names their commands, too.
-        calibrate: divide the logits by the temperature that fits the run's predictions best.
-        balance: how much of the prior of the training set to take out, after the temperature.
-
-    Returns:
-        What the file says about how it was made.
+        checkpoint: of a run, or a file of the published format.
+        temperature: see `Code.recipes.ferplus_accuracy.fit_temperature`.
+        balance: of the result; None: as it is.
 
     Raises:
-        CheckpointError, ReportError, UsageError: the run lacks a file, or one of them cannot be read.
+        CheckpointError: it has no classifier, does not say its class shares, or its training set lacks a class whose
+            share is to be taken out or restored.
     """
-    checkpoint = read_checkpoint(run / f"{which}.pth")
-    if "protocol" not in checkpoint:
-        raise CheckpointError(f"{run / which}.pth: is not the checkpoint of a run; name a run's folder")
-    arguments = [_arguments(folder) for folder in (*before, run)]
-    own = arguments[-1]
-    about: dict[str, Any] = {
-        "commands": [each.command for each in arguments],
+    weights = dict(checkpoint["state_dict"])
+    stored = {name: weights[name].dtype for name in stored_classifier(checkpoint)}
+    if not stored:
+        raise CheckpointError("no classifier")
+    for name in stored:
+        weights[name] = weights[name].float() / temperature
+    metrics = {name: value for name, value in checkpoint.get("metrics", {}).items() if name != "loss"}
+    about = {"metrics": metrics} if metrics else {}
+    if balance is not None:
+        shares = torch.tensor(checkpoint.get("class_shares") or (), dtype=torch.float32)
+        biases = [name for name in stored if name.endswith(".bias")]
+        if any(weights[name].shape != shares.shape for name in biases):
+            raise CheckpointError("has no class_shares of its classes, from which its prior could be changed")
+        recipe = dict(checkpoint.get("recipe") or {})
+        change = Balance.of(recipe).offset(shares) - balance.offset(shares)
+        if not torch.isfinite(change).all():
+            absent = int((shares <= 0).sum())
+            raise CheckpointError(f"{absent} of {len(shares)} classes have the share 0; choose a --floor above 0")
+        for name in biases:
+            weights[name] = weights[name] + change
+        about = {"recipe": recipe | {"balance": str(balance.tau), "balance_floor": str(balance.floor)}}
+    weights |= {name: weights[name].to(dtype) for name, dtype in stored.items()}
+    return with_weights(checkpoint, weights) | about
+
+
+def neutral_feature(path: Path, data_root: Path) -> list[float]:
+    """The mean feature, D numbers, that a network has of FER+'s neutral training faces.
+
+    They are those of composed clips: with most of the votes, and in neither of the other splits.
+
+    Args:
+        path: of the network.
+        data_root: see `read_ferplus`.
+    """
+    fan, info = load_fan(path)
+    stills = choose_stills(read_ferplus(data_root), "Training", ComposedSpec().confidence)
+    faces = torch.from_numpy(stills.images[stills.by_class[NEUTRAL]])[:, None]  # uint8 [N, 1, 48, 48]
+    with torch.inference_mode():
+        features = torch.cat([fan.encode(to_float(part, info["image_size"])) for part in faces.split(256)])
+    return features.double().mean(dim=0).float().tolist()
+
+
+def about_run(run: Path, which: str, before: Sequence[Path]) -> dict[str, Any]:
+    """How the network of a run was made. `before`: the runs that it started from, oldest first.
+
+    Raises:
+        ReportError, UsageError: a run lacks its records, or one of them cannot be read.
+    """
+    runs = [read_run(folder) for folder in (*before, run)]
+    for folder, read in zip((*before, run), runs, strict=True):
+        if read.arguments is None or read.arguments.command is None:
+            raise UsageError(f"{folder}: has no args.json, which says how it was trained; name a run's folder")
+    own = runs[-1].arguments
+    assert own is not None
+    return {
+        "commands": [read.arguments.command for read in runs if read.arguments],
         "versions": own.versions,
         "device": own.device,
         "precision": own.precision,
         "threads": own.threads,
         "date": f"{started_at(run.resolve()):%Y%m%d}",
         "seed": own.args.get("seed"),
-        "results": as_dict(read_run(run).metrics(which)) or {},
+        "results": as_dict(runs[-1].metrics(which)) or {},
     }
-    if calibrate:
-        checkpoint, about["calibration"] = calibrated(checkpoint, run)
-    if balance is not None:
-        checkpoint = with_balance(checkpoint, balance, torch.tensor(checkpoint["class_shares"], dtype=torch.float32))
-    save_atomically(released(checkpoint, about), output)
-    load_fan(output)  # can it be read?
-    return about
-
-
-def _arguments(run: Path) -> Arguments:
-    arguments = read_run(run).arguments
-    if arguments is None or arguments.command is None:
-        raise UsageError(f"{run}: has no args.json, which says how it was trained; name a run's folder")
-    return arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the file; returns the exit status."""
     parser = script_parser(__doc__, prog="python -m Code.recipes.release")
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder, model/<date-time>_...")
+    parser.add_argument(
+        "network", type=Path, metavar="RUN|FILE", help="a run's folder, model/<date-time>_..., or a file"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write")
-    parser.add_argument("--which", choices=("last", "best"), default="last", help="which epoch")
+    parser.add_argument("--which", choices=("last", "best"), default="last", help="of a run: which epoch")
     parser.add_argument(
         "--after",
         type=Path,
         nargs="+",
         default=[],
         metavar="RUN",
-        help="runs that it started from, oldest first, to name their commands",
+        help="of a run: those that it started from, oldest first, to name their commands",
     )
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help="FER+, whose neutral faces the file is to know")
     parser.add_argument(
-        "--calibrate", action="store_true", help="fit a temperature on the run's predictions (of its validation clips)"
+        "--temperature", type=number(0.05, 20), default=1.0, metavar="T", help="to divide the logits by"
     )
     parser.add_argument(
         "--balance",
         type=from_zero,
         metavar="TAU",
-        help="how much of the class shares of the training set to take out: 0 nothing, 1 all (default: leave as it is)",
+        help="how much of the class shares of the training set to keep out: 0 nothing, 1 all (default: as it is)",
     )
     parser.add_argument(
         "--floor", type=share, default=0.0, metavar="S", help="rarer classes count as this share in --balance"
     )
     args = parser.parse_args(argv)
-    check_outputs([args.output], [args.run, *args.after])
-    balance = None if args.balance is None else Balance(args.balance, args.floor)
-    about = release(args.run, args.output, args.which, args.after, calibrate=args.calibrate, balance=balance)
-    if figures := about.get("calibration"):
-        print(
-            f"temperature {figures['temperature']:.3f}; expected calibration error on {figures['clips']} clips: "
-            f"{100 * figures['error_before']:.1f} % before, {100 * figures['error_after']:.1f} % after"
-        )
+    check_outputs([args.output], [args.network, *args.after])
+    is_run = args.network.is_dir()
+    path = args.network / f"{args.which}.pth" if is_run else args.network
+    checkpoint = read_checkpoint(path)
+    if is_run and "protocol" not in checkpoint:
+        raise CheckpointError(f"{path}: is not the checkpoint of a run; name a run's folder, or the file itself")
+    about = about_run(args.network, args.which, args.after) if is_run else {}
+    if args.data_root:
+        checkpoint["neutral_feature"] = neutral_feature(path, args.data_root)
+    try:
+        if args.temperature != 1 or args.balance is not None:
+            balance = None if args.balance is None else Balance(args.balance, args.floor)
+            checkpoint = with_classifier(checkpoint, args.temperature, balance)
+        content = released(checkpoint, about) if is_run else checkpoint
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    with writing(args.output):
+        save_atomically(content, args.output)
+    load_fan(args.output)  # can it be read?
     print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
     return 0
 

@@ -1,14 +1,16 @@
-"""Distillation: the mean answer of several trained networks becomes the target of one network.
+"""Distillation: the answers of trained networks, or of a table, become the targets of one network.
 
-Hinton, Vinyals, Dean: "Distilling the knowledge in a neural network", arXiv 1503.02531. The mean of several teachers is
-more often right than each of them, and they give labels to unlabeled faces. Before the first epoch, every teacher
-evaluates each training picture once, plain and mirrored.
+Hinton, Vinyals, Dean: "Distilling the knowledge in a neural network", arXiv 1503.02531. Teachers together are more
+often right than each of them, and they give labels to unlabeled faces. Before the first epoch, every network evaluates
+each training picture once, plain and mirrored. A table (`.npz`) is for a teacher of any other kind: `names` [N], the
+file names of pictures, and `logits` float [N, C], those of a uniform prior.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +26,8 @@ from ..network.weights import load_fan
 from ..training.loops import evaluate
 
 BATCH = 256
+TABLE = ".npz"
+SMALLEST = 1e-7  # probability whose logarithm is taken
 
 
 class Mirrored:
@@ -38,38 +42,71 @@ class Mirrored:
 
 
 def teachers_answers(
-    paths: Sequence[str | Path], table: FrameTable, store: Store, shares: Tensor, compute: Compute
+    paths: Sequence[str | Path],
+    table: FrameTable,
+    store: Store,
+    shares: Tensor,
+    compute: Compute,
+    weights: Sequence[float] = (),
 ) -> Tensor:
-    """The teachers' mean class probabilities for single pictures, float32 [N, C], rows summing to one.
+    """The teachers' class probabilities for single pictures, float32 [N, C], rows summing to one.
 
-    If a teacher was trained with `--balance`, its logits lack the class shares of its training set. They are added
-    here, and exchanged for those of this training set, so that all answers have the same prior as the labels that they
-    are averaged with. A teacher that does not say its shares is taken to be trained on this training set.
+    All answers have the prior of the labels that they are averaged with, the class shares of this training set. A
+    network that was trained with `--balance` lacks those of its own training set; they are added, and exchanged for
+    these. One that does not say its shares is taken to be trained on this training set.
 
     Args:
-        paths: files of the published format or of a run, with the table's classes.
+        paths: files of networks with the table's classes, or tables.
         shares: float [C], of the training set.
+        weights: of the teachers' logits, which are then added (without a prior); none: the mean of their probabilities.
 
     Raises:
-        CheckpointError: a file cannot be read, or has other classes.
+        CheckpointError: a file cannot be read, has other classes, or lacks a picture.
     """
+    prior = shares.clamp(min=RAREST).log()
     total = torch.zeros(len(table), len(table.labels))
-    for path in paths:
-        fan, info = load_fan(path)
-        if tuple(info["labels"]) != tuple(table.labels):
-            classes = ", ".join(info["labels"])
-            raise CheckpointError(
-                f"{path}: its classes are {classes}, but those to learn are {', '.join(table.labels)}"
-            )
-        fan.to(device=compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        own = shares if info["class_shares"] is None else torch.tensor(info["class_shares"])
-        exchanged = shares.clamp(min=RAREST).log() - own.clamp(min=RAREST).log()
-        offset = Balance.of(info["recipe"]).offset(own.clamp(min=RAREST)) + exchanged
-        for view in (store, Mirrored(store)):
-            batches = EvaluationBatches(table, view, batch_frames=BATCH)
-            logits = evaluate(fan, batches, compute=compute, transform=PlainFrames(info["image_size"])).logits
-            total += (logits + offset).softmax(dim=1)
-    return total / (2 * len(paths))
+    for number, path in enumerate(paths):
+        if Path(path).suffix == TABLE:
+            views = [(_logits_of(path, table) + prior).softmax(dim=1)] * 2
+        else:
+            views = _answers_of(path, table, store, shares, compute)
+        if weights:
+            total += weights[number] * (((views[0] + views[1]) / 2).clamp(min=SMALLEST).log() - prior)
+        else:
+            for view in views:
+                total += view
+    return (total + prior).softmax(dim=1) if weights else total / (2 * len(paths))
+
+
+def _answers_of(path: str | Path, table: FrameTable, store: Store, shares: Tensor, compute: Compute) -> list[Tensor]:
+    """A network's answers to the pictures, and to the mirrored ones."""
+    fan, info = load_fan(path)
+    if tuple(info["labels"]) != tuple(table.labels):
+        classes = ", ".join(info["labels"])
+        raise CheckpointError(f"{path}: its classes are {classes}, but those to learn are {', '.join(table.labels)}")
+    fan.to(device=compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    own = shares if info["class_shares"] is None else torch.tensor(info["class_shares"])
+    exchanged = shares.clamp(min=RAREST).log() - own.clamp(min=RAREST).log()
+    offset = Balance.of(info["recipe"]).offset(own.clamp(min=RAREST)) + exchanged
+    views = []
+    for view in (store, Mirrored(store)):
+        batches = EvaluationBatches(table, view, batch_frames=BATCH)
+        logits = evaluate(fan, batches, compute=compute, transform=PlainFrames(info["image_size"])).logits
+        views.append((logits + offset).softmax(dim=1))
+    return views
+
+
+def _logits_of(path: str | Path, table: FrameTable) -> Tensor:
+    """The rows of a table for the pictures, which are found by their file names, whatever the folder or the format."""
+    content = _read(path, "names", "logits", remedy="write the table again")
+    rows = {PurePath(str(name)).stem: row for row, name in enumerate(content["names"])}
+    wanted = [PurePath(name).stem for name in table.names]
+    absent = [name for name, stem in zip(table.names, wanted, strict=True) if stem not in rows]
+    if absent:
+        raise CheckpointError(f"{path}: lacks {len(absent)} of {len(wanted)} training pictures, such as {absent[0]}")
+    if content["logits"].shape != (len(content["names"]), len(table.labels)):
+        raise CheckpointError(f"{path}: logits must be one row a name, of {len(table.labels)} classes in FER+'s order")
+    return torch.from_numpy(content["logits"][[rows[stem] for stem in wanted]]).float()
 
 
 def taught(targets: Tensor, answers: Tensor, votes: float) -> Tensor:
@@ -94,11 +131,16 @@ def read_answers(path: Path, number: int) -> Tensor:
     Raises:
         CheckpointError: the file is damaged, or has answers for another number of faces.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            answers = torch.from_numpy(file["answers"])
-    except Exception as error:  # numpy and zipfile have a dozen kinds of errors for a damaged file
-        raise CheckpointError(f"{path}: damaged ({error}); delete it, and the teachers answer again") from None
+    answers = torch.from_numpy(_read(path, "answers", remedy="delete it, and the teachers answer again")["answers"])
     if len(answers) != number:
         raise CheckpointError(f"{path}: has answers for {len(answers)} faces, not for {number}; start a new run")
     return answers
+
+
+def _read(path: str | Path, *names: str, remedy: str) -> dict[str, Any]:
+    """Arrays of an .npz file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in names}
+    except Exception as error:  # numpy and zipfile have a dozen kinds of errors for a damaged file
+        raise CheckpointError(f"{path}: damaged ({error}); {remedy}") from None

@@ -175,6 +175,33 @@ def test_answers_are_the_mean_of_teachers_and_of_both_sides_and_know_the_shares(
     assert float(answers([balanced])[:, 0].min()) > float(one[:, 0].max())
 
 
+def test_a_table_of_answers_is_a_teacher_and_logits_are_added_with_weights(tmp_path):
+    table = FrameTable(np.ones(3, dtype=np.int64), torch.full((3, 2), 0.5), ["calm/a.png", "b", "c"], LABELS, 3, [])
+    store, compute = ArrayStore(torch.zeros(3, 1, 32, 32, dtype=torch.uint8)), choose_compute("cpu", "fp32")
+    shares, logits = torch.tensor([0.9, 0.1]), np.array([[3.0, 0], [1, 1], [0, 2], [0, 3]])
+    file, network = tmp_path / "t.npz", write_teacher(tmp_path / "1", 1)
+
+    def answers(paths, weights=()):
+        return teachers_answers(paths, table, store, shares, compute, weights)
+
+    np.savez(file, names=["x/c.jpg", "b.png", "other.png", "a.jpg"], logits=logits)
+    own = torch.from_numpy(logits[[3, 1, 0]]).float()
+    assert torch.allclose(answers([file]), (own + shares.log()).softmax(dim=1), atol=1e-6)
+    both = answers([network, file])
+    assert torch.allclose(both, (answers([network]) + answers([file])) / 2, atol=1e-6)
+    theirs = answers([network]).log() - shares.log()
+    wanted = (theirs / 1.16 + own / 1.66 + shares.log()).softmax(dim=1)
+    assert torch.allclose(answers([network, file], (1 / 1.16, 1 / 1.66)), wanted, atol=1e-5)
+    for content, message in (
+        ({"names": ["b", "c"], "logits": logits[:2]}, "lacks 1 of 3 training pictures, such as calm/a.png"),
+        ({"names": ["a", "b", "c"], "logits": np.zeros((3, 5))}, "one row a name, of 2 classes"),
+        ({"names": ["a", "b", "c"]}, "damaged .*logits"),
+    ):
+        np.savez(file, **content)
+        with pytest.raises(CheckpointError, match=message):
+            answers([file])
+
+
 def test_answers_are_kept_in_a_file(tmp_path):
     file, answers = tmp_path / "answers.npz", torch.rand(5, 2)
     save_answers(answers, file)

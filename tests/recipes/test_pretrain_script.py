@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,12 +11,13 @@ import torch
 from PIL import Image
 
 import Pretrain_FERPlus as script
-from Code.common.names import AFEW_LABELS, FERPLUS_FILE, FERPLUS_LABELS, FOLDERS_FILE, MS1M_FILE
+from Code.common.names import AFEW_LABELS, FAN_FILE, FERPLUS_FILE, FERPLUS_LABELS, FOLDERS_FILE, MS1M_FILE
 from Code.network.checkpoints import read_checkpoint, save_atomically
 from Code.network.fan import FAN
 from Code.network.prior import Balance
 from Code.network.start import start_from
-from Code.network.weights import load_fan, load_published, to_published
+from Code.network.weights import load_fan, load_published, published_weights, to_published
+from Code.readers.ferplus import read_ferplus
 from Code.recipes import pretraining
 from Code.recipes.pretraining import continue_classifier
 from Code.results.runs import read_run
@@ -233,6 +235,39 @@ def test_extra_faces_and_teachers_train_one_network_and_resume(call, ferplus, tm
     assert same_weights(file["state_dict"], again["state_dict"])
 
 
+def test_training_images_that_are_test_images_too_are_left_out_and_accuracy_is_told_without_them(
+    call, make_ferplus, tmp_path
+):
+    root = make_ferplus(tmp_path / "fer", as_csv=False)
+    splits = read_ferplus(root)
+    training, private = (splits[usage].names for usage in ("Training", "PrivateTest"))
+    shutil.copy(root / "FER2013Test" / private[0], root / "FER2013Train" / training[0])
+    outcome = call(script, "--data-root", root, "--epochs", 1, *SMALL, cwd=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert "22 training images of 23, labeled by their votes; 1 are left out" in outcome.out
+    assert "without the 1 that are also training images: accuracy" in outcome.out
+    again = call(script, "-e", "--data-root", root, *SMALL[4:], cwd=tmp_path)
+    assert "without the 1 that are also training images: accuracy" in again.out
+    assert "expected calibration error" in again.out
+
+
+def test_the_shipped_fan_is_a_frame_classifier_and_a_start(call, ferplus, tmp_path):
+    """One file: a FAN with self-attention, whose classifier sees one frame as it sees a clip."""
+    torch.manual_seed(3)
+    trained = FAN(0, 8)
+    about = {"format": "emotion-fan/1", "at_type": 0, "labels": list(FERPLUS_LABELS), "image_size": 32}
+    save_atomically({**about, "state_dict": published_weights(trained)}, tmp_path / FAN_FILE)
+    frames = torch.rand(3, 1, 3, 32, 32)
+    with torch.inference_mode():
+        own, alone = (load_fan(tmp_path / FAN_FILE, at_type=kind)[0](frames).logits for kind in (0, 2))
+    assert torch.equal(own, alone)
+    outcome = call(script, "-e", "--data-root", ferplus, *SMALL[4:], cwd=tmp_path)
+    assert outcome.status == 0 and outcome.out.startswith(f"{FAN_FILE}: self-attention, resnet18, 32 x 32 pixels")
+    fan = FAN(2, 8)
+    assert continue_classifier(fan, tmp_path / FAN_FILE, FERPLUS_LABELS, torch.zeros(8))
+    assert torch.equal(fan.classifier.weight, trained.classifier.weight)
+
+
 def test_unlabeled_faces_without_teachers_are_left_out(call, ferplus, tmp_path):
     extra = write_faces(tmp_path / "extra", {"fear": 2, "unlabeled": 4})
     outcome = call(script, "--data-root", ferplus, "--epochs", 1, *SMALL, "--extra", extra, cwd=tmp_path)
@@ -249,6 +284,7 @@ def test_unlabeled_faces_without_teachers_are_left_out(call, ferplus, tmp_path):
         (("--dataset", "folders", "--teachers", "x"), "--teachers: goes with --dataset ferplus only"),
         (("--dataset", "folders", "-e"), "-e: evaluates FER+ networks"),
         (("--votes", "1.5"), "--votes"),
+        (("--teacher-weights", "1"), "--teacher-weights: 1 for 0 --teachers"),
     ],
 )
 def test_mistakes_with_faces_and_teachers_are_one_line(call, ferplus, tmp_path, flags, message):

@@ -1,21 +1,30 @@
-"""A network to publish: half as big, as good, and without paths of the machine that it comes from."""
+"""A network to publish: half as big, as good, without paths of its machine; with a temperature or another prior."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import Demo_AFEW_Attention as script
-from Code.common.errors import ProjectError, UsageError
-from Code.network.checkpoints import CheckpointError, read_checkpoint
+from Code.common.errors import ProjectError
+from Code.common.names import FERPLUS_LABELS
+from Code.composed.plan import choose_stills
+from Code.data.augment import to_float
+from Code.network.attention import HEADS
+from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from Code.network.fan import FAN
-from Code.network.weights import load_fan, published_weights
-from Code.recipes.release import main, released
+from Code.network.prior import Balance
+from Code.network.weights import load_fan, load_published, published_weights, to_published
+from Code.readers.ferplus import read_ferplus
+from Code.recipes.ferplus_accuracy import calibration_error, fit_temperature
+from Code.recipes.release import main, released, with_classifier
 
 SMALL = ("--image-size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu", "--precision", "fp32")
+SHARES = [0.7, 0.2, 0.1]
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +37,21 @@ def run(tmp_path_factory: pytest.TempPathFactory, call, sample: Path) -> Path:
     return next((cwd / "model").iterdir())
 
 
+def write(path: Path, **about) -> Path:
+    torch.manual_seed(0)
+    content = {"state_dict": to_published(FAN(2, 3)), "labels": ["a", "b", "c"], "image_size": 32, **about}
+    save_atomically(content, path)
+    return path
+
+
+def answer(path: Path) -> torch.Tensor:
+    with torch.inference_mode():
+        return load_fan(path)[0](torch.full((1, 1, 3, 32, 32), 0.5)).logits[0].softmax(dim=0)
+
+
+# Runs
+
+
 def test_a_released_network_is_the_run_in_half_precision(run: Path, tmp_path: Path) -> None:
     path = tmp_path / "fan.pth"
     assert main([str(run), "--output", str(path)]) == 0
@@ -38,7 +62,6 @@ def test_a_released_network_is_the_run_in_half_precision(run: Path, tmp_path: Pa
     for name, value in published_weights(own).items():
         assert torch.equal(published_weights(fan)[name], value.half().to(value.dtype)), name
     content = read_checkpoint(path)
-    assert content["backbone"] == "resnet18"
     assert content["input"].endswith("no mean/std normalization")
     assert content["about"]["results"]["accuracy"] == content["metrics"]["accuracy"]
     assert content["about"]["seed"] == 0 and content["about"]["commands"][0].startswith("python ")
@@ -52,52 +75,107 @@ def test_a_released_network_is_the_run_in_half_precision(run: Path, tmp_path: Pa
 def test_what_is_no_run_is_refused(tmp_path: Path, run: Path) -> None:
     with pytest.raises(CheckpointError, match="no such file"):
         main([str(tmp_path), "--output", str(tmp_path / "fan.pth")])
-    fan = FAN(1, 7)
-    weights = {**published_weights(fan), "alpha.0.bias": torch.tensor([1e9])}
+    weights = {**published_weights(FAN(1, 7)), "alpha.0.bias": torch.tensor([1e9])}
     whole = {**read_checkpoint(run / "last.pth"), "state_dict": weights}
     with pytest.raises(CheckpointError, match=r"alpha\.0\.bias is not finite in half precision"):
         released(whole, {})
+    content = (run / "args.json").read_text()
+    (run / "args.json").write_text(json.dumps({**json.loads(content), "args": None}))
+    try:
+        with pytest.raises(ProjectError, match=r"args\.json: "):
+            main([str(run), "--output", str(tmp_path / "fan.pth")])
+    finally:
+        (run / "args.json").write_text(content)
+    assert not (tmp_path / "fan.pth").exists()
 
 
-def test_a_calibrated_network_with_another_prior(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "fan.pth"
-    assert main([str(run), "--output", str(path), "--calibrate", "--balance", "1"]) == 0
-    assert "expected calibration error on" in capsys.readouterr().out
-    content, own = read_checkpoint(path), read_checkpoint(run / "last.pth")
-    figures = content["about"]["calibration"]
-    assert figures["error_after"] <= figures["error_before"] + 0.05 and figures["clips"] == 7
-    weight, bias = (own["state_dict"][f"pred_fc2.{part}"] / figures["temperature"] for part in ("weight", "bias"))
+def test_a_run_gets_a_temperature_and_another_prior(run: Path, tmp_path: Path) -> None:
+    path, own = tmp_path / "fan.pth", read_checkpoint(run / "last.pth")
+    assert main([str(run), "--output", str(path), "--temperature", "1.5", "--balance", "1"]) == 0
+    content = read_checkpoint(path)
+    weight, bias = (own["state_dict"][f"pred_fc2.{part}"] / 1.5 for part in ("weight", "bias"))
     assert torch.allclose(content["state_dict"]["pred_fc2.weight"].float(), weight, atol=1e-3)
     moved = bias - torch.tensor(own["class_shares"]).log()
     assert torch.allclose(content["state_dict"]["pred_fc2.bias"].float(), moved, atol=1e-2)
-    assert content["recipe"]["balance"] == "1.0" and sum(content["class_shares"]) == pytest.approx(1)
-    assert "metrics" not in content  # the accuracy was that of the old prior
-    assert main([str(run), "--output", str(path), "--calibrate"]) == 0
+    assert content["recipe"]["balance"] == "1.0" and "metrics" not in content  # the accuracy was that of the old prior
+    assert main([str(run), "--output", str(path), "--temperature", "1.5"]) == 0
     metrics = read_checkpoint(path)["metrics"]
     assert metrics["accuracy"] == own["metrics"]["accuracy"] and "loss" not in metrics
 
 
-def test_a_temperature_is_not_fitted_on_the_answers_of_another_epoch(run: Path, tmp_path: Path) -> None:
-    whole = (run / "results.json").read_text()
-    content = json.loads(whole)
-    content["best"]["epoch"] = 7  # whose answers predictions.csv then has
-    (run / "results.json").write_text(json.dumps(content))
-    try:
-        with pytest.raises(UsageError, match=r"the best epoch, 7, not of epoch 1; add --which best"):
-            main([str(run), "--output", str(tmp_path / "fan.pth"), "--calibrate"])
-    finally:
-        (run / "results.json").write_text(whole)
-    assert not (tmp_path / "fan.pth").exists()
+def test_a_network_knows_the_mean_feature_of_neutral_training_faces(tmp_path: Path, make_ferplus) -> None:
+    counts = {"Training": 48, "PublicTest": 24, "PrivateTest": 24}
+    root = make_ferplus(tmp_path / "fer", as_csv=False, counts=counts)
+    torch.manual_seed(0)
+    about = {"labels": list(FERPLUS_LABELS), "image_size": 32}
+    save_atomically({**about, "state_dict": to_published(FAN(2, 8))}, tmp_path / "one.pth")
+    assert main([str(tmp_path / "one.pth"), "--data-root", str(root), "--output", str(tmp_path / "two.pth")]) == 0
+    fan, info = load_fan(tmp_path / "two.pth")
+    stills = choose_stills(read_ferplus(root), "Training", 0.6)
+    faces = torch.from_numpy(stills.images[stills.classes == FERPLUS_LABELS.index("neutral")])[:, None]
+    with torch.inference_mode():
+        wanted = fan.encode(to_float(faces, 32)).mean(dim=0)
+    assert torch.allclose(torch.tensor(info["neutral_feature"]), wanted, atol=1e-5)
 
 
-def test_a_run_whose_arguments_lack_something_is_refused(run: Path, tmp_path: Path) -> None:
-    whole = (run / "args.json").read_text()
-    content = json.loads(whole)
-    del content["args"]
-    (run / "args.json").write_text(json.dumps(content))
-    try:
-        with pytest.raises(ProjectError, match=r"args\.json: has no field "):
-            main([str(run), "--output", str(tmp_path / "fan.pth")])
-    finally:
-        (run / "args.json").write_text(whole)
-    assert not (tmp_path / "fan.pth").exists()
+# Temperature
+
+
+@pytest.mark.parametrize("temperature", [0.3, 2.5])
+def test_the_temperature_that_a_network_is_off_by_is_found(temperature: float) -> None:
+    torch.manual_seed(0)
+    logits, offset = 2 * torch.randn(20_000, 5), torch.tensor([0.6, 0.1, 0.1, 0.1, 0.1]).log()
+    labels = torch.multinomial((logits + offset).softmax(dim=1), 1)[:, 0]
+    assert fit_temperature(logits * temperature, labels, offset) == pytest.approx(temperature, rel=0.03)
+    assert calibration_error((logits + offset).softmax(dim=1), labels) < 0.015
+    too_sure = (3 * logits).softmax(dim=1)
+    certainty, right = too_sure.max(dim=1).values.double().numpy(), (too_sure.argmax(dim=1) == labels).float().numpy()
+    bins = np.ceil(certainty * 15)
+    parts = [(bins == n).mean() * abs(right[bins == n].mean() - certainty[bins == n].mean()) for n in np.unique(bins)]
+    assert calibration_error(too_sure, labels) == pytest.approx(sum(parts), abs=2e-4)
+
+
+@pytest.mark.parametrize("at_type", sorted(HEADS))
+def test_a_file_with_a_temperature_answers_the_same_but_less_surely(at_type: int) -> None:
+    torch.manual_seed(at_type)
+    fan, cooler = FAN(at_type, 4).eval(), FAN(at_type, 4).eval()
+    load_published(cooler, with_classifier({"state_dict": published_weights(fan), "backbone": "resnet18"}, 2.0))
+    clip = torch.rand(1, 3, 3, 32, 32)
+    with torch.inference_mode():
+        before, after = fan(clip), cooler(clip)
+    assert torch.allclose(after.logits, before.logits / 2, atol=1e-6) and torch.equal(after.weights, before.weights)
+
+
+# Priors
+
+
+def test_to_a_uniform_prior_and_back_again(tmp_path: Path) -> None:
+    file, even, back = write(tmp_path / "plain", class_shares=SHARES, best_prec1=86.8), tmp_path / "e", tmp_path / "b"
+    before = answer(file)
+    assert main([str(file), "--balance", "1", "--output", str(even)]) == 0
+    wanted = before / torch.tensor(SHARES)
+    assert torch.allclose(answer(even), wanted / wanted.sum(), atol=1e-5)
+    assert load_fan(even)[1]["metrics"] == {}
+    assert main([str(even), "--balance", "0", "--output", str(back)]) == 0
+    assert torch.allclose(answer(back), before, atol=1e-5)
+
+
+def test_the_floor_keeps_rare_classes_rare() -> None:
+    checkpoint = {"state_dict": {"module.fc.bias": torch.zeros(3)}, "class_shares": SHARES}
+    content = with_classifier(checkpoint, balance=Balance(1.0, 0.2))
+    bias = content["state_dict"]["module.fc.bias"]
+    assert float(bias[1]) == pytest.approx(float(bias[2]), abs=1e-6)
+    assert content["recipe"] == {"balance": "1.0", "balance_floor": "0.2"}
+
+
+def test_files_that_cannot_be_changed_say_why(tmp_path: Path) -> None:
+    for name, about in (("old", {}), ("two", {"class_shares": [0.5, 0.5]})):
+        with pytest.raises(CheckpointError, match=f"{name}: has no class_shares of its classes"):
+            main([str(write(tmp_path / name, **about)), "--balance", "1", "--output", str(tmp_path / "new")])
+    absent = [str(write(tmp_path / "absent", class_shares=[0.6, 0.4, 0.0])), "--output", str(tmp_path / "new")]
+    with pytest.raises(CheckpointError, match=r"absent: 1 of 3 classes have the share 0; choose a --floor"):
+        main([*absent, "--balance", "1"])
+    with pytest.raises(CheckpointError, match="no classifier"):
+        with_classifier({"state_dict": {"module.conv1.weight": torch.zeros(1)}}, 2.0)
+    assert not (tmp_path / "new").exists()
+    assert main([*absent, "--balance", "1", "--floor", "0.05"]) == 0
