@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from Code.common.commandline import above_zero, run_script, script_parser, seed, whole_number
+from Code.common.commandline import run_script, script_parser, seed
 from Code.common.errors import UsageError
 from Code.common.files import atomic_file, atomic_text, check_outputs, writing
 from Code.common.progress import Progress
@@ -39,6 +39,8 @@ SIDE = 480  # pixels of the squares around the face
 EYES = ((0.4, 0.46), (0.6, 0.46))  # in them, as shares of the side
 SHOWN = 0.86  # share of the square that a video shows, so that the head can move without an edge coming into view
 COURSE = (1.2, 0.7, 1.4, 1.0, 0.7)  # seconds: neutral, onset, apex, offset, neutral
+VIDEO_SIDE, FPS = 360, 25.0  # of a video
+FRAMES = 16  # of a clip of face crops
 # How far the head moves from its mean: turn (radians), size, right, down (half sides of the square); seconds of a sway.
 SWAY, PERIODS = (math.radians(1.5), 0.012, 0.02, 0.012), (1.7, 4.1)
 
@@ -85,11 +87,7 @@ def crop_view() -> np.ndarray:
 
 
 def morph_between(first: Path, second: Path, detector: Detector) -> Morph:
-    """Finds the face in two photographs of a person, and registers one to the other.
-
-    Raises:
-        DataError: a photograph cannot be read or shows no face.
-    """
+    """Finds the face in two photographs of a person, and registers one to the other; DataError if there is none."""
     squares, points = zip(*(_square(path, detector) for path in (first, second)), strict=True)
     return Morph(squares[0], squares[1], np.stack(points))
 
@@ -117,35 +115,28 @@ def _square(path: Path, detector: Detector) -> tuple[torch.Tensor, np.ndarray]:
     return square[0].clamp(0, 1), landmarks
 
 
-def write_clip(morph: Morph, path: Path, course: Sequence[float], fps: float, side: int, number: int) -> int:
-    """Writes a video, and a table of its frames beside it: frame, time and intensity.
+def write_clip(morph: Morph, path: Path, number: int) -> int:
+    """Writes a video, and a table of its frames beside it: frame, time and intensity; returns how many frames it has.
 
     Args:
         number: the seed of the head's motion.
-
-    Returns:
-        How many frames it has.
     """
-    shares = intensities(course, fps)
-    places = sway(len(shares), fps, np.random.default_rng(number))
+    shares = intensities(COURSE, FPS)
+    places = sway(len(shares), FPS, np.random.default_rng(number))
     shown = np.array([[SHOWN, 0, 0], [0, SHOWN, 0]])
-    with VideoWriter(path, (side, side)) as writer:
+    with VideoWriter(path, (VIDEO_SIDE, VIDEO_SIDE)) as writer:
         for index, (share, place) in enumerate(zip(shares, places, strict=True)):
-            frame = morph.frame(float(share), view_of(shown, place), side)
-            writer.add(Image.fromarray(frame), index / fps)
+            frame = morph.frame(float(share), view_of(shown, place), VIDEO_SIDE)
+            writer.add(Image.fromarray(frame), index / FPS)
     with atomic_text(path.with_suffix(".csv"), newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("frame", "time", "intensity"))
-        rows.writerows((f"{index:07d}", f"{index / fps:.2f}", f"{share:.4f}") for index, share in enumerate(shares))
+        rows.writerows((f"{index:07d}", f"{index / FPS:.2f}", f"{share:.4f}") for index, share in enumerate(shares))
     return len(shares)
 
 
 def pairs(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
-    """(person, photograph, photograph) for everyone with a photograph in both folders.
-
-    Raises:
-        DataError: nobody has.
-    """
+    """(person, photograph, photograph) for everyone with a photograph in both folders; DataError if nobody has."""
     of_person = [
         {Path(name).stem.split("_")[0]: folder / name for name in list_folder(str(folder), [])[1]}
         for folder in (first, second)
@@ -157,13 +148,12 @@ def pairs(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
 
 
 def write_crops(
-    people: Sequence[tuple[str, Path, Path]], root: Path, label: str, frames: int, number: int, detector: Detector
+    people: Sequence[tuple[str, Path, Path]], root: Path, label: str, number: int, detector: Detector
 ) -> int:
     """Writes a clip of face crops for each person; the seconds of their courses are random.
 
     Args:
         label: the class.
-        frames: of each clip.
         number: the seed of courses and motion.
 
     Returns:
@@ -181,8 +171,8 @@ def write_crops(
                 bar.say(f"skipped: {error}")
                 continue
             course = np.array(COURSE) * rng.uniform(0.3, 1.7, len(COURSE))
-            fps = frames / course.sum()
-            shares, places = intensities(course.tolist(), fps), sway(frames, fps, rng)
+            fps = FRAMES / course.sum()
+            shares, places = intensities(course.tolist(), fps), sway(FRAMES, fps, rng)
             for index, (share, place) in enumerate(zip(shares, places, strict=True)):
                 face = Image.fromarray(morph.frame(float(share), view_of(crop_view(), place), FACE_SIZE)).convert("L")
                 target = root / "Train" / label / person / f"{index:03d}.png"
@@ -200,18 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("neutral", type=Path, metavar="NEUTRAL", help="a photograph, or a folder of them")
     parser.add_argument("expression", type=Path, metavar="EXPRESSION", help="the same person or people")
     parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="a video; of folders: a folder")
-    parser.add_argument(
-        "--course",
-        nargs=5,
-        type=above_zero,
-        default=COURSE,
-        metavar="SECONDS",
-        help="of a video: neutral, onset, apex, offset, neutral",
-    )
-    parser.add_argument("--fps", type=above_zero, default=25.0, metavar="N", help="of a video")
-    parser.add_argument("--size", type=whole_number(64, 1024, "of pixels"), default=360, help="side of a video")
     parser.add_argument("--label", default="happiness", help="the class of clips of folders")
-    parser.add_argument("--frames", type=whole_number(4, 256), default=16, help="of such a clip")
     parser.add_argument("--seed", type=seed, default=0, help="of the head's motion")
     args = parser.parse_args(argv)
     for path in (args.neutral, args.expression):
@@ -225,11 +204,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     with writing(args.output):
         if args.neutral.is_dir():
             people = pairs(args.neutral, args.expression)
-            count = write_crops(people, args.output, args.label, args.frames, args.seed, detector)
-            print(f"wrote {args.output}: {count} clips of {args.frames} frames, and intensity.csv")
+            count = write_crops(people, args.output, args.label, args.seed, detector)
+            print(f"wrote {args.output}: {count} clips of {FRAMES} frames, and intensity.csv")
         else:
             morph = morph_between(args.neutral, args.expression, detector)
-            count = write_clip(morph, args.output, args.course, args.fps, args.size, args.seed)
+            count = write_clip(morph, args.output, args.seed)
             print(f"wrote {args.output}: {count} frames, and {args.output.with_suffix('.csv')}")
     return 0
 

@@ -47,7 +47,7 @@ from .graphs import FeaturesGraph, HeadGraph, WholeGraph
 OPSET = 18  # what torch's exporter writes without conversion
 TOLERANCE = 1e-4
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-# Batches that the file is compared on: clips, and frames of the longest one. Each batch has a clip of one frame.
+# Batches that the file is compared on: clips, and frames of the longest one; each has a clip of one frame.
 CHECKED = ((1, 1), (2, 1), (1, 4), (5, 3), (3, 6))
 
 
@@ -70,8 +70,7 @@ def export(fan: FAN, info: dict[str, Any], output: Path, part: str = "all", *, i
 
     Raises:
         ExportError: the outputs differ from torch's by more than `TOLERANCE`.
-        MissingExtraError: a package of requirements-onnx.txt is missing.
-        UsageError: the backbone does not take images of this size, or the file cannot be written.
+        MissingExtraError, UsageError: a package is missing; the image size does not fit; the file cannot be written.
     """
     onnx, *_ = (require(name, name, "the export", "onnx") for name in PACKAGES)
     size = image_size or info["image_size"]
@@ -95,25 +94,24 @@ def _traced(fan: FAN, part: str, size: int) -> Any:
 
     Traces an example in which each dynamic size is at least 2, since torch takes 1 for a constant.
     """
-    clips, frames = torch.export.Dim("clips"), torch.export.Dim("frames")
-    lengths = torch.tensor([3, 2])
-    model: nn.Module
-    example: tuple[Tensor, ...]
-    sizes: dict[str, dict[int, Any]]
-    if part == "features":
-        model, example, sizes = FeaturesGraph(fan), (torch.rand(2, 3, size, size),), {"images": {0: frames}}
-    elif part == "head":
-        model, example = HeadGraph(fan), (torch.rand(2, 3, fan.feature_size), lengths)
-        sizes = {"features": {0: clips, 1: frames}, "lengths": {0: clips}}
-    else:
-        model, example = WholeGraph(fan), (torch.rand(2, 3, 3, size, size), lengths)
-        sizes = {"images": {0: clips, 1: frames}, "lengths": {0: clips}}
+    clips, frames, lengths = torch.export.Dim("clips"), torch.export.Dim("frames"), torch.tensor([3, 2])
+    of_clips, counts = {0: clips, 1: frames}, {0: clips}
+    graph: type[nn.Module]
+    graph, example, sizes = {
+        "features": (FeaturesGraph, (torch.rand(2, 3, size, size),), {"images": {0: frames}}),
+        "head": (
+            HeadGraph,
+            (torch.rand(2, 3, fan.feature_size), lengths),
+            {"features": of_clips, "lengths": counts},
+        ),
+        "all": (WholeGraph, (torch.rand(2, 3, 3, size, size), lengths), {"images": of_clips, "lengths": counts}),
+    }[part]
     logging.disable(logging.WARNING)  # of the exporter, about its internals
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                model.eval(),
+                graph(fan).eval(),
                 example,
                 input_names=list(sizes),
                 output_names=["features"] if part == "features" else ["logits", "weights"],
@@ -187,10 +185,8 @@ def largest_difference(fan: FAN, file: bytes, part: str, size: int) -> float:
             given = {"images": whole} if part == "all" else {"features": features}
             given["lengths"] = lengths
         outputs = session.run(None, {name: value.numpy() for name, value in given.items()})
-        worst += [
-            float(np.abs(a - b.numpy()).max() / max(1.0, float(b.abs().max())))
-            for a, b in zip(outputs, expected, strict=True)
-        ]
+        for a, b in zip(outputs, expected, strict=True):
+            worst.append(float(np.abs(a - b.numpy()).max() / max(1.0, float(b.abs().max()))))
     return float(np.max(worst))
 
 
@@ -205,11 +201,8 @@ def _pictures(count: int, size: int, generator: torch.Generator) -> Tensor:
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = script_parser(__doc__, prog="python -m Code.onnx.export")
-    parser.add_argument(
-        "--checkpoint",
-        metavar="PATH",
-        help="a run (folder or file), a published FAN or a FER+ classifier (default: that of Predict_Video.py)",
-    )
+    network = "a run, a published FAN or a FER+ classifier (default: that of Predict_Video.py)"
+    parser.add_argument("--checkpoint", metavar="PATH", help=network)
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write, .onnx")
     parser.add_argument("--part", choices=("all", "features", "head"), default="all", help="what to export")
     parser.add_argument("--at_type", type=int, choices=ATTENTION_TITLES, help="which head of a published FAN")
@@ -228,11 +221,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_outputs([args.output], [path])
     fan, info = load_fan(path, at_type=args.at_type)
     size = args.image_size or info["image_size"]
-    print(
-        f"{path}: {info['kind']}, {info['backbone']}, {fan.head.title}, {len(info['labels'])} classes, "
-        f"{size} x {size} pixels",
-        flush=True,
-    )
+    about_it = f"{info['kind']}, {info['backbone']}, {fan.head.title}, {len(info['labels'])} classes"
+    print(f"{path}: {about_it}, {size} x {size} pixels", flush=True)
     start = time.monotonic()
     difference = export(fan, info, args.output, args.part, image_size=size)
     megabytes = args.output.stat().st_size / 1e6

@@ -22,15 +22,11 @@ class FeaturesGraph(nn.Module):
         return self.fan.encode(images)
 
 
-class HeadGraph(nn.Module):
+class HeadGraph(FeaturesGraph):
     """features float [B, K, D], lengths int64 [B] -> logits [B, C], weights [B, K].
 
     Values beyond a clip's length, NaN included, have no influence.
     """
-
-    def __init__(self, fan: FAN) -> None:
-        super().__init__()
-        self.fan = fan
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         mask = torch.arange(features.shape[1], device=features.device) < lengths.unsqueeze(1)  # [K] < [B, 1]

@@ -139,12 +139,13 @@ def photographs(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_two_photographs_give_a_video_and_its_table(photographs, capsys):
+def test_two_photographs_give_a_video_and_its_table(photographs, capsys, monkeypatch):
     av = pytest.importorskip("av", reason="writes a video")
     output = photographs / "smile.mp4"
     files = [str(photographs / "neutral" / "001_03.png"), str(photographs / "smiling" / "001_08.png")]
-    flags = ["--course", "0.4", "0.2", "0.4", "0.2", "0.2", "--fps", "10", "--size", "96"]
-    assert onset.main([*files, "--output", str(output), *flags]) == 0
+    for name, value in {"COURSE": (0.4, 0.2, 0.4, 0.2, 0.2), "FPS": 10, "VIDEO_SIDE": 96}.items():
+        monkeypatch.setattr(onset, name, value)
+    assert onset.main([*files, "--output", str(output)]) == 0
     assert "14 frames" in capsys.readouterr().out
     with av.open(str(output)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
@@ -159,10 +160,11 @@ def test_two_photographs_give_a_video_and_its_table(photographs, capsys):
     assert change[8] > 2 * change[2] or change[8] > change[2] + 1  # the mouth moves more than the head
 
 
-def test_two_folders_give_clips_that_the_readers_know(photographs, capsys):
+def test_two_folders_give_clips_that_the_readers_know(photographs, capsys, monkeypatch):
+    monkeypatch.setattr(onset, "FRAMES", 6)
     folders = [str(photographs / "neutral"), str(photographs / "smiling")]
     root = photographs / "Onsets"
-    assert onset.main([*folders, "--output", str(root), "--frames", "6"]) == 0
+    assert onset.main([*folders, "--output", str(root)]) == 0
     said = "".join(capsys.readouterr())
     assert "2 clips of 6 frames" in said and "skipped" in said and "003_03.png" in said
     clips = read_folders(root / "Train", labels=("happiness",))
