@@ -9,10 +9,10 @@ import io
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from .errors import Interrupted, ProjectError
+from .errors import Interrupted, ProjectError, UsageError
 from .names import MAX_IMAGE_SIZE
 
 
@@ -162,6 +162,23 @@ def fold(text: str) -> int | str:
         return positive(text)
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(f"{text!r} is neither the number of a fold nor all") from None
+
+
+def class_share(text: str) -> tuple[str, float] | str:
+    """An argparse type: CLASS=SHARE, or the name of a prior."""
+    if text in ("uniform", "ferplus"):
+        return text
+    name, _, value = text.rpartition("=")
+    if not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not CLASS=SHARE; name the inputs before --prior")
+    return name, from_zero(value)
+
+
+def prior_of(parts: Sequence[tuple[str, float] | str]) -> dict[str, float] | str | None:
+    """The values of `--prior` as one: the name of a prior, or shares by class; None: nothing was given."""
+    if any(isinstance(part, str) for part in parts) and len(parts) > 1:
+        raise UsageError("--prior: uniform and ferplus go alone")
+    return parts[0] if parts and isinstance(parts[0], str) else dict(parts) or None  # type: ignore[arg-type]
 
 
 def pair(text: str) -> str:

@@ -30,7 +30,7 @@ from pathlib import Path
 from ..common.commandline import (
     above_zero,
     add_device,
-    from_zero,
+    class_share,
     run_script,
     script_parser,
 )
@@ -81,9 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         type=class_share,
         action="extend",
-        metavar="CLASS=SHARE",
-        help="how often classes occur where the inputs come from; a class that is not named has the share 1 / C, and "
-        "shares need not sum to 1 (default: as the network was trained)",
+        metavar="uniform|ferplus|CLASS=SHARE",
+        help="how often classes occur where the inputs come from: uniform, all equally often; ferplus, as in FER+; or "
+        "shares, which need not sum to 1, and 1 / C for a class that is not named (default: as the file says)",
     )
     parser.add_argument(
         "--neutral",
@@ -142,14 +142,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--camera", metavar="N", help="answer live: a camera's number, a device, or an address")
     return parser
-
-
-def class_share(text: str) -> tuple[str, float]:
-    """An argparse type: CLASS=SHARE."""
-    name, _, value = text.rpartition("=")
-    if not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not CLASS=SHARE; name the inputs before --prior")
-    return name, from_zero(value)
 
 
 def neutral_reference(text: str) -> float | Path | str:

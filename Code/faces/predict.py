@@ -81,8 +81,8 @@ class Predictor:
         image_size: input side in pixels; None: what the checkpoint says.
         people: "main": the main person of each input, the largest (size x time); "all": everybody.
         detect_every: search at least one frame in `detect_every` in full, and follow known faces in the others.
-        prior: label -> how often the class occurs where the inputs come from; None: as the network was trained. Shares
-            need not sum to 1, and classes that are not named have the share 1 / C.
+        prior: label -> how often the class occurs where the inputs come from, see `stated_shares`; or "uniform" or
+            "ferplus"; None: as the network's file says.
         classes: the classes to choose from, the others are left out; None: all that the network knows.
         precision: of the backbone's arithmetic: "fp32", "bf16" or "fp16"; "auto": bf16 if the hardware has it, as in
             training and evaluation.
@@ -105,7 +105,7 @@ class Predictor:
         image_size: int | None = None,
         people: str = "main",
         detect_every: int = DETECT_EVERY,
-        prior: Mapping[str, float] | None = None,
+        prior: Mapping[str, float] | str | None = None,
         classes: Sequence[str] | None = None,
         precision: str = "auto",
     ) -> None:
@@ -120,7 +120,9 @@ class Predictor:
         try:
             self._compute = choose_compute(f"cuda:{device}" if isinstance(device, int) else str(device), precision)
             fan.backbone.check_image_size(self.image_size)
-            self.prior = None if prior is None else stated_shares(prior, self.labels)
+            shares = self.info["class_shares"]
+            known = {"labels": self.labels, "class_shares": shares and [shares[at] for at in self._classes]}
+            self.prior = None if prior is None else stated_shares(prior, known)
         except UsageError as error:  # "--image-size 7: ...", but here it is no flag
             flag, _, rest = str(error).removeprefix("--").partition(" ")
             raise UsageError(f"{flag.replace('-', '_')} {rest}") from None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..common.commandline import prior_of
 from ..common.errors import UsageError
 from ..common.files import atomic_file, writing
 from ..common.machine import keep_freed_memory
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         predictor = Predictor(
             args.checkpoint,
-            prior=dict(args.prior) if args.prior else None,
+            prior=prior_of(args.prior or []),
             **{name: getattr(args, name) for name in names},
         )
     except UsageError as error:  # of an argument, which is a flag here

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..common.errors import UsageError
+from ..common.names import FERPLUS_LABELS
 
 RAREST = 1e-4  # share of a class that the training set does not have, where a prior is changed
 
@@ -44,20 +45,27 @@ class Balance:
     Attributes:
         tau: 0: nothing (plain cross-entropy); 1: everything (all classes equally likely).
         floor: rarer classes count as this share. Otherwise unclear faces go to rare, noisy classes.
+        prior: the class prior that the logits were given instead, C shares; then tau and floor do not count.
     """
 
     tau: float = 0.0
     floor: float = 0.0
+    prior: tuple[float, ...] | None = None
 
     def offset(self, shares: Tensor) -> Tensor:
         """tau * log(shares), float [C]: what the logits lack. `shares` float [C] is how often each class occurs."""
+        if self.prior is not None:
+            return shares.log() - torch.tensor(self.prior).log()
         return self.tau * shares.clamp(min=self.floor).log() if self.tau else torch.zeros_like(shares)
 
     @classmethod
     def of(cls, recipe: object) -> Balance:
         """From the `recipe` of a file; tau 0 if it does not mention any."""
         known = recipe if isinstance(recipe, Mapping) else {}
-        return cls(float(known.get("balance", 0.0)), float(known.get("balance_floor", 0.0)))
+        prior = known.get("prior")
+        return cls(
+            float(known.get("balance", 0.0)), float(known.get("balance_floor", 0.0)), tuple(prior) if prior else None
+        )
 
 
 def log_prior(info: Mapping[str, Any]) -> Tensor:
@@ -68,23 +76,37 @@ def log_prior(info: Mapping[str, Any]) -> Tensor:
     Args:
         info: of `load_fan`.
     """
+    balance = Balance.of(info["recipe"])
+    if balance.prior is not None:
+        return torch.tensor(balance.prior).log()
     if info["class_shares"] is None:
         return torch.zeros(len(info["labels"]))
     shares = torch.tensor(info["class_shares"]).clamp(min=RAREST)
-    return shares.log() - Balance.of(info["recipe"]).offset(shares)
+    return shares.log() - balance.offset(shares)
 
 
-def stated_shares(prior: Mapping[str, float], labels: tuple[str, ...]) -> dict[str, float]:
+def stated_shares(prior: Mapping[str, float] | str, info: Mapping[str, Any]) -> dict[str, float]:
     """What the user states with `--prior`, as a share for each class, summing to 1.
 
-    A class that is not named has the weight 1 / C. The weights need not sum to 1.
+    Args:
+        prior: label -> share, where a class that is not named has the weight 1 / C and the weights need not sum to 1;
+            "uniform": all classes are equally likely; "ferplus": as often as in FER+.
+        info: of `load_fan`.
 
     Raises:
-        UsageError: a class is unknown, a share is negative or not a number, or none is above 0.
+        UsageError: a class is unknown, a share is negative or not a number, none is above 0, or the network does not
+            say the shares of FER+.
     """
+    labels: tuple[str, ...] = info["labels"]
+    if prior == "ferplus":
+        if not set(labels) <= set(FERPLUS_LABELS) or info["class_shares"] is None:
+            raise UsageError("--prior ferplus: this network was not trained on FER+, or does not say its class shares")
+        prior = dict(zip(labels, info["class_shares"], strict=True))
+    elif isinstance(prior, str) and prior != "uniform":
+        raise UsageError(f"--prior {prior}: is not uniform, ferplus or CLASS=SHARE")
     names = {label.casefold(): label for label in labels}
     weights = dict.fromkeys(labels, 1 / len(labels))
-    for name, share in prior.items():
+    for name, share in () if isinstance(prior, str) else prior.items():
         if name.casefold() not in names:
             raise UsageError(f"--prior {name}: no such class; this network knows {', '.join(labels)}")
         if not 0 <= share < float("inf"):

@@ -185,5 +185,9 @@ def keep_classifier(fan: FAN, path: str | Path, labels: Sequence[str], mapping: 
     if not total:
         return {}
     balance = Balance.of(info["recipe"])  # its floor is a share, too: of all classes of the file
-    recipe = {"balance": str(balance.tau), "balance_floor": str(balance.floor / total)} if balance.tau else {}
+    recipe: dict[str, Any] = {}
+    if balance.tau:
+        recipe = {"balance": str(balance.tau), "balance_floor": str(balance.floor / total)}
+    if balance.prior is not None:
+        recipe["prior"] = [balance.prior[row] for row in rows]
     return {"class_shares": [shares[row] / total for row in rows], "recipe": recipe}

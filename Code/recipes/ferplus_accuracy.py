@@ -18,7 +18,7 @@ from ..common.names import FERPLUS_FILE, FERPLUS_LABELS
 from ..data.augment import PlainFrames
 from ..data.batches import EvaluationBatches
 from ..network.fan import FAN
-from ..network.prior import Balance
+from ..network.prior import prior_shift, stated_shares
 from ..network.start import starting_file
 from ..network.weights import load_fan
 from ..readers.ferplus import FERPlusSplit, read_ferplus
@@ -54,29 +54,27 @@ def evaluate_file(path: Path | None, data_root: Path, compute: Compute) -> int:
 def report_test(path: Path, splits: Mapping[str, FERPlusSplit], compute: Compute) -> None:
     """Prints a file's accuracy on the private test, as published with a majority label, and for every image.
 
-    A network that was trained with `--balance` is evaluated twice: as it is, and with the class shares of its training
-    set put back. Published figures are of networks that know them, and so are probabilities on FER+.
+    The network answers as it is, then with a uniform prior and with that of FER+, if those are others. Published
+    figures are of networks that know the class shares of FER+, and so are probabilities on FER+.
     """
     fan, info = load_fan(path)
     fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
     _print_test(fan, splits, info["image_size"], compute)
-    balance = Balance.of(info["recipe"])
-    offset = torch.zeros(len(FERPLUS_LABELS))
-    if balance.tau and info["class_shares"]:
-        offset = balance.offset(torch.tensor(info["class_shares"]))
-        bias = fan.classifier.bias.detach().clone()
-        with torch.no_grad():
-            fan.classifier.bias.add_(offset.to(bias))
-        print("the same with the class shares of the training set, which --balance has kept out:")
-        _print_test(fan, splits, info["image_size"], compute)
-        with torch.no_grad():
-            fan.classifier.bias.copy_(bias)
+    bias = fan.classifier.bias.detach().clone()
+    shift = torch.zeros_like(bias)
+    for prior in ("uniform", "ferplus") if info["class_shares"] else ():
+        shift = prior_shift(stated_shares(prior, info), info).to(bias)
+        if not torch.allclose(shift, shift[0], atol=1e-4):  # else it has this prior
+            fan.classifier.bias.data = bias + shift
+            print(f"the same with --prior {prior}:")
+            _print_test(fan, splits, info["image_size"], compute)
+    fan.classifier.bias.data = bias
     val = ferplus_split(splits["PublicTest"], "majority", info["image_size"])
-    logits, labels = evaluate_split(fan, val, compute)[1].logits, val.table.targets
+    logits, labels, offset = evaluate_split(fan, val, compute)[1].logits, val.table.targets, shift.cpu()
     fitted = fit_temperature(logits, labels, offset)
     errors = [100 * calibration_error((logits / t + offset).softmax(dim=1), labels) for t in (1.0, fitted)]
     print(
-        f"validation, majority label, with these class shares: expected calibration error {errors[0]:.1f} %; "
+        f"validation, majority label, with the prior of FER+: expected calibration error {errors[0]:.1f} %; "
         f"{errors[1]:.1f} % with --temperature {fitted:.2f} of Code.recipes.release"
     )
 

@@ -1,13 +1,13 @@
 """Writes a trained network to publish: in half precision, without paths of the machine that it was trained on.
 
     python -m Code.recipes.release model/RUN --data-root Data/FERPlus --output pretrain_model/FAN_FER+_composed.pth
-    python -m Code.recipes.release FILE --balance 0 --output pretrain_model/FER+prior.pth
+    python -m Code.recipes.release FILE --prior ferplus --output pretrain_model/FER+prior.pth
 
 The file of a run says its classes, head, input and precision, and how it was made: commands, versions, device, date and
 the metrics of the run's results.json. `--data-root` adds the mean feature of FER+'s neutral training faces, which
 `Predict_Video.py --neutral` needs. `--temperature` makes a network that is too sure (or not sure enough) say what it
-knows; `Pretrain_FERPlus.py -e` prints the one that fits. `--balance 1` removes the class shares of the training set
-from the answers (all classes equally likely), `--balance 0` restores them. Both only change the classifier.
+knows; `Pretrain_FERPlus.py -e` prints the one that fits. `--prior` says how likely each class is before a face is seen.
+Both only change the classifier.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..common.commandline import from_zero, number, run_script, script_parser, share
+from ..common.commandline import class_share, number, prior_of, run_script, script_parser
 from ..common.errors import UsageError
 from ..common.files import check_outputs, writing
 from ..composed.plan import NEUTRAL, ComposedSpec, choose_stills
 from ..data.augment import to_float
 from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically, with_weights
-from ..network.prior import Balance
-from ..network.weights import load_fan, stored_classifier
+from ..network.prior import prior_shift, stated_shares
+from ..network.weights import load_fan, stored_classifier, stored_labels
 from ..readers import find, names
 from ..readers.ferplus import read_ferplus
 from ..results.runs import read_run
@@ -65,7 +65,7 @@ def released(checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[st
 
 
 def with_classifier(
-    checkpoint: Mapping[str, Any], temperature: float = 1.0, balance: Balance | None = None
+    checkpoint: Mapping[str, Any], temperature: float = 1.0, prior: Mapping[str, float] | str | None = None
 ) -> dict[str, Any]:
     """A checkpoint whose logits are divided by a temperature, and then have another prior, which its recipe says.
 
@@ -74,11 +74,11 @@ def with_classifier(
     Args:
         checkpoint: of a run, or a file of the published format.
         temperature: see `Code.recipes.ferplus_accuracy.fit_temperature`.
-        balance: of the result; None: as it is.
+        prior: of the result, see `stated_shares`; None: as it is.
 
     Raises:
-        CheckpointError: it has no classifier, does not say its class shares, or its training set lacks a class whose
-            share is to be taken out or restored.
+        CheckpointError: it has no classifier.
+        UsageError: the prior does not go with its classes.
     """
     weights = dict(checkpoint["state_dict"])
     stored = {name: weights[name].dtype for name in stored_classifier(checkpoint)}
@@ -88,19 +88,13 @@ def with_classifier(
         weights[name] = weights[name].float() / temperature
     metrics = {name: value for name, value in checkpoint.get("metrics", {}).items() if name != "loss"}
     about = {"metrics": metrics} if metrics else {}
-    if balance is not None:
-        shares = torch.tensor(checkpoint.get("class_shares") or (), dtype=torch.float32)
-        biases = [name for name in stored if name.endswith(".bias")]
-        if any(weights[name].shape != shares.shape for name in biases):
-            raise CheckpointError("has no class_shares of its classes, from which its prior could be changed")
-        recipe = dict(checkpoint.get("recipe") or {})
-        change = Balance.of(recipe).offset(shares) - balance.offset(shares)
-        if not torch.isfinite(change).all():
-            absent = int((shares <= 0).sum())
-            raise CheckpointError(f"{absent} of {len(shares)} classes have the share 0; choose a --floor above 0")
-        for name in biases:
-            weights[name] = weights[name] + change
-        about = {"recipe": recipe | {"balance": str(balance.tau), "balance_floor": str(balance.floor)}}
+    if prior is not None:
+        recipe, shares = dict(checkpoint.get("recipe") or {}), checkpoint.get("class_shares")
+        info = {"labels": stored_labels(checkpoint, None), "class_shares": shares, "recipe": recipe}
+        stated = stated_shares(prior, info)
+        for name in (name for name in stored if name.endswith(".bias")):
+            weights[name] = weights[name] + prior_shift(stated, info)
+        about = {"recipe": recipe | {"prior": list(stated.values())}}
     weights |= {name: weights[name].to(dtype) for name, dtype in stored.items()}
     return with_weights(checkpoint, weights) | about
 
@@ -167,13 +161,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--temperature", type=number(0.05, 20), default=1.0, metavar="T", help="to divide the logits by"
     )
     parser.add_argument(
-        "--balance",
-        type=from_zero,
-        metavar="TAU",
-        help="how much of the class shares of the training set to keep out: 0 nothing, 1 all (default: as it is)",
-    )
-    parser.add_argument(
-        "--floor", type=share, default=0.0, metavar="S", help="rarer classes count as this share in --balance"
+        "--prior",
+        type=class_share,
+        nargs="+",
+        metavar="uniform|ferplus|CLASS=SHARE",
+        help="the prior of its classes, as of Predict_Video.py (default: as it is)",
     )
     args = parser.parse_args(argv)
     check_outputs([args.output], [args.network, *args.after])
@@ -186,9 +178,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.data_root:
         checkpoint["neutral_feature"] = neutral_feature(path, args.data_root)
     try:
-        if args.temperature != 1 or args.balance is not None:
-            balance = None if args.balance is None else Balance(args.balance, args.floor)
-            checkpoint = with_classifier(checkpoint, args.temperature, balance)
+        if args.temperature != 1 or args.prior:
+            checkpoint = with_classifier(checkpoint, args.temperature, prior_of(args.prior or []))
         content = released(checkpoint, about) if is_run else checkpoint
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None

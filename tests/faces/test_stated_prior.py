@@ -15,6 +15,7 @@ from PIL import Image
 
 from Code import Predictor
 from Code.common.errors import UsageError
+from Code.common.names import FERPLUS_LABELS
 from Code.faces.detect import Faces
 from Code.faces.live import watch
 from Code.faces.prediction import Curve, answer_text, is_uncertain
@@ -54,9 +55,10 @@ def test_what_a_network_takes_for_granted_is_what_its_file_says() -> None:
 
 def test_shares_need_not_sum_to_one_and_unnamed_classes_keep_theirs() -> None:
     labels = ("a", "B", "c", "d")
-    assert stated_shares({}, labels) == dict.fromkeys(labels, 0.25)
-    assert stated_shares({"a": 0.25, "b": 0.5}, labels) == pytest.approx({"a": 0.2, "B": 0.4, "c": 0.2, "d": 0.2})
-    assert stated_shares({"c": 0}, labels) == pytest.approx({"a": 1 / 3, "B": 1 / 3, "c": 0, "d": 1 / 3})
+    info = {"labels": labels}
+    assert stated_shares({}, info) == dict.fromkeys(labels, 0.25)
+    assert stated_shares({"a": 0.25, "b": 0.5}, info) == pytest.approx({"a": 0.2, "B": 0.4, "c": 0.2, "d": 0.2})
+    assert stated_shares({"c": 0}, info) == pytest.approx({"a": 1 / 3, "B": 1 / 3, "c": 0, "d": 1 / 3})
     for prior, message in (
         ({"joy": 1}, "--prior joy: no such class; this network knows a, B, c, d"),
         ({"a": -1}, "--prior a=-1: a share is a number from 0"),
@@ -64,7 +66,7 @@ def test_shares_need_not_sum_to_one_and_unnamed_classes_keep_theirs() -> None:
         (dict.fromkeys(labels, 0), "every class has the share 0"),
     ):
         with pytest.raises(UsageError, match=message):
-            stated_shares(prior, labels)
+            stated_shares(prior, {"labels": labels})
 
 
 def test_the_answer_the_frames_the_curve_and_the_camera_have_the_prior(
@@ -183,3 +185,18 @@ def test_shares_that_do_not_fit_are_refused(undecided: Path, tmp_path: Path, sha
     save_atomically({**content, "class_shares": shares}, tmp_path / "odd.pth")
     with pytest.raises(CheckpointError, match="class_shares"):
         load_fan(tmp_path / "odd.pth")
+
+
+def test_priors_with_names():
+    shares = (0.35, 0.27, 0.12, 0.13, 0.09, 0.01, 0.02, 0.01)
+    info = {"labels": FERPLUS_LABELS, "class_shares": shares, "recipe": {"balance": "1.0"}}
+    twice = {"recipe": {"prior": [2 / 9, *[1 / 9] * 7]}}
+    assert stated_shares("uniform", info) == dict.fromkeys(FERPLUS_LABELS, 1 / 8)
+    assert tuple(stated_shares("ferplus", info).values()) == shares
+    # A file whose neutral is twice as likely: uniform takes that out, ferplus exchanges it.
+    assert prior_shift(stated_shares("uniform", info), info | twice).softmax(0)[0] == pytest.approx(1 / 15)
+    exchanged = (log_prior(info | twice) + prior_shift(stated_shares("ferplus", info), info | twice)).softmax(0)
+    assert exchanged.tolist() == pytest.approx(shares, rel=1e-4)
+    for prior, network in (("ferplus", info | {"class_shares": None}), ("often", info)):
+        with pytest.raises(UsageError, match=f"--prior {prior}"):
+            stated_shares(prior, network)

@@ -10,14 +10,13 @@ import pytest
 import torch
 
 import Demo_AFEW_Attention as script
-from Code.common.errors import ProjectError
+from Code.common.errors import ProjectError, UsageError
 from Code.common.names import FERPLUS_LABELS
 from Code.composed.plan import choose_stills
 from Code.data.augment import to_float
 from Code.network.attention import HEADS
 from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from Code.network.fan import FAN
-from Code.network.prior import Balance
 from Code.network.weights import load_fan, load_published, published_weights, to_published
 from Code.readers.ferplus import read_ferplus
 from Code.recipes.ferplus_accuracy import calibration_error, fit_temperature
@@ -91,13 +90,14 @@ def test_what_is_no_run_is_refused(tmp_path: Path, run: Path) -> None:
 
 def test_a_run_gets_a_temperature_and_another_prior(run: Path, tmp_path: Path) -> None:
     path, own = tmp_path / "fan.pth", read_checkpoint(run / "last.pth")
-    assert main([str(run), "--output", str(path), "--temperature", "1.5", "--balance", "1"]) == 0
+    assert main([str(run), "--output", str(path), "--temperature", "1.5", "--prior", "uniform"]) == 0
     content = read_checkpoint(path)
     weight, bias = (own["state_dict"][f"pred_fc2.{part}"] / 1.5 for part in ("weight", "bias"))
     assert torch.allclose(content["state_dict"]["pred_fc2.weight"].float(), weight, atol=1e-3)
     moved = bias - torch.tensor(own["class_shares"]).log()
     assert torch.allclose(content["state_dict"]["pred_fc2.bias"].float(), moved, atol=1e-2)
-    assert content["recipe"]["balance"] == "1.0" and "metrics" not in content  # the accuracy was that of the old prior
+    shares = content["recipe"]["prior"]  # of as many equally likely classes
+    assert shares == [1 / len(shares)] * len(shares) and "metrics" not in content  # the accuracy was of the old prior
     assert main([str(run), "--output", str(path), "--temperature", "1.5"]) == 0
     metrics = read_checkpoint(path)["metrics"]
     assert metrics["accuracy"] == own["metrics"]["accuracy"] and "loss" not in metrics
@@ -152,30 +152,18 @@ def test_a_file_with_a_temperature_answers_the_same_but_less_surely(at_type: int
 def test_to_a_uniform_prior_and_back_again(tmp_path: Path) -> None:
     file, even, back = write(tmp_path / "plain", class_shares=SHARES, best_prec1=86.8), tmp_path / "e", tmp_path / "b"
     before = answer(file)
-    assert main([str(file), "--balance", "1", "--output", str(even)]) == 0
+    assert main([str(file), "--prior", "uniform", "--output", str(even)]) == 0
     wanted = before / torch.tensor(SHARES)
     assert torch.allclose(answer(even), wanted / wanted.sum(), atol=1e-5)
     assert load_fan(even)[1]["metrics"] == {}
-    assert main([str(even), "--balance", "0", "--output", str(back)]) == 0
+    stated = [f"{label}={share}" for label, share in zip(load_fan(file)[1]["labels"], SHARES, strict=True)]
+    assert main([str(even), "--prior", *stated, "--output", str(back)]) == 0
     assert torch.allclose(answer(back), before, atol=1e-5)
 
 
-def test_the_floor_keeps_rare_classes_rare() -> None:
-    checkpoint = {"state_dict": {"module.fc.bias": torch.zeros(3)}, "class_shares": SHARES}
-    content = with_classifier(checkpoint, balance=Balance(1.0, 0.2))
-    bias = content["state_dict"]["module.fc.bias"]
-    assert float(bias[1]) == pytest.approx(float(bias[2]), abs=1e-6)
-    assert content["recipe"] == {"balance": "1.0", "balance_floor": "0.2"}
-
-
 def test_files_that_cannot_be_changed_say_why(tmp_path: Path) -> None:
-    for name, about in (("old", {}), ("two", {"class_shares": [0.5, 0.5]})):
-        with pytest.raises(CheckpointError, match=f"{name}: has no class_shares of its classes"):
-            main([str(write(tmp_path / name, **about)), "--balance", "1", "--output", str(tmp_path / "new")])
-    absent = [str(write(tmp_path / "absent", class_shares=[0.6, 0.4, 0.0])), "--output", str(tmp_path / "new")]
-    with pytest.raises(CheckpointError, match=r"absent: 1 of 3 classes have the share 0; choose a --floor"):
-        main([*absent, "--balance", "1"])
+    with pytest.raises(UsageError, match="--prior ferplus: this network was not trained on FER"):
+        main([str(write(tmp_path / "old")), "--prior", "ferplus", "--output", str(tmp_path / "new")])
     with pytest.raises(CheckpointError, match="no classifier"):
         with_classifier({"state_dict": {"module.conv1.weight": torch.zeros(1)}}, 2.0)
     assert not (tmp_path / "new").exists()
-    assert main([*absent, "--balance", "1", "--floor", "0.05"]) == 0
