@@ -339,7 +339,7 @@ def test_a_balanced_network_is_evaluated_with_both_priors(call, ferplus, tmp_pat
     save_atomically({**about, "state_dict": weights, "class_shares": shares}, tmp_path / "balanced.pth.tar")
     outcome = call(script, "-e", "--data-root", ferplus, "--checkpoint", "balanced.pth.tar", *SMALL[4:], cwd=tmp_path)
     assert outcome.status == 0, outcome.err
-    parts = outcome.out.split("the same with the class shares of the training set")
+    parts = outcome.out.split("the same with --prior ferplus")
     found = [
         json.loads(f"[{part.split('confusion (rows true): ')[1].splitlines()[0].replace('] [', '], [')}]")
         for part in parts
@@ -350,7 +350,7 @@ def test_a_balanced_network_is_evaluated_with_both_priors(call, ferplus, tmp_pat
 
     save_atomically({**about, "state_dict": weights, "class_shares": shares, "recipe": {}}, tmp_path / "plain.pth.tar")
     outcome = call(script, "-e", "--data-root", ferplus, "--checkpoint", "plain.pth.tar", *SMALL[4:], cwd=tmp_path)
-    assert outcome.status == 0 and "the same with" not in outcome.out
+    assert outcome.status == 0 and "--prior ferplus" not in outcome.out and "--prior uniform" in outcome.out
 
 
 def test_the_recipe_of_a_file_names_files_but_not_where_they_are(call, ferplus, tmp_path):
