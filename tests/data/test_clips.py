@@ -215,7 +215,7 @@ def test_missing_root_gets_a_newcomer_further(tmp_path):
     error = error_of(read_afew, tmp_path / "Train")
     assert error.problems == [f"{tmp_path / 'Train'}: no such folder"]
     text = str(error)
-    assert str(tmp_path / "Train" / "Happy") in text and "<Class>/<clip>/<frame>.jpg" in text
+    assert "for example <root>/Happy/000149120/001.jpg" in text and "<Class>/<clip>/<frame>.jpg" in text
     assert "--dataset sample" in text and "Data/README.md" in text
     assert "--dataset sample" in str(error_of(read_folders, tmp_path / "none"))
 

@@ -12,7 +12,7 @@ import pytest
 
 from Code.check.names import Reading, check_names
 from Code.data.clips import ClipSet, DataError
-from Code.readers import find, names, title_of, trained_on
+from Code.readers import crop_of, find, names, title_of, trained_on
 from tests.trees import read_dataset, stub_clip
 
 
@@ -113,5 +113,15 @@ def test_every_dataset_says_its_protocol_and_its_words_without_torch() -> None:
     assert trained_on("dfew") == "trained on film clips (DFEW)"
     assert trained_on("ferplus") == "trained on single gray pictures of faces (FER+)"
     assert trained_on(None) == "the file does not say what it was trained on"
+    crops = {
+        "composed": "fer2013",
+        "ferplus": "fer2013",
+        "dfew": "own",
+        "afew": "paper",
+        "other": "paper",
+        None: "paper",
+    }
+    assert {name: crop_of({"dataset": name, "kind": "FAN"}) for name in crops} == crops
+    assert crop_of({"dataset": None, "kind": "frame classifier"}) == "fer2013"
     code = "import sys; from Code.readers import names; names(); raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
