@@ -133,11 +133,6 @@ def test_neither_padding_nor_order_nor_company_matters(whole: Path) -> None:
     assert not np.allclose(logits[2], logits[0], atol=1e-3)
 
 
-def test_a_clip_without_frames_takes_no_other_with_it(head: Path) -> None:
-    logits, _ = answer(head, features=torch.rand(2, 3, 512), lengths=torch.tensor([0, 3]))
-    assert np.isnan(logits[0]).all() and np.isfinite(logits[1]).all()
-
-
 def test_the_file_is_valid_and_says_what_it_is(whole: Path, head: Path) -> None:
     for part, path in (("all", whole), ("head", head)):
         model = onnx.load(path)

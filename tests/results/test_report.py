@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import json
-import random
 import re
 from functools import partial
 from html.parser import HTMLParser
@@ -259,20 +258,6 @@ def test_broken_files_are_named(run: Path, name: str, content: str, message: str
     (run / name).write_text(content)
     with pytest.raises(ProjectError, match=re.escape(message)):
         write_report(run)
-
-
-def test_files_that_were_cut_end_in_one_line(run: Path) -> None:
-    """Every file of a run, cut anywhere: it is read, or one line says which is damaged."""
-    names = ("results.json", "args.json", "log.jsonl", "predictions.csv", "attention.csv")
-    contents, rng = {name: (run / name).read_bytes() for name in names}, random.Random(18)
-    for number in range(40):
-        name = names[number % len(names)]
-        (run / name).write_bytes(contents[name][: rng.randrange(len(contents[name]))])
-        try:
-            report.read_run(run)
-        except ProjectError as error:
-            assert "\n" not in str(error) and str(run) in str(error), error
-        (run / name).write_bytes(contents[name])
 
 
 def test_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
