@@ -53,7 +53,6 @@ TINY = "--epochs 1 --image-size 32 --samples-per-clip 1 --batch-size 8"
 LITTLE = {
     "Demo_AFEW_Attention.py": TINY,
     "Pretrain_FERPlus.py": "--epochs 1 --small-epochs 0 --image-size 32 --batch-size 8",
-    "Train_Own_Clips.py": "-- --epochs 1",
     "benchmarks/backbone_curves.py": f"--extra {TINY}",
     "benchmarks/composed_table.py": "--seeds 0 --epochs 1 --train-clips 16 --clips 8 --levels 50",
     "benchmarks/faces_speed.py": "--frames 2 --rounds 1",

@@ -81,7 +81,7 @@ def choose_strength(
 ) -> Choice:
     """Chooses by cross-validation, by the cross-entropy of clips that are not in the fit.
 
-    `STRENGTH` stays unless another one is better by a standard error, and the start stays unless the fit is better by
+    `STRENGTH` stays unless another one is better by two standard errors; the start stays unless the fit is better by
     `NOISE` of one. Clips of classes that the other folds lack say nothing about a fit, and are left out.
 
     Args:
@@ -122,7 +122,7 @@ def choose_strength(
 
     best: float | None = min(STRENGTHS, key=lambda choice: losses[choice][known].mean())
     better, error = gain(best, STRENGTH)
-    best = best if better > error else STRENGTH
+    best = best if better > 2 * error else STRENGTH
     if not may_keep:
         return Choice(best, f"held with strength {best:g}")
     better, error = gain(best, None)
