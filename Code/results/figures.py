@@ -117,7 +117,8 @@ def attention_figure(
 ) -> Figure:
     """Some frames of one clip in a row, with bars for their attention above.
 
-    Blue bars are the self-attention alpha. Orange bars are the final weight relative to the clip's highest weight.
+    Blue bars are the self-attention alpha. Orange bars are the final weight relative to the clip's highest weight. A
+    single picture has no bars.
 
     Args:
         frames: uint8 [len(shown), H, W, 3], RGB.
@@ -135,6 +136,8 @@ def attention_figure(
     total, chosen = len(shares), list(shown)
     # Placed in inches, so that bars are exactly above their frame whatever the clip's length.
     slot, left, bars_high, below = 0.92, 0.6 if times is None else 0.8, 1.15, 0.52
+    if total == 1:  # nothing to weigh
+        slot, left, bars_high, below = 2.2, 0.1, -0.3, 0.2
     beside = 0.15
     if probabilities is not None:
         beside = 0.75 + 0.085 * max(len(shorten(name, 18)) for name in probabilities) + 1.2
@@ -145,20 +148,21 @@ def attention_figure(
     def place(x: float, y: float, wide: float, high: float) -> Axes:
         return figure.add_axes((x / size[0], y / size[1], wide / size[0], high / size[1]))
 
-    bars = place(left, below + strip_high + 0.06, count * slot, bars_high)
     strip = place(left, below, count * slot, strip_high)
     places = np.arange(count)
-    bars.bar(places - 0.19, alphas[chosen], 0.34, color=BLUE, label="self-attention alpha")
-    bars.bar(places + 0.19, shares[chosen], 0.34, color=ORANGE, label="final weight, relative to the highest")
-    if intensity is not None:
-        truth = np.asarray(intensity, dtype=np.float64)[chosen]
-        bars.plot(places, truth, "o--", color=INK, mfc="white", ms=4, lw=1, label="true intensity", clip_on=False)
-    bars.set(xlim=(-0.5, count - 0.5), ylim=(0, 1.04), xticks=[], yticks=[0, 0.5, 1])
-    bars.tick_params(labelsize=8, colors=INK)
-    bars.spines[["top", "right"]].set_visible(False)
-    anchor = (left - 0.1) / size[0], 1 - 0.5 / size[1]
-    spaced: dict[str, Any] = {"borderaxespad": 0, "columnspacing": 1.2, "handlelength": 1.4}
-    figure.legend(loc="upper left", bbox_to_anchor=anchor, ncols=3, fontsize=8, frameon=False, **spaced)
+    if total > 1:
+        bars = place(left, below + strip_high + 0.06, count * slot, bars_high)
+        bars.bar(places - 0.19, alphas[chosen], 0.34, color=BLUE, label="self-attention alpha")
+        bars.bar(places + 0.19, shares[chosen], 0.34, color=ORANGE, label="final weight, relative to the highest")
+        if intensity is not None:
+            truth = np.asarray(intensity, dtype=np.float64)[chosen]
+            bars.plot(places, truth, "o--", color=INK, mfc="white", ms=4, lw=1, label="true intensity", clip_on=False)
+        bars.set(xlim=(-0.5, count - 0.5), ylim=(0, 1.04), xticks=[], yticks=[0, 0.5, 1])
+        bars.tick_params(labelsize=8, colors=INK)
+        bars.spines[["top", "right"]].set_visible(False)
+        anchor = (left - 0.1) / size[0], 1 - 0.5 / size[1]
+        spaced: dict[str, Any] = {"borderaxespad": 0, "columnspacing": 1.2, "handlelength": 1.4}
+        figure.legend(loc="upper left", bbox_to_anchor=anchor, ncols=3, fontsize=8, frameon=False, **spaced)
 
     for at, picture in enumerate(frames):
         strip.imshow(picture, extent=(at - 0.47, at + 0.47, 0, 1), aspect="auto")
@@ -171,10 +175,11 @@ def attention_figure(
         marks = [f"{second:.2f}" for second in np.asarray(times, dtype=np.float64)[chosen]]
         part = f"seconds\n{count} of {total}" if count < total else "seconds\n "
     below_frames = [f"{mark}\n{ends.get(index, ' ')}" for mark, index in zip(marks, chosen, strict=True)]
-    strip.set_xticks(places, below_frames, fontsize=8, color=INK)
+    strip.set_xticks(places if total > 1 else [], below_frames if total > 1 else [], fontsize=8, color=INK)
     strip.tick_params(length=0)
     strip.spines[:].set_visible(False)
-    strip.text(-0.52, -0.04, part, ha="right", va="top", fontsize=8, color=SOFT, clip_on=False)
+    if total > 1:
+        strip.text(-0.52, -0.04, part, ha="right", va="top", fontsize=8, color=SOFT, clip_on=False)
 
     verdict = [f"{what} {name}" for what, name in (("true", label), ("predicted", prediction)) if name]
     line = ", ".join(verdict) + (f"  ({'right' if label == prediction else 'wrong'})" if len(verdict) == 2 else "")
