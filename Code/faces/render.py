@@ -163,11 +163,10 @@ def draw_people(image: np.ndarray, labels: Sequence[Label]) -> Image.Image:
     width, height = picture.size
     unit = max(9, height // 32)
     taken: list[tuple[float, float, float, float]] = []
+    labels = [label for label in labels if not np.isnan(label.box).any()]
+    for label in reversed(labels):  # the first person on top, and the texts above all boxes
+        _draw_box(draw, label.box, color_of(label.number), height)
     for label in labels:
-        if np.isnan(label.box).any():
-            continue
-        color = color_of(label.number)
-        _draw_box(draw, label.box, color, height)
         left, top, _, bottom = map(float, label.box)
         for text in (f"{label.number} {label.text}", str(label.number)):
             long, high = _size_of(draw, text, unit)
@@ -176,7 +175,7 @@ def draw_people(image: np.ndarray, labels: Sequence[Label]) -> Image.Image:
             places = ((x, y, x + long, y + high) for y in rows)
             if place := next((each for each in places if not any(_overlap(each, other) for other in taken)), None):
                 taken.append(place)
-                _draw_text(draw, place[:2], text, unit, color)
+                _draw_text(draw, place[:2], text, unit, color_of(label.number))
                 break
     return picture
 
