@@ -148,7 +148,7 @@ def test_every_output_says_uncertain(
     (record,) = json.loads(files["a.json"].read_text())
     assert record["uncertain"] is True and record["prior"] is None
     page = (tmp_path / "predictions" / "predictions.html").read_text()
-    assert '<span class="clear">Happy</span>, uncertain, 39 %' in page
+    assert '<span class="clear">Happy</span>, uncertain, 39&nbsp;%' in page
 
     answer = Predictor(undecided, "cpu")(crops, aligned=True)
     assert answer.uncertain and repr(answer).endswith("Happy 39 %, uncertain, 5 of 5 frames)")
