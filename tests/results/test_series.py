@@ -51,7 +51,7 @@ def folds(tmp_path: Path) -> Path:
 
 def test_folds_are_pooled_with_intervals_and_averaged_with_a_range(folds: Path) -> None:
     assert report.write_report(folds) == folds / "summary.html"
-    page = (folds / "summary.html").read_text()
+    page = (folds / "summary.html").read_text().replace("\N{NO-BREAK SPACE}%", " %")
     assert "<h1>Relation-attention on CK+: 2 folds</h1>" in page and "75.00 %" in page
     assert "accuracy (WAR) of 12 clips; 95 % interval 46.8 to 91.1 %" in page  # Wilson, 9 of 12
     assert "72.86 ± 18.18, 60.00 to 85.71" in page
