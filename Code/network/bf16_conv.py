@@ -28,8 +28,7 @@ class SmallMapConv2d(nn.Conv2d):
         if not self._is_small(images):
             return super().forward(images)
         with torch.autocast("cpu", enabled=False):
-            stride, padding = int(self.stride[0]), int(self.padding[0])
-            result: Tensor = _Product.apply(images.bfloat16(), self.weight.bfloat16(), stride, padding)
+            result: Tensor = _Product.apply(images.bfloat16(), self.weight.bfloat16(), self.stride[0])
         return result
 
     def _is_small(self, images: Tensor) -> bool:
@@ -38,74 +37,52 @@ class SmallMapConv2d(nn.Conv2d):
         if torch.get_autocast_dtype("cpu") != torch.bfloat16 or torch.compiler.is_compiling():
             return False
         limit = TRAINING_POSITIONS if torch.is_grad_enabled() and self.weight.requires_grad else INFERENCE_POSITIONS
-        height, width = ((side + 2 * int(self.padding[0]) - 3) // self.stride[0] + 1 for side in images.shape[-2:])
+        height, width = ((side - 1) // self.stride[0] + 1 for side in images.shape[-2:])
         return 0 < height * width <= limit
 
 
 def use_small_maps(network: nn.Module) -> None:
-    """Puts `SmallMapConv2d` in place of the 3 x 3 convolutions of a network; weights stay the same tensors."""
+    """Puts `SmallMapConv2d` in place of a network's plain 3 x 3 convolutions; weights stay the same tensors."""
     for module in network.modules():
-        if type(module) is nn.Conv2d and _is_plain(module):
-            module.__class__ = SmallMapConv2d
+        if type(module) is nn.Conv2d:
+            kind = module.kernel_size, module.padding, module.dilation, module.groups, module.bias, module.padding_mode
+            if kind == ((3, 3), (1, 1), (1, 1), 1, None, "zeros") and module.stride[0] == module.stride[1]:
+                module.__class__ = SmallMapConv2d
 
 
-def _is_plain(conv: nn.Conv2d) -> bool:
-    """Whether a convolution is of the kind that `_Product` computes."""
-    return (
-        conv.kernel_size == (3, 3)
-        and conv.dilation == (1, 1)
-        and conv.groups == 1
-        and conv.bias is None
-        and conv.padding_mode == "zeros"
-        and conv.padding == (1, 1)
-        and conv.stride[0] == conv.stride[1]
-    )
-
-
-def _columns(images: Tensor, stride: int, padding: int) -> Tensor:
-    """What each output position sees: [N, H, W, C] to [N, H', W', 9 C]."""
-    padded = F.pad(images, (0, 0, padding, padding, padding, padding))
-    rows, across = ((side - 3) // stride + 1 for side in padded.shape[1:3])
-    shifted = [
-        padded[:, top : top + stride * (rows - 1) + 1 : stride, left : left + stride * (across - 1) + 1 : stride]
-        for top in range(3)
-        for left in range(3)
+def _shifted(padded: Tensor, stride: int) -> list[Tensor]:
+    """The nine views [N, H', W', C] of padded maps [N, H + 2, W + 2, C]: what each output position sees."""
+    rows, across = ((side - 3) // stride * stride + 1 for side in padded.shape[1:3])
+    return [
+        padded[:, top : top + rows : stride, left : left + across : stride] for top in range(3) for left in range(3)
     ]
-    return torch.cat(shifted, dim=-1)
 
 
 class _Product(torch.autograd.Function):
-    """A 3 x 3 convolution of bf16 [N, C, H, W] (channels last is fastest) with bf16 [D, C, 3, 3]."""
+    """A 3 x 3 convolution of bf16 [N, C, H, W] (channels last is fastest) with bf16 [D, C, 3, 3], padded by 1."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-        columns = _columns(images.permute(0, 2, 3, 1), stride, padding)
+    def forward(ctx: Any, images: Tensor, weight: Tensor, stride: int) -> Tensor:
+        padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+        columns = torch.cat(_shifted(padded, stride), dim=-1)  # [N, H', W', 9 C]
         matrix = weight.permute(0, 2, 3, 1).reshape(len(weight), -1)  # [D, 9 C]
         ctx.save_for_backward(columns, matrix)
-        ctx.shape, ctx.stride, ctx.padding = images.shape, stride, padding
+        ctx.shape, ctx.stride = padded.shape, stride
         return (columns @ matrix.t()).permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         columns, matrix = ctx.saved_tensors
-        number, channels, height, width = ctx.shape
-        (gradient,) = gradients
-        gradient = gradient.permute(0, 2, 3, 1)  # [N, H', W', D]
+        channels = ctx.shape[-1]
+        gradient = gradients[0].permute(0, 2, 3, 1)  # [N, H', W', D]
         of_images = of_weight = None
         if ctx.needs_input_grad[1]:
             of_weight = gradient.flatten(0, 2).t() @ columns.flatten(0, 2)
             of_weight = of_weight.reshape(-1, 3, 3, channels).permute(0, 3, 1, 2)
         if ctx.needs_input_grad[0]:
             parts = (gradient @ matrix).unflatten(-1, (9, channels))
-            padding, stride = ctx.padding, ctx.stride
-            # The sum of nine parts is taken in float32, as the convolution does.
-            padded = parts.new_zeros(number, height + 2 * padding, width + 2 * padding, channels, dtype=torch.float32)
-            rows, across = gradient.shape[1:3]
-            for place in range(9):
-                top, left = divmod(place, 3)
-                padded[
-                    :, top : top + stride * (rows - 1) + 1 : stride, left : left + stride * (across - 1) + 1 : stride
-                ] += parts[..., place, :]
-            inner = padded[:, padding : padding + height, padding : padding + width]
-            of_images = inner.to(gradient.dtype).permute(0, 3, 1, 2)
-        return of_images, of_weight, None, None
+            padded = parts.new_zeros(ctx.shape, dtype=torch.float32)  # nine parts are added, as the convolution does
+            for place, view in enumerate(_shifted(padded, ctx.stride)):
+                view += parts[..., place, :]
+            of_images = padded[:, 1:-1, 1:-1].to(gradient.dtype).permute(0, 3, 1, 2)
+        return of_images, of_weight, None

@@ -149,7 +149,6 @@ def _check_zip(path: Path) -> None:
     Raises:
         CheckpointError: the file is empty, a record differs, or one is compressed: torch never compresses, and
             a few bytes could unpack to more than the memory holds.
-        zipfile.BadZipFile, OSError, ...: the zip is broken.
     """
     with open(path, "rb", opener=regular) as file:
         start = file.read(4)
@@ -158,14 +157,11 @@ def _check_zip(path: Path) -> None:
     if start != b"PK\x03\x04":
         return
     with zipfile.ZipFile(path) as archive:
-        packed = [record.filename for record in archive.infolist() if record.compress_type != zipfile.ZIP_STORED]
-        if packed:
-            raise CheckpointError(f"{path}: not a checkpoint, its record {packed[0][:80]!r} is compressed")
+        if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
+            raise CheckpointError(f"{path}: not a checkpoint, its records are compressed")
         broken = archive.testzip()
     if broken is not None:
-        raise CheckpointError(
-            f"{path}: damaged, record {broken[:80]!r} does not match its CRC-32; copy or download it again"
-        )
+        raise CheckpointError(f"{path}: damaged, {broken[:80]!r} does not match its CRC-32; copy or download it again")
 
 
 def _why_unreadable(error: Exception) -> str:

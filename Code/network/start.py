@@ -15,7 +15,7 @@ from .backbone import DEFAULT_BACKBONE, is_backbone
 from .checkpoints import CheckpointError, facts_of, read_checkpoint
 from .fan import FAN
 from .prior import Balance
-from .weights import load_fan, load_published, plain_weights, published_weights, stored_backbone, stored_labels
+from .weights import load_fan, load_plain, plain_weights, published_weights, stored_backbone, stored_labels
 
 
 def starting_file(pretrained: str | None) -> Path | None:
@@ -31,13 +31,7 @@ def starting_file(pretrained: str | None) -> Path | None:
 
 @dataclass
 class StartingNetwork:
-    """A network to train.
-
-    Attributes:
-        fan: on the CPU.
-        image_size: the side in pixels that the weights were trained at; None for random weights.
-        message: says what the weights are.
-    """
+    """A network to train, on the CPU; the image side that its weights were trained at (None: random); their origin."""
 
     fan: FAN
     image_size: int | None
@@ -84,13 +78,10 @@ def start_from(
     if path is None:
         return StartingNetwork(fan, None, "starting from random weights")
     try:
-        if with_head:
-            weights, fresh, note = _fitted_head(fan, checkpoint, labels, mapping or {})
-        else:
-            heads = all_parameter_names()
-            weights = {name: value for name, value in plain_weights(checkpoint).items() if name not in heads}
-            fresh, note = set(), ""
-        report = load_published(fan, weights, fresh=fresh)
+        weights, fresh, note = _fitted_head(fan, checkpoint, labels, mapping or {}) if with_head else ({}, set(), "")
+        if not with_head:
+            weights = {n: w for n, w in plain_weights(checkpoint).items() if n not in all_parameter_names()}
+        report = load_plain(fan, weights, fresh=fresh)
     except CheckpointError as error:
         hint = "" if stored else "; if they are of another network, name it with --backbone"
         raise CheckpointError(f"{path}: {error}{hint}") from None
@@ -110,9 +101,6 @@ def _fitted_head(
     Returns:
         Weights by their plain names; names that keep their initial weights although other parts of the head are
         there; a few words on the classifier, "" if nothing had to be done.
-
-    Raises:
-        CheckpointError: the file's labels do not fit its classifier, or lack a class that `mapping` names.
     """
     weights, own = plain_weights(checkpoint), published_weights(fan)
     heads = all_parameter_names()

@@ -8,7 +8,7 @@ classifiers. All have the names of the published code: `conv1.weight`, `alpha.0.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,15 +49,20 @@ def published_weights(fan: FAN) -> dict[str, Tensor]:
 
 
 def plain_weights(checkpoint: Mapping[Any, Any]) -> dict[str, Any]:
-    """The weights of a checkpoint, or of a bare state dict, by their names without ``module.``.
+    """The weights of a checkpoint, or of a bare state dict, by their names without the prefixes of wrappers.
 
     Raises:
         CheckpointError: this is no dict of names.
     """
-    weights = checkpoint.get("state_dict", checkpoint)
+    weights = next((checkpoint[key] for key in ("state_dict", "model_state_dict") if key in checkpoint), checkpoint)
     if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
         raise CheckpointError("state_dict must be a dict of names and tensors")
-    return {name.removeprefix("module."): value for name, value in weights.items()}
+    plain = dict(weights)
+    # DataParallel, torch.compile, Lightning; a file that names its backbone may have a network with a layer "model".
+    wrappers = ["module.", "_orig_mod.", *(["model."] if "backbone" not in checkpoint else [])]
+    while plain and (prefix := next((w for w in wrappers if all(name.startswith(w) for name in plain)), "")):
+        plain = {name.removeprefix(prefix): value for name, value in plain.items()}
+    return plain
 
 
 def classifier_names(backbone: Backbone) -> frozenset[str]:
@@ -122,17 +127,20 @@ class LoadReport:
 
     def __str__(self) -> str:
         heads = all_parameter_names()
-        counters = sum(name not in heads for name in self.missing)
+        new, dropped = (
+            {name.rpartition(".")[0] for name in names} for names in (heads & {*self.missing}, self.dropped)
+        )
+        counters = len({*self.missing} - heads)
         parts = [
             f"{len(self.loaded)} tensors loaded",
-            _layers("initialized anew", [name for name in self.missing if name in heads]),
+            f"initialized anew: {', '.join(sorted(new))}" if new else "",
             f"not in the file: {counters} batch counters" if counters else "",
-            _layers("dropped", self.dropped),
+            f"dropped: {', '.join(sorted(dropped))}" if dropped else "",
         ]
         return "; ".join(filter(None, parts))
 
 
-def load_published(fan: FAN, state_dict: Mapping[str, Any], *, fresh: Collection[str] = ()) -> LoadReport:
+def load_published(fan: FAN, state_dict: Mapping[str, Any]) -> LoadReport:
     """Copies weights under published names into ``fan``: all of them, or none.
 
     Args:
@@ -140,18 +148,21 @@ def load_published(fan: FAN, state_dict: Mapping[str, Any], *, fresh: Collection
         state_dict: names with or without ``module.``, or a checkpoint that holds them as ``state_dict``. The
             backbone's own classifier (``fc``), of any size, and other heads than the one of ``fan`` are dropped.
             Half precision is cast.
-        fresh: names that may be missing although other parts of the head are there.
 
     Returns:
         What was loaded and what was not.
 
     Raises:
-        CheckpointError: names the keys that are missing (only the whole head of ``fan``, ``fresh`` and
-            ``num_batches_tracked`` may be), unexpected, of another shape (with both shapes) or not finite; of more
-            than `MOST_NAMES`, the first. ``fan`` is then unchanged.
+        CheckpointError: names the keys that are missing (only the whole head of ``fan`` and ``num_batches_tracked``
+            may be), unexpected, of another shape (with both shapes) or not finite; of more than `MOST_NAMES`, the
+            first. ``fan`` is then unchanged.
     """
-    given, own = plain_weights(state_dict), published_weights(fan)
-    heads = all_parameter_names()
+    return load_plain(fan, plain_weights(state_dict))
+
+
+def load_plain(fan: FAN, given: Mapping[str, Any], *, fresh: Collection[str] = ()) -> LoadReport:
+    """`load_published` of plain names; those in `fresh` may be missing although other parts of the head are there."""
+    own, heads = published_weights(fan), all_parameter_names()
     head = heads & own.keys()
     optional = {*fresh, *(head if head.isdisjoint(given) else ())}
     droppable = heads | classifier_names(fan.backbone)
@@ -162,16 +173,22 @@ def load_published(fan: FAN, state_dict: Mapping[str, Any], *, fresh: Collection
         dropped=[name for name in extra if name in droppable],
         unexpected=[name for name in extra if name not in droppable],
     )
+    missing = [n for n in report.missing if n not in optional and not n.endswith("num_batches_tracked")]
     problems = {
-        "missing": [n for n in report.missing if n not in optional and not n.endswith("num_batches_tracked")],
+        "missing": missing,
         "unexpected": report.unexpected,
         "unusable": [f"{n} ({problem})" for n in report.loaded if (problem := _misfit(given[n], own[n]))],
     }
     if any(problems.values()):
-        raise CheckpointError(
-            f"these weights do not fit a {fan.backbone.name} FAN (at_type {fan.at_type}, {fan.num_classes} classes); "
-            + "; ".join(f"{what}: {_enumerated(names)}" for what, names in problems.items() if names)
-        )
+        texts = [
+            f"these weights do not fit a {fan.backbone.name} FAN (at_type {fan.at_type}, {fan.num_classes} classes)"
+        ]
+        prefixes = {name.removesuffix(n) for name in extra for n in missing[:1] if name.endswith(f".{n}")}
+        texts += [f"their names begin with an unknown prefix, {prefix}" for prefix in prefixes]
+        for what, names in problems.items():
+            few = names if len(names) <= MOST_NAMES else [*names[:3], f"{len(names) - 3} more"]
+            texts += [f"{what}: {', '.join(few)}"] if names else []
+        raise CheckpointError("; ".join(texts))
     with torch.no_grad():
         for name in report.loaded:
             own[name].copy_(given[name])
@@ -198,20 +215,6 @@ def _misfit(tensor: object, target: Tensor) -> str:
     if target.is_floating_point() and not tensor.is_floating_point():
         return str(tensor.dtype)
     return "" if torch.isfinite(tensor.to(target.dtype)).all() else "not finite"
-
-
-def _layers(what: str, names: Sequence[str]) -> str:
-    return f"{what}: {', '.join(sorted({_layer(name) for name in names}))}" if names else ""
-
-
-def _layer(name: str) -> str:
-    return name.rpartition(".")[0]
-
-
-def _enumerated(names: Sequence[str]) -> str:
-    if len(names) <= MOST_NAMES:
-        return ", ".join(names)
-    return f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
 def to_published(fan: FAN, *, half: bool = False) -> dict[str, Tensor]:
@@ -272,31 +275,35 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
     try:
         weights = plain_weights(checkpoint)
         if "format" in checkpoint:
-            kind, head, labels = "run", _head_of_run(checkpoint, at_type), stored_labels(checkpoint, None)
+            kind, head = "run", _head_of_run(checkpoint, weights, at_type)
         elif any(name.startswith(("pred_fc1.", "pred_fc2.")) for name in weights):
             kind, head = "published", _published_head(checkpoint, weights) if at_type is None else HEADS[at_type]
-            labels = _labels_of(checkpoint, weights, head) or tuple(map(str, range(_num_outputs(weights, head))))
         else:
-            kind, head = "frame classifier", ScoreFusion
-            weights = _frame_classifier(checkpoint, weights, at_type)
-            labels = _labels_of(checkpoint, weights, head)
-            if not labels:
-                raise CheckpointError(
-                    f"its classifier has {_num_outputs(weights, head)} outputs and no labels, so it is not an emotion "
-                    "classifier (FER+ has 8 or 10 outputs) but a backbone; train a FAN from it first"
-                )
-        fan = _build(checkpoint, head.at_type, len(labels))
+            kind, head, weights = "frame classifier", ScoreFusion, _frame_classifier(checkpoint, weights, at_type)
+        weight = weights.get(f"{head.classifier}.weight")
+        if not isinstance(weight, Tensor) or weight.dim() != 2:
+            raise CheckpointError(f"no {head.classifier}.weight of [classes, features] for at_type {head.at_type}")
+        labels = stored_labels(checkpoint, len(weight)) or _LABELS.get(len(weight), ())
+        if not labels and kind == "published":
+            labels = tuple(map(str, range(len(weight))))
+        if not labels:
+            raise CheckpointError(
+                f"its classifier has {len(weight)} outputs and no labels, so it is not an emotion classifier (FER+ has "
+                "8 or 10 outputs) but a backbone; train a FAN from it first"
+            )
+        fan = FAN(head.at_type, len(labels), backbone=stored_backbone(checkpoint))
         load_trained(fan, weights)
         if facts.class_shares is not None and len(facts.class_shares) != len(labels):
             raise CheckpointError(f"class_shares are not {len(labels)} shares, one for each class")
         if facts.neutral_feature is not None and len(facts.neutral_feature) != fan.feature_size:
             raise CheckpointError(f"neutral_feature is not {fan.feature_size} numbers")
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+    except (CheckpointError, UsageError) as error:  # the backbone's name is the file's, not a flag's
+        raise CheckpointError(f"{path}: {str(error).removeprefix('--')}") from None
     metrics, best = checkpoint.get("metrics"), _number(checkpoint.get("best_prec1"))
     if not isinstance(metrics, dict):
         metrics = {} if best is None else {"best_prec1": best}
     return fan.eval(), {
+        **vars(facts),
         "kind": kind,
         "path": str(path),
         "labels": labels,
@@ -306,26 +313,20 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
         "image_size": facts.image_size or IMAGE_SIZE,
         "epoch": _number(checkpoint.get("epoch")),
         "metrics": metrics,
-        "dataset": facts.dataset,
-        "protocol": facts.protocol,
-        "precision": facts.precision,
-        "class_shares": facts.class_shares,
-        "recipe": facts.recipe,
-        "neutral_feature": facts.neutral_feature,
     }
 
 
-def _head_of_run(checkpoint: Mapping[str, Any], at_type: int | None) -> type[AttentionHead]:
+def _head_of_run(checkpoint: Mapping[str, Any], weights: Mapping[str, Any], at_type: int | None) -> type[AttentionHead]:
     if checkpoint["format"] != CHECKPOINT_FORMAT:
         raise CheckpointError(f"format {checkpoint['format']!r} is not {CHECKPOINT_FORMAT!r}; another version wrote it")
-    absent = [key for key in ("state_dict", "at_type", "labels") if key not in checkpoint]
+    absent = [key for key in ("state_dict", "at_type", "labels") if checkpoint.get(key) is None]
     if absent:
         raise CheckpointError(f"the checkpoint does not say its {', '.join(absent)}")
     stored = checkpoint["at_type"]
     if type(stored) is not int or stored not in HEADS:
         raise CheckpointError(f"at_type {stored!r} is not one of {', '.join(map(str, sorted(HEADS)))}")
     head = HEADS[stored if at_type is None else at_type]
-    if not parameter_names(head) <= checkpoint["state_dict"].keys():  # score fusion's is in self-attention's
+    if head.at_type != stored and not parameter_names(head) <= weights.keys():  # score fusion's is in self-attention's
         raise CheckpointError(f"the run was trained with at_type {stored}; it has no head for at_type {at_type}")
     return head
 
@@ -354,32 +355,11 @@ def _frame_classifier(checkpoint: Mapping[str, Any], weights: Mapping[str, Any],
     """The weights with the backbone's own classifier (`fc`) as the one of score fusion."""
     if at_type not in (None, ScoreFusion.at_type):
         raise CheckpointError(f"a frame classifier has no attention; it cannot be used with at_type {at_type}")
-    backbone = _build(checkpoint, ScoreFusion.at_type, 1).backbone
+    backbone = Backbone(stored_backbone(checkpoint))
     own = classifier_names(backbone)
     if not own <= weights.keys():
         raise CheckpointError("a backbone without a classifier cannot predict expressions; train a FAN from it first")
     return {n.replace(backbone.classifier, ScoreFusion.classifier) if n in own else n: w for n, w in weights.items()}
-
-
-def _labels_of(checkpoint: Mapping[str, Any], weights: Mapping[str, Any], head: type[AttentionHead]) -> tuple[str, ...]:
-    """The class names of a file, or those that its number of outputs stands for; empty if it stands for none."""
-    num_classes = _num_outputs(weights, head)
-    return stored_labels(checkpoint, num_classes) or _LABELS.get(num_classes, ())
-
-
-def _num_outputs(weights: Mapping[str, Any], head: type[AttentionHead]) -> int:
-    name = f"{head.classifier}.weight"
-    weight = weights.get(name)
-    if not isinstance(weight, Tensor) or weight.dim() != 2:
-        raise CheckpointError(f"no {name} of [classes, features], which at_type {head.at_type} needs")
-    return len(weight)
-
-
-def _build(checkpoint: Mapping[str, Any], at_type: int, num_classes: int) -> FAN:
-    try:
-        return FAN(at_type, num_classes, backbone=stored_backbone(checkpoint))
-    except UsageError as error:  # the backbone's name is the file's, not a flag's
-        raise CheckpointError(str(error).removeprefix("--")) from None
 
 
 def _number(value: object) -> int | float | None:
@@ -397,9 +377,9 @@ def find_checkpoint(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_dir():
         return path
-    for name in ("best.pth", "last.pth"):
-        if (path / name).is_file():
-            return path / name
+    for file in (path / "best.pth", path / "last.pth"):
+        if file.is_file():
+            return file
     raise CheckpointError(f"{path}: neither best.pth nor last.pth in this folder; name a run, model/<run>, or a file")
 
 

@@ -13,6 +13,7 @@ from torchvision.models import resnet18
 
 from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from Code.network.fan import FAN
+from Code.network.start import start_from
 from Code.network.weights import load_fan, load_published, published_weights, to_published
 
 Weights = dict[str, Tensor]
@@ -142,6 +143,17 @@ def test_whole_file_of_2018(tmp_path: Path, published: Weights, zipped: bool) ->
     assert_holds(fan, published)
 
 
+def test_prefixes_of_wrappers_and_other_containers(tmp_path: Path, backbone: Weights, published: Weights) -> None:
+    """What torch.compile, DataParallel, Lightning and tutorials of torch write, one around the other."""
+    for prefix in ("_orig_mod.", "module._orig_mod.", "model.", "model.module."):
+        weights = {f"{prefix}{name}": value for name, value in published.items()}
+        torch.save({"model_state_dict": weights, "epoch": 3}, tmp_path / "fan.pth")
+        assert_holds(load_fan(tmp_path / "fan.pth")[0], published)
+        assert_holds(start_from(tmp_path / "fan.pth", 1, tuple("abcdefg"), seed=0).fan, backbone)
+    message = reject(FAN(1), {f"net.{name}": value for name, value in backbone.items()})
+    assert "their names begin with an unknown prefix, net.;" in message
+
+
 # ----------------------------------------------------------------------------------- weights that do not fit
 
 
@@ -236,6 +248,7 @@ def test_run_comes_back(tmp_path: Path, at_type: int) -> None:
         "precision": "bf16",
         "class_shares": (0.5, 0.25, 0.25),
         "recipe": None,
+        "neutral_feature": None,
     }
     assert not loaded.training
     frames = torch.rand(1, 2, 3, 32, 32)
@@ -249,13 +262,12 @@ def test_run_comes_back(tmp_path: Path, at_type: int) -> None:
     ("change", "message"),
     [
         ({"format": "emotion-fan/9"}, "another version"),
-        ({"labels": ["a", "b"]}, r"pred_fc2.weight \(file \[3, 1024\], network \[2, 1024\]\)"),
+        ({"labels": ["a", "b"]}, "2 labels for a classifier of 3 outputs"),
         ({"labels": ["a", "b", "a"]}, "not distinct"),
         ({"labels": "abc"}, "not a list of names"),
-        ({"labels": None}, "not a list of names"),
+        ({"labels": None}, "does not say its labels"),
         ({"at_type": 5}, "at_type 5 is not one of 0, 1, 2"),
-        ({"at_type": 0}, "missing: pred_fc1.weight, pred_fc1.bias"),
-        ({"at_type": 2}, "no trained head for at_type 2"),
+        ({"at_type": 0}, r"no pred_fc1.weight of \[classes, features\] for at_type 0"),
         ({"image_size": "large"}, "image_size: expected int"),
     ],
 )
