@@ -30,7 +30,7 @@ from torch.nn.functional import logsigmoid
 
 from ..common.names import ATTENTION_TITLES
 
-FRAMES_AT_ONCE = 4096  # longer clips are summed in parts of this length; see `weighted_sum`
+FRAMES_AT_ONCE = 4096  # longer clips are weighed in parts of this length; see `fits_at_once`
 
 
 @dataclass
@@ -135,10 +135,20 @@ class RelationAttention(AttentionHead):
     def forward(self, features: Tensor, mask: Tensor) -> FANOutput:
         alpha_logits = self.alpha(self.dropout(features)).squeeze(2)  # [B, T]
         global_feature = weighted_sum(features, normalize(logsigmoid(alpha_logits), mask))  # [B, D]
-        pairs = torch.cat([features, global_feature.unsqueeze(1).expand_as(features)], dim=2)  # [f_i : f'], [B, T, 2 D]
-        beta_logits = self.beta(self.dropout(pairs)).squeeze(2)  # [B, T]
-        weights = normalize(logsigmoid(alpha_logits) + logsigmoid(beta_logits), mask)
-        clip_features = weighted_sum(pairs, weights)  # [B, 2 D]
+
+        def pair(part: Tensor) -> Tensor:  # [f_i : f'], [B, T, 2 D]
+            return torch.cat([part, global_feature.unsqueeze(1).expand_as(part)], dim=2)
+
+        if fits_at_once(features):
+            pairs = pair(features)
+            beta_logits = self.beta(self.dropout(pairs)).squeeze(2)  # [B, T]
+            weights = normalize(logsigmoid(alpha_logits) + logsigmoid(beta_logits), mask)
+            clip_features = weighted_sum(pairs, weights)  # [B, 2 D]
+        else:  # the same in parts; the weights sum to 1, so f' is its own weighted mean
+            parts = features.split(FRAMES_AT_ONCE, dim=1)
+            beta_logits = torch.cat([self.beta(self.dropout(pair(part))).squeeze(2) for part in parts], dim=1)
+            weights = normalize(logsigmoid(alpha_logits) + logsigmoid(beta_logits), mask)
+            clip_features = torch.cat([weighted_sum(features, weights), global_feature], dim=1)
         return FANOutput(
             logits=self.pred_fc2(self.dropout2(clip_features)),
             alpha=torch.sigmoid(alpha_logits).masked_fill(~mask, 0.0),
@@ -233,14 +243,21 @@ def normalize(log_scores: Tensor, mask: Tensor) -> Tensor:
     return torch.softmax(log_scores.masked_fill(~mask, float("-inf")), dim=1)
 
 
+def fits_at_once(values: Tensor) -> bool:
+    """Whether clips [B, T, V] are weighed in one piece: a copy of an hour of video has hundreds of megabytes.
+
+    An exported graph cannot branch on a length.
+    """
+    return torch.compiler.is_exporting() or values.shape[1] <= FRAMES_AT_ONCE
+
+
 def weighted_sum(values: Tensor, weights: Tensor) -> Tensor:
     """The sum over a clip's frames of weight times value: float [B, T, V] and [B, T] -> [B, V].
 
     A product and a sum, not a matrix product: in reduced precision (TF32) a matrix product would make a clip's result
-    depend on the batch it is in. Clips of more than `FRAMES_AT_ONCE` frames are summed in parts, since the product of
-    an hour of video would be a copy of hundreds of megabytes; an exported graph cannot branch on a length.
+    depend on the batch it is in. Very long clips are summed in parts, see `fits_at_once`.
     """
-    if torch.compiler.is_exporting() or values.shape[1] <= FRAMES_AT_ONCE:
+    if fits_at_once(values):
         return (weights.unsqueeze(2) * values).sum(dim=1)
     parts = zip(weights.split(FRAMES_AT_ONCE, dim=1), values.split(FRAMES_AT_ONCE, dim=1), strict=True)
     return functools.reduce(torch.add, ((weight.unsqueeze(2) * value).sum(dim=1) for weight, value in parts))
