@@ -7,15 +7,14 @@ Stills and clips are evaluated as Predict_Video.py does it: face detection, crop
 their names: JAFFE (KA.AN1.39.jpg), MEAD (M030_front_angry_level3_001.mp4), CREMA-D (1001_DFA_ANG_XX.flv), or from the
 folder (anger/any.jpg). Files of classes that a network does not have are skipped.
 
-Every network is evaluated with several priors: S times the logarithm of FER+'s class shares is added to its logits.
-With --balance 1, S = 0 is neutral and S = 1 is the prior of FER+; without it, these are S = -1 and 0. Choose the prior
-on validation images and development sets only.
+Every network is evaluated with the prior of its file, with a uniform prior and with that of FER+. A line of a table is
+a set: WAR and UAR with 95 % intervals, mean cross-entropy, and the recall of each class. Choose a network and a prior on
+validation images and development sets only.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -34,7 +34,7 @@ from Code.data.batches import EvaluationBatches
 from Code.data.clips import DataError
 from Code.faces.predict import NoFaceError, Predictor
 from Code.faces.prediction import Prediction
-from Code.network.prior import class_shares
+from Code.network.prior import prior_shift, stated_shares
 from Code.readers.ferplus import read_ferplus
 from Code.recipes.faces import ferplus_faces
 from Code.training.loops import evaluate
@@ -53,7 +53,7 @@ _NAMES = (
     re.compile(r"^[MW]\d{3}_[a-z]+_([a-z]+)_level\d_\d+$"),
     re.compile(r"^\d{4}_[A-Z]{3}_([A-Z]{3})_[A-Z]{2}$"),
 )
-PRIORS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
+PRIORS = ("file", "uniform", "ferplus")
 
 
 def shown_in(path: Path) -> str | None:
@@ -101,65 +101,57 @@ class Seen:
         return np.array(rows), np.array(truth, dtype=np.int64)
 
 
-def measured(logits: np.ndarray, truth: np.ndarray, classes: Sequence[int] | None = None) -> dict:
-    """Metrics of rows of logits; answers are limited to `classes`, if given."""
+def row(name: str, logits: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> str:
+    """A line of the table. Answers to stills are limited to the classes that occur among them."""
     scores = torch.from_numpy(logits).float()
-    if classes is not None:
-        rest = [index for index in range(scores.shape[1]) if index not in classes]
-        scores[:, rest] = -torch.inf
-    return classification_metrics(scores.softmax(dim=1), torch.from_numpy(truth))
+    if name == "stills":
+        scores[:, [index for index in range(len(labels)) if index not in truth]] = -torch.inf
+    metrics = classification_metrics(scores.softmax(dim=1), torch.from_numpy(truth))
+    (low, high), (least, most) = metrics["accuracy_interval"], metrics["uar_interval"]
+    cells = [
+        f"{name}, {len(truth)}",
+        f"{100 * metrics['accuracy']:.1f} ({100 * low:.1f} to {100 * high:.1f})",
+        f"{100 * metrics['uar']:.1f} ({100 * least:.1f} to {100 * most:.1f})",
+        f"{F.cross_entropy(scores, torch.from_numpy(truth)):.2f}",
+        *("-" if recall is None else f"{100 * recall:.1f}" for recall in metrics["per_class_recall"]),
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> int:
     """Measures every checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", nargs="+", required=True, metavar="PATH")
-    parser.add_argument("--data-root", type=Path, metavar="DIR", help="folder of FER+ (default: no validation images)")
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help="folder of FER+ (default: no images of FER+)")
     parser.add_argument("--split", default="PublicTest", choices=("PublicTest", "PrivateTest"), help="of FER+")
     parser.add_argument("--stills", nargs="*", default=[], type=Path, metavar="DIR")
     parser.add_argument("--clips", nargs="*", default=[], type=Path, metavar="DIR")
-    parser.add_argument("--priors", nargs="+", default=list(PRIORS), type=float, metavar="S")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="append all results, one line per network and prior")
     args = parser.parse_args()
     compute = choose_compute("auto", "auto")
     stills, clips = Seen(files_in(args.stills, PICTURES)), Seen(files_in(args.clips, VIDEOS))
     splits = read_ferplus(args.data_root) if args.data_root else {}
-    if splits:
-        shares = class_shares(ferplus_faces(splits["Training"], "votes").targets, len(FERPLUS_LABELS))
-        tables = {
-            "majority": ferplus_faces(splits[args.split], "majority"),
-            "most voted": ferplus_faces(splits[args.split], "plurality"),
-        }
+    rules = {"majority": "FER+, majority", "plurality": "FER+, most voted"} if splits else {}
     for path in args.checkpoint:
         predictor = Predictor(path)
         labels = predictor.info["labels"]
         rows: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        if splits and labels == FERPLUS_LABELS:
-            for name, faces in tables.items():
-                batches = EvaluationBatches(faces.table(), faces.store(), batch_frames=256)
-                transform = PlainFrames(predictor.image_size)
-                logits = evaluate(predictor.fan, batches, compute=compute, transform=transform).logits
-                rows[name] = logits.numpy(), faces.targets.numpy()
+        for rule, name in rules.items() if labels == FERPLUS_LABELS else ():
+            faces = ferplus_faces(splits[args.split], rule)
+            batches = EvaluationBatches(faces.table(), faces.store(), batch_frames=256)
+            logits = evaluate(
+                predictor.fan, batches, compute=compute, transform=PlainFrames(predictor.image_size)
+            ).logits
+            rows[name] = logits.numpy(), faces.targets.numpy()
         rows |= {name: seen.logits(predictor) for name, seen in (("stills", stills), ("clips", clips)) if seen.files}
-        print(f"{path}: {predictor.image_size} x {predictor.image_size} pixels")
-        known = splits and labels == FERPLUS_LABELS
-        for prior in args.priors if known else [0.0]:
-            offset = prior * shares.log().numpy() if known else np.zeros(len(labels), dtype=np.float32)
-            parts, record = [], {"checkpoint": str(path), "prior": prior}
+        for prior in PRIORS if predictor.info["class_shares"] else PRIORS[:2]:
+            shift = np.zeros(len(labels), dtype=np.float32)
+            if prior != "file":
+                shift = prior_shift(stated_shares(prior, predictor.info), predictor.info).numpy()
+            print(f"\n{path}, prior: {prior}\n")
+            print(f"| set, images or clips | WAR % | UAR % | cross-entropy | {' | '.join(labels)} |")
+            print("|---" * (len(labels) + 4) + "|")
             for name, (logits, truth) in rows.items():
-                classes = sorted(set(truth.tolist())) if name == "stills" else None
-                metrics = measured(logits + offset, truth, classes)
-                count, hits = metrics["num_clips"], round(metrics["accuracy"] * metrics["num_clips"])
-                record[name] = {key: metrics[key] for key in ("accuracy", "accuracy_interval", "uar", "confusion")}
-                low, high = metrics["accuracy_interval"]
-                parts.append(
-                    f"{name} {hits} of {count}, {100 * metrics['accuracy']:.1f} % [{100 * low:.0f}, {100 * high:.0f}] "
-                    f"UAR {100 * metrics['uar']:.1f} %"
-                )
-            print(f"  prior {prior:+.2f}: " + " | ".join(parts), flush=True)
-            if args.json:
-                with args.json.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(record) + "\n")
+                print(row(name, logits + shift, truth, labels), flush=True)
     return 0
 
 
