@@ -34,7 +34,7 @@ from Code.data.clips import DataError
 from Code.faces.settings import DETECT_EVERY, MIN_FACE, Settings
 
 if TYPE_CHECKING:
-    from Code.faces.index import Record, Summary
+    from Code.faces.index import Record
     from Code.faces.inputs import Job
 
 SHOWN = 10  # clips of a group that the last lines name
@@ -116,14 +116,16 @@ def report_problems(record: Record, progress: Progress) -> None:
         progress.say(f"note: {one_line(problem)}")
 
 
-def summary_in_words(summary: Summary, output: Path) -> str:
+def in_words(records: Sequence[Record], output: Path) -> str:
     """The last lines of output."""
-    values = summary.as_dict()
+    from Code.faces.index import summary
+
+    values = summary(records)
     lines = [
         f"{values['clips_with_faces']} of {values['clips']} clips with faces: {values['written']} faces from "
         f"{values['frames']} frames ({values['filled']} filled) in {output}"
     ]
-    for heading, names in summary.groups:
+    for heading, names in values["attention"].items():
         more = "" if len(names) <= SHOWN else f", and {len(names) - SHOWN} more in {output / 'summary.json'}"
         lines.append(f"{len(names)} {heading}: {', '.join(names[:SHOWN])}{more}")
     return "\n".join(lines)
@@ -133,7 +135,7 @@ def prepare(args: argparse.Namespace) -> int:
     """Prepares the clips that are not prepared yet, then reports on all of them; returns the exit status."""
     from Code.common.device import choose_compute
     from Code.common.lock import one_writer
-    from Code.faces.index import STATE, Summary, write_report
+    from Code.faces.index import STATE, write_report
     from Code.faces.inputs import find_jobs
     from Code.faces.mtcnn import weights_folder
     from Code.faces.prepare import plan, prepare_all
@@ -157,12 +159,12 @@ def prepare(args: argparse.Namespace) -> int:
                 report_problems(record, progress)
             frames = progress.n
         seconds = time.monotonic() - start
-        summary = Summary([records[job.name] for job in jobs])
-        write_report(args.output, summary)
+        ordered = [records[job.name] for job in jobs]
+        write_report(args.output, ordered)
     if left:
         print(f"{frames} frames in {seconds:.1f} s: {frames / seconds:.1f} frames/s with {counted(workers, 'worker')}")
-    print(summary_in_words(summary, args.output), flush=True)
-    return 0 if summary.all_have_faces else 1
+    print(in_words(ordered, args.output), flush=True)
+    return 0 if all(record.folders for record in ordered) else 1
 
 
 def main(words: Sequence[str] | None = None) -> int:

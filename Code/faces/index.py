@@ -10,7 +10,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,8 @@ class Record:
         clip: its name: the path relative to the input, without suffix, with forward slashes.
         source: size and modification time (ns) of the input; if they change, the clip is prepared again.
         folders: number of faces written, by folder name relative to the output; empty: no face, or unreadable.
-        frames: number of frames that were searched.
-        faces: number of them with a face that is written, filled ones included.
-        filled: number of faces interpolated in short gaps.
+        frames, faces, filled: how many were searched, have a written face, have one that is interpolated.
         people: number of tracks that are no false alarms.
-        cuts: number of cuts.
         error: why nothing could be read; empty otherwise.
         problems: one line for each part that could not be read, if the rest could.
     """
@@ -60,7 +57,6 @@ class Record:
     faces: int = 0
     filled: int = 0
     people: int = 0
-    cuts: int = 0
     error: str = ""
     problems: list[str] = field(default_factory=list)
 
@@ -126,21 +122,18 @@ def rows_of(written: Sequence[tuple[str, int, FaceTrack]], clip: str, analysis: 
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    frames = list(zip(analysis.numbers.tolist(), analysis.times.tolist(), strict=True))
+    frames = zip(analysis.numbers.tolist(), analysis.times.tolist(), strict=True)
     starts = [[number, "" if np.isnan(time) else f"{time:.4f}"] for number, time in frames]
     for name, track, path in written:
-        boxes = dict(zip(path.positions.tolist(), _cells_of(track, path), strict=True))
-        writer.writerows([name, *start, *boxes.get(at, [""] * 17)] for at, start in enumerate(starts))
+        cells: dict[int, list[str]] = {}
+        for index, at in enumerate(path.positions.tolist()):
+            values = [f"{value:.2f}" for value in (*path.boxes[index], *path.landmarks[index].ravel())]
+            score = "" if np.isnan(path.scores[index]) else f"{path.scores[index]:.4f}"
+            cells[at] = [*values, score, str(track), str(int(path.filled[index]))]
+        writer.writerows([name, *start, *cells.get(at, [""] * 17)] for at, start in enumerate(starts))
     if not written:
         writer.writerows([clip, *start, *[""] * 17] for start in starts)
     return text.getvalue()
-
-
-def _cells_of(track: int, path: FaceTrack) -> Iterator[list[str]]:
-    """Box, landmarks, confidence, track and filled of each of a path's faces."""
-    for box, landmarks, score, filled in zip(path.boxes, path.landmarks, path.scores, path.filled, strict=True):
-        values = [f"{value:.2f}" for value in (*box, *landmarks.ravel())]
-        yield [*values, "" if np.isnan(score) else f"{score:.4f}", str(track), str(int(filled))]
 
 
 def check_settings(output: Path, settings: Settings) -> None:
@@ -175,64 +168,47 @@ def check_settings(output: Path, settings: Settings) -> None:
         )
 
 
-@dataclass
-class Summary:
-    """The results for all inputs.
-
-    Attributes:
-        records: in the order of the inputs.
-    """
-
-    records: list[Record]
-
-    @property
-    def all_have_faces(self) -> bool:
-        """Whether each input could be read and shows a face."""
-        return all(record.folders for record in self.records)
-
-    @property
-    def groups(self) -> list[tuple[str, list[str]]]:
-        """Clips to check: a heading and the clips' names. Empty groups are left out."""
-        with_faces = [record for record in self.records if record.folders]
-        groups = [
-            ("could not be read", [r.clip for r in self.records if r.error]),
-            ("without a face", [r.clip for r in self.records if not r.error and not r.folders]),
-            (
-                "with a face in fewer than half of their frames",
-                [f"{r.clip} ({r.faces} of {r.frames})" for r in with_faces if 2 * r.faces < r.frames],
-            ),
-            (
-                "with several people, or one person in several shots",
-                [f"{r.clip} ({r.people})" for r in with_faces if r.people > 1],
-            ),
-            ("damaged, of which the rest was used", [r.clip for r in self.records if r.problems]),
-        ]
-        return [(heading, names) for heading, names in groups if names]
-
-    def as_dict(self) -> dict[str, object]:
-        """The content of summary.json."""
-        return {
-            "clips": len(self.records),
-            "clips_with_faces": sum(bool(record.folders) for record in self.records),
-            "frames": sum(record.frames for record in self.records),
-            "faces": sum(record.faces for record in self.records),
-            "filled": sum(record.filled for record in self.records),
-            "written": sum(sum(record.folders.values()) for record in self.records),
-            "attention": dict(self.groups),
-            "problems": [line for record in self.records for line in (record.error, *record.problems) if line],
-        }
+def groups(records: Sequence[Record]) -> dict[str, list[str]]:
+    """Clips to check: a heading -> the clips' names. Empty groups are left out."""
+    shown = [record for record in records if record.folders]
+    every = {
+        "could not be read": [r.clip for r in records if r.error],
+        "without a face": [r.clip for r in records if not r.error and not r.folders],
+        "with a face in fewer than half of their frames": [
+            f"{r.clip} ({r.faces} of {r.frames})" for r in shown if 2 * r.faces < r.frames
+        ],
+        "with several people, or one person in several shots": [
+            f"{r.clip} ({r.people})" for r in shown if r.people > 1
+        ],
+        "damaged, of which the rest was used": [r.clip for r in records if r.problems],
+    }
+    return {heading: names for heading, names in every.items() if names}
 
 
-def write_report(output: Path, summary: Summary) -> None:
+def summary(records: Sequence[Record]) -> dict[str, Any]:
+    """The content of summary.json."""
+    return {
+        "clips": len(records),
+        "clips_with_faces": sum(bool(record.folders) for record in records),
+        "frames": sum(record.frames for record in records),
+        "faces": sum(record.faces for record in records),
+        "filled": sum(record.filled for record in records),
+        "written": sum(sum(record.folders.values()) for record in records),
+        "attention": groups(records),
+        "problems": [line for record in records for line in (record.error, *record.problems) if line],
+    }
+
+
+def write_report(output: Path, records: Sequence[Record]) -> None:
     """Writes faces.csv, the list files and, when they are there, summary.json."""
     with atomic_text(output / FACES_TABLE, newline="") as file:
         file.write(",".join(COLUMNS) + "\n")
-        for record in summary.records:
+        for record in records:
             if not record.error:
                 file.write(_rows_file(output, record.clip).read_text(encoding="utf-8"))
-    for name, text in lists([folder for record in summary.records for folder in record.folders]).items():
+    for name, text in lists([folder for record in records for folder in record.folders]).items():
         save_text(text, output / name)
-    save_text(json.dumps(summary.as_dict(), indent=1) + "\n", output / SUMMARY)
+    save_text(json.dumps(summary(records), indent=1) + "\n", output / SUMMARY)
 
 
 def lists(folders: Sequence[str]) -> dict[str, str]:

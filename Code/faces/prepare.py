@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,6 @@ def prepare_clip(
     had: a disk may be away.
 
     Args:
-        job: the clip.
-        output: folder of all clips.
-        settings: the same for all clips.
-        detector: finds the faces.
         alone: no other process needs the cores: decode, detect, warp and write in threads of their own.
         progress: called with how many more frames are searched.
     """
@@ -74,7 +71,7 @@ def prepare_clip(
         paths = {track: follow(analysis.tracks[track], analysis.times) for track in people}
         names = dict(zip(people, folder_names(job.name, len(people), settings.faces), strict=True))
         record.folders = {names[track]: len(paths[track]) for track in people}
-        record.frames, record.people, record.cuts = len(analysis.names), len(analysis.people), len(analysis.cuts)
+        record.frames, record.people = len(analysis.names), len(analysis.people)
         record.faces = len({int(position) for path in paths.values() for position in path.positions})
         record.filled = int(sum(path.filled.sum() for path in paths.values()))
         with ExitStack() as stack:
@@ -92,14 +89,7 @@ def prepare_clip(
 
 
 def _discard(output: Path, clip: str, people: int, settings: Settings) -> None:
-    """Makes way for a clip's folders: deletes the faces that an earlier call wrote for it.
-
-    Args:
-        people: how many of them will be written.
-
-    Raises:
-        DataError: a folder has something else in it, or was not made by this program.
-    """
+    """Makes way for the folders of some people: deletes the faces that an earlier call wrote, and nothing else."""
     before = load_record(output, clip)
     count = max(people, len(before.folders) if before else 0)
     for folder in (output / name for name in folder_names(clip, count, settings.faces)):
@@ -194,13 +184,17 @@ def _start_worker(device: str, settings: Settings, output: Path, counter: Any) -
     as_worker()
     torch.set_num_threads(1)
     keep_freed_memory()
-    _worker.update(settings=settings, output=output, counter=counter, detector=Detector(device, settings.min_face))
 
+    def count(frames: int) -> None:
+        with counter.get_lock():
+            counter.value += frames
 
-def _count(frames: int) -> None:
-    with _worker["counter"].get_lock():
-        _worker["counter"].value += frames
+    detector = Detector(device, settings.min_face)
+    _worker["prepare"] = partial(
+        prepare_clip, output=output, settings=settings, detector=detector, alone=False, progress=count
+    )
 
 
 def _work(job: Job) -> Record:
-    return prepare_clip(job, _worker["output"], _worker["settings"], _worker["detector"], alone=False, progress=_count)
+    record: Record = _worker["prepare"](job)
+    return record

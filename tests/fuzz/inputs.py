@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import random
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,13 @@ from PIL import Image
 
 import Predict_Video
 from Code.common.names import AFEW_LABELS
-from Code.data.images import read_image
+from Code.data.images import ImageError, check_image, read_image
 from Code.faces.video import Source
 from Code.network.fan import FAN
 from Code.network.weights import load_fan, published_weights
 from Code.sample.clip import SampleSpec, draw_clip
 from tests.fuzz.engine import Kind, call
 from tests.readers.test_every_reader import FORMATS
-from tests.scripts.test_mutations import images
 from tests.trees import stub_clip
 
 SIDE = 32  # input of the tiny networks
@@ -73,14 +74,49 @@ def read_video(path: Path, rng: random.Random) -> None:
     assert all(line.isprintable() for line in source.problems), source.problems
 
 
+def images() -> Iterator[bytes]:
+    """Whole files in all formats and modes that occur."""
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels).resize((24, 24))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    still: list[tuple[str, str, dict]] = [
+        ("JPEG", "RGB", {}), ("JPEG", "RGB", {"progressive": True, "exif": exif}), ("JPEG", "L", {}),
+        ("JPEG", "CMYK", {}),
+        ("PNG", "RGB", {"exif": exif}), ("PNG", "P", {"transparency": 0}), ("PNG", "LA", {}), ("PNG", "I;16", {}),
+        ("PNG", "1", {}), ("BMP", "RGB", {}), ("BMP", "P", {}),
+        ("WEBP", "RGB", {"exif": exif}), ("WEBP", "RGBA", {"lossless": True}), ("GIF", "P", {}),
+    ]  # fmt: skip
+    for kind, mode, options in still:
+        file = io.BytesIO()
+        (image.convert("L").convert(mode) if mode == "I;16" else image.convert(mode)).save(file, kind, **options)
+        yield file.getvalue()
+    for kind in ("GIF", "PNG", "WEBP"):
+        file = io.BytesIO()
+        image.save(file, kind, save_all=True, append_images=[image.rotate(90), image.rotate(180)])
+        yield file.getvalue()
+
+
 def build_pictures(folder: Path) -> None:
     for number, content in enumerate(images()):
         (folder / f"{number:02d}.jpg").write_bytes(content)
 
 
 def read_picture(path: Path, rng: random.Random) -> None:
-    image = read_image(str(path), rng.choice([None, 16]))
-    assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+    """Reads at two sizes and by the check, which must agree."""
+    ways = (lambda: read_image(str(path)), lambda: read_image(str(path), 16), lambda: check_image(str(path)))
+    refusals = []
+    for read in ways:
+        try:
+            image = read()
+            assert not isinstance(image, np.ndarray) or (
+                image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+            )
+        except ImageError as error:
+            refusals.append(error)
+    assert len(refusals) in (0, len(ways)), refusals
+    if refusals:
+        raise refusals[0]
 
 
 def tiny_checkpoints(folder: Path) -> None:

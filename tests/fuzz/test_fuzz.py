@@ -66,6 +66,15 @@ def test_a_seed_damages_the_same_way_each_time(form: str) -> None:
     assert len(set(outcomes[0])) > 100 and sum(one != WHOLE for one in outcomes[0]) > 250
 
 
+@pytest.mark.parametrize("name", ["picture", "list", "checkpoint"])
+def test_a_hundred_damaged_files_give_a_result_or_a_refusal(tmp_path: Path, name: str) -> None:
+    tally = Tally(0, tmp_path / "keep")
+    for index in range(100):
+        tries(tmp_path / "scratch", tally)[name](index)
+    assert not tally.findings, tally.table()
+    assert tally.counts[name, "refused"] > 20 and tally.counts[name, "accepted"] > 0
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_minutes_of_inputs_and_kills_find_nothing(tmp_path: Path) -> None:
