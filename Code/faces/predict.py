@@ -70,7 +70,6 @@ class Predictor:
         people = predictor("clip.mp4", people="all")               # a list, a Prediction for each person
         answers = predictor(["a.mp4", "b.mp4"])                    # a list; a folder of videos likewise
         answer = predictor(frames)                                 # uint8 [T, H, W, 3] or [H, W, 3], RGB
-        answer.to_frame()                                          # pandas, one row for each frame
 
     It computes no gradients.
 

@@ -19,7 +19,6 @@ from PIL import Image
 import Demo_AFEW_Attention as script
 from Code import Predictor
 from Code.common.device import Compute
-from Code.common.errors import MissingExtraError
 from Code.common.names import FERPLUS_FILE
 from Code.data.clips import DataError
 from Code.data.images import read_image
@@ -248,28 +247,6 @@ def test_an_answers_frames_are_a_table(checkpoints: dict[str, tuple[Path, FAN]],
     np.testing.assert_allclose(table.loc[4, list(AFEW)].astype(float), alone, atol=1e-5)
 
 
-def test_a_table_without_pandas_says_what_to_install(
-    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answer = Predictor(checkpoints["fan"][0], "cpu")(crops, aligned=True)
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(MissingExtraError, match=r"pip install -r requirements-pandas\.txt"):
-        answer.to_frame()
-
-
-def test_answers_are_short_to_read_and_record_no_gradients(
-    checkpoints: dict[str, tuple[Path, FAN]], crops: Path
-) -> None:
-    path = checkpoints["fan"][0]
-    predictor = Predictor(path, "cpu")
-    assert repr(predictor) == f"Predictor('{path}': relation-attention, 7 labels, 40 x 40 pixels, cpu)"
-    answer = predictor(crops, aligned=True)
-    share = round(100 * answer.probabilities[answer.expression])
-    assert repr(answer) == f"Prediction('{crops}': {answer.expression} {share} %, 5 of 5 frames)"
-    assert not any(weight.requires_grad for weight in predictor.fan.parameters())
-    assert not predictor.fan(as_clip(crops, grey=False)).logits.requires_grad
-
-
 def test_torch_hub_loads_a_network_and_a_predictor(checkpoints: dict[str, tuple[Path, FAN]], crops: Path) -> None:
     project, path = str(Path(__file__).parents[2]), checkpoints["fan"][0]
     fan = torch.hub.load(project, "fan", source="local", checkpoint=str(path))
@@ -311,19 +288,6 @@ def test_windows_cover_all_times_once_per_stride() -> None:
         windows(np.array([np.nan]), 1.0)
 
 
-def test_the_shipped_fan_answers_unless_another_network_is_named(tmp_path: Path) -> None:
-    """Neither a run of three epochs nor what else lies in pretrain_model becomes the default unseen."""
-    (tmp_path / "pretrain_model").mkdir()
-    for name in ("model/2026-02-01_000000_folders_relation-attention/best.pth", "pretrain_model/A_afew.pth"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    with pytest.raises(CheckpointError, match=r"FAN_FER\+_composed\.pth: no such file.*--checkpoint"):
-        default_checkpoint(tmp_path)
-    shipped = tmp_path / "pretrain_model" / "FAN_FER+_composed.pth"
-    shipped.touch()
-    assert default_checkpoint(tmp_path) == shipped
-
-
 def test_a_fan_of_fer2013s_faces_answers_by_default_and_sees_them_as_it_learned_them(
     scene: Path, tmp_path: Path
 ) -> None:
@@ -358,17 +322,6 @@ def test_a_checkpoint_may_be_a_runs_folder(tmp_path: Path) -> None:
         (tmp_path / name).touch()
         assert find_checkpoint(tmp_path) == tmp_path / name
     assert find_checkpoint(tmp_path / "best.pth") == tmp_path / "best.pth"
-
-
-def test_bf16_changes_an_answer_by_less_than_two_points(checkpoints: dict[str, tuple[Path, FAN]]) -> None:
-    crops = np.random.default_rng(0).integers(0, 256, (6, 224, 224, 3), dtype=np.uint8)
-    exact, fast = (
-        Predictor(checkpoints["fan"][0], "cpu", precision=name)(crops, aligned=True) for name in ("fp32", "bf16")
-    )
-    assert fast.features.dtype == exact.features.dtype == np.float32
-    assert 0 < np.abs(fast.features - exact.features).max() < 0.1 * np.abs(exact.features).max()
-    for label in exact.labels:
-        assert fast.probabilities[label] == pytest.approx(exact.probabilities[label], abs=0.02)
 
 
 @pytest.mark.parametrize("dataset", ["composed", "list"])  # gray, and in color

@@ -163,22 +163,6 @@ def test_every_output_says_uncertain(
     assert "5 of 5 frames, with the prior Happy 0.368, Angry 0.053" in page
 
 
-@pytest.mark.parametrize(
-    ("flags", "says"),
-    [
-        (("--prior", "joy=0.5"), "--prior joy: no such class; this network knows Happy, Angry"),
-        (("--prior", "Happy"), "is not CLASS=SHARE"),
-        (("--prior", "Happy=much"), "is not a number from 0"),
-    ],
-)
-def test_a_wrong_prior_is_named_in_a_line(
-    undecided: Path, crops: Path, predict: Callable[..., int], capsys: pytest.CaptureFixture[str],
-    flags: tuple[str, ...], says: str,
-) -> None:  # fmt: skip
-    assert predict(crops, "--aligned", "--checkpoint", undecided, *flags) == 2
-    assert says in capsys.readouterr().err.strip().splitlines()[-1]
-
-
 @pytest.mark.parametrize("shares", [[0.5, 0.5], "half", [0.0] * 7, [1, 1, 1, 1, 1, 1, -1]])
 def test_shares_that_do_not_fit_are_refused(undecided: Path, tmp_path: Path, shares: object) -> None:
     content = torch.load(undecided, weights_only=True)
