@@ -59,22 +59,16 @@ MOST_BARS = 400  # of a curve of weights
 
 @dataclass
 class Tile:
-    """One frame of a clip: its file, a label (its number from 1, or its time), and its attention.
+    """One frame of a clip, and its attention."""
 
-    Attributes:
-        alpha, share, intensity: in [0, 1]; `share` is the weight relative to the clip's highest.
-        mark: "highest", "lowest" or "".
-        picture: a data URI; "" if there is none.
-    """
-
-    label: str
-    frame: str
-    alpha: float
+    label: str  # its number from 1, or its time
+    frame: str  # the name of its file
+    alpha: float  # in [0, 1]
     weight: float
-    share: float
-    intensity: float | None
-    mark: str
-    picture: str = ""
+    share: float  # the weight relative to the clip's highest, in [0, 1]
+    intensity: float | None  # in [0, 1]
+    mark: str  # "highest", "lowest" or ""
+    picture: str = ""  # a data URI
 
 
 class Course(NamedTuple):
@@ -168,14 +162,9 @@ def make_course(frames: Sequence[str], weights: ArrayLike) -> Course:
 class Pictures:
     """Puts pictures into tiles. The more clips a page shows, the fewer and the smaller they are.
 
-    Args:
-        clips: how many clips the page shows.
-
     Attributes:
-        frames: how many frames of a clip may be shown.
-        side: width and height of a picture in pixels.
-        unread: how many pictures could not be read so far.
-        first_unread: the error of the first of them.
+        frames: how many frames of a clip may be shown; `side`: of a picture, in pixels.
+        unread: how many pictures could not be read so far; `first_unread`: the first error.
     """
 
     def __init__(self, clips: int) -> None:

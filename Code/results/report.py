@@ -181,11 +181,7 @@ def _class_rows(run: RunFiles, shown: Metrics | None) -> list[dict[str, Any]]:
 
 
 def clip_figure(run: RunFiles, clip: ClipRow) -> Figure:
-    """The attention figure of one clip. Reads only the frames that it shows.
-
-    Raises:
-        ReportError: the run has no weights for the clip, or its frames cannot be read.
-    """
+    """The attention figure of one clip; ReportError if the run has no weights for it, or its frames cannot be read."""
     weights, folder = clip.weights, run.folders.get(clip.name)
     if weights is None:
         raise ReportError(f"{run.folder / 'attention.csv'}: lacks clip {clip.name!r}; evaluate the run again")
@@ -221,14 +217,10 @@ def notable_clips(clips: Sequence[ClipRow], count: int) -> dict[str, ClipRow]:
 
 
 def write_figures(run_dir: Path, count: int, frames_root: Path | None = None) -> Path:
-    """Draws the notable clips of a run as PNG and SVG into `figures/` in its folder.
-
-    Returns:
-        The folder of the figures.
+    """Draws the notable clips of a run as PNG and SVG into `figures/` in its folder, which is returned.
 
     Raises:
-        ReportError: as `clip_figure`.
-        UsageError: a file cannot be written.
+        ReportError, UsageError: as `clip_figure`; a file cannot be written.
     """
     run = read_run(run_dir, frames_root)
     folder = run.folder / "figures"
