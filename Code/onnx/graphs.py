@@ -11,18 +11,20 @@ from torch import Tensor, nn
 from ..network.fan import FAN
 
 
-class FeaturesGraph(nn.Module):
-    """images float [N, 3, H, W] in [0, 1] -> features float [N, D]."""
-
+class _Graph(nn.Module):
     def __init__(self, fan: FAN) -> None:
         super().__init__()
         self.fan = fan
+
+
+class FeaturesGraph(_Graph):
+    """images float [N, 3, H, W] in [0, 1] -> features float [N, D]."""
 
     def forward(self, images: Tensor) -> Tensor:
         return self.fan.encode(images)
 
 
-class HeadGraph(FeaturesGraph):
+class HeadGraph(_Graph):
     """features float [B, K, D], lengths int64 [B] -> logits [B, C], weights [B, K].
 
     Values beyond a clip's length, NaN included, have no influence.
