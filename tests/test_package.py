@@ -18,7 +18,7 @@ NEEDED = ("pyproject.toml", "setup.py", "README.md", "LICENSE", FAN_FILE)
 SNIPPET = """
 from emotion_fan import FAN, Predictor, load_fan
 
-prediction = Predictor().answer("clip.mp4")[0]
+prediction = Predictor()("clip.mp4")
 reveal_type(prediction)
 reveal_type(load_fan("fan.pth"))
 """
