@@ -93,20 +93,22 @@ def list_folder(path: str, problems: list[str]) -> tuple[list[str], list[str]]:
                     problems.append(f"{printable(entry.path)}: broken link; repair or delete it")
             except OSError as error:  # for example a link to itself
                 problems.append(f"{printable(entry.path)}: cannot be read ({error.strerror})")
-            if not is_unicode(entry.name):
-                problems.append(f"{printable(entry.path)}: the name is not valid UTF-8; rename it")
+            if not entry.name.isascii() and (fault := name_fault(entry.name)):
+                problems.append(f"{printable(entry.path)}: {fault}")
     folders.sort(key=natural_key)
     images.sort(key=lambda image: (natural_key(os.path.splitext(image)[0]), image))
     return folders, images
 
 
-def is_unicode(name: str) -> bool:
-    """Whether a file name is valid text, so that a CSV file or a log can contain it."""
+def name_fault(name: str) -> str:
+    """Why a CSV file or a log cannot contain a file name, and what to do; empty if they can."""
+    if not any("\udc80" <= character <= "\udcff" for character in name):  # how Python keeps bytes that it cannot decode
+        return ""
     try:
-        name.encode()
-    except UnicodeEncodeError:  # bytes of another encoding
-        return False
-    return True
+        os.fsencode(name).decode()
+    except UnicodeDecodeError:
+        return "the name is not valid UTF-8; rename it"
+    return f"the name is UTF-8, but Python reads names as {sys.getfilesystemencoding()}; set PYTHONUTF8=1"
 
 
 @dataclass

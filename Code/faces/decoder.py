@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import re
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -190,6 +191,7 @@ class Upright:
         same = stream.sample_aspect_ratio == self._codec.sample_aspect_ratio
         self._container_aspect = None if same else stream.sample_aspect_ratio
         self.ignored: float | None = None
+        self._hidden = hidden_edges(stream)
         _accept_all_side_data()
 
     def _pixel_aspect(self) -> float:
@@ -202,16 +204,40 @@ class Upright:
 
     def __call__(self, decoded: Any) -> np.ndarray:
         """Converts the latest frame to uint8 [H, W, 3], RGB: square pixels, rotated and mirrored as the file states."""
-        width = max(1, round(decoded.width * self._pixel_aspect()))
+        aspect = self._pixel_aspect()
+        width = max(1, round(decoded.width * aspect))
         # By default every call starts a thread per core, which takes several times as long as the conversion.
         image = self._scaler.reformat(decoded, width, decoded.height, "rgb24", threads=1).to_ndarray()
+        left, right, top, bottom = self._hidden
+        image = image[top : decoded.height - bottom, round(left * aspect) : width - round(right * aspect)]
         if decoded.color_trc in (PQ, HLG):
-            image = np.asarray(Image.fromarray(image).filter(_standard_range(int(decoded.color_trc))))
+            standard = Image.fromarray(np.ascontiguousarray(image)).filter(_standard_range(int(decoded.color_trc)))
+            image = np.asarray(standard)
         matrix = decoded.side_data.get("DISPLAYMATRIX")
         if matrix is not None:
             a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))
             image = turned(image, (a, b, c, d))
         return np.ascontiguousarray(image)
+
+
+def hidden_edges(stream: Any) -> tuple[int, int, int, int]:
+    """Pixels at the left, right, top and bottom that a container hides: Matroska's PixelCrop, MP4's clean aperture.
+
+    PyAV does not pass them on, and its decoders leave them in the frames. They are in ffmpeg's description of a file.
+    """
+    if not stream.container.format.name.startswith(("matroska", "mov")):
+        return 0, 0, 0, 0
+    logging = pyav("av.logging")
+    level = logging.get_level()
+    logging.set_level(logging.INFO)  # else the description is empty
+    try:
+        streams = stream.container.dumps_format().split("\n  Stream #0:")
+    finally:
+        logging.set_level(level)
+    (own,) = (text for text in streams[1:] if re.match(rf"{stream.index}\D", text))
+    found = re.search(r"Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)", own)
+    left, right, top, bottom = map(int, found.groups()) if found else (0, 0, 0, 0)
+    return left, right, top, bottom
 
 
 def _accept_all_side_data() -> None:

@@ -37,7 +37,7 @@ from .neutral import Reference, checked_reference, in_words, neutral_frames, neu
 from .prediction import Curve, InputFaces, Prediction, windows
 from .settings import DETECT_EVERY, checked
 from .track import follow
-from .video import ArraySource, Source, inputs_in
+from .video import ArraySource, OpenAnimation, Source, inputs_in
 
 BATCH_FACES = 32  # encoded together
 PEOPLE, PRECISIONS = ("main", "all"), ("auto", "fp32", "bf16", "fp16")
@@ -478,6 +478,8 @@ def sources(given: Any, pictures: bool | None = None) -> tuple[list[Source | str
     if isinstance(given, (str, os.PathLike)):
         clips = inputs_in(given, pictures, lambda line: warnings.warn(line, stacklevel=5))
         return ([os.fspath(given)], False) if clips is None else (list(clips), True)
+    if isinstance(given, Image.Image) and given.format in ("GIF", "WEBP", "PNG") and getattr(given, "n_frames", 1) > 1:
+        return [OpenAnimation(given)], False
     if isinstance(given, Image.Image):
         return [ArraySource(np.asarray(upright_rgb(given)))], False
     if isinstance(given, np.ndarray):

@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -19,7 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..common.wording import counted, natural_key, printable
 from ..data.clips import DataError
 from ..data.images import open_image, read_image, to_rgb
-from ..data.listing import FRAME_SUFFIXES, is_system, is_unicode, list_folder
+from ..data.listing import FRAME_SUFFIXES, is_system, list_folder, name_fault
 from .clock import Clock, Stamps
 from .decoder import Upright, frame_rate, is_joined, longest_gap, open_video, progressive, pyav
 from .inputs import VIDEO_SUFFIXES, Kind, clips_in, kind_of, split_files
@@ -81,8 +82,8 @@ class Source:
         self.problems: list[str] = []
         self._threads = threads
         self._files: list[Path] = []
-        if not is_unicode(str(path)):  # a CSV file or a report could not contain it
-            raise DataError(f"{printable(str(path))}: the name is not valid UTF-8; rename it")
+        if fault := name_fault(str(path)):
+            raise DataError(f"{printable(str(path))}: {fault}")
         if not self.path.exists():
             raise DataError(f"{path}: no such file or folder")
         self.kind = kind_of(self.path)
@@ -176,7 +177,7 @@ class Source:
 
     def _read_animation(self) -> Iterator[tuple[int, float, Callable[[], np.ndarray]]]:
         """Yields number, time and image of an animation's frames, up to the first that is damaged."""
-        with open_image(str(self.path)) as image:
+        with self._animation() as image:
             # A PNG may start with a still image for programs that do not show animations.
             first = 1 if image.info.get("default_image") else 0
             time = 0.0
@@ -192,6 +193,9 @@ class Source:
                 yield number, time, partial(np.asarray, picture)
                 milliseconds = image.info.get("duration", 0)
                 time += milliseconds / 1000 if milliseconds > 10 else 0.1  # as browsers do
+
+    def _animation(self) -> AbstractContextManager[Image.Image]:
+        return open_image(str(self.path))
 
     def _decode(self, *, complete: bool) -> Iterator[tuple[int, float, Callable[[], np.ndarray]]]:
         """Yields number, time and image of a video's frames; each image is converted when it is called for.
@@ -244,6 +248,19 @@ class Source:
             (missing, f"ends early, after {clock.seen:.1f} s; its header says {promised:.1f} s"),
         )
         self.problems += clock.problems(self.path) + [f"{self.path}: {what}" for met, what in faults if met]
+
+
+class OpenAnimation(Source):
+    """A GIF, WebP or PNG animation that was opened with Pillow."""
+
+    kind = Kind.ANIMATION
+
+    def __init__(self, image: Image.Image) -> None:
+        self.path, self.problems, self.total = Path("animation"), [], image.n_frames  # type: ignore[attr-defined]
+        self._image = image
+
+    def _animation(self) -> AbstractContextManager[Image.Image]:
+        return nullcontext(self._image)  # it stays open: it is the caller's
 
 
 class ArraySource(Source):

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import struct
+import subprocess
+import sys
 import wave
 from collections.abc import Callable
 from fractions import Fraction
@@ -362,3 +366,46 @@ def test_an_absurd_pixel_aspect_is_named_and_ignored(write_video: Write, tmp_pat
     source = Source(write_video(tmp_path / "absurd.mp4", [plain(0)] * 2, aspect=Fraction(20)))
     assert [frame.image.shape for frame in source.frames()] == [(48, 64, 3)] * 2
     assert source.problems == [f"{source.path}: pixels 20 times as wide as high; taken as square"]
+
+
+@pytest.mark.parametrize(
+    ("edge", "shape"),  # Matroska's PixelCropRight, Left, Top, Bottom
+    [("54dd8114", (48, 44, 3)), ("54cc810a", (48, 54, 3)), ("54bb8106", (42, 64, 3)), ("54aa8108", (40, 64, 3))],
+)
+def test_edges_that_matroska_hides_are_not_seen(write_video: Write, tmp_path: Path, edge: str, shape: Any) -> None:
+    path = write_video(tmp_path / "cropped.mkv", [plain(100)] * 2)
+    content, unit = path.read_bytes(), bytes.fromhex("54b28104")  # an element of the same length, of the display's size
+    assert content.count(unit) == 1
+    path.write_bytes(content.replace(unit, bytes.fromhex(edge)))
+    assert [frame.image.shape for frame in Source(path).frames()] == [shape] * 2
+    assert [frame.image.shape for frame in camera_frames(str(path))] == [shape] * 2
+
+
+def test_the_clean_aperture_of_mp4_is_what_is_seen(write_video: Write, tmp_path: Path) -> None:
+    pixels = np.zeros((48, 64, 3), dtype=np.uint8)
+    pixels[6:46, 8:40] = 200
+    path = write_video(tmp_path / "cropped.mp4", [Image.fromarray(pixels)] * 2)
+    content = bytearray(path.read_bytes())
+    aperture = struct.pack(">I4s8i", 40, b"clap", 32, 1, 40, 1, -8, 1, 2, 1)  # size, offset of the middle
+    at = content.index(b"mp4v", content.index(b"stsd")) - 4
+    end = at + int.from_bytes(content[at : at + 4])
+    content[end:end] = aperture
+    for box in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"mp4v"):
+        at = content.index(box, content.index(b"moov") if box != b"mp4v" else content.index(b"stsd")) - 4
+        content[at : at + 4] = (int.from_bytes(content[at : at + 4]) + len(aperture)).to_bytes(4)
+    path.write_bytes(content)
+    (image, _) = (frame.image for frame in Source(path).frames())
+    assert image.shape == (40, 32, 3) and image.mean() == pytest.approx(200, abs=8)
+
+
+def test_a_name_that_python_reads_in_another_encoding_is_not_called_invalid(tmp_path: Path) -> None:
+    plain(0).save(tmp_path / "M\u00fcller.png")
+    told = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    program = "import sys; from Code.faces.video import Source; print(Source(sys.argv[1]).total)"
+    command = [sys.executable, "-c", program, str(tmp_path / "M\u00fcller.png")]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        command, env=told, cwd=root, capture_output=True, encoding="ascii", errors="replace", check=False
+    )
+    assert "ller.png: the name is UTF-8, but Python reads names as" in done.stderr
+    assert "set PYTHONUTF8=1" in done.stderr

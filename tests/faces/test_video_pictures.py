@@ -15,15 +15,18 @@ from PIL import Image, ImageDraw
 
 from Code.data.clips import DataError
 from Code.faces.decoder import HLG, PQ, turned
-from Code.faces.detect import Detector
+from Code.faces.detect import Detector, overlap
 from Code.faces.extract import analyse
 from Code.faces.inputs import Kind, find_jobs, kind_of
+from Code.faces.predict import sources
 from Code.faces.video import ArraySource, Source
 from tests.faces.conftest import plain
 
 av: Any = pytest.importorskip("av", reason="videos need PyAV")
 
 Write = Callable[..., Path]
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "example.mp4"
 
 ONE = 1 << 16  # in a display matrix
 EIGHT = [
@@ -64,6 +67,20 @@ def test_animations_of_16_bits_keep_their_gray_levels(tmp_path: Path, write_vide
     frames = [av.VideoFrame.from_ndarray(level, format="gray16be") for level in levels]
     path = write_video(tmp_path / "deep.apng", frames, codec="apng", pixels="gray16be")
     assert [frame.image.mean() for frame in Source(path).frames()] == [0, 100, 200]
+
+
+def test_an_animation_that_is_open_is_read_whole(tmp_path: Path) -> None:
+    levels = [0, 60, 120, 180]
+    for suffix in (".gif", ".webp", ".png"):
+        with Image.open(animation(tmp_path / f"wave{suffix}", levels)) as opened:
+            (source,), _ = sources(opened)
+            assert isinstance(source, Source) and source.is_video
+            for _ in range(2):
+                read = list(source.frames())
+                assert [round(frame.image.mean()) for frame in read] == pytest.approx(levels, abs=1)
+            np.testing.assert_allclose([frame.time for frame in read], [0, 0.2, 0.4, 0.6], atol=1e-6)
+    (still,), _ = sources(plain(9))
+    assert isinstance(still, ArraySource)
 
 
 def test_a_damaged_animation_gives_what_can_be_read(tmp_path: Path) -> None:
@@ -238,11 +255,38 @@ def test_a_standard_frame_is_not_changed(tmp_path: Path, write_video: Write) -> 
 def test_faces_that_lie_on_their_side_are_turned_upright(turns: int) -> None:
     """The detector finds real faces that stand on their head, too."""
     pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
-    example = Path(__file__).parents[2] / "docs" / "example.mp4"
-    frames = [frame.image for frame in Source(example).frames(wanted=range(0, 24, 4))]
+    frames = [frame.image for frame in Source(EXAMPLE).frames(wanted=range(0, 24, 4))]
     source = ArraySource(np.rot90(np.stack(frames), turns, axes=(1, 2)))
     analysis = analyse(source, Detector("cpu"))
     assert source.quarter_turns == -turns % 4
     assert [len(analysis.tracks[person]) for person in analysis.people] == [len(frames)]
     assert next(source.frames()).image.shape == frames[0].shape
     assert ("faces are not upright; rotated by" in "".join(analysis.problems)) == (turns > 0)
+
+
+@pytest.mark.parametrize("shade", ["dark", "right", "left"])
+def test_a_face_in_shade_is_found_when_the_clip_is_evenly_lit(shade: str) -> None:
+    """Nobody is found in these frames as they are."""
+    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
+    frames = [frame.image for frame in Source(EXAMPLE).frames(wanted=range(0, 24, 4))]
+    across = np.linspace(0, 1, frames[0].shape[1])[None, :, None]
+    light = {"dark": 0.05, "right": 0.02 + 0.1 * (across > 0.55), "left": 0.02 + 0.1 * (across < 0.45)}[shade]
+    dim = np.stack([(frame * light).astype(np.uint8) for frame in frames])
+    detector = Detector("cpu")
+    assert not any((faces.scores > 0.9).any() for faces in detector(dim))
+    analysis = analyse(ArraySource(dim), detector)
+    assert len(analysis.with_people()) == len(frames)
+    main = analysis.tracks[analysis.main() or 0]
+    expected = detector(frames[0][None])[0].boxes[0]
+    assert overlap(main.table[:1, :4], expected)[0] > 0.5
+
+
+def test_pictures_without_a_face_show_none_in_even_light_either(scene_of: Any) -> None:
+    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
+    random = np.random.default_rng(0)
+    cells = random.integers(0, 256, (4, 12, 16, 3), dtype=np.uint8)
+    textures = np.stack([np.asarray(Image.fromarray(each).resize((192, 144))) for each in cells])
+    for pictures in (np.stack([np.asarray(scene_of())] * 4), textures):
+        source = ArraySource(pictures)
+        assert analyse(source, Detector("cpu")).people == []
+        assert source.quarter_turns == 0
