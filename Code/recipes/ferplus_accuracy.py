@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
+from scipy.stats import binomtest
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
@@ -84,8 +85,11 @@ def _print_test(fan: FAN, splits: Mapping[str, FERPlusSplit], size: int, compute
     majority = ferplus_split(test, "majority", size)
     metrics, evaluation = evaluate_split(fan, majority, compute)
     print(f"private test, majority label, 8 classes: {summary(metrics)}")
-    for label, recall in zip(FERPLUS_LABELS, metrics["per_class_recall"], strict=True):
-        print(f"  recall {label:<10} " + ("-" if recall is None else f"{100 * recall:5.1f} %"))
+    for index, (label, row) in enumerate(zip(FERPLUS_LABELS, metrics["confusion"], strict=True)):
+        right, count = row[index], sum(row)
+        low, high = binomtest(right, count).proportion_ci(method="wilson") if count else (0, 1)
+        recall = f"{100 * right / count:5.1f} % ({100 * low:.0f} to {100 * high:.0f} %)" if count else "-"
+        print(f"  recall {label:<10} {recall}")
     print("  confusion (rows true): " + " ".join(str(row) for row in metrics["confusion"]))
     copies = set(test.only(test.copies_of(splits["Training"])).names)
     rows = [row for row, name in enumerate(majority.table.names) if name not in copies]
