@@ -123,10 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="add the logits of --teachers with these weights (default: the mean of their probabilities)",
     )
     training.add_argument(
-        "--votes",
-        type=number(0, 1),
-        metavar="S",
-        help="weight of the labels; the answers of --teachers have the rest",
+        "--votes", type=number(0, 1), metavar="S", help="weight of the labels; the answers of --teachers have the rest"
     )
     training.add_argument(
         "--vary",
@@ -159,9 +156,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--resume", type=Path, metavar="RUN", help="resume the run in this folder after its last epoch")
     run.add_argument("--workers", type=count, metavar="N", help="of folders: processes that load pictures")
     run.add_argument(
-        "--cache",
-        choices=("none", "memory", "device"),
-        help="of folders: where decoded pictures are kept",
+        "--cache", choices=("none", "memory", "device"), help="of folders: where decoded pictures are kept"
     )
     add_device(run)
     run.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="of the backbone")

@@ -69,7 +69,7 @@ class FaceAugmentation:
         number = len(images)
 
         def draw(extent: float) -> Tensor:
-            return (torch.rand(number, generator=generator) * 2 - 1) * extent
+            return _drawn(extent, number, generator)
 
         angle, zoom = draw(math.radians(self.roll)), 1 + draw(self.scale)
         tall = 1.0 if self.stretch is None else 1 + draw(self.stretch)
@@ -83,14 +83,10 @@ class FaceAugmentation:
 
     def expose(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Changes contrast and brightness of float images [N, channels, S, S]."""
-
-        def draw(extent: float) -> Tensor:
-            values = (torch.rand(len(images), generator=generator) * 2 - 1) * extent
-            return values.to(images.device)[:, None, None, None]
-
-        contrast, brightness = 1 + draw(self.contrast), draw(self.brightness)
+        extents = self.contrast, self.brightness
+        contrast, brightness = (_drawn(each, len(images), generator, images.device) for each in extents)
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
-        return ((images - mean) * contrast + mean + brightness).clamp_(0, 1)
+        return ((images - mean) * (1 + contrast) + mean + brightness).clamp_(0, 1)
 
     def erase_box(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Covers a box in some of the float images [N, channels, S, S]."""
@@ -145,10 +141,10 @@ class VariedFaces(FaceAugmentation):
 
     def expose(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Gamma and light from one side, then contrast and brightness, of float images [N, channels, S, S]."""
-        number, device = len(images), images.device
+        device = images.device
 
         def draw(extent: float) -> Tensor:
-            return ((torch.rand(number, generator=generator) * 2 - 1) * extent).to(device)[:, None, None, None]
+            return _drawn(extent, len(images), generator, device)
 
         images = (images.clamp(0, 1) + 1e-3) ** draw(self.gamma).exp()
         axis = torch.linspace(-1, 1, self.size, device=device)
@@ -198,6 +194,12 @@ class VariedFaces(FaceAugmentation):
         grain = torch.rand(number, 1, 1, 1, generator=generator) * self.noise
         noise = torch.randn(number, 1, self.size, self.size, generator=generator)
         return images * gain.to(device) + (noise * grain).to(device)
+
+
+def _drawn(extent: float, number: int, generator: torch.Generator, device: torch.device | None = None) -> Tensor:
+    """Uniform in [-extent, extent]: float [N], or [N, 1, 1, 1] on a device."""
+    values = (torch.rand(number, generator=generator) * 2 - 1) * extent
+    return values if device is None else values.to(device)[:, None, None, None]
 
 
 def jpeg_losses(images: Tensor, quality: Tensor) -> Tensor:

@@ -18,15 +18,7 @@ from ..common.device import Compute
 from ..common.names import FERPLUS_FILE, FOLDERS_FILE, MS1M_FILE, OTHER_FILE
 from ..common.wording import counted
 from ..data.augment import PlainFrames
-from ..data.batches import (
-    EvaluationBatches,
-    FrameTable,
-    Loading,
-    Store,
-    TrainingBatches,
-    choose_loading,
-    open_stores,
-)
+from ..data.batches import EvaluationBatches, FrameTable, Loading, Store, TrainingBatches, choose_loading, open_stores
 from ..network.attention import ScoreFusion
 from ..network.backbone import DEFAULT_BACKBONE
 from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically

@@ -70,10 +70,7 @@ def _block(image: Array, rng: np.random.Generator) -> Array:
     slope = np.float32(rng.uniform(-0.3, 0.3))
     side = 1.0 if rng.integers(2) else -1.0
     cx, cy = side * rng.uniform(0.1, 0.5), rng.uniform(-0.3, 0.7)
-    u, v = (
-        (x - np.float32(cx)) + slope * (y - np.float32(cy)),
-        (y - np.float32(cy)) - slope * (x - np.float32(cx)),
-    )
+    u, v = ((x - np.float32(cx)) + slope * (y - np.float32(cy)), (y - np.float32(cy)) - slope * (x - np.float32(cx)))
     inside = np.minimum(np.float32(rng.uniform(0.5, 0.75)) - abs(u), np.float32(rng.uniform(0.35, 0.6)) - abs(v))
     color = rng.uniform(15, 235, 3).astype(np.float32)
     stripes = 1 - np.float32(0.35) * step(abs(v * 7 - np.floor(v * 7) - 0.5) * 8 - 2.6)[..., None] * (

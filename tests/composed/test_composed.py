@@ -12,16 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from Code.common.names import FERPLUS_LABELS
-from Code.composed.plan import (
-    DISTRACTORS,
-    NEUTRAL,
-    SPOILED,
-    TELLING,
-    ComposedSpec,
-    Stills,
-    choose_stills,
-    plan_course,
-)
+from Code.composed.plan import DISTRACTORS, NEUTRAL, SPOILED, TELLING, ComposedSpec, Stills, choose_stills, plan_course
 from Code.composed.render import render
 from Code.composed.splits import VAL, Composer, compose_evaluated, compose_training
 from Code.data.batches import FrameTable, Loading, TrainingBatches

@@ -22,7 +22,7 @@ from Code.data.clips import DataError
 from Code.data.intensity import read_intensity
 from Code.sample import draw_sample
 from Code.sample.clip import DISTRACTORS, SampleSpec, draw_clip, plan_clip
-from Code.sample.draw import VERSION, clip_name, main
+from Code.sample.draw import VERSION, main
 from Code.sample.expressions import ACTION_UNITS, EXPRESSIONS, at_intensity
 from Code.sample.face import Face, Pose
 from Code.sample.person import Person, draw_person
@@ -69,14 +69,7 @@ def test_pixels_are_what_they_were(tmp_path: Path) -> None:
             path = tmp_path / f"{split}-{clip}-{number}.jpg"
             picture.save(path, quality=92)
             digest.update(np.asarray(Image.open(path)).tobytes())
-    assert (VERSION, digest.hexdigest()) == (
-        1,
-        "97d4f910472eebf3c7ccdfd6f60d5e2f87ea5769bcd5497fffb0bc144e94bf1b",
-    )
-
-
-def test_same_seed_same_pixels() -> None:
-    assert np.array_equal(_pixels("Fear", 1, 0, 3), _pixels("Fear", 1, 0, 3))
+    assert (VERSION, digest.hexdigest()) == (1, "97d4f910472eebf3c7ccdfd6f60d5e2f87ea5769bcd5497fffb0bc144e94bf1b")
 
 
 @pytest.mark.parametrize("other", [(2, 0, 3), (1, 1, 3), (1, 0, 10)], ids=["seed", "split", "clip"])
@@ -126,13 +119,6 @@ def test_intensity_tells_of_every_frame(sample: Path) -> None:
             assert intensity == 1
 
 
-def test_default_sample_is_balanced() -> None:
-    spec = SampleSpec()
-    for split, total in enumerate((spec.num_train_clips, spec.num_val_clips)):
-        classes = [clip_name(split, clip).split("/")[0] for clip in range(total)]
-        assert {classes.count(label) for label in AFEW_LABELS} == {total // 7}
-
-
 # Drawn once, and again if necessary
 
 
@@ -146,14 +132,6 @@ def test_a_second_call_reuses_what_is_there(tmp_path: Path) -> None:
     _draw(root)
     assert (root.stat().st_ino, (root / "sample.json").stat().st_mtime_ns) == before
     assert [path.name for path in tmp_path.iterdir()] == ["Sample"]  # no temporary folder is left
-
-
-def test_a_folder_without_its_facts_is_drawn_anew(tmp_path: Path) -> None:
-    root = _draw(tmp_path / "Sample")
-    whole = _files(root)
-    (root / "sample.json").unlink()
-    (root / "Train/Happy/000000/002.jpg").unlink()
-    assert _files(_draw(root)) == whole
 
 
 def test_another_seed_replaces_the_sample(tmp_path: Path) -> None:
