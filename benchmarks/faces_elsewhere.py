@@ -8,7 +8,7 @@ their names: JAFFE (KA.AN1.39.jpg), MEAD (M030_front_angry_level3_001.mp4), CREM
 folder (anger/any.jpg). Files of classes that a network does not have are skipped.
 
 Every network is evaluated with the prior of its file, with a uniform prior and with that of FER+. A line of a table is
-a set: WAR and UAR with 95 % intervals, mean cross-entropy, and the recall of each class. Choose network and prior on
+a set: WAR and UAR with 95 % intervals, cross-entropy, and the recall of each class. Choose a network and a prior on
 validation images and development sets only.
 """
 
