@@ -28,7 +28,7 @@ from .common.errors import ProjectError, UsageError
 from .common.files import PROJECT, save_text
 from .common.json_files import MissingStateError, read_json
 from .common.lock import one_writer
-from .common.names import expression
+from .common.names import DEFAULT_AT_TYPE, expression
 from .common.progress import Progress
 from .common.wording import counted, natural_key
 from .data.clips import Clip, ClipSet, DataError
@@ -307,13 +307,15 @@ def train_whole(
     faces, table, start = output / "faces", output / "clips.csv", predictor.info
     rate = ["--fps", f"{fps:g}"] if fps else []
     _call("Prepare_Faces.py", [str(videos), str(faces), *rate, "--device", device], prepare, passes=1)
-    kept = classes_kept(own.classes, start["labels"])
+    is_fan = predictor.fan.head.weighs_frames  # a frame classifier gives its backbone
+    kept = classes_kept(own.classes, start["labels"]) if is_fan else {}
+    at_type = str(start["at_type"] if is_fan else DEFAULT_AT_TYPE)
     renamed = [f"{name}={label}" for name, label in kept.items() if name != label]
     epochs, step = (EPOCHS, RATE) if len(kept) == len(own.classes) else (EPOCHS_OF_NEW, RATE_OF_NEW)
     samples = max(FEWEST_SAMPLES, math.ceil(SAMPLES / max(1, int((~own.held).sum()))))
     words = ["--dataset", "list", "--train-root", str(faces), "--train-list", str(table)]
     words += ["--pretrained", str(start["path"]), *(["--map-labels", *renamed] if renamed else [])]
-    words += ["--at_type", str(start["at_type"]), "--freeze-backbone", "--epochs", str(epochs), "--lr", f"{step:g}"]
+    words += ["--at_type", at_type, "--freeze-backbone", "--epochs", str(epochs), "--lr", f"{step:g}"]
     words += ["--batch-size", str(BATCH), "--samples-per-clip", str(samples), "--select-on", "last"]
     words += ["--seed", str(seed), "--cache", "none", "--device", device, "--precision", "fp32", *flags]
     run = output / "model" / hashlib.sha256(f"{words} {table.read_text()}".encode()).hexdigest()[:12]
@@ -346,20 +348,21 @@ def run(
         predictor = Predictor(pretrained, device, precision="fp32")
         print(f"start: {predictor.info['path']} ({', '.join(predictor.labels)})", flush=True)
         features = encoded(paths, predictor, fps, output / "features.pt")
+        if not features:
+            raise DataError(f"{videos}: no clip shows a face")
         own = divided(features, videos, output, share=share, seed=seed, pattern=person_pattern)
         if same := copies(own, paths):
             what = counted(len(same), "held-out clip")
             print(f"warning: {what} also in the fit, the same file: {', '.join(same[:SHOWN])}", flush=True)
         began = time.monotonic()
         report, right = fit(own, predictor, output)
-        report += f"\nnetwork: {output / 'fan.pth'}, fitted in {time.monotonic() - began:.1f} s"
+        print(f"{report}\nnetwork: {output / 'fan.pth'}, fitted in {time.monotonic() - began:.1f} s", flush=True)
         if training:
             flags, *commands = training
-            folder, trained = train_whole(
-                own, videos, output, predictor, flags, *commands, fps=fps, seed=seed, device=device
-            )
-            report += f"\nwhole training: {folder / 'best.pth'}, {folder / 'report.html'}\n"
-            report += own.compared({"after the fit": right, "after the training": trained})
-        print(report)
+            known: dict[str, Any] = {"fps": fps, "seed": seed, "device": device}
+            folder, trained = train_whole(own, videos, output, predictor, flags, *commands, **known)
+            compared = own.compared({"after the fit": right, "after the training": trained})
+            print(f"{compared}\nnetwork: {folder / 'best.pth'}\nreport:  {folder / 'report.html'}")
+            report += "\n" + compared
         save_text(report + "\n", output / "report.txt")
     return len(own.names)
