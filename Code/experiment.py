@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,18 +18,17 @@ from .common.device import choose_compute
 from .common.errors import UsageError
 from .common.names import ATTENTION_TITLES, DEFAULT_AT_TYPE
 from .common.wording import counted
-from .data.augment import PlainFrames
-from .data.batches import EvaluationBatches, FrameTable, choose_loading, open_stores
+from .data.batches import open_stores
 from .data.clips import ClipSet, describe
 from .data.folds import hold_out, persons_in_two_folds, write_fold_file
 from .data.labels import DROPPED, map_labels
 from .data.request import Request
 from .network.checkpoints import read_part
-from .network.weights import load_fan
+from .network.weights import find_checkpoint, load_fan
 from .readers.base import Reader
 from .results.report import write_report
 from .training import ddp
-from .training.loops import BATCH_FRAMES, EvaluationSplit, evaluate_split, summary
+from .training.loops import EvaluationSplit, evaluate_split, summary
 from .training.resume import plain_flags
 from .training.run import fold_suffix, newest_best, open_run
 from .training.series import Part, parts_of, write_fold_summary, write_seed_summary
@@ -37,7 +36,10 @@ from .training.settings import Settings
 from .training.train import SELECTED, Clips, write_results
 from .training.train import train as train_network
 
-SOURCES = ("train_root", "val_root", "train_list", "val_list")  # data flags that name files and folders
+# Flags that replace a value of the dataset's protocol, and all others that settings have as they are given.
+GIVEN: tuple[str, ...] = ("image_size", "lr", "momentum", "weight_decay", "batch_size", "samples_per_clip")
+OTHERS: tuple[str, ...] = ("seed", "select_on", "pretrained", "backbone", "keep_classifier", "augmentation", "loss")
+OTHERS += ("device", "precision", "workers", "cache", "compile", "deterministic", "print_freq", "output")
 
 
 @dataclass
@@ -48,14 +50,10 @@ class StoredProtocol:
     fold: int | None = None
     num_folds: int | None = None
 
-
-def stored_protocol(info: dict[str, Any]) -> StoredProtocol:
-    """The protocol of a checkpoint's training.
-
-    Raises:
-        CheckpointError: it has another shape.
-    """
-    return read_part(info["protocol"] or {}, StoredProtocol, f"{info['path']}: protocol")
+    @classmethod
+    def of(cls, info: dict[str, Any]) -> StoredProtocol:
+        """That of a description of `load_fan`. Raises CheckpointError if it has another shape."""
+        return read_part(info["protocol"] or {}, cls, f"{info['path']}: protocol")
 
 
 def settings_of(args: argparse.Namespace, info: dict[str, Any] | None = None) -> Settings:
@@ -69,19 +67,9 @@ def settings_of(args: argparse.Namespace, info: dict[str, Any] | None = None) ->
     Raises:
         UsageError: flags contradict each other or the dataset.
     """
-    request, dataset, stored = Request.of(vars(args)), args.dataset, StoredProtocol()
+    request, dataset = Request.of(vars(args)), args.dataset
     if info is not None:
-        stored = stored_protocol(info)
-        if dataset is None and info["dataset"] is not None:
-            dataset = info["dataset"]
-            if dataset not in readers.names():
-                raise UsageError(
-                    f"--checkpoint {info['path']}: was trained on {dataset}, which has no protocol here; choose the "
-                    "data with --dataset"
-                )
-            request = _with_given(stored.data_flags, request)
-        if dataset == info["dataset"]:
-            request = _with_folds_of(stored, request)
+        dataset, request = _as_trained(info, dataset, request)
     dataset = dataset or "afew"
     reader = readers.find(dataset)
     if request.fold is None and reader.needs_folds(request):
@@ -93,20 +81,20 @@ def settings_of(args: argparse.Namespace, info: dict[str, Any] | None = None) ->
         raise UsageError(f"--seeds {' '.join(map(str, args.seeds))}: give each seed once")
     reader.check(request)
 
+    random_weights = (args.pretrained or "").lower() == "none"
+    for name in ("freeze_backbone", "keep_classifier"):
+        if getattr(args, name) and random_weights:
+            raise UsageError(f"--{name.replace('_', '-')}: needs trained weights; omit --pretrained none")
     protocol = reader.protocol if args.epochs is None else reader.protocol.trained_for(args.epochs)
-    given = {
+    given = {name: getattr(args, name) for name in GIVEN}
+    given |= {
         "num_frames": args.frames or reader.frames_per_sample(request),
-        "image_size": args.image_size,
         "fixed_size": args.image_size is not None or None,
-        "freeze_backbone": _frozen(vars(args), protocol.freeze_backbone),
+        "freeze_backbone": False if random_weights else args.freeze_backbone,
     }
-    for name in ("lr", "momentum", "weight_decay", "batch_size", "samples_per_clip"):
-        given[name] = getattr(args, name)
-    flags = {"seed", "select_on", "pretrained", "backbone", "keep_classifier", "augmentation", "loss", "device"}
-    flags |= {"precision", "workers", "cache", "compile", "deterministic", "print_freq", "output"}
     return Settings(
-        **{**asdict(protocol), **{name: value for name, value in given.items() if value is not None}},
-        **{name: getattr(args, name) for name in flags},
+        **asdict(protocol) | {name: value for name, value in given.items() if value is not None},
+        **{name: getattr(args, name) for name in OTHERS},
         dataset=dataset,
         data=request,
         sources=asdict(reader.sources(request)),
@@ -117,48 +105,32 @@ def settings_of(args: argparse.Namespace, info: dict[str, Any] | None = None) ->
     )
 
 
-def _with_given(stored: Request, request: Request) -> Request:
-    """The stored data flags, overridden by those that were given now."""
-    flags = {**stored.given(), **request.given()}
-    return replace(Request.of(flags), fold=request.fold, seed=request.seed)
-
-
-def _with_folds_of(stored: StoredProtocol, request: Request) -> Request:
-    """The fold of the checkpoint, if none is given. A fold's number means nothing without how the folds were made."""
-    of_training = stored.data_flags
-    fold = stored.fold if request.fold is None else request.fold
-    request = replace(request, fold=fold)
-    other_data = any(
-        getattr(request, name) and getattr(request, name) != getattr(of_training, name) for name in SOURCES
-    )
-    if not isinstance(fold, int) or other_data:
-        return request
-    missing = {
-        name: getattr(of_training, name)
-        for name in ("folds", "fold_file", "person_pattern")
-        if not getattr(request, name)
-    }
-    return replace(request, **missing)
-
-
-def _frozen(flags: Mapping[str, Any], usual: bool) -> bool:
-    """Whether only the head is trained; random weights are never frozen."""
-    random_weights = (flags["pretrained"] or "").lower() == "none"
-    for name in ("freeze_backbone", "keep_classifier"):
-        if flags[name] and random_weights:
-            raise UsageError(f"--{name.replace('_', '-')}: needs trained weights; omit --pretrained none")
-    wanted = usual if flags["freeze_backbone"] is None else flags["freeze_backbone"]
-    return wanted and not random_weights
+def _as_trained(info: dict[str, Any], dataset: str | None, request: Request) -> tuple[str | None, Request]:
+    """The dataset and the data flags of a checkpoint's training, as far as no others are given now."""
+    stored, given, fold = StoredProtocol.of(info), request.given(), request.fold
+    flags = stored.data_flags.given()
+    kept: set[str] = set()
+    if dataset is None and info["dataset"] is not None:
+        dataset, kept = info["dataset"], set(flags)
+        if dataset not in readers.names():
+            raise UsageError(
+                f"--checkpoint {info['path']}: was trained on {dataset}, which has no protocol here; choose the "
+                "data with --dataset"
+            )
+    if dataset == info["dataset"]:
+        fold = stored.fold if fold is None else fold
+        sources = given.keys() & {"train_root", "val_root", "train_list", "val_list"}
+        if isinstance(fold, int) and all(given[name] == flags.get(name) for name in sources):
+            kept |= {"folds", "fold_file", "person_pattern"}  # without them a fold's number means nothing
+    flags = {name: flags[name] for name in kept & flags.keys()}
+    return dataset, Request.of(flags | given | {"fold": fold, "seed": request.seed})
 
 
 @contextmanager
 def opened(settings: Settings) -> Iterator[Reader]:
-    """The reader of the data. If it writes files, the first process of a machine runs the block first."""
-    reader = readers.find(settings.dataset)
-    if not reader.writes:
-        yield reader
-        return
+    """The reader of the data. It may write files, so the first process of a machine runs the block first."""
     with ddp.local_main_first():
+        reader = readers.find(settings.dataset)
         reader.prepare(settings.data)
         yield reader
 
@@ -166,13 +138,8 @@ def opened(settings: Settings) -> Iterator[Reader]:
 def check_data(settings: Settings, *, as_json: bool) -> int:
     """`--check`: prints a report about the data; returns the exit status."""
     with opened(settings) as reader:
-        return check_dataset(
-            reader,
-            settings.data,
-            num_frames=settings.num_frames,
-            as_json=as_json,
-            workers=settings.workers or None,
-        )
+        workers = settings.workers or None
+        return check_dataset(reader, settings.data, num_frames=settings.num_frames, as_json=as_json, workers=workers)
 
 
 def write_folds(settings: Settings, path: Path) -> str:
@@ -285,14 +252,14 @@ def train_series(settings: Settings, seeds: Sequence[int], folder: Path | None =
         for number, part in enumerate(parts, start=1):
             _train_part(settings, part, f"[{number}/{len(parts)}] {part.folder.relative_to(whole.folder)}", number == 1)
         if ddp.world().is_main:
-            title = f"{title} on {settings.dataset}"
             for seed in (seeds or [settings.seed]) if of_folds else ():
                 of_seed = [part.folder for part in parts if part.seed == seed]
-                write_fold_summary(of_seed[0].parent, of_seed, f"{title}, seed {seed}")
+                write_fold_summary(of_seed[0].parent, of_seed)
             if seeds:
-                write_seed_summary(whole.folder, seeds, title)
+                write_seed_summary(whole.folder, seeds)
+            page = write_report(whole.folder)
             print((whole.folder / "summary.md").read_text(encoding="utf-8"))
-            print(f"see {write_report(whole.folder)}")
+            print(f"see {page}")
     return whole.folder
 
 
@@ -316,8 +283,10 @@ def evaluate(args: argparse.Namespace) -> Path:
     """
     if args.fold == "all" or args.seeds:
         raise UsageError("-e: evaluates one network; name a fold's or seed's with --checkpoint RUN/fold-01/best.pth")
-    path = args.checkpoint or newest_best(args.output, args.dataset or "afew", args.at_type, args.fold)
-    if path is None:
+    path = newest_best(args.output, args.dataset or "afew", args.at_type, args.fold)
+    if args.checkpoint is not None:
+        path = find_checkpoint(args.checkpoint)
+    elif path is None:
         raise UsageError(
             f"-e: no trained network for dataset {args.dataset or 'afew'} in {args.output}; train one first "
             "(without -e), or name one with --checkpoint"
@@ -329,7 +298,8 @@ def evaluate(args: argparse.Namespace) -> Path:
         raise UsageError(f"--at_type {args.at_type}: {path} was trained with --at_type {fan.at_type}")
     settings = settings_of(args, info)
     compute = choose_compute(settings.device, settings.precision, trained_with=info["precision"])
-    clips, num_folds, reader = read_evaluated(settings, info)
+    with opened(settings) as reader:
+        clips, num_folds = read_evaluated(reader, settings.data, info, settings.dataset == info["dataset"])
     fold = settings.fold
     clips = map_labels(clips, info["labels"], settings.label_map, f"--checkpoint {path}")
     print(f"evaluating {path} ({fan.head.title}) on {compute.device}, {compute.precision}")
@@ -348,22 +318,17 @@ def evaluate(args: argparse.Namespace) -> Path:
             f"note:  {path} was trained on FER2013's crop, in gray; frames are read in gray, but the crop of "
             "Prepare_Faces.py is another one: see docs/expect.md"
         )
-    world = ddp.world()
-    stores, cache = open_stores(
-        [clips], size, compute.device, cache=settings.cache, read_once=True, gray=gray, processes=world.local_size
-    )
-    loading = choose_loading(
+    (store,), loading, cache = open_stores(
+        [clips],
+        size,
         compute.device,
-        cache,
-        settings.workers,
-        rank=world.rank,
-        world_size=world.size,
-        processes=world.local_size,
+        cache=settings.cache,
+        workers=settings.workers,
+        read_once=True,
+        gray=gray,
+        world=ddp.world(),
     )
-    batches = EvaluationBatches(
-        FrameTable.of(clips), stores[0], batch_frames=BATCH_FRAMES[compute.device.type], loading=loading
-    )
-    split = EvaluationSplit(batches, PlainFrames(), clips.clips, reader.intensities(clips))
+    split = EvaluationSplit.of(clips, store, loading, compute, intensities=reader.intensities(clips))
     metrics, evaluation = evaluate_split(fan, split, compute)
     title = f"{settings.dataset}_{ATTENTION_TITLES[fan.at_type]}{fold_suffix(fold)}_evaluation"
     with open_run(None, settings.output, title) as run:
@@ -372,39 +337,35 @@ def evaluate(args: argparse.Namespace) -> Path:
         about = {} if fold is None else {"fold": fold, "num_folds": num_folds}
         write_results(run, split, {"best": {"epoch": info["epoch"], **metrics}}, evaluation, about)
     print(summary(metrics))
-    if world.is_main:
+    if ddp.world().is_main:
         print(f"see {write_report(run.folder, progress=True)}")
     return run.folder
 
 
-def read_evaluated(settings: Settings, info: dict[str, Any]) -> tuple[ClipSet, int | None, Reader]:
+def read_evaluated(reader: Reader, data: Request, info: dict[str, Any], same: bool) -> tuple[ClipSet, int | None]:
     """Reads the clips that `-e` evaluates: the validation split, one fold, or all clips of a dataset with folds.
 
     Args:
         info: the description in the checkpoint.
+        same: the checkpoint was trained on this dataset.
 
     Returns:
-        The clips, the number of folds, and the reader.
+        The clips, and the number of folds.
     """
-    data, same = settings.data, settings.dataset == info["dataset"]
-    with opened(settings) as reader:
-        labels = tuple(info["labels"]) if same or reader.checkpoint_labels else None
-        if data.fold is None:
-            return reader.read(data, "val", reader.labels or data.labels or labels), None, reader
-        if data.fold == "all":
-            if same:
-                print(
-                    "warning: the checkpoint does not name its fold, so all clips are evaluated, including those that "
-                    "it was trained on; --fold N evaluates one fold",
-                    file=sys.stderr,
-                )
-            return reader.read_all(data, labels), None, reader
+    labels = tuple(info["labels"]) if same or reader.checkpoint_labels else None
+    if data.fold is None:
+        return reader.read(data, "val", reader.labels or data.labels or labels), None
+    warning, num_folds = "", None
+    if data.fold == "all":
+        clips = reader.read_all(data, labels)
+        warning = "the checkpoint does not name its fold, so all clips are evaluated, including those that it was "
+        warning += "trained on; --fold N evaluates one fold"
+    else:
         _, clips, num_folds = reader.read_pair(data)
-        trained = stored_protocol(info)
-        if same and trained.fold is not None and (data.fold, num_folds) != (trained.fold, trained.num_folds):
-            print(
-                f"warning: the checkpoint is of fold {trained.fold} of {trained.num_folds}, so fold {data.fold} of "
-                f"{num_folds} has clips that it was trained on",
-                file=sys.stderr,
-            )
-        return clips, num_folds, reader
+        trained = StoredProtocol.of(info)
+        if trained.fold is not None and (data.fold, num_folds) != (trained.fold, trained.num_folds):
+            warning = f"the checkpoint is of fold {trained.fold} of {trained.num_folds}, so fold {data.fold} of "
+            warning += f"{num_folds} has clips that it was trained on"
+    if warning and same:
+        print(f"warning: {warning}", file=sys.stderr)
+    return clips, num_folds

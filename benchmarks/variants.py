@@ -16,10 +16,19 @@ from torch import nn
 
 from Code.common.device import Compute
 from Code.data.augment import FlippedClips, PlainFrames
-from Code.data.batches import EvaluationBatches, FileStore, FrameTable, Loading, Store, TrainingBatches, open_stores
+from Code.data.batches import (
+    BATCH_FRAMES,
+    EvaluationBatches,
+    FileStore,
+    FrameTable,
+    Loading,
+    Store,
+    TrainingBatches,
+    open_stores,
+)
 from Code.data.clips import ClipSet
 from Code.network.fan import FAN
-from Code.training.loops import BATCH_FRAMES, evaluate, train_one_epoch
+from Code.training.loops import evaluate, train_one_epoch
 
 
 class Variant(NamedTuple):

@@ -31,7 +31,7 @@ def without_pictures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (experiment, pretraining):
             patch.setattr(module, "write_report", lambda folder, progress=False: folder)
-        patch.setattr(run.Board, "add", lambda self, line: None)
+        patch.setattr(run.Run, "show", lambda self, line: None)
         yield
 
 

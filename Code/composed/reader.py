@@ -82,6 +82,5 @@ COMPOSED = Composed(
     crop="fer2013",
     labels=FERPLUS_LABELS,
     train_root="Data/FERPlus",
-    writes=True,
     intensities=intensities_of,
 )

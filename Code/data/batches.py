@@ -8,6 +8,8 @@ from a seed, and worker processes have no state.
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from ..common.errors import ProjectError, UsageError, WorkerError
+from ..common.errors import SIGNAL_STATUS, ProjectError, UsageError, WorkerError
 from ..common.files import in_words
 from ..common.machine import available_cores, free_memory, free_shared_memory
 from ..common.progress import Progress
@@ -26,6 +28,7 @@ from .clips import ClipSet, DataError
 from .images import read_image
 
 Batch = dict[str, Tensor]
+BATCH_FRAMES = {"cpu": 128, "cuda": 512, "mps": 128}  # that the backbone sees at once in evaluation
 PREFETCHED = 4  # batches, by each worker process
 DECODED = 64  # frames in a chunk while a cache is filled
 MEMORY_SHARE = 0.5  # of the free memory that frames take unless `--cache memory` asks for more
@@ -100,11 +103,6 @@ class FileStore:
         self.clips, self.image_size, self.gray = clips.clips, image_size, gray
         self.offsets = np.concatenate([[0], np.cumsum([len(clip) for clip in self.clips])])
 
-    def path(self, frame_id: int) -> str:
-        """The path of a frame."""
-        clip = int(np.searchsorted(self.offsets, frame_id, side="right")) - 1
-        return self.clips[clip].path(int(frame_id - self.offsets[clip]))
-
     def read(self, frame_ids: np.ndarray) -> Tensor:
         """Frames as uint8 [N, 3, S, S], RGB.
 
@@ -113,9 +111,10 @@ class FileStore:
         """
         out = np.empty((len(frame_ids), self.image_size, self.image_size, 3), dtype=np.uint8)
         problems = []
-        for row, frame_id in enumerate(frame_ids):
+        of_clip = np.searchsorted(self.offsets, frame_ids, side="right") - 1  # [N]
+        for row, (clip, frame) in enumerate(zip(of_clip, frame_ids - self.offsets[of_clip], strict=True)):
             try:
-                out[row] = read_image(self.path(int(frame_id)), self.image_size, gray=self.gray)
+                out[row] = read_image(self.clips[clip].path(frame), self.image_size, gray=self.gray)
             except DataError as error:
                 problems += error.problems
         if problems:
@@ -140,19 +139,39 @@ class ArrayStore:
 
 
 @dataclass(frozen=True)
+class World:
+    """The place of this process among those of a training, which draw the same batches and take a part of each.
+
+    Attributes:
+        rank: 0 for the main process, the only one that prints and writes files.
+        size: number of processes on all machines.
+        local_rank, local_size: the same on this machine.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that prints and writes files."""
+        return self.rank == 0
+
+
+@dataclass(frozen=True)
 class Loading:
     """How batches reach this process.
 
     Attributes:
         workers: processes that read frames; 0: this process reads them.
         pin_memory: batches are copied to a GPU.
-        rank, world_size: of the processes of a training, which draw the same batches and take a part of each.
+        world: the processes that share the batches.
     """
 
     workers: int = 0
     pin_memory: bool = False
-    rank: int = 0
-    world_size: int = 1
+    world: World = World()
 
 
 class _FrameDataset(Dataset):
@@ -184,6 +203,8 @@ class _FrameDataset(Dataset):
 def _loader(store: Store, plan: list[np.ndarray], loading: Loading) -> DataLoader:
     """A loader whose keys are the whole batches of `plan`, which may be replaced in place between two epochs."""
     options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": PREFETCHED} if loading.workers else {}
+    if loading.workers:
+        atexit.register(_end_workers)
     return DataLoader(
         _FrameDataset(store),
         sampler=plan,
@@ -198,18 +219,22 @@ def _loader(store: Store, plan: list[np.ndarray], loading: Loading) -> DataLoade
 
 
 def _ignore_signals(worker: int) -> None:
-    """Leaves signals that stop all processes to the parent, which finishes its step first. Workers end with it."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    """Leaves signals that stop all processes to the parent, which finishes its step first."""
+    for number in SIGNAL_STATUS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _end_workers() -> None:
+    """Workers that an error has left are ended at exit: Python would send them SIGTERM, and wait for ever."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch reports a worker that was killed
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 def _checked(frames: Tensor | ProjectError) -> Tensor:
-    # A copy: raising the local itself makes a cycle of error and frame, which keeps the workers alive.
-    if isinstance(frames, DataError):
-        raise DataError.joined([frames])
     if isinstance(frames, ProjectError):
-        raise type(frames)(str(frames))
+        raise frames
     return frames
 
 
@@ -274,9 +299,9 @@ class TrainingBatches:
         samples = table.num_frames if samples_per_clip is None else len(table) * samples_per_clip
         self.batch_size = min(batch_size, samples)
         self.steps = samples // self.batch_size
-        if self.batch_size % self.loading.world_size:
+        if self.batch_size % self.loading.world.size:
             raise UsageError(
-                f"--batch-size {self.batch_size}: is not a multiple of the {self.loading.world_size} processes; choose "
+                f"--batch-size {self.batch_size}: is not a multiple of the {self.loading.world.size} processes; choose "
                 "another batch size, or start fewer processes"
             )
         self._plan: list[np.ndarray] = []
@@ -302,8 +327,8 @@ class TrainingBatches:
         ids = self.table.offsets[clips][:, None] + frames  # [samples, K]
         if self.table.renewed:
             ids += number * self.table.num_frames
-        part = self.batch_size // self.loading.world_size
-        starts = range(self.loading.rank * part, self.steps * self.batch_size, self.batch_size)
+        part = self.batch_size // self.loading.world.size
+        starts = range(self.loading.world.rank * part, self.steps * self.batch_size, self.batch_size)
         self._plan[:] = [ids[start : start + part] for start in starts]
         for start, batch in zip(starts, self._loader, strict=True):
             of_batch = torch.from_numpy(clips[start : start + part])
@@ -326,14 +351,12 @@ class EvaluationBatches:
     """
 
     def __init__(self, table: FrameTable, store: Store, *, batch_frames: int, loading: Loading | None = None) -> None:
-        self.table, loading = table, loading or Loading()
+        self.table, world = table, (loading or Loading()).world
         ids = np.arange(table.num_frames)
         keys = [ids[start : start + batch_frames] for start in range(0, len(ids), batch_frames)]
-        keys += [ids[:0]] * (-len(keys) % loading.world_size)
-        lengths = [len(key) for key in keys]
-        size = loading.world_size
-        self.rounds = [lengths[start : start + size] for start in range(0, len(keys), size)]
-        self._loader = _loader(store, keys[loading.rank :: size], loading)
+        keys += [ids[:0]] * (-len(keys) % world.size)
+        self.rounds = [[len(key) for key in keys[at : at + world.size]] for at in range(0, len(keys), world.size)]
+        self._loader = _loader(store, keys[world.rank :: world.size], loading or Loading())
 
     def __len__(self) -> int:
         return len(self.rounds)
@@ -349,32 +372,34 @@ def open_stores(
     device: torch.device,
     *,
     cache: str | None = None,
+    workers: int | None = None,
     read_once: bool = False,
     gray: bool = False,
-    processes: int = 1,
-) -> tuple[list[Store], str]:
+    world: World | None = None,
+) -> tuple[list[Store], Loading, str]:
     """A store per split: of files, or of frames that are decoded now and kept as one uint8 tensor.
 
     Args:
         splits: of the run. Clips whose frames are not files have a store of their own.
         image_size: side of the frames, pixels.
-        device: of `--cache device`.
+        device: of the model.
         cache: "none", "memory" or "device"; None: memory if frames are read more than once and fit well.
+        workers: that read files; None: what suits the machine. On a CPU, most cores are busy with computing.
         read_once: every frame is read once, so there is nothing to keep.
         gray: read files in gray, see `read_image`.
-        processes: of this machine that keep frames.
+        world: the processes that share the machine's memory and cores.
 
     Returns:
-        The stores, and the cache that was chosen.
+        The stores, how batches are loaded from them, and the cache that was chosen.
 
     Raises:
         UsageError: the frames do not fit.
         DataError: names frames that cannot be decoded.
     """
-    num_frames = sum(len(clip) for clips in splits if clips.in_files for clip in clips.clips)
-    size = num_frames * image_size * image_size * 3
-    on_gpu = cache == "device" and device.type == "cuda"
-    free = (torch.cuda.mem_get_info(device)[0] if on_gpu else free_memory()) // (1 if on_gpu else processes)
+    world, on_gpu = world or World(), device.type == "cuda"
+    size = sum(len(clip) for clips in splits if clips.in_files for clip in clips.clips) * image_size**2 * 3
+    in_gpu = cache == "device" and on_gpu
+    free = torch.cuda.mem_get_info(device)[0] if in_gpu else free_memory() // world.local_size
     if cache is None:
         cache = "memory" if size <= MEMORY_SHARE * free and not read_once else "none"
         print(f"cache: {cache} ({in_words(size)} of frames, {in_words(free)} of memory free)")
@@ -386,50 +411,25 @@ def open_stores(
         clips.renderer(clips, image_size) if clips.renderer else FileStore(clips, image_size, gray=gray)
         for clips in splits
     ]
+    cores = max(1, available_cores() // world.local_size)
     if cache == "none":
-        return stores, cache
-    keep_on = device if cache == "device" else torch.device("cpu")
-    workers = available_cores() // processes
-    return [
-        _decoded(FrameTable.of(clips), store, image_size, keep_on, workers) if clips.in_files else store
+        workers = (min(16, cores) if on_gpu else min(4, cores // 4)) if workers is None else workers
+        return stores, Loading(workers, on_gpu, world), cache
+    place = device if cache == "device" else torch.device("cpu")
+    stores = [
+        _decoded(FrameTable.of(clips), store, image_size, place, cores) if clips.in_files else store
         for clips, store in zip(splits, stores, strict=True)
-    ], cache
+    ]
+    return stores, Loading(0, on_gpu and cache != "device", world), cache
 
 
 def _decoded(table: FrameTable, store: Store, image_size: int, device: torch.device, workers: int) -> ArrayStore:
     """All frames of a store in memory."""
-    workers = 0 if table.num_frames <= DECODED else workers
-    batches = EvaluationBatches(table, store, batch_frames=DECODED, loading=Loading(workers))
+    loading = Loading(workers if table.num_frames > DECODED else 0)
     frames = torch.empty((table.num_frames, image_size, image_size, 3), dtype=torch.uint8, device=device)
-    done = 0
     with Progress("decoding frames", table.num_frames) as progress:
-        for chunk in batches:  # uint8 [N, 3, S, S]
-            frames[done : done + len(chunk)] = chunk.permute(0, 2, 3, 1)
-            done += len(chunk)
+        chunks = EvaluationBatches(table, store, batch_frames=DECODED, loading=loading)
+        for place, chunk in zip(frames.split(DECODED), chunks, strict=True):  # uint8 [N, 3, S, S]
+            place.copy_(chunk.permute(0, 2, 3, 1))
             progress(len(chunk))
     return ArrayStore(frames.permute(0, 3, 1, 2))
-
-
-def choose_loading(
-    device: torch.device,
-    cache: str,
-    workers: int | None = None,
-    *,
-    rank: int = 0,
-    world_size: int = 1,
-    processes: int = 1,
-) -> Loading:
-    """How batches reach this process, given where `open_stores` keeps the frames.
-
-    Args:
-        workers: `--workers`; None: what suits the machine. Frames in memory need none; on a CPU, most cores are busy
-            with computing.
-        rank, world_size: see `Loading`.
-        processes: of this machine.
-    """
-    cores = max(1, available_cores() // processes)
-    if cache != "none":
-        workers = 0
-    elif workers is None:
-        workers = min(16, cores) if device.type == "cuda" else min(4, cores // 4)
-    return Loading(workers, device.type == "cuda" and cache != "device", rank, world_size)

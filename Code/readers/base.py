@@ -78,7 +78,6 @@ class Reader:
         scan: fills in the clips without a list.
         index_labels: the meaning of the indices in lists that other projects share of it.
         checkpoint_labels: an evaluation takes the order of the classes from the checkpoint.
-        writes: reading may write files first, so that one process of a machine must read before the others.
         intensities: the true importance of every frame, [T] by clip name; None if it is unknown.
     """
 
@@ -103,7 +102,6 @@ class Reader:
     scan: Callable[[Listing], None] | None = None
     index_labels: tuple[str, ...] = SHARED_LABELS
     checkpoint_labels: bool = False
-    writes: bool = False
     intensities: Callable[[ClipSet], Intensities | None] = lambda clips: None
 
     # What a request means

@@ -18,7 +18,7 @@ from ..common.device import Compute
 from ..common.names import FERPLUS_FILE, FOLDERS_FILE, MS1M_FILE, OTHER_FILE
 from ..common.wording import counted
 from ..data.augment import PlainFrames
-from ..data.batches import EvaluationBatches, FrameTable, Loading, Store, TrainingBatches, choose_loading, open_stores
+from ..data.batches import FrameTable, Loading, Store, TrainingBatches, open_stores
 from ..network.attention import ScoreFusion
 from ..network.backbone import DEFAULT_BACKBONE
 from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically
@@ -28,7 +28,7 @@ from ..network.start import start_from
 from ..network.weights import load_fan, to_published
 from ..readers.ferplus import SIDE, FERPlusSplit, read_ferplus
 from ..results.report import write_report
-from ..training.loops import BATCH_FRAMES, EvaluationSplit, epoch_line, evaluate_split, summary, train_one_epoch
+from ..training.loops import EvaluationSplit, epoch_line, evaluate_split, summary, train_one_epoch
 from ..training.metrics import MANY_CLASSES
 from ..training.resume import resumable
 from ..training.run import BEST, LAST, Run, State, check_resumable, load_weights, open_run
@@ -99,11 +99,10 @@ def folders_material(recipe: Recipe, compute: Compute, workers: int | None, cach
         f"{recipe.data_root}: {len(split.train.clips)} training and {len(split.val.clips)} validation pictures of "
         f"{len(split.train.labels)} classes ({split.how})"
     )
-    (train, val), cache = open_stores([split.train, split.val], recipe.image_size, compute.device, cache=cache)
-    loading = choose_loading(compute.device, cache, workers)
-    frames = BATCH_FRAMES[compute.device.type]
-    batches = EvaluationBatches(FrameTable.of(split.val), val, batch_frames=frames, loading=loading)
-    evaluated = EvaluationSplit(batches, PlainFrames())
+    (train, val), loading, _ = open_stores(
+        [split.train, split.val], recipe.image_size, compute.device, cache=cache, workers=workers
+    )
+    evaluated = EvaluationSplit.of(split.val, val, loading, compute)
     return Material(PICTURES, FrameTable.of(split.train), train, evaluated, evaluated, loading)
 
 

@@ -1,6 +1,6 @@
-"""The page of several folds or seeds: summary.html, beside summary.json and summary.md.
+"""The pages of several folds or seeds: summary.html and summary.md, beside summary.json.
 
-It shows the numbers of summary.json, which `Code.training.series` has computed, with the curves of the folds or seeds
+They show the numbers of summary.json, which `Code.training.series` has computed, with the curves of the folds or seeds
 in their folders (`fold-01/`, `seed-0/`), and links to their reports.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..common.files import save_text, writing
 from ..common.wording import counted, percent
 from ..training.intervals import interval_text
 from ..training.records import FoldPart, FoldSummary, Metrics, SeedSummary, Spread, read_arguments, read_summary
@@ -23,13 +24,13 @@ ClassRow = tuple[str, int, list[tuple[str, str]]]  # name, clips, and mean and r
 
 
 def write_overview(folder: Path) -> Path:
-    """Writes `summary.html` into the folder of several folds or seeds, and into those of the seeds if they have folds.
+    """Writes `summary.html` and `summary.md` into the folder of a series, and of its seeds if they have folds.
 
     Args:
         folder: has a summary.json.
 
     Returns:
-        The path of the page.
+        The path of summary.html.
 
     Raises:
         StateError, ReportError: a file of the folder is missing or cannot be read.
@@ -72,10 +73,25 @@ def write_overview(folder: Path) -> Path:
     logs = {name: run.log for name, run in runs.items() if len(run.log) > 1}  # one point makes no curve
     styles = line_styles({name: name for name in logs})
     args = arguments.args if arguments else next((run.args for run in runs.values()), {})
+    name = f"{method_of(args)}: {_parts(folder, summary)}"
+    confusions = {which: of.confusion for which, of in pooled.items()}
+    best = f"Best epoch means {summary.selected_on}. " if len(whiches) > 1 else ""
+    header = [kind, "clips", *(f"{measure} %, {which}" for which in whiches for measure in MEASURES.values())]
+    rows = [[f"{of['number']}", f"{of['clips']}", *map(percent, of["shares"])] for of in members]
+    rows += [[title, "", *values] for title, values in totals]
+    total = sum(sizes.values()) if pooled else max(sizes.values())
+    lines = [f"# {name}, {counted(total, 'clip')}", "", best + note, *_table(header, rows)]
+    lines += ["", *(f"{of.title}: {of.value} % {of.text}; {'; '.join(map(' '.join, of.rows))}." for of in boxes)]
+    for which, matrix in confusions.items():
+        lines += ["", f"Pooled confusion, {which} epoch (rows true, columns predicted):"]
+        cells = [[label, *map(str, row)] for label, row in zip(summary.labels, matrix, strict=True)]
+        lines += _table(["", *summary.labels], cells)
+    with writing(folder / "summary.md"):
+        save_text("\n".join(lines) + "\n", folder / "summary.md")
     return write_page(
         folder / "summary.html",
         "series.html.j2",
-        name=f"{method_of(args)}: {_parts(folder, summary)}",
+        name=name,
         folder=_shown_folder(folder),
         settings=shown_settings(arguments),
         kind=kind,
@@ -88,9 +104,15 @@ def write_overview(folder: Path) -> Path:
         totals=totals,
         styles=styles,
         curves=curve_pictures(panels_of_runs(logs, CURVES), styles),
-        confusions={which: of.confusion for which, of in pooled.items()},
+        confusions=confusions,
         classes=_classes(summary.labels, [[pooled[of]] if pooled else _metrics(runs, of) for of in whiches]),
     )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table as lines of Markdown, after an empty one."""
+    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (header, *rows)]
+    return ["", f"| {lines[0]} |", "|---" * len(header) + "|", *(f"| {line} |" for line in lines[1:])]
 
 
 def _box_of_folds(which: str, part: FoldPart) -> Box:

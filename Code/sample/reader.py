@@ -64,6 +64,5 @@ SAMPLE = Sample(
     makes_folds=True,
     person_pattern="[^/]+$",  # a clip's number is its person's number
     scan=scan_folders,
-    writes=True,
     intensities=intensities_of,
 )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -18,29 +17,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..common.errors import UsageError, WorkerError
+from ..data.batches import World
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class World:
-    """The place of this process among all.
-
-    Attributes:
-        rank: 0 for the main process, the only one that prints and writes files.
-        size: number of processes on all machines.
-        local_rank, local_size: the same on this machine.
-    """
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    local_size: int = 1
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this is the process that prints and writes files."""
-        return self.rank == 0
 
 
 def world() -> World:

@@ -16,9 +16,9 @@ from torch import Tensor
 from ..common.device import Compute
 from ..common.errors import UsageError
 from ..data.augment import augmentation_named, to_float
-from ..data.batches import EvaluationBatches, FrameTable, Loading, Store
+from ..data.batches import BATCH_FRAMES, EvaluationBatches, FrameTable, Loading, Store
 from ..network.fan import FAN
-from .loops import BATCH_FRAMES, Transform, encode_all
+from .loops import Transform, encode
 
 
 class FeatureStore:
@@ -42,7 +42,8 @@ class FeatureStore:
         """
         views: list[Transform] = [_plain, _mirrored] if mirrored else [_plain]
         batches = EvaluationBatches(table, store, batch_frames=BATCH_FRAMES[compute.device.type], loading=loading)
-        return cls(torch.stack([encode_all(model, batches, compute=compute, transform=view) for view in views], dim=1))
+        of_views = [encode(model, batches, compute=compute, transform=view) for view in views]
+        return cls(torch.stack([torch.cat([part.cpu() for part in parts]) for parts in of_views], dim=1))
 
     def read(self, frame_ids: np.ndarray) -> Tensor:
         """Features as float32 [N, V, D]."""

@@ -48,20 +48,18 @@ class Difference:
         return self.clips >= MIN_CLIPS and (self.low > 0 or self.high < 0)
 
 
-def uar_interval(confusion: ArrayLike) -> tuple[float, float]:
+def uar_interval(hits: ArrayLike, support: ArrayLike) -> tuple[float, float]:
     """95 % interval of the mean recall of the classes that occur.
 
     Args:
-        confusion: int [C, C], a row per true class, with at least one clip.
+        hits: int [C], right clips of each class.
+        support: int [C], all clips of each class, at least one together.
 
     Returns:
         (low, high) in [0, 1].
     """
-    matrix = np.asarray(confusion, dtype=np.int64)
-    support, right = matrix.sum(axis=1), matrix.diagonal()
-    present = support > 0
-    counts = np.stack([support - right, right], axis=1)[present]
-    return score_interval(np.array([0.0, 1.0]), counts, 0.0, 1.0)
+    right, clips = np.asarray(hits), np.asarray(support)
+    return score_interval(np.array([0.0, 1.0]), np.stack([clips - right, right], axis=1)[clips > 0], 0.0, 1.0)
 
 
 def paired_difference(first: ArrayLike, second: ArrayLike, classes: ArrayLike, *, balanced: bool = False) -> Difference:
@@ -80,12 +78,11 @@ def paired_difference(first: ArrayLike, second: ArrayLike, classes: ArrayLike, *
     truth = np.asarray(classes)
     if gain.ndim != 1 or truth.shape != gain.shape or not len(gain):
         raise ValueError(f"expected one value per clip, got shapes {gain.shape} and {truth.shape}")
-    groups = [gain[truth == which] for which in np.unique(truth)] if balanced else [gain]
+    groups = [truth == which for which in np.unique(truth)] if balanced else [truth == truth]
     values, places = np.unique(gain.round(9), return_inverse=True)
-    counts = np.array([np.bincount(places[truth == which], minlength=len(values)) for which in np.unique(truth)])
-    counts = counts if balanced else counts.sum(axis=0, keepdims=True)
+    counts = np.array([np.bincount(places[group], minlength=len(values)) for group in groups])
     low, high = score_interval(values, counts, -1.0, 1.0)
-    return Difference(float(np.mean([group.mean() for group in groups])), low, high, len(gain))
+    return Difference(float(np.mean([gain[group].mean() for group in groups])), low, high, len(gain))
 
 
 def score_interval(values: _Floats, counts: ArrayLike, lowest: float, highest: float) -> tuple[float, float]:

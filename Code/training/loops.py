@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from ..common.device import Compute
-from ..common.errors import TrainingDivergedError
+from ..common.errors import TrainingDivergedError, UsageError
 from ..common.progress import Progress
 from ..common.wording import counted
-from ..data.batches import EvaluationBatches, FrameTable, TrainingBatches
-from ..data.clips import Clip
+from ..data.augment import PlainFrames
+from ..data.batches import BATCH_FRAMES, EvaluationBatches, FrameTable, Loading, Store, TrainingBatches
+from ..data.clips import Clip, ClipSet
 from ..data.intensity import Intensities
 from ..network.attention import FANOutput
 from ..network.fan import FAN, FeatureFAN
@@ -33,7 +34,6 @@ from .stopping import stop_if_asked
 
 Network = FAN | FeatureFAN
 Transform = Callable[[Tensor, torch.Generator], Tensor]
-BATCH_FRAMES = {"cpu": 128, "cuda": 512, "mps": 128}  # that the backbone sees at once in evaluation
 CLIPS_AT_ONCE = 64  # that the attention sees in evaluation; bounds the memory
 
 
@@ -74,6 +74,7 @@ def train_one_epoch(
     Raises:
         TrainingDivergedError: a step's loss or the weights are not finite; names the clips of the batch.
         Interrupted: a signal asked to stop.
+        UsageError: a batch is too small for batch norm.
     """
     forward = model if forward is None else forward  # a compiled module has no truth value
     device, start = compute.device, time.perf_counter()
@@ -88,8 +89,16 @@ def train_one_epoch(
         for step, batch in enumerate(batches.epoch(epoch), start=1):
             labels = batch["labels"] = batch["labels"].to(device, non_blocking=True)
             frames = transform(batch["frames"].to(device, non_blocking=True), generator)
-            with compute.autocast():
-                output: FANOutput = forward(frames)
+            try:
+                with compute.autocast():
+                    output: FANOutput = forward(frames)
+            except (ValueError, RuntimeError) as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise UsageError(
+                    f"--batch-size: this step has {counted(len(labels), 'sample')} on feature maps of one pixel, and "
+                    "batch norm needs two values; use a larger --batch-size or --image-size"
+                ) from None
             loss = loss_function(output, batch)
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
@@ -218,88 +227,50 @@ def evaluate(
     Args:
         model: a FAN, or a FeatureFAN whose batches hold features.
     """
-    model.eval()
-    generator = torch.Generator().manual_seed(0)
-    start = time.perf_counter()
-    outputs: list[tuple[FANOutput, list[int]]] = []  # stay on the device until the end, since copying waits for it
-    show = show_progress and ddp.world().is_main
-    with Progress("evaluate", len(batches), unit="batches", show=show) as progress:
-        for features, lengths in _clip_groups(model, batches, compute, transform, generator, progress):
-            outputs.append((model.attend(features, lengths), lengths.tolist()))
-    result = Evaluation(logits=torch.cat([out.logits for out, _ in outputs]).float().cpu())
-    for out, counts in outputs:
-        for name in ("alpha", "beta", "weights"):
+    start, lengths = time.perf_counter(), torch.from_numpy(batches.table.lengths)
+    groups = list(lengths.split(CLIPS_AT_ONCE))
+    outputs: list[FANOutput] = []  # stay on the device until the end, since copying waits for it
+    waiting = torch.empty(0)  # features of clips that are not complete yet, in order
+    for features in encode(model, batches, compute=compute, transform=transform, label="evaluate" * show_progress):
+        waiting = torch.cat([waiting, features]) if len(waiting) else features
+        while len(outputs) < len(groups) and len(waiting) >= (needed := int(groups[len(outputs)].sum())):
+            group = groups[len(outputs)]
+            clips = waiting[:needed].split(group.tolist())
+            outputs.append(model.attend(pad_sequence(list(clips), batch_first=True), group))  # [B, T, D], [B]
+            waiting = waiting[needed:]
+    rows: dict[str, list[Any]] = {"alpha": [], "beta": [], "weights": []}
+    for out, group in zip(outputs, groups, strict=True):
+        for name, of_clips in rows.items():
             values = getattr(out, name)
-            rows = [None] * len(counts) if values is None else values.float().cpu().numpy()
-            getattr(result, name).extend(
-                None if row is None else row[:count] for row, count in zip(rows, counts, strict=True)
-            )
-    result.frames, result.seconds = batches.table.num_frames, time.perf_counter() - start
-    return result
-
-
-def _clip_groups(
-    model: Network,
-    batches: EvaluationBatches,
-    compute: Compute,
-    transform: Transform,
-    generator: torch.Generator,
-    progress: Progress,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields (features [B, T, D] padded, lengths [B]) as soon as a group of clips is complete."""
-    lengths = batches.table.lengths
-    waiting: list[Tensor] = []  # features of clips that are not complete yet, in order
-    available = done = 0
-    for features in _features(model, batches, compute, transform, generator, progress):
-        waiting.append(features)
-        available += len(features)
-        while done < len(lengths):
-            group = lengths[done : done + CLIPS_AT_ONCE]
-            if group.sum() > available:
-                break
-            row = torch.cat(waiting)
-            needed = int(group.sum())
-            waiting, available = [row[needed:]], available - needed
-            done += len(group)
-            clips = row[:needed].split(group.tolist())
-            yield pad_sequence(list(clips), batch_first=True), torch.from_numpy(group)
-
-
-def _features(
-    model: Network,
-    batches: EvaluationBatches,
-    compute: Compute,
-    transform: Transform,
-    generator: torch.Generator,
-    progress: Progress,
-) -> Iterator[Tensor]:
-    """Yields the features [N, D] of the frames in their order, one round of all processes at a time."""
-    for counts, images in zip(batches.rounds, batches, strict=True):
-        if len(images):
-            frames = transform(images.to(compute.device, non_blocking=True)[:, None], generator)[:, 0]
-            with compute.autocast():
-                features = model.encode(frames).float()
-        else:  # the last round has no batch for this process
-            features = torch.empty(0, model.feature_size, device=compute.device)
-        yield ddp.gather_rows(features, counts)
-        progress()
-        stop_if_asked()
+            padded = [None] * len(group) if values is None else values.float().cpu().numpy()
+            of_clips += [row if row is None else row[:count] for row, count in zip(padded, group.tolist(), strict=True)]
+    logits = torch.cat([out.logits for out in outputs]).float().cpu()
+    return Evaluation(logits, **rows, frames=batches.table.num_frames, seconds=time.perf_counter() - start)
 
 
 @torch.inference_mode()
-def encode_all(
-    model: FAN, batches: EvaluationBatches, *, compute: Compute, transform: Transform, show_progress: bool = True
-) -> Tensor:
-    """The backbone's features of every frame, in evaluation mode.
+def encode(
+    model: Network, batches: EvaluationBatches, *, compute: Compute, transform: Transform, label: str = "features"
+) -> Iterator[Tensor]:
+    """Yields the features of all frames in their order, float32 [N, D], one batch of every process at a time.
 
-    Returns:
-        float32 [N, D] on the CPU, in the order of the table's frames.
+    Args:
+        model: set to evaluation mode.
+        label: of the progress bar; "" for none.
     """
     model.eval()
     generator = torch.Generator().manual_seed(0)
-    with Progress("features", len(batches), unit="batches", show=show_progress and ddp.world().is_main) as progress:
-        parts = [part.cpu() for part in _features(model, batches, compute, transform, generator, progress)]
-    return torch.cat(parts)
+    with Progress(label, len(batches), unit="batches", show=bool(label) and ddp.world().is_main) as progress:
+        for counts, images in zip(batches.rounds, batches, strict=True):
+            if len(images):
+                frames = transform(images.to(compute.device, non_blocking=True)[:, None], generator)[:, 0]
+                with compute.autocast():
+                    features = model.encode(frames).float()
+            else:  # the last round has no batch for this process
+                features = torch.empty(0, model.feature_size, device=compute.device)
+            yield ddp.gather_rows(features, counts)
+            progress()
+            stop_if_asked()
 
 
 @dataclass
@@ -318,6 +289,22 @@ class EvaluationSplit:
     clips: Sequence[Clip] | None = None
     intensities: Intensities | None = None
 
+    @classmethod
+    def of(
+        cls,
+        clips: ClipSet,
+        store: Store,
+        loading: Loading,
+        compute: Compute,
+        *,
+        transform: Transform | None = None,
+        intensities: Intensities | None = None,
+    ) -> EvaluationSplit:
+        """A set of clips whose frames are in a store."""
+        frames = BATCH_FRAMES[compute.device.type]
+        batches = EvaluationBatches(FrameTable.of(clips), store, batch_frames=frames, loading=loading)
+        return cls(batches, transform or PlainFrames(), clips.clips, intensities)
+
     @property
     def table(self) -> FrameTable:
         """The table of the clips."""
@@ -325,10 +312,7 @@ class EvaluationSplit:
 
 
 def evaluate_split(
-    model: Network,
-    split: EvaluationSplit,
-    compute: Compute,
-    show_progress: bool = True,
+    model: Network, split: EvaluationSplit, compute: Compute, show_progress: bool = True
 ) -> tuple[dict[str, Any], Evaluation]:
     """Evaluates a set of clips and computes the metrics.
 
@@ -336,21 +320,12 @@ def evaluate_split(
         The metrics of `classification_metrics`, `loss` (mean cross-entropy), and, if true intensities are known,
         `attention_correlation` and `attention_auc`; and the outputs behind them.
     """
-    evaluation = evaluate(
-        model,
-        split.batches,
-        compute=compute,
-        transform=split.transform,
-        show_progress=show_progress,
-    )
-    table = split.table
+    evaluation = evaluate(model, split.batches, compute=compute, transform=split.transform, show_progress=show_progress)
+    table, logits = split.table, evaluation.logits
     metrics = classification_metrics(
-        evaluation.logits.softmax(dim=1),
-        table.targets,
-        num_listed=table.listed,
-        num_skipped=len(table.skipped),
+        logits.softmax(dim=1), table.targets, num_listed=table.listed, num_skipped=len(table.skipped)
     )
-    metrics["loss"] = float(F.cross_entropy(evaluation.logits, table.targets))
+    metrics["loss"] = float(F.cross_entropy(logits, table.targets))
     if split.intensities is not None:
         weights = dict(zip(table.names, evaluation.weights, strict=True))
         metrics["attention_correlation"] = attention_correlation(weights, split.intensities)

@@ -11,7 +11,7 @@ from scipy.stats import binomtest, rankdata, spearmanr
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from .intervals import score_interval, uar_interval
+from .intervals import uar_interval
 
 # With more classes, there is neither a confusion matrix nor a recall per class.
 MANY_CLASSES = 100
@@ -41,36 +41,22 @@ def classification_metrics(
 
         Intervals of fewer than `intervals.MIN_CLIPS` clips are given, but pages and tables do not show them.
     """
-    num_classes, num_clips = probabilities.shape[1], len(labels)
-    num_listed = num_clips + num_skipped if num_listed is None else num_listed
-    if num_classes > MANY_CLASSES:
-        correct = probabilities.argmax(dim=1) == labels
-        support = torch.bincount(labels, minlength=num_classes)
-        hits = torch.bincount(labels[correct], minlength=num_classes)
-        counts = np.stack([(support - hits).cpu().numpy(), hits.cpu().numpy()], axis=1)[support.cpu().numpy() > 0]
-        interval = score_interval(np.array([0.0, 1.0]), counts, 0.0, 1.0)
-        rates = _rates(hits, support, interval, num_listed=num_listed, num_skipped=num_skipped)
-        return {**rates, "per_class_recall": [], "confusion": []}
-    confusion = multiclass_confusion_matrix(probabilities.argmax(dim=1), labels, num_classes)
-    return confusion_metrics(confusion, num_listed=num_listed, num_skipped=num_skipped)
+    num_classes, predicted = probabilities.shape[1], probabilities.argmax(dim=1)
+    listed = len(labels) + num_skipped if num_listed is None else num_listed
+    if num_classes <= MANY_CLASSES:
+        confusion = multiclass_confusion_matrix(predicted, labels, num_classes)
+        return confusion_metrics(confusion, num_listed=listed, num_skipped=num_skipped)
+    hits, support = (torch.bincount(of, minlength=num_classes) for of in (labels[predicted == labels], labels))
+    return {**_rates(hits, support, listed, num_skipped), "per_class_recall": [], "confusion": []}
 
 
 def confusion_metrics(confusion: Tensor, *, num_listed: int, num_skipped: int = 0) -> dict[str, Any]:
     """The metrics of `classification_metrics` from a confusion matrix, int64 [C, C], rows true, columns predicted."""
-    rates = _rates(
-        confusion.diagonal(),
-        confusion.sum(dim=1),
-        uar_interval(confusion.cpu().numpy()),
-        num_listed=num_listed,
-        num_skipped=num_skipped,
-    )
-    rates["confusion"] = confusion.tolist()
-    return rates
+    rates = _rates(confusion.diagonal(), confusion.sum(dim=1), num_listed, num_skipped)
+    return {**rates, "confusion": confusion.tolist()}
 
 
-def _rates(
-    hits: Tensor, support: Tensor, uar_limits: tuple[float, float], *, num_listed: int, num_skipped: int
-) -> dict[str, Any]:
+def _rates(hits: Tensor, support: Tensor, num_listed: int, num_skipped: int) -> dict[str, Any]:
     """The metrics but the confusion matrix, from the correct clips and all clips of each class, int64 [C]."""
     num_clips, correct = int(support.sum()), int(hits.sum())
     recalls = [int(hit) / int(count) if count else None for hit, count in zip(hits, support, strict=True)]
@@ -81,7 +67,7 @@ def _rates(
         "accuracy_interval": [float(interval.low), float(interval.high)],
         "accuracy_listed": correct / num_listed,
         "uar": sum(present) / len(present),
-        "uar_interval": list(uar_limits),
+        "uar_interval": list(uar_interval(hits.cpu().numpy(), support.cpu().numpy())),
         "per_class_recall": recalls,
         "num_clips": num_clips,
         "num_clips_listed": num_listed,

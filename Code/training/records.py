@@ -110,9 +110,9 @@ class Spread:
     """A measure over several folds or seeds; `std` is of the sample, None for a single value."""
 
     mean: float
-    std: float | None
     range: tuple[float, float]
     values: list[float]
+    std: float | None = None
 
     @property
     def mean_text(self) -> str:

@@ -12,7 +12,7 @@ import functools
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from typing import Any, ParamSpec
 import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.tensorboard import SummaryWriter
 
 from ..common.device import Compute, describe_device, git_commit, versions
 from ..common.errors import UsageError
@@ -38,7 +39,6 @@ from .loops import Evaluation
 from .metrics import MANY_CLASSES
 from .records import VERSION, started_at
 from .resume import command_line
-from .tensorboard import Board
 
 LAST, BEST = "last.pth", "best.pth"
 P = ParamSpec("P")
@@ -211,7 +211,8 @@ class Run:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.board = folder, Board(folder)
+        self.folder = folder
+        self._board: SummaryWriter | None = None  # made when something is shown for the first time
 
     @main_only
     def write_arguments(self, given: Mapping[str, Any], resolved: Mapping[str, Any], compute: Compute) -> None:
@@ -250,7 +251,21 @@ class Run:
             save_atomically({**checkpoint, "training": None}, self.folder / BEST)
         save_atomically({**checkpoint, "training": state.training(seed, epochs)}, self.folder / LAST)
         self.write_log(state.log)
-        self.board.add(state.log[-1])
+        self.show(state.log[-1])
+
+    def show(self, line: Mapping[str, Any]) -> None:
+        """Adds a line of the log to the TensorBoard events. Later epochs, from before an interruption, are dropped."""
+        if self._board is None:
+            self._board = SummaryWriter(str(self.folder), purge_step=line["epoch"])
+        for name, value in line.items():
+            if name != "epoch":
+                self._board.add_scalar(name.replace("_", "/", 1), value, line["epoch"])
+        self._board.flush()
+
+    def close(self) -> None:
+        """Closes the TensorBoard events."""
+        if self._board is not None:
+            self._board.close()
 
     @main_only
     def write_log(self, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -270,36 +285,29 @@ class Run:
         """
         self._write_json("results.json", {"version": VERSION, "labels": list(labels), **(about or {}), **results})
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether all results are written."""
-        return (self.folder / "results.json").is_file()
-
     @main_only
-    def write_summary(self, summary: Mapping[str, Any], table: str) -> None:
-        """Writes summary.md and summary.json of several runs."""
-        save_text(table, self.folder / "summary.md")
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Writes summary.json of several runs."""
         self._write_json("summary.json", {"version": VERSION, **summary})
 
     @main_only
-    def write_rows(self, name: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Writes a CSV file."""
-        with self._table(name, header) as writer:
-            writer.writerows(rows)
+    def write_rows(self, name: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Writes a CSV file. File names that are not valid UTF-8 are written byte for byte."""
+        with atomic_text(self.folder / name, newline="", errors="surrogateescape") as file:
+            csv.writer(file).writerows([header, *rows])
 
-    @main_only
     def write_predictions(
         self, labels: Sequence[str], names: Sequence[str], targets: Sequence[int], evaluation: Evaluation
     ) -> None:
         """Writes predictions.csv: clip, label, prediction, and a probability per class, if there are few classes."""
         probabilities = evaluation.logits.softmax(dim=1)
         shown = len(labels) if len(labels) <= MANY_CLASSES else 0
-        with self._table("predictions.csv", ["clip", "label", "prediction", *labels[:shown]]) as writer:
-            for name, target, row in zip(names, targets, probabilities, strict=True):
-                columns = (f"{p:.6f}" for p in row[:shown].tolist())
-                writer.writerow([name, labels[target], labels[int(row.argmax())], *columns])
+        rows = (
+            [name, labels[target], labels[int(row.argmax())], *(f"{p:.6f}" for p in row[:shown].tolist())]
+            for name, target, row in zip(names, targets, probabilities, strict=True)
+        )
+        self.write_rows("predictions.csv", ["clip", "label", "prediction", *labels[:shown]], rows)
 
-    @main_only
     def write_attention(
         self, clips: Sequence[Clip], evaluation: Evaluation, intensities: Mapping[str, np.ndarray] | None = None
     ) -> None:
@@ -308,25 +316,16 @@ class Run:
         attention.csv: clip, frame, alpha, beta (empty without relation-attention), weight and, if it is known, the true
         intensity. clips.csv: clip and the folder of its frames, from which the report takes its pictures.
         """
+        rows = []
+        outputs = zip(clips, evaluation.alpha, evaluation.beta, evaluation.weights, strict=True)
+        for clip, alpha, beta, weight in outputs:
+            for index, frame in enumerate(clip.frames):
+                relation = "" if beta is None else f"{beta[index]:.6f}"
+                row = [clip.name, frame, f"{alpha[index]:.6f}", relation, f"{weight[index]:.6f}"]
+                rows.append(row if intensities is None else [*row, f"{intensities[clip.name][index]:.4f}"])
         extra = ["intensity"] if intensities is not None else []
-        with self._table("attention.csv", ["clip", "frame", "alpha", "beta", "weight", *extra]) as writer:
-            for clip, alpha, beta, weight in zip(
-                clips, evaluation.alpha, evaluation.beta, evaluation.weights, strict=True
-            ):
-                for index, frame in enumerate(clip.frames):
-                    relation = "" if beta is None else f"{beta[index]:.6f}"
-                    row = [clip.name, frame, f"{alpha[index]:.6f}", relation, f"{weight[index]:.6f}"]
-                    writer.writerow(row if intensities is None else [*row, f"{intensities[clip.name][index]:.4f}"])
-        with self._table("clips.csv", ["clip", "folder"]) as writer:
-            writer.writerows([clip.name, os.path.abspath(clip.folder)] for clip in clips)
-
-    @contextmanager
-    def _table(self, name: str, header: Sequence[str]) -> Iterator[Any]:
-        """Writes a CSV file. File names that are not valid UTF-8 are written byte for byte."""
-        with atomic_text(self.folder / name, newline="", errors="surrogateescape") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            yield writer
+        self.write_rows("attention.csv", ["clip", "frame", "alpha", "beta", "weight", *extra], rows)
+        self.write_rows("clips.csv", ["clip", "folder"], ([clip.name, os.path.abspath(clip.folder)] for clip in clips))
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         save_text(json.dumps(content, indent=1) + "\n", self.folder / name)
@@ -352,7 +351,7 @@ def open_run(folder: Path | None, parent: Path, name: str) -> Iterator[Run]:
             stack.callback(_remove_empty, [folder, *made])
             stack.enter_context(one_writer(folder))
         run = Run(Path(ddp.from_main(lambda: str(folder))))
-        stack.callback(run.board.close)
+        stack.callback(run.close)
         yield run
 
 

@@ -11,15 +11,13 @@ of one fold is never taken for the whole.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..common.wording import counted, percent
-from .intervals import interval_text
 from .metrics import confusion_metrics
 from .records import (
     AGAIN,
@@ -57,17 +55,15 @@ def parts_of(folder: Path, seeds: Sequence[int], folds: Sequence[int | None], *,
         by_seed: there is a folder per seed.
     """
     width = max(2, len(str(len(folds))))
-
-    def parts() -> Iterator[Part]:
-        for seed in seeds:
-            above = folder / f"seed-{seed}" if by_seed else folder
-            for fold in folds:
-                yield Part(above if len(folds) == 1 and by_seed else above / f"fold-{fold:0{width}d}", seed, fold)
-
-    return list(parts())
+    parts = []
+    for seed in seeds:
+        above = folder / f"seed-{seed}" if by_seed else folder
+        for fold in folds:
+            parts.append(Part(above if len(folds) == 1 and by_seed else above / f"fold-{fold:0{width}d}", seed, fold))
+    return parts
 
 
-def write_fold_summary(folder: Path, folds: Sequence[Path], title: str) -> None:
+def write_fold_summary(folder: Path, folds: Sequence[Path]) -> None:
     """Writes the results of all folds together: each clip is evaluated in one fold, so the counts add up.
 
     Args:
@@ -87,16 +83,16 @@ def write_fold_summary(folder: Path, folds: Sequence[Path], title: str) -> None:
         rows += of_fold
     run = Run(folder)
     run.write_rows("predictions.csv", header, rows)
-    run.write_summary(as_dict(summary), fold_table(summary, title))
+    run.write_summary(as_dict(summary))
     pooled = {"last": as_dict(summary.last.pooled), "best": as_dict(summary.best.pooled)}
     about = {"selected_on": summary.selected_on, "num_folds": len(results), "pooled": True}
     run.write_results(summary.labels, pooled, about)
 
 
-def write_seed_summary(folder: Path, seeds: Sequence[int], title: str) -> None:
+def write_seed_summary(folder: Path, seeds: Sequence[int]) -> None:
     """Writes the results of all seeds together; with folds, each seed's are those of its folds pooled."""
     summary = seed_summary(seeds, [read_results(folder / f"seed-{seed}" / "results.json") for seed in seeds])
-    Run(folder).write_summary(as_dict(summary), seed_table(summary, title))
+    Run(folder).write_summary(as_dict(summary))
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -106,7 +102,7 @@ def spread(values: Sequence[float]) -> Spread:
     (Bengio & Grandvalet, JMLR 5, 2004). The pooled clips have one.
     """
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Spread(float(np.mean(values)), std, (min(values), max(values)), list(values))
+    return Spread(float(np.mean(values)), (min(values), max(values)), list(values), std)
 
 
 def spreads(metrics: Sequence[Metrics]) -> dict[str, Spread]:
@@ -175,65 +171,3 @@ def seed_summary(seeds: Sequence[int], results: Sequence[Results]) -> SeedSummar
         first.fold,
         first.num_folds,
     )
-
-
-def fold_table(summary: FoldSummary, title: str) -> str:
-    """The summary of folds as Markdown."""
-    parts = (("last epoch", summary.last), ("best epoch", summary.best))
-    pooled = summary.last.pooled
-    clips = pooled.num_clips
-    lines = [
-        f"# {title}: {counted(summary.num_folds, 'fold')}, {counted(clips, 'clip')}",
-        "",
-        f"Best epoch means {summary.selected_on}, in each fold. Means over folds are given with the standard "
-        "deviation and the range.",
-        "",
-        "| fold | clips | last epoch: WAR % | UAR % | best epoch: WAR % | UAR % |",
-        "|---|---|---|---|---|---|",
-    ]
-    for last, best in zip(summary.last.folds, summary.best.folds, strict=True):
-        cells = " | ".join(percent(value) for fold in (last, best) for value in (fold.accuracy, fold.uar))
-        lines.append(f"| {last.fold} | {last.num_clips} | {cells} |")
-    means = [part.mean_over_folds[name] for _, part in parts for name in MEASURES]
-    lines.append(f"| **mean over folds** | | {' | '.join(f'{of.mean_text} ({of.range_text})' for of in means)} |")
-    cells = " | ".join(percent(value) for _, part in parts for value in (part.pooled.accuracy, part.pooled.uar))
-    lines += [f"| **pooled** | {clips} | {cells} |", ""]
-    for name, part in parts:
-        of = part.pooled
-        war, uar = (interval_text(limits, clips) for limits in (of.accuracy_interval, of.uar_interval))
-        lines.append(f"Pooled, {name}: WAR {percent(of.accuracy)} %, {war}; UAR {percent(of.uar)} %, {uar}.")
-    if pooled.num_skipped:
-        lines += ["", f"Skipped, because they have no frames: {counted(pooled.num_skipped, 'listed clip')}."]
-    for name, part in parts:
-        lines += ["", f"Pooled confusion, {name} (rows true, columns predicted):", ""]
-        lines += confusion_table(summary.labels, part.pooled.confusion)
-    return "\n".join(lines) + "\n"
-
-
-def seed_table(summary: SeedSummary, title: str) -> str:
-    """The summary of seeds as Markdown."""
-    what = ""
-    if summary.num_folds is not None:
-        alone = f"fold {summary.fold} of {summary.num_folds} alone, "
-        what = alone if summary.fold is not None else f"{counted(summary.num_folds, 'fold')} pooled, "
-    lines = [
-        f"# {title}: {what}{counted(len(summary.seeds), 'seed')}, {counted(summary.num_clips, 'clip')}",
-        "",
-        f"Best epoch means {summary.selected_on}.",
-        "",
-        "| seed | last epoch: WAR % | UAR % | best epoch: WAR % | UAR % |",
-        "|---|---|---|---|---|",
-    ]
-    columns = [part[name] for part in (summary.last, summary.best) for name in MEASURES]
-    for index, seed in enumerate(summary.seeds):
-        lines.append(f"| {seed} | {' | '.join(percent(column.values[index]) for column in columns)} |")
-    lines.append(f"| **mean ± standard deviation** | {' | '.join(of.mean_text for of in columns)} |")
-    lines.append(f"| **range** | {' | '.join(of.range_text for of in columns)} |")
-    return "\n".join(lines) + "\n"
-
-
-def confusion_table(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[str]:
-    """A confusion matrix as lines of Markdown."""
-    safe = [label.replace("|", "\\|") for label in labels]
-    lines = [f"| | {' | '.join(safe)} |", "|---" * (len(safe) + 1) + "|"]
-    return lines + [f"| {name} | {' | '.join(map(str, row))} |" for name, row in zip(safe, confusion, strict=True)]

@@ -12,8 +12,7 @@ import torch
 
 from ..common.device import Compute, choose_compute, make_deterministic
 from ..common.errors import UsageError
-from ..data.augment import PlainFrames
-from ..data.batches import EvaluationBatches, FrameTable, Loading, TrainingBatches, choose_loading, open_stores
+from ..data.batches import FrameTable, Loading, TrainingBatches, open_stores
 from ..data.clips import ClipSet
 from ..data.intensity import Intensities
 from ..data.protocol import Protocol
@@ -26,15 +25,7 @@ from ..network.start import keep_classifier, start_from, starting_file
 from ..network.weights import stored_backbone
 from . import ddp
 from .features import FeatureStore, PlainView, training_transform
-from .loops import (
-    BATCH_FRAMES,
-    Evaluation,
-    EvaluationSplit,
-    Transform,
-    epoch_line,
-    evaluate_split,
-    train_one_epoch,
-)
+from .loops import Evaluation, EvaluationSplit, epoch_line, evaluate_split, train_one_epoch
 from .losses import loss_named
 from .records import LogLine, as_dict
 from .resume import resumable
@@ -215,36 +206,27 @@ def open_batches(
     Returns:
         The training batches, the split of the results, the split that chooses the best epoch, and the cache.
     """
-    world, frozen = ddp.world(), settings.freeze_backbone
-    splits = [clips.train, clips.val] + ([clips.held_out] if clips.held_out else [])
-    tables = [FrameTable.of(split) for split in splits]
-    stores, cache = open_stores(
+    frozen, splits = settings.freeze_backbone, [clips.train, clips.val] + ([clips.held_out] if clips.held_out else [])
+    stores, loading, cache = open_stores(
         splits,
         settings.image_size,
         compute.device,
         cache=settings.cache,
+        workers=settings.workers,
         read_once=frozen,
-        processes=world.local_size,
+        world=ddp.world(),
     )
-    loading = choose_loading(
-        compute.device,
-        cache,
-        settings.workers,
-        rank=world.rank,
-        world_size=world.size,
-        processes=world.local_size,
-    )
-    plain: Transform = PlainFrames()
+    table = FrameTable.of(clips.train)
     if frozen:
         print("the backbone is frozen: features are computed once, then the head is trained", flush=True)
         stores = [
-            FeatureStore.of(model, table, store, compute, mirrored=number == 0, loading=loading)
-            for number, (table, store) in enumerate(zip(tables, stores, strict=True))
+            FeatureStore.of(model, FrameTable.of(split), store, compute, mirrored=split is clips.train, loading=loading)
+            for split, store in zip(splits, stores, strict=True)
         ]
-        tables[0].renewed = False  # features are the same in every epoch
-        loading, plain = Loading(0, False, world.rank, world.size), PlainView()
+        table.renewed = False  # features are the same in every epoch
+        loading = Loading(world=loading.world)
     batches = TrainingBatches(
-        tables[0],
+        table,
         stores[0],
         num_frames=settings.num_frames,
         batch_size=settings.batch_size,
@@ -252,14 +234,10 @@ def open_batches(
         samples_per_clip=settings.samples_per_clip,
         loading=loading,
     )
+    plain = PlainView() if frozen else None
     evaluated = [
-        EvaluationSplit(
-            EvaluationBatches(table, store, batch_frames=BATCH_FRAMES[compute.device.type], loading=loading),
-            plain,
-            split.clips,
-            clips.intensities(split),
-        )
-        for split, table, store in zip(splits[1:], tables[1:], stores[1:], strict=True)
+        EvaluationSplit.of(split, store, loading, compute, transform=plain, intensities=clips.intensities(split))
+        for split, store in zip(splits[1:], stores[1:], strict=True)
     ]
     return batches, evaluated[0], evaluated[-1], cache
 

@@ -149,7 +149,7 @@ def test_of_one_pair_it_is_tangos_interval(better: int, worse: int, clips: int) 
 
 def test_intervals_are_never_empty_nor_outside() -> None:
     for confusion in ([[5]], [[0, 5], [0, 0]], [[3, 0, 0], [0, 1, 0], [0, 0, 1]], [[0, 3], [2, 0]], [[60, 40], [1, 0]]):
-        low, high = uar_interval(confusion)
+        low, high = uar_interval(np.diagonal(confusion), np.sum(confusion, axis=1))
         assert 0 <= low < high <= 1
     for gain in (1.0, 0.0, -1.0):
         for balanced in (False, True):
@@ -159,9 +159,9 @@ def test_intervals_are_never_empty_nor_outside() -> None:
 
 def test_the_mirror_image_has_the_mirrored_interval() -> None:
     confusion = np.array([[7, 3, 0], [1, 1, 0], [2, 0, 20]])
-    low, high = uar_interval(confusion)
+    low, high = uar_interval(np.diagonal(confusion), np.sum(confusion, axis=1))
     wrong = np.array([[3, 7, 0], [1, 1, 0], [20, 0, 2]])
-    assert uar_interval(wrong) == pytest.approx((1 - high, 1 - low), abs=1e-7)
+    assert uar_interval(np.diagonal(wrong), np.sum(wrong, axis=1)) == pytest.approx((1 - high, 1 - low), abs=1e-7)
 
 
 def test_shares_of_seeds_and_rare_classes_count() -> None:
