@@ -4,7 +4,7 @@ examples:
   train on the generated sample, no data needed    python Demo_AFEW_Attention.py --dataset sample --at_type 1
   train on AFEW from Data/Train and Data/Val       python Demo_AFEW_Attention.py --at_type 1
   evaluate the newest trained network              python Demo_AFEW_Attention.py --at_type 1 -e
-  evaluate a checkpoint                            python Demo_AFEW_Attention.py -e --checkpoint model/RUN/best.pth
+  evaluate a checkpoint                            python Demo_AFEW_Attention.py -e --checkpoint model/RUN
   train on your own <Class>/<clip>/<frame> folders python Demo_AFEW_Attention.py --dataset folders
                                                      --train-root faces/train --val-root faces/val
   check the data, every image of it                python Demo_AFEW_Attention.py --check
@@ -71,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--checkpoint",
         type=Path,
         metavar="PATH",
-        help="of -e (default: the newest best.pth of the dataset and attention)",
+        help="of -e: a file, or the folder of a run (default: the newest best.pth of the dataset and attention)",
     )
     what.add_argument(
         "--check",

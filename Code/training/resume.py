@@ -41,12 +41,12 @@ def resume_command(folder: Path) -> str:
 
 @contextmanager
 def resumable(folder: Path) -> Iterator[None]:
-    """Adds the command that resumes the run to whatever ends the block early, but a loss that is not finite."""
+    """Adds the command that resumes the run to whatever ends the block early, but a wrong flag or a NaN loss."""
     try:
         yield
-    except TrainingDivergedError:
-        raise
     except BaseException as error:
+        if type(error) in (TrainingDivergedError, UsageError):  # it would end there again
+            raise
         error.add_note(f"the epoch under way will be repeated; to resume: {resume_command(folder)}")
         raise
 

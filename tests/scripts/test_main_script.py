@@ -160,7 +160,10 @@ def test_checkpoints_describe_themselves(trained):
 # Evaluation
 
 
-@pytest.mark.parametrize(("flags", "which"), [(("--at_type", 1), "best"), (("--checkpoint", "last.pth"), "last")])
+@pytest.mark.parametrize(
+    ("flags", "which"),
+    [(("--at_type", 1), "best"), (("--checkpoint", "last.pth"), "last"), (("--checkpoint", ""), "best")],
+)
 def test_evaluation_gives_exactly_the_numbers_of_the_training(trained, call, sample, tmp_path, flags, which):
     shutil.copytree(trained.folder, tmp_path / "model" / trained.folder.name)
     if flags[0] == "--checkpoint":

@@ -165,6 +165,31 @@ def test_loss_that_is_not_finite_ends_the_training():
         train(lr=1e30)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_batch_too_small_for_batch_norm_names_its_flag(compiled):
+    table, store = random_clips([1, 1])  # 32 x 32: the last maps have one pixel
+    batches = TrainingBatches(table, store, num_frames=1, batch_size=1, seed=0)
+    fan = seeded_fan(1)
+    optimizer = torch.optim.SGD(fan.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    forward = torch.compile(fan, backend="eager") if compiled else None
+    with pytest.raises(
+        UsageError, match=r"--batch-size: this step has 1 sample .* larger --batch-size or --image-size"
+    ):
+        train_one_epoch(
+            fan,
+            batches,
+            optimizer,
+            scheduler,
+            CPU.scaler(),
+            compute=CPU,
+            transform=FlippedClips(),
+            epoch=1,
+            seed=0,
+            forward=forward,
+        )
+
+
 @pytest.mark.gpu
 @needs_cuda
 def test_cuda_agrees_with_the_cpu(monkeypatch):
