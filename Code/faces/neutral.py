@@ -22,7 +22,7 @@ from ..common.names import expression
 from ..data.clips import DataError
 from ..network.fan import FAN
 
-PART = 0.75  # of the difference that is taken away; 0.5 to 1 are about as good
+PART = 0.5  # of the difference that is taken away; 0.5 to 1 are about as good
 AUTO = "auto"
 # Seconds. In single acted clips there is no neutral second to find: 17 of 30 are right without, 10 with `AUTO`.
 STRETCH, LONG = 1.0, 10.0

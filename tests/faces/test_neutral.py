@@ -36,12 +36,12 @@ def test_a_part_of_what_tells_the_face_from_others_goes(at_type: int) -> None:
         shift = neutral_shift(fan, features, info)
         reference = fan.attend(features[None]).clip_features[0]
         mean = torch.tensor(info["neutral_feature"]).repeat(2 if at_type == 1 else 1)
-        moved = fan.attend(clip).clip_features - 0.75 * (reference - mean)
+        moved = fan.attend(clip).clip_features - 0.5 * (reference - mean)
         torch.testing.assert_close(fan.attend(clip).logits + shift, fan.classifier(moved))
         own = fan.attend(features[None]).logits[0]
         plain = neutral_shift(fan, features, {**info, "neutral_feature": None})
-    assert plain[0] == 0 and PART == 0.75  # the logit of neutral stays
-    torch.testing.assert_close(plain[1:], -0.75 * (own - own.mean())[1:])
+    assert plain[0] == 0 and PART == 0.5  # the logit of neutral stays
+    torch.testing.assert_close(plain[1:], -0.5 * (own - own.mean())[1:])
 
 
 def test_the_frames_are_the_first_ones_or_the_most_neutral_ones_of_the_person() -> None:

@@ -88,8 +88,8 @@ def test_neutral_clips_of_a_person_are_the_reference_but_not_of_themselves() -> 
     mean = np.full(512, 0.5)
     features, same, count = own.with_references(mean)
     assert same is mean and count == 18
-    np.testing.assert_allclose(features[0], own.features[0] - 0.75 * (own.features[1] - mean))
-    np.testing.assert_allclose(features[2], own.features[2] - 0.75 * (own.features[:2].mean(axis=0) - mean))
+    np.testing.assert_allclose(features[0], own.features[0] - 0.5 * (own.features[1] - mean))
+    np.testing.assert_allclose(features[2], own.features[2] - 0.5 * (own.features[:2].mean(axis=0) - mean))
     own.persons[0] = ""  # unknown
     features, _, count = own.with_references(mean)
     assert count == 16 and (features[:2] == own.features[:2]).all()
