@@ -40,6 +40,7 @@ from Code.composed.splits import TEST, TRAIN, USAGES, VAL, Composer, composed_cl
 from Code.data.batches import (  # noqa: E402
     EvaluationBatches,
     FrameTable,
+    Loading,
     TrainingBatches,
 )
 from Code.network.fan import FAN, FeatureFAN  # noqa: E402
@@ -78,9 +79,8 @@ def encoded(fan: FAN, composer: Composer, size: int, compute: Compute, file: Pat
         return Clips(composer, FeatureStore(torch.load(file, weights_only=True)))
     start = time.perf_counter()
     clips = composed_clips(composer, Path())
-    store = FeatureStore.of(
-        fan, FrameTable.of(clips), clips.renderer(clips, size), compute, mirrored=False, batch_frames=128, loading={}
-    )
+    table, frames = FrameTable.of(clips), clips.renderer(clips, size)
+    store = FeatureStore.of(fan, table, frames, compute, mirrored=False, loading=Loading())
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(store.features, file.with_suffix(".partial"))
     file.with_suffix(".partial").rename(file)
