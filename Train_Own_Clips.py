@@ -17,9 +17,12 @@ exit status: 0 done, 2 an input, a flag or an installation is wrong; of --train:
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # also with `python -P` and `python -I`
 
 from Code.common.commandline import add_device, number, run_script, script_parser, seed
 from Code.common.errors import UsageError

@@ -173,7 +173,7 @@ def quick(command: str) -> str:
 
 
 def help_of(script: str) -> str:
-    return quick(f"python {script}.py --help")
+    return quick(f"python -I {script}.py --help")  # -I: without the folder of the script, as in embeddable Pythons
 
 
 @pytest.mark.parametrize("page", PAGES)
