@@ -192,7 +192,7 @@ def write_curve(path: Path, curve: Curve) -> None:
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with atomic_text(path, newline="", errors="surrogateescape") as file:  # names of files may be any bytes
+    with atomic_text(path, newline="", errors="backslashreplace") as file:  # as messages show a name
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)
