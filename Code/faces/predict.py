@@ -408,8 +408,11 @@ class Predictor:
 
     def _frame_logits(self, features: Tensor) -> Tensor:
         """The logits of each frame as a clip of its own, [T, C], without any shift."""
-        parts = [self.fan.attend(part.unsqueeze(1)).logits for part in features.split(FRAMES_AT_ONCE)]
-        return torch.cat(parts)[:, self._classes]
+        # Filled in place: small results kept between the large blocks of two parts would keep these from being reused.
+        logits = torch.empty(len(features), self.fan.num_classes, device=self.device, dtype=torch.float32)
+        for part, its in zip(features.split(FRAMES_AT_ONCE), logits.split(FRAMES_AT_ONCE), strict=True):
+            its.copy_(self.fan.attend(part.unsqueeze(1)).logits)
+        return logits[:, self._classes]
 
     @torch.inference_mode()
     def encode(self, crops: Sequence[np.ndarray]) -> Tensor:

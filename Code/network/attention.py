@@ -26,7 +26,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import linear, logsigmoid
 
 from ..common.names import ATTENTION_TITLES
 
@@ -136,17 +136,15 @@ class RelationAttention(AttentionHead):
         alpha_logits = self.alpha(self.dropout(features)).squeeze(2)  # [B, T]
         global_feature = weighted_sum(features, normalize(logsigmoid(alpha_logits), mask))  # [B, D]
 
-        def pair(part: Tensor) -> Tensor:  # [f_i : f'], [B, T, 2 D]
-            return torch.cat([part, global_feature.unsqueeze(1).expand_as(part)], dim=2)
-
-        if fits_at_once(features):
-            pairs = pair(features)
+        if self.training or fits_at_once(features):
+            pairs = torch.cat([features, global_feature.unsqueeze(1).expand_as(features)], dim=2)  # [B, T, 2 D]
             beta_logits = self.beta(self.dropout(pairs)).squeeze(2)  # [B, T]
             weights = normalize(logsigmoid(alpha_logits) + logsigmoid(beta_logits), mask)
             clip_features = weighted_sum(pairs, weights)  # [B, 2 D]
-        else:  # the same in parts; the weights sum to 1, so f' is its own weighted mean
-            parts = features.split(FRAMES_AT_ONCE, dim=1)
-            beta_logits = torch.cat([self.beta(self.dropout(pair(part))).squeeze(2) for part in parts], dim=1)
+        else:  # the same without pairs: w_b . [f_i : f'] is a sum, and f' is its own mean under weights that sum to 1
+            weight, bias = self.beta.parameters()
+            of_frame, of_clip = weight.chunk(2, dim=1)  # [1, D] each
+            beta_logits = linear(features, of_frame).squeeze(2) + linear(global_feature, of_clip, bias)
             weights = normalize(logsigmoid(alpha_logits) + logsigmoid(beta_logits), mask)
             clip_features = torch.cat([weighted_sum(features, weights), global_feature], dim=1)
         return FANOutput(
