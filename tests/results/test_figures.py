@@ -46,7 +46,7 @@ def test_attention_figure_has_two_bars_over_each_frame_and_a_line_of_intensity()
         clip(4), alpha, weights, shown=range(4), title="Happy/a", label="Happy", prediction="Angry",
         probabilities={"Happy": 0.25, "Angry": 0.7, "Sad": 0.05}, intensity=[0, 0.5, 1, 0.5],
     )  # fmt: skip
-    bars, strip, panel = figure.axes
+    strip, bars, panel = figure.axes
     blue, orange = bars.containers
     assert [bar.get_height() for bar in blue] == pytest.approx(list(alpha))
     assert [bar.get_height() for bar in orange] == pytest.approx([0.25, 0.5, 1, 0.75])
@@ -69,16 +69,16 @@ def test_attention_figure_of_a_long_clip_marks_its_highest_and_lowest_frame() ->
     weights[[17, 71]] = 3.0, 0.1
     frames, shown = clip(90), choose_frames(weights)
     figure = attention_figure(frames[shown], np.full(90, 0.5), weights / weights.sum(), shown=shown, title="a")
-    ticks = [tick.get_text() for tick in figure.axes[1].get_xticklabels()]
+    ticks = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
     assert len(ticks) <= 12 and "18\nhighest" in ticks and "72\nlowest" in ticks
-    assert np.array_equal(np.asarray(figure.axes[1].images[ticks.index("18\nhighest")].get_array()), frames[17])
+    assert np.array_equal(np.asarray(figure.axes[0].images[ticks.index("18\nhighest")].get_array()), frames[17])
 
 
-def test_a_single_frame_and_equal_weights_are_drawn() -> None:
-    figure = attention_figure(clip(1), [1.0], [1.0], shown=[0], title="a")
-    assert [bar.get_height() for bars in figure.axes[0].containers for bar in bars] == [1.0, 1.0]
+def test_a_single_frame_has_no_bars_and_equal_weights_no_highest() -> None:
+    (strip,) = attention_figure(clip(1), [1.0], [1.0], shown=[0], title="a").axes
+    assert len(strip.images) == 1 and not strip.containers
     figure = attention_figure(clip(3), [0.3] * 3, [1 / 3] * 3, shown=range(3), title="a")
-    assert not any("highest" in tick.get_text() for tick in figure.axes[1].get_xticklabels())
+    assert not any("highest" in tick.get_text() for tick in figure.axes[0].get_xticklabels())
 
 
 def test_names_are_text_and_not_mathtext() -> None:

@@ -178,7 +178,7 @@ def test_run_of_other_classes_cannot_be_resumed(call, data):
 def test_checkpoint_that_cannot_be_evaluated(call, data, tmp_path):
     refused(call(script, "-e", cwd=data), "no trained network for dataset afew in model", "--checkpoint")
     refused(call(script, "-e", "--checkpoint", "model/a/best.pth", cwd=data), "model/a/best.pth: no such file")
-    refused(call(script, "-e", "--checkpoint", "Data", cwd=data), "Data: cannot be read")
+    refused(call(script, "-e", "--checkpoint", "Data", cwd=data), "Data: neither best.pth nor last.pth")
     (data / "text.pth").write_text("nothing")
     refused(call(script, "-e", "--checkpoint", "text.pth", cwd=data), "text.pth: not a checkpoint")
 
