@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--person-pattern", default=r"/([A-Za-z]*[0-9]*)", metavar="REGEX")
     parser.add_argument("--checkpoint", type=Path, metavar="FAN", help="default: the FAN that comes with the project")
     parser.add_argument(
-        "--keep", type=Path, default=Path("."), metavar="FOLDER", help="for the features of each FOLDER"
+        "--keep", type=Path, default=Path("model"), metavar="FOLDER", help="for the features of each FOLDER"
     )
     args = parser.parse_args()
     predictor = Predictor(args.checkpoint, "cpu", precision="fp32")

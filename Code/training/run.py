@@ -26,7 +26,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
 from ..common.device import Compute, describe_device, git_commit, versions
-from ..common.errors import UsageError
+from ..common.errors import ProjectError, UsageError
 from ..common.files import atomic_text, save_text
 from ..common.lock import one_writer
 from ..common.names import ATTENTION_TITLES, CHECKPOINT_FORMAT
@@ -187,7 +187,7 @@ def load_weights(model: FAN, checkpoint: Mapping[str, Any], path: Path) -> None:
 def main_only(method: Callable[P, None]) -> Callable[P, None]:
     """Makes a method run in the main process only, so that no two processes write the same file.
 
-    An `OSError` becomes a `UsageError` that names the file.
+    An `OSError` becomes a `ProjectError` that names the file, and the run can be resumed.
     """
 
     @functools.wraps(method)
@@ -198,7 +198,7 @@ def main_only(method: Callable[P, None]) -> Callable[P, None]:
             method(*args, **kwargs)
         except OSError as error:
             path = error.filename or args[0].folder  # type: ignore[attr-defined]
-            raise UsageError(f"{path}: cannot be written ({error.strerror or error}); free some space") from None
+            raise ProjectError(f"{path}: cannot be written ({error.strerror or error}); free some space") from None
 
     return guarded
 
