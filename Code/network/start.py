@@ -108,7 +108,7 @@ def _fitted_head(
     fresh = {name for name in heads & own.keys() if given and name.rpartition(".")[0] not in given}
     names = [f"{fan.head.classifier}.{kind}" for kind in ("weight", "bias")]
     if any(getattr(weights.get(name), "shape", (0,))[1:] != own[name].shape[1:] for name in names):
-        return weights, fresh, ""  # no classifier of this head; or a damaged one, which load_published reports
+        return weights, fresh, ""  # no classifier of this head; or a damaged one, which load_plain reports
     rows = len(weights[names[0]])
     old = stored_labels(checkpoint, rows) or (AFEW_LABELS if rows == len(AFEW_LABELS) else ())
     wanted = tuple(mapping.get(label, label) for label in labels)

@@ -1,8 +1,7 @@
 """`Reader`: all that is said about a dataset in one entry, and what all datasets have in common.
 
 A module of `Code.readers` with a `Reader` in it is a dataset. Where its lists or folders differ from AFEW's, it hands
-in a function, `parse_line` or `scan`. Readers look at names, never at pixels, and import no torch: a script finds a
-missing folder before it loads torch.
+in a function, `parse_line` or `scan`. Readers look at names, never at pixels, and import no torch.
 """
 
 from __future__ import annotations
