@@ -30,6 +30,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # also with `pyt
 
 from Code.common.commandline import (
     add_device,
+    check_outputs,
     count,
     fold,
     from_zero,
@@ -41,7 +42,6 @@ from Code.common.commandline import (
     seed,
 )
 from Code.common.errors import UsageError
-from Code.common.files import check_outputs
 from Code.common.names import ATTENTION_TITLES, DEFAULT_AT_TYPE
 from Code.composed.plan import DISTRACTORS
 from Code.readers import names
@@ -306,7 +306,7 @@ def main(words: Sequence[str] | None = None) -> int:
         raise UsageError("--json: only goes with --check")
     check_outputs([args.write_folds], [args.train_list, args.val_list, args.fold_file])
 
-    from Code.common.machine import keep_freed_memory
+    from Code.common.device import keep_freed_memory
     from Code.experiment import check_data, evaluate, settings_of, train, train_series, write_folds
     from Code.results.report import write_figures
     from Code.training.ddp import processes

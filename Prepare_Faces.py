@@ -26,10 +26,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # also with `pyt
 
 from Code.common.commandline import above_zero, add_device, positive, run_script, script_parser, whole_number
 from Code.common.files import writing
-from Code.common.machine import available_cores, keep_freed_memory
-from Code.common.names import MAX_IMAGE_SIZE
-from Code.common.progress import Progress
-from Code.common.wording import counted, one_line
+from Code.common.names import MAX_IMAGE_SIZE, counted, one_line
+from Code.common.progress import Progress, available_cores
 from Code.data.clips import DataError
 from Code.faces.settings import DETECT_EVERY, MIN_FACE, Settings
 
@@ -133,13 +131,14 @@ def in_words(records: Sequence[Record], output: Path) -> str:
 
 def prepare(args: argparse.Namespace) -> int:
     """Prepares the clips that are not prepared yet, then reports on all of them; returns the exit status."""
-    from Code.common.device import choose_compute
-    from Code.common.lock import one_writer
+    from Code.common.device import choose_compute, keep_freed_memory
+    from Code.common.files import one_writer
     from Code.faces.index import STATE, write_report
     from Code.faces.inputs import find_jobs
     from Code.faces.mtcnn import weights_folder
     from Code.faces.prepare import plan, prepare_all
 
+    keep_freed_memory()
     device = choose_compute(args.device, "fp32").device
     weights_folder()  # is facenet-pytorch installed?
     jobs, remarks = find_jobs(args.input)
@@ -175,7 +174,6 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     args = build_parser().parse_args(words)
     check_places(args.input, args.output)
-    keep_freed_memory()
     try:
         with writing(args.output):
             return prepare(args)

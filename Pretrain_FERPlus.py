@@ -24,6 +24,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # also with `pyt
 
 from Code.common.commandline import (
     add_device,
+    check_outputs,
     count,
     from_zero,
     image_side,
@@ -35,7 +36,6 @@ from Code.common.commandline import (
     share,
 )
 from Code.common.errors import UsageError
-from Code.common.files import check_outputs
 from Code.common.names import FERPLUS_FILE, MS1M_FILE, OTHER_FILE
 from Code.readers.ferplus import read_ferplus
 from Code.recipes.recipe import FERPLUS, FOLDERS, Recipe
@@ -196,8 +196,7 @@ def main() -> int:
     args = parse_resumable(build_parser())
     check_flags(args)
 
-    from Code.common.device import choose_compute
-    from Code.common.machine import keep_freed_memory
+    from Code.common.device import choose_compute, keep_freed_memory
     from Code.recipes.ferplus_accuracy import evaluate_file
     from Code.recipes.pretraining import train_backbone
 

@@ -5,10 +5,11 @@ The names below are imported when they are first used: `import Code` alone takes
 
 from __future__ import annotations
 
+import getpass
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
-from .common.machine import name_the_user
 from .common.names import VERSION as __version__
 
 if TYPE_CHECKING:
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
     from .network.fan import FAN, FANOutput
     from .network.weights import LoadReport, load_fan, load_published
 
-name_the_user()  # here, since whatever imports torch has imported this package before
+try:
+    getpass.getuser()
+except (KeyError, OSError, ImportError):  # a user id without a name, as under `docker run --user 54321`
+    # The import of torch asks for the name, and whatever imports torch has imported this package before.
+    os.environ["LOGNAME"] = f"uid{os.getuid()}" if hasattr(os, "getuid") else "user"
 
 _HOME = {
     "FAN": ".network.fan",

@@ -16,8 +16,7 @@ from . import readers
 from .check import check_before_training, check_dataset, refuse_broken_images
 from .common.device import choose_compute
 from .common.errors import UsageError
-from .common.names import ATTENTION_TITLES, DEFAULT_AT_TYPE
-from .common.wording import counted
+from .common.names import ATTENTION_TITLES, DEFAULT_AT_TYPE, counted
 from .data.batches import open_stores
 from .data.clips import ClipSet, describe
 from .data.folds import hold_out, persons_in_two_folds, write_fold_file

@@ -25,12 +25,10 @@ import torch
 from torch import Tensor
 
 from .common.errors import ProjectError, UsageError
-from .common.files import PROJECT, save_text
+from .common.files import PROJECT, one_writer, save_text
 from .common.json_files import MissingStateError, read_json
-from .common.lock import one_writer
-from .common.names import DEFAULT_AT_TYPE, expression
+from .common.names import DEFAULT_AT_TYPE, counted, expression, natural_key
 from .common.progress import Progress
-from .common.wording import counted, natural_key
 from .data.clips import Clip, ClipSet, DataError
 from .data.folds import name_persons
 from .data.listing import FRAME_SUFFIXES

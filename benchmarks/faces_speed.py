@@ -38,9 +38,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from Code.common.commandline import run_script
+from Code.common.device import keep_freed_memory
 from Code.common.errors import require
 from Code.common.files import save_text
-from Code.common.machine import available_cores, keep_freed_memory
+from Code.common.progress import available_cores
 from Code.faces.align import align_face
 from Code.faces.detect import MIN_FACE_SHARE, Detector
 from Code.faces.keyframes import find_faces

@@ -30,8 +30,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from straightforward import BATCH  # noqa: E402
 from variants import Bench, Variant  # noqa: E402
 
-from Code.common.device import Compute, choose_compute, describe_device  # noqa: E402
-from Code.common.machine import keep_freed_memory  # noqa: E402
+from Code.common.device import (  # noqa: E402
+    Compute,
+    choose_compute,
+    describe_device,
+    keep_freed_memory,
+)
 from Code.readers.folders import read_folders  # noqa: E402
 from Code.sample.clip import SampleSpec  # noqa: E402
 from Code.sample.draw import draw_sample  # noqa: E402

@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from Code.common.commandline import run_script, script_parser, seed
+from Code.common.commandline import check_outputs, run_script, script_parser, seed
 from Code.common.errors import UsageError
-from Code.common.files import atomic_file, atomic_text, check_outputs, writing
+from Code.common.files import atomic_file, atomic_text, writing
 from Code.common.progress import Progress
 from Code.data.clips import DataError
 from Code.data.images import read_image

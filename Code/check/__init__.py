@@ -13,9 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..common.machine import available_cores
-from ..common.progress import Progress
-from ..common.wording import printable
+from ..common.names import printable
+from ..common.progress import Progress, available_cores
 from ..data.clips import Clip, ClipSet, DataError
 from ..data.images import ImageError, check_image
 from ..data.request import Request

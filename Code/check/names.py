@@ -8,8 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from ..common.names import AFEW_LABELS, expression
-from ..common.wording import counted, name_key, printable
+from ..common.names import AFEW_LABELS, counted, expression, name_key, printable
 from ..data.clips import NO_FOLDER, NO_FRAMES, Clip, ClipSet, DataError
 from .report import BOTH, Finding
 

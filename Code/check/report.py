@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..common.wording import counted, grouped, printable
+from ..common.names import counted, grouped, printable
 
 STATUS = {"note": 0, "warning": 1, "error": 2}
 BOTH = "both"  # for findings about both splits together

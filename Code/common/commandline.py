@@ -9,7 +9,8 @@ import io
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from .errors import Interrupted, ProjectError, UsageError
@@ -152,6 +153,30 @@ image_side = whole_number(1, MAX_IMAGE_SIZE, "of pixels")
 above_zero = number(0, above=True)
 from_zero = number(0)
 share = number(0, 1, below=True)
+
+
+def check_outputs(
+    outputs: Iterable[Path | None], inputs: Iterable[str | Path | None], suffixes: Sequence[str] = (".pth", ".tar")
+) -> None:
+    """Makes sure, before a command begins, that what it writes does not replace what it reads.
+
+    Args:
+        outputs: the files to write; None is passed over, as in `inputs`.
+        inputs: the files and folders that the command reads, also references, networks and lists.
+        suffixes: of the files that are read where an input is a folder.
+
+    Raises:
+        UsageError: a file to write is there and is read, or two outputs are one file.
+    """
+    written: list[Path] = []
+    for output in filter(None, outputs):
+        if output.resolve() in written:
+            raise UsageError(f"{output}: is named twice, for two outputs; name another file for one of them")
+        written.append(output.resolve())
+        for path in (Path(given) for given in inputs if given is not None and output.exists()):
+            is_inside = path.resolve() in output.resolve().parents and output.suffix.lower() in suffixes
+            if is_inside or (path.exists() and path.samefile(output)):
+                raise UsageError(f"{output}: would overwrite the input {path}; name another file")
 
 
 def fold(text: str) -> int | str:

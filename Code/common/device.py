@@ -1,13 +1,17 @@
-"""The device and the precision that a run computes with, and the machine and software that it notes."""
+"""The device, the precision and the memory that a run computes with, and what it notes of machine and software."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import platform
+import shutil
 import subprocess
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 
@@ -83,6 +87,42 @@ def has_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+# mallopt(3), malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+INT_MAX = 2**31 - 1
+
+
+def keep_freed_memory() -> bool:
+    """From now on, freed memory stays with this process, up to 2 GiB beyond the highest block in use.
+
+    By default glibc returns every block above some 32 MiB to the system when it is freed, and the next one costs page
+    faults and zeroing: without that, a step of ResNet18 on 224 x 224 frames is 15 % faster
+    (benchmarks/throughput.py). It has no effect on blocks that are already in use.
+
+    Returns:
+        Whether it had an effect; False if the C library is not glibc (macOS, Windows, musl).
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return mallopt(M_MMAP_MAX, 0) == 1 and mallopt(M_TRIM_THRESHOLD, INT_MAX) == 1
+
+
+def free_memory() -> int:
+    """Bytes of memory that are free, file cache included; all that the machine or the container has if none says."""
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with contextlib.suppress(OSError, ValueError):  # no container, or "max"
+        sizes.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    with contextlib.suppress(OSError, IndexError):  # not Linux
+        sizes.append(1024 * int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]))
+    return min(sizes)
+
+
+def free_shared_memory() -> int:
+    """Free bytes of /dev/shm, through which processes pass tensors; Docker gives a container 64 MiB by default."""
+    return shutil.disk_usage("/dev/shm").free
 
 
 PACKAGES = ("torch", "torchvision", "numpy", "Pillow", "torchmetrics", "scipy")

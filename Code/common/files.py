@@ -1,21 +1,27 @@
-"""Files that are never half written: written under a temporary name, flushed to the disk, then renamed."""
+"""Files that are never half written: under a temporary name, flushed, then renamed; and one writer to a folder."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from .errors import IS_CLONE, UsageError
+from filelock import FileLock, Timeout
 
+from .errors import IS_CLONE, ProjectError, UsageError
+
+# Errors of file systems without locks: NFS without its lock service, some FUSE and cluster file systems.
+WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 # The folder that holds pretrain_model/ and, in a clone, the scripts.
 PROJECT = Path(__file__).resolve().parents[2 if IS_CLONE else 1]
 
@@ -137,30 +143,6 @@ def check_replaceable(path: Path) -> None:
         raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
-def check_outputs(
-    outputs: Iterable[Path | None], inputs: Iterable[str | Path | None], suffixes: Sequence[str] = (".pth", ".tar")
-) -> None:
-    """Makes sure, before a command begins, that what it writes does not replace what it reads.
-
-    Args:
-        outputs: the files to write; None is passed over, as in `inputs`.
-        inputs: the files and folders that the command reads, also references, networks and lists.
-        suffixes: of the files that are read where an input is a folder.
-
-    Raises:
-        UsageError: a file to write is there and is read, or two outputs are one file.
-    """
-    written: list[Path] = []
-    for output in filter(None, outputs):
-        if output.resolve() in written:
-            raise UsageError(f"{output}: is named twice, for two outputs; name another file for one of them")
-        written.append(output.resolve())
-        for path in (Path(given) for given in inputs if given is not None and output.exists()):
-            is_inside = path.resolve() in output.resolve().parents and output.suffix.lower() in suffixes
-            if is_inside or (path.exists() and path.samefile(output)):
-                raise UsageError(f"{output}: would overwrite the input {path}; name another file")
-
-
 def check_distinct(outputs: Mapping[Path, Path]) -> None:
     """Makes sure that no two inputs (the keys) are written to one file, also where a file system ignores case.
 
@@ -210,6 +192,49 @@ def writing(place: Path) -> Iterator[None]:
         raise UsageError(f"{error.filename or place}: cannot be written ({error.strerror})") from error
 
 
+class FolderInUseError(ProjectError, RuntimeError):
+    """Another process writes to the folder."""
+
+
+@contextmanager
+def one_writer(folder: Path, name: str = ".lock", *, doing: str = "") -> Iterator[None]:
+    """Inside the block, no other process is inside such a block of the same folder, which is made if it is missing.
+
+    The operating system releases the lock when the process ends, however it ends. Where the file system has no locks, a
+    note says so, and the block runs without one.
+
+    Args:
+        name: of the lock's file, which is removed after the block.
+        doing: what the block does: "draws the sample". Other processes say so and wait; "": they fail.
+
+    Raises:
+        FolderInUseError: another process writes there.
+        UsageError: the folder cannot be written to.
+    """
+    lock = FileLock(folder / name, fallback_to_soft=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not doing:
+                raise FolderInUseError(f"{folder}: another process writes there; wait for it, or stop it") from None
+            print(f"another process {doing}; waiting for it", flush=True)
+            lock.acquire()
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise UsageError(f"{folder}: cannot be written ({error.strerror or error})") from None
+        reason = f"its file system has no locks ({error.strerror})"
+        print(f"note: {folder}: {reason}; make sure that no other process writes there", file=sys.stderr)
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            with contextlib.suppress(OSError):  # the folder or its disk is gone; an error inside the block counts
+                (folder / name).unlink(missing_ok=True)
+            lock.release()
+
+
 def short_name(name: str, most: int) -> str:
     """A name of a file in at most so many bytes. What is cut off a longer one is replaced by a hash of all of it.
 
@@ -219,9 +244,3 @@ def short_name(name: str, most: int) -> str:
     if len(raw) <= most:
         return name
     return f"{raw[: most - 9].decode('utf-8', 'ignore')}-{hashlib.sha256(raw).hexdigest()[:8]}"
-
-
-def in_words(size: float) -> str:
-    """A number of bytes as text: 830 MiB, 6.4 GiB."""
-    mebibytes = size / 2**20
-    return f"{mebibytes / 1024:.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:.3g} MiB"

@@ -1,11 +1,20 @@
-"""The progress of long work: a bar on a terminal, and a line every ten seconds elsewhere."""
+"""Long work: its progress, the cores and processes that share it, and items made ahead of time."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import sys
-from typing import IO
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, Any, TypeVar
 
 from tqdm import tqdm
+
+T = TypeVar("T")
 
 LINE_SECONDS = 10.0
 
@@ -63,3 +72,37 @@ class Progress(tqdm):
         if not self.is_bar:
             self.disable = True
         super().close()
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def as_worker() -> None:
+    """To be called first in a worker process: it leaves Ctrl+C to its parent, and ends when its parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def prefetched(items: Iterator[T], size: int) -> Iterator[T]:
+    """The same items; a thread makes up to `size` of them before they are asked for.
+
+    An exception comes where it would have come; a consumer that stops early ends the thread.
+    """
+    end: Any = object()
+    thread = ThreadPoolExecutor(1)
+    try:
+        made = deque(thread.submit(next, items, end) for _ in range(size))
+        while (item := made.popleft().result()) is not end:
+            made.append(thread.submit(next, items, end))
+            yield item
+    finally:
+        thread.shutdown(cancel_futures=True)

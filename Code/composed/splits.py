@@ -22,9 +22,8 @@ from torch import Tensor
 
 from ..common.files import writing_folder
 from ..common.json_files import StateError, read_json
-from ..common.names import FERPLUS_LABELS
+from ..common.names import FERPLUS_LABELS, counted
 from ..common.progress import Progress
-from ..common.wording import counted
 from ..data.clips import Clip, ClipSet, DataError
 from ..data.intensity import Row, row, write_intensity
 from ..readers.ferplus import SPLITS, FERPlusSplit, read_ferplus

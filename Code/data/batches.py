@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from ..common.device import free_memory, free_shared_memory
 from ..common.errors import SIGNAL_STATUS, ProjectError, UsageError, WorkerError
-from ..common.files import in_words
-from ..common.machine import available_cores, free_memory, free_shared_memory
-from ..common.progress import Progress
+from ..common.names import in_words
+from ..common.progress import Progress, available_cores
 from .clips import ClipSet, DataError
 from .images import read_image
 

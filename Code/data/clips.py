@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..common.errors import ProjectError
-from ..common.wording import counted, grouped, one_line
+from ..common.names import counted, grouped, one_line
 
 NO_FRAMES = "no frames"
 NO_FOLDER = "no such folder"

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..common.files import save_text
-from ..common.wording import counted, name_key, natural_key, printable, quoted
+from ..common.names import counted, name_key, natural_key, printable, quoted
 from .clips import Clip, ClipSet, DataError
 from .lists import ListedClip, name_and_class, parse_lines, read_lines, two_spellings
 

@@ -25,7 +25,7 @@ from PIL import (  # importing the plugins by name keeps Pillow from loading all
 )
 
 from ..common.files import regular
-from ..common.wording import printable
+from ..common.names import printable
 from .clips import DataError
 
 _PLUGINS = (JpegImagePlugin, PngImagePlugin, BmpImagePlugin, WebPImagePlugin, GifImagePlugin)

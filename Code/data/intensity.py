@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..common.files import atomic_text, regular
-from ..common.wording import counted
+from ..common.names import counted
 from .clips import ClipSet, DataError
 
 INTENSITY_FILE = "intensity.csv"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ..common.names import expression
-from ..common.wording import counted, printable
+from ..common.names import counted, expression, printable
 from .clips import ClipSet, DataError
 
 DROPPED = "none"  # `--map-labels Contempt=none` drops the clips of that class

@@ -13,8 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..common.names import AFEW_LABELS
-from ..common.wording import counted, natural_key, printable
+from ..common.names import AFEW_LABELS, counted, natural_key, printable
 from .clips import NO_FOLDER, NO_FRAMES, Clip, ClipSet, DataError
 from .lists import ListedClip
 

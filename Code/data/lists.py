@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 from ..common.files import regular
-from ..common.wording import LONGEST, name_key, printable, quoted
+from ..common.names import LONGEST, name_key, printable, quoted
 from .clips import DataError
 
 Line = TypeVar("Line")

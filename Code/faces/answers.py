@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..common.files import atomic_text, shown_path
-from ..common.wording import counted, one_line
+from ..common.names import counted, one_line
 from ..network.attention import HEADS
 from ..readers import STILLS, trained_on
 from .predict import Predictor

@@ -6,7 +6,7 @@ from collections import deque
 from pathlib import Path
 from statistics import median
 
-from ..common.wording import counted
+from ..common.names import counted
 
 ASSUMED_FPS = 25.0  # where a video does not state its frame rate
 # A longer gap between two frames (seconds) is a recording error, not a pause. Broadcast formats such as MPEG-TS may

@@ -30,12 +30,13 @@ from pathlib import Path
 from ..common.commandline import (
     above_zero,
     add_device,
+    check_outputs,
     class_share,
     run_script,
     script_parser,
 )
 from ..common.errors import IS_CLONE, UsageError
-from ..common.files import check_outputs, check_replaceable
+from ..common.files import check_replaceable
 from ..common.names import VERSION
 from ..data.clips import DataError
 from ..data.images import check_image

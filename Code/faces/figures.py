@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..common.wording import counted
+from ..common.names import counted
 from ..results.figures import CYCLE, INK, SOFT, attention_figure, choose_frames, plain_style, shorten
 from .prediction import Curve, Prediction, answer_text
 from .render import WHITE, color_of, hue_of, ink_on

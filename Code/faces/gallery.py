@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..common.files import short_name, shown_path
-from ..common.wording import counted, natural_key
+from ..common.names import counted, natural_key
 from ..results.figures import choose_frames
 from ..results.page import Card, Pictures, jpeg_uri, make_course, make_tiles, write_page
 from .prediction import Prediction

@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 from ..common.files import regular
-from ..common.wording import counted, natural_key, printable
+from ..common.names import counted, natural_key, printable
 from ..data.clips import DataError
 from ..data.images import is_animated
 from ..data.listing import FRAME_SUFFIXES, is_system, walk

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..common.prefetch import prefetched
+from ..common.progress import prefetched
 from .cascade import overlaps
 from .detect import Detector, Faces, overlap
 from .settings import DETECT_EVERY

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from ..common.device import choose_compute
 from ..common.errors import ProjectError, UsageError
 from ..common.files import shown_path
-from ..common.prefetch import prefetched
-from ..common.progress import Progress
-from ..common.wording import counted, one_line
+from ..common.names import counted, one_line
+from ..common.progress import Progress, prefetched
 from ..data.clips import DataError
 from ..data.images import upright_rgb
 from ..network.attention import FRAMES_AT_ONCE, FANOutput

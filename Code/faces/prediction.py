@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..common.errors import require
-from ..common.wording import counted
+from ..common.names import counted
 from ..data.clips import DataError
 from ..data.images import read_image
 from .align import FACE_SIZE, Eyes

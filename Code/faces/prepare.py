@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ..common.device import keep_freed_memory
 from ..common.errors import WorkerError
 from ..common.files import writing_folder
-from ..common.machine import as_worker, keep_freed_memory
-from ..common.prefetch import prefetched
+from ..common.progress import as_worker, prefetched
 from ..data.clips import DataError
 from .detect import Detector
 from .extract import BriefSource, analyse, cut_out

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..common.commandline import prior_of
+from ..common.device import keep_freed_memory
 from ..common.errors import UsageError
 from ..common.files import atomic_file, writing
-from ..common.machine import keep_freed_memory
+from ..common.names import one_line
 from ..common.progress import Progress
-from ..common.wording import one_line
 from ..data.clips import DataError
 from ..readers import crop_of
 from ..results.figures import figure_bytes

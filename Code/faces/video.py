@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..common.wording import counted, natural_key, printable
+from ..common.names import counted, natural_key, printable
 from ..data.clips import DataError
 from ..data.images import open_image, read_image, to_rgb
 from ..data.listing import FRAME_SUFFIXES, is_system, list_folder, name_fault

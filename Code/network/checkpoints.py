@@ -15,8 +15,7 @@ import torch
 from ..common.errors import ProjectError
 from ..common.files import atomic_file, regular
 from ..common.json_files import StateError, shaped
-from ..common.names import MAX_IMAGE_SIZE
-from ..common.wording import printable
+from ..common.names import MAX_IMAGE_SIZE, printable
 
 T = TypeVar("T")
 

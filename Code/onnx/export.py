@@ -35,9 +35,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..common.commandline import run_script, script_parser, whole_number
+from ..common.commandline import check_outputs, run_script, script_parser, whole_number
 from ..common.errors import ProjectError, require
-from ..common.files import atomic_file, check_outputs, writing
+from ..common.files import atomic_file, writing
 from ..common.names import ATTENTION_TITLES, MAX_IMAGE_SIZE
 from ..network.fan import FAN
 from ..network.weights import default_checkpoint, find_checkpoint, load_fan

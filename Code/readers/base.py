@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..common.errors import UsageError
-from ..common.wording import counted, quoted
+from ..common.names import counted, quoted
 from ..data.clips import ClipSet, DataError
 from ..data.folds import Folds, folds_as_listed, folds_by_person, folds_from_file, name_persons
 from ..data.intensity import Intensities

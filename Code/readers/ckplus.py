@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from ..common.errors import UsageError
 from ..common.files import regular
-from ..common.wording import counted, printable, quoted
+from ..common.names import counted, printable, quoted
 from ..data.clips import ClipSet
 from ..data.folds import read_fold_file
 from ..data.listing import Listing

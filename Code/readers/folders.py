@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..common.errors import UsageError
-from ..common.names import AFEW_LABELS
-from ..common.wording import counted, printable, quoted
+from ..common.names import AFEW_LABELS, counted, printable, quoted
 from ..data.clips import ClipSet
 from ..data.intensity import intensities_of
 from ..data.listing import Listing

@@ -15,10 +15,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..common.commandline import number, run_script, script_parser
+from ..common.commandline import check_outputs, number, run_script, script_parser
 from ..common.commandline import seed as any_seed
-from ..common.files import check_outputs, save_text, writing
-from ..common.wording import counted
+from ..common.files import save_text, writing
+from ..common.names import counted
 from ..data.clips import ClipSet, DataError
 from ..data.folds import hold_out, name_persons
 from ..data.listing import FRAME_SUFFIXES

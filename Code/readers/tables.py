@@ -21,7 +21,7 @@ import posixpath
 import re
 from collections.abc import Sequence
 
-from ..common.wording import counted, name_key, natural_key, printable, quoted
+from ..common.names import counted, name_key, natural_key, printable, quoted
 from ..data.clips import DataError
 from ..data.listing import Listing
 from ..data.lists import (

@@ -24,7 +24,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 
-from ..common.wording import quoted
+from ..common.names import quoted
 from ..data.lists import ListedClip, class_line
 from ..data.protocol import Protocol
 from .base import Reader

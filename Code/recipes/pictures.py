@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..check.names import person_in
-from ..common.wording import counted, printable, quoted
+from ..common.names import counted, printable, quoted
 from ..data.clips import Clip, ClipSet, DataError
 from ..data.folds import hold_out, name_persons
 from ..data.listing import list_folder

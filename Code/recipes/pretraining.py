@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from ..common.device import Compute
-from ..common.names import FERPLUS_FILE, FOLDERS_FILE, MS1M_FILE, OTHER_FILE
-from ..common.wording import counted
+from ..common.names import FERPLUS_FILE, FOLDERS_FILE, MS1M_FILE, OTHER_FILE, counted
 from ..data.augment import PlainFrames
 from ..data.batches import FrameTable, Loading, Store, TrainingBatches, open_stores
 from ..network.attention import ScoreFusion

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..common.commandline import class_share, number, prior_of, run_script, script_parser
+from ..common.commandline import check_outputs, class_share, number, prior_of, run_script, script_parser
 from ..common.errors import UsageError
-from ..common.files import check_outputs, writing
+from ..common.files import writing
 from ..composed.plan import NEUTRAL, ComposedSpec, choose_stills
 from ..data.augment import to_float
 from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically, with_weights

@@ -25,8 +25,8 @@ from PIL import Image
 from ..common.commandline import add_device, pair, run_script, script_parser, whole_number
 from ..common.errors import UsageError
 from ..common.files import atomic_file, check_distinct, regular, writing
+from ..common.names import printable
 from ..common.progress import Progress
-from ..common.wording import printable
 from ..data.clips import DataError
 from ..data.images import read_image
 from ..data.listing import FRAME_SUFFIXES, walk

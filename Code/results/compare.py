@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..common.wording import counted, natural_key
+from ..common.names import counted, natural_key
 from ..training.intervals import Difference, difference_text, interval_text, paired_difference
 from ..training.records import ReportError
 from .figures import choose_frames, line_styles

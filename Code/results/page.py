@@ -24,8 +24,8 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from ..common.files import atomic_text, writing
+from ..common.names import counted, percent
 from ..common.progress import Progress
-from ..common.wording import counted, percent
 from ..data.clips import DataError
 from ..data.images import read_image
 from .figures import (

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..common.commandline import positive, run_script, script_parser
-from ..common.files import atomic_file, check_outputs, writing
-from ..common.wording import counted, percent
+from ..common.commandline import check_outputs, positive, run_script, script_parser
+from ..common.files import atomic_file, writing
+from ..common.names import counted, percent
 from ..data.clips import DataError
 from ..data.images import read_image
 from ..data.listing import FRAME_SUFFIXES

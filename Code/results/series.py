@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.files import save_text, writing
-from ..common.wording import counted, percent
+from ..common.names import counted, percent
 from ..training.intervals import interval_text
 from ..training.records import FoldPart, FoldSummary, Metrics, SeedSummary, Spread, read_arguments, read_summary
 from .figures import line_styles

@@ -23,12 +23,10 @@ from typing import Any
 from ..common.commandline import positive, run_script, script_parser, whole_number
 from ..common.commandline import seed as any_seed
 from ..common.errors import WorkerError
-from ..common.files import writing, writing_folder
+from ..common.files import one_writer, writing, writing_folder
 from ..common.json_files import StateError, read_json
-from ..common.lock import one_writer
-from ..common.machine import as_worker, available_cores
 from ..common.names import AFEW_LABELS, MAX_IMAGE_SIZE
-from ..common.progress import Progress
+from ..common.progress import Progress, as_worker, available_cores
 from ..data.clips import DataError
 from ..data.intensity import INTENSITY_FILE, Row, row, write_intensity
 from .clip import SampleSpec, draw_clip

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from ..common.machine import available_cores
 from ..common.names import AFEW_LABELS
+from ..common.progress import available_cores
 from ..data.intensity import intensities_of
 from ..data.protocol import Protocol
 from ..data.request import Request

@@ -18,8 +18,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..common.device import Compute
 from ..common.errors import TrainingDivergedError, UsageError
+from ..common.names import counted
 from ..common.progress import Progress
-from ..common.wording import counted
 from ..data.augment import PlainFrames
 from ..data.batches import BATCH_FRAMES, EvaluationBatches, FrameTable, Loading, Store, TrainingBatches
 from ..data.clips import Clip, ClipSet

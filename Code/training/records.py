@@ -13,7 +13,7 @@ from typing import Any
 
 from ..common.errors import ProjectError
 from ..common.json_files import read_json, read_json_lines, shaped
-from ..common.wording import percent
+from ..common.names import percent
 
 VERSION = 1  # of args.json, results.json and summary.json
 AGAIN = "write it again: --resume the run, or repeat the evaluation"

@@ -27,8 +27,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..common.device import Compute, describe_device, git_commit, versions
 from ..common.errors import ProjectError, UsageError
-from ..common.files import atomic_text, save_text
-from ..common.lock import one_writer
+from ..common.files import atomic_text, one_writer, save_text
 from ..common.names import ATTENTION_TITLES, CHECKPOINT_FORMAT
 from ..data.clips import Clip
 from ..network.checkpoints import CheckpointError, save_atomically

@@ -10,16 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from Code.common.commandline import check_outputs
 from Code.common.errors import UsageError
-from Code.common.files import (
-    atomic_file,
-    atomic_text,
-    check_distinct,
-    check_outputs,
-    regular,
-    save_text,
-    writing_folder,
-)
+from Code.common.files import atomic_file, atomic_text, check_distinct, regular, save_text, writing_folder
 
 
 def dead_process() -> int:

@@ -9,12 +9,12 @@ import sys
 import pytest
 
 from Code.common.errors import UsageError
-from Code.common.lock import FolderInUseError, one_writer
+from Code.common.files import FolderInUseError, one_writer
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from Code.common.lock import one_writer
+from Code.common.files import one_writer
 with one_writer(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import resource, sys
 import numpy as np
-from Code.common.machine import keep_freed_memory
+from Code.common.device import keep_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory()

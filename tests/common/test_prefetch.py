@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from Code.common.prefetch import prefetched
+from Code.common.progress import prefetched
 
 
 def numbers(count: int, made: list[int], error: Exception | None = None) -> Iterator[int]:

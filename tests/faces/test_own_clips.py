@@ -17,7 +17,7 @@ from PIL import Image
 
 import Train_Own_Clips as script
 from Code import Predictor, load_fan, own_clips
-from Code.common.lock import one_writer
+from Code.common.files import one_writer
 from Code.data.clips import DataError
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN

@@ -303,7 +303,7 @@ def test_a_second_call_at_the_same_time_is_refused(
     videos: Path, output: Path, prepare: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from Code.common.lock import one_writer\n"
+        "import sys, time; from pathlib import Path; from Code.common.files import one_writer\n"
         "with one_writer(Path(sys.argv[1], '.prepared')): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(output)], stdout=subprocess.PIPE) as first:
