@@ -1,16 +1,27 @@
-"""Faces and their five landmarks in a picture."""
+"""Faces and their five landmarks: in a whole picture, around a known face, or refined from a box nearby."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 
-from .cascade import Cascade, overlaps
-from .refine import Refiner
+from .mtcnn import (
+    Cascade,
+    MTCNNStage,
+    enclosing_squares,
+    face_probability,
+    landmarks_in_pixels,
+    overlaps,
+    resized,
+    shifted,
+    stacked,
+)
 from .settings import MIN_FACE
 
 # Smaller faces than this share of the picture are of no interest, and skipping them saves most of the search.
@@ -20,22 +31,24 @@ MIN_FACE_SHARE = 1 / 24
 TWIN_IOU, LEAST_REFINED_IOU = 0.5, 0.5
 # How far the surroundings of a face reach from its center, in longer sides of its box.
 AROUND = 1.5
+# The square that O-Net sees of a face, in heights of the face's box: its side, and how much lower than the box's its
+# center lies. Means over the squares that lead to a face in full passes over real videos.
+SQUARE_SIDE, SQUARE_DROP = 0.93, 0.03
+# R-Net sees that square twice, moved to the left and to the right by this many heights. The mean of its two answers
+# is steadier than one answer, and a crop for R-Net costs a fifth of one for O-Net.
+SHIFTS = np.array([-0.05, 0.05])
+# How far crops may reach beyond the previous box, in its longer side.
+MARGIN = 0.35
 
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """The F faces of one picture, in its pixels (pixel centers at whole numbers).
+    """The F faces of one picture, in its pixels (pixel centers at whole numbers)."""
 
-    Attributes:
-        boxes: float64 [F, 4], left, top, right, bottom.
-        landmarks: float64 [F, 5, 2], x and y of the eye on the left of the picture, the one on the
-            right, nose tip, mouth corner on the left, mouth corner on the right.
-        scores: float64 [F], the detector's confidence.
-    """
-
-    boxes: np.ndarray
+    boxes: np.ndarray  # float64 [F, 4], left, top, right, bottom
+    # float64 [F, 5, 2], x and y of the eyes, the nose tip, the corners of the mouth; what is left in the picture first
     landmarks: np.ndarray
-    scores: np.ndarray
+    scores: np.ndarray  # float64 [F], the detector's confidence
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -56,13 +69,13 @@ class Faces:
 
 
 class Detector:
-    """MTCNN (Zhang et al. 2016, arXiv 1604.02878) as facenet-pytorch ships it, weights included.
+    """MTCNN as facenet-pytorch ships it, weights included.
 
     It uses one thread, however many torch has: its convolutions are so small that two threads gain little on idle
     cores, and wait for each other most of the time on busy ones.
 
     Args:
-        device: where full passes run.
+        device: where full passes run. Refinement runs on the CPU, where its few crops cost less than a GPU's launches.
         min_face: smallest face in pixels, at least 20; None: 1/24 of a picture's shorter side, at least 20.
 
     Raises:
@@ -71,8 +84,8 @@ class Detector:
 
     def __init__(self, device: torch.device | str = "cpu", min_face: int | None = None) -> None:
         self.min_face = min_face
-        self._refiner = Refiner()
         self._cascade = Cascade(device)
+        self._rnet, self._onet = MTCNNStage("r"), MTCNNStage("o")
 
     def smallest(self, image: np.ndarray) -> float:
         """The side in pixels of the smallest face that is searched in a picture [H, W, 3]."""
@@ -88,25 +101,6 @@ class Detector:
         with one_thread():
             return [Faces(*parts) for parts in self._cascade(images, smallest)]
 
-    def refine(self, images: Sequence[np.ndarray], boxes: np.ndarray) -> list[Faces]:
-        """Finds K faces near boxes, float [N, K, 4], in N pictures, uint8 [H, W, 3], many times as fast as full passes.
-
-        Returns:
-            For each picture K faces in the same order. The score is 0 where no face is found, where it is too far from
-            its box to be the same face, and where a surer face is found in the same place.
-        """
-        if not boxes.shape[1]:
-            return [Faces.none() for _ in images]
-        with one_thread():
-            refined = [Faces(*parts) for parts in zip(*self._refiner(images, boxes), strict=True)]
-        for faces, start in zip(refined, boxes, strict=True):
-            for index in np.argsort(-faces.scores):
-                if faces.scores[index]:
-                    wrong = overlap(faces.boxes, faces.boxes[index]) > TWIN_IOU
-                    wrong[index] = overlap(start[index : index + 1], faces.boxes[index])[0] < LEAST_REFINED_IOU
-                    faces.scores[wrong] = 0
-        return refined
-
     def search_around(self, image: np.ndarray, box: np.ndarray) -> Faces:
         """A full pass over the surroundings of a face whose box [4] in a neighboring frame is known.
 
@@ -120,6 +114,78 @@ class Detector:
         (found,) = self._search(image[None, top:bottom, left:right], max(self.smallest(image), side / 2))
         corner = np.array([left, top], dtype=np.float64)
         return Faces(found.boxes + np.tile(corner, 2), found.landmarks + corner, found.scores)
+
+    def refine(self, images: Sequence[np.ndarray], boxes: np.ndarray) -> list[Faces]:
+        """Finds K faces near boxes, float [N, K, 4], in N pictures, uint8 [H, W, 3], many times as fast as full passes.
+
+        Full passes spend nearly all of their time on candidates; in the next frame, the previous box is as good a one.
+
+        Returns:
+            For each picture K faces in the same order. The score is 0 where no face is found, where it is too far from
+            its box to be the same face, and where a surer face is found in the same place.
+        """
+        if not boxes.shape[1]:
+            return [Faces.none() for _ in images]
+        with one_thread():
+            refined = self._refined(images, boxes)
+        for faces, start in zip(refined, boxes, strict=True):
+            for index in np.argsort(-faces.scores):
+                if faces.scores[index]:
+                    wrong = overlap(faces.boxes, faces.boxes[index]) > TWIN_IOU
+                    wrong[index] = overlap(start[index : index + 1], faces.boxes[index])[0] < LEAST_REFINED_IOU
+                    faces.scores[wrong] = 0
+        return refined
+
+    @torch.inference_mode()
+    def _refined(self, images: Sequence[np.ndarray], boxes: np.ndarray) -> list[Faces]:
+        """R-Net and O-Net on a few crops around each box. The score is 0 where one of them finds no face."""
+        shape = boxes.shape[:2]
+        patches = [_Patch(image, box) for image, row in zip(images, boxes, strict=True) for box in row]
+        squares = _usual_squares(boxes.reshape(-1, 4))  # [N K, S, 4]
+        crops = [
+            patch.crop(square, self._rnet.side) for patch, pair in zip(patches, squares, strict=True) for square in pair
+        ]
+        outputs = self._rnet(stacked(crops, self._rnet.side)).double().numpy().reshape(*squares.shape[:2], -1)
+        sure = face_probability(outputs).mean(axis=1) > self._rnet.threshold
+        squares = enclosing_squares(shifted(squares, outputs[..., 2:6])).mean(axis=1)  # [N K, 4]
+
+        crops = [patch.crop(square, self._onet.side) for patch, square in zip(patches, squares, strict=True)]
+        outputs = self._onet(stacked(crops, self._onet.side)).double().numpy()
+        scores = face_probability(outputs)
+        scores *= sure & (scores > self._onet.threshold)
+        moved = shifted(squares, outputs[:, 2:6]).reshape(*shape, 4)
+        landmarks = landmarks_in_pixels(outputs[:, 6:], squares).reshape(*shape, 5, 2)
+        return [Faces(*parts) for parts in zip(moved, landmarks, scores.reshape(shape), strict=True)]
+
+
+def _usual_squares(boxes: np.ndarray) -> np.ndarray:
+    """The squares [K, S, 4] that O-Net usually sees of faces with these boxes [K, 4], moved by each of the S SHIFTS."""
+    heights = (boxes[:, 3] - boxes[:, 1])[:, None]
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2 + heights * (0, SQUARE_DROP)
+    squares = np.concatenate([centers - heights * SQUARE_SIDE / 2, centers + heights * SQUARE_SIDE / 2], axis=1)
+    return squares[:, None] + heights[:, None] * SHIFTS[:, None] * (1, 0, 1, 0)
+
+
+class _Patch:
+    """The part of a picture around a box: copied once, cropped several times."""
+
+    def __init__(self, image: np.ndarray, box: np.ndarray) -> None:
+        left, top, right, bottom = box.tolist()
+        reach = MARGIN * max(right - left, bottom - top)
+        self._left, self._top = max(0, math.floor(left - reach)), max(0, math.floor(top - reach))
+        part = image[self._top : max(0, math.ceil(bottom + reach)), self._left : max(0, math.ceil(right + reach))]
+        self._picture = Image.fromarray(np.ascontiguousarray(part)) if part.size else None
+
+    def crop(self, box: np.ndarray, side: int) -> Image.Image | None:
+        """A box [4] as a square of `side` pixels, without what lies outside the patch; None: all of it does."""
+        if self._picture is None:
+            return None
+        left, top, right, bottom = (int(edge) for edge in box.tolist())
+        left, top = max(0, left - 1 - self._left), max(0, top - 1 - self._top)
+        right, bottom = min(self._picture.width, right - self._left), min(self._picture.height, bottom - self._top)
+        if left >= right or top >= bottom:
+            return None
+        return resized(self._picture, (left, top, right, bottom), (side, side))
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..common.progress import prefetched
-from .cascade import overlaps
 from .detect import Detector, Faces, overlap
+from .mtcnn import overlaps
 from .settings import DETECT_EVERY
 from .track import SAME_PERSON_IOU, CutFinder
 from .video import Frame, batches

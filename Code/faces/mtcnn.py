@@ -1,8 +1,7 @@
-"""MTCNN's three networks, with the weights that come with facenet-pytorch, and what full passes and refinement share.
+"""MTCNN (Zhang et al. 2016, arXiv 1604.02878): its three networks, and full passes of them over pictures.
 
-P-Net proposes candidates, R-Net refines them, O-Net locates landmarks: Zhang et al. 2016, arXiv 1604.02878. The
-networks are plain functions here: the package's modules import all of torchvision and torch's compiler, which takes
-longer than answering a short video.
+The weights come with facenet-pytorch. Its modules are not imported: they need all of torchvision and torch's compiler,
+which takes longer than answering a short video.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,26 @@ from torch.nn import functional
 from ..common.device import has_bf16
 from ..common.errors import MissingExtraError, how_to_install
 
+# Sides in pixels of the squares that the networks see, and how sure each of them has to be of a face.
+SIDES, THRESHOLDS = {"p": 12, "r": 24, "o": 48}, {"p": 0.6, "r": 0.7, "o": 0.7}
+# For each convolution of a network the side of the max pooling of stride 2 behind it; 0: none.
+POOLS = {"p": (2, 0, 0), "r": (3, 3, 0), "o": (3, 3, 2, 0)}
+# The heads, which are applied as one. P-Net has no linear layers: its heads are 1 x 1 convolutions.
+HEADS = {"p": ("conv4_1", "conv4_2"), "r": ("dense5_1", "dense5_2"), "o": ("dense6_1", "dense6_2", "dense6_3")}
+# Crops that a network takes at once. More leave a CPU's caches, and torch compiles a kernel for each new number.
+AT_ONCE = {"r": 16, "o": 8}
+# How much smaller each level of the image pyramid is. P-Net looks at every second pixel of a level.
+PYRAMID_FACTOR, STRIDE = 0.709, 2
+# What is shrunk by this or more is made from a copy of half the size. P-Net's levels need less detail than crops.
+LEVEL_RATIO, CROP_RATIO = 3.0, 4.0
+# Candidates that overlap a face by more than this vote on where it is.
+SAME_FACE_IOU = 0.5
+# Candidates that are compared with each other at once. Most are dropped before their turn comes.
+COMPARED_AT_ONCE = 128
+
 
 def weights_folder() -> Path:
-    """Where facenet-pytorch keeps the weights; the package is not imported.
+    """Where facenet-pytorch keeps the weights.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -34,18 +51,8 @@ def weights_folder() -> Path:
     return Path(spec.submodule_search_locations[0]) / "data"
 
 
-# Sides in pixels of the squares that the networks see, and how sure each of them has to be of a face.
-SIDES, THRESHOLDS = {"p": 12, "r": 24, "o": 48}, {"p": 0.6, "r": 0.7, "o": 0.7}
-# For each convolution of a network the side of the max pooling of stride 2 behind it; 0: none.
-POOLS = {"p": (2, 0, 0), "r": (3, 3, 0), "o": (3, 3, 2, 0)}
-# The heads, which are applied as one. P-Net has no linear layers: its heads are 1 x 1 convolutions.
-HEADS = {"p": ("conv4_1", "conv4_2"), "r": ("dense5_1", "dense5_2"), "o": ("dense6_1", "dense6_2", "dense6_3")}
-# Crops that a network takes at once. More leave a CPU's caches, and torch compiles a kernel for each new number.
-AT_ONCE = {"r": 16, "o": 8}
-
-
 class MTCNNStage:
-    """One of the three networks, "p", "r" or "o".
+    """One of the networks: "p" proposes candidates, "r" refines them, "o" locates landmarks.
 
     On a CPU that has bf16, R-Net and O-Net convolve in it, in oneDNN's own order of pixels: that takes half of the
     time, and moves landmarks by 0.03 pixels. P-Net does not: its scores are close to each other, and rounded ones would
@@ -54,19 +61,19 @@ class MTCNNStage:
 
     def __init__(self, letter: str, device: torch.device | str = "cpu") -> None:
         self.side, self.threshold = SIDES[letter], THRESHOLDS[letter]
-        self.device = torch.device(device)
-        on_cpu = self.device.type == "cpu" and torch.backends.mkldnn.is_available()
-        self._reduced = on_cpu and letter != "p" and has_bf16(self.device)
-        stored = torch.load(weights_folder() / f"{letter}net.pt", map_location=self.device, weights_only=True)
-        self._at_once = AT_ONCE.get(letter, 0)
-        self._pools, number = POOLS[letter], len(POOLS[letter])
+        self._device = torch.device(device)
+        on_cpu = self._device.type == "cpu" and torch.backends.mkldnn.is_available()
+        self._reduced = on_cpu and letter != "p" and has_bf16(self._device)
+        self._at_once, self._pools = AT_ONCE.get(letter, 0), POOLS[letter]
+        stored = torch.load(weights_folder() / f"{letter}net.pt", map_location=self._device, weights_only=True)
+        number = len(self._pools)
         self._convolutions = [
             [self._convolution(stored[name.format(at)]) for name in ("conv{}.weight", "conv{}.bias", "prelu{}.weight")]
             for at in range(1, number + 1)
         ]
         weight, bias = (torch.cat([stored[f"{name}.{part}"] for name in HEADS[letter]]) for part in ("weight", "bias"))
-        self._dense: tuple[Tensor, Tensor, Tensor] | None = None
         self._heads = self._convolution(weight) if letter == "p" else weight, bias
+        self._dense: tuple[Tensor, Tensor, Tensor] | None = None
         if letter != "p":
             layer = f"dense{number + 1}"
             hidden, channels = stored[f"{layer}.weight"], len(stored[f"conv{number}.bias"])
@@ -93,7 +100,7 @@ class MTCNNStage:
 
     def _outputs(self, pixels: Tensor) -> Tensor:
         # In memory the channels come last: so the poolings are several times as fast.
-        x = ((pixels.to(self.device).float() - 127.5) * 0.0078125).permute(0, 3, 1, 2)
+        x = ((pixels.to(self._device).float() - 127.5) * 0.0078125).permute(0, 3, 1, 2)
         if self._reduced:
             x = x.bfloat16().to_mkldnn()
         for (weight, bias, slope), pool in zip(self._convolutions, self._pools, strict=True):
@@ -109,8 +116,149 @@ class MTCNNStage:
         return functional.linear(x, *self._heads)
 
 
+class Cascade:
+    """Full passes: finds what facenet-pytorch's own loop finds, many times as fast.
+
+    The box and the landmarks of a face are the means of its candidates', weighted by score. The library takes the
+    candidate with the highest score. As nearly all scores are close to 1, that choice is nearly random, and boxes
+    jitter.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._pnet, self._rnet, self._onet = (MTCNNStage(letter, device) for letter in "pro")
+
+    @torch.inference_mode()
+    def __call__(self, images: np.ndarray, min_face: float) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Finds the faces in N pictures, uint8 [N, H, W, 3], RGB, whose sides are at least `min_face` >= 12 pixels.
+
+        Returns:
+            For each picture boxes [F, 4], landmarks [F, 5, 2] and scores [F], float64, the largest face first.
+        """
+        pictures = Pyramids(images)
+        squares, where = self._propose(pictures, min_face)
+        squares, where, outputs = _apply(self._rnet, pictures, squares, where)
+        kept = suppress(squares, face_probability(outputs), where, 0.7)
+        squares, where = enclosing_squares(shifted(squares[kept], outputs[kept, 2:6])), where[kept]
+        squares, where, outputs = _apply(self._onet, pictures, squares, where)
+
+        landmarks, boxes = landmarks_in_pixels(outputs[:, 6:], squares), shifted(squares, outputs[:, 2:6])
+        scores = face_probability(outputs)
+        kept = suppress(boxes, scores, where, 0.7, of_smaller=True)
+        same_face = (overlaps(boxes[kept], boxes) > SAME_FACE_IOU) & (where[kept, None] == where)
+        weights = same_face * scores  # [kept, F]
+        weights /= weights.sum(axis=1, keepdims=True)
+        boxes, landmarks = weights @ boxes, np.einsum("kf,fpx->kpx", weights, landmarks)
+        scores, where = scores[kept], where[kept]
+        areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+        faces = []
+        for picture in range(len(images)):
+            here = np.flatnonzero(where == picture)
+            here = here[np.argsort(areas[here])[::-1]]
+            faces.append((boxes[here], landmarks[here], scores[here]))
+        return faces
+
+    def _propose(self, pictures: Pyramids, min_face: float) -> tuple[np.ndarray, np.ndarray]:
+        """P-Net's candidates of all pyramid levels: squares [K, 4], and their pictures, int64 [K]."""
+        sizes, squares, level = _squares(*pictures.size, min_face)
+        outputs = torch.cat([self._pnet(pictures.level(*size)).flatten(1, 2) for size in sizes], dim=1)  # [N, P, 6]
+        limit = self._pnet.threshold
+        sure = outputs[..., 1] - outputs[..., 0] >= math.log(limit / (1 - limit))
+        where, square = (index.cpu().numpy() for index in sure.nonzero(as_tuple=True))
+        values = outputs[sure].double().cpu().numpy()
+        scores = face_probability(values)
+        kept = suppress(squares[square], scores, where * len(sizes) + level[square], 0.5)  # each level for itself
+        kept = kept[suppress(squares[square[kept]], scores[kept], where[kept], 0.7)]
+        candidates = squares[square[kept]]
+        sides = np.tile(candidates[:, 2:] - candidates[:, :2], 2)
+        return enclosing_squares(candidates + values[kept, 2:] * sides), where[kept]
+
+
+def _apply(
+    network: MTCNNStage, pictures: Pyramids, squares: np.ndarray, where: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The candidates that overlap their picture and of which a network is sure, their pictures, and its outputs."""
+    height, width = pictures.size
+    corners = np.trunc(squares).astype(np.int64)  # from 1, ends included
+    corners[:, :2] = np.maximum(corners[:, :2], 1) - 1
+    corners[:, 2:] = np.minimum(corners[:, 2:], (width, height))
+    inside = (corners[:, :2] < corners[:, 2:]).all(axis=1)
+    if not inside.any():
+        return squares[:0], where[:0], np.zeros((0, 16))
+    outputs = network(pictures.crops(corners[inside], where[inside], network.side)).double().cpu().numpy()
+    sure = face_probability(outputs) > network.threshold
+    return squares[inside][sure], where[inside][sure], outputs[sure]
+
+
+@lru_cache(maxsize=4)
+def _squares(height: int, width: int, min_face: float) -> tuple[list[tuple[int, int]], np.ndarray, np.ndarray]:
+    """The sizes of the pyramid's levels, and of all P squares that P-Net sees in them: corners [P, 4], level [P]."""
+    sizes, squares, levels = [], [], []
+    side = SIDES["p"]
+    scale = side / min_face
+    while min(height, width) * scale >= side:
+        sizes.append((int(height * scale + 1), int(width * scale + 1)))
+        rows, columns = (-(-(length - 2) // 2) - 4 for length in sizes[-1])  # P-Net's convolutions and its pooling
+        at = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=2).reshape(-1, 2) * STRIDE + 1
+        squares.append(np.floor(np.concatenate([at, at + (side - 1)], axis=1) / scale))
+        levels.append(np.full(len(at), len(sizes)))
+        scale *= PYRAMID_FACTOR
+    return sizes, np.concatenate(squares), np.concatenate(levels)
+
+
+class Pyramids:
+    """N pictures, uint8 [N, H, W, 3], with copies of half their size, a quarter, ...: little is read for a crop."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.size = images.shape[1:3]
+        self._copies = [[Image.fromarray(np.ascontiguousarray(image))] for image in images]
+
+    def level(self, height: int, width: int) -> Tensor:
+        """All of the pictures at a smaller size: uint8 [N, height, width, 3]."""
+        ratio = min(self.size[0] / height, self.size[1] / width) / LEVEL_RATIO
+        whole = (0.0, 0.0, float(self.size[1]), float(self.size[0]))
+        levels = [_from_copies(copies, whole, ratio, (width, height)) for copies in self._copies]
+        return torch.from_numpy(np.stack([np.asarray(level) for level in levels]))
+
+    def crops(self, corners: np.ndarray, where: np.ndarray, side: int) -> Tensor:
+        """Crops uint8 [K, side, side, 3] of K candidates; corners int64 [K, 4], within the pictures `where`."""
+        crops = []
+        for (left, top, right, bottom), picture in zip(corners.tolist(), where.tolist(), strict=True):
+            ratio = min(right - left, bottom - top) / side / CROP_RATIO
+            crops.append(_from_copies(self._copies[picture], (left, top, right, bottom), ratio, (side, side)))
+        return stacked(crops, side)
+
+
+def _from_copies(
+    copies: list[Image.Image], box: tuple[float, float, float, float], ratio: float, size: tuple[int, int]
+) -> Image.Image:
+    """Part of a picture from its smallest copy that has at least 1 / (2 `ratio`) of the scale."""
+    halvings = max(0, math.floor(math.log2(ratio)) + 1)
+    while len(copies) <= halvings:
+        copies.append(copies[-1].reduce(2))
+    left, top, right, bottom = (edge * 0.5**halvings for edge in box)
+    return resized(copies[halvings], (left, top, right, bottom), size)
+
+
+def resized(picture: Image.Image, box: tuple[float, float, float, float], size: tuple[int, int]) -> Image.Image:
+    """Part of a picture (left, top, right, bottom) resampled to (width, height): by area, and enlarged smoothly."""
+    enlarged = box[2] - box[0] < size[0] or box[3] - box[1] < size[1]
+    return picture.resize(size, Image.Resampling.BILINEAR if enlarged else Image.Resampling.BOX, box)
+
+
+def stacked(crops: Sequence[Image.Image | None], side: int) -> Tensor:
+    """Pictures of one size as uint8 [N, side, side, 3]; None is black.
+
+    They are copied within Pillow: handing each of them over by itself takes longer than making it.
+    """
+    column = Image.new("RGB", (side, side * len(crops)))
+    for index, crop in enumerate(crops):
+        if crop is not None:
+            column.paste(crop, (0, index * side))
+    return torch.from_numpy(np.array(column)).view(-1, side, side, 3)
+
+
 def face_probability(outputs: np.ndarray) -> np.ndarray:
-    """The softmax's second share [...] of the first two outputs [..., outputs]: how sure a network is of a face."""
+    """How sure a network is of a face: the softmax of the first two outputs [..., outputs], its second share [...]."""
     return 1 / (1 + np.exp(outputs[..., 0] - outputs[..., 1]))
 
 
@@ -133,19 +281,45 @@ def landmarks_in_pixels(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return sides * points.reshape(-1, 2, 5).transpose(0, 2, 1) + corner - 1
 
 
-def resized(picture: Image.Image, box: tuple[float, float, float, float], size: tuple[int, int]) -> Image.Image:
-    """Part of a picture (left, top, right, bottom) resampled to (width, height): by area, and enlarged smoothly."""
-    enlarged = box[2] - box[0] < size[0] or box[3] - box[1] < size[1]
-    return picture.resize(size, Image.Resampling.BILINEAR if enlarged else Image.Resampling.BOX, box)
+def suppress(
+    boxes: np.ndarray, scores: np.ndarray, where: np.ndarray, limit: float, *, of_smaller: bool = False
+) -> np.ndarray:
+    """Non-maximum suppression: drops boxes that overlap one with a higher score in their picture by more than a limit.
 
+    Args:
+        boxes, scores, where: float [K, 4], float [K], and int64 [K], the pictures that they are in.
+        limit: of the overlap.
+        of_smaller: the overlap is the share of the smaller of two boxes, with pixels as areas; otherwise IoU.
 
-def stacked(crops: Sequence[Image.Image | None], side: int) -> Tensor:
-    """Pictures of one size as uint8 [N, side, side, 3]; None is black.
-
-    They are copied within Pillow: handing each of them over by itself takes longer than making it.
+    Returns:
+        int64, indices of those that stay, the highest score first.
     """
-    column = Image.new("RGB", (side, side * len(crops)))
-    for index, crop in enumerate(crops):
-        if crop is not None:
-            column.paste(crop, (0, index * side))
-    return torch.from_numpy(np.array(column)).view(-1, side, side, 3)
+    order = np.argsort(-scores, kind="stable")
+    stays = np.zeros(len(boxes), dtype=bool)
+    for picture in np.unique(where):
+        here = order[where[order] == picture]
+        kept = here[:0]
+        for start in range(0, len(here), COMPARED_AT_ONCE):
+            part = here[start : start + COMPARED_AT_ONCE]
+            part = part[~(overlaps(boxes[kept], boxes[part], of_smaller=of_smaller) > limit).any(axis=0)]
+            drops = np.triu(overlaps(boxes[part], boxes[part], of_smaller=of_smaller) > limit, 1)
+            free = np.ones(len(part), dtype=bool)
+            for index, row in enumerate(drops):
+                if free[index]:
+                    free &= ~row
+            kept = np.concatenate([kept, part[free]])
+        stays[kept] = True
+    return order[stays[order]]
+
+
+def overlaps(boxes: np.ndarray, others: np.ndarray, *, of_smaller: bool = False) -> np.ndarray:
+    """How much each of A boxes [A, 4] overlaps each of B [B, 4]: float [A, B]; see `suppress`."""
+    more = 1 if of_smaller else 0
+    columns, rows = boxes.T[:, :, None], others.T.copy()[:, None]  # edges [4, A, 1] and [4, 1, B]
+    width, height = (
+        (np.minimum(columns[axis + 2], rows[axis + 2]) - np.maximum(columns[axis], rows[axis]) + more).clip(min=0)
+        for axis in (0, 1)
+    )
+    both = width * height
+    area, other = ((edges[2] - edges[0] + more) * (edges[3] - edges[1] + more) for edges in (columns, rows))
+    return both / (np.minimum(area, other) if of_smaller else area + other - both)

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from .cascade import overlaps
 from .detect import Faces
+from .mtcnn import overlaps
 
 # A face that overlaps one of the frame before by more than this is the same person's.
 SAME_PERSON_IOU = 0.3

@@ -11,10 +11,9 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from Code.common.device import has_bf16
-from Code.faces import cascade, mtcnn
-from Code.faces.cascade import Cascade, Pyramids, suppress
+from Code.faces import mtcnn
 from Code.faces.detect import Detector, overlap
-from Code.faces.mtcnn import MTCNNStage
+from Code.faces.mtcnn import Cascade, MTCNNStage, Pyramids, suppress
 
 facenet = pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
 
@@ -68,7 +67,7 @@ def test_candidates_are_suppressed_as_in_torchvision_each_picture_for_itself() -
 
 def test_faces_are_the_librarys(scene_of: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mtcnn, "has_bf16", lambda device: False)
-    monkeypatch.setattr(cascade, "Pyramids", AreaPyramids)
+    monkeypatch.setattr(mtcnn, "Pyramids", AreaPyramids)
     scenes = [
         scene_of((0, 5, 40, 90), (1, 150, 20, 150), size=(320, 200)),
         scene_of(size=(320, 200)),
