@@ -6,8 +6,7 @@ Folds can be kept in a file, in the format of CK+'s published folds: one block p
     S130/007 Angry
     ...
 
-The header says how many lines follow, in total and per class; classes without a clip may be absent. A line is
-`<clip> <Class>`, as in AFEW's lists.
+The header says how many lines follow, in total and per class. A line is `<clip> <Class>`, as in AFEW's lists.
 """
 
 from __future__ import annotations
@@ -23,7 +22,9 @@ import numpy as np
 from ..common.files import save_text
 from ..common.names import counted, name_key, natural_key, printable, quoted
 from .clips import Clip, ClipSet, DataError
-from .lists import ListedClip, name_and_class, parse_lines, read_lines, two_spellings
+from .listing import ListedClip, Listing, class_line, read_lines, two_spellings
+
+_HEADER = re.compile(r"(\d+)-fold\s+(\d+)(?:\s+\S+\s+\d+)*")
 
 
 @dataclass
@@ -31,7 +32,6 @@ class Folds:
     """Clips in k folds. Each fold is evaluated by a network that is trained on all others.
 
     Attributes:
-        clips: the clips of all folds.
         of: fold, from 1, by clip name, skipped clips included.
         how: where the folds come from, in a few words.
 
@@ -109,29 +109,26 @@ def folds_from_file(clips: ClipSet, path: str) -> Folds:
     """The folds of a fold file, for clips that were read without it.
 
     Raises:
-        DataError: the problems of the file, or every clip that is missing from it or from the data, or has another
-            class.
+        DataError: the problems of the file, or every clip that is missing from it or has another class in the data.
     """
-    listed, problems = read_fold_file(path, clips.labels)
-    if problems:
-        raise DataError(problems, path)
-    known = {clip.name: clip for clip in clips.everything}
-    for item in listed:
-        clip, here = known.get(item.name), f"{path}, line {item.line}: {quoted(item.name)}"
-        if clip is None:
-            problems.append(f"{here} is not a clip of {printable(clips.root)}")
-        elif clip.label != item.label:
-            listed_as, label = clips.labels[item.label], clips.labels[clip.label]
-            problems.append(f"{here} is {listed_as} in this file, but {label} in the data")
-    of = {item.name: item.fold for item in listed}
-    problems += [f"{path}: lacks {quoted(name)}, a clip of the data" for name in known if name not in of]
-    if problems:
-        raise DataError(problems, path)
+    listing = Listing(clips.root, clips.labels, list_file=path)
+    read_fold_file(listing)
+    if listing.problems:
+        raise listing.error()
+    known = {clip.name: clip.label for clip in clips.everything}
+    for item in listing.clips:
+        if known.get(item.name) != item.label:
+            data = f"{clips.labels[known[item.name]]} in the data" if item.name in known else "not a clip of the data"
+            listing.problems.append(f"{path}, line {item.line}: {quoted(item.name)} is {data}")
+    of = {item.name: item.fold for item in listing.clips}
+    listing.problems += [f"{path}: lacks {quoted(name)}, a clip of the data" for name in known if name not in of]
+    if listing.problems:
+        raise listing.error()
     return Folds(clips, of, f"folds of {path}")
 
 
 def persons_in_two_folds(folds: Folds) -> list[str]:
-    """The persons whose clips are in more than one fold; results are then not person-independent."""
+    """The persons whose clips are in more than one fold."""
     pairs = {(clip.person, folds.of[clip.name]) for clip in folds.clips.everything if clip.person}
     counts = Counter(person for person, _ in pairs)
     return sorted((person for person, number in counts.items() if number > 1), key=natural_key)
@@ -140,8 +137,7 @@ def persons_in_two_folds(folds: Folds) -> list[str]:
 def name_persons(clips: ClipSet, pattern: str) -> ClipSet:
     """Takes each clip's person from its name: the pattern's first group, or the whole match.
 
-    Args:
-        pattern: a regular expression, searched for anywhere in names such as `Happy/anna_03`.
+    The pattern, a regular expression, is searched for anywhere in names such as `Happy/anna_03`.
 
     Raises:
         DataError: the pattern is not valid, or does not match a name.
@@ -158,8 +154,8 @@ def name_persons(clips: ClipSet, pattern: str) -> ClipSet:
     if unknown:
         start = f"--person-pattern {quoted(pattern)}: does not match"
         raise DataError([f"{start} {quoted(name)}" for name in unknown], clips.root)
-    named = clips.mapped(lambda clip: replace(clip, person=name_key(persons[clip.name])))
     notes = [f"{line}; taken as one person" for line in two_spellings(persons.values())]
+    named = clips.mapped(lambda clip: replace(clip, person=name_key(persons[clip.name])))
     return replace(named, notes=[*clips.notes, *notes])
 
 
@@ -168,11 +164,6 @@ def hold_out(train: ClipSet, seed: int, share: float = 0.1) -> tuple[ClipSet, Cl
 
     Persons are drawn at random until their clips make up `share`. If persons are unknown, `share` of each class's
     clips is drawn.
-
-    Args:
-        train: the training clips.
-        seed: of the random draw.
-        share: of the clips to hold out.
 
     Returns:
         The clips to train on, the clips held out, and how they were drawn, for the log.
@@ -197,13 +188,11 @@ def hold_out(train: ClipSet, seed: int, share: float = 0.1) -> tuple[ClipSet, Cl
             of_class = [clip.name for clip in train.clips if clip.label == label]
             take = max(1, round(share * len(of_class))) if len(of_class) > 1 else 0
             names |= {of_class[index] for index in rng.permutation(len(of_class))[:take]}
-        part = "a tenth" if share == 0.1 else f"{100 * share:.0f} %"
-        how = f"{part} of each class's clips; persons are unknown, so one may be on both sides"
+        how = f"{100 * share:.0f} % of each class's clips; persons are unknown, so one may be on both sides"
     rest = train.subset(lambda clip: clip.name not in names)
     held = train.subset(lambda clip: clip.name in names)
     if not rest.clips or not held.clips:
-        found = counted(len(train.clips), "clip")
-        raise DataError(f"--select-on heldout: {train.root} has only {found}; use --select-on val")
+        raise DataError(f"--select-on heldout: {train.root} has {len(train.clips)} clips only; use --select-on val")
     return rest, held, how
 
 
@@ -211,45 +200,35 @@ def _persons(clips: ClipSet) -> list[str]:
     return sorted({clip.person for clip in clips.everything} - {""}, key=natural_key)
 
 
-_HEADER = re.compile(r"(\d+)-fold\s+(\d+)(?:\s+\S+\s+\d+)*")
+def read_fold_file(listing: Listing) -> None:
+    """Fills in the clips of a fold file, `listing.list_file`, with their folds.
 
-
-def read_fold_file(path: str, labels: Sequence[str]) -> tuple[list[ListedClip], list[str]]:
-    """Parses a fold file, without looking for its clips.
-
-    Args:
-        path: the file.
-        labels: the class names, in the order of their indices.
-
-    Returns:
-        The clips with their folds, in order, and one line of text per problem: folds that are not numbered 1, 2, ...,
-        headers that announce another number of clips, unknown classes, clips that are in two folds.
+    Problems are folds that are not numbered 1, 2, ..., headers that announce another number of clips, and bad lines.
     """
-    announced: list[tuple[int, int]] = []  # (line of the header, number of clips) of each fold
+    path = listing.list_file
+    headers: list[tuple[int, int]] = []  # (line, number of clips) of each fold
 
     def parse(line: str, number: int) -> ListedClip | None:
         if header := _HEADER.fullmatch(line):
-            announced.append((number, int(header[2])))
-            if int(header[1]) != len(announced):
-                raise ValueError(f"fold {header[1]} where fold {len(announced)} is expected")
+            headers.append((number, int(header[2])))
+            if int(header[1]) != len(headers):
+                raise ValueError(f"fold {header[1]} where fold {len(headers)} is expected")
             return None
-        if not announced:
+        if not headers:
             raise ValueError(f"{quoted(line)} comes before any header `1-fold <clips> <Class> <clips> ...`")
-        name, class_name = name_and_class(line.strip("\t"), labels, "<clip> <Class>")
-        return ListedClip(name, labels.index(class_name), number, fold=len(announced))
+        return class_line(line.strip("\t"), number, listing.labels, "<clip> <Class>")._replace(fold=len(headers))
 
     try:
-        clips, problems = parse_lines(path, read_lines(path), parse)
+        listing.parse(read_lines(path), parse)
     except DataError as error:
-        return [], error.problems
-    sizes = Counter(clip.fold for clip in clips)
-    for fold, (line, size) in enumerate([] if problems else announced, start=1):
+        listing.problems += error.problems
+    sizes = Counter(clip.fold for clip in listing.clips)
+    for fold, (line, size) in enumerate([] if listing.problems else headers, start=1):
         if size != sizes[fold]:
-            found = f"fold {fold} announces {counted(size, 'clip')}, but {sizes[fold]} follow; is a part missing?"
-            problems.append(f"{path}, line {line}: {found}")
-    if not clips and not problems:
-        problems = [f"{path}: the fold file is empty; it begins with `1-fold <clips> <Class> <clips> ...`"]
-    return clips, problems
+            what = f"fold {fold} announces {counted(size, 'clip')}, but {sizes[fold]} follow; is a part missing?"
+            listing.problems.append(f"{path}, line {line}: {what}")
+    if not listing.clips and not listing.problems:
+        listing.problems.append(f"{path}: the fold file is empty; it begins with `1-fold <clips> <Class> <clips> ...`")
 
 
 def write_fold_file(path: str | os.PathLike[str], folds: Sequence[Sequence[Clip]], labels: Sequence[str]) -> None:

@@ -16,8 +16,7 @@ from ..common.names import counted, quoted
 from ..data.clips import ClipSet, DataError
 from ..data.folds import Folds, folds_as_listed, folds_by_person, folds_from_file, name_persons
 from ..data.intensity import Intensities
-from ..data.listing import Listing
-from ..data.lists import Lines, ListedClip, class_line, parse_lines, read_lines, two_spellings
+from ..data.listing import Lines, ListedClip, Listing, class_line, read_lines, two_spellings
 from ..data.protocol import Protocol
 from ..data.request import Request
 from .tables import SHARED_LABELS, is_shared_list, is_table, read_shared_list, read_table
@@ -257,10 +256,7 @@ class Reader:
                 found = f"{quoted(first)} is not the header"
                 listing.problems.append(f"{path}, line {number}: {found}; the first line should be {self.header}")
                 return
-        listing.clips, problems = parse_lines(
-            path, lines, lambda line, number: self.parse_line(line.strip("\t "), number, listing.labels)
-        )
-        listing.problems += problems
+        listing.parse(lines, lambda line, number: self.parse_line(line.strip("\t "), number, listing.labels))
         if not lines:
             listing.problems.append(f"{path}: the list is empty; lines are {self.line_form}")
 

@@ -19,8 +19,7 @@ from ..common.files import regular
 from ..common.names import counted, printable, quoted
 from ..data.clips import ClipSet
 from ..data.folds import read_fold_file
-from ..data.listing import Listing
-from ..data.lists import ListedClip
+from ..data.listing import ListedClip, Listing
 from ..data.protocol import Protocol
 from ..data.request import Request
 from .base import Labels, Reader, Sources
@@ -54,9 +53,8 @@ class CKPlus(Reader):
         known = _read_emotions(emotions, listing) if emotions else {}
         if request.fold_file:
             listing.list_file = request.fold_file
-            items, problems = read_fold_file(request.fold_file, listing.labels)
-            listing.problems += problems
-            for item in items:
+            read_fold_file(listing)
+            for item in listing.clips:
                 name, label = item.name, listing.labels[item.label]
                 if known.get(name, label) != label:
                     listing.problems.append(
@@ -64,7 +62,7 @@ class CKPlus(Reader):
                         f"{emotions}"
                     )
         else:
-            items = [ListedClip(name, listing.labels.index(emotion)) for name, emotion in known.items()]
+            listing.clips = [ListedClip(name, listing.labels.index(emotion)) for name, emotion in known.items()]
             if not emotions:
                 path = printable(os.path.join(root, "Emotion"))
                 listing.problems.append(f"{path}: no such folder; the labels belong there")
@@ -73,8 +71,8 @@ class CKPlus(Reader):
             if not known:
                 listing.advise_layout()
                 raise listing.error()
-        listing.clips = [item._replace(person=item.name.split("/")[0]) for item in items]
-        unlabeled = len(set(_sequences(listing, listing.root)) - {item.name for item in items})
+        listing.clips = [item._replace(person=item.name.split("/")[0]) for item in listing.clips]
+        unlabeled = len(set(_sequences(listing, listing.root)) - {item.name for item in listing.clips})
         if unlabeled:
             listing.notes.append(f"{counted(unlabeled, 'sequence')} without a label not used")
 

@@ -10,8 +10,7 @@ from ..common.errors import UsageError
 from ..common.names import AFEW_LABELS, counted, printable, quoted
 from ..data.clips import ClipSet
 from ..data.intensity import intensities_of
-from ..data.listing import Listing
-from ..data.lists import Lines, ListedClip, two_spellings, unknown_class
+from ..data.listing import Lines, ListedClip, Listing, two_spellings, unknown_class
 from ..data.protocol import Protocol
 from ..data.request import Request
 from .base import Labels, Reader, Sources

@@ -23,12 +23,11 @@ from collections.abc import Sequence
 
 from ..common.names import counted, name_key, natural_key, printable, quoted
 from ..data.clips import DataError
-from ..data.listing import Listing
-from ..data.lists import (
+from ..data.listing import (
     Lines,
     ListedClip,
+    Listing,
     is_absolute,
-    parse_lines,
     read_lines,
     relative_name,
     slashed,
@@ -83,15 +82,14 @@ def read_table(listing: Listing, lines: Lines, split: str | None = None) -> None
         listing.labels = tuple(labels)
     persons = two_spellings(row.get("person", "") for _, row in rows)
     listing.notes += [f"{path}: {line}; taken as one person" for line in persons]
-    clips, problems = parse_lines(path, rows, lambda row, number: _table_clip(row, listing.labels, number))
+    listing.parse(rows, lambda row, number: _table_clip(row, listing.labels, number))
     for column in {"split", "fold", "person"} & set(columns):
-        absent = [clip.line for clip in clips if not getattr(clip, column)]
-        if 0 < len(absent) < len(clips):
-            problems.append(f"{path}, line {absent[0]}: no {column}, but other rows have one; add it to all rows")
-    if not rows and not problems and not listing.problems:
-        problems.append(f"{path}: the list is empty below its header")
-    listing.clips = clips
-    listing.problems += problems
+        absent = [clip.line for clip in listing.clips if not getattr(clip, column)]
+        if 0 < len(absent) < len(listing.clips):
+            found = f"no {column}, but other rows have one; add it to all rows"
+            listing.problems.append(f"{path}, line {absent[0]}: {found}")
+    if not rows and not listing.problems:
+        listing.problems.append(f"{path}: the list is empty below its header")
     if split is not None and not listing.problems:
         _take_split(listing, split)
 
@@ -205,10 +203,9 @@ def read_shared_list(listing: Listing, lines: Lines, meaning: Sequence[str], roo
                 foreign.append(slashed(match[1]))
             raise ValueError(f"{quoted(match[1])} is in no known folder; translate it with --root-map OLD=NEW")
         label = listing.labels.index(meaning[index])
-        return ListedClip(name, label, number, folder=folder, frames=int(match[2]))
+        return ListedClip(name, label, number, folder=folder)
 
-    listing.clips, problems = parse_lines(listing.list_file, lines, parse)
-    listing.problems += problems
+    listing.parse(lines, parse)
     if foreign:
         shared = printable(posixpath.commonpath([posixpath.dirname(path) for path in foreign]) or "/")
         listing.advice.append(

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from ..common.names import quoted
-from ..data.lists import ListedClip, class_line
+from ..data.listing import ListedClip, class_line
 from ..data.protocol import Protocol
 from .base import Reader
 from .tables import SHARED_LABELS

@@ -17,8 +17,7 @@ from ..check.names import person_in
 from ..common.names import counted, printable, quoted
 from ..data.clips import Clip, ClipSet, DataError
 from ..data.folds import hold_out, name_persons
-from ..data.listing import list_folder
-from ..data.lists import two_spellings
+from ..data.listing import list_folder, two_spellings
 from ..readers.tables import parse_table
 
 TRAIN_FOLDERS = ("train", "Train", "training")

