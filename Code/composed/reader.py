@@ -10,8 +10,7 @@ from ..common.errors import UsageError
 from ..common.names import FERPLUS_LABELS
 from ..data.clips import ClipSet
 from ..data.intensity import intensities_of
-from ..data.protocol import Protocol
-from ..data.request import Request
+from ..data.request import Protocol, Request
 from ..readers.base import Labels, Reader
 from ..readers.ferplus import read_ferplus
 from .plan import ComposedSpec

@@ -1,28 +1,56 @@
-"""Which clips to read: the data flags of the command line, as they were given."""
+"""What is asked of a dataset: how to train on it, and which of its clips to read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Self
+
+from ..common.names import IMAGE_SIZE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How a dataset is usually trained on. The defaults are those of AFEW: the paper's and its first release's.
+
+    Attributes:
+        num_frames: K, frames per training sample.
+        decay: factor on the learning rate after each of the epochs `decay_at`.
+        samples_per_clip: per epoch; None draws one sample per frame of the training set.
+        freeze_backbone: features are computed once, and only the head is trained.
+        image_size: input side in pixels if the starting checkpoint does not name one.
+        fixed_size: use image_size even if the checkpoint names another.
+    """
+
+    num_frames: int = 3
+    epochs: int = 180
+    lr: float = 4e-6
+    batch_size: int = 48
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    decay: float = 0.2
+    decay_at: tuple[float, ...] = (60, 120)
+    samples_per_clip: int | None = None
+    freeze_backbone: bool = False
+    image_size: int = IMAGE_SIZE
+    fixed_size: bool = False
+
+    def trained_for(self, epochs: int) -> Self:
+        """The same for another number of epochs. The learning rate decays after the same shares of them."""
+        return replace(self, epochs=epochs, decay_at=tuple(epochs * at / self.epochs for at in self.decay_at))
 
 
 @dataclass(frozen=True)
 class Request:
-    """The data flags; None or empty if a flag was not given. A `Reader` knows what it means for its dataset.
-
-    A checkpoint keeps the flags, so that `-e` reads the data of the training.
+    """The data flags of the command line; None or empty if a flag was not given. A checkpoint keeps them for `-e`.
 
     Attributes:
-        train_root, val_root: folders of the two splits.
-        train_list, val_list: list files; `{fold}` in a name stands for the fold's number, "none" for no list.
+        train_list, val_list: `{fold}` in a name stands for the fold's number, "none" for no list.
         labels: the class names in the order of their indices, for datasets without fixed ones.
         root_map: `OLD=NEW`, for lists that were written on another machine.
-        person_pattern: a regular expression that finds the person in a clip's name.
         folds: k of the cross-validation.
-        fold_file: a file that has the fold of every clip.
+        fold_file: has the fold of every clip.
         eval_split: which split of a list with both is evaluated.
-        skip_empty: skip clips without frames instead of raising.
         clip_frames, telling, distractors, train_clips, val_clips: of composed clips.
         fold: the fold to evaluate, from 1; "all": every fold in turn; None: a fixed split.
         seed: of all random draws.

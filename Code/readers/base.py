@@ -17,8 +17,7 @@ from ..data.clips import ClipSet, DataError
 from ..data.folds import Folds, folds_as_listed, folds_by_person, folds_from_file, name_persons
 from ..data.intensity import Intensities
 from ..data.listing import Lines, ListedClip, Listing, class_line, read_lines, two_spellings
-from ..data.protocol import Protocol
-from ..data.request import Request
+from ..data.request import Protocol, Request
 from .tables import SHARED_LABELS, is_shared_list, is_table, read_shared_list, read_table
 
 DEFAULT_FOLDS = 5  # if neither the dataset nor a flag gives a number

@@ -20,8 +20,7 @@ from ..common.names import counted, printable, quoted
 from ..data.clips import ClipSet
 from ..data.folds import read_fold_file
 from ..data.listing import ListedClip, Listing
-from ..data.protocol import Protocol
-from ..data.request import Request
+from ..data.request import Protocol, Request
 from .base import Labels, Reader, Sources
 
 # In the order of the published FAN. CK+ has numbers of its own; no labeled sequence has 0, neutral.

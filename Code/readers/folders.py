@@ -11,8 +11,7 @@ from ..common.names import AFEW_LABELS, counted, printable, quoted
 from ..data.clips import ClipSet
 from ..data.intensity import intensities_of
 from ..data.listing import Lines, ListedClip, Listing, two_spellings, unknown_class
-from ..data.protocol import Protocol
-from ..data.request import Request
+from ..data.request import Protocol, Request
 from .base import Labels, Reader, Sources
 
 # Few epochs, from a network trained on faces, with a learning rate for fine-tuning all of it.

@@ -26,7 +26,7 @@ from functools import partial
 
 from ..common.names import quoted
 from ..data.listing import ListedClip, class_line
-from ..data.protocol import Protocol
+from ..data.request import Protocol
 from .base import Reader
 from .tables import SHARED_LABELS
 

@@ -8,8 +8,7 @@ from dataclasses import replace
 from ..common.names import AFEW_LABELS
 from ..common.progress import available_cores
 from ..data.intensity import intensities_of
-from ..data.protocol import Protocol
-from ..data.request import Request
+from ..data.request import Protocol, Request
 from ..readers.base import Reader, Sources
 from ..readers.folders import scan_folders
 from .draw import draw_sample

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.names import DEFAULT_AT_TYPE
-from ..data.protocol import Protocol
-from ..data.request import Request
+from ..data.request import Protocol, Request
 
 
 @dataclass(frozen=True, kw_only=True)

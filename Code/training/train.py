@@ -15,7 +15,7 @@ from ..common.errors import UsageError
 from ..data.batches import FrameTable, Loading, TrainingBatches, open_stores
 from ..data.clips import ClipSet
 from ..data.intensity import Intensities
-from ..data.protocol import Protocol
+from ..data.request import Protocol
 from ..network.attention import HEADS
 from ..network.backbone import DEFAULT_BACKBONE, check_backbone
 from ..network.checkpoints import facts_of, read_checkpoint
