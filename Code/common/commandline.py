@@ -35,11 +35,12 @@ class ScriptParser(argparse.ArgumentParser):
         """As argparse does, but `--batch_size` means `--batch-size`, and `--at-type` means `--at_type`."""
         spellings = {flag.replace("_", "-"): flag for flag in self._option_string_actions}
         words = list(sys.argv[1:] if args is None else args)
-        for place, word in enumerate(words[: words.index("--")] if "--" in words else words):
+        for index, word in enumerate(words[: words.index("--")] if "--" in words else words):
             flag, equals, value = word.partition("=")
             if flag.startswith("--") and flag not in self._option_string_actions and " " not in flag:
-                words[place] = spellings.get(flag.replace("_", "-"), flag) + equals + value
-                if not any(known.startswith(words[place].partition("=")[0]) for known in self._option_string_actions):
+                flag = spellings.get(flag.replace("_", "-"), flag)
+                words[index] = flag + equals + value
+                if not any(known.startswith(flag) for known in self._option_string_actions):
                     near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
                     self.error(f"{flag}: no such flag; " + (f"the nearest one is {near[0]}" if near else "see --help"))
         return super().parse_known_args(words, namespace)
@@ -55,9 +56,9 @@ def script_parser(doc: str | None, note: str = "", **options: Any) -> argparse.A
     return ScriptParser(description=usage + note, epilog=examples, formatter_class=HelpFormatter, **options)
 
 
-def add_device(place: argparse._ActionsContainer) -> None:
+def add_device(group: argparse._ActionsContainer) -> None:
     """Adds `--device`."""
-    place.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
 
 
 def print_everything() -> None:
@@ -108,8 +109,8 @@ def _outcome(error: BaseException) -> tuple[int, str]:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # that of CUDA
         return 1, f"error: not enough memory ({first}); try a smaller --batch-size, --samples-per-clip or --frames"
     if isinstance(error, OSError):  # a disk that is gone, a folder without permission, a path that is too long
-        place = f"{error.filename}: " if error.filename else ""
-        return 1, f"error: {place}cannot be read or written ({error.strerror or error})"
+        name = f"{error.filename}: " if error.filename else ""
+        return 1, f"error: {name}cannot be read or written ({error.strerror or error})"
     if isinstance(error, RuntimeError) and first.startswith("DataLoader worker"):  # raised at any place
         killed = f"a process that loads data was killed, perhaps because memory ran out ({first})"
         return 1, f"error: {killed}; use fewer --workers"
@@ -166,44 +167,23 @@ def check_outputs(
         suffixes: of the files that are read where an input is a folder.
 
     Raises:
-        UsageError: a file to write is there and is read, or two outputs are one file.
+        UsageError: a file to write is there and is read, or two outputs are one file, also where case is ignored.
     """
-    written: list[Path] = []
+    written: set[str] = set()
     for output in filter(None, outputs):
-        if output.resolve() in written:
-            raise UsageError(f"{output}: is named twice, for two outputs; name another file for one of them")
-        written.append(output.resolve())
+        target = output.resolve()
+        if str(target).casefold() in written:
+            raise UsageError(f"{output}: would be written twice; rename one of the two")
+        written.add(str(target).casefold())
         for path in (Path(given) for given in inputs if given is not None and output.exists()):
-            is_inside = path.resolve() in output.resolve().parents and output.suffix.lower() in suffixes
+            is_inside = path.resolve() in target.parents and output.suffix.lower() in suffixes
             if is_inside or (path.exists() and path.samefile(output)):
                 raise UsageError(f"{output}: would overwrite the input {path}; name another file")
 
 
 def fold(text: str) -> int | str:
     """An argparse type: a fold's number, from 1, or "all"."""
-    if text == "all":
-        return text
-    try:
-        return positive(text)
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither the number of a fold nor all") from None
-
-
-def class_share(text: str) -> tuple[str, float] | str:
-    """An argparse type: CLASS=SHARE, or the name of a prior."""
-    if text in ("uniform", "ferplus"):
-        return text
-    name, _, value = text.rpartition("=")
-    if not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not CLASS=SHARE; name the inputs before --prior")
-    return name, from_zero(value)
-
-
-def prior_of(parts: Sequence[tuple[str, float] | str]) -> dict[str, float] | str | None:
-    """The values of `--prior` as one: the name of a prior, or shares by class; None: nothing was given."""
-    if any(isinstance(part, str) for part in parts) and len(parts) > 1:
-        raise UsageError("--prior: uniform and ferplus go alone")
-    return parts[0] if parts and isinstance(parts[0], str) else dict(parts) or None  # type: ignore[arg-type]
+    return text if text == "all" else positive(text)
 
 
 def pair(text: str) -> str:
@@ -212,3 +192,22 @@ def pair(text: str) -> str:
     if not old or not new:
         raise argparse.ArgumentTypeError(f"{text!r} is not OLD=NEW")
     return text
+
+
+def prior_of(words: Sequence[str]) -> dict[str, float] | str | None:
+    """The values of `--prior`: shares by class, or the name of a prior; None: nothing was given.
+
+    Raises:
+        UsageError: a word is not CLASS=SHARE.
+    """
+    if len(words) == 1 and words[0] in ("uniform", "ferplus"):
+        return words[0]
+    shares = {}
+    for word in words:
+        name, _, share = word.rpartition("=")
+        try:
+            shares[name] = float(share)
+        except ValueError:
+            text = "is neither CLASS=SHARE nor, alone, uniform or ferplus; name the inputs before --prior"
+            raise UsageError(f"--prior {word}: {text}") from None
+    return shares or None

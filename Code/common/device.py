@@ -21,12 +21,9 @@ from .files import PROJECT
 
 @dataclass(frozen=True)
 class Compute:
-    """The device and the precision of a run.
+    """The device of the model and of every tensor in a step, and the precision of the backbone's arithmetic.
 
-    Attributes:
-        device: of the model and of every tensor in a step.
-        precision: of the backbone's arithmetic: "fp32", "bf16" or "fp16". Attention, loss and weights are always
-            float32.
+    Precision is "fp32", "bf16" or "fp16". Attention, loss and weights are always float32.
     """
 
     device: torch.device
@@ -41,17 +38,6 @@ class Compute:
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling, active for fp16 only."""
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-
-
-def make_deterministic() -> None:
-    """Makes CUDA compute the same bits every time, at some cost in speed; CPUs do anyway.
-
-    Call it before the first computation on a GPU.
-    """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # absent from the stubs
 
 
 def choose_compute(device: str | int = "auto", precision: str = "auto", *, trained_with: str | None = None) -> Compute:
@@ -89,25 +75,29 @@ def has_bf16(device: torch.device) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-# mallopt(3), malloc.h
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-INT_MAX = 2**31 - 1
+def make_deterministic() -> None:
+    """Makes CUDA compute the same bits every time, at some cost in speed; CPUs do anyway.
+
+    Call it before the first computation on a GPU.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # absent from the stubs
 
 
-def keep_freed_memory() -> bool:
-    """From now on, freed memory stays with this process, up to 2 GiB beyond the highest block in use.
+def keep_freed_memory() -> None:
+    """From now on, freed memory stays with this process, if the C library is glibc.
 
     By default glibc returns every block above some 32 MiB to the system when it is freed, and the next one costs page
     faults and zeroing: without that, a step of ResNet18 on 224 x 224 frames is 15 % faster
     (benchmarks/throughput.py). It has no effect on blocks that are already in use.
-
-    Returns:
-        Whether it had an effect; False if the C library is not glibc (macOS, Windows, musl).
     """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    mallopt = ctypes.CDLL(None).mallopt
-    return mallopt(M_MMAP_MAX, 0) == 1 and mallopt(M_TRIM_THRESHOLD, INT_MAX) == 1
+    if platform.libc_ver()[0] == "glibc":
+        mmap_max, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h, see mallopt(3)
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
 
 
 def free_memory() -> int:
@@ -125,9 +115,6 @@ def free_shared_memory() -> int:
     return shutil.disk_usage("/dev/shm").free
 
 
-PACKAGES = ("torch", "torchvision", "numpy", "Pillow", "torchmetrics", "scipy")
-
-
 def describe_device(device: torch.device) -> str:
     """The type of a device and the name of the hardware."""
     if device.type == "cuda":
@@ -140,18 +127,13 @@ def describe_device(device: torch.device) -> str:
 
 def versions() -> dict[str, str]:
     """The versions of the packages that results depend on."""
-    return {package: version(package) for package in PACKAGES}
+    return {name: version(name) for name in ("torch", "torchvision", "numpy", "Pillow", "torchmetrics", "scipy")}
 
 
 def git_commit() -> str | None:
     """Commit of this checkout, with "+changes" where files differ; None outside a git checkout."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", PROJECT, *words], capture_output=True, text=True, check=True).stdout.strip()
-
-    if not IS_CLONE:
-        return None
+    command = ["git", "-C", str(PROJECT), "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+changes"]
     try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() if IS_CLONE else None
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -7,15 +7,16 @@ import signal
 from types import ModuleType
 
 IS_CLONE = __name__.startswith("Code.")  # else this is the installed package, emotion_fan
+STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM]  # stop a training in order
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    STOP_SIGNALS.append(signal.SIGHUP)
 
 
 class ProjectError(Exception):
     """Something that the user can fix. The text says which file or flag, what is wrong and what to do.
 
-    `run_script` prints the text, without a traceback, and ends the script with `status`.
-
-    Attributes:
-        status: the exit status; 2 for wrong input, 1 for anything else.
+    `run_script` prints the text, without a traceback, and ends the script with `status`: 2 for wrong input, 1 for
+    anything else.
     """
 
     status = 2
@@ -41,6 +42,15 @@ class MissingExtraError(UsageError):
     """A package that only some tools need is not installed."""
 
 
+class Interrupted(BaseException):
+    """A signal, `number`, asked the process to stop, with the exit status `status`, as shells give it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = signal.Signals(number)
+        self.status = 128 + number
+
+
 def how_to_install(extra: str) -> str:
     """The command that installs the packages of `requirements-<extra>.txt`."""
     return f"pip install -r requirements-{extra}.txt" if IS_CLONE else f"pip install 'emotion-fan[{extra}]'"
@@ -56,18 +66,3 @@ def require(module: str, package: str, purpose: str, extra: str = "faces") -> Mo
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtraError(f"{purpose} needs {package} ({error}): {how_to_install(extra)}") from error
-
-
-# The signals that stop a training in order, and its exit status, as shells give it.
-SIGNAL_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
-if hasattr(signal, "SIGHUP"):  # not on Windows
-    SIGNAL_STATUS[signal.SIGHUP] = 129
-
-
-class Interrupted(BaseException):
-    """A signal, `number`, asked the process to stop, with the exit status `status`."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = signal.Signals(number)
-        self.status = SIGNAL_STATUS[self.number]

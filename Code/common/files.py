@@ -9,8 +9,7 @@ import os
 import re
 import shutil
 import stat
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +19,6 @@ from filelock import FileLock, Timeout
 
 from .errors import IS_CLONE, ProjectError, UsageError
 
-# Errors of file systems without locks: NFS without its lock service, some FUSE and cluster file systems.
-WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 # The folder that holds pretrain_model/ and, in a clone, the scripts.
 PROJECT = Path(__file__).resolve().parents[2 if IS_CLONE else 1]
 
@@ -39,9 +36,8 @@ def shown_path(path: str | Path) -> str:
 def new_file(path: str | Path) -> Iterator[Path]:
     """The name of a temporary file to write. When the block ends, the file is flushed and renamed to `path`.
 
-    The folder is made if it is missing. If the block fails, the old file stays and no temporary file is left; what a
-    killed process left behind, the next writer of the same path removes. The temporary name ends with the same suffix,
-    by which encoders choose a format.
+    The folder is made if it is missing. If the block fails, the old file stays; what a killed process left behind, the
+    next writer of the same path removes. The temporary name has the same suffix, by which encoders choose a format.
 
     Raises:
         OSError: the disk refuses, or the name is that of a device or a pipe, which a file must not replace.
@@ -52,12 +48,12 @@ def new_file(path: str | Path) -> Iterator[Path]:
     temporary = _temporary(path)
     try:
         yield temporary
-        flush(temporary)
+        _flush(temporary)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    flush(path.parent)
+    _flush(path.parent)
 
 
 @contextmanager
@@ -76,8 +72,8 @@ def atomic_text(path: str | Path, *, newline: str | None = None, errors: str = "
 
 def save_text(text: str, path: str | Path) -> None:
     """Writes a text file in UTF-8, as `atomic_file` does."""
-    with atomic_text(path, newline="") as file:
-        file.write(text)
+    with atomic_file(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 @contextmanager
@@ -99,61 +95,52 @@ def writing_folder(path: str | Path, *, replace: bool = False) -> Iterator[Path]
         yield temporary
         paths = [Path(folder, name) for folder, _, names in os.walk(temporary) for name in names]
         with ThreadPoolExecutor(16) as threads:  # the file system commits many files at once: 12 ms for 120, not 400
-            list(threads.map(flush, paths))
+            list(threads.map(_flush, paths))
         if replace and path.exists():
             shutil.rmtree(path)
         temporary.rename(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    flush(path.parent)
+    _flush(path.parent)
 
 
 def _temporary(path: Path) -> Path:
     """The name under which this process writes `path`. Removes what killed processes left of it."""
     pattern = re.compile(rf"\.{re.escape(path.name)}\.([0-9]+)\.tmp{re.escape(path.suffix)}")
-    for name in os.listdir(path.parent) if path.parent.is_dir() else ():
-        match = pattern.fullmatch(name)
+    for left in path.parent.iterdir() if path.parent.is_dir() else ():
+        match = pattern.fullmatch(left.name)
         if match and not _is_alive(int(match[1])):
-            left = path.parent / name
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
     return path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
 
 
 def _is_alive(process: int) -> bool:
     """Whether a process of this machine runs; True where that cannot be known."""
+    if os.name != "posix":  # on Windows, signal 0 is Ctrl+C
+        return True
     try:
-        if os.name == "posix":  # on Windows, signal 0 is Ctrl+C
-            os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
+        os.kill(process, 0)
+    except OSError as error:
+        return error.errno != errno.ESRCH
     return True
 
 
-def check_replaceable(path: Path) -> None:
-    """Refuses a device, a pipe and what belongs to the system, such as /dev/stdout: renaming onto it would destroy it.
+def _flush(path: Path) -> None:
+    """Waits until a file that was written, or the names in a folder, are on the disk."""
+    if os.name == "posix":  # elsewhere a folder cannot be opened; a rename is then as durable as it gets
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
-    Raises:
-        OSError: `path` is of that kind.
-    """
+
+def check_replaceable(path: Path) -> None:
+    """Raises an `OSError` for a device, a pipe and what belongs to the system: renaming onto it would destroy it."""
     systems = path.parent.resolve().parts[1:2] in (("proc",), ("sys",), ("dev",))
     if systems or (path.exists() and not path.is_file() and not path.is_dir()):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-
-
-def check_distinct(outputs: Mapping[Path, Path]) -> None:
-    """Makes sure that no two inputs (the keys) are written to one file, also where a file system ignores case.
-
-    Raises:
-        UsageError: naming two inputs.
-    """
-    first: dict[str, Path] = {}
-    for given, output in outputs.items():
-        other = first.setdefault(str(output).casefold(), given)
-        if other != given:
-            raise UsageError(f"{given}: would be written to {output}, as {other} is; rename one of them")
 
 
 def regular(path: str, flags: int) -> int:
@@ -167,29 +154,18 @@ def regular(path: str, flags: int) -> int:
     if stat.S_ISREG(mode):
         return descriptor
     os.close(descriptor)
-    wrong = (errno.EISDIR, os.strerror(errno.EISDIR)) if stat.S_ISDIR(mode) else (errno.EINVAL, "not a regular file")
-    raise OSError(*wrong, path)
-
-
-def flush(path: str | Path) -> None:
-    """Waits until a file that was written, or the names in a folder, are on the disk."""
-    if os.name == "posix":  # elsewhere a folder cannot be opened; a rename is then as durable as it gets
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    raise OSError(errno.EINVAL, "a folder" if stat.S_ISDIR(mode) else "not a regular file", path)
 
 
 @contextmanager
-def writing(place: Path) -> Iterator[None]:
-    """Turns an `OSError` inside the block into a `UsageError` that names the file, or `place` if it has no name."""
+def writing(path: Path) -> Iterator[None]:
+    """Turns an `OSError` inside the block into a `UsageError` that names the file, or `path` if it has no name."""
     try:
         yield
     except BrokenPipeError:  # the reader of stdout has ended, as in `... | head`
         raise
     except OSError as error:
-        raise UsageError(f"{error.filename or place}: cannot be written ({error.strerror})") from error
+        raise UsageError(f"{error.filename or path}: cannot be written ({error.strerror})") from error
 
 
 class FolderInUseError(ProjectError, RuntimeError):
@@ -200,8 +176,7 @@ class FolderInUseError(ProjectError, RuntimeError):
 def one_writer(folder: Path, name: str = ".lock", *, doing: str = "") -> Iterator[None]:
     """Inside the block, no other process is inside such a block of the same folder, which is made if it is missing.
 
-    The operating system releases the lock when the process ends, however it ends. Where the file system has no locks, a
-    note says so, and the block runs without one.
+    The lock ends with the process, however that ends. Where the file system has none, the file itself is the lock.
 
     Args:
         name: of the lock's file, which is removed after the block.
@@ -211,7 +186,7 @@ def one_writer(folder: Path, name: str = ".lock", *, doing: str = "") -> Iterato
         FolderInUseError: another process writes there.
         UsageError: the folder cannot be written to.
     """
-    lock = FileLock(folder / name, fallback_to_soft=False)
+    lock = FileLock(folder / name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -222,24 +197,17 @@ def one_writer(folder: Path, name: str = ".lock", *, doing: str = "") -> Iterato
             print(f"another process {doing}; waiting for it", flush=True)
             lock.acquire()
     except OSError as error:
-        if error.errno not in WITHOUT_LOCKS:
-            raise UsageError(f"{folder}: cannot be written ({error.strerror or error})") from None
-        reason = f"its file system has no locks ({error.strerror})"
-        print(f"note: {folder}: {reason}; make sure that no other process writes there", file=sys.stderr)
+        raise UsageError(f"{folder}: cannot be written ({error.strerror or error})") from None
     try:
         yield
     finally:
-        if lock.is_locked:
-            with contextlib.suppress(OSError):  # the folder or its disk is gone; an error inside the block counts
-                (folder / name).unlink(missing_ok=True)
-            lock.release()
+        with contextlib.suppress(OSError):  # the folder or its disk is gone; an error inside the block counts
+            (folder / name).unlink(missing_ok=True)
+        lock.release()
 
 
 def short_name(name: str, most: int) -> str:
-    """A name of a file in at most so many bytes. What is cut off a longer one is replaced by a hash of all of it.
-
-    Names may have 255 bytes, and what is derived from one (`clip_person1_curve.png`, a temporary file) needs some more.
-    """
+    """A name of a file in at most so many bytes. What is cut off a longer one is replaced by a hash of all of it."""
     raw = name.encode("utf-8", "surrogateescape")
     if len(raw) <= most:
         return name

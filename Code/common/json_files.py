@@ -1,10 +1,7 @@
 """Reads the files that this program wrote for itself: JSON and JSONL, checked against a dataclass.
 
-The schema of a file is a dataclass beside the code that writes the file. Fields that it does not have are ignored; a
-`__post_init__` that raises `ValueError` checks more than types. Whatever is wrong becomes one line with the file, the
-field and what to do:
-
-    model/.../args.json: given.batch_size: expected int, got str; name another run
+The dataclass stands beside the code that writes the file. Fields that it does not have are ignored; a `__post_init__`
+that raises `ValueError` checks more than types. Whatever is wrong becomes one line with the file and the field.
 """
 
 from __future__ import annotations
@@ -37,8 +34,7 @@ def read_json(path: str | Path, kind: type[T], *, remedy: str) -> T:
         remedy: what to do if the file is damaged or missing, after a semicolon: "run ... again".
 
     Raises:
-        MissingStateError: there is no such file.
-        StateError: it cannot be read, is not JSON, or does not have the shape of `kind`.
+        MissingStateError, StateError: there is no such file; it is unreadable, no JSON, or of another shape.
     """
     return _decoded(_content(path, remedy), kind, str(path), remedy)
 
@@ -55,16 +51,8 @@ def read_json_lines(path: str | Path, kind: type[T], *, remedy: str) -> list[T]:
     return [_decoded(line, kind, f"{path}:{number}", remedy) for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def _decoded(data: bytes, kind: type[T], source: str, remedy: str) -> T:
-    try:
-        content = json.loads(data)  # not msgspec's parser: names of files may be no Unicode, and a number NaN
-    except (ValueError, RecursionError) as error:
-        raise StateError(f"{source}: is not JSON ({error}); {remedy}") from None
-    return shaped(content, kind, place=source, remedy=remedy)
-
-
 def shaped(content: Any, kind: type[T], *, place: str, remedy: str) -> T:
-    """Converts what a JSON file or a checkpoint holds into `kind`; messages say that it was found at `place`.
+    """Converts what a JSON file or a checkpoint holds into `kind`; `place` names it in messages.
 
     Raises:
         StateError: it does not have the shape of `kind`.
@@ -72,10 +60,7 @@ def shaped(content: Any, kind: type[T], *, place: str, remedy: str) -> T:
     try:
         return msgspec.convert(content, kind)
     except (ValueError, RecursionError) as error:
-        text, _, field = str(error).partition(" - at `")  # Expected `int`, got `str` - at `$.args.n`
-        text = f"{text[0].lower()}{text[1:]}".replace("`", "").replace("object missing required field", "has no field")
-        field = field.rstrip("`").replace("[...]", ".*").lstrip("$.")
-        raise StateError(f"{place}: {field}{': ' if field else ''}{text}; {remedy}") from None
+        raise StateError(f"{place}: {error}; {remedy}") from None
 
 
 def _content(path: str | Path, remedy: str) -> bytes:
@@ -86,3 +71,11 @@ def _content(path: str | Path, remedy: str) -> bytes:
         raise MissingStateError(f"{path}: is missing; {remedy}") from None
     except OSError as error:
         raise StateError(f"{path}: cannot be read ({error.strerror or error}); {remedy}") from None
+
+
+def _decoded(data: bytes, kind: type[T], source: str, remedy: str) -> T:
+    try:
+        content = json.loads(data)  # not msgspec's parser: names of files may be no Unicode, and a number NaN
+    except (ValueError, RecursionError) as error:
+        raise StateError(f"{source}: is not JSON ({error}); {remedy}") from None
+    return shaped(content, kind, place=source, remedy=remedy)

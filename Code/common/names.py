@@ -51,11 +51,7 @@ LONGEST = 300  # characters of a name in a message
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """`1 clip`, `2 clips`, `0 clips`.
-
-    Args:
-        plural: the noun's plural, if it is not formed with an s.
-    """
+    """`1 clip`, `2 clips`, `0 clips`; `plural` is that of nouns that do not form it with an s."""
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
@@ -89,10 +85,7 @@ def one_line(text: str) -> str:
 
 
 def name_key(name: str) -> str:
-    """One spelling for all that look alike: of composed letters (macOS), case, width, invisible characters and spaces.
-
-    It is Unicode's NFKC_Casefold, with single spaces.
-    """
+    """One spelling for all that look alike: Unicode's NFKC_Casefold, with single spaces."""
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKD", name).casefold())
     return " ".join("".join(c for c in text if unicodedata.category(c) != "Cf").split())
 

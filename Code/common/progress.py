@@ -81,14 +81,13 @@ def available_cores() -> int:
 
 def as_worker() -> None:
     """To be called first in a worker process: it leaves Ctrl+C to its parent, and ends when its parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
 
     def watch() -> None:
-        if parent is not None:
+        if (parent := multiprocessing.parent_process()) is not None:
             parent.join()
             os._exit(1)
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=watch, daemon=True).start()
 
 

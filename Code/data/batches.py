@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ..common.device import free_memory, free_shared_memory
-from ..common.errors import SIGNAL_STATUS, ProjectError, UsageError, WorkerError
+from ..common.errors import STOP_SIGNALS, ProjectError, UsageError, WorkerError
 from ..common.names import in_words
 from ..common.progress import Progress, available_cores
 from .clips import ClipSet, DataError
@@ -220,7 +220,7 @@ def _loader(store: Store, plan: list[np.ndarray], loading: Loading) -> DataLoade
 
 def _ignore_signals(worker: int) -> None:
     """Leaves signals that stop all processes to the parent, which finishes its step first."""
-    for number in SIGNAL_STATUS:
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -31,7 +31,6 @@ from ..common.commandline import (
     above_zero,
     add_device,
     check_outputs,
-    class_share,
     run_script,
     script_parser,
 )
@@ -80,7 +79,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--prior",
         nargs="+",
-        type=class_share,
         action="extend",
         metavar="uniform|ferplus|CLASS=SHARE",
         help="how often classes occur where the inputs come from: uniform, all equally often; ferplus, as in FER+; or "

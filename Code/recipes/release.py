@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..common.commandline import check_outputs, class_share, number, prior_of, run_script, script_parser
+from ..common.commandline import check_outputs, number, prior_of, run_script, script_parser
 from ..common.errors import UsageError
 from ..common.files import writing
 from ..composed.plan import NEUTRAL, ComposedSpec, choose_stills
@@ -162,7 +162,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--prior",
-        type=class_share,
         nargs="+",
         metavar="uniform|ferplus|CLASS=SHARE",
         help="the prior of its classes, as of Predict_Video.py (default: as it is)",

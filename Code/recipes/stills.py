@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..common.commandline import add_device, pair, run_script, script_parser, whole_number
+from ..common.commandline import add_device, check_outputs, pair, run_script, script_parser, whole_number
 from ..common.errors import UsageError
-from ..common.files import atomic_file, check_distinct, regular, writing
+from ..common.files import atomic_file, regular, writing
 from ..common.names import printable
 from ..common.progress import Progress
 from ..data.clips import DataError
@@ -105,7 +105,7 @@ def crop_files(pictures: Sequence[tuple[Path, str]], output: Path) -> dict[Path,
         parts = path.relative_to(root).with_suffix("").parts
         name = "_".join(parts) if often[label, path.stem.casefold()] > 1 else path.stem
         files[path] = output / label / f"{name}.png"
-    check_distinct(files)
+    check_outputs(files.values(), [])
     return files
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from ..common.errors import SIGNAL_STATUS, Interrupted
+from ..common.errors import STOP_SIGNALS, Interrupted
 
 _received: int | None = None
 
@@ -21,7 +21,7 @@ def deferred_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield
         return
-    before = {number: signal.getsignal(number) for number in SIGNAL_STATUS}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
 
     def restore() -> None:
         for number, handler in before.items():

@@ -1,4 +1,4 @@
-"""Command lines: wrong flags, progress, terminals that cannot print a name, and users without a name of their own."""
+"""Command lines: wrong flags, terminals that cannot print a name, and users without a name of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from Code.common import progress
 from Code.common.commandline import script_parser
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -74,17 +73,3 @@ def test_hyphens_and_underscores_of_a_flag_are_one() -> None:
     parser.add_argument("--at_type", type=int)
     for words in (["--batch_size=2", "--at-type", "1"], ["--batch-s", "2", "--at-type=1"], ["--batch-s=2", "--at_t=1"]):
         assert vars(parser.parse_args(words)) == {"batch_size": 2, "at_type": 1}, words
-
-
-def test_progress_without_a_terminal_is_a_line_now_and_then(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
-    with progress.Progress("drawing", 4, unit="clips") as bar:
-        bar(2)
-        bar.say("skipped: a clip")
-    first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("drawing: 2 of 4 clips, ") and second == "skipped: a clip"
-    with progress.Progress("drawing", 4, show=False) as bar:
-        bar(2)
-    assert capsys.readouterr().err == ""

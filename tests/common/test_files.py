@@ -1,7 +1,8 @@
-"""Files and folders are whole or not there."""
+"""Files and folders are whole or not there, and a folder has one writer."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -12,7 +13,15 @@ import pytest
 
 from Code.common.commandline import check_outputs
 from Code.common.errors import UsageError
-from Code.common.files import atomic_file, atomic_text, check_distinct, regular, save_text, writing_folder
+from Code.common.files import (
+    FolderInUseError,
+    atomic_file,
+    atomic_text,
+    one_writer,
+    regular,
+    save_text,
+    writing_folder,
+)
 
 
 def dead_process() -> int:
@@ -74,7 +83,7 @@ def test_what_may_block_or_never_end_is_neither_opened_nor_replaced(tmp_path: Pa
     for path in (tmp_path / "pipe", Path("/dev/zero")):
         with pytest.raises(OSError, match="not a regular file"):
             regular(str(path), os.O_RDONLY)
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(OSError, match="a folder"):
         regular(str(tmp_path), os.O_RDONLY)
     for name in ("/dev/null", "/dev/stdout", "/dev/new", "/proc/self/new", tmp_path / "pipe"):
         with pytest.raises(OSError, match="not a regular file"):
@@ -93,17 +102,61 @@ def test_an_output_never_replaces_what_the_same_command_reads(tmp_path: Path) ->
         try:
             check_outputs(outputs, [frames, None, reference], (".png",))
         except UsageError as error:
-            return "would overwrite the input" in str(error) or "is named twice" in str(error)
+            return "would overwrite the input" in str(error) or "would be written twice" in str(error)
         return False
 
     assert refused(reference) and refused(tmp_path / "same.mp4") and refused(None, frames / "ann" / "1.png")
-    assert refused(tmp_path / "new.csv", frames / ".." / "new.csv")
+    assert refused(tmp_path / "new.csv", frames / ".." / "New.csv")
     # A new file may be written beside what is read, and a table of an earlier call be replaced.
     assert not refused(frames / "ann" / "2.png", frames / "answers.csv", tmp_path / "new.csv")
 
 
-def test_two_inputs_are_not_written_to_one_file() -> None:
-    check_distinct({Path("a/1.png"): Path("out/a_1.png"), Path("b/1.png"): Path("out/b_1.png")})
-    for outputs in (("out/1.png", "out/1.png"), ("out/Ann.png", "out/ann.png")):
-        with pytest.raises(UsageError, match=r"b/1\.png: would be written to .*, as a/1\.png is; rename one"):
-            check_distinct(dict(zip((Path("a/1.png"), Path("b/1.png")), map(Path, outputs), strict=True)))
+HOLD = """
+import sys, time
+from pathlib import Path
+from Code.common.files import one_writer
+with one_writer(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_process_is_refused_until_the_first_is_gone_however_it_ends(tmp_path):
+    folder = tmp_path / "run"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        try:
+            with pytest.raises(FolderInUseError, match="another process writes there") as caught, one_writer(folder):
+                raise AssertionError("two writers")
+        finally:
+            process.kill()
+    assert caught.value.status == 2
+    with one_writer(folder):
+        pass
+    assert list(folder.iterdir()) == []
+
+
+def test_the_lock_ends_with_an_error_and_with_the_folder(tmp_path):
+    with pytest.raises(KeyError), one_writer(tmp_path / "run"):
+        raise KeyError
+    with one_writer(tmp_path / "run"):
+        for path in (tmp_path / "run").iterdir():
+            path.unlink()
+        (tmp_path / "run").rmdir()
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    def refuse(descriptor, operation):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.warns(UserWarning, match="not supported"), one_writer(tmp_path):
+        with pytest.raises(FolderInUseError), one_writer(tmp_path):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_place_of_the_folder(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"), one_writer(tmp_path / "run"):
+        pass

@@ -199,7 +199,7 @@ def test_outputs_do_not_overwrite_each_other_or_an_input(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     status, _, err = ask(crops, "--aligned", "--csv", "all.csv", "--csv-frames", f"../{tmp_path.name}/all.csv")
-    assert status == 2 and "all.csv: is named twice, for two outputs; name another file" in err
+    assert status == 2 and "all.csv: would be written twice; rename one of the two" in err
     status, _, err = ask("crops/0.png", "--aligned", "--json", "crops/0.png")
     assert status == 2 and "crops/0.png: would overwrite the input" in err
     before = {path: path.read_bytes() for path in crops.iterdir()}
