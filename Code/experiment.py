@@ -39,6 +39,7 @@ from .training.train import train as train_network
 GIVEN: tuple[str, ...] = ("image_size", "lr", "momentum", "weight_decay", "batch_size", "samples_per_clip")
 OTHERS: tuple[str, ...] = ("seed", "select_on", "pretrained", "backbone", "keep_classifier", "augmentation", "loss")
 OTHERS += ("device", "precision", "workers", "cache", "compile", "deterministic", "print_freq", "output")
+SOURCES = ("train_root", "val_root", "train_list", "val_list")  # flags that say where the clips are
 
 
 @dataclass
@@ -84,6 +85,7 @@ def settings_of(args: argparse.Namespace, info: dict[str, Any] | None = None) ->
     for name in ("freeze_backbone", "keep_classifier"):
         if getattr(args, name) and random_weights:
             raise UsageError(f"--{name.replace('_', '-')}: needs trained weights; omit --pretrained none")
+    located = reader.located(request)
     protocol = reader.protocol if args.epochs is None else reader.protocol.trained_for(args.epochs)
     given = {name: getattr(args, name) for name in GIVEN}
     given |= {
@@ -96,7 +98,7 @@ def settings_of(args: argparse.Namespace, info: dict[str, Any] | None = None) ->
         **{name: getattr(args, name) for name in OTHERS},
         dataset=dataset,
         data=request,
-        sources=asdict(reader.sources(request)),
+        sources={name: getattr(located, name) for name in SOURCES},
         num_folds=reader.num_folds,
         at_type=DEFAULT_AT_TYPE if args.at_type is None else args.at_type,
         label_map=dict(pair.split("=", 1) for pair in args.map_labels or ()),
@@ -118,7 +120,7 @@ def _as_trained(info: dict[str, Any], dataset: str | None, request: Request) -> 
             )
     if dataset == info["dataset"]:
         fold = stored.fold if fold is None else fold
-        sources = given.keys() & {"train_root", "val_root", "train_list", "val_list"}
+        sources = given.keys() & set(SOURCES)
         if isinstance(fold, int) and all(given[name] == flags.get(name) for name in sources):
             kept |= {"folds", "fold_file", "person_pattern"}  # without them a fold's number means nothing
     flags = {name: flags[name] for name in kept & flags.keys()}
@@ -351,7 +353,7 @@ def read_evaluated(reader: Reader, data: Request, info: dict[str, Any], same: bo
     Returns:
         The clips, and the number of folds.
     """
-    labels = tuple(info["labels"]) if same or reader.checkpoint_labels else None
+    labels = tuple(info["labels"]) if same else None
     if data.fold is None:
         return reader.read(data, "val", reader.labels or data.labels or labels), None
     warning, num_folds = "", None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,7 @@ from ..common.names import FERPLUS_LABELS
 from ..data.clips import ClipSet
 from ..data.intensity import intensities_of
 from ..data.request import Protocol, Request
-from ..readers.base import Labels, Reader
-from ..readers.ferplus import read_ferplus
+from ..readers.base import Reader
 from .plan import ComposedSpec
 
 COMPOSED_ROOT = Path("Data/Composed")
@@ -33,13 +32,8 @@ class Composed(Reader):
     def frames_per_sample(self, request: Request) -> int | None:
         return composed_spec(request).frames[0]  # whole clips, since a few frames may not show the expression
 
-    def is_missing(self, request: Request) -> bool:
-        return not os.path.isdir(self.sources(request).train_root)
-
-    def read(self, request: Request, split: str | None, labels: Labels = None) -> ClipSet:
-        root = Path(self.sources(request).train_root)
-        if self.is_missing(request):
-            read_ferplus(root)  # raises, before torch is imported
+    def read(self, request: Request, split: str | None, labels: Sequence[str] | None = None) -> ClipSet:
+        root = Path(request.train_root or self.train_root)
         from .splits import TEST, VAL, compose_evaluated, compose_training
 
         spec = composed_spec(request)

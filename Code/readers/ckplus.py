@@ -9,71 +9,49 @@ Aligned faces, in the same layout, may be in `<root>/faces/`, which is then pref
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from dataclasses import replace
 
-from ..common.errors import UsageError
 from ..common.files import regular
 from ..common.names import counted, printable, quoted
-from ..data.clips import ClipSet
 from ..data.folds import read_fold_file
 from ..data.listing import ListedClip, Listing
 from ..data.request import Protocol, Request
-from .base import Labels, Reader, Sources
+from .base import Reader
 
 # In the order of the published FAN. CK+ has numbers of its own; no labeled sequence has 0, neutral.
 CKPLUS_LABELS = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Contempt", "Surprise")
 EMOTION_NUMBERS = {1: "Angry", 2: "Contempt", 3: "Disgust", 4: "Fear", 5: "Happy", 6: "Sad", 7: "Surprise"}
 
 
-class CKPlus(Reader):
-    """CK+ is evaluated in folds: its own ten, or those of a fold file in the published format."""
+def _scan_ckplus(listing: Listing, request: Request) -> None:
+    """Fills in the labeled sequences, named `S005/001`, or those of the fold file, with their persons.
 
-    def sources(self, request: Request) -> Sources:
-        train, val = request.train_list or request.val_list, request.val_list or request.train_list
-        return super().sources(replace(request, train_list=train, val_list=val))
-
-    def read_all(self, request: Request, labels: Labels = None) -> ClipSet:
-        return super().read_all(request, labels) if self.sources(request).train_list else self.read(request, None)
-
-    def scan_folders(self, listing: Listing, request: Request, split: str | None) -> None:
-        """Fills in the labeled sequences, named `S005/001`, or those of the fold file, with their persons.
-
-        A fold file has the sequences to read, their classes and folds. `Emotion` must agree if it exists.
-        """
-        if split is not None:
-            raise UsageError("--dataset ckplus: is evaluated in folds; add --fold N or --fold all")
-        listing.require_root()
-        root = self.sources(request).train_root
-        places = [os.path.join(at, "Emotion") for at in (root, os.path.dirname(os.path.abspath(root)))]
-        emotions = next(filter(os.path.isdir, places), None)
-        known = _read_emotions(emotions, listing) if emotions else {}
-        if request.fold_file:
-            listing.list_file = request.fold_file
-            read_fold_file(listing)
-            for item in listing.clips:
-                name, label = item.name, listing.labels[item.label]
-                if known.get(name, label) != label:
-                    listing.problems.append(
-                        f"{request.fold_file}, line {item.line}: {name} is {label} in this file, but {known[name]} in "
-                        f"{emotions}"
-                    )
-        else:
-            listing.clips = [ListedClip(name, listing.labels.index(emotion)) for name, emotion in known.items()]
-            if not emotions:
-                path = printable(os.path.join(root, "Emotion"))
-                listing.problems.append(f"{path}: no such folder; the labels belong there")
-            elif not known and not listing.problems:
-                listing.problems.append(f"{printable(emotions)}: no *_emotion.txt in S*/*/; the labels belong there")
-            if not known:
-                listing.advise_layout()
-                raise listing.error()
-        listing.clips = [item._replace(person=item.name.split("/")[0]) for item in listing.clips]
-        unlabeled = len(set(_sequences(listing, listing.root)) - {item.name for item in listing.clips})
-        if unlabeled:
-            listing.notes.append(f"{counted(unlabeled, 'sequence')} without a label not used")
+    A fold file has the sequences to read, their classes and folds. `Emotion` must agree if it exists.
+    """
+    root = request.train_root or ""
+    folders = [os.path.join(at, "Emotion") for at in (root, os.path.dirname(os.path.abspath(root)))]
+    folder = next(filter(os.path.isdir, folders), folders[0])
+    known = _read_emotions(folder, listing)
+    if request.fold_file:
+        listing.list_file = request.fold_file
+        read_fold_file(listing)
+        for clip in listing.clips:
+            label = listing.labels[clip.label]
+            if known.get(clip.name, label) != label:
+                listing.problems.append(
+                    f"{request.fold_file}, line {clip.line}: {clip.name} is {label} in this file, but "
+                    f"{known[clip.name]} in {folder}"
+                )
+    else:
+        listing.clips = [ListedClip(name, listing.labels.index(emotion)) for name, emotion in known.items()]
+        if not known:
+            listing.problems.append(f"{printable(folder)}: no S*/*/*_emotion.txt; the labels belong there")
+            listing.advise_layout()
+            raise listing.error()
+    listing.clips = [clip._replace(person=clip.name.split("/")[0]) for clip in listing.clips]
+    if unlabeled := len({*_sequences(listing, listing.root)} - {clip.name for clip in listing.clips}):
+        listing.notes.append(f"{counted(unlabeled, 'sequence')} without a label not used")
 
 
 def _sequences(listing: Listing, folder: str) -> list[str]:
@@ -85,38 +63,26 @@ def _sequences(listing: Listing, folder: str) -> list[str]:
 def _read_emotions(folder: str, listing: Listing) -> dict[str, str]:
     """Class by sequence. 266 of 593 sequences have no label: their folder is empty or missing."""
     emotions: dict[str, str] = {}
-    for name in _sequences(listing, folder):
-        path = os.path.join(folder, *name.split("/"))
-        try:
-            files = sorted(file for file in os.listdir(path) if file.endswith("_emotion.txt") and file[0] != ".")
-        except OSError as error:
-            listing.add_unreadable(path, error)
-            continue
-        if len(files) > 1:
-            listing.problems.append(f"{printable(path)}: {len(files)} labels, {', '.join(files)}; keep one")
-        for file in files[:1]:
-            try:
-                emotions[name] = _emotion_in(os.path.join(path, file))
-            except (OSError, ValueError) as error:
-                what = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else error
-                listing.problems.append(f"{printable(os.path.join(path, file))}: {what}")
+    for name in _sequences(listing, folder) if os.path.isdir(folder) else ():
+        for file in sorted(os.listdir(os.path.join(folder, name))):
+            if not file.endswith("_emotion.txt") or file.startswith("."):
+                continue
+            path = os.path.join(folder, name, file)
+            with open(path, encoding="utf-8", errors="replace", opener=regular) as opened:
+                text = opened.read(200).strip()
+            if name in emotions:
+                listing.problems.append(f"{printable(path)}: a second label of this sequence; keep one")
+            elif match := re.fullmatch(r"([1-7])(\.0+(e\+00)?)?", text):  # `3.0000000e+00`
+                emotions[name] = EMOTION_NUMBERS[int(match[1])]
+            else:
+                listing.problems.append(
+                    f"{printable(path)}: {quoted(text)} is not a number from 1 to 7 (0, neutral, is not a class of the "
+                    "protocol)"
+                )
     return emotions
 
 
-def _emotion_in(path: str) -> str:
-    with open(path, encoding="utf-8", errors="replace", opener=regular) as file:
-        text = file.read(200).strip()
-    try:
-        number = float(text)  # `   3.0000000e+00`
-    except ValueError:
-        number = math.nan
-    if number not in EMOTION_NUMBERS:
-        neutral = "; 0 is neutral, which is not a class of the protocol" if number == 0 else ""
-        raise ValueError(f"{quoted(text)} is not a number from 1 to 7{neutral}")
-    return EMOTION_NUMBERS[int(number)]
-
-
-CKPLUS = CKPlus(
+CKPLUS = Reader(
     name="ckplus",
     title="CK+",
     trained_on="posed sequences from neutral to the apex (CK+)",
@@ -129,4 +95,5 @@ CKPLUS = CKPlus(
     frame_folders=("faces", "cohn-kanade-images"),
     layout="CK+'s layout is <root>/cohn-kanade-images/S005/001/<frame>.png (or aligned faces in <root>/faces/) "
     "and <root>/Emotion/S005/001/<...>_emotion.txt.",
+    scan=_scan_ckplus,
 )

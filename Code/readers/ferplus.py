@@ -8,9 +8,9 @@ Recognition with Crowd-Sourced Label Distribution, ICMI 2016 (arXiv 1608.01041).
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -119,16 +119,11 @@ def read_ferplus(root: Path, workers: int = 2) -> dict[str, FERPlusSplit]:
         DataError: everything that is missing or malformed.
     """
     votes_file, pixels_file = root / "fer2013new.csv", root / "fer2013.csv"
-    problems = []
-    if not votes_file.is_file():
-        problems.append(f"{votes_file}: missing; get it from github.com/microsoft/FERPlus")
-    if not pixels_file.is_file():
-        absent = [root / folder for folder in SPLITS.values() if not (root / folder).is_dir()]
-        problems += [f"{folder}: missing, and so is {pixels_file.name}; see Data/README.md" for folder in absent]
-    if problems:
-        raise DataError(problems)
+    folders = [] if pixels_file.is_file() else [root / folder for folder in SPLITS.values()]
+    if absent := [path for path in (votes_file, *folders) if not path.exists()]:
+        raise DataError([f"{path}: missing; see Data/README.md" for path in absent])
     rows = _read_votes(votes_file)
-    images = _read_pixels(pixels_file, rows) if pixels_file.is_file() else _read_folders(root, rows, workers)
+    images = _read_folders(root, rows, workers) if folders else _read_pixels(pixels_file, rows)
     splits = {}
     for usage in SPLITS:
         # A line without a file name is an image without a face, which is not used.
@@ -146,15 +141,15 @@ class _Row(NamedTuple):
     votes: list[float]
 
 
-@contextmanager
-def _csv_rows(path: Path, columns: set[str]) -> Iterator[csv.DictReader]:
-    """Opens a CSV file with a header. Contents that are not CSV text, or lack columns, raise a DataError."""
+def _lines(path: Path, *columns: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """The lines of a CSV file: where each stands, for messages, and its values by column."""
     try:
         with open(path, newline="", encoding="utf-8-sig", opener=regular) as file:
-            reader = csv.DictReader(file)
-            if absent := columns - set(reader.fieldnames or ()):
+            reader = csv.DictReader(file, restval="")
+            if absent := set(columns) - set(reader.fieldnames or ()):
                 raise DataError(f"{path}, line 1: columns missing: {', '.join(sorted(absent))}")
-            yield reader
+            for number, row in enumerate(reader, start=2):
+                yield f"{path}, line {number}", row
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV file ({error}); download it again") from None
 
@@ -162,21 +157,15 @@ def _csv_rows(path: Path, columns: set[str]) -> Iterator[csv.DictReader]:
 def _read_votes(path: Path) -> list[_Row]:
     """All lines of fer2013new.csv."""
     rows, problems = [], []
-    with _csv_rows(path, {"Usage", "Image name", *VOTE_COLUMNS}) as reader:
-        for number, row in enumerate(reader, start=2):
-            try:
-                votes = [float(row[column]) for column in VOTE_COLUMNS]
-                if not all(0 <= vote <= 10 for vote in votes):
-                    raise ValueError("votes must be 0 to 10")
-                if row["Usage"] not in SPLITS:
-                    raise ValueError(f"Usage {row['Usage']!r} is not one of {', '.join(SPLITS)}")
-                rows.append(_Row(row["Usage"], (row["Image name"] or "").strip(), votes))
-            except (TypeError, ValueError) as error:
-                problems.append(f"{path}, line {number}: malformed ({error!s:.120})")
-    empty = set(SPLITS) - {row.usage for row in rows if row.name}
+    for where, line in _lines(path, "Usage", "Image name", *VOTE_COLUMNS):
+        values = [line[column].strip() for column in VOTE_COLUMNS]
+        if line["Usage"] in SPLITS and all(re.fullmatch(r"([0-9]|10)(\.0+)?", value) for value in values):
+            rows.append(_Row(line["Usage"], line["Image name"].strip(), list(map(float, values))))
+        else:
+            problems.append(f"{where}: expected one of {', '.join(SPLITS)}, and ten votes from 0 to 10")
+    empty = [usage for usage in SPLITS if not any(row.usage == usage and row.name for row in rows)]
     if empty and not problems:
-        named = ", ".join(usage for usage in SPLITS if usage in empty)
-        problems.append(f"{path}: has no image with a name for {named}; download it again")
+        problems.append(f"{path}: has no image with a name for {', '.join(empty)}; download it again")
     if problems:
         raise DataError(problems)
     return rows
@@ -207,20 +196,17 @@ def _read_folders(root: Path, rows: list[_Row], workers: int) -> np.ndarray:
 
 def _read_pixels(path: Path, rows: list[_Row]) -> np.ndarray:
     """The same from `fer2013.csv`, whose lines are in the order of those of `fer2013new.csv`."""
-    images = np.empty((len(rows), 1, SIDE, SIDE), dtype=np.uint8)
-    problems, index = [], -1
-    with _csv_rows(path, {"pixels", "Usage"}) as reader:
-        for index, line in enumerate(reader):
-            usage = rows[index].usage if index < len(rows) else None
-            if usage != line["Usage"]:
-                problems.append(f"{path}, line {index + 2}: Usage {line['Usage']!r}, fer2013new.csv says {usage!r}")
-                continue
-            try:
-                images[index] = np.array((line["pixels"] or "").split(), dtype=np.uint8).reshape(1, SIDE, SIDE)
-            except (ValueError, OverflowError):
-                problems.append(f"{path}, line {index + 2}: {SIDE * SIDE} pixels of 0 to 255 expected")
-    if index + 1 != len(rows):
-        problems.append(f"{path}: {index + 1} images, fer2013new.csv has {len(rows)} lines")
+    images, problems = [], []
+    for index, (where, line) in enumerate(_lines(path, "pixels", "Usage")):
+        if index < len(rows) and line["Usage"] != rows[index].usage:
+            problems.append(f"{where}: Usage {line['Usage']!r}, fer2013new.csv says {rows[index].usage!r}")
+            continue
+        try:
+            images.append(np.array(line["pixels"].split(), dtype=np.uint8).reshape(1, SIDE, SIDE))
+        except (ValueError, OverflowError):
+            problems.append(f"{where}: {SIDE * SIDE} pixels of 0 to 255 expected")
+    if len(images) != len(rows) and not problems:
+        problems.append(f"{path}: {len(images)} images, fer2013new.csv has {len(rows)} lines")
     if problems:
         raise DataError(problems)
-    return images
+    return np.stack(images)

@@ -31,7 +31,6 @@ def split_clips(clips: ClipSet, *, share: float = SHARE, seed: int = 0) -> tuple
     """Draws validation clips: all clips of some persons, or some clips of each class if persons are unknown.
 
     Args:
-        clips: all clips.
         share: of the clips that become validation clips.
         seed: of the random draw.
 
@@ -41,15 +40,14 @@ def split_clips(clips: ClipSet, *, share: float = SHARE, seed: int = 0) -> tuple
     Raises:
         DataError: there are fewer than two classes, or a class would have no training or no validation clip.
     """
-    counts = Counter(clip.label for clip in clips.clips)
-    few = [f"{clips.labels[label]} has {counts[label]}" for label in range(len(clips.labels)) if counts[label] < 2]
+    counts = Counter(clips.labels[clip.label] for clip in clips.clips)
+    few = [f"{name} has {counts[name]}" for name in clips.labels if counts[name] < 2]
     if len(clips.labels) < 2 or few:
         what = f"too few clips: {', '.join(few)}" if few else f"only one class, {clips.labels[0]}"
         raise DataError(f"{clips.root}: {what}; a training needs at least two classes with two clips each")
     train, val, how = hold_out(clips, seed, share)
-    left = {clip.label for clip in train.clips}
-    lost = [name for label, name in enumerate(clips.labels) if label not in left]
-    if lost:
+    left = {clips.labels[clip.label] for clip in train.clips}
+    if lost := [name for name in clips.labels if name not in left]:
         raise DataError(
             f"{clips.root}: all clips of {', '.join(lost)} show persons held out for validation; "
             "try another --seed, or a smaller --share"
@@ -72,13 +70,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = script_parser(__doc__, prog="python -m Code.readers.heldout")
     parser.add_argument("root", metavar="FACES", help="contains <Class>/<clip>/<frame>")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the list to write")
-    parser.add_argument(
-        "--share",
-        type=number(0, 1, above=True, below=True),
-        default=SHARE,
-        metavar="S",
-        help="of the clips that become validation clips",
-    )
+    share = number(0, 1, above=True, below=True)
+    parser.add_argument("--share", type=share, default=SHARE, metavar="S", help="of the clips that are held out")
     parser.add_argument("--seed", type=any_seed, default=0, metavar="N", help="of the random draw")
     parser.add_argument(
         "--person-pattern",

@@ -17,11 +17,10 @@ from __future__ import annotations
 
 import csv
 import os
-import posixpath
 import re
 from collections.abc import Sequence
 
-from ..common.names import counted, name_key, natural_key, printable, quoted
+from ..common.names import counted, name_key, natural_key, quoted
 from ..data.clips import DataError
 from ..data.listing import (
     Lines,
@@ -35,19 +34,15 @@ from ..data.listing import (
     unknown_class,
 )
 
-REQUIRED = ("path", "label")
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_SEPARATORS = ",;\t"
-
 # The meaning of the indices in shared lists, which may differ from the dataset's own order.
 SHARED_LABELS = ("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear")
 _SHARED_LINE = re.compile(r"(.*\S)\s+(\d{1,9})\s+(\d{1,9})")
-_SHARED_FORM = "<clip folder> <frames> <label index>"
 
 
 def is_table(first_line: str) -> bool:
     """Whether the first line of a list is the header of a table."""
-    return _header(first_line) is not None
+    return bool(_header(first_line)[1])
 
 
 def read_table(listing: Listing, lines: Lines, split: str | None = None) -> None:
@@ -60,12 +55,10 @@ def read_table(listing: Listing, lines: Lines, split: str | None = None) -> None
             "test". None takes all rows.
     """
     path = listing.list_file
-    header = _header(lines[0][1]) if lines else None
-    if header is None:
-        found = f", line {lines[0][0]}: {quoted(lines[0][1])} is not a header" if lines else ": the list is empty"
-        listing.problems.append(f"{path}{found}; the first line should be path,label and optionally ,split,fold,person")
+    separator, columns = _header(lines[0][1] if lines else "")
+    if not columns:
+        listing.problems.append(f"{path}: the first line should be path,label and optionally ,split,fold,person")
         return
-    separator, columns = header
     rows: list[tuple[int, dict[str, str]]] = []
     for number, line in lines[1:]:
         try:
@@ -86,11 +79,9 @@ def read_table(listing: Listing, lines: Lines, split: str | None = None) -> None
     for column in {"split", "fold", "person"} & set(columns):
         absent = [clip.line for clip in listing.clips if not getattr(clip, column)]
         if 0 < len(absent) < len(listing.clips):
-            found = f"no {column}, but other rows have one; add it to all rows"
-            listing.problems.append(f"{path}, line {absent[0]}: {found}")
-    if not rows and not listing.problems:
-        listing.problems.append(f"{path}: the list is empty below its header")
-    if split is not None and not listing.problems:
+            what = f"no {column}, but other rows have one; add it to all rows"
+            listing.problems.append(f"{path}, line {absent[0]}: {what}")
+    if not listing.problems:
         _take_split(listing, split)
 
 
@@ -104,31 +95,31 @@ def parse_table(path: str) -> Listing:
     return listing
 
 
-def _take_split(listing: Listing, split: str) -> None:
-    path = listing.list_file
-    counts = {name: sum(clip.split == name for clip in listing.clips) for name in ("train", "val", "test")}
-    if not any(counts.values()):
-        listing.problems.append(f"{path}: no column split; name a list per split, or use --fold")
-    elif split == "val" and not counts["val"]:
+def _take_split(listing: Listing, split: str | None) -> None:
+    splits = [clip.split for clip in listing.clips]
+    if split == "val" and "val" not in splits:
         split = "test"
-    listing.clips = [clip for clip in listing.clips if clip.split == split]
-    if not listing.clips and not listing.problems:
-        listing.problems.append(f"{path}: no row has split {split}")
-    if split == "val" and counts["test"]:
-        rows = counted(counts["test"], "row")
-        listing.notes.append(f"{path}: {rows} of split test not used; --eval-split test evaluates them")
+    if split:
+        listing.clips = [clip for clip in listing.clips if clip.split == split]
+    if not listing.clips:
+        which = f" has split {split}; name a list per split, or use --fold" if split else ""
+        listing.problems.append(f"{listing.list_file}: no row{which}")
+    if split == "val" and "test" in splits:
+        rows = counted(splits.count("test"), "row")
+        listing.notes.append(f"{listing.list_file}: {rows} of split test not used; --eval-split test evaluates them")
 
 
-def _header(line: str) -> tuple[str, list[str]] | None:
-    """(separator, columns) of a header; None if the line is not one."""
-    for separator in _SEPARATORS:
+def _header(line: str) -> tuple[str, list[str]]:
+    """(separator, columns) of a header; no columns if the line is not one."""
+    for separator in ",;\t":
         columns = [word.strip(' "').lower() for word in line.split(separator)]
-        if set(REQUIRED) <= set(columns):
+        if "path" in columns and "label" in columns:
             return separator, columns
-    return None
+    return "", []
 
 
 def _row(line: str, separator: str, columns: list[str]) -> dict[str, str]:
+    """The values of a row by column. Raises ValueError with what is wrong."""
     try:
         values = [value.strip() for value in next(csv.reader([line], delimiter=separator, strict=True))]
     except csv.Error as error:
@@ -143,28 +134,19 @@ def _row(line: str, separator: str, columns: list[str]) -> dict[str, str]:
 
 def _table_clip(row: dict[str, str], labels: Sequence[str], number: int) -> ListedClip:
     """The clip of a row. Raises ValueError with what is wrong."""
-    for column in REQUIRED:
-        if not row[column]:
-            raise ValueError(f"no {column}")
-    if row["label"] not in labels:
-        raise ValueError(unknown_class(row["label"], labels))
-    split = row.get("split", "").lower()
+    label, split, fold = row["label"], row.get("split", "").lower(), row.get("fold", "")
+    if not row["path"] or not label:
+        raise ValueError("no path or no label")
+    if label not in labels:
+        raise ValueError(unknown_class(label, labels))
     if split and split not in SPLITS:
-        raise ValueError(f"split {quoted(row['split'])} is not train, val or test")
-    fold = row.get("fold", "")
-    if fold and not (fold.isascii() and fold.isdigit() and len(fold) < 5 and int(fold)):
+        raise ValueError(f"split {quoted(split)} is not train, val or test")
+    if fold and not re.fullmatch("[1-9][0-9]{0,3}", fold):
         raise ValueError(f"fold {quoted(fold)} is not a number from 1")
-    name = relative_name(row["path"])
+    name, person = relative_name(row["path"]), name_key(row.get("person", ""))
     if name == ".":
         raise ValueError("path is the root itself; name the folder of a clip")
-    return ListedClip(
-        name,
-        labels.index(row["label"]),
-        number,
-        person=name_key(row.get("person", "")),
-        fold=int(fold or 0),
-        split=SPLITS.get(split, ""),
-    )
+    return ListedClip(name, labels.index(label), number, person, int(fold or 0), split=SPLITS.get(split, ""))
 
 
 def is_shared_list(first_line: str) -> bool:
@@ -183,44 +165,25 @@ def read_shared_list(listing: Listing, lines: Lines, meaning: Sequence[str], roo
         root_map: `OLD=NEW`, a folder in the list and one on this machine; the longest one that fits a path is used.
     """
     listing.labels = listing.labels or tuple(meaning)
-    pairs = [(slashed(old), new) for old, _, new in (pair.partition("=") for pair in root_map)]
-    pairs = sorted([*pairs, (slashed(os.path.abspath(listing.root)), listing.root)], key=lambda pair: -len(pair[0]))
-    foreign: list[str] = []  # absolute paths that no known folder contains
+    pairs = [(slashed(old).rstrip("/") + "/", new) for old, _, new in (pair.partition("=") for pair in root_map)]
+    pairs.append((slashed(os.path.abspath(listing.root)).rstrip("/") + "/", listing.root))
+    pairs.sort(key=lambda pair: -len(pair[0]))
 
     def parse(line: str, number: int) -> ListedClip:
         match = _SHARED_LINE.fullmatch(line.strip())
         if not match or "\0" in line:
-            raise ValueError(f"{quoted(line)} is malformed; expected {_SHARED_FORM}")
-        index = int(match[3])
-        if index >= len(meaning):
-            known = ", ".join(f"{i} {name}" for i, name in enumerate(meaning))
+            raise ValueError(f"{quoted(line)} is malformed; expected <clip folder> <frames> <label index>")
+        path, index = slashed(match[1]), int(match[3])
+        if index >= len(meaning) or meaning[index] not in listing.labels:
+            known = ", ".join(f"{i} {name}" for i, name in enumerate(meaning) if name in listing.labels)
             raise ValueError(f"label {index} is unknown; known: {known}")
-        if meaning[index] not in listing.labels:
-            raise ValueError(f"label {index} is {meaning[index]}, which is not a class of this dataset")
-        name, folder = _translated(match[1], pairs)
-        if not name:
-            if is_absolute(slashed(match[1])):
-                foreign.append(slashed(match[1]))
-            raise ValueError(f"{quoted(match[1])} is in no known folder; translate it with --root-map OLD=NEW")
         label = listing.labels.index(meaning[index])
-        return ListedClip(name, label, number, folder=folder)
+        for old, new in pairs:
+            if path.startswith(old):
+                name = path.removeprefix(old)
+                return ListedClip(name, label, number, folder=os.path.join(new, *name.split("/")))
+        if is_absolute(path):
+            raise ValueError(f"{quoted(path)} is in no known folder; say where it is with --root-map OLD=NEW")
+        return ListedClip(relative_name(path), label, number)
 
     listing.parse(lines, parse)
-    if foreign:
-        shared = printable(posixpath.commonpath([posixpath.dirname(path) for path in foreign]) or "/")
-        listing.advice.append(
-            f"The list was written on another machine. Say where {shared} is on this one: --root-map {shared}=FOLDER"
-        )
-
-
-def _translated(path: str, pairs: Sequence[tuple[str, str]]) -> tuple[str, str]:
-    """(clip name, its folder, or "" for `<root>/<name>`) of a listed path; ("", "") if no folder fits it."""
-    path = slashed(path)
-    for old, new in pairs:
-        prefix = old if old.endswith("/") else old + "/"
-        if path.startswith(prefix):
-            name = path[len(prefix) :]
-            return name, os.path.join(new, *name.split("/"))
-    if is_absolute(path) or path in (".", "..") or path.startswith("../"):
-        return "", ""
-    return path, ""

@@ -19,7 +19,6 @@ compound expressions are not read:
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -54,36 +53,26 @@ MAFW_NAMES = {
 MAFW_LABELS = tuple(MAFW_NAMES.values())
 
 
-def _dfew_line(line: str, number: int, labels: Sequence[str]) -> ListedClip:
-    try:
-        row = next(csv.reader([line], strict=True))
-    except csv.Error:
-        row = []
-    if len(row) != 2:
-        raise ValueError(f"{quoted(line)} is malformed; expected video_name,label")
-    name, label = (word.strip() for word in row)
+def _dfew_line(line: str, number: int, labels: Sequence[str]) -> ListedClip | None:
+    name, _, label = (word.strip(' "') for word in line.partition(","))
+    if (name.lower(), label.lower()) == ("video_name", "label"):
+        return None
     clip = _clip_number(name)
-    if not re.fullmatch(r"[1-7](?:\.0)?", label):
+    if not re.fullmatch(r"[1-7](\.0)?", label):
         raise ValueError(f"label {quoted(label)} is not a number from 1 ({DFEW_LABELS[0]}) to 7 ({DFEW_LABELS[-1]})")
     return ListedClip(clip, labels.index(DFEW_LABELS[int(label[0]) - 1]), number)
 
 
 def _mafw_line(line: str, number: int, labels: Sequence[str]) -> ListedClip:
-    words = line.split()
-    if len(words) != 2:
-        raise ValueError(f"{quoted(line)} is malformed; expected <clip>.mp4 <class>, as in single/no_caption")
-    clip = _clip_number(words[0])
-    name = MAFW_NAMES.get(words[1].lower())
-    if name is None:
-        raise ValueError(f"class {quoted(words[1])} is not one of {', '.join(MAFW_NAMES)}")
-    return ListedClip(clip, labels.index(name), number)
+    name, _, label = line.partition(" ")
+    clip = _clip_number(name)
+    if label.strip().lower() not in MAFW_NAMES:
+        raise ValueError(f"class {quoted(label)} is not one of {', '.join(MAFW_NAMES)}")
+    return ListedClip(clip, labels.index(MAFW_NAMES[label.strip().lower()]), number)
 
 
 def _clip_number(word: str) -> str:
-    """The five digits that DFEW and MAFW call a clip by: `12`, `00012.mp4` and `12.0` are `00012`.
-
-    Spreadsheets strip the zeros of the numbers, and some copies of the lists add a suffix.
-    """
+    """The five digits that DFEW and MAFW call a clip by: `12` (of a spreadsheet), `00012.mp4`, `12.0` are `00012`."""
     match = re.fullmatch(r"([0-9]{1,9})(?:\.0|\.mp4)?", word)
     if not match:
         raise ValueError(f"{quoted(word)} is not the number of a clip")
@@ -105,8 +94,6 @@ DFEW = Reader(
     layout="DFEW's layout is <root>/Clip/clip_224x224/00001/<frame>.jpg and "
     "<root>/EmoLabel_DataSplit/{train,test}(single-labeled)/set_1.csv.",
     parse_line=_dfew_line,
-    line_form="<clip>,<label>",
-    header="video_name,label",
 )
 FERV39K = Reader(
     name="ferv39k",
@@ -122,7 +109,6 @@ FERV39K = Reader(
     layout="FERV39k's layout is <root>/2_ClipsforFaceCrop/Action/Happy/0267/<frame>.jpg and "
     "<root>/4_setups/All_scenes/{train,test}_All.csv.",
     parse_line=partial(class_line, form="<Scene>/<Class>/<clip> <Class>"),
-    line_form="<Scene>/<Class>/<clip> <Class>",
 )
 MAFW = Reader(
     name="mafw",
@@ -138,6 +124,5 @@ MAFW = Reader(
     layout="MAFW's layout is <root>/data/faces/00001/<frame>.jpg (or data/frames) and "
     "<root>/Train & Test Set/single/no_caption/set_1/{train,test}.txt.",
     parse_line=_mafw_line,
-    line_form="<clip>.mp4 <class>",
     index_labels=MAFW_LABELS,
 )

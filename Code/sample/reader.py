@@ -3,43 +3,25 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 from ..common.names import AFEW_LABELS
 from ..common.progress import available_cores
 from ..data.intensity import intensities_of
 from ..data.request import Protocol, Request
-from ..readers.base import Reader, Sources
+from ..readers.base import Reader
 from ..readers.folders import scan_folders
 from .draw import draw_sample
 
 SAMPLE_ROOT = "Data/Sample"
 
 
-class Sample(Reader):
-    """Draws the sample in its usual folder if it is missing."""
-
-    def sources(self, request: Request) -> Sources:
-        sources = super().sources(request)
-        if not _is_drawn(request):
-            return sources
-        # The usual lists exist by the time they are read.
-        lists = request.train_list or self.train_list, request.val_list or self.val_list
-        return replace(sources, train_list=lists[0], val_list=lists[1])
-
-    def prepare(self, request: Request) -> None:
-        if _is_drawn(request):
-            draw_sample(SAMPLE_ROOT, workers=available_cores(), progress=True)
-
-    def is_missing(self, request: Request) -> bool:
-        return not _is_drawn(request) and super().is_missing(request)
+def _draw(request: Request) -> None:
+    """Draws the sample in its usual folder, if it is read from there and missing."""
+    if not request.train_root and not request.val_root:
+        draw_sample(SAMPLE_ROOT, workers=available_cores(), progress=True)
 
 
-def _is_drawn(request: Request) -> bool:
-    return not request.train_root and not request.val_root
-
-
-SAMPLE = Sample(
+SAMPLE = Reader(
     name="sample",
     title="the generated sample",
     trained_on="the drawn faces of the generated sample, not real ones",
@@ -63,5 +45,6 @@ SAMPLE = Sample(
     makes_folds=True,
     person_pattern="[^/]+$",  # a clip's number is its person's number
     scan=scan_folders,
+    prepare=_draw,
     intensities=intensities_of,
 )

@@ -127,11 +127,10 @@ def test_empty_and_missing_fold_files(small, tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("0.0000000e+00", "0 is neutral, which is not a class of the protocol"),
+        ("0.0000000e+00", "0, neutral, is not a class"),
         ("8.0", "not a number from 1 to 7"),
         ("happy", '"happy" is not a number'),
         ("3.5", "not a number"),
-        ("", "not a number"),
     ],
 )
 def test_labels_that_are_none_are_named_by_their_file(small, content, said):
@@ -162,6 +161,4 @@ def test_missing_parts_get_a_newcomer_further(small, tmp_path):
     assert "cohn-kanade-images/S005/001" in str(caught.value) and "Data/README.md" in str(caught.value)
     for file in small.glob("Emotion/*/*/*"):
         file.unlink()
-    assert "no *_emotion.txt" in problems_of(small)[0]
-    (small / "Emotion").rename(tmp_path / "elsewhere")
-    assert "Emotion: no such folder; the labels belong there" in problems_of(small)[0]
+    assert "Emotion: no S*/*/*_emotion.txt; the labels belong there" in problems_of(small)[0]

@@ -78,14 +78,6 @@ def test_each_bad_line_of_a_dfew_list_is_named(dfew, line, said):
     assert problem.startswith(f"{path}, line 3: ") and said in problem
 
 
-def test_dfew_list_without_its_header_is_refused(dfew):
-    path = dfew / "set.csv"
-    path.write_text("00001,1\n00002,2\n")
-    assert problems_of(read_dfew, dfew, path) == [
-        f'{path}, line 1: "00001,1" is not the header; the first line should be video_name,label'
-    ]
-
-
 def test_ferv39k_has_no_header_and_its_first_line_is_a_clip(ferv39k):
     train = read_ferv39k(ferv39k, ferv39k / str(FERV39K.train_list))
     assert [(clip.name, FERV39K_LABELS[clip.label]) for clip in train.clips] == [
@@ -127,7 +119,7 @@ def test_mafw_prefers_faces_and_is_evaluated_in_folds(tmp_path):
     ("line", "said"),
     [
         ("00001.mp4 joy", 'class "joy" is not one of happiness, sadness'),
-        ("00001.mp4 anger A man shouts.", "as in single/no_caption"),
+        ("00001.mp4 anger A man shouts.", 'class "anger A man shouts." is not one of'),
         ("clip.mp4 anger", '"clip.mp4" is not the number of a clip'),
     ],
 )
@@ -176,7 +168,7 @@ def test_shared_list_of_another_machine(dfew, tmp_path):
     assert is_shared_list(path.read_text().split("\n")[0]) and not is_shared_list("00005,1")
     with pytest.raises(DataError) as caught:
         read_shared_list(dfew, path)
-    assert len(caught.value.problems) == 3 and f"--root-map {OLD}=FOLDER" in str(caught.value)
+    assert len(caught.value.problems) == 3 and "say where it is with --root-map OLD=NEW" in str(caught.value)
     here = str(dfew / "Clip/clip_224x224")
     for root_map in ([f"{OLD}={here}"], ["/home=/nowhere", f"{OLD}/={here}"]):
         clips = read_shared_list(dfew, path, root_map=root_map)
@@ -212,7 +204,7 @@ def test_indices_of_a_shared_list_keep_their_meaning_in_another_datasets_order(t
         ("x Happy", "malformed"),
         ("x 2", "malformed"),
         ("x 2 -1", "malformed"),
-        ("../x 2 1", "is in no known folder"),
+        ("../x 2 1", "leaves the root"),
     ],
 )
 def test_each_bad_line_of_a_shared_list_is_named(dfew, tmp_path, line, said):
