@@ -40,9 +40,9 @@ from ..common.names import VERSION
 from ..data.clips import DataError
 from ..data.images import check_image
 from ..data.listing import FRAME_SUFFIXES
-from .inputs import VIDEO_SUFFIXES, WRITTEN_SUFFIXES, Kind
+from .inputs import VIDEO_SUFFIXES, WRITTEN_SUFFIXES, Kind, inputs_in
 from .settings import DETECT_EVERY, NUMBERS
-from .video import Source, inputs_in
+from .video import Source
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,32 +1,39 @@
-"""Decodes videos with ffmpeg: chooses the stream, deinterlaces, rotates, maps HDR to SDR."""
+"""Decodes videos with ffmpeg: which stream, the time of each frame, and frames as upright RGB pictures."""
 
 from __future__ import annotations
 
 import mmap
 import re
 import struct
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from ..common.errors import require
+from ..common.names import counted
 from ..data.clips import DataError
-from .clock import LONGEST_BROADCAST_GAP, LONGEST_GAP
 
 PQ, HLG = 16, 18  # transfer characteristics of HDR video, ITU-T H.273
 TEXT_FORMATS = frozenset({"adf", "bin", "idf", "tty", "xbin"})  # ffmpeg draws text files as terminals would show them
 MOST_ASPECT = 5.0  # pixels that are said to be wider or higher are square: the header is wrong
-COUNTED_PACKETS = 1000  # read at most to find out which streams have more than one picture
 # Of several files of these formats that were joined byte by byte, players and ffmpeg read only the first. The second is
 # recognized by so many bytes of its start.
 FIRST_ONLY, JOINED_BYTES = ("asf", "flv", "mov"), 12
+ASSUMED_FPS = 25.0  # where a video does not state its frame rate
+# A longer gap between two frames (seconds) is a recording error, not a pause. Broadcast formats such as MPEG-TS may
+# restart their clock within a file; for those ffmpeg uses 10 s, too.
+LONGEST_GAP, LONGEST_BROADCAST_GAP = 600.0, 10.0
+GAP_IN_FRAMES = 20  # a leap is also longer than this many frames, since a time lapse may have one frame an hour
+# Times that step back by fewer frames than this, and for fewer frames, are out of order; otherwise they start again.
+REORDERED_FRAMES = 3.5
 
 
 def pyav(module: str = "av") -> Any:
@@ -45,11 +52,8 @@ def file_url(path: str | Path) -> str:
 
 def open_file(path: str | Path) -> Any:
     """Opens a file with PyAV, whatever characters its name has and whatever encoding its tags are in."""
-    av = pyav()
-    # Before version 19, tags that are not UTF-8 raise an error by default.
-    tags = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-    # Otherwise `%d.jp2` would stand for 0.jp2, 1.jp2, ...
-    return av.open(file_url(path), options={"pattern_type": "none"}, **tags)
+    # Without the option, `%d.jp2` would stand for 0.jp2, 1.jp2, ...
+    return pyav().open(file_url(path), options={"pattern_type": "none"}, metadata_errors="replace")
 
 
 @contextmanager
@@ -76,11 +80,10 @@ def open_video(path: Path, threads: int = 0) -> Iterator[tuple[Any, Any]]:
         yield container, stream
 
 
-def choose_stream(container: Any, path: str | Path, *, live: bool = False) -> Any:
+def choose_stream(container: Any, path: str | Path) -> Any:
     """Chooses the stream that is the video, and not a cover picture, a preview or a tile of a photo.
 
     If there are several, one with more than one frame is preferred, then the default stream, then the largest frames.
-    What is `live` is no file: it cannot be opened again to count frames.
 
     Raises:
         DataError: there is no such stream, or ffmpeg has no decoder for it.
@@ -98,29 +101,12 @@ def choose_stream(container: Any, path: str | Path, *, live: bool = False) -> An
     decodable = [stream for stream in videos if stream.codec_context is not None]
     if not decodable:
         raise DataError(f"{path}: ffmpeg does not know its codec; convert the video to H.264")
-    if len(decodable) == 1:
-        return decodable[0]
-    stills = {stream.index for stream in decodable if stream.frames == 1}
-    if not live and not all(stream.frames for stream in decodable):
-        stills = _stills(container, decodable)
 
     def rank(stream: Any) -> tuple[bool, bool, int]:
         size = stream.codec_context.width * stream.codec_context.height
-        return stream.index not in stills, bool(stream.disposition & marks.default), size
+        return stream.frames != 1, bool(stream.disposition & marks.default), size
 
     return max(decodable, key=rank)
-
-
-def _stills(container: Any, streams: Sequence[Any]) -> set[int]:
-    """Indices of the streams with at most one picture: covers and posters that are not marked as such."""
-    pictures: Counter[int] = Counter()
-    name = container.name.removeprefix("file:")
-    with open_file(name) as again, suppress(pyav().error.FFmpegError):  # damage shows when it is read
-        for packet in islice(again.demux([again.streams[stream.index] for stream in streams]), COUNTED_PACKETS):
-            pictures[packet.stream.index] += packet.size > 0
-            if all(pictures[stream.index] > 1 for stream in streams):
-                break
-    return {stream.index for stream in streams if pictures[stream.index] < 2}
 
 
 def frame_rate(container: Any, stream: Any) -> float | None:
@@ -138,13 +124,129 @@ def longest_gap(container: Any) -> float:
     return LONGEST_BROADCAST_GAP if broadcast else LONGEST_GAP
 
 
-def is_joined(container: Any, end: int) -> bool:
-    """Whether another file is joined behind the first `end` bytes, which are all that ffmpeg read."""
+def is_joined(container: Any) -> bool:
+    """Whether a file begins again further on, where ffmpeg does not read it."""
     if not container.format.name.startswith(FIRST_ONLY):
         return False
     name = container.name.removeprefix("file:")
     with open(name, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(content[:JOINED_BYTES], max(end, JOINED_BYTES)) >= 0
+        return content.find(content[:JOINED_BYTES], JOINED_BYTES) >= 0
+
+
+def decoded(container: Any, stream: Any, note: Callable[[str], object]) -> Iterator[Any]:
+    """A stream's frames, each with the better one of its timestamps; `note` gets a line on what is damaged."""
+    error = pyav().error
+    choose_stamp = Stamps()
+    bad = damaged = 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            frames = [] if packet is None else packet.decode()
+        except error.InvalidDataError:
+            bad += 1
+            continue
+        except error.FFmpegError as failure:
+            note(f"ends early ({failure.strerror})")
+            break
+        for frame in frames:
+            damaged += frame.is_corrupt
+            frame.pts = choose_stamp(frame.pts, frame.dts)
+            yield frame
+        if packet is None:
+            break
+    if bad:
+        note(f"{counted(bad, 'part')} of the stream cannot be decoded")
+    if damaged:
+        note(f"{counted(damaged, 'frame')} damaged")
+
+
+class Stamps:
+    """Chooses one of a frame's two timestamps, as ffmpeg's own programs do.
+
+    It is the time of presentation, unless that steps back more often than the time of decoding, as in AVI files.
+    """
+
+    def __init__(self) -> None:
+        self._steps_back = [0, 0]
+        self._latest: list[int | None] = [None, None]
+
+    def __call__(self, presented: int | None, decoded: int | None) -> int | None:
+        for which, stamp in enumerate((presented, decoded)):
+            if stamp is not None:
+                latest = self._latest[which]
+                self._steps_back[which] += latest is not None and stamp <= latest
+                self._latest[which] = stamp
+        better = self._steps_back[0] <= self._steps_back[1]
+        return presented if presented is not None and (better or decoded is None) else decoded
+
+
+class Clock:
+    """Repairs the timestamps of a video: seconds since the first frame that always increase and never leap.
+
+    In recordings that were joined, timestamps start again in the middle, and faulty ones leap by hours or days. There
+    the times continue one frame interval after the previous frame. A timestamp that is out of order by a few frames is
+    moved just behind the previous frame; the frames after it keep their times.
+
+    Args:
+        fps: the frame rate that the file states; None: unknown.
+        longest_gap: a gap of more seconds is a leap.
+
+    Attributes:
+        begin: the timestamp of the first frame, as the file states it; None: it has none.
+    """
+
+    def __init__(self, fps: float | None, longest_gap: float = LONGEST_GAP) -> None:
+        self.begin: float | None = None
+        self._repairs: list[str] = []
+        self._longest_gap = longest_gap
+        self._steps: deque[float] = deque(maxlen=15)
+        self._step = 1 / (fps or ASSUMED_FPS)  # usual interval between two frames
+        self._offset = 0.0  # repaired minus stated time, since the latest repair
+        self._last = 0.0  # repaired time of the previous frame
+        self._behind = 0  # frames in a row whose time was not later than the previous frame's
+        self._count = 0
+
+    def __call__(self, stated: float | None) -> float:
+        """Returns the repaired time of the next frame, given its timestamp in seconds; None: it has no timestamp."""
+        count, self._count = self._count, self._count + 1
+        if count == 0:
+            self.begin = stated
+        elif stated is None:
+            # Without any timestamps a product, since a sum of steps would accumulate rounding errors.
+            self._last = count * self._step if self.begin is None else self._last + self._step
+        else:
+            if self.begin is None:  # the first frames have no timestamps
+                self.begin = stated - self._last - self._step
+            self._last = self._repaired(stated - self.begin)
+        return self._last
+
+    def _repaired(self, stated: float) -> float:
+        time = stated + self._offset
+        step = time - self._last
+        if step > max(self._longest_gap, GAP_IN_FRAMES * self._step):
+            self._repairs.append(f"leap after {self._last:.2f} s")
+        elif step > 0:
+            self._behind = 0
+            self._steps.append(step)
+            self._step = median(self._steps)
+            return time
+        else:
+            self._behind += 1
+            if -step < REORDERED_FRAMES * self._step and self._behind <= REORDERED_FRAMES:
+                return self._last + self._step / 8
+            self._repairs.append(f"start again after {self._last:.2f} s")
+        self._offset += self._last + self._step - time
+        return self._last + self._step
+
+    @property
+    def problem(self) -> str:
+        """What was repaired; empty: nothing."""
+        if not self._repairs:
+            return ""
+        more = len(self._repairs) - 1
+        what = self._repairs[0] + (f" and {counted(more, 'more time')}" if more else "")
+        return f"timestamps {what}; repaired: they continue from the previous frame"
 
 
 def progressive(frames: Iterator[Any]) -> Iterator[Any]:
@@ -181,35 +283,38 @@ def _filtered(graph: Any, frame: Any) -> Iterator[Any]:
 class Upright:
     """Converts a stream's frames to upright RGB images. Use one instance for all frames: setting it up takes time.
 
-    `ignored`: an absurd width of pixels, in heights, that the stream states; None: there is none.
+    `problem`: an absurd width of pixels that the stream states, in words; empty: there is none.
     """
 
     def __init__(self, stream: Any) -> None:
         self._scaler = pyav("av.video.reformatter").VideoReformatter()
-        self._codec = stream.codec_context
+        self._codec, self._name = stream.codec_context, stream.container.name.removeprefix("file:")
         # What a container states itself counts for all frames, as for players.
         same = stream.sample_aspect_ratio == self._codec.sample_aspect_ratio
         self._container_aspect = None if same else stream.sample_aspect_ratio
-        self.ignored: float | None = None
         self._hidden = hidden_edges(stream)
+        self.problem = ""
         _accept_all_side_data()
 
-    def _pixel_aspect(self) -> float:
-        """Width of a pixel divided by its height, by the latest header; not 1 in older television formats."""
-        aspect = float(self._container_aspect or self._codec.sample_aspect_ratio or 1)
-        if 1 / MOST_ASPECT <= aspect <= MOST_ASPECT:
-            return aspect
-        self.ignored = aspect
-        return 1.0
-
     def __call__(self, decoded: Any) -> np.ndarray:
-        """Converts the latest frame to uint8 [H, W, 3], RGB: square pixels, rotated and mirrored as the file states."""
-        aspect = self._pixel_aspect()
-        width = max(1, round(decoded.width * aspect))
-        # By default every call starts a thread per core, which takes several times as long as the conversion.
-        image = self._scaler.reformat(decoded, width, decoded.height, "rgb24", threads=1).to_ndarray()
+        """Converts the latest frame to uint8 [H, W, 3], RGB: square pixels, rotated and mirrored as the file states.
+
+        Raises:
+            DataError: ffmpeg cannot convert its pixel format.
+        """
+        aspect = float(self._container_aspect or self._codec.sample_aspect_ratio or 1)  # by the latest header
+        if not 1 / MOST_ASPECT <= aspect <= MOST_ASPECT:
+            self.problem = f"pixels {aspect:g} times as wide as high; taken as square"
+            aspect = 1.0
+        width, height = max(1, round(decoded.width * aspect)), decoded.height
+        try:
+            # By default every call starts a thread per core, which takes several times as long as the conversion.
+            image = self._scaler.reformat(decoded, width, height, "rgb24", threads=1).to_ndarray()
+        except (ValueError, OSError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(f"{self._name}: frames cannot be converted to RGB ({reason})") from error
         left, right, top, bottom = self._hidden
-        image = image[top : decoded.height - bottom, round(left * aspect) : width - round(right * aspect)]
+        image = image[top : height - bottom, round(left * aspect) : width - round(right * aspect)]
         if decoded.color_trc in (PQ, HLG):
             standard = Image.fromarray(np.ascontiguousarray(image)).filter(_standard_range(int(decoded.color_trc)))
             image = np.asarray(standard)
@@ -225,16 +330,14 @@ def hidden_edges(stream: Any) -> tuple[int, int, int, int]:
 
     PyAV does not pass them on, and its decoders leave them in the frames. They are in ffmpeg's description of a file.
     """
-    if not stream.container.format.name.startswith(("matroska", "mov")):
-        return 0, 0, 0, 0
     logging = pyav("av.logging")
     level = logging.get_level()
     logging.set_level(logging.INFO)  # else the description is empty
     try:
-        streams = stream.container.dumps_format().split("\n  Stream #0:")
+        _, *streams = stream.container.dumps_format().split("\n  Stream #0:")
     finally:
         logging.set_level(level)
-    (own,) = (text for text in streams[1:] if re.match(rf"{stream.index}\D", text))
+    own = next(text for text in streams if re.match(rf"{stream.index}\D", text))
     found = re.search(r"Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)", own)
     left, right, top, bottom = map(int, found.groups()) if found else (0, 0, 0, 0)
     return left, right, top, bottom

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,10 +19,8 @@ from .inputs import Kind
 from .keyframes import find_faces
 from .settings import DETECT_EVERY, FACES_TABLE
 from .track import LEAST_CONFIDENCE, FaceTrack, Track, Tracker, credible, main_track
-from .video import Frame, Source
+from .video import Source
 
-# Decoded frames that are kept for the second reading, in bytes: two seconds of 720 x 576 at 25 frames a second.
-KEPT_BYTES = 64 * 2**20
 # The detector finds many faces that lie on their side or stand on their head, too, but is less sure of them: in 18
 # clips their mean scores were 0.90 to 0.986, and those of upright ones 0.986 to 1. A mean of UPRIGHT needs no check.
 UPRIGHT = 0.99
@@ -35,31 +33,6 @@ ROTATIONS = {1: "90 degrees to the left", 2: "180 degrees", 3: "90 degrees to th
 SHADE_FRAMES, EVEN_LEVEL, DARKEST = 20, 110, 6
 # The table with the times of face crops is looked for in so many folders above theirs.
 TABLE_ABOVE = 4
-
-
-class BriefSource(Source):
-    """A source that keeps its frames if all of them fit into KEPT_BYTES, so that a short video is decoded once."""
-
-    _kept: dict[int, Frame] | None = None
-
-    def _read(self, fps: float | None, wanted: Collection[int] | None) -> Iterator[Frame]:
-        if self._kept is not None and wanted is not None and self._kept.keys() >= set(wanted):
-            yield from (frame for number, frame in self._kept.items() if number in wanted)
-            return
-        kept, left = {}, KEPT_BYTES if wanted is None else 0
-        for frame in super()._read(fps, wanted):
-            left -= frame.image.nbytes
-            if left >= 0:
-                kept[frame.number] = frame
-            else:
-                kept.clear()
-            yield frame
-        if wanted is None:
-            self._kept = kept if left >= 0 else None
-
-    def forget(self) -> None:
-        """Drops the frames that were kept; they are decoded again when they are read again."""
-        self._kept = None
 
 
 @dataclass(frozen=True)

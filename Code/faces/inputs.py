@@ -1,19 +1,25 @@
-"""What an input is (a video, an animation, an image, a folder of frames), and which clips a folder contains."""
+"""What an input is (a video, an animation, an image, a folder of frames), and which inputs a folder contains."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from ..common.files import regular
 from ..common.names import counted, natural_key, printable
 from ..data.clips import DataError
-from ..data.images import is_animated
-from ..data.listing import FRAME_SUFFIXES, is_system, walk
+from ..data.images import is_animated, open_image
+from ..data.listing import FRAME_SUFFIXES, is_system, list_folder, walk
 
 # Files with these names are videos where a folder is searched; a file that is named itself may be called anything.
 VIDEO_SUFFIXES = tuple(
@@ -31,6 +37,9 @@ PHOTO_SUFFIXES = (".heic", ".heif", ".hif", ".avif")
 PHOTO_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # HEIF files that contain photos and no video
 _JPEG = b"\xff\xd8\xff"
 _PICTURES = (_JPEG, b"\x89PNG\r\n\x1a\n", b"GIF8")
+# Neighbors of a folder that are compared, and the mean difference (gray levels) of thumbnails in different scenes.
+COMPARED, CHANGED = 12, 21.0
+_TRAILING_NUMBER = re.compile(r"([0-9]{1,9})$")
 
 
 class Kind(Enum):
@@ -59,12 +68,11 @@ def kind_of(path: str | Path) -> Kind:
     box, brand = start[4:8], start[8:12]
     if box == b"ftyp":  # MP4 and its relatives
         return Kind.PHOTO if brand in PHOTO_BRANDS else Kind.VIDEO
-    if start.startswith(b"\x1aE\xdf\xa3"):  # Matroska, WebM
-        return Kind.VIDEO
-    if start.startswith(_JPEG) and suffix in VIDEO_SUFFIXES:  # .mjpeg: one JPEG after another
-        return Kind.VIDEO
+    is_matroska = start.startswith(b"\x1aE\xdf\xa3")
+    is_motion_jpeg = start.startswith(_JPEG) and suffix in VIDEO_SUFFIXES  # one JPEG after another
     is_picture = start.startswith(_PICTURES) or (start[:4] == b"RIFF" and brand == b"WEBP")
-    if not (is_picture or suffix in (*FRAME_SUFFIXES, *ANIMATION_SUFFIXES)):
+    is_named_picture = suffix in (*FRAME_SUFFIXES, *ANIMATION_SUFFIXES)
+    if is_matroska or is_motion_jpeg or not (is_picture or is_named_picture):
         return Kind.VIDEO
     return Kind.ANIMATION if is_animated(os.fspath(path)) else Kind.PICTURE
 
@@ -94,12 +102,9 @@ class Job:
     def fingerprint(self) -> list[int]:
         """Size and time of the last change (ns) of its files, to notice changes; [-1] if they are gone."""
         try:
-            if not os.path.isdir(self.path):
-                status = os.stat(self.path)
-                return [status.st_size, status.st_mtime_ns]
-            with os.scandir(self.path) as entries:
-                found = [entry.stat() for entry in entries if entry.name.lower().endswith(FRAME_SUFFIXES)]
-            return [sum(status.st_size for status in found), max(status.st_mtime_ns for status in found)]
+            paths = list(os.scandir(self.path)) if os.path.isdir(self.path) else [self.path]
+            known = [os.stat(path) for path in paths]
+            return [sum(each.st_size for each in known), max(each.st_mtime_ns for each in known)]
         except (OSError, ValueError):
             return [-1]
 
@@ -131,15 +136,13 @@ def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
         elif images:
             clips.append((relative.as_posix() if relative.parts else _visible(root.resolve().name), "frames", folder))
         others.update(os.path.splitext(name)[1].lower() or name for name in set(files) - set(videos) - set(images))
-    photos = sum(others.pop(suffix, 0) for suffix in PHOTO_SUFFIXES)
-    if photos:
-        notes.append(f"{root}: {counted(photos, 'HEIC photo')} skipped; save them as JPEG to use them as frames")
-    if others:
-        kinds = ", ".join(f"{count} {printable(suffix)}" for suffix, count in others.most_common(5))
-        notes.append(f"{root}: skipped files that are neither videos nor images: {kinds}")
+    skipped = ", ".join(f"{count} {printable(suffix)}" for suffix, count in others.most_common(5))
+    if others.keys() & set(PHOTO_SUFFIXES):
+        skipped += "; name each HEIC photo, or save them as JPEG"
     if not clips:
-        heic = f"; {counted(photos, 'HEIC photo')}: name each, or save them as JPEG" if photos else ""
-        raise DataError(f"{root}: no videos and no images in this folder{heic}")
+        raise DataError(f"{root}: no videos and no images in this folder{', only ' * bool(skipped)}{skipped}")
+    if skipped:
+        notes.append(f"{root}: skipped files that are neither videos nor images: {skipped}")
     often = Counter(name.casefold() for name, _, _ in clips)  # without case, which some file systems ignore
     path_of: dict[str, str] = {}
     for name, suffix, path in clips:
@@ -149,27 +152,94 @@ def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
     return sorted((Job(*clip) for clip in path_of.items()), key=lambda job: natural_key(job.name)), notes
 
 
-def clips_in(path: str | os.PathLike[str], say: Callable[[str], object] = lambda line: None) -> list[str] | None:
-    """The clips in a folder of videos, or in a tree of folders; None if `path` itself is one clip.
+def _visible(name: str) -> str:
+    """A name for a clip: without the dots that hide a file, and that make `..` of `...mp4`."""
+    return name.lstrip(".") or "clip"
 
-    `say` is called with a line for each kind of file that is skipped.
+
+def inputs_in(
+    path: str | os.PathLike[str], pictures: bool | None = None, say: Callable[[str], object] = lambda line: None
+) -> list[str] | None:
+    """The inputs in a folder of videos or of pictures, or in a tree of folders; None if `path` is one input itself.
+
+    Args:
+        pictures: what the images in a folder are: True: pictures; False: the frames of one clip; None: see `why_apart`.
+        say: called with a line on what is skipped, and on folders whose images do not follow each other.
 
     Raises:
         DataError: there are neither videos nor images in the folder, or the path is empty.
     """
-    if not os.fspath(path):
+    path = os.fspath(path)
+    if not path:
         raise DataError("an empty path; name a file or a folder")
     if not os.path.isdir(path):
         return None
-    videos, pictures = split_files(path, [name for name in os.listdir(path) if not is_system(name)])
-    if pictures and not videos:
-        return None  # frames of one clip
-    jobs, notes = find_jobs(Path(path))
-    for line in notes:
-        say(line)
-    return [job.path for job in jobs]
+    clips = [path]
+    videos, images = split_files(path, [name for name in os.listdir(path) if not is_system(name)])
+    is_clip = bool(images) and not videos
+    if not is_clip:
+        jobs, notes = find_jobs(Path(path))
+        clips = [job.path for job in jobs]
+        for line in notes:
+            say(line)
+    found: list[str] = []
+    for clip in clips:
+        files = image_files(Path(clip)) if pictures is not False and os.path.isdir(clip) else []
+        why = why_apart(files) if pictures is None else ""
+        if why:
+            say(f"{clip}: {why}, so its {len(files)} images are no clip; each is answered (--clip: as one clip)")
+        found += list(map(str, files)) if files and (pictures or why) else [clip]
+    return None if is_clip and found == [path] else found
 
 
-def _visible(name: str) -> str:
-    """A name for a clip: without the dots that hide a file, and that make `..` of `...mp4`."""
-    return name.lstrip(".") or "clip"
+def image_files(folder: Path) -> list[Path]:
+    """The image files of a folder in natural order, frame 2 before frame 10; hidden files are skipped.
+
+    Raises:
+        DataError: there are none, or a file cannot be used.
+    """
+    problems: list[str] = []
+    try:
+        folders, images = list_folder(str(folder), problems)
+    except OSError as error:
+        raise DataError(f"{folder}: the folder cannot be listed ({error.strerror})") from error
+    if not images and not problems:
+        inside = f"; name one of its {counted(len(folders), 'folder')} instead" if folders else ""
+        problems.append(f"{folder}: no images in this folder ({', '.join(FRAME_SUFFIXES)}){inside}")
+    if problems:
+        raise DataError(problems)
+    return [folder / name for name in images]
+
+
+def frame_numbers(files: list[Path]) -> list[int] | None:
+    """The numbers at the end of the files' names; None unless all have one and they ascend."""
+    numbers = [int(match[1]) for file in files if (match := _TRAILING_NUMBER.search(file.stem))]
+    return numbers if len(numbers) == len(files) and all(one < other for one, other in pairwise(numbers)) else None
+
+
+def why_apart(files: list[Path]) -> str:
+    """Why images are not the frames of one clip; "" if their names end in ascending numbers, they have one size, and
+    most look like the next one. At most `COMPARED` neighbors are compared.
+    """
+    if len(files) < 2:
+        return ""
+    if frame_numbers(files) is None:
+        return "the names of the images are no frame numbers"
+    sizes, changed = set(), []
+    for index in {round(place) for place in np.linspace(0, len(files) - 2, min(COMPARED, len(files) - 1))}:
+        with suppress(DataError):  # damaged; whoever reads it says so
+            (size, gray), (other, following) = map(_thumbnail, files[index : index + 2])
+            sizes |= {size, other}
+            changed.append(np.abs(following - gray).mean() > CHANGED)
+    if len(sizes) > 1:
+        return "the images differ in size"
+    apart = len(changed) >= 3 and 5 * sum(changed) > 4 * len(changed)  # two may be far apart in a clip
+    return "the images show different things" if apart else ""
+
+
+def _thumbnail(file: Path) -> tuple[tuple[int, int], np.ndarray]:
+    """The size of an image, and its thumbnail, float32 [32, 32], gray levels."""
+    with open_image(str(file)) as image:
+        size = image.size
+        image.draft("L", (64, 64))
+        return size, np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BOX), dtype=np.float32)

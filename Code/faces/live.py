@@ -18,8 +18,7 @@ from torch import Tensor, stack
 from ..common.errors import require
 from ..data.clips import DataError
 from .align import align_face
-from .clock import Clock
-from .decoder import Upright, choose_stream, file_url, progressive
+from .decoder import Clock, Upright, choose_stream, file_url, progressive
 from .detect import Detector, Faces
 from .keyframes import STRETCH_SECONDS, follow, much_changed
 from .predict import Predictor
@@ -71,7 +70,7 @@ def camera_frames(which: str) -> Iterator[Frame]:
         raise DataError(f"--camera {which}: {name} cannot be opened ({reason}); is a camera connected?") from None
     clock, number = Clock(None), 0
     with container:
-        stream = choose_stream(container, f"--camera {which}", live=live)
+        stream = choose_stream(container, f"--camera {which}")
         upright, decoded = Upright(stream), progressive(container.decode(stream))
         try:
             for picture in _newest(decoded) if live else decoded:

@@ -30,13 +30,13 @@ from ..network.weights import default_checkpoint, find_checkpoint, load_fan
 from ..readers import crop_of
 from .align import FER2013_EYES, PAPER_EYES, Eyes
 from .detect import Detector
-from .extract import BriefSource, all_frames, analyse, whole_track
-from .inputs import Job
+from .extract import all_frames, analyse, whole_track
+from .inputs import Job, inputs_in
 from .neutral import Reference, checked_reference, in_words, neutral_frames, neutral_shift
 from .prediction import Curve, InputFaces, Prediction, windows
 from .settings import DETECT_EVERY, checked
 from .track import follow
-from .video import ArraySource, OpenAnimation, Source, inputs_in
+from .video import ArraySource, OpenAnimation, Source
 
 BATCH_FACES = 32  # encoded together
 PEOPLE, PRECISIONS = ("main", "all"), ("auto", "fp32", "bf16", "fp16")
@@ -136,7 +136,7 @@ class Predictor:
         bf16_on_cpu = self.device.type == "cpu" and self._compute.precision == "bf16"
         self._backbone = converted_once(fan.backbone) if bf16_on_cpu else fan.encode
         self._detector: Detector | None = None
-        self._last: BriefSource | None = None
+        self._last: Source | None = None
         self._neutral: dict[tuple[object, ...], Tensor] = {}  # (file, as it is now, aligned) -> shift
         self._process = os.getpid()
 
@@ -276,7 +276,7 @@ class Predictor:
         if self._last is not None:
             self._last.forget()  # an answer that is kept must not keep its frames in memory
         if not isinstance(source, Source):
-            source = self._last = BriefSource(Path(source))
+            source = self._last = Source(Path(source), keep=True)
         name = one_line(source.path.name)
         if aligned:
             analysis, ranked = all_frames(source, fps), [0]

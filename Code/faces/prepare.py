@@ -21,7 +21,7 @@ from ..common.files import writing_folder
 from ..common.progress import as_worker, prefetched
 from ..data.clips import DataError
 from .detect import Detector
-from .extract import BriefSource, analyse, cut_out
+from .extract import analyse, cut_out
 from .index import (
     SUMMARY,
     Record,
@@ -36,6 +36,7 @@ from .index import (
 from .inputs import Job
 from .settings import Settings
 from .track import follow
+from .video import Source
 
 QUALITY = 95
 POLL_SECONDS = 0.2
@@ -62,7 +63,7 @@ def prepare_clip(
     """
     record = Record(job.name, job.fingerprint())
     try:
-        source = BriefSource(job.path, threads=0 if alone else 1)
+        source = Source(job.path, threads=0 if alone else 1, keep=True)
         analysis = analyse(
             source, detector, fps=settings.fps, detect_every=settings.detect_every, overlap=alone, progress=progress
         )

@@ -1,4 +1,4 @@
-"""The sound of a video, carried over to a new file: copied if the new container can hold it, else encoded anew."""
+"""The sound of a video, encoded anew for a file that is being written."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..common.errors import require
-from .decoder import choose_stream, longest_gap, open_file
+from .decoder import choose_stream, longest_gap, open_file, pyav
 
-# Copied as they are if the container takes them. Others (PCM in .mp4, say) are not played everywhere.
-COPIED = frozenset({"aac", "mp3", "opus", "vorbis", "flac", "ac3", "eac3", "alac"})
+RATE = 48_000  # samples a second, which all containers take
 # What steps back by less is sent twice or out of order, and is left out; by more, the timestamps start again.
 LEAST_RESTART = 0.3
 
@@ -29,29 +27,20 @@ class Sound:
     """
 
     def __init__(self, path: Path, container: Any, begin: float | None = None) -> None:
-        self._av = require("av", "PyAV", "reading a video")
         self.problem = ""
         self._source: Any = None
         self._packets: Iterator[Any] = iter(())
-        self._next: Any = None  # read, and to be written later
+        self._next: Any = None  # encoded, and to be written later
         try:
             self._source = open_file(path)
             stream, video = self._source.streams.best("audio"), choose_stream(self._source, path)
-            if stream is None:
-                return
-            if begin is None:
-                begin = 0.0 if video.start_time is None else float(video.start_time * video.time_base)
-            shift = _Shift(stream, begin, longest_gap(self._source))
-            name = stream.codec_context.codec.canonical_name  # a decoder may be called otherwise: mp3float
-            if name in COPIED and name in container.supported_codecs:
-                self._packets = self._copied(stream, container.add_stream_from_template(stream), shift)
-            elif container.default_audio_codec:
-                target = container.add_stream(container.default_audio_codec, rate=stream.rate)
+            if stream is not None:
+                if begin is None:
+                    begin = float((video.start_time or 0) * video.time_base)
+                target = container.add_stream("aac", rate=RATE)
                 target.layout = "mono" if stream.channels == 1 else "stereo"
-                self._packets = self._encoded(stream, target, shift)
-            else:
-                self.problem = f"{container.format.name} files hold no sound"
-        except (self._av.error.FFmpegError, ValueError, AttributeError) as error:
+                self._packets = self._encoded(stream, target, begin)
+        except (pyav().error.FFmpegError, ValueError, AttributeError) as error:
             self.problem = f"its sound cannot be carried over ({getattr(error, 'strerror', None) or error})"
 
     def write(self, container: Any, until: float = math.inf) -> None:
@@ -63,7 +52,7 @@ class Sound:
                     return
                 self._next = None
                 container.mux(packet)
-        except (self._av.error.FFmpegError, ValueError) as error:
+        except (pyav().error.FFmpegError, ValueError) as error:
             self.problem = f"its sound breaks off ({getattr(error, 'strerror', None) or error})"
             self._packets, self._next = iter(()), None
 
@@ -72,50 +61,27 @@ class Sound:
         if self._source is not None:
             self._source.close()
 
-    def _copied(self, stream: Any, target: Any, shift: _Shift) -> Iterator[Any]:
-        for packet in self._source.demux(stream):
-            if packet.dts is None or packet.pts is None:  # the empty packet at the end
-                continue
-            moved = shift(packet.dts, packet.duration or 0)
-            if moved is not None and packet.pts + moved + (packet.duration or 0) >= 0:  # not before the first picture
-                packet.pts, packet.dts, packet.stream = packet.pts + moved, packet.dts + moved, target
-                yield packet
+    def _encoded(self, stream: Any, target: Any, begin: float) -> Iterator[Any]:
+        """Packets whose times count from the first picture, and go on where those of the video start again or leap.
 
-    def _encoded(self, stream: Any, target: Any, shift: _Shift) -> Iterator[Any]:
-        resampler = self._av.AudioResampler(target.format, target.layout, target.rate, target.codec_context.frame_size)
+        `Clock` does the same for the times of pictures.
+        """
+        resampler = pyav().AudioResampler(target.format, target.layout, RATE, target.codec_context.frame_size)
+        moved, last, end = -begin, -math.inf, -begin
+        longest = longest_gap(self._source)
         for frame in self._source.decode(stream):
             if frame.pts is None:
                 continue
-            moved = shift(frame.pts, round(frame.samples / frame.sample_rate / stream.time_base))
-            if moved is not None and frame.pts + moved >= 0:
-                frame.pts += moved
+            time = frame.time + moved
+            if -LEAST_RESTART < time - last <= 0:
+                continue
+            if last > -math.inf and not 0 < time - last <= longest:
+                moved, time = moved + end - time, end
+            last, end = time, time + frame.samples / frame.sample_rate
+            if time >= 0:
+                frame.pts = round(time / float(frame.time_base))
                 for part in resampler.resample(frame):
                     yield from target.encode(part)
         for part in resampler.resample(None):
             yield from target.encode(part)
         yield from target.encode(None)
-
-
-class _Shift:
-    """By how much timestamps of sound move: the first picture is at 0, and they go on where they start again or leap.
-
-    `Clock` does the same for those of pictures. Times count in units of the stream, `longest_gap` in seconds.
-    """
-
-    def __init__(self, stream: Any, begin: float, longest_gap: float) -> None:
-        self._least_restart, self._longest_gap = LEAST_RESTART / stream.time_base, longest_gap / stream.time_base
-        self._moved = -round(begin / stream.time_base)
-        self._last: int | None = None
-        self._end = 0  # of the latest packet
-
-    def __call__(self, stamp: int, duration: int) -> int | None:
-        """By how much a packet has to be moved; None: leave it out."""
-        if self._last is not None:
-            step = stamp + self._moved - self._last
-            if -self._least_restart < step <= 0:
-                return None
-            if not 0 < step <= self._longest_gap:
-                self._moved = self._end - stamp
-        self._last = stamp + self._moved
-        self._end = self._last + max(1, duration)
-        return self._moved

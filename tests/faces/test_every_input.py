@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw
 
 from Code import Predictor
 from Code.faces import render
+from Code.faces.inputs import why_apart
 from Code.faces.render import Label, draw_people
-from Code.faces.video import why_apart
 from Code.network.fan import FAN
 
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")

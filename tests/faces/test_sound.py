@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from Code.data.clips import DataError
+from Code.faces import sound
 from Code.faces.inputs import WRITTEN_SUFFIXES
 from Code.faces.render import VideoWriter
 from Code.faces.video import Source
@@ -23,9 +24,9 @@ RATE = 44_100
 def talk(path: Path, audio: str, begin: float = 0.0, frames: int = 20) -> Path:
     """A video of 25 frames a second with a tone of the same length; its times start at `begin`, in seconds."""
     with av.open(str(path), "w") as container:
-        stream, sound = container.add_stream("mpeg2video", rate=25), container.add_stream(audio, rate=RATE)
+        stream, voice = container.add_stream("mpeg2video", rate=25), container.add_stream(audio, rate=RATE)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        sound.layout = "mono"
+        voice.layout = "mono"
         for number in range(frames):
             frame = av.VideoFrame.from_image(plain(10 * number))
             frame.pts, frame.time_base = number + round(25 * begin), Fraction(1, 25)
@@ -36,10 +37,10 @@ def talk(path: Path, audio: str, begin: float = 0.0, frames: int = 20) -> Path:
             (np.sin(np.arange(length) / 20) * 8000).astype(np.int16)[None], format="s16", layout="mono"
         )
         tone.sample_rate, tone.pts = RATE, round(begin * RATE)
-        size = sound.codec_context.frame_size or 1024
-        for part in av.AudioResampler(sound.format, "mono", RATE, size).resample(tone):
-            container.mux(sound.encode(part))
-        container.mux(sound.encode())
+        size = voice.codec_context.frame_size or 1024
+        for part in av.AudioResampler(voice.format, "mono", RATE, size).resample(tone):
+            container.mux(voice.encode(part))
+        container.mux(voice.encode())
     return path
 
 
@@ -52,7 +53,7 @@ def annotated(path: Path, output: Path) -> tuple[list[float], float, str]:
     writer.close()
     with av.open(str(output)) as container:
         samples = sum(frame.samples for frame in container.decode(audio=0))
-    return [frame.time for frame in Source(output).frames()], samples / RATE, writer.problem
+    return [frame.time for frame in Source(output).frames()], samples / sound.RATE, writer.problem
 
 
 @pytest.mark.parametrize(("audio", "suffix"), [("mp2", ".ts"), ("aac", ".ts"), ("pcm_s16le", ".mkv")])
@@ -73,9 +74,9 @@ def test_sound_and_picture_stay_together_where_the_first_pictures_cannot_be_deco
     if "libx264" not in av.codecs_available:
         pytest.skip("needs libx264")
     with av.open(str(tmp_path / "whole.ts"), "w") as container:
-        stream, sound = container.add_stream("libx264", rate=25), container.add_stream("mp2", rate=RATE)
+        stream, voice = container.add_stream("libx264", rate=25), container.add_stream("mp2", rate=RATE)
         stream.width, stream.height, stream.pix_fmt, stream.options = 64, 48, "yuv420p", {"g": "25", "bf": "0"}
-        sound.layout = "mono"
+        voice.layout = "mono"
         for number in range(75):  # white, and loud, from 2 s on
             container.mux(stream.encode(av.VideoFrame.from_image(plain(250 if number >= 50 else 10))))
         container.mux(stream.encode())
@@ -83,8 +84,8 @@ def test_sound_and_picture_stay_together_where_the_first_pictures_cannot_be_deco
         for start in range(0, len(tone), 1152):
             part = av.AudioFrame.from_ndarray(tone[None, start : start + 1152].copy(), format="s16", layout="mono")
             part.sample_rate, part.pts = RATE, start
-            container.mux(sound.encode(part))
-        container.mux(sound.encode())
+            container.mux(voice.encode(part))
+        container.mux(voice.encode())
     with av.open(str(tmp_path / "whole.ts")) as whole, av.open(str(tmp_path / "cut.ts"), "w") as cut:
         streams = [cut.add_stream_from_template(stream) for stream in whole.streams]
         packets = [packet for packet in whole.demux() if packet.dts is not None]

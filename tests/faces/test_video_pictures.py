@@ -119,8 +119,6 @@ def test_one_rule_for_what_a_folder_holds(tmp_path: Path, write_video: Write) ->
     assert [job.name for job in jobs] == ["Fear/frames", "Happy/01", "Happy/02", "Sad/01", "Sad/02", "Sad/03"]
     assert any("Sad: contains videos, so its images are skipped (1)" in note for note in notes)
     assert [len(list(Source(job.path).frames())) for job in jobs] == [3, 2, 2, 2, 2, 2]
-    with pytest.raises(DataError, match=r"Sad: contains 3 videos, so it is not a folder of frames"):
-        Source(tmp_path / "Sad")
 
 
 def test_two_videos_are_never_one_clip(tmp_path: Path) -> None:
@@ -144,7 +142,7 @@ def test_photos_of_phones_are_read_whole_or_refused_with_what_to_do(
     assert np.abs(image.astype(int) - np.asarray(card((320, 240)))).mean() < 5
     (tmp_path / "album").mkdir()
     (tmp_path / "album" / "1.heic").write_bytes((tmp_path / "photo.jpg").read_bytes())
-    with pytest.raises(DataError, match="no images in this folder; 1 HEIC photo: name each, or save them as JPEG"):
+    with pytest.raises(DataError, match=r"only 1 \.heic; name each HEIC photo, or save them as JPEG"):
         find_jobs(tmp_path / "album")
     (tmp_path / "broken.heic").write_bytes((tmp_path / "photo.jpg").read_bytes()[:200])
     with pytest.raises(DataError, match=r"broken\.heic: the photo cannot be decoded"):
