@@ -12,7 +12,7 @@ from Code.common.names import AFEW_LABELS
 from Code.data.clips import DataError
 from Code.data.request import Request
 from Code.readers.tables import is_shared_list
-from Code.readers.wild import DFEW, DFEW_LABELS, FERV39K, FERV39K_LABELS, MAFW, MAFW_LABELS
+from Code.readers.official import DFEW, DFEW_LABELS, FERV39K, FERV39K_LABELS, MAFW, MAFW_LABELS
 from tests.trees import MAFW_CLASSES, read_dataset, stub_clip, stub_dfew, stub_ferv39k, stub_mafw
 
 read_dfew, read_ferv39k, read_mafw = (partial(read_dataset, name) for name in ("dfew", "ferv39k", "mafw"))
