@@ -18,8 +18,8 @@ from Code.network.fan import FAN
 from Code.network.start import start_from
 from Code.network.weights import published_weights
 from Code.readers import find
-from Code.readers.ckplus import CKPLUS_LABELS
 from Code.readers.folders import read_folders
+from Code.readers.official import CKPLUS_LABELS
 from Code.training.run import checkpoint_payload
 from Code.training.train import decay
 from tests.trees import stub_ckplus, stub_clip, stub_dfew

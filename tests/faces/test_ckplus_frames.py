@@ -17,7 +17,7 @@ from Code.data.folds import folds_by_person
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import published_weights
-from Code.readers.ckplus import CKPLUS_LABELS, EMOTION_NUMBERS
+from Code.readers.official import CKPLUS_LABELS, EMOTION_NUMBERS
 from tests.faces.conftest import SIZE, run_main
 from tests.trees import read_ckplus
 

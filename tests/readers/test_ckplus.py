@@ -9,7 +9,7 @@ import pytest
 
 from Code.data.clips import DataError, describe
 from Code.data.folds import folds_as_listed, folds_by_person, persons_in_two_folds, write_fold_file
-from Code.readers.ckplus import CKPLUS_LABELS
+from Code.readers.official import CKPLUS_LABELS
 from tests.trees import CKPLUS_FOLD_SIZES, read_ckplus, stub_ckplus, stub_clip
 
 
