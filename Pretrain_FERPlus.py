@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # also with `python -P` and `python -I`
@@ -38,8 +38,8 @@ from Code.common.commandline import (
 from Code.common.errors import UsageError
 from Code.common.names import FERPLUS_FILE, MS1M_FILE, OTHER_FILE
 from Code.readers.ferplus import read_ferplus
-from Code.recipes.recipe import FERPLUS, FOLDERS, Recipe
-from Code.training.resume import parse_resumable, plain_flags
+from Code.recipes import FERPLUS, FOLDERS, Recipe
+from Code.training.resume import parse_resumable
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -150,74 +150,58 @@ def build_parser() -> argparse.ArgumentParser:
         "--dataset folders in the run's folder)",
     )
     run.add_argument("--half", action="store_true", help="write the file in half precision: 22 MB instead of 45")
-    run.add_argument(
-        "--output", type=Path, default=Path("model"), metavar="DIR", help="parent of the folder of the run"
-    )
+    run.add_argument("--output", type=Path, metavar="DIR", help="parent of the folder of the run")
     run.add_argument("--resume", type=Path, metavar="RUN", help="resume the run in this folder after its last epoch")
     run.add_argument("--workers", type=count, metavar="N", help="of folders: processes that load pictures")
     run.add_argument(
         "--cache", choices=("none", "memory", "device"), help="of folders: where decoded pictures are kept"
     )
     add_device(run)
-    run.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="of the backbone")
-    run.add_argument(
-        "--print-freq", "-p", type=count, default=0, metavar="N", help="print the loss every N steps; 0: never"
-    )
-    usual = Recipe()
-    parser.set_defaults(**{field.name: getattr(usual, field.name) for field in fields(Recipe)})
+    run.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="of the backbone")
+    run.add_argument("--print-freq", "-p", type=count, metavar="N", help="print the loss every N steps; 0: never")
+    parser.set_defaults(**asdict(Recipe()))
     return parser
 
 
-def check_flags(args: argparse.Namespace) -> None:
+def check_flags(recipe: Recipe) -> None:
     """Refuses flags that do not go together, files that are missing, and several processes."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UsageError("torchrun: each process would train the same network; start it with python, on one device")
-    if args.dataset == FOLDERS and args.evaluate:
-        raise UsageError("-e: evaluates FER+ networks; a run of --dataset folders evaluates itself at its end")
-    for name in ("extra", "teachers"):
-        if args.dataset == FOLDERS and getattr(args, name):
-            raise UsageError(f"--{name}: goes with --dataset {FERPLUS} only")
-    for path in () if args.resume else args.teachers:  # a run to resume may have kept their answers
-        if not Path(path).exists():
-            raise UsageError(f"--teachers {path}: no such file")
-    if args.teacher_weights and len(args.teacher_weights) != len(args.teachers):
-        raise UsageError(f"--teacher-weights: {len(args.teacher_weights)} for {len(args.teachers)} --teachers")
-    if args.dataset == FERPLUS and not args.data_root.is_dir():
-        read_ferplus(args.data_root)  # raises: how to get FER+ and where to put it
-    for flag, path in (("--checkpoint", args.checkpoint), ("--pretrained", args.pretrained)):
+    if recipe.dataset == FOLDERS:
+        for flag, given in (("-e", recipe.evaluate), ("--extra", recipe.extra), ("--teachers", recipe.teachers)):
+            if given:
+                raise UsageError(f"{flag}: goes with --dataset {FERPLUS} only")
+    elif not recipe.data_root.is_dir():
+        read_ferplus(recipe.data_root)  # raises: how to get FER+ and where to put it
+    if recipe.teacher_weights and len(recipe.teacher_weights) != len(recipe.teachers):
+        raise UsageError(f"--teacher-weights: {len(recipe.teacher_weights)} for {len(recipe.teachers)} --teachers")
+    files: list[tuple[str, str | Path | None]] = [
+        ("--checkpoint", recipe.checkpoint),
+        ("--pretrained", recipe.pretrained),
+        # A run to resume may have kept their answers.
+        *(("--teachers", teacher) for teacher in ([] if recipe.resume else recipe.teachers)),
+    ]
+    for flag, path in files:
         if path and str(path).lower() != "none" and not Path(path).exists():
-            raise UsageError(
-                f"{flag} {path}: no such file; see pretrain_model/README.md, or start with --pretrained none"
-            )
+            raise UsageError(f"{flag} {path}: no such file; see pretrain_model/README.md")
 
 
 def main() -> int:
     """Checks the command line and the files it names, then imports torch, which takes seconds."""
-    args = parse_resumable(build_parser())
-    check_flags(args)
+    recipe = Recipe(**vars(parse_resumable(build_parser())))
+    check_flags(recipe)
 
     from Code.common.device import choose_compute, keep_freed_memory
     from Code.recipes.ferplus_accuracy import evaluate_file
     from Code.recipes.pretraining import train_backbone
 
     keep_freed_memory()
-    starts = None if args.pretrained in (None, "none") else args.pretrained
-    check_outputs([args.export], [starts, *(args.teachers or ()), args.checkpoint])
-    compute = choose_compute(args.device, args.precision)
-    if args.evaluate:
-        return evaluate_file(args.checkpoint, args.data_root, compute)
-    return train_backbone(
-        Recipe(**{field.name: getattr(args, field.name) for field in fields(Recipe)}),
-        compute,
-        given=plain_flags(vars(args)),
-        output=args.output,
-        resume=args.resume,
-        export=args.export,
-        half=args.half,
-        workers=args.workers,
-        cache=args.cache,
-        print_freq=args.print_freq,
-    )
+    starts = None if recipe.pretrained in (None, "none") else recipe.pretrained
+    check_outputs([recipe.export], [starts, *recipe.teachers, recipe.checkpoint])
+    compute = choose_compute(recipe.device, recipe.precision)
+    if recipe.evaluate:
+        return evaluate_file(recipe.checkpoint, recipe.data_root, compute)
+    return train_backbone(recipe, compute)
 
 
 if __name__ == "__main__":

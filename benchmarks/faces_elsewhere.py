@@ -36,7 +36,7 @@ from Code.faces.predict import NoFaceError, Predictor
 from Code.faces.prediction import Prediction
 from Code.network.prior import prior_shift, stated_shares
 from Code.readers.ferplus import read_ferplus
-from Code.recipes.faces import ferplus_faces
+from Code.recipes.pictures import ferplus_faces
 from Code.training.loops import evaluate
 from Code.training.metrics import classification_metrics
 

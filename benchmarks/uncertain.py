@@ -26,7 +26,7 @@ from Code.data.batches import EvaluationBatches
 from Code.faces.predict import Predictor
 from Code.faces.settings import UNCERTAIN_MARGIN
 from Code.readers.ferplus import read_ferplus
-from Code.recipes.faces import ferplus_faces
+from Code.recipes.pictures import ferplus_faces
 from Code.training.loops import evaluate
 
 EDGES = (0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 0.9, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,15 +18,14 @@ from ..common.device import Compute
 from ..common.errors import UsageError
 from ..common.names import FERPLUS_FILE, FERPLUS_LABELS
 from ..data.augment import PlainFrames
-from ..data.batches import EvaluationBatches
-from ..network.fan import FAN
+from ..data.batches import ArrayStore, EvaluationBatches
 from ..network.prior import prior_shift, stated_shares
 from ..network.start import starting_file
 from ..network.weights import load_fan
 from ..readers.ferplus import FERPlusSplit, read_ferplus
-from ..training.loops import EvaluationSplit, evaluate_split, summary
+from ..training.loops import EvaluationSplit, evaluate, summary
 from ..training.metrics import classification_metrics
-from .faces import ferplus_faces
+from .pictures import ferplus_faces
 
 BINS = 15  # of the expected calibration error, as in the paper
 
@@ -33,15 +33,13 @@ BINS = 15  # of the expected calibration error, as in the paper
 def ferplus_split(split: FERPlusSplit, rule: str, size: int | None = None) -> EvaluationSplit:
     """A split of FER+ to evaluate at a size, labeled by a rule of `ferplus_faces`."""
     faces = ferplus_faces(split, rule)
-    return EvaluationSplit(EvaluationBatches(faces.table(), faces.store(), batch_frames=256), PlainFrames(size))
+    return EvaluationSplit(
+        EvaluationBatches(faces.table(), ArrayStore(faces.images), batch_frames=256), PlainFrames(size)
+    )
 
 
 def evaluate_file(path: Path | None, data_root: Path, compute: Compute) -> int:
-    """`-e`: evaluates a file on the private test.
-
-    Args:
-        path: None: the one that trainings start from.
-    """
+    """`-e`: evaluates a file on the private test; None: the file that trainings start from."""
     path = path or starting_file(None) or FERPLUS_FILE
     fan, info = load_fan(path)
     if tuple(info["labels"]) != FERPLUS_LABELS:
@@ -60,44 +58,48 @@ def report_test(path: Path, splits: Mapping[str, FERPlusSplit], compute: Compute
     """
     fan, info = load_fan(path)
     fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
-    _print_test(fan, splits, info["image_size"], compute)
-    bias = fan.classifier.bias.detach().clone()
-    shift = torch.zeros_like(bias)
-    for prior in ("uniform", "ferplus") if info["class_shares"] else ():
-        shift = prior_shift(stated_shares(prior, info), info).to(bias)
-        if not torch.allclose(shift, shift[0], atol=1e-4):  # else it has this prior
-            fan.classifier.bias.data = bias + shift
+    test, copies = splits["PrivateTest"], splits["PrivateTest"].copies_of(splits["Training"])
+    majority, voted, val = (
+        ferplus_split(split, rule, info["image_size"])
+        for split, rule in ((test, "majority"), (test, "plurality"), (splits["PublicTest"], "majority"))
+    )
+    logits, of_voted, of_val = (
+        evaluate(fan, part.batches, compute=compute, transform=part.transform).logits for part in (majority, voted, val)
+    )
+    labels = majority.table.targets
+    copied = set(test.only(copies).names)
+    others = torch.tensor([name not in copied for name in majority.table.names])
+    shift = torch.zeros(len(FERPLUS_LABELS))
+    for prior in (None, "uniform", "ferplus") if info["class_shares"] else (None,):
+        if prior:
+            shift = prior_shift(stated_shares(prior, info), info)
+            if torch.allclose(shift, shift[0], atol=1e-4):  # it has this prior
+                continue
             print(f"the same with --prior {prior}:")
-            _print_test(fan, splits, info["image_size"], compute)
-    fan.classifier.bias.data = bias
-    val = ferplus_split(splits["PublicTest"], "majority", info["image_size"])
-    logits, labels, offset = evaluate_split(fan, val, compute)[1].logits, val.table.targets, shift.cpu()
-    fitted = fit_temperature(logits, labels, offset)
-    errors = [100 * calibration_error((logits / t + offset).softmax(dim=1), labels) for t in (1.0, fitted)]
+        metrics = _metrics(logits + shift, labels)
+        print(f"private test, majority label, 8 classes: {summary(metrics)}")
+        for index, (label, row) in enumerate(zip(FERPLUS_LABELS, metrics["confusion"], strict=True)):
+            right, count = row[index], sum(row)
+            low, high = binomtest(right, count).proportion_ci(method="wilson") if count else (0, 1)
+            recall = f"{100 * right / count:5.1f} % ({100 * low:.0f} to {100 * high:.0f} %)" if count else "-"
+            print(f"  recall {label:<10} {recall}")
+        print("  confusion (rows true): " + " ".join(str(row) for row in metrics["confusion"]))
+        if others.any() and not others.all():
+            alone = _metrics(logits[others] + shift, labels[others])
+            print(f"  without the {int((~others).sum())} that are also training images: {summary(alone)}")
+        every = _metrics(of_voted + shift, voted.table.targets)
+        print(f"private test, most voted label, no majority needed: {summary(every)}")
+    truth = val.table.targets
+    fitted = fit_temperature(of_val, truth, shift)
+    errors = [100 * calibration_error((of_val / t + shift).softmax(dim=1), truth) for t in (1.0, fitted)]
     print(
         f"validation, majority label, with the prior of FER+: expected calibration error {errors[0]:.1f} %; "
         f"{errors[1]:.1f} % with --temperature {fitted:.2f} of Code.recipes.release"
     )
 
 
-def _print_test(fan: FAN, splits: Mapping[str, FERPlusSplit], size: int, compute: Compute) -> None:
-    test = splits["PrivateTest"]
-    majority = ferplus_split(test, "majority", size)
-    metrics, evaluation = evaluate_split(fan, majority, compute)
-    print(f"private test, majority label, 8 classes: {summary(metrics)}")
-    for index, (label, row) in enumerate(zip(FERPLUS_LABELS, metrics["confusion"], strict=True)):
-        right, count = row[index], sum(row)
-        low, high = binomtest(right, count).proportion_ci(method="wilson") if count else (0, 1)
-        recall = f"{100 * right / count:5.1f} % ({100 * low:.0f} to {100 * high:.0f} %)" if count else "-"
-        print(f"  recall {label:<10} {recall}")
-    print("  confusion (rows true): " + " ".join(str(row) for row in metrics["confusion"]))
-    copies = set(test.only(test.copies_of(splits["Training"])).names)
-    rows = [row for row, name in enumerate(majority.table.names) if name not in copies]
-    if 0 < len(rows) < len(evaluation.logits):
-        others = classification_metrics(evaluation.logits[rows].softmax(dim=1), majority.table.targets[rows])
-        print(f"  without the {len(evaluation.logits) - len(rows)} that are also training images: {summary(others)}")
-    every = evaluate_split(fan, ferplus_split(test, "plurality", size), compute)[0]
-    print(f"private test, most voted label, no majority needed: {summary(every)}")
+def _metrics(logits: Tensor, labels: Tensor) -> dict[str, Any]:
+    return classification_metrics(logits.softmax(dim=1), labels)
 
 
 def fit_temperature(logits: Tensor, labels: Tensor, offset: Tensor) -> float:

@@ -6,19 +6,23 @@ The pictures are clips of one frame. The result is a file in the published forma
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from ..common.device import Compute
+from ..common.errors import UsageError
 from ..common.names import FERPLUS_FILE, FOLDERS_FILE, MS1M_FILE, OTHER_FILE, counted
 from ..data.augment import PlainFrames
-from ..data.batches import FrameTable, Loading, Store, TrainingBatches, open_stores
-from ..network.attention import ScoreFusion
+from ..data.batches import ArrayStore, Batch, FrameTable, Loading, Store, TrainingBatches, open_stores
+from ..network.attention import FANOutput, ScoreFusion
 from ..network.backbone import DEFAULT_BACKBONE
 from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from ..network.fan import FAN
@@ -28,98 +32,178 @@ from ..network.weights import load_fan, to_published
 from ..readers.ferplus import SIDE, FERPlusSplit, read_ferplus
 from ..results.report import write_report
 from ..training.loops import EvaluationSplit, epoch_line, evaluate_split, summary, train_one_epoch
+from ..training.losses import Loss, cross_entropy
 from ..training.metrics import MANY_CLASSES
-from ..training.resume import resumable
+from ..training.resume import plain_flags, resumable
 from ..training.run import BEST, LAST, Run, State, check_resumable, load_weights, open_run
 from ..training.stopping import deferred_signals, stop_if_asked
 from ..training.train import log_line, write_results
-from .face_variation import FaceAugmentation, VariedFaces
-from .faces import MAX_SIDE, ferplus_faces, joined, read_extra
+from . import FERPLUS, Recipe
+from .augmentation import FaceAugmentation, Mixing, VariedFaces
 from .ferplus_accuracy import ferplus_split, report_test
-from .mixing import Mixing
-from .optimization import adamw, averaged, balanced_loss, one_cycle
-from .pictures import read_pictures
-from .recipe import FERPLUS, Recipe
-from .teachers import read_answers, save_answers, taught, teachers_answers
+from .pictures import ferplus_faces, read_pictures, with_extra
+from .teachers import taught
 
 DROPOUT = 0.2  # before the classifier
+WEIGHT_DECAY = 0.05  # of weights, not of biases and batch-norm parameters
+AVERAGE = 0.998  # decay of the average of the weights
+MAX_SIDE = 128  # pixels, of faces of `--extra`; larger pictures are shrunk to it
 PICTURES = "pictures"  # the dataset of `--dataset folders` in runs and files; "folders" are clips there
 TEACHERS = "teachers.npz"  # in the folder of a run
 
 
 @dataclass
-class Material:
+class Data:
     """What to train on, and what to evaluate on: `val` after every epoch, `test` at the end."""
 
-    dataset: str
+    name: str
     table: FrameTable  # targets are class indices, or class probabilities
     store: Store
+    loading: Loading
     val: EvaluationSplit
     test: EvaluationSplit
-    loading: Loading
-
-    def batches(self, recipe: Recipe) -> TrainingBatches:
-        """Batches of the training pictures."""
-        return TrainingBatches(
-            self.table, self.store, num_frames=1, batch_size=recipe.batch_size, seed=recipe.seed, loading=self.loading
-        )
 
 
-def ferplus_material(recipe: Recipe, splits: dict[str, FERPlusSplit]) -> Material:
+def ferplus_data(recipe: Recipe, splits: Mapping[str, FERPlusSplit]) -> Data:
     """FER+, and the faces of `--extra`. Faces without a label need teachers."""
     training = splits["Training"]
     copies = training.copies_of(splits["PublicTest"], splits["PrivateTest"])
     faces = ferplus_faces(training.only(~copies), "votes")
     print(
-        f"FER+: {len(faces)} training images of {len(training.names)}, labeled by their votes; {copies.sum()} are left "
-        "out, since they are validation or test images, too"
+        f"FER+: {len(faces.names)} training images of {len(training.names)}, labeled by their votes; {copies.sum()} "
+        "are left out, since they are validation or test images, too"
     )
     if recipe.extra:
-        extra = read_extra(recipe.extra, min(max(recipe.image_size, SIDE), MAX_SIDE))
-        if not recipe.teachers:
-            extra = extra.labeled()
-        labeled = len(extra.labeled())
-        print(f"extra: {labeled} labeled and {len(extra) - labeled} unlabeled faces from {', '.join(recipe.extra)}")
-        faces = joined(faces, extra)
+        side = min(max(recipe.image_size, SIDE), MAX_SIDE)
+        faces = with_extra(faces, recipe.extra, side, unlabeled=bool(recipe.teachers))
     val, test = (ferplus_split(splits[usage], "majority") for usage in ("PublicTest", "PrivateTest"))
-    return Material(FERPLUS, faces.table(), faces.store(), val, test, Loading())
+    return Data(FERPLUS, faces.table(), ArrayStore(faces.images), Loading(), val, test)
 
 
-def folders_material(recipe: Recipe, compute: Compute, workers: int | None, cache: str | None) -> Material:
+def folder_data(recipe: Recipe, compute: Compute) -> Data:
     """Any labeled pictures, a folder per class."""
-    split = read_pictures(
-        recipe.data_root,
+    train, val, how = read_pictures(
+        str(recipe.data_root),
         list_file=recipe.data_list,
         share=recipe.val_share,
         seed=recipe.seed,
         person_pattern=recipe.person_pattern,
     )
     print(
-        f"{recipe.data_root}: {len(split.train.clips)} training and {len(split.val.clips)} validation pictures of "
-        f"{len(split.train.labels)} classes ({split.how})"
+        f"{recipe.data_root}: {len(train.clips)} training and {len(val.clips)} validation pictures of "
+        f"{len(train.labels)} classes ({how})"
     )
-    (train, val), loading, _ = open_stores(
-        [split.train, split.val], recipe.image_size, compute.device, cache=cache, workers=workers
+    stores, loading, _ = open_stores(
+        [train, val], recipe.image_size, compute.device, cache=recipe.cache, workers=recipe.workers
     )
-    evaluated = EvaluationSplit.of(split.val, val, loading, compute)
-    return Material(PICTURES, FrameTable.of(split.train), train, evaluated, evaluated, loading)
+    evaluated = EvaluationSplit.of(val, stores[1], loading, compute)
+    return Data(PICTURES, FrameTable.of(train), stores[0], loading, evaluated, evaluated)
 
 
-def start_training(recipe: Recipe, material: Material, pretrained: str, shares: Tensor, compute: Compute) -> State:
-    """The network at its start, on the device, with its optimizer. `pretrained` is a file, or "none"."""
-    labels, file = material.table.labels, None if pretrained.lower() == "none" else Path(pretrained)
-    kind = ScoreFusion.at_type
-    start = start_from(file, kind, labels, seed=recipe.seed, backbone=recipe.backbone, dropout=DROPOUT, with_head=False)
+def train_backbone(recipe: Recipe, compute: Compute) -> int:
+    """Trains, evaluates after every epoch, and writes the run's folder and the file; returns the exit status."""
+    splits = read_ferplus(recipe.data_root) if recipe.dataset == FERPLUS else {}
+    data = ferplus_data(recipe, splits) if splits else folder_data(recipe, compute)
+    table, labels = data.table, data.table.labels
+    batches = TrainingBatches(
+        table, data.store, num_frames=1, batch_size=recipe.batch_size, seed=recipe.seed, loading=data.loading
+    )
+    shares = class_shares(table.targets, len(labels))
+    balance = Balance(recipe.balance, recipe.balance_floor)
+    has_ms1m = splits and recipe.backbone in (None, DEFAULT_BACKBONE) and MS1M_FILE.exists()
+    pretrained = recipe.pretrained or (str(MS1M_FILE) if has_ms1m else "none")
+    with open_run(recipe.resume, recipe.output, f"{data.name}_backbone") as run:
+        state = start_training(recipe, labels, pretrained, balance.offset(shares), len(batches), compute)
+        about: dict[str, Any] = {"class_shares": shares.tolist(), "recipe": recipe.as_published(pretrained)}
+        last = run.folder / LAST
+        if last.is_file():
+            checkpoint = read_checkpoint(last)
+            check_resumable(checkpoint, last, labels)
+            state.resume(checkpoint, last, seed=recipe.seed, epochs=recipe.epochs, steps=len(batches))
+            about = {name: checkpoint[name] for name in about}  # what the run started from may be another file by now
+        else:
+            resolved = {"pretrained": pretrained, "backbone": state.network.backbone.name}
+            run.write_arguments(plain_flags(asdict(recipe)), resolved, compute)
+        run.write_log(state.log)
+        about |= {"labels": list(labels), "dataset": data.name, "protocol": {}, "precision": compute.precision}
+        with resumable(run.folder), deferred_signals():
+            if recipe.teachers:
+                count, file = counted(len(recipe.teachers), "teacher"), run.folder / TEACHERS
+                print(f"{count} for {len(table)} faces; answers: {file}", flush=True)
+                batches.table = replace(table, targets=taught(recipe, table, data.store, shares, file, compute))
+            loss = balanced_loss(shares, balance)
+            for epoch in range(state.epoch + 1, recipe.epochs + 1):
+                start, size = time.perf_counter(), recipe.size(epoch)
+                augment = VariedFaces(size) if recipe.vary else FaceAugmentation(size)
+                mixing = Mixing(recipe.mix, augment, loss)
+                trained = train_one_epoch(
+                    state.model,
+                    batches,
+                    state.optimizer,
+                    state.scheduler,
+                    state.scaler,
+                    compute=compute,
+                    transform=mixing.transform if recipe.mix else augment,
+                    loss_function=mixing.loss if recipe.mix else loss,
+                    epoch=epoch,
+                    seed=recipe.seed,
+                    print_freq=recipe.print_freq,
+                )
+                data.val.transform = data.test.transform = PlainFrames(size)
+                metrics, evaluation = evaluate_split(state.network, data.val, compute)
+                line = log_line(epoch, trained, metrics, evaluation, time.perf_counter() - start)
+                grown = bool(state.best) and size != recipe.size(state.best["epoch"])
+                best = state.finish_epoch(line, metrics, best=grown)
+                about["image_size"] = size
+                run.save_epoch(state, about, best=best, seed=recipe.seed, epochs=recipe.epochs)
+                print(epoch_line(line, recipe.epochs), flush=True)
+                stop_if_asked()
+            results = conclude(run, state.network, data.test, compute, bool(splits))
+        checkpoint = read_checkpoint(last)  # the last epoch: no split chose it
+        load_weights(state.network, checkpoint, last)
+        file = recipe.export or usual_file(run, state.network.backbone.name, bool(splits))
+        save_atomically(published_file(state.network, checkpoint, half=recipe.half), file)
+        print(f"wrote {file}; everything else is in {run.folder}")
+        if splits:
+            report_test(file, splits, compute)
+        else:
+            print(f"validation, {len(labels)} classes: {summary(results['last'])}")
+            print(f"FER+ from these weights:  python Pretrain_FERPlus.py --pretrained {file}")
+            print(f"FAN from these weights:   python Demo_AFEW_Attention.py --pretrained {file}")
+        if len(labels) <= MANY_CLASSES:  # a report has a row per class
+            print(f"see {write_report(run.folder)}")
+    return 0
+
+
+def start_training(
+    recipe: Recipe, labels: Sequence[str], pretrained: str, offset: Tensor, steps: int, compute: Compute
+) -> State:
+    """The network at its start, on the device, with its optimizer.
+
+    Args:
+        pretrained: a file, or "none".
+        offset: float [C], what the logits of this training lack, see `Balance`.
+        steps: in an epoch.
+    """
+    file = None if pretrained.lower() == "none" else Path(pretrained)
+    start = start_from(
+        file,
+        ScoreFusion.at_type,
+        labels,
+        seed=recipe.seed,
+        backbone=recipe.backbone,
+        dropout=DROPOUT,
+        with_head=False,
+    )
     model = start.fan
     for epoch in (1, recipe.epochs):
         model.backbone.check_image_size(recipe.size(epoch))
     print(f"{start.message}; backbone {model.backbone.name}")
-    offset = Balance(recipe.balance, recipe.balance_floor).offset(shares)
-    if file is not None and start.image_size is not None and continue_classifier(model, file, labels, offset):
+    if file is not None and continue_classifier(model, file, labels, offset):
         print("the classifier starts from the file's, too: its classes are the same")
     model.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
     optimizer = adamw(model, recipe.lr)
-    rate, steps = one_cycle(recipe.epochs), len(material.batches(recipe))
+    rate = one_cycle(recipe.epochs)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step / steps))
     average = averaged(model)
     optimizer.register_step_post_hook(lambda *_: average.update_parameters(model))
@@ -150,127 +234,74 @@ def continue_classifier(fan: FAN, path: Path, labels: Sequence[str], offset: Ten
     return True
 
 
-def train_backbone(
-    recipe: Recipe,
-    compute: Compute,
-    *,
-    given: dict[str, Any],
-    output: Path,
-    resume: Path | None = None,
-    export: Path | None = None,
-    half: bool = False,
-    workers: int | None = None,
-    cache: str | None = None,
-    print_freq: int = 0,
-) -> int:
-    """Trains, evaluates and writes the file; the arguments are flags of Pretrain_FERPlus.py, `given` all of them."""
-    splits = read_ferplus(recipe.data_root) if recipe.dataset == FERPLUS else {}
-    material = ferplus_material(recipe, splits) if splits else folders_material(recipe, compute, workers, cache)
-    labels = material.table.labels
-    shares = class_shares(material.table.targets, len(labels))
-    of_resnet18 = recipe.backbone in (None, DEFAULT_BACKBONE)
-    usual = str(MS1M_FILE) if splits and of_resnet18 and MS1M_FILE.exists() else "none"
-    pretrained = recipe.pretrained or usual
-    with open_run(resume, output, f"{material.dataset}_backbone") as run:
-        state = start_training(recipe, material, pretrained, shares, compute)
-        about = {"class_shares": shares.tolist(), "recipe": recipe.as_published(pretrained)}
-        last = run.folder / LAST
-        if last.is_file():
-            checkpoint = read_checkpoint(last)
-            check_resumable(checkpoint, last, labels)
-            steps = len(material.batches(recipe))
-            state.resume(checkpoint, last, seed=recipe.seed, epochs=recipe.epochs, steps=steps)
-            about = {name: checkpoint[name] for name in about}  # what the run started from may be another file by now
-        else:
-            run.write_arguments(given, {"pretrained": pretrained, "backbone": state.network.backbone.name}, compute)
-        run.write_log(state.log)
-        with resumable(run.folder), deferred_signals():
-            if recipe.teachers:
-                material.table = taught_table(recipe, material, shares, run.folder / TEACHERS, compute)
-            train_epochs(recipe, material, state, run, shares, about, compute, print_freq)
-            conclude(run, state.network, material.test, compute, bool(splits))
-        checkpoint = read_checkpoint(last)  # the last epoch: no split chose it
-        load_weights(state.network, checkpoint, last)
-        name = state.network.backbone.name
-        if splits:
-            export = export or (FERPLUS_FILE if name == DEFAULT_BACKBONE else Path(OTHER_FILE.format(name)))
-        else:
-            export = export or run.folder / FOLDERS_FILE.format(name)
-        save_atomically(published_file(state.network, checkpoint, half=half), export)
-        print(f"wrote {export}; everything else is in {run.folder}")
-        report_file(export, splits, material.val, compute)
-        if len(labels) <= MANY_CLASSES:  # a report has a row per class
-            print(f"see {write_report(run.folder)}")
-    return 0
-
-
-def taught_table(recipe: Recipe, material: Material, shares: Tensor, file: Path, compute: Compute) -> FrameTable:
-    """The training pictures with the teachers' answers in their targets. `file` keeps the answers."""
-    table = material.table
-    print(f"{counted(len(recipe.teachers), 'teacher')} for {len(table)} faces; answers: {file}", flush=True)
-    if not file.is_file():
-        answers = teachers_answers(
-            recipe.teachers, table, material.store, shares, compute, weights=recipe.teacher_weights
-        )
-        save_answers(answers, file)
-    return replace(table, targets=taught(table.targets, read_answers(file, len(table)), recipe.votes))
-
-
-def train_epochs(
-    recipe: Recipe,
-    material: Material,
-    state: State,
-    run: Run,
-    shares: Tensor,
-    about: dict[str, Any],
-    compute: Compute,
-    print_freq: int,
-) -> None:
-    """Trains the epochs that are left; after each, evaluates and writes a line of the log, last.pth and best.pth.
+def balanced_loss(shares: Tensor, balance: Balance) -> Loss:
+    """Cross-entropy of logits + tau * log(class shares), see `Code.network.prior`; tau 0 gives `cross_entropy` itself.
 
     Args:
-        shares: float [C], which `--balance` keeps out of the logits.
-        about: entries of every checkpoint.
+        shares: float [C], how often the training set shows each class.
+
+    Raises:
+        UsageError: tau is above 0, and a class has no training images.
     """
-    batches = material.batches(recipe)
-    loss = balanced_loss(shares, Balance(recipe.balance, recipe.balance_floor))
-    for epoch in range(state.epoch + 1, recipe.epochs + 1):
-        start, size = time.perf_counter(), recipe.size(epoch)
-        augment = VariedFaces(size) if recipe.vary else FaceAugmentation(size)
-        mixing = Mixing(recipe.mix, augment, loss)
-        trained = train_one_epoch(
-            state.model,
-            batches,
-            state.optimizer,
-            state.scheduler,
-            state.scaler,
-            compute=compute,
-            transform=mixing.transform if recipe.mix else augment,
-            loss_function=mixing.loss if recipe.mix else loss,
-            epoch=epoch,
-            seed=recipe.seed,
-            print_freq=print_freq,
-        )
-        material.val.transform = PlainFrames(size)
-        metrics, evaluation = evaluate_split(state.network, material.val, compute)
-        line = log_line(epoch, trained, metrics, evaluation, time.perf_counter() - start)
-        grown = bool(state.best) and size != recipe.size(state.best["epoch"])
-        best = state.finish_epoch(line, metrics, best=grown)
-        of_epoch = {
-            "labels": list(material.table.labels),
-            "image_size": size,
-            "dataset": material.dataset,
-            "protocol": {},
-            "precision": compute.precision,
-            **about,
-        }
-        run.save_epoch(state, of_epoch, best=best, seed=recipe.seed, epochs=recipe.epochs)
-        print(epoch_line(line, recipe.epochs), flush=True)
-        stop_if_asked()
+    if not balance.tau:
+        return cross_entropy
+    if absent := int((shares <= 0).sum()):
+        raise UsageError(f"--balance {balance.tau:g}: {absent} of {len(shares)} classes have no training images")
+    offset = balance.offset(shares)
+
+    def loss(output: FANOutput, batch: Batch) -> Tensor:
+        return F.cross_entropy(output.logits + offset.to(output.logits.device), batch["labels"])
+
+    return loss
 
 
-def conclude(run: Run, network: FAN, test: EvaluationSplit, compute: Compute, on_ferplus: bool) -> None:
-    """Evaluates last.pth and best.pth, each at its size, and writes results.json, and the answers of the best."""
+def adamw(model: nn.Module, lr: float) -> torch.optim.AdamW:
+    """AdamW whose weight decay spares biases and batch-norm parameters; `lr` is the highest learning rate."""
+    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=lr)
+
+
+def one_cycle(epochs: int, warm_up: float = 0.2, first: float = 0.1, last: float = 0.001) -> Callable[[float], float]:
+    """A factor on the learning rate, as a function of the epochs done (with fractions).
+
+    A cosine from `first` up to 1 over the `warm_up` share of the epochs, then a cosine down to `last`.
+    """
+
+    def factor(done: float) -> float:
+        share = min(done / epochs, 1.0)
+        if share < warm_up:
+            begin, end, position = first, 1.0, share / warm_up
+        else:
+            begin, end, position = 1.0, last, (share - warm_up) / (1 - warm_up)
+        return end + (begin - end) * (1 + float(np.cos(np.pi * position))) / 2
+
+    return factor
+
+
+def averaged(model: nn.Module, decay: float = AVERAGE) -> AveragedModel:
+    """An exponential moving average of weights and batch-norm statistics.
+
+    It starts fast: after n steps the decay is min(decay, (1 + n) / (10 + n)).
+    """
+
+    def update(averages: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
+        steps = int(steps)
+        weight = 1 - min(decay, (1 + steps) / (10 + steps))
+        for average, value in zip(averages, current, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value.to(average.dtype), weight)
+            else:
+                average.copy_(value)  # batch counters
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+
+
+def conclude(
+    run: Run, network: FAN, test: EvaluationSplit, compute: Compute, on_ferplus: bool
+) -> dict[str, dict[str, Any]]:
+    """Evaluates last.pth and best.pth, which have one image size, and writes the results, per picture for the best."""
     results: dict[str, dict[str, Any]] = {}
     for which, name in (("last", LAST), ("best", BEST)):
         checkpoint = read_checkpoint(run.folder / name)
@@ -280,6 +311,14 @@ def conclude(run: Run, network: FAN, test: EvaluationSplit, compute: Compute, on
         results[which] = {"epoch": checkpoint["epoch"], **metrics}
     chosen_on = "the validation images" if on_ferplus else "the evaluated pictures"
     write_results(run, test, results, evaluation, {"selected_on": f"best on {chosen_on}"})
+    return results
+
+
+def usual_file(run: Run, backbone: str, on_ferplus: bool) -> Path:
+    """The file to write without `--export`."""
+    if not on_ferplus:
+        return run.folder / FOLDERS_FILE.format(backbone)
+    return FERPLUS_FILE if backbone == DEFAULT_BACKBONE else Path(OTHER_FILE.format(backbone))
 
 
 def published_file(network: FAN, checkpoint: dict[str, Any], *, half: bool) -> dict[str, Any]:
@@ -291,16 +330,3 @@ def published_file(network: FAN, checkpoint: dict[str, Any], *, half: bool) -> d
         "best_prec1": 100 * checkpoint["metrics"]["accuracy"],
         **{name: checkpoint[name] for name in copied},
     }
-
-
-def report_file(path: Path, splits: dict[str, FERPlusSplit], val: EvaluationSplit, compute: Compute) -> None:
-    """Prints the accuracy of a file that was written, and how to go on with it."""
-    if splits:
-        report_test(path, splits, compute)
-        return
-    fan, info = load_fan(path)
-    fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
-    val.transform = PlainFrames(info["image_size"])
-    print(f"validation, {len(info['labels'])} classes: {summary(evaluate_split(fan, val, compute)[0])}")
-    print(f"FER+ from these weights:  python Pretrain_FERPlus.py --pretrained {path}")
-    print(f"FAN from these weights:   python Demo_AFEW_Attention.py --pretrained {path}")

@@ -33,7 +33,7 @@ from ..data.listing import FRAME_SUFFIXES, walk
 from ..faces.align import FER2013_EYES, PAPER_EYES, align_face
 from ..faces.detect import Detector, Faces
 from ..faces.settings import MIN_FACE
-from .faces import UNLABELED
+from .pictures import UNLABELED
 
 CROPS = {"fer2013": (FER2013_EYES, "L"), "paper": (PAPER_EYES, "RGB")}
 SURE = 0.9  # the lowest detection score of a face to learn from

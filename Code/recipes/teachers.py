@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,21 +23,33 @@ from ..network.checkpoints import CheckpointError
 from ..network.prior import RAREST, Balance
 from ..network.weights import load_fan
 from ..training.loops import evaluate
+from . import Recipe
 
 BATCH = 256
 TABLE = ".npz"
 SMALLEST = 1e-7  # probability whose logarithm is taken
 
 
-class Mirrored:
-    """A store with mirrored frames."""
+def taught(recipe: Recipe, table: FrameTable, store: Store, shares: Tensor, file: Path, compute: Compute) -> Tensor:
+    """Targets float [N, C]: `--votes` times the label plus the rest times the teachers' answers, or these alone.
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    Args:
+        table: its targets are class probabilities, zeros without a label.
+        shares: float [C], the class shares of the training set.
+        file: keeps the answers, so that a resumed run does not need the teachers.
 
-    def read(self, frame_ids: np.ndarray) -> Tensor:
-        """Frames as uint8 [N, channels, H, W]."""
-        return self.store.read(frame_ids).flip(-1)
+    Raises:
+        CheckpointError: a teacher does not fit, or `file` is damaged or has answers for another number of faces.
+    """
+    if not file.is_file():
+        answers = teachers_answers(recipe.teachers, table, store, shares, compute, recipe.teacher_weights)
+        with atomic_file(file) as opened:
+            np.savez(opened, answers=answers.numpy())
+    answers = torch.from_numpy(_arrays(file, "answers")[0])
+    if len(answers) != len(table):
+        raise CheckpointError(f"{file}: has answers for {len(answers)} faces, not for {len(table)}; start a new run")
+    weight = torch.where(table.targets.sum(dim=1, keepdim=True) > 0, recipe.votes, 0.0)
+    return weight * table.targets + (1 - weight) * answers
 
 
 def teachers_answers(
@@ -88,59 +99,31 @@ def _answers_of(path: str | Path, table: FrameTable, store: Store, shares: Tenso
     own = shares if info["class_shares"] is None else torch.tensor(info["class_shares"])
     exchanged = shares.clamp(min=RAREST).log() - own.clamp(min=RAREST).log()
     offset = Balance.of(info["recipe"]).offset(own.clamp(min=RAREST)) + exchanged
-    views = []
-    for view in (store, Mirrored(store)):
-        batches = EvaluationBatches(table, view, batch_frames=BATCH)
-        logits = evaluate(fan, batches, compute=compute, transform=PlainFrames(info["image_size"])).logits
-        views.append((logits + offset).softmax(dim=1))
-    return views
+    batches, plain = EvaluationBatches(table, store, batch_frames=BATCH), PlainFrames(info["image_size"])
+    views = [
+        evaluate(fan, batches, compute=compute, transform=transform).logits
+        for transform in (plain, lambda frames, generator: plain(frames.flip(-1)))
+    ]
+    return [(logits + offset).softmax(dim=1) for logits in views]
 
 
 def _logits_of(path: str | Path, table: FrameTable) -> Tensor:
     """The rows of a table for the pictures, which are found by their file names, whatever the folder or the format."""
-    content = _read(path, "names", "logits", remedy="write the table again")
-    rows = {PurePath(str(name)).stem: row for row, name in enumerate(content["names"])}
-    wanted = [PurePath(name).stem for name in table.names]
-    absent = [name for name, stem in zip(table.names, wanted, strict=True) if stem not in rows]
-    if absent:
-        raise CheckpointError(f"{path}: lacks {len(absent)} of {len(wanted)} training pictures, such as {absent[0]}")
-    if content["logits"].shape != (len(content["names"]), len(table.labels)):
+    names, logits = _arrays(path, "names", "logits")
+    if logits.shape != (len(names), len(table.labels)):
         raise CheckpointError(f"{path}: logits must be one row a name, of {len(table.labels)} classes in FER+'s order")
-    return torch.from_numpy(content["logits"][[rows[stem] for stem in wanted]]).float()
+    rows = {PurePath(str(name)).stem: row for row, name in enumerate(names)}
+    wanted = [rows.get(PurePath(name).stem, -1) for name in table.names]
+    if -1 in wanted:
+        absent = table.names[wanted.index(-1)]
+        raise CheckpointError(f"{path}: lacks {wanted.count(-1)} of {len(wanted)} training pictures, such as {absent}")
+    return torch.from_numpy(logits[wanted]).float()
 
 
-def taught(targets: Tensor, answers: Tensor, votes: float) -> Tensor:
-    """Targets float [N, C]: `votes` times the label plus the rest times the answers; only answers without a label."""
-    labelled = targets.sum(dim=1, keepdim=True) > 0
-    weight = torch.where(labelled, votes, 0.0)
-    return weight * targets + (1 - weight) * answers
-
-
-def save_answers(answers: Tensor, path: Path) -> None:
-    """Keeps the answers, so that a resumed run does not need the teachers."""
-    with atomic_file(path) as file:
-        np.savez(file, answers=answers.numpy())
-
-
-def read_answers(path: Path, number: int) -> Tensor:
-    """What `save_answers` has written.
-
-    Args:
-        number: of faces to learn.
-
-    Raises:
-        CheckpointError: the file is damaged, or has answers for another number of faces.
-    """
-    answers = torch.from_numpy(_read(path, "answers", remedy="delete it, and the teachers answer again")["answers"])
-    if len(answers) != number:
-        raise CheckpointError(f"{path}: has answers for {len(answers)} faces, not for {number}; start a new run")
-    return answers
-
-
-def _read(path: str | Path, *names: str, remedy: str) -> dict[str, Any]:
+def _arrays(path: str | Path, *names: str) -> list[np.ndarray]:
     """Arrays of an .npz file."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in names}
+            return [file[name] for name in names]
     except Exception as error:  # numpy and zipfile have a dozen kinds of errors for a damaged file
-        raise CheckpointError(f"{path}: damaged ({error}); {remedy}") from None
+        raise CheckpointError(f"{path}: damaged ({error}); delete it or write it again") from None

@@ -11,7 +11,7 @@ from Code.common.errors import UsageError
 from Code.data.batches import ArrayStore, FrameTable, TrainingBatches
 from Code.network.attention import FANOutput
 from Code.network.prior import Balance, class_shares
-from Code.recipes.optimization import balanced_loss
+from Code.recipes.pretraining import balanced_loss
 from Code.training.losses import cross_entropy
 
 

@@ -1,8 +1,6 @@
-"""Augmentation of single faces to pretrain on.
+"""Augmentation of single faces to pretrain on; with `--vary` as videos show them, with `--mix` two in one image.
 
-`FaceAugmentation` moves, lights and covers face crops. `VariedFaces` (`--vary`) adds what videos do to a face: they are
-compressed, blurred, lit from one side, and cropped closer or wider. Random numbers are drawn on the CPU from the
-generator of the epoch, so that a seed means the same on every device.
+Random numbers are drawn on the CPU from the generator of the epoch, so that a seed means the same on every device.
 """
 
 from __future__ import annotations
@@ -14,6 +12,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ..data.batches import Batch
+from ..network.attention import FANOutput
+from ..training.losses import Loss
 
 # Luminance table of the JPEG standard (ITU-T T.81, table K.1): the step of each frequency at quality 50.
 _JPEG_STEPS = (
@@ -27,33 +29,22 @@ _JPEG_STEPS = (
     (72, 92, 95, 98, 112, 100, 103, 99),
 )
 BLOCK = 8
+CONCENTRATION = 0.4  # of the symmetric beta distribution of the second image's weight
+Transform = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @dataclass
 class FaceAugmentation:
-    """Varies face crops in one resampling step.
+    """Moves, lights and covers face crops. What has an extent v is drawn uniformly from [-v, v] for each image."""
 
-    One affine map per image combines flip, roll, scale and shift, and samples the source at the size of the network's
-    input. Then brightness and contrast change, and one box is erased. All values are drawn uniformly from [-v, v].
-
-    Attributes:
-        size: side of the result, in pixels.
-        roll: in degrees.
-        scale: relative size of the crop.
-        shift: fraction of half the image's side.
-        contrast, brightness: relative to the range [0, 1].
-        erase: probability of erasing a box with a random gray (occlusion).
-        stretch: relative change of the height against the width; None: none is drawn.
-    """
-
-    size: int
-    roll: float = 12.0
-    scale: float = 0.15
-    shift: float = 0.12
+    size: int  # side of the result, in pixels
+    roll: float = 12.0  # degrees
+    scale: float = 0.15  # relative size of the crop
+    shift: float = 0.12  # fraction of half the image's side
     contrast: float = 0.4
-    brightness: float = 0.2
-    erase: float = 0.5
-    stretch: float | None = None
+    brightness: float = 0.2  # the range is [0, 1]
+    erase: float = 0.5  # probability of a box of random gray (occlusion)
+    stretch: float | None = None  # relative change of the height against the width; None: none is drawn
 
     def __call__(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """uint8 [B, T, channels, H, W] -> float32 [B, T, 3, S, S] in [0, 1]; every frame is varied by itself."""
@@ -65,11 +56,14 @@ class FaceAugmentation:
         return images.unflatten(0, frames.shape[:2])
 
     def place(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Flips, rolls, scales, stretches and shifts float images [N, channels, H, W] -> [N, channels, S, S]."""
+        """Flips, rolls, scales, stretches and shifts float images [N, channels, H, W] -> [N, channels, S, S].
+
+        One affine map per image does it all, in one resampling step.
+        """
         number = len(images)
 
         def draw(extent: float) -> Tensor:
-            return _drawn(extent, number, generator)
+            return _drawn(extent, number, generator).flatten()
 
         angle, zoom = draw(math.radians(self.roll)), 1 + draw(self.scale)
         tall = 1.0 if self.stretch is None else 1 + draw(self.stretch)
@@ -84,7 +78,7 @@ class FaceAugmentation:
     def expose(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Changes contrast and brightness of float images [N, channels, S, S]."""
         extents = self.contrast, self.brightness
-        contrast, brightness = (_drawn(each, len(images), generator, images.device) for each in extents)
+        contrast, brightness = (_drawn(each, len(images), generator).to(images.device) for each in extents)
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         return ((images - mean) * (1 + contrast) + mean + brightness).clamp_(0, 1)
 
@@ -103,29 +97,19 @@ class FaceAugmentation:
 
 @dataclass
 class VariedFaces(FaceAugmentation):
-    """`FaceAugmentation` with larger extents, and what cameras, codecs and light do to a face.
-
-    Attributes:
-        gamma: extent of its logarithm.
-        light: relative brightness at the border, brighter on one side and darker on the other, in a random direction.
-        small: share of images that are shrunk to 1/3 to 3/4 of the side and enlarged again.
-        blur: share of images that are blurred (Gaussian, sigma 1 to 3 % of the side).
-        jpeg: share of images that are compressed as JPEG does, at quality 10 to 60.
-        noise: highest standard deviation of the noise.
-        tint: relative gain of each color channel, in half of the images; gray images become colored.
-    """
+    """`FaceAugmentation` with larger extents, and what cameras, codecs and light do to a face."""
 
     roll: float = 18.0
     scale: float = 0.18
     shift: float = 0.14
     stretch: float | None = 0.1
-    gamma: float = 0.5
-    light: float = 0.4
-    small: float = 0.25
-    blur: float = 0.2
-    jpeg: float = 0.3
-    noise: float = 0.04
-    tint: float = 0.15
+    gamma: float = 0.5  # of its logarithm
+    light: float = 0.4  # relative brightness at the border, in a random direction
+    small: float = 0.25  # share of images that are shrunk to 1/3 to 3/4 of the side and enlarged again
+    blur: float = 0.2  # share of images that are blurred: Gaussian, sigma 1 to 3 % of the side
+    jpeg: float = 0.3  # share of images that are compressed at quality 10 to 60
+    noise: float = 0.04  # highest standard deviation
+    tint: float = 0.15  # relative gain of each color channel, in half of the images
 
     def __call__(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """uint8 [B, T, channels, H, W] -> float32 [B, T, 3, S, S] in [0, 1]; every frame is varied by itself."""
@@ -144,7 +128,7 @@ class VariedFaces(FaceAugmentation):
         device = images.device
 
         def draw(extent: float) -> Tensor:
-            return _drawn(extent, len(images), generator, device)
+            return _drawn(extent, len(images), generator).to(device)
 
         images = (images.clamp(0, 1) + 1e-3) ** draw(self.gamma).exp()
         axis = torch.linspace(-1, 1, self.size, device=device)
@@ -152,20 +136,13 @@ class VariedFaces(FaceAugmentation):
         slope = axis[None, None, None, :] * angle.cos() + axis[None, None, :, None] * angle.sin()
         return super().expose(images * (1 + draw(self.light) * slope), generator)
 
-    def _some(
-        self,
-        images: Tensor,
-        part: float,
-        generator: torch.Generator,
-        change: Callable[[Tensor, torch.Generator], Tensor],
-    ) -> Tensor:
+    def _some(self, images: Tensor, part: float, generator: torch.Generator, change: Transform) -> Tensor:
         """Changes a random share of the images, in two groups."""
         chosen = torch.randperm(len(images), generator=generator)[: round(part * len(images))]
-        images = images.clone() if len(chosen) else images
-        for group in chosen.chunk(2):
-            if len(group):
-                at = group.to(images.device)
-                images[at] = change(images[at], generator)
+        images = images.clone()
+        for group in chosen.chunk(2) if len(chosen) else ():
+            at = group.to(images.device)
+            images[at] = change(images[at], generator)
         return images
 
     def _shrink(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -196,10 +173,9 @@ class VariedFaces(FaceAugmentation):
         return images * gain.to(device) + (noise * grain).to(device)
 
 
-def _drawn(extent: float, number: int, generator: torch.Generator, device: torch.device | None = None) -> Tensor:
-    """Uniform in [-extent, extent]: float [N], or [N, 1, 1, 1] on a device."""
-    values = (torch.rand(number, generator=generator) * 2 - 1) * extent
-    return values if device is None else values.to(device)[:, None, None, None]
+def _drawn(extent: float, number: int, generator: torch.Generator) -> Tensor:
+    """Uniform in [-extent, extent], float [N, 1, 1, 1]."""
+    return (torch.rand(number, 1, 1, 1, generator=generator) * 2 - 1) * extent
 
 
 def jpeg_losses(images: Tensor, quality: Tensor) -> Tensor:
@@ -226,3 +202,59 @@ def jpeg_losses(images: Tensor, quality: Tensor) -> Tensor:
     blocks = torch.einsum("nkrvcu,vy,ux->nkrycx", waves, basis, basis)
     pixels = blocks.flatten(-2).flatten(-3, -2)
     return ((pixels + 128) / 255)[..., :height, :width].clamp(0, 1)
+
+
+class Mixing:
+    """The transform and the loss of a training in which a share of the steps mixes every image with another one.
+
+    Half of these steps blend two images (mixup, Zhang et al., arXiv 1710.09412), the others paste a box of one into the
+    other (CutMix, Yun et al., arXiv 1905.04899). The loss weights the labels of both as the transform before it has
+    mixed the images.
+
+    Args:
+        augment: what is done to the images before they are mixed.
+        unmixed: the loss of images with one label.
+    """
+
+    def __init__(self, share: float, augment: Transform, unmixed: Loss) -> None:
+        self.share, self.augment, self.unmixed = share, augment, unmixed
+        self.second: Tensor | None = None  # int64 [B], the image that each one was mixed with
+        self.weight = 1.0  # of the first image
+
+    def transform(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+        """uint8 [B, 1, channels, H, W] -> float32 [B, 1, 3, S, S] in [0, 1]."""
+        images = self.augment(frames, generator)
+        chance, cut, down, across = torch.rand(4, generator=generator).tolist()
+        self.second = None
+        if chance >= self.share:
+            return images
+        self.second = torch.randperm(len(images), generator=generator).to(images.device)
+        self.weight = 1 - _second_weight(generator)
+        second = images[self.second]
+        if cut < 0.5:
+            return images.lerp(second, 1 - self.weight)
+        height, width = images.shape[-2:]
+        box_height, box_width = (round(math.sqrt(1 - self.weight) * side) for side in (height, width))
+        top, left = round(down * (height - box_height)), round(across * (width - box_width))
+        box = (..., slice(top, top + box_height), slice(left, left + box_width))
+        images = images.clone()
+        images[box] = second[box]
+        self.weight = 1 - box_height * box_width / (height * width)
+        return images
+
+    def loss(self, output: FANOutput, batch: Batch) -> Tensor:
+        """The mean of the losses with the labels of the first and of the second images, weighted."""
+        if self.second is None:
+            return self.unmixed(output, batch)
+        swapped: Batch = {**batch, "labels": batch["labels"][self.second]}
+        return self.weight * self.unmixed(output, batch) + (1 - self.weight) * self.unmixed(output, swapped)
+
+
+def _second_weight(generator: torch.Generator) -> float:
+    """A beta variate, folded to at most 1/2: the first image's label always counts at least half."""
+    # torch's beta distribution takes no generator; Jöhnk's method needs uniform numbers only.
+    while True:
+        one, two = (torch.rand(2, generator=generator) ** (1 / CONCENTRATION)).tolist()
+        if 0 < one + two <= 1:
+            value = one / (one + two)
+            return min(value, 1 - value)

@@ -12,8 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from Code.data.augment import to_float
-from Code.recipes.face_variation import FaceAugmentation, VariedFaces, jpeg_losses
-from Code.recipes.mixing import Mixing
+from Code.recipes.augmentation import FaceAugmentation, Mixing, VariedFaces, jpeg_losses
 
 NOTHING = {"roll": 0.0, "scale": 0.0, "shift": 0.0, "contrast": 0.0, "brightness": 0.0, "erase": 0.0}
 

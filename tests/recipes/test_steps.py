@@ -7,7 +7,7 @@ import torch
 
 from Code.network.fan import FAN
 from Code.network.weights import published_weights
-from Code.recipes.optimization import adamw, averaged, one_cycle
+from Code.recipes.pretraining import adamw, averaged, one_cycle
 
 
 def test_weight_decay_spares_biases_and_batch_norm():
