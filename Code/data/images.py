@@ -6,41 +6,24 @@ Ghostscript); a file named `001.jpg` must not be able to do that.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import numpy as np
-from PIL import (  # importing the plugins by name keeps Pillow from loading all of them
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageOps,
-    JpegImagePlugin,
-    PngImagePlugin,
-    UnidentifiedImageError,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageOps, UnidentifiedImageError, WebPImagePlugin
 
 from ..common.files import regular
 from ..common.names import printable
 from .clips import DataError
 
-_PLUGINS = (JpegImagePlugin, PngImagePlugin, BmpImagePlugin, WebPImagePlugin, GifImagePlugin)
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", WebPImagePlugin.WebPImageFile.format)  # Pillow loads WebP only if it is named
 MAX_PIXELS = 89_478_485  # Pillow's own limit: 256 MiB of RGB
 MAX_BYTES = 1 << 28  # of a file: 16-bit RGB of that many pixels at half its size
 
-_SMALLEST = 16  # pixels; decoding a JPEG at an eighth of its size still reads all of it, in half the time
-
 # Pillow warns about damaged metadata, which changes no pixel. The warnings would break progress bars.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
-class ImageError(DataError):
-    """A file that cannot be read as an image. The text is one line that names the file."""
 
 
 def read_image(path: str, size: int | None = None, *, gray: bool = False) -> np.ndarray:
@@ -58,7 +41,7 @@ def read_image(path: str, size: int | None = None, *, gray: bool = False) -> np.
         uint8 [H, W, 3], RGB; three equal channels if `gray`.
 
     Raises:
-        ImageError: one line naming the file, if it cannot be decoded.
+        DataError: one line naming the file, if it cannot be decoded.
     """
     with open_image(path) as image:
         image.draft("RGB", (size, size) if size and not gray else None)
@@ -85,46 +68,23 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     return to_rgb(image)
 
 
-def check_image(path: str, *, decode: bool = True) -> bytes:
-    """Finds out whether a file is an image.
-
-    Args:
-        path: the file.
-        decode: decode all of it. If false, only its header is looked at, which finds no truncated file.
-
-    Returns:
-        8 bytes, a hash of the file's contents; empty if only the header was read.
-
-    Raises:
-        ImageError: one line naming the file.
-    """
-    with open_image(path, whole=decode) as image:
-        if not decode:
-            return b""
-        contents: io.BytesIO = getattr(image, "fp")  # noqa: B009  # of open_image; missing in Pillow's types
-        digest = hashlib.blake2b(contents.getbuffer(), digest_size=8).digest()
-        image.draft(None, (_SMALLEST, _SMALLEST))
-        image.load()
-    return digest
-
-
 def is_animated(path: str) -> bool:
     """Whether a file holds several pictures to be shown one after another. False if it cannot be read."""
     try:
         with open_image(path, whole=False) as image:
             # MPO: a photograph with previews
             return image.format != "MPO" and bool(getattr(image, "is_animated", False))
-    except ImageError:  # reading it names the fault
+    except DataError:  # reading it names the fault
         return False
 
 
 @contextmanager
 def open_image(path: str, *, whole: bool = True) -> Iterator[Image.Image]:
-    """Opens an image file without decoding it. Any failure inside the block becomes an `ImageError`.
+    """Opens an image file without decoding it. Any failure inside the block becomes a `DataError`.
 
     Args:
         path: the file.
-        whole: read all of the file first, at once; else Pillow reads what it needs.
+        whole: read all of the file first, at once; else Pillow reads what it needs, at first only the header.
     """
     try:
         with (
@@ -132,22 +92,14 @@ def open_image(path: str, *, whole: bool = True) -> Iterator[Image.Image]:
             Image.open(io.BytesIO(file.read(MAX_BYTES)) if whole else file, formats=FORMATS) as image,
         ):
             if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
+                raise Image.DecompressionBombError(f"more than {MAX_PIXELS // 10**6} million pixels")
             yield image
     except DataError:
         raise
     except Exception as error:  # a damaged file can raise anything in a decoder
-        raise ImageError(f"{printable(path)}: {_fault(error)}") from None
-
-
-def _fault(error: Exception) -> str:
-    """What is wrong with a file, and what to do."""
-    if isinstance(error, FileNotFoundError):
-        return "no such file; write it again"
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image (JPEG, PNG, BMP, WebP, GIF), or empty; delete the file or write it again"
-    if isinstance(error, Image.DecompressionBombError):
-        return f"more than {MAX_PIXELS // 10**6} million pixels (a decompression bomb?); delete it"
-    if isinstance(error, OSError) and error.strerror:
-        return f"cannot be read ({error.strerror})"
-    return f"cannot be decoded ({printable(str(error) or type(error).__name__)}); write it again"
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            reason = "neither JPEG, PNG, BMP, WebP nor GIF, or empty"
+        raise DataError(
+            f"{printable(path)}: not an image that can be read ({reason}); delete it or write it again"
+        ) from None

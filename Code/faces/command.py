@@ -38,7 +38,7 @@ from ..common.errors import IS_CLONE, UsageError
 from ..common.files import check_replaceable
 from ..common.names import VERSION
 from ..data.clips import DataError
-from ..data.images import check_image
+from ..data.images import open_image
 from ..data.listing import FRAME_SUFFIXES
 from .inputs import VIDEO_SUFFIXES, WRITTEN_SUFFIXES, Kind, inputs_in
 from .settings import DETECT_EVERY, NUMBERS
@@ -221,7 +221,8 @@ def find_inputs(given: Sequence[str], pictures: bool | None) -> tuple[list[str],
                 raise DataError(f"{path}: no such file or folder")
             clips = inputs_in(path, pictures, lambda line: print(f"note: {line}", file=sys.stderr))
             if clips is None and Source(path).kind is Kind.PICTURE:
-                check_image(path, decode=False)
+                with open_image(path, whole=False):  # raises if it is no picture
+                    pass
             inputs += [path] if clips is None else clips
         except DataError as error:
             print(f"error: {error}", file=sys.stderr)

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..check.names import person_in
+from ..check import person_in
 from ..common.names import FERPLUS_LABELS, printable, quoted
 from ..data.batches import FrameTable, open_stores
 from ..data.clips import Clip, ClipSet, DataError
@@ -174,7 +174,7 @@ def _held_out(clips: ClipSet, share: float, seed: int, pattern: str | None) -> t
     """A random split, by persons if the pictures' names tell them, and if persons are not the classes."""
     if pattern:
         clips = name_persons(clips, pattern)
-    clips = clips.mapped(lambda clip: replace(clip, person=clip.person or person_in(clip.name) or ""))
+    clips = clips.mapped(lambda clip: replace(clip, person=clip.person or person_in(clip.name)))
     pairs = {(clip.person, clip.label) for clip in clips.clips}
     persons = {person for person, _ in pairs}
     if "" in persons or len(pairs) == len(persons):  # holding out persons would hold out classes

@@ -6,16 +6,22 @@ import os
 import pickle
 import struct
 import zlib
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from Code.data.images import MAX_PIXELS, ImageError, check_image, is_animated, read_image
+from Code.data.clips import DataError
+from Code.data.images import MAX_PIXELS, is_animated, open_image, read_image
 
-READERS = (read_image, check_image, partial(check_image, decode=False))
+
+def read_header(path: str) -> None:
+    with open_image(path, whole=False):
+        pass
+
+
+READERS = (read_image, read_header)
 
 
 def corners() -> Image.Image:
@@ -25,8 +31,8 @@ def corners() -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def error_of(read, path: Path) -> ImageError:
-    with pytest.raises(ImageError) as caught:
+def error_of(read, path: Path) -> DataError:
+    with pytest.raises(DataError) as caught:
         read(str(path))
     return caught.value
 
@@ -78,14 +84,6 @@ def test_of_16_bit_values_the_upper_byte_is_read(tmp_path):
     assert np.array_equal(read_image(str(tmp_path / "frame.png"))[..., 0], values >> 8)
 
 
-def test_digest_tells_contents_not_names(tmp_path):
-    for name, color in (("a", "red"), ("b", "red"), ("c", "blue")):
-        Image.new("RGB", (8, 8), color).save(tmp_path / f"{name}.jpg")
-    a, b, c = (check_image(str(tmp_path / f"{name}.jpg")) for name in "abc")
-    assert a == b != c and len(a) == 8
-    assert check_image(str(tmp_path / "a.jpg"), decode=False) == b""
-
-
 def png(width: int, height: int) -> bytes:
     """A black PNG file with this size in its header."""
 
@@ -101,7 +99,8 @@ def png(width: int, height: int) -> bytes:
 def test_decompression_bombs_are_refused_by_name(tmp_path, read, width, height):
     path = tmp_path / "bomb.png"
     path.write_bytes(png(width, height))
-    assert str(error_of(read, path)) == f"{path}: more than 89 million pixels (a decompression bomb?); delete it"
+    text = str(error_of(read, path))
+    assert text.startswith(f"{path}: not an image that can be read (") and "pixels" in text
 
 
 @pytest.mark.parametrize("read", READERS)
@@ -111,28 +110,27 @@ def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path, read):
     (tmp_path / "zero.jpg").symlink_to("/dev/zero")
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     for name in ("pipe", "folder", "zero", "loop"):
-        assert f"{name}.jpg: cannot be read (" in str(error_of(read, tmp_path / f"{name}.jpg"))
+        assert f"{name}.jpg: not an image that can be read (" in str(error_of(read, tmp_path / f"{name}.jpg"))
 
 
 @pytest.mark.parametrize(
     ("said", "spoil"),
     [
-        ("no such file", lambda path, whole: path.unlink()),
-        ("not an image", lambda path, whole: path.write_bytes(b"")),
-        ("not an image", lambda path, whole: path.write_bytes(b"<html>404</html>")),
-        ("not an image", lambda path, whole: path.write_bytes(np.random.default_rng(0).bytes(2000))),
-        ("cannot be decoded (image file is truncated", lambda path, whole: path.write_bytes(whole[: len(whole) // 2])),
-        ("cannot be decoded (image file is truncated", lambda path, whole: path.write_bytes(whole[:-20])),
+        ("No such file", lambda path, whole: path.unlink()),
+        ("or empty", lambda path, whole: path.write_bytes(b"")),
+        ("neither JPEG, PNG", lambda path, whole: path.write_bytes(b"<html>404</html>")),
+        ("image file is truncated", lambda path, whole: path.write_bytes(whole[: len(whole) // 2])),
+        ("image file is truncated", lambda path, whole: path.write_bytes(whole[:-20])),
     ],
-    ids=["missing", "empty", "text", "random", "half", "end"],
+    ids=["missing", "empty", "text", "half", "end"],
 )
-@pytest.mark.parametrize("read", [read_image, check_image])
-def test_each_fault_is_one_line_that_names_the_file(tmp_path, read, said, spoil):
+def test_each_fault_is_one_line_that_names_the_file(tmp_path, said, spoil):
     path = tmp_path / "a name with\nspaces and \u6050.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
     spoil(path, path.read_bytes())
-    error = error_of(read, path)
-    assert str(error).startswith(str(path).replace("\n", "\\n") + ": " + said) and "\n" not in str(error)
+    error = error_of(read_image, path)
+    assert str(error).startswith(str(path).replace("\n", "\\n") + ": not an image that can be read (")
+    assert said in str(error) and "\n" not in str(error)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)  # from a worker process
 
 

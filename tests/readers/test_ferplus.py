@@ -100,7 +100,10 @@ def test_everything_that_is_missing_is_named(tmp_path, make_ferplus):
     gone = [root / "FER2013Train/fer0000003.png", root / "FER2013Train/fer0000020.png"]
     for path in gone:
         path.unlink()
-    assert problems_of(root) == [f"{path}: no such file; write it again" for path in gone]
+    assert problems_of(root) == [
+        f"{path}: not an image that can be read (No such file or directory); delete it or write it again"
+        for path in gone
+    ]
 
 
 def test_broken_and_odd_sized_images_are_named(tmp_path, make_ferplus):
