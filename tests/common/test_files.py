@@ -150,9 +150,9 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    with pytest.warns(UserWarning, match="not supported"), one_writer(tmp_path):
-        with pytest.raises(FolderInUseError), one_writer(tmp_path):
-            pass
+    warns = pytest.warns(UserWarning, match="not supported")
+    with warns, one_writer(tmp_path), pytest.raises(FolderInUseError), one_writer(tmp_path):
+        raise AssertionError("two writers")
     assert list(tmp_path.iterdir()) == []
 
 
