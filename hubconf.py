@@ -28,9 +28,9 @@ def fan(checkpoint: str | None = None, **options: Any) -> FAN:
         The network. Its attribute `info` says what its file says: labels (in the order of the logits), image_size,
         dataset, metrics, ...
     """
-    from Code.network.weights import default_checkpoint, find_checkpoint, load_fan
+    from Code.network.weights import find_checkpoint, load_fan
 
-    network, info = load_fan(default_checkpoint() if checkpoint is None else find_checkpoint(checkpoint), **options)
+    network, info = load_fan(find_checkpoint(checkpoint), **options)
     network.info = info
     return network
 

@@ -23,10 +23,10 @@ from ..common.names import counted, one_line
 from ..common.progress import Progress, prefetched
 from ..data.clips import DataError
 from ..data.images import upright_rgb
-from ..network.attention import FRAMES_AT_ONCE, FANOutput
+from ..network.attention import FANOutput
 from ..network.checkpoints import CheckpointError
 from ..network.prior import prior_shift, stated_shares
-from ..network.weights import default_checkpoint, find_checkpoint, load_fan
+from ..network.weights import find_checkpoint, load_fan
 from ..readers import crop_of
 from .align import FER2013_EYES, PAPER_EYES, Eyes
 from .detect import Detector
@@ -111,7 +111,7 @@ class Predictor:
         self.detect_every = checked("detect_every", detect_every)
         image_size = checked("image_size", image_size)
         _one_of("precision", precision, PRECISIONS)
-        fan, self.info = load_fan(default_checkpoint() if checkpoint is None else find_checkpoint(checkpoint))
+        fan, self.info = load_fan(find_checkpoint(checkpoint))
         self._classes = _indices(self.info["labels"], classes)
         self.labels: tuple[str, ...] = tuple(self.info["labels"][at] for at in self._classes)
         self.image_size: int = image_size or self.info["image_size"]
@@ -407,11 +407,7 @@ class Predictor:
 
     def _frame_logits(self, features: Tensor) -> Tensor:
         """The logits of each frame as a clip of its own, [T, C], without any shift."""
-        # Filled in place: small results kept between the large blocks of two parts would keep these from being reused.
-        logits = torch.empty(len(features), self.fan.num_classes, device=self.device, dtype=torch.float32)
-        for part, its in zip(features.split(FRAMES_AT_ONCE), logits.split(FRAMES_AT_ONCE), strict=True):
-            its.copy_(self.fan.attend(part.unsqueeze(1)).logits)
-        return logits[:, self._classes]
+        return self.fan.attend(features.unsqueeze(1)).logits[:, self._classes]
 
     @torch.inference_mode()
     def encode(self, crops: Sequence[np.ndarray]) -> Tensor:

@@ -14,37 +14,32 @@ The weights are computed in the log domain. With scores s_i = alpha_i * beta_i,
 
 which is the same function, but cannot become 0 / 0 when all sigmoids of a clip underflow.
 
-A new head is one class here, its entry in `HEADS`, and its title in `common/names.py`. Everything else (the command
-line, checkpoints, training with a frozen backbone, export) reads these tables.
+A new head is a class here, its entry in `HEADS`, and its title in `common/names.py`.
 """
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, logsigmoid
+from torch.nn.functional import logsigmoid
 
 from ..common.names import ATTENTION_TITLES
-
-FRAMES_AT_ONCE = 4096  # longer clips are weighed in parts of this length; see `fits_at_once`
 
 
 @dataclass
 class FANOutput:
-    """What FAN says about B clips of up to T frames and C classes. All values on padding are 0.
+    """The answer to B clips of up to T frames, in C classes. All values on padding are 0.
 
     Attributes:
         logits: float [B, C].
         alpha: float [B, T], sigmoid of the self-attention; 1 / length for score fusion.
         beta: float [B, T], sigmoid of the relation-attention; None without it.
-        weights: float [B, T], the share of each frame in the clip: alpha (at_type 0) or alpha * beta (1), normalized,
-            or 1 / length (2). Sums to 1 over a clip.
-        clip_features: float [B, 2 D] with relation-attention, else [B, D]: the mean of the frame features under
-            ``weights``, followed by the global feature in the case of relation-attention.
+        weights: float [B, T], the share of each frame in the clip; they sum to 1.
+        clip_features: float [B, D], the mean of the frame features under `weights`; with relation-attention float
+            [B, 2 D], followed by the global feature.
     """
 
     logits: Tensor
@@ -55,12 +50,10 @@ class FANOutput:
 
 
 class AttentionHead(nn.Module):
-    """Base class of the heads: from the features of a clip's frames to a `FANOutput`.
-
-    Layers keep the names that published checkpoints give them (`alpha.0`, `beta.0`, `pred_fc1`, `pred_fc2`).
+    """Base class of the heads. Layers have the names of published checkpoints: `alpha.0`, `beta.0`, `pred_fc1`, ...
 
     Attributes:
-        at_type: the number of the head: the value of `--at_type`, stored in checkpoints.
+        at_type: the value of `--at_type`, stored in checkpoints.
         classifier: the name of the linear layer that gives the logits.
         weighs_frames: whether frames of one clip can have different weights.
 
@@ -135,18 +128,10 @@ class RelationAttention(AttentionHead):
     def forward(self, features: Tensor, mask: Tensor) -> FANOutput:
         alpha_logits = self.alpha(self.dropout(features)).squeeze(2)  # [B, T]
         global_feature = weighted_sum(features, normalize(logsigmoid(alpha_logits), mask))  # [B, D]
-
-        if self.training or fits_at_once(features):
-            pairs = torch.cat([features, global_feature.unsqueeze(1).expand_as(features)], dim=2)  # [B, T, 2 D]
-            beta_logits = self.beta(self.dropout(pairs)).squeeze(2)  # [B, T]
-            weights = normalize(logsigmoid(alpha_logits) + logsigmoid(beta_logits), mask)
-            clip_features = weighted_sum(pairs, weights)  # [B, 2 D]
-        else:  # the same without pairs: w_b . [f_i : f'] is a sum, and f' is its own mean under weights that sum to 1
-            weight, bias = self.beta.parameters()
-            of_frame, of_clip = weight.chunk(2, dim=1)  # [1, D] each
-            beta_logits = linear(features, of_frame).squeeze(2) + linear(global_feature, of_clip, bias)
-            weights = normalize(logsigmoid(alpha_logits) + logsigmoid(beta_logits), mask)
-            clip_features = torch.cat([weighted_sum(features, weights), global_feature], dim=1)
+        pairs = torch.cat([features, global_feature.unsqueeze(1).expand_as(features)], dim=2)  # [B, T, 2 D]
+        beta_logits = self.beta(self.dropout(pairs)).squeeze(2)  # [B, T]
+        weights = normalize(logsigmoid(alpha_logits) + logsigmoid(beta_logits), mask)
+        clip_features = weighted_sum(pairs, weights)  # [B, 2 D]
         return FANOutput(
             logits=self.pred_fc2(self.dropout2(clip_features)),
             alpha=torch.sigmoid(alpha_logits).masked_fill(~mask, 0.0),
@@ -189,10 +174,9 @@ def parameter_names(head: type[AttentionHead]) -> frozenset[str]:
         return frozenset(name for name, _ in head(1, 1).named_parameters())
 
 
-@functools.cache
 def all_parameter_names() -> frozenset[str]:
     """The names of the parameters of all heads."""
-    return frozenset().union(*(parameter_names(head) for head in HEADS.values()))
+    return frozenset().union(*map(parameter_names, HEADS.values()))
 
 
 def frame_mask(lengths: Tensor | None, num_clips: int, num_frames: int, device: torch.device) -> Tensor:
@@ -201,16 +185,14 @@ def frame_mask(lengths: Tensor | None, num_clips: int, num_frames: int, device: 
     Args:
         lengths: int64 [B], frames per clip, the rest is padding; None: every clip has T frames. Lengths on the
             CPU are checked without waiting for the accelerator.
-        num_clips: B.
-        num_frames: T, the padded length.
-        device: of the mask.
+        num_clips, num_frames: B and T, the padded length.
 
     Returns:
-        Bool [B, T], True for the first ``lengths[b]`` entries of row b.
+        Bool [B, T], True for the first `lengths[b]` entries of row b.
 
     Raises:
-        ValueError: a clip has no frames or more than T (the message gives its index in the batch), or ``lengths``
-            is not a vector of B integers.
+        ValueError: a clip has no frames or more than T (the message gives its index in the batch), or `lengths` is
+            not a vector of B integers.
     """
     if lengths is None:
         if num_clips and not num_frames:
@@ -221,41 +203,23 @@ def frame_mask(lengths: Tensor | None, num_clips: int, num_frames: int, device: 
             f"lengths must be {num_clips} integers, one per clip; got {lengths.dtype} {list(lengths.shape)}"
         )
     for clip, length in enumerate(lengths.tolist()):
-        if length == 0:
-            raise ValueError(f"clip {clip} of the batch has no frames (length 0)")
         if not 0 < length <= num_frames:
             raise ValueError(f"clip {clip} of the batch: length {length} is not in 1..{num_frames}")
     return torch.arange(num_frames, device=device) < lengths.to(device).unsqueeze(1)  # [1, T] < [B, 1]
 
 
 def normalize(log_scores: Tensor, mask: Tensor) -> Tensor:
-    """Weights of the frames from the logarithms of their scores.
+    """Weights of the frames, float [B, T], from the logarithms of their scores, finite float [B, T].
 
-    Args:
-        log_scores: float [B, T], finite.
-        mask: bool [B, T], at least one frame per clip.
-
-    Returns:
-        Float [B, T]. Sums to 1 over each clip and is exactly 0 on padding.
+    They sum to 1 over each clip and are exactly 0 on padding; `mask` bool [B, T] has at least one frame per clip.
     """
     return torch.softmax(log_scores.masked_fill(~mask, float("-inf")), dim=1)
-
-
-def fits_at_once(values: Tensor) -> bool:
-    """Whether clips [B, T, V] are weighed in one piece: a copy of an hour of video has hundreds of megabytes.
-
-    An exported graph cannot branch on a length.
-    """
-    return torch.compiler.is_exporting() or values.shape[1] <= FRAMES_AT_ONCE
 
 
 def weighted_sum(values: Tensor, weights: Tensor) -> Tensor:
     """The sum over a clip's frames of weight times value: float [B, T, V] and [B, T] -> [B, V].
 
     A product and a sum, not a matrix product: in reduced precision (TF32) a matrix product would make a clip's result
-    depend on the batch it is in. Very long clips are summed in parts, see `fits_at_once`.
+    depend on the batch it is in.
     """
-    if fits_at_once(values):
-        return (weights.unsqueeze(2) * values).sum(dim=1)
-    parts = zip(weights.split(FRAMES_AT_ONCE, dim=1), values.split(FRAMES_AT_ONCE, dim=1), strict=True)
-    return functools.reduce(torch.add, ((weight.unsqueeze(2) * value).sum(dim=1) for weight, value in parts))
+    return (weights.unsqueeze(2) * values).sum(dim=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -19,14 +19,12 @@ from ..common.names import MAX_IMAGE_SIZE, printable
 
 T = TypeVar("T")
 
-_LONGEST = 2000  # characters of an error; a forged file may hold names of any length
-
 
 class CheckpointError(ProjectError, ValueError):
     """A checkpoint that is missing, unreadable, unsafe, or of another network. The message is one line."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(printable(text, _LONGEST))
+        super().__init__(printable(text, 2000))  # a forged file may hold names of any length
 
 
 @dataclass
@@ -56,14 +54,8 @@ class CheckpointFacts:
 
 
 def facts_of(checkpoint: Mapping[str, Any], path: str | Path) -> CheckpointFacts:
-    """What a checkpoint says about itself, checked.
-
-    Raises:
-        CheckpointError: naming the field that has another shape.
-    """
-    return read_part(
-        {field.name: checkpoint.get(field.name) for field in fields(CheckpointFacts)}, CheckpointFacts, path
-    )
+    """What a checkpoint says about itself, checked as by `read_part`."""
+    return read_part(checkpoint, CheckpointFacts, path)
 
 
 def read_part(content: Any, kind: type[T], path: str | Path) -> T:
@@ -96,7 +88,7 @@ class _NumpyNumberType:
 
 
 def _numpy_number(dtype: _NumpyNumberType, data: bytes) -> int | float | bool:
-    """Replaces numpy's ``scalar(dtype, bytes)``; returns a Python number."""
+    """Replaces numpy's `scalar(dtype, bytes)`; returns a Python number."""
     number: int | float | bool = np.frombuffer(data, np.dtype(dtype.order + dtype.code), count=1)[0].item()
     return number
 
@@ -116,23 +108,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Besides tensors and plain Python values, only numpy numbers are accepted; they become Python numbers.
 
     Raises:
-        CheckpointError: the file is empty, truncated, changed, no checkpoint, or would execute code.
-        CheckpointError: it is missing or cannot be read.
+        CheckpointError: the file is missing, empty, truncated, changed, no checkpoint, or would execute code.
     """
-    path = Path(path)
-    if not path.exists():
-        raise CheckpointError(
-            f"{path}: no such file. Pretrained weights belong in pretrain_model/: get {path.name} from the "
-            "links at github.com/Open-Debin/Emotion-FAN or make one with `python Pretrain_FERPlus.py`; "
-            "to start without, use `--pretrained none`"
-        )
     try:
-        _check_zip(path)
+        _check_zip(Path(path))
         with torch.serialization.safe_globals(_NUMPY_NUMBERS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a damaged file; the error below says it
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path}: no such file; a run has best.pth, and pretrain_model/README.md says where published weights are "
+            "(to start without, use `--pretrained none`)"
+        ) from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # a damaged or foreign file can provoke anything in the reader
@@ -143,24 +130,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _check_zip(path: Path) -> None:
-    """Compares every record of a zip checkpoint with its CRC-32, which torch does not. Before torch 1.6 there is none.
+    """Compares every record of a zip checkpoint with its CRC-32, which torch does not.
 
-    Raises:
-        CheckpointError: the file is empty, a record differs, or one is compressed: torch never compresses, and
-            a few bytes could unpack to more than the memory holds.
+    No record may be compressed: torch never compresses, and a few bytes could unpack to more than the memory holds.
     """
     with open(path, "rb", opener=regular) as file:
-        start = file.read(4)
-    if not start:
-        raise CheckpointError(f"{path}: the file is empty; copy or download it again")
-    if start != b"PK\x03\x04":
-        return
+        if file.read(4) != b"PK\x03\x04":
+            return
     with zipfile.ZipFile(path) as archive:
         if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
-            raise CheckpointError(f"{path}: not a checkpoint, its records are compressed")
-        broken = archive.testzip()
-    if broken is not None:
-        raise CheckpointError(f"{path}: damaged, {broken[:80]!r} does not match its CRC-32; copy or download it again")
+            raise ValueError("its records are compressed")
+        if broken := archive.testzip():
+            raise ValueError(f"{broken[:80]!r} does not match its CRC-32")
 
 
 def _why_unreadable(error: Exception) -> str:
@@ -169,21 +150,18 @@ def _why_unreadable(error: Exception) -> str:
         if mark in text:
             name = text.split(mark, 1)[1].split()[0][:80]
             return f"refused, it would run code on loading ({name}); only tensors and plain values are read"
-    reason = (text.splitlines() or [""])[0][:150]
+    reason = text.partition("\n")[0][:150]
     return f"not a checkpoint, or damaged ({type(error).__name__}: {reason}); copy or download it again"
-
-
-# What holds for the weights of a checkpoint alone. Earlier versions wrote a checksum.
-OF_ITS_WEIGHTS = ("checksum", "training", "metrics", "best_prec1")
 
 
 def with_weights(checkpoint: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
     """A checkpoint with other weights, without the accuracy and the training state of its own ones."""
-    return {name: value for name, value in checkpoint.items() if name not in OF_ITS_WEIGHTS} | {"state_dict": weights}
+    of_its_weights = ("training", "metrics", "best_prec1")
+    return {name: value for name, value in checkpoint.items() if name not in of_its_weights} | {"state_dict": weights}
 
 
 def save_atomically(payload: object, path: str | Path) -> None:
-    """``torch.save`` that never leaves an incomplete file at ``path``, not even after a power cut; see `atomic_file`.
+    """`torch.save` that never leaves an incomplete file, not even after a power cut; see `atomic_file`.
 
     Raises:
         OSError: the disk refuses.

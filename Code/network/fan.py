@@ -19,8 +19,8 @@ __all__ = ["FAN", "FANOutput", "FeatureFAN"]
 class FAN(nn.Module):
     """Features of every frame, weighed by attention into one clip, and classified.
 
-    A model has only the parameters of its own head. Checkpoints have other names for them, those of the published code:
-    see `published_weights` and `load_published` in `Code.network.weights`.
+    It has only the parameters of its own head. Checkpoints have the names of the published code for them, see
+    `Code.network.weights`.
 
     Args:
         at_type: which head: 0 self-attention, 1 self-attention and relation-attention, 2 none (score fusion).
@@ -104,19 +104,10 @@ class FAN(nn.Module):
             raise ValueError(f"features must be [B, T, {self.feature_size}], not {list(features.shape)}")
         mask = frame_mask(lengths, features.shape[0], features.shape[1], features.device)  # [B, T]
         with torch.autocast(features.device.type, enabled=False):
-            if lengths is None:  # no padding; another copy of a long clip's features would cost memory
-                features = features.to(next(self.head.parameters()).dtype)
-                output: FANOutput = self.head(features, mask)
-                return output
             return self.attend_masked(features, mask)
 
     def attend_masked(self, features: Tensor, mask: Tensor) -> FANOutput:
-        """`attend` without its checks, so that it can be exported as a graph: it does not branch on any value.
-
-        Args:
-            features: float [B, T, D].
-            mask: bool [B, T], at least one frame per clip.
-        """
+        """`attend` for a mask, bool [B, T], one frame per clip at least; it branches on no value, for exports."""
         features = features.to(next(self.head.parameters()).dtype).masked_fill(~mask.unsqueeze(2), 0.0)
         output: FANOutput = self.head(features, mask)
         return output
@@ -125,10 +116,7 @@ class FAN(nn.Module):
 class FeatureFAN(nn.Module):
     """A FAN on precomputed features, as those of a frozen backbone.
 
-    Same interface as `FAN`, with a feature vector [D] wherever that takes an image [3, H, W].
-
-    Args:
-        fan: shared, not copied.
+    Same interface as `FAN`, with a feature vector [D] wherever that takes an image [3, H, W]; `fan` is not copied.
     """
 
     def __init__(self, fan: FAN) -> None:

@@ -26,11 +26,9 @@ RAREST = 1e-4  # share of a class that the training set does not have, where a p
 
 
 def class_shares(targets: Tensor, num_classes: int, samples: Tensor | None = None) -> Tensor:
-    """How often each class occurs: float32 [C], summing to one.
+    """How often each class occurs in targets, int64 [N] or float [N, C] class shares: float32 [C], summing to one.
 
-    Args:
-        targets: int64 [N] class indices, or float [N, C] class shares.
-        samples: int64 [N], how often each of them is drawn in an epoch; None: all equally often.
+    `samples` int64 [N] says how often each of them is drawn in an epoch; None: all equally often.
     """
     if samples is not None:
         targets = targets.repeat_interleave(samples, dim=0)
@@ -45,7 +43,7 @@ class Balance:
     Attributes:
         tau: 0: nothing (plain cross-entropy); 1: everything (all classes equally likely).
         floor: rarer classes count as this share. Otherwise unclear faces go to rare, noisy classes.
-        prior: the class prior that the logits were given instead, C shares; then tau and floor do not count.
+        prior: C shares that the logits were given instead; then tau and floor do not count.
     """
 
     tau: float = 0.0
@@ -62,19 +60,14 @@ class Balance:
     def of(cls, recipe: object) -> Balance:
         """From the `recipe` of a file; tau 0 if it does not mention any."""
         known = recipe if isinstance(recipe, Mapping) else {}
-        prior = known.get("prior")
-        return cls(
-            float(known.get("balance", 0.0)), float(known.get("balance_floor", 0.0)), tuple(prior) if prior else None
-        )
+        tau, floor, prior = (known.get(name, 0) for name in ("balance", "balance_floor", "prior"))
+        return cls(float(tau), float(floor), tuple(prior) if prior else None)
 
 
 def log_prior(info: Mapping[str, Any]) -> Tensor:
-    """Log of the class prior that a network's logits contain, float [C], up to a constant.
+    """Log of the class prior that the logits of a network contain, float [C], up to a constant; `info` of `load_fan`.
 
     All classes are equally likely if `--balance` kept the shares out of the logits, or if the file does not say them.
-
-    Args:
-        info: of `load_fan`.
     """
     balance = Balance.of(info["recipe"])
     if balance.prior is not None:
@@ -119,10 +112,5 @@ def stated_shares(prior: Mapping[str, float] | str, info: Mapping[str, Any]) -> 
 
 
 def prior_shift(prior: Mapping[str, float], info: Mapping[str, Any]) -> Tensor:
-    """What to add to the logits, float [C]; minus infinity for classes with the share 0.
-
-    Args:
-        prior: label -> share, see `stated_shares`.
-        info: of `load_fan`.
-    """
+    """What to add to the logits for a prior of `stated_shares`, float [C]; minus infinity where a share is 0."""
     return torch.tensor([prior[label] for label in info["labels"]]).log() - log_prior(info)

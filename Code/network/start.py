@@ -11,10 +11,10 @@ import torch
 
 from ..common.names import AFEW_LABELS, FAN_FILE, FERPLUS_FILE, IMAGE_SIZE
 from .attention import all_parameter_names
-from .backbone import DEFAULT_BACKBONE, is_backbone
+from .backbone import DEFAULT_BACKBONE
 from .checkpoints import CheckpointError, facts_of, read_checkpoint
 from .fan import FAN
-from .prior import Balance
+from .prior import log_prior
 from .weights import load_fan, load_plain, plain_weights, published_weights, stored_backbone, stored_labels
 
 
@@ -52,12 +52,10 @@ def start_from(
     """A network with random weights from a seed, and then the weights of a file.
 
     Args:
-        path: the file; None leaves the random weights.
-        at_type: of the head.
+        path: the file; None leaves the random weights, which depend on the seed alone.
+        at_type, dropout: see `FAN`.
         labels: class names.
-        seed: of the random weights, which depend on nothing else.
         backbone: its name; None takes the file's, or ResNet18.
-        dropout: see `FAN`.
         mapping: class name in `labels` -> class name in the file, where they differ.
         with_head: load the attention, and the classifier by class names, if the file has them. False: the backbone
             alone, whatever head the file has.
@@ -67,7 +65,7 @@ def start_from(
         UsageError: there is no such backbone.
     """
     checkpoint = read_checkpoint(path) if path else {}
-    stored = stored_backbone(checkpoint) if "backbone" in checkpoint or is_backbone(checkpoint.get("arch")) else None
+    stored = stored_backbone(checkpoint)
     if stored and backbone not in (None, stored):
         raise CheckpointError(
             f"{path}: has the weights of {stored}, not of {backbone}; omit --backbone, or give other weights with "
@@ -78,10 +76,13 @@ def start_from(
     if path is None:
         return StartingNetwork(fan, None, "starting from random weights")
     try:
-        weights, fresh, note = _fitted_head(fan, checkpoint, labels, mapping or {}) if with_head else ({}, set(), "")
-        if not with_head:
-            weights = {n: w for n, w in plain_weights(checkpoint).items() if n not in all_parameter_names()}
-        report = load_plain(fan, weights, fresh=fresh)
+        weights = plain_weights(checkpoint)
+        note = ""
+        if with_head:
+            note = _fit_classifier(fan, weights, checkpoint, labels, mapping or {})
+        else:
+            weights = {name: value for name, value in weights.items() if name not in all_parameter_names()}
+        report = load_plain(fan, weights)
     except CheckpointError as error:
         hint = "" if stored else "; if they are of another network, name it with --backbone"
         raise CheckpointError(f"{path}: {error}{hint}") from None
@@ -90,46 +91,49 @@ def start_from(
     return StartingNetwork(fan, size, f"starting from {path} ({message})")
 
 
-def _fitted_head(
-    fan: FAN, checkpoint: Mapping[str, Any], labels: Sequence[str], mapping: Mapping[str, str]
-) -> tuple[dict[str, Any], set[str], str]:
-    """Weights of a file whose classifier has the classes of a network, in its order, as far as they have equal names.
+def _fit_classifier(
+    fan: FAN,
+    weights: dict[str, Any],
+    checkpoint: Mapping[str, Any],
+    labels: Sequence[str],
+    mapping: Mapping[str, str],
+) -> str:
+    """Puts a file's classifier into a network's class order, as far as classes have equal names, and removes the rest.
 
     Without labels in the file, seven rows are AFEW's classes, in the order of the published code; other numbers fit
     only an equal number of classes.
 
+    Args:
+        weights: of `checkpoint`, by their plain names; changed in place.
+
     Returns:
-        Weights by their plain names; names that keep their initial weights although other parts of the head are
-        there; a few words on the classifier, "" if nothing had to be done.
+        A few words on the classifier, "" if nothing had to be done.
     """
-    weights, own = plain_weights(checkpoint), published_weights(fan)
-    heads = all_parameter_names()
-    given = {name.rpartition(".")[0] for name in heads & weights.keys()}
-    fresh = {name for name in heads & own.keys() if given and name.rpartition(".")[0] not in given}
+    own = published_weights(fan)
     names = [f"{fan.head.classifier}.{kind}" for kind in ("weight", "bias")]
     if any(getattr(weights.get(name), "shape", (0,))[1:] != own[name].shape[1:] for name in names):
-        return weights, fresh, ""  # no classifier of this head; or a damaged one, which load_plain reports
+        return ""  # no classifier of this head; or a damaged one, which `load_plain` reports
     rows = len(weights[names[0]])
     old = stored_labels(checkpoint, rows) or (AFEW_LABELS if rows == len(AFEW_LABELS) else ())
     wanted = tuple(mapping.get(label, label) for label in labels)
     if old == wanted or (not old and rows == len(labels)):
-        return weights, fresh, ""
+        return ""
     unknown = [f"{label}={name}" for label, name in mapping.items() if old and name not in old]
     if unknown:
         raise CheckpointError(f"--map-labels {unknown[0]}: the file's classes are {', '.join(old)}")
     source = {index: old.index(name) for index, name in enumerate(wanted) if name in old}  # row here -> row there
+    for name in names:
+        given = weights.pop(name)
+        if source:
+            weights[name] = own[name].clone()
+            weights[name][list(source)] = given[list(source.values())].to(own[name])
     if not source:
         classes = f"the file's classes are {', '.join(old)}" if old else f"the file has {rows} classes"
-        rest = {name: value for name, value in weights.items() if name not in names}
-        return rest, fresh | set(names), f"attention loaded, classifier new: {classes}"
-    for name in names:
-        fitted = own[name].clone()
-        fitted[list(source)] = weights[name][list(source.values())].to(fitted)
-        weights[name] = fitted
+        return f"attention loaded, classifier new: {classes}"
     if len(source) == len(labels):
-        return weights, fresh, "classifier put into the class order of this dataset"
+        return "classifier put into the class order of this dataset"
     new = ", ".join(label for index, label in enumerate(labels) if index not in source)
-    return weights, fresh, f"classifier: {len(source)} of {len(labels)} classes loaded by name, new: {new}"
+    return f"classifier: {len(source)} of {len(labels)} classes loaded by name, new: {new}"
 
 
 def keep_classifier(fan: FAN, path: str | Path, labels: Sequence[str], mapping: Mapping[str, str]) -> dict[str, Any]:
@@ -159,23 +163,16 @@ def keep_classifier(fan: FAN, path: str | Path, labels: Sequence[str], mapping: 
             "class of the data (--map-labels DATA=FILE, if one is named differently)"
         )
     rows = [info["labels"].index(name) for name in theirs]
-    own, given = (getattr(network.head, network.head.classifier) for network in (fan, trained))
+    own, given = fan.classifier, trained.classifier
     weight = given.weight.detach()[rows]
-    sizes = own.in_features, given.in_features
-    if sizes[0] == 2 * sizes[1]:
+    if own.in_features == 2 * given.in_features:
         weight = torch.cat([weight, weight], dim=1) / 2
-    elif 2 * sizes[0] == sizes[1]:
-        weight = weight[:, : sizes[0]] + weight[:, sizes[0] :]
+    elif 2 * own.in_features == given.in_features:
+        weight = weight[:, : own.in_features] + weight[:, own.in_features :]
     own.load_state_dict({"weight": weight, "bias": given.bias.detach()[rows]})
     own.requires_grad_(False)
-    shares = info["class_shares"]
-    total = sum(shares[row] for row in rows) if shares else 0
-    if not total:
+    shares = torch.tensor(info["class_shares"] or [0.0] * len(info["labels"]))[rows]
+    if not shares.sum():
         return {}
-    balance = Balance.of(info["recipe"])  # its floor is a share, too: of all classes of the file
-    recipe: dict[str, Any] = {}
-    if balance.tau:
-        recipe = {"balance": str(balance.tau), "balance_floor": str(balance.floor / total)}
-    if balance.prior is not None:
-        recipe["prior"] = [balance.prior[row] for row in rows]
-    return {"class_shares": [shares[row] / total for row in rows], "recipe": recipe}
+    prior = log_prior(info)[rows].softmax(dim=0)
+    return {"class_shares": (shares / shares.sum()).tolist(), "recipe": {"prior": prior.tolist()}}

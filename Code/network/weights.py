@@ -1,15 +1,15 @@
 """From files of weights to networks and back.
 
 Three kinds of file are understood: the checkpoints of this project ("format": "emotion-fan/1"), what the published
-code and torchvision wrote (maybe with ``module.`` before the names, saved by any torch since 0.2), and FER+ frame
+code and torchvision wrote (maybe with `module.` before the names, saved by any torch since 0.2), and FER+ frame
 classifiers. All have the names of the published code: `conv1.weight`, `alpha.0.weight`; in memory these parameters are
 `backbone.network.conv1.weight` and `head.alpha.0.weight`. `published_weights` and `load_published` translate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,7 @@ from torch import Tensor
 
 from ..common.errors import UsageError
 from ..common.files import PROJECT
-from ..common.names import (
-    AFEW_LABELS,
-    CHECKPOINT_FORMAT,
-    FAN_FILE,
-    FERPLUS_LABELS,
-    IMAGE_SIZE,
-)
+from ..common.names import AFEW_LABELS, CHECKPOINT_FORMAT, FAN_FILE, FERPLUS_LABELS, IMAGE_SIZE
 from .attention import HEADS, AttentionHead, ScoreFusion, all_parameter_names, parameter_names
 from .backbone import DEFAULT_BACKBONE, Backbone, is_backbone
 from .checkpoints import CheckpointError, facts_of, read_checkpoint
@@ -36,7 +30,7 @@ _PUBLISHED_HEADS = {"self-attention": 0, "self_relation-attention": 1}  # names 
 _LABELS = {len(labels): labels for labels in (AFEW_LABELS, FERPLUS_LABELS, (*FERPLUS_LABELS, "unknown", "NF"))}
 
 
-# ------------------------------------------------------------------------------------------------------------- names
+# ------------------------------------------------------------------------------------------------------ what files say
 
 
 def published_weights(fan: FAN) -> dict[str, Tensor]:
@@ -65,6 +59,11 @@ def plain_weights(checkpoint: Mapping[Any, Any]) -> dict[str, Any]:
     return plain
 
 
+def _layer(name: str) -> str:
+    """`alpha.0.weight` -> `alpha.0`."""
+    return name.rpartition(".")[0]
+
+
 def classifier_names(backbone: Backbone) -> frozenset[str]:
     """The names that torchvision gives the weights of a backbone's own classifier: `fc.weight`, `fc.bias`."""
     return frozenset(f"{backbone.classifier}.{kind}" for kind in ("weight", "bias"))
@@ -72,17 +71,17 @@ def classifier_names(backbone: Backbone) -> frozenset[str]:
 
 def stored_classifier(checkpoint: Mapping[str, Any]) -> list[str]:
     """The names that a file gives the weights and biases of its classifiers, such as `module.fc.bias`."""
-    own = classifier_names(Backbone(stored_backbone(checkpoint)))
-    of_heads = {f"{head.classifier}.{kind}" for head in HEADS.values() for kind in ("weight", "bias")}
-    return [name for name in checkpoint["state_dict"] if name.removeprefix("module.") in own | of_heads]
+    own = Backbone(stored_backbone(checkpoint) or DEFAULT_BACKBONE).classifier
+    layers = {own, *(head.classifier for head in HEADS.values())}
+    return [name for name in checkpoint["state_dict"] if _layer(name.removeprefix("module.")) in layers]
 
 
-def stored_backbone(checkpoint: Mapping[str, Any]) -> str:
-    """The name of the backbone that a checkpoint's weights belong to; ResNet18 if it gives none."""
+def stored_backbone(checkpoint: Mapping[str, Any]) -> str | None:
+    """The name of the backbone that a checkpoint's weights belong to; None if it gives none."""
     name = checkpoint.get("backbone")
     if name is None:  # published files have `arch`, in which training scripts wrote names of their own, too
         name = checkpoint.get("arch")
-        return name if isinstance(name, str) and is_backbone(name) else DEFAULT_BACKBONE
+        return name if is_backbone(name) else None
     if not isinstance(name, str):
         raise CheckpointError(f"backbone {name!r} is not a name")
     return name
@@ -106,16 +105,16 @@ def stored_labels(checkpoint: Mapping[str, Any], expected: int | None) -> tuple[
     return tuple(labels)
 
 
-# ----------------------------------------------------------------------------------------------- weights into a network
+# ------------------------------------------------------------------------------------- weights into a network and back
 
 
 @dataclass
 class LoadReport:
-    """What happened to the names in a file and in the network (names without ``module.``).
+    """What happened to the names in a file and in the network (names without `module.`).
 
     Attributes:
         loaded: in both, and loaded.
-        missing: only in the network: its head, which keeps its initial weights, or batch counters.
+        missing: only in the network: layers of its head, which keep their initial weights, or batch counters.
         dropped: only in the file: a classifier, or the head of another attention.
         unexpected: only in the file, and unknown; always empty, since such a file raises an error.
     """
@@ -126,69 +125,59 @@ class LoadReport:
     unexpected: list[str]
 
     def __str__(self) -> str:
-        heads = all_parameter_names()
-        new, dropped = (
-            {name.rpartition(".")[0] for name in names} for names in (heads & {*self.missing}, self.dropped)
-        )
-        counters = len({*self.missing} - heads)
+        new = sorted({_layer(name) for name in all_parameter_names().intersection(self.missing)})
+        counters = sum(name.endswith("num_batches_tracked") for name in self.missing)
         parts = [
             f"{len(self.loaded)} tensors loaded",
-            f"initialized anew: {', '.join(sorted(new))}" if new else "",
+            f"initialized anew: {', '.join(new)}" if new else "",
             f"not in the file: {counters} batch counters" if counters else "",
-            f"dropped: {', '.join(sorted(dropped))}" if dropped else "",
+            f"dropped: {', '.join(sorted(set(map(_layer, self.dropped))))}" if self.dropped else "",
         ]
         return "; ".join(filter(None, parts))
 
 
 def load_published(fan: FAN, state_dict: Mapping[str, Any]) -> LoadReport:
-    """Copies weights under published names into ``fan``: all of them, or none.
+    """Copies weights under published names into `fan`: all of them, or none.
 
     Args:
         fan: changed in place; its dtype and device stay.
-        state_dict: names with or without ``module.``, or a checkpoint that holds them as ``state_dict``. The
-            backbone's own classifier (``fc``), of any size, and other heads than the one of ``fan`` are dropped.
-            Half precision is cast.
-
-    Returns:
-        What was loaded and what was not.
+        state_dict: names with or without `module.`, or a checkpoint that holds them as `state_dict`. The backbone's
+            own classifier (`fc`), of any size, and other heads than the one of `fan` are dropped. Half precision is
+            cast.
 
     Raises:
-        CheckpointError: names the keys that are missing (only the whole head of ``fan`` and ``num_batches_tracked``
-            may be), unexpected, of another shape (with both shapes) or not finite; of more than `MOST_NAMES`, the
-            first. ``fan`` is then unchanged.
+        CheckpointError: names the keys that are missing (only whole layers of the head of `fan` and
+            `num_batches_tracked` may be), unexpected, of another shape (with both shapes) or not finite; at most
+            `MOST_NAMES` of each. `fan` is then unchanged.
     """
     return load_plain(fan, plain_weights(state_dict))
 
 
-def load_plain(fan: FAN, given: Mapping[str, Any], *, fresh: Collection[str] = ()) -> LoadReport:
-    """`load_published` of plain names; those in `fresh` may be missing although other parts of the head are there."""
+def load_plain(fan: FAN, given: Mapping[str, Any]) -> LoadReport:
+    """`load_published` of plain names."""
     own, heads = published_weights(fan), all_parameter_names()
-    head = heads & own.keys()
-    optional = {*fresh, *(head if head.isdisjoint(given) else ())}
+    layers = {_layer(name) for name in given}
     droppable = heads | classifier_names(fan.backbone)
-    extra = [name for name in given if name not in own]
     report = LoadReport(
         loaded=[name for name in own if name in given],
         missing=[name for name in own if name not in given],
-        dropped=[name for name in extra if name in droppable],
-        unexpected=[name for name in extra if name not in droppable],
+        dropped=[name for name in given if name not in own and name in droppable],
+        unexpected=[name for name in given if name not in own and name not in droppable],
     )
-    missing = [n for n in report.missing if n not in optional and not n.endswith("num_batches_tracked")]
+    needed = [name for name in report.missing if name not in heads or _layer(name) in layers]
     problems = {
-        "missing": missing,
+        "missing": [name for name in needed if not name.endswith("num_batches_tracked")],
         "unexpected": report.unexpected,
         "unusable": [f"{n} ({problem})" for n in report.loaded if (problem := _misfit(given[n], own[n]))],
     }
     if any(problems.values()):
+        network = f"a {fan.backbone.name} FAN (at_type {fan.at_type}, {fan.num_classes} classes)"
         texts = [
-            f"these weights do not fit a {fan.backbone.name} FAN (at_type {fan.at_type}, {fan.num_classes} classes)"
+            f"{what}: {', '.join(names[:MOST_NAMES])}{', ...' if len(names) > MOST_NAMES else ''}"
+            for what, names in problems.items()
+            if names
         ]
-        prefixes = {name.removesuffix(n) for name in extra for n in missing[:1] if name.endswith(f".{n}")}
-        texts += [f"their names begin with an unknown prefix, {prefix}" for prefix in prefixes]
-        for what, names in problems.items():
-            few = names if len(names) <= MOST_NAMES else [*names[:3], f"{len(names) - 3} more"]
-            texts += [f"{what}: {', '.join(few)}"] if names else []
-        raise CheckpointError("; ".join(texts))
+        raise CheckpointError(f"these weights do not fit {network}; {'; '.join(texts)}")
     with torch.no_grad():
         for name in report.loaded:
             own[name].copy_(given[name])
@@ -225,11 +214,10 @@ def to_published(fan: FAN, *, half: bool = False) -> dict[str, Tensor]:
         half: store weights as float16 (half the size) instead of float32.
 
     Returns:
-        Copies on the CPU. Every name starts with ``module.``; ``pred_fc1`` is called ``module.fc``. Batch counters
-        are int64.
+        Copies on the CPU. Every name starts with `module.`; `pred_fc1` is called `module.fc`. Batch counters are int64.
 
     Raises:
-        ValueError: ``fan`` has attention, or a weight is not finite in that precision.
+        ValueError: `fan` has attention, or a weight is not finite in that precision.
     """
     if fan.at_type != ScoreFusion.at_type:
         raise ValueError(f"only a frame classifier has a published backbone format, not at_type {fan.at_type}")
@@ -255,21 +243,15 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
             fusion, too. None takes the one that the file was trained with.
 
     Returns:
-        The network, in evaluation mode and on the CPU, and what is known of it: ``kind`` ("run", "published",
-        "frame classifier"), ``path``, ``labels`` (tuple), ``names_labels`` (False: the file does not say its labels, so
-        they are assumed), ``at_type``, ``backbone``, ``image_size``, ``epoch``, ``metrics`` (dict), ``dataset``,
-        ``protocol``, ``precision``, ``class_shares`` (tuple, how often its training set shows each class), ``recipe``,
-        ``neutral_feature`` (tuple of D numbers, the mean feature of neutral faces; like those before it None if
-        the file does not say it).
+        The network, in evaluation mode and on the CPU, and what is known of it: `kind` ("run", "published", "frame
+        classifier"), `path`, `labels` (tuple), `names_labels` (False: the file does not say its labels, so they are
+        assumed), `at_type`, `backbone`, `image_size`, `epoch`, `metrics` (dict), and the other fields of
+        `CheckpointFacts`; None if the file does not say it.
 
     Raises:
-        CheckpointError: where ``read_checkpoint`` and ``load_published`` raise it, if a trained head is not
-            in the file, or if what the file says of itself does not fit its weights.
+        CheckpointError: where `read_checkpoint` and `load_published` raise it, if a trained head is not in the file,
+            or if what the file says of itself does not fit its weights.
     """
-    if not Path(path).exists():
-        raise CheckpointError(
-            f"{path}: no such file; a trained FAN is model/<run>/best.pth, written by `python Demo_AFEW_Attention.py`"
-        )
     checkpoint = read_checkpoint(path)
     facts = facts_of(checkpoint, path)
     try:
@@ -291,7 +273,7 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
                 f"its classifier has {len(weight)} outputs and no labels, so it is not an emotion classifier (FER+ has "
                 "8 or 10 outputs) but a backbone; train a FAN from it first"
             )
-        fan = FAN(head.at_type, len(labels), backbone=stored_backbone(checkpoint))
+        fan = FAN(head.at_type, len(labels), backbone=stored_backbone(checkpoint) or DEFAULT_BACKBONE)
         load_trained(fan, weights)
         if facts.class_shares is not None and len(facts.class_shares) != len(labels):
             raise CheckpointError(f"class_shares are not {len(labels)} shares, one for each class")
@@ -303,7 +285,7 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
     if not isinstance(metrics, dict):
         metrics = {} if best is None else {"best_prec1": best}
     return fan.eval(), {
-        **vars(facts),
+        **asdict(facts),
         "kind": kind,
         "path": str(path),
         "labels": labels,
@@ -319,12 +301,10 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
 def _head_of_run(checkpoint: Mapping[str, Any], weights: Mapping[str, Any], at_type: int | None) -> type[AttentionHead]:
     if checkpoint["format"] != CHECKPOINT_FORMAT:
         raise CheckpointError(f"format {checkpoint['format']!r} is not {CHECKPOINT_FORMAT!r}; another version wrote it")
-    absent = [key for key in ("state_dict", "at_type", "labels") if checkpoint.get(key) is None]
-    if absent:
-        raise CheckpointError(f"the checkpoint does not say its {', '.join(absent)}")
-    stored = checkpoint["at_type"]
+    stored = checkpoint.get("at_type")
     if type(stored) is not int or stored not in HEADS:
         raise CheckpointError(f"at_type {stored!r} is not one of {', '.join(map(str, sorted(HEADS)))}")
+    stored_labels(checkpoint, None)
     head = HEADS[stored if at_type is None else at_type]
     if head.at_type != stored and not parameter_names(head) <= weights.keys():  # score fusion's is in self-attention's
         raise CheckpointError(f"the run was trained with at_type {stored}; it has no head for at_type {at_type}")
@@ -332,10 +312,7 @@ def _head_of_run(checkpoint: Mapping[str, Any], weights: Mapping[str, Any], at_t
 
 
 def _published_head(checkpoint: Mapping[str, Any], weights: Mapping[str, Any]) -> type[AttentionHead]:
-    """The head that a file of the published code was trained with: the file has all of them, the others untrained.
-
-    It is the one that the file names, else the one that uses most of what is there and was trained.
-    """
+    """The head that a published file names, else the one of most layers that was trained: the file has all of them."""
     stated = checkpoint.get("at_type")
     if isinstance(stated, str) and stated in _PUBLISHED_HEADS:
         return HEADS[_PUBLISHED_HEADS[stated]]
@@ -355,7 +332,7 @@ def _frame_classifier(checkpoint: Mapping[str, Any], weights: Mapping[str, Any],
     """The weights with the backbone's own classifier (`fc`) as the one of score fusion."""
     if at_type not in (None, ScoreFusion.at_type):
         raise CheckpointError(f"a frame classifier has no attention; it cannot be used with at_type {at_type}")
-    backbone = Backbone(stored_backbone(checkpoint))
+    backbone = Backbone(stored_backbone(checkpoint) or DEFAULT_BACKBONE)
     own = classifier_names(backbone)
     if not own <= weights.keys():
         raise CheckpointError("a backbone without a classifier cannot predict expressions; train a FAN from it first")
@@ -368,30 +345,18 @@ def _number(value: object) -> int | float | None:
     return value if isinstance(value, (int, float)) else None
 
 
-def find_checkpoint(path: str | Path) -> Path:
+def find_checkpoint(path: str | Path | None) -> Path:
     """The file that `--checkpoint` means: a file, or a run's folder, whose best.pth (else last.pth) it is.
+
+    None means the FAN that comes with the project, whatever else is there: another network answers only if it is named.
 
     Raises:
         CheckpointError: if a folder holds neither.
     """
-    path = Path(path)
+    path = PROJECT / FAN_FILE if path is None else Path(path)
     if not path.is_dir():
         return path
     for file in (path / "best.pth", path / "last.pth"):
         if file.is_file():
             return file
     raise CheckpointError(f"{path}: neither best.pth nor last.pth in this folder; name a run, model/<run>, or a file")
-
-
-def default_checkpoint(root: Path = PROJECT) -> Path:
-    """The FAN that comes with the project, whatever else is there: another network answers only if it is named.
-
-    Raises:
-        CheckpointError: the file is missing.
-    """
-    path = root / FAN_FILE
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path}: no such file; it comes with the project: restore it, or name another network with --checkpoint"
-        )
-    return path

@@ -40,7 +40,7 @@ from ..common.errors import ProjectError, require
 from ..common.files import atomic_file, writing
 from ..common.names import ATTENTION_TITLES, MAX_IMAGE_SIZE
 from ..network.fan import FAN
-from ..network.weights import default_checkpoint, find_checkpoint, load_fan
+from ..network.weights import find_checkpoint, load_fan
 from ..readers import crop_of
 from .graphs import FeaturesGraph, HeadGraph, WholeGraph
 
@@ -217,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.output.suffix != ".onnx":
         parser.error(f"--output {args.output}: name a file that ends in .onnx")
-    path = default_checkpoint() if args.checkpoint is None else find_checkpoint(args.checkpoint)
+    path = find_checkpoint(args.checkpoint)
     check_outputs([args.output], [path])
     fan, info = load_fan(path, at_type=args.at_type)
     size = args.image_size or info["image_size"]

@@ -17,7 +17,7 @@ from ..data.clips import ClipSet
 from ..data.intensity import Intensities
 from ..data.request import Protocol
 from ..network.attention import HEADS
-from ..network.backbone import DEFAULT_BACKBONE, check_backbone
+from ..network.backbone import DEFAULT_BACKBONE
 from ..network.checkpoints import facts_of, read_checkpoint
 from ..network.fan import FAN, FeatureFAN
 from ..network.prior import class_shares
@@ -161,7 +161,6 @@ def new_network(settings: Settings, labels: Sequence[str]) -> tuple[FAN, int, di
     """
     if settings.keep_classifier and settings.freeze_backbone and not HEADS[settings.at_type].weighs_frames:
         raise UsageError("--keep-classifier: leaves nothing to train without attention; use --at_type 0 or 1")
-    check_backbone(settings.backbone or DEFAULT_BACKBONE)
     file = starting_file(settings.pretrained)
     start = start_from(
         file,
@@ -188,7 +187,7 @@ def new_network(settings: Settings, labels: Sequence[str]) -> tuple[FAN, int, di
 def resumed_network(settings: Settings, checkpoint: dict[str, Any], path: Path) -> tuple[FAN, dict[str, Any]]:
     """The network of a checkpoint and the prior of its classifier: what the run started from may be gone by now."""
     torch.manual_seed(settings.seed)
-    model = FAN(settings.at_type, len(checkpoint["labels"]), backbone=stored_backbone(checkpoint))
+    model = FAN(settings.at_type, len(checkpoint["labels"]), backbone=stored_backbone(checkpoint) or DEFAULT_BACKBONE)
     load_weights(model, checkpoint, path)
     model.backbone.requires_grad_(not settings.freeze_backbone)
     prior: dict[str, Any] = {}

@@ -27,7 +27,7 @@ from Code.faces.detect import Detector
 from Code.faces.prediction import crops_of, row_columns, windows
 from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
-from Code.network.weights import default_checkpoint, find_checkpoint, published_weights, to_published
+from Code.network.weights import find_checkpoint, published_weights, to_published
 from Code.readers import trained_on
 
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
@@ -301,7 +301,7 @@ def test_a_fan_of_fer2013s_faces_answers_by_default_and_sees_them_as_it_learned_
     save_atomically(
         {**about, "state_dict": published_weights(fan), "image_size": SIZE}, folder / "FAN_FER+_composed.pth"
     )
-    predictor = Predictor(default_checkpoint(tmp_path), "cpu", precision="fp32")
+    predictor = Predictor(folder / "FAN_FER+_composed.pth", "cpu", precision="fp32")
     assert (predictor.info["kind"], predictor.info["labels"], predictor.fan.at_type) == ("run", FERPLUS, 1)
     assert trained_on(predictor.info["dataset"]) == "trained on clips composed of single gray pictures of faces (FER+)"
     assert predictor.eyes == FER2013_EYES

@@ -151,7 +151,7 @@ def test_prefixes_of_wrappers_and_other_containers(tmp_path: Path, backbone: Wei
         assert_holds(load_fan(tmp_path / "fan.pth")[0], published)
         assert_holds(start_from(tmp_path / "fan.pth", 1, tuple("abcdefg"), seed=0).fan, backbone)
     message = reject(FAN(1), {f"net.{name}": value for name, value in backbone.items()})
-    assert "their names begin with an unknown prefix, net.;" in message
+    assert "missing: conv1.weight, " in message and "unexpected: net.conv1.weight, " in message and len(message) < 1000
 
 
 # ----------------------------------------------------------------------------------- weights that do not fit
@@ -183,15 +183,15 @@ def test_every_misfit_is_named_at_once(backbone: Weights) -> None:
     assert "bn1.weight (not finite)" in message and "bn1.bias (torch.int64)" in message
 
 
-def test_only_the_whole_head_may_be_missing(published: Weights) -> None:
+def test_only_whole_layers_of_the_head_may_be_missing(published: Weights) -> None:
     def without(*gone: str) -> Weights:
         return {name: value for name, value in published.items() if name not in gone}
 
     assert "missing: beta.0.weight;" in reject(FAN(1), without("beta.0.weight")) + ";"
     message = reject(FAN(1), without(*names("alpha.0"), "pred_fc2.bias"))
-    assert set(message.split("missing: ")[1].split(", ")) == names("alpha.0") | {"pred_fc2.bias"}
-    report = load_published(FAN(1), without(*names("alpha.0", "beta.0", "pred_fc2")))
-    assert set(report.missing) == names("alpha.0", "beta.0", "pred_fc2")
+    assert message.endswith("missing: pred_fc2.bias")
+    for layers in (("beta.0",), ("alpha.0", "beta.0", "pred_fc2")):
+        assert set(load_published(FAN(1), without(*names(*layers))).missing) == names(*layers)
 
 
 def test_head_of_other_classes_is_an_error(published: Weights) -> None:
@@ -265,7 +265,7 @@ def test_run_comes_back(tmp_path: Path, at_type: int) -> None:
         ({"labels": ["a", "b"]}, "2 labels for a classifier of 3 outputs"),
         ({"labels": ["a", "b", "a"]}, "not distinct"),
         ({"labels": "abc"}, "not a list of names"),
-        ({"labels": None}, "does not say its labels"),
+        ({"labels": None}, "labels None are not a list of names"),
         ({"at_type": 5}, "at_type 5 is not one of 0, 1, 2"),
         ({"at_type": 0}, r"no pred_fc1.weight of \[classes, features\] for at_type 0"),
         ({"image_size": "large"}, r"image_size"),
@@ -415,5 +415,5 @@ def test_which_classifiers_tell_expressions(
 
 
 def test_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"best\.pth: no such file; .*Demo_AFEW_Attention"):
+    with pytest.raises(CheckpointError, match=r"best\.pth: no such file; "):
         load_fan(tmp_path / "best.pth")
