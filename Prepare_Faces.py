@@ -19,20 +19,20 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # also with `python -P` and `python -I`
 
 from Code.common.commandline import above_zero, add_device, positive, run_script, script_parser, whole_number
-from Code.common.files import writing
+from Code.common.files import one_writer, writing
 from Code.common.names import MAX_IMAGE_SIZE, counted, one_line
 from Code.common.progress import Progress, available_cores
 from Code.data.clips import DataError
-from Code.faces.settings import DETECT_EVERY, MIN_FACE, Settings
+from Code.faces.settings import DETECT_EVERY, MIN_FACE
 
 if TYPE_CHECKING:
-    from Code.faces.index import Record
     from Code.faces.inputs import Job
 
 SHOWN = 10  # clips of a group that the last lines name
@@ -73,97 +73,80 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def check_places(source: Path, output: Path) -> None:
-    """Checks that the input exists, and that the output lies outside of it: the next call would read it as input.
-
-    Raises:
-        DataError: what is wrong, and what to do.
-    """
-    if not source.exists():
-        raise DataError(f"{source}: no such file or folder")
-    if output.exists() and not output.is_dir():
-        raise DataError(f"{output}: is a file; name a folder for the faces")
-    inside = output.resolve()
-    if source.is_dir() and (source.resolve() == inside or source.resolve() in inside.parents):
-        raise DataError(f"{output}: lies inside the input {source}; name a folder outside of it")
-
-
-def count_frames(jobs: list[Job]) -> int | None:
-    """The number of frames of all clips according to their headers; None if a header does not say."""
-    from Code.faces.video import Source
-
-    total = 0
-    for job in jobs:
-        try:
-            frames = Source(job.path, threads=1).total
-        except DataError:
-            continue  # reported when its turn comes
-        if frames is None:
-            return None
-        total += frames
-    return total
-
-
-def report_problems(record: Record, progress: Progress) -> None:
-    """Prints what is wrong with a clip as soon as it is known."""
-    if record.error:
-        progress.say(f"skipped: {record.error}")
-    elif not record.folders:
-        progress.say(f"no face: {one_line(record.clip)} ({record.frames} frames)")
-    for problem in record.problems:
-        progress.say(f"note: {one_line(problem)}")
-
-
-def in_words(records: Sequence[Record], output: Path) -> str:
-    """The last lines of output."""
-    from Code.faces.index import summary
-
-    values = summary(records)
-    lines = [
-        f"{values['clips_with_faces']} of {values['clips']} clips with faces: {values['written']} faces from "
-        f"{values['frames']} frames ({values['filled']} filled) in {output}"
-    ]
-    for heading, names in values["attention"].items():
-        more = "" if len(names) <= SHOWN else f", and {len(names) - SHOWN} more in {output / 'summary.json'}"
-        lines.append(f"{len(names)} {heading}: {', '.join(names[:SHOWN])}{more}")
-    return "\n".join(lines)
-
-
 def prepare(args: argparse.Namespace) -> int:
     """Prepares the clips that are not prepared yet, then reports on all of them; returns the exit status."""
     from Code.common.device import choose_compute, keep_freed_memory
-    from Code.common.files import one_writer
-    from Code.faces.index import STATE, write_report
     from Code.faces.inputs import find_jobs
     from Code.faces.mtcnn import weights_folder
-    from Code.faces.prepare import plan, prepare_all
+    from Code.faces.prepare import (
+        STATE,
+        SUMMARY,
+        Settings,
+        is_done,
+        load_record,
+        open_output,
+        prepare_all,
+        write_report,
+    )
 
     keep_freed_memory()
     device = choose_compute(args.device, "fp32").device
     weights_folder()  # is facenet-pytorch installed?
-    jobs, remarks = find_jobs(args.input)
-    for remark in remarks:
-        print(f"note: {remark}", file=sys.stderr)
+    jobs, notes = find_jobs(args.input)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     settings = Settings(args.faces, args.fps, args.min_face, args.detect_every)
     with one_writer(args.output / STATE):
-        left, done = plan(jobs, args.output, settings)
-        if done:
-            print(f"{len(done)} of {len(jobs)} clips are prepared already", flush=True)
+        open_output(args.output, settings)
+        before = {job.name: load_record(args.output, job.name) for job in jobs}
+        records = {
+            job.name: record
+            for job in jobs
+            if (record := before[job.name]) and is_done(args.output, record, job.fingerprint())
+        }
+        left = [job for job in jobs if job.name not in records]
+        if records:
+            print(f"{len(records)} of {len(jobs)} clips are prepared already", flush=True)
+        if left:
+            (args.output / SUMMARY).unlink(missing_ok=True)  # it says that all clips are finished
         workers = min(args.workers or (1 if device.type == "cuda" else available_cores()), max(1, len(left)))
-        records = {record.clip: record for record in done}
-        start = time.monotonic()
-        with Progress(counted(len(left), "clip"), count_frames(left), show=bool(left)) as progress:
-            for record in prepare_all(left, args.output, settings, workers=workers, device=device, progress=progress):
+        start, frames = time.monotonic(), 0
+        total, unit = (count_frames(left), "frames") if workers == 1 else (len(left), "clips")
+        with Progress(counted(len(left), "clip"), total, unit=unit, show=bool(left)) as progress:
+            for record in prepare_all(
+                left, args.output, settings, workers=workers, device=str(device), progress=progress
+            ):
                 records[record.clip] = record
-                report_problems(record, progress)
-            frames = progress.n
+                frames += record.frames
+                if record.error:
+                    progress.say(f"skipped: {record.error}")
+                elif not record.folders:
+                    progress.say(f"no face: {one_line(record.clip)} ({record.frames} frames)")
+                for problem in record.problems:
+                    progress.say(f"note: {one_line(problem)}")
         seconds = time.monotonic() - start
-        ordered = [records[job.name] for job in jobs]
-        write_report(args.output, ordered)
+        values = write_report(args.output, [records[job.name] for job in jobs])
     if left:
         print(f"{frames} frames in {seconds:.1f} s: {frames / seconds:.1f} frames/s with {counted(workers, 'worker')}")
-    print(in_words(ordered, args.output), flush=True)
-    return 0 if all(record.folders for record in ordered) else 1
+    print(
+        f"{values['clips_with_faces']} of {values['clips']} clips with faces: {values['written']} faces from "
+        f"{values['frames']} frames ({values['filled']} filled) in {args.output}"
+    )
+    for heading, names in values["attention"].items():
+        more = "" if len(names) <= SHOWN else f", and {len(names) - SHOWN} more in {args.output / SUMMARY}"
+        print(f"{len(names)} {heading}: {', '.join(names[:SHOWN])}{more}", flush=True)
+    return 0 if all(record.folders for record in records.values()) else 1
+
+
+def count_frames(jobs: list[Job]) -> int | None:
+    """The number of frames of all clips according to their headers; None if these do not say."""
+    from Code.faces.video import Source
+
+    total = 0
+    for job in jobs:
+        with suppress(DataError):  # reported when its turn comes
+            total += Source(job.path, threads=1).total or 0
+    return total or None
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -173,7 +156,9 @@ def main(words: Sequence[str] | None = None) -> int:
         words: the command line; None: that of this process.
     """
     args = build_parser().parse_args(words)
-    check_places(args.input, args.output)
+    inside = args.output.resolve()
+    if args.input.is_dir() and args.input.resolve() in (inside, *inside.parents):  # it would be the next call's input
+        raise DataError(f"{args.output}: lies inside the input {args.input}; name a folder outside of it")
     try:
         with writing(args.output):
             return prepare(args)

@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from Code.faces.align import FACE_SIZE, PAPER_EYES, face_similarity
 from Code.faces.detect import Detector, overlap
-from Code.faces.index import COLUMNS
 from Code.faces.keyframes import SearchedFrame, find_faces
+from Code.faces.prepare import COLUMNS
 from Code.faces.settings import DETECT_EVERY
 from Code.faces.track import SAME_PERSON_IOU, Track, Tracker, credible, main_track
 from Code.faces.video import Source

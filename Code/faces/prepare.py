@@ -1,61 +1,93 @@
-"""Videos or raw frames to folders of aligned faces: one clip after another, or several at a time."""
+"""Videos or raw frames to folders of aligned faces, with a record of each clip, a table of all faces and list files.
+
+Records are kept in a hidden folder of the output, so that the next call goes on with the clips that are missing.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import multiprocessing
 import os
+import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from functools import partial
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
 from ..common.device import keep_freed_memory
 from ..common.errors import WorkerError
-from ..common.files import writing_folder
+from ..common.files import atomic_text, save_text, writing_folder
+from ..common.json_files import StateError, read_json
 from ..common.progress import as_worker, prefetched
 from ..data.clips import DataError
 from .detect import Detector
-from .extract import analyse, cut_out
-from .index import (
-    SUMMARY,
-    Record,
-    check_settings,
-    faces_in,
-    folder_names,
-    is_done,
-    load_record,
-    rows_of,
-    save_record,
-)
+from .extract import Analysis, analyse, cut_out
 from .inputs import Job
-from .settings import Settings
-from .track import follow
+from .settings import DETECT_EVERY, FACES_TABLE, FACES_VERSION
+from .track import FaceTrack, follow
 from .video import Source
 
 QUALITY = 95
-POLL_SECONDS = 0.2
+STATE = ".prepared"  # hidden, so that dataset readers skip it
+FACE_FILE = re.compile(r"[0-9]{7,}\.jpg")
+COLUMNS = (
+    *("clip", "frame", "time", "left", "top", "right", "bottom"),
+    *(f"{point}_{axis}" for point in ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth") for axis in "xy"),
+    *("confidence", "track", "filled"),
+)
+SUMMARY = "summary.json"
+_SPLITS = {"train": "list_train.txt", "val": "list_eval.txt", "validation": "list_eval.txt", "test": "list_test.txt"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How clips are prepared; the same for all of an output folder."""
+
+    faces: str = "main"  # the main person of each clip; or "all": a folder per person
+    fps: float | None = None  # at most this many frames a second; None: all
+    min_face: int | None = None  # smallest face in pixels; None: see `Detector`
+    detect_every: int = DETECT_EVERY  # at least one frame in so many is searched in full
+
+
+@dataclass
+class Record:
+    """The result for one clip."""
+
+    clip: str  # its name: the path relative to the input, without suffix, with forward slashes
+    source: list[int]  # size and modification time (ns) of the input; if they change, the clip is prepared again
+    folders: dict[str, int] = field(default_factory=dict)  # faces written, by folder relative to the output
+    frames: int = 0  # that were searched
+    faces: int = 0  # frames with a face that is written
+    filled: int = 0  # faces that are interpolated
+    people: int = 0  # tracks that are no false alarms
+    error: str = ""  # why nothing could be read
+    problems: list[str] = field(default_factory=list)  # a line for each part that could not be read
 
 
 def prepare_clip(
     job: Job,
     output: Path,
     settings: Settings,
-    detector: Detector,
+    device: str,
     *,
     alone: bool = True,
     progress: Callable[[int], object] | None = None,
 ) -> Record:
     """Prepares one clip: writes a folder for each person who is chosen, each of which appears whole.
 
-    The record appears before the folders do. So a folder with a record was made here, and a record without all of its
-    faces means that the clip is not finished. A clip that cannot be read has no record, and keeps the faces that it
-    had: a disk may be away.
+    The record appears before the folders do, so a record without all of its faces means that the clip is not finished.
+    A clip that cannot be read has no record, and keeps the faces that it had: a disk may be away.
 
     Args:
         alone: no other process needs the cores: decode, detect, warp and write in threads of their own.
@@ -64,73 +96,47 @@ def prepare_clip(
     record = Record(job.name, job.fingerprint())
     try:
         source = Source(job.path, threads=0 if alone else 1, keep=True)
-        analysis = analyse(
-            source, detector, fps=settings.fps, detect_every=settings.detect_every, overlap=alone, progress=progress
-        )
+        detector = _detector(device, settings.min_face)
+        every, fps = settings.detect_every, settings.fps
+        analysis = analyse(source, detector, fps=fps, detect_every=every, overlap=alone, progress=progress)
         main = analysis.main()
         people = analysis.people if settings.faces == "all" else [] if main is None else [main]
+        every_name = [f"{job.name}_{at:02d}" for at in range(1, len(people) + 1)]
+        names = every_name if settings.faces == "all" else [job.name] * len(people)
+        name_of = dict(zip(people, names, strict=True))
         paths = {track: follow(analysis.tracks[track], analysis.times) for track in people}
-        names = dict(zip(people, folder_names(job.name, len(people), settings.faces), strict=True))
-        record.folders = {names[track]: len(paths[track]) for track in people}
+        record.folders = {name_of[track]: len(paths[track]) for track in people}
         record.frames, record.people = len(analysis.names), len(analysis.people)
         record.faces = len({int(position) for path in paths.values() for position in path.positions})
         record.filled = int(sum(path.filled.sum() for path in paths.values()))
+        before = load_record(output, job.name)
+        earlier = set(before.folders) if before else set()
+        for folder in (output / name for name in earlier | set(names)):
+            if folder.is_dir() and not all(map(FACE_FILE.fullmatch, os.listdir(folder))):
+                raise DataError(f"{folder}: has files that were not made by Prepare_Faces.py; move it away")
         with ExitStack() as stack:
-            folders = {track: stack.enter_context(writing_folder(output / names[track])) for track in people}
+            folders = {
+                track: stack.enter_context(writing_folder(output / name, replace=True))
+                for track, name in name_of.items()
+            }
             cutouts = cut_out(source, analysis, paths)
             for track, position, image in prefetched(cutouts, size=8) if alone else cutouts:
                 number = analysis.numbers[paths[track].positions[position]]
                 Image.fromarray(image).save(folders[track] / f"{number:07d}.jpg", quality=QUALITY)
-            _discard(output, job.name, len(people), settings)
             record.problems = list(analysis.problems)
-            save_record(output, record, rows_of([(names[t], t, paths[t]) for t in people], job.name, analysis))
+            written = {name_of[track]: (track, paths[track]) for track in people}
+            save_text(rows_of(written, job.name, analysis), _rows_file(output, job.name))
+            save_text(json.dumps(asdict(record)), _record_file(output, job.name))
+            for name in earlier - record.folders.keys():
+                shutil.rmtree(output / name, ignore_errors=True)
     except DataError as error:
         return Record(job.name, record.source, error="; ".join(error.problems))
     return record
 
 
-def _discard(output: Path, clip: str, people: int, settings: Settings) -> None:
-    """Makes way for the folders of some people: deletes the faces that an earlier call wrote, and nothing else."""
-    before = load_record(output, clip)
-    count = max(people, len(before.folders) if before else 0)
-    for folder in (output / name for name in folder_names(clip, count, settings.faces)):
-        if before:
-            for face in faces_in(folder):
-                (folder / face).unlink()
-        if folder.is_dir() and not os.listdir(folder):
-            folder.rmdir()
-        elif folder.exists():
-            raise DataError(f"{folder}: has files that were not made by Prepare_Faces.py; move it away")
-
-
-def plan(jobs: Sequence[Job], output: Path, settings: Settings) -> tuple[list[Job], list[Record]]:
-    """Which clips are left to prepare, and the records of those that an earlier call has finished.
-
-    Raises:
-        DataError: the output was prepared in another way, or has something that was not made by this program.
-        StateError: the settings of an earlier call cannot be read.
-    """
-    check_settings(output, settings)
-    left, done = [], []
-    foreign = []
-    for job in jobs:
-        record = load_record(output, job.name)
-        if record is not None and is_done(output, record, job.fingerprint()):
-            done.append(record)
-            continue
-        left.append(job)
-        if record is None and _has_files(output / job.name):
-            foreign.append(f"{output / job.name}: exists, and was not made by Prepare_Faces.py; move it away")
-    if foreign:
-        raise DataError(foreign, str(output))
-    if left:
-        (output / SUMMARY).unlink(missing_ok=True)  # it says that all clips are finished
-    return left, done
-
-
-def _has_files(folder: Path) -> bool:
-    """Whether a folder has more in it than folders of other clips (a clip `S005` beside clips `S005/001`)."""
-    return folder.exists() and (not folder.is_dir() or not all(entry.is_dir() for entry in os.scandir(folder)))
+@lru_cache(maxsize=1)
+def _detector(device: str, min_face: int | None) -> Detector:
+    return Detector(device, min_face)
 
 
 def prepare_all(
@@ -139,33 +145,28 @@ def prepare_all(
     settings: Settings,
     *,
     workers: int,
-    device: torch.device,
+    device: str,
     progress: Callable[[int], object],
 ) -> Iterator[Record]:
     """Prepares clips, in this process or in several, and yields each record when it is finished.
+
+    Args:
+        progress: called with how many more frames are searched, in this process; with several, clips.
 
     Raises:
         WorkerError: a worker was killed.
     """
     if workers == 1:
-        detector = Detector(device, settings.min_face)
         for job in jobs:
-            yield prepare_clip(job, output, settings, detector, progress=progress)
+            yield prepare_clip(job, output, settings, device, progress=progress)
         return
     # Spawned, not forked: a forked process could use neither torch's threads nor the GPU.
-    context = multiprocessing.get_context("spawn")
-    counter = context.Value("q", 0)
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (str(device), settings, output, counter))
-    reported = 0
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
     try:
-        waiting: set[Future[Record]] = {pool.submit(_work, job) for job in jobs}
-        while waiting:
-            finished, waiting = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
-            now = counter.value
-            progress(now - reported)
-            reported = now
-            for future in finished:
-                yield future.result()
+        futures = [pool.submit(prepare_clip, job, output, settings, device, alone=False) for job in jobs]
+        for future in as_completed(futures):
+            progress(1)
+            yield future.result()
     except BrokenProcessPool:
         raise WorkerError(
             "a worker process was killed, perhaps because memory ran out; the same command resumes, "
@@ -178,24 +179,137 @@ def prepare_all(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-_worker: dict[str, Any] = {}
-
-
-def _start_worker(device: str, settings: Settings, output: Path, counter: Any) -> None:
+def _start_worker() -> None:
     as_worker()
     torch.set_num_threads(1)
     keep_freed_memory()
 
-    def count(frames: int) -> None:
-        with counter.get_lock():
-            counter.value += frames
 
-    detector = Detector(device, settings.min_face)
-    _worker["prepare"] = partial(
-        prepare_clip, output=output, settings=settings, detector=detector, alone=False, progress=count
+def open_output(output: Path, settings: Settings) -> None:
+    """Makes sure that a folder is new or prepared in the same way. Clips of different ways must not be mixed.
+
+    Raises:
+        StateError: the settings of an earlier call cannot be read.
+        DataError: the folder was prepared in another way, or has files that were not made by this program.
+    """
+    path = output / STATE / "settings.json"
+    now = asdict(settings) | {"made_by": FACES_VERSION}
+    if not path.exists():
+        if not all(name.startswith(".") for name in os.listdir(output)):
+            raise DataError(f"{output}: has files that were not made by Prepare_Faces.py; name another output folder")
+        save_text(json.dumps(now), path)
+    before = read_json(path, dict[str, Any], remedy="name another output folder")
+    changed = [name for name, value in now.items() if before.get(name) != value]
+    flags = [f"--{name.replace('_', '-')} {before.get(name) or 'unset'}" for name in changed]
+    if "made_by" in changed:
+        flags = ["another version of this program, which cuts out faces a little differently"]
+    if flags:
+        what = f"was prepared with {', '.join(flags)}"
+        raise DataError(f"{output}: {what}; use the same, or name another output folder")
+
+
+def load_record(output: Path, clip: str) -> Record | None:
+    """A clip's record; None if there is none, or it is damaged: then the clip is prepared again."""
+    try:
+        return read_json(_record_file(output, clip), Record, remedy="")
+    except StateError:
+        return None
+
+
+def is_done(output: Path, record: Record, source: list[int]) -> bool:
+    """Whether a clip is finished: its input has not changed, and all of its faces are there."""
+    return (
+        record.source == source
+        and _rows_file(output, record.clip).is_file()
+        and all(len(list((output / name).glob("*.jpg"))) >= count for name, count in record.folders.items())
     )
 
 
-def _work(job: Job) -> Record:
-    record: Record = _worker["prepare"](job)
-    return record
+def _record_file(output: Path, clip: str) -> Path:
+    return output / STATE / "records" / f"{clip}.json"
+
+
+def _rows_file(output: Path, clip: str) -> Path:
+    return output / STATE / "records" / f"{clip}.json.csv"
+
+
+def rows_of(written: dict[str, tuple[int, FaceTrack]], clip: str, analysis: Analysis) -> str:
+    """A clip's lines of faces.csv, without the header: one for each frame and person.
+
+    Args:
+        written: track and path of each person that is written, by folder name; if nobody is, rows have the clip's name.
+        analysis: all frames; a frame without the person gets a row without a box.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    frames = zip(analysis.numbers.tolist(), analysis.times.tolist(), strict=True)
+    starts = [[number, "" if np.isnan(time) else f"{time:.4f}"] for number, time in frames]
+    for name, (track, path) in written.items():
+        cells: dict[int, list[str]] = {}
+        for index, at in enumerate(path.positions.tolist()):
+            values = [f"{value:.2f}" for value in (*path.boxes[index], *path.landmarks[index].ravel())]
+            score = "" if np.isnan(path.scores[index]) else f"{path.scores[index]:.4f}"
+            cells[at] = [*values, score, str(track), str(int(path.filled[index]))]
+        writer.writerows([name, *start, *cells.get(at, [""] * 17)] for at, start in enumerate(starts))
+    if not written:
+        writer.writerows([clip, *start, *[""] * 17] for start in starts)
+    return text.getvalue()
+
+
+def summary(records: Sequence[Record]) -> dict[str, Any]:
+    """The content of summary.json; `attention` names the clips to check."""
+    shown = [record for record in records if record.folders]
+    attention = {
+        "could not be read": [r.clip for r in records if r.error],
+        "without a face": [r.clip for r in records if not r.error and not r.folders],
+        "with a face in fewer than half of their frames": [
+            f"{r.clip} ({r.faces} of {r.frames})" for r in shown if 2 * r.faces < r.frames
+        ],
+        "with several people, or one person in several shots": [
+            f"{r.clip} ({r.people})" for r in shown if r.people > 1
+        ],
+        "damaged, of which the rest was used": [r.clip for r in records if r.problems],
+    }
+    return {
+        "clips": len(records),
+        "clips_with_faces": len(shown),
+        "frames": sum(record.frames for record in records),
+        "faces": sum(record.faces for record in records),
+        "filled": sum(record.filled for record in records),
+        "written": sum(sum(record.folders.values()) for record in records),
+        "attention": {heading: names for heading, names in attention.items() if names},
+        "problems": [line for record in records for line in (record.error, *record.problems) if line],
+    }
+
+
+def write_report(output: Path, records: Sequence[Record]) -> dict[str, Any]:
+    """Writes faces.csv, the list files and, when they are there, summary.json, whose content it returns."""
+    with atomic_text(output / FACES_TABLE, newline="") as file:
+        file.write(",".join(COLUMNS) + "\n")
+        for record in records:
+            if not record.error:
+                file.write(_rows_file(output, record.clip).read_text(encoding="utf-8"))
+    for name, text in lists([folder for record in records for folder in record.folders]).items():
+        save_text(text, output / name)
+    values = summary(records)
+    save_text(json.dumps(values, indent=1) + "\n", output / SUMMARY)
+    return values
+
+
+def lists(folders: Sequence[str]) -> dict[str, str]:
+    """List files for the main script: `<Class>/<clip> <Class>`, relative to the folder of the classes.
+
+    `<Class>/<clip>` folders are listed in list.txt; below Train/ and Val/, in list_train.txt and list_eval.txt.
+    Other trees have no list: single clips, and CK+'s subjects, whose labels are in separate files.
+    """
+    lines: dict[str, list[str]] = {}
+    for folder in folders:
+        parts = folder.split("/")
+        if len(parts) == 2 and parts[0].lower() not in _SPLITS:
+            lines.setdefault("list.txt", []).append(f"{folder}\t{parts[0]}\n")
+        elif len(parts) == 3 and parts[0].lower() in _SPLITS:
+            name = _SPLITS[parts[0].lower()]
+            lines.setdefault(name, []).append(f"{parts[1]}/{parts[2]}\t{parts[1]}\n")
+    if all(re.match(r"S\d{3}/", line) for line in lines.get("list.txt", [])):  # subjects of CK+, such as S005
+        lines.pop("list.txt", None)
+    return {name: "".join(text) for name, text in lines.items()}

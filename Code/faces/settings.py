@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from typing import Any
 
 from ..common.commandline import number, positive, whole_number
@@ -43,20 +42,3 @@ def checked(name: str, value: Any) -> Any:
         return None if value is None else NUMBERS[name](str(value))
     except argparse.ArgumentTypeError as error:
         raise UsageError(f"{name}: {error}") from None
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How clips are prepared; the same for all of an output folder.
-
-    Attributes:
-        faces: "main": the main person of each clip; "all": a folder per person.
-        fps: at most this many frames a second; None: all.
-        min_face: smallest face in pixels; None: see `Detector`.
-        detect_every: at least one frame in `detect_every` is searched in full; 1: all of them.
-    """
-
-    faces: str = "main"
-    fps: float | None = None
-    min_face: int | None = None
-    detect_every: int = DETECT_EVERY
