@@ -1,25 +1,48 @@
-"""Answers in words, in JSON and in tables."""
+"""The work of Predict_Video.py: a network answers every input, in words, figures, a video, JSON and tables."""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import math
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..common.files import atomic_text, shown_path
+from ..common.commandline import prior_of
+from ..common.device import keep_freed_memory
+from ..common.files import atomic_text, shown_path, writing
 from ..common.names import counted, one_line
+from ..data.clips import DataError
 from ..network.attention import HEADS
-from ..readers import STILLS, trained_on
-from .predict import Predictor
-from .prediction import Curve, Prediction, answer_text, columns, row_columns
+from ..readers import crop_of, trained_on
+from ..results.page import Card, Pictures
+from .figures import (
+    MOST_PEOPLE,
+    attention_picture,
+    card_of,
+    card_without_answer,
+    curve_picture,
+    figure_names,
+    people_picture,
+    save_figure,
+    shown_frames,
+    title_of,
+    write_gallery,
+)
+from .live import answer_camera
+from .predict import NoFaceError, Predictor
+from .prediction import FRAME_COLUMNS, Curve, Prediction, answer_text, columns, crops_of
+from .render import annotate
+from .video import Source
 
-SHOWN_FRAMES = 3
-NO_PEOPLE = ("composed", "sample", *STILLS)  # datasets that are no videos of people: an accuracy there says little
+# The running expression on a video covers this window, if --window is not given; seconds.
+RUNNING_WINDOW, RUNNING_STRIDE = 2.0, 0.2
+SHOWN_FRAMES, SHOWN_FILES = 3, 4  # of one input, in what is printed
 
 
 class Unanswered(NamedTuple):
@@ -29,39 +52,140 @@ class Unanswered(NamedTuple):
     reason: str
 
 
-def describe(predictor: Predictor) -> str:
-    """Which network answers, what it was trained on, and its accuracy if that is one of videos of people; its labels;
-    the prior, if it is stated.
+def run(args: argparse.Namespace) -> int:
+    """Loads a network, answers and writes. One input that is broken or shows no face is reported; the others go on.
+
+    Args:
+        args: the flags of Predict_Video.py; `inputs`: input -> why it cannot be read, or "".
+
+    Returns:
+        The exit status.
     """
-    info, metrics = predictor.info, predictor.info["metrics"]
+    keep_freed_memory()
+    names = ("device", "precision", "image_size", "people", "detect_every", "classes")
+    known = {name: getattr(args, name) for name in names}
+    predictor = Predictor(args.checkpoint, prior=prior_of(args.prior or []), **known)
+    print(describe(predictor), flush=True)
+    if predictor.info["dataset"] == "sample":
+        _note("trained on drawn faces; its answers about real ones mean little")
+    if crop_of(predictor.info) == "own" and not args.aligned:
+        _note(
+            "trained on the crops that come with its dataset, but faces are cut out as by Prepare_Faces.py; "
+            "expect less, or give such crops with --aligned"
+        )
+    if args.camera:
+        return 0 if answer_camera(predictor, args.camera, args.window or RUNNING_WINDOW, args.annotate) else 1
+
+    status, everybody = 0, args.people == "all"
+    answers: list[Prediction | Unanswered] = []
+    cards: list[Card] = []
+    pictures = Pictures(len(args.inputs)) if args.figures else None
+    options = {name: getattr(args, name) for name in ("aligned", "fps", "neutral", "window", "stride")}
+    with writing(args.output):
+        for path, name in figure_names(args.inputs, args.output, args.neutral).items():
+            predictions: list[Prediction] = []
+            reason = args.inputs[path]
+            try:
+                if reason:
+                    raise DataError(reason)
+                if args.annotate and not args.window and Source(path).is_video:
+                    options |= {"window": RUNNING_WINDOW, "stride": RUNNING_STRIDE}
+                predictions = predictor.answer(path, progress=True, **options)
+                at_type = predictor.fan.at_type
+                print(report_everybody(predictions) if everybody else report_main(predictions[0], at_type), flush=True)
+                for problem in predictions[0].problems:
+                    _note(one_line(problem))
+                written = write_pictures(
+                    predictions, args.output / name, pictures, cards, everybody=everybody, curves=bool(args.window)
+                )
+                if args.annotate:
+                    annotate(predictions, args.annotate, everybody=everybody)
+                    written.append(args.annotate)
+                if written:
+                    more = f" and {len(written) - SHOWN_FILES} more" if len(written) > SHOWN_FILES else ""
+                    print(one_line(f"  written: {', '.join(map(str, written[:SHOWN_FILES]))}{more}"), flush=True)
+            except (DataError, NoFaceError) as error:  # also if the annotated video cannot be written
+                print(f"error: {error}" if isinstance(error, DataError) else error, file=sys.stderr)
+                reason, status = str(error).removeprefix(f"{one_line(path)}: "), max(status, error.status)
+            answers += predictions or [Unanswered(path, reason)]
+            cards += [] if predictions or not pictures else [card_without_answer(path, reason)]
+        if pictures:
+            print(f"page: {write_gallery(args.output, cards, pictures)}", flush=True)
+        if args.csv:
+            write_csv(args.csv, answers, predictor.labels, everybody=everybody)
+        if args.csv_frames:
+            write_frames(args.csv_frames, answers, predictor.labels)
+        if args.json:
+            write_json(args.json, answers)
+    return status
+
+
+def write_pictures(
+    predictions: Sequence[Prediction],
+    base: Path,
+    pictures: Pictures | None,
+    cards: list[Card],
+    *,
+    everybody: bool,
+    curves: bool,
+) -> list[Path]:
+    """Writes the figures and curves of one input, and adds what the page shows of each person to the cards.
+
+    Args:
+        base: the beginning of the files' names.
+        pictures: those of the page; None: no figures and no page.
+        curves: write the curves.
+
+    Returns:
+        The files.
+    """
+    drawn, written = predictions[:MOST_PEOPLE], []
+    shown = [shown_frames(prediction) for prediction in drawn]
+    crops = crops_of(drawn, shown) if pictures else []
+    if pictures and everybody:
+        written.append(save_figure(people_picture(predictions), base))
+    for index, prediction in enumerate(drawn):
+        own = base.with_name(f"{base.name}_person{prediction.person}") if everybody else base
+        links = written[:everybody]
+        if pictures:
+            links.append(save_figure(attention_picture(prediction, shown[index], crops[index]), own))
+        if curves and prediction.curve is not None:
+            links.append(own.with_name(f"{own.name}_curve.csv"))
+            write_curve(links[-1], prediction.curve)
+            if pictures:
+                figure = curve_picture(prediction.curve, title_of(prediction))
+                links.append(save_figure(figure, own.with_name(f"{own.name}_curve")))
+        if pictures:
+            cards.append(card_of(prediction, shown[index], crops[index], links, pictures))
+        written += links[everybody and pictures is not None :]
+    return written
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
+
+
+def describe(predictor: Predictor) -> str:
+    """Which network answers, what it was trained on, its labels, and the prior, if it is stated."""
+    info = predictor.info
     dataset = info["dataset"] or ("ferplus" if predictor.knows_fer2013 else None)
-    reached = ""
-    if dataset not in NO_PEOPLE and "accuracy" in metrics:
-        clips = f" of {metrics['num_clips']} validation clips" if "num_clips" in metrics else ""
-        reached = f"accuracy there {100 * metrics['accuracy']:.1f} %{clips}; "
-    elif dataset not in NO_PEOPLE and "best_prec1" in metrics:  # the published format has it in percent
-        reached = f"accuracy there {metrics['best_prec1']:.1f} % in validation; "
     assumed = "" if info["names_labels"] else " (assumed: its file has no labels)"
     lines = [
-        f"network: {shown_path(info['path'])} ({predictor.fan.head.title}, {trained_on(dataset)}; {reached}"
+        f"network: {shown_path(info['path'])} ({predictor.fan.head.title}, {trained_on(dataset)}; "
         f"{predictor.image_size} x {predictor.image_size} pixels)",
         f"labels: {', '.join(predictor.labels)}{assumed}",
     ]
     if predictor.prior is not None:
-        stated = ", ".join(f"{label} {share:.3f}" for label, share in predictor.prior.items())
-        unknown = "; its file does not say the shares that it was trained on, so they count as equal"
-        lines.append(f"prior: {stated}{unknown if info['class_shares'] is None else ''}")
+        lines.append(f"prior: {', '.join(f'{label} {share:.3f}' for label, share in predictor.prior.items())}")
     return "\n".join(lines)
 
 
 def report_main(prediction: Prediction, at_type: int) -> str:
     """The answer of a network with this attention for the main person of an input, in words."""
     searched = "" if np.isnan(prediction.boxes).all() else f", {len(prediction.frames)} with a face"
-    others = prediction.num_people - 1
-    if others and prediction.num_cuts:
-        searched += f", main person; {counted(others, 'other person or shot', 'other people or shots')}: --people all"
-    elif others:
-        searched += f", main person; {counted(others, 'other person', 'other people')}: --people all"
+    if prediction.num_people > 1:
+        others = counted(prediction.num_people - 1, "other person", "other people")
+        searched += f", main person; {others}: --people all"
     answer = answer_text(prediction.expression, prediction.uncertain)
     lines = [f"{one_line(prediction.path)}: {answer} ({counted(prediction.num_frames, 'frame')}{searched})"]
     lines += [f"  {label:<12} {share:.3f}" for label, share in prediction.probabilities.items()]
@@ -83,8 +207,7 @@ def report_everybody(predictions: Sequence[Prediction]) -> str:
     """The answers for all people of an input, in words, one line each."""
     first = predictions[0]
     many = counted(len(predictions), "person", "people")
-    shots = "; a cut starts new ones" if first.num_cuts else ""
-    lines = [f"{one_line(first.path)}: {many} ({counted(first.num_frames, 'frame')}{shots})"]
+    lines = [f"{one_line(first.path)}: {many} ({counted(first.num_frames, 'frame')})"]
     for prediction in predictions:
         ranked = list(prediction.probabilities.items())[:3]
         shares = answer_text(", ".join(f"{label} {share:.3f}" for label, share in ranked), prediction.uncertain)
@@ -96,45 +219,37 @@ def report_everybody(predictions: Sequence[Prediction]) -> str:
     return "\n".join(lines)
 
 
-def _plain(array: np.ndarray) -> list[Any]:
-    """Values for JSON, nested as in the array; NaN is None."""
-    values = array.astype(object)
-    values[array != array] = None
-    plain: list[Any] = values.tolist()
-    return plain
+def _plain(value: Any) -> Any:
+    """A value for JSON: arrays and tuples as lists, NaN as None."""
+    if not isinstance(value, (np.ndarray, tuple)):
+        return value
+    values = np.array(value, dtype=object)
+    values[values != values] = None
+    return values.tolist()
 
 
 def as_record(prediction: Prediction | Unanswered) -> dict[str, Any]:
     """One answer as plain values; what does not exist (the time of an image, a box) is None."""
     if isinstance(prediction, Unanswered):
         return {"input": prediction.path, "expression": "", "problems": [prediction.reason]}
-    by_frame, curve = prediction.frame_probabilities, prediction.curve
+
+    def fields(owner: object, *names: str) -> dict[str, Any]:
+        return {name: _plain(getattr(owner, name)) for name in names}
+
+    shares, curve = zip(prediction.labels, prediction.frame_probabilities.T, strict=True), prediction.curve
     record = {
         "input": prediction.path,
         "checkpoint": prediction.network,
-        **{name: getattr(prediction, name) for name in ("expression", "uncertain", "probabilities", "prior")},
-        **{name: getattr(prediction, name) for name in ("neutral", "person", "track")},
-        "seconds": _plain(np.array(prediction.seconds)),
-        "box": _plain(prediction.box),
-        "num_frames": prediction.num_frames,
+        **fields(prediction, "expression", "uncertain", "probabilities", "prior", "neutral", "person", "track"),
+        **fields(prediction, "seconds", "box", "num_frames"),
         "num_faces": len(prediction.frames),
-        "num_people": prediction.num_people,
-        "frames": list(prediction.frames),
-        "times": _plain(prediction.times),
-        "alpha": _plain(prediction.alpha),
-        "beta": None if prediction.beta is None else _plain(prediction.beta),
-        "weights": _plain(prediction.weights),
-        "frame_probabilities": {label: _plain(by_frame[:, at]) for at, label in enumerate(prediction.labels)},
-        **{name: _plain(getattr(prediction, name)) for name in ("boxes", "landmarks", "filled")},
-        "problems": list(prediction.problems),
+        **fields(prediction, "num_people", "frames", "times", "alpha", "beta", "weights"),
+        "frame_probabilities": {label: _plain(values) for label, values in shares},
+        **fields(prediction, "boxes", "landmarks", "filled", "problems"),
     }
     if curve is not None:
-        arrays = ("starts", "ends", "num_faces", "uncertain", "probabilities")
-        record["curve"] = {
-            "labels": list(curve.labels),
-            "expressions": curve.expressions,
-            **{name: _plain(getattr(curve, name)) for name in arrays},
-        }
+        names = ("labels", "expressions", "starts", "ends", "num_faces", "uncertain", "probabilities")
+        record["curve"] = fields(curve, *names)
     return record
 
 
@@ -168,26 +283,25 @@ def write_csv(
     _write_table(path, header, rows)
 
 
-def write_frames(path: Path, predictions: Sequence[Prediction], labels: Sequence[str]) -> None:
+def write_frames(path: Path, answers: Iterable[Prediction | Unanswered], labels: Sequence[str]) -> None:
     """One line for each frame of each answer, with the columns of `Prediction.to_frame`."""
-
-    def row(name: str, person: int, frame: str, time: float, *values: Any) -> list[Any]:
-        (*box, filled, alpha, weight, uncertain), shares = values[: -len(labels)], values[-len(labels) :]
-        place = [*_cells([time], 4), *_cells(box, 2), int(filled)]
-        return [name, person, frame, *place, *_cells([alpha, weight], 6), int(uncertain), *_cells(shares, 6)]
-
-    rows = (row(*values) for prediction in predictions for values in prediction.rows())
-    _write_table(path, row_columns(labels), rows)
+    digits = {"time": 4, "left": 2, "top": 2, "right": 2, "bottom": 2}
+    rows = (
+        row
+        for answer in answers
+        if isinstance(answer, Prediction)
+        for row in zip(*(_cells(values, digits.get(name, 6)) for name, values in answer.columns().items()), strict=True)
+    )
+    _write_table(path, columns(FRAME_COLUMNS, labels), rows)
 
 
 def write_curve(path: Path, curve: Curve) -> None:
     """One line for each window: start and end, the expression, whether it is uncertain (1) or not (0), the number of
     faces, a probability for each label.
     """
-    uncertain, rows = curve.uncertain, []
-    for at, expression in enumerate(curve.expressions):
-        time, shares = _cells([curve.starts[at], curve.ends[at]], 3), _cells(curve.probabilities[at], 6)
-        rows.append([*time, expression, int(uncertain[at]), curve.num_faces[at], *shares])
+    spans = (_cells(curve.starts, 3), _cells(curve.ends, 3))
+    shares = (_cells(values, 6) for values in curve.probabilities.T)
+    rows = zip(*spans, curve.expressions, _cells(curve.uncertain, 0), curve.num_faces, *shares, strict=True)
     _write_table(path, columns(["start", "end", "expression", "uncertain", "num_faces"], curve.labels), rows)
 
 
@@ -198,6 +312,10 @@ def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]
         writer.writerows(rows)
 
 
-def _cells(values: Iterable[float], digits: int) -> list[str]:
-    """Numbers for a table; NaN is an empty cell."""
-    return ["" if math.isnan(value) else f"{value:.{digits}f}" for value in values]
+def _cells(values: Iterable[Any], digits: int) -> Iterator[str]:
+    """Values for a table: numbers with so many digits, truths as 1 and 0; NaN is an empty cell."""
+    for value in values:
+        if isinstance(value, (float, np.floating)):
+            yield "" if math.isnan(value) else f"{value:.{digits}f}"
+        else:
+            yield str(int(value)) if isinstance(value, (bool, np.bool)) else str(value)

@@ -1,23 +1,68 @@
-"""Figures of an answer: attention over the frames, people in a frame, a curve over time."""
+"""The folder `predictions`: figures of each answer, and one page, predictions.html, that needs no other file."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from PIL import Image
 
-from ..common.names import counted
-from ..results.figures import CYCLE, INK, SOFT, attention_figure, choose_frames, plain_style, shorten
+from ..common.files import atomic_file, short_name, shown_path
+from ..common.names import counted, natural_key
+from ..results.figures import CYCLE, INK, SOFT, attention_figure, choose_frames, figure_bytes, plain_style, shorten
+from ..results.page import Card, Pictures, jpeg_uri, make_course, make_tiles, write_page
 from .prediction import Curve, Prediction, answer_text
-from .render import WHITE, color_of, hue_of, ink_on
+from .render import Label, draw_people, hue_of
 
 FIGURE_FRAMES = 12  # drawn in the figure of a longer clip
 MOST_PEOPLE = 20  # drawn in one figure
+LONGEST_NAME = 100  # bytes of an input's name, or its folder's, in the names of its figures
+
+
+def figure_names(inputs: Iterable[str], folder: Path, reference: object = None) -> dict[str, str]:
+    """A name for the figures of each input: its own; if several inputs share it, with its folder (`Happy_01`) and, if
+    they still do, with a number. No figure takes the place of a file that is read.
+
+    Args:
+        folder: of the figures.
+        reference: another input that is read, if it is a path.
+    """
+    paths = {path: Path(os.path.abspath(path)) for path in inputs}
+    here = Path(os.path.abspath(folder))
+    read = [*paths.values(), *([Path(os.path.abspath(reference))] if isinstance(reference, str) else [])]
+    read += here.glob("*") if here in read else ()  # a folder of frames
+    taken = {_root(path.stem) for path in read if path.suffix.lower() in (".png", ".csv") and path.parent == here}
+    stems = {key: short_name(path.name if path.is_dir() else path.stem, LONGEST_NAME) for key, path in paths.items()}
+    often = Counter(map(str.casefold, stems.values()))
+    names = {}
+    for key, stem in stems.items():
+        base = f"{short_name(paths[key].parent.name, LONGEST_NAME)}_{stem}"
+        alone = [stem] if often[stem.casefold()] == 1 else []
+        candidates = chain(alone, [base], (f"{base}-{number}" for number in count(2)))
+        names[key] = next(name for name in candidates if _root(name) not in taken)
+        taken.add(_root(names[key]))
+    return names
+
+
+def _root(name: str) -> str:
+    """What the figures of an input have in common: those of `clip` and of `clip_curve` could have one name."""
+    return re.sub(r"(_person[0-9]+)?(_curve)?$", "", name.casefold())
+
+
+def save_figure(figure: Figure, base: Path) -> Path:
+    """Writes a figure as `base`.png."""
+    path = base.with_name(f"{base.name}.png")
+    with atomic_file(path) as file:
+        file.write(figure_bytes(figure, "png"))
+    return path
 
 
 def title_of(prediction: Prediction) -> str:
@@ -64,49 +109,42 @@ def people_picture(predictions: Sequence[Prediction]) -> Figure:
     drawn = predictions[:MOST_PEOPLE]
     seen: dict[int, float] = {}  # frame -> people in it; of several such frames, the one where their weights are high
     for prediction in drawn:
-        shares = prediction.weights / prediction.weights.max() / (2 * len(drawn))
+        shares = 1 + prediction.weights / prediction.weights.max() / (2 * len(drawn))
         for number, share in zip(prediction.numbers.tolist(), shares.tolist(), strict=True):
-            seen[number] = seen.get(number, 0.0) + 1 + share
+            seen[number] = seen.get(number, 0.0) + share
     best = max(seen, key=lambda number: seen[number])
-    (frame,) = predictions[0].source.frames(wanted={best})
-    height, width = frame.image.shape[:2]
+    (frame,) = predictions[0].faces.source.frames(wanted={best})
+    labels = [
+        Label(prediction.boxes[at], prediction.person, "")
+        for prediction in drawn
+        for at in np.flatnonzero(prediction.numbers == best)
+    ]
+    picture = draw_people(frame.image, labels)
 
     # In inches, as the rows of the table have a height of their own.
     row_high, margin, title_high = 0.27, 0.1, 0.4
-    wide = min(max(4.2 * width / height, 2.4), 7.5)
-    high = wide * height / width
+    wide = min(max(4.2 * picture.width / picture.height, 2.4), 7.5)
+    high = wide * picture.height / picture.width
     answers = 1.95 + 0.7 * any(prediction.uncertain for prediction in drawn)
     table = answers + (2.35 if predictions[0].has_times else 0.85)
     body = max(high, row_high * (len(drawn) + 1))
     size = wide + table + 2 * margin, title_high + body + margin
     figure = Figure(figsize=size, facecolor="white")
+    low = margin + (body - high) / 2
+    axes = figure.add_axes((margin / size[0], low / size[1], wide / size[0], high / size[1]))
+    axes.imshow(picture)
+    axes.set_axis_off()
 
     def write(x: float, below: float, text: str, **style: Any) -> None:
         place = x / size[0], 1 - below / size[1]
         figure.text(*place, text, va="top", parse_math=False, **{"color": INK, "size": 9.5, **style})
 
-    low = margin + (body - high) / 2
-    axes = figure.add_axes((margin / size[0], low / size[1], wide / size[0], high / size[1]))
-    axes.imshow(frame.image)
-    axes.set_axis_off()
-    for prediction in drawn:
-        at = np.flatnonzero(prediction.numbers == best)
-        if not len(at) or np.isnan(prediction.boxes[at[0]]).any():
-            continue
-        left, top, right, bottom = prediction.boxes[at[0]]
-        color = hue_of(prediction.person)
-        axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=color, linewidth=2))
-        ink = "white" if ink_on(color_of(prediction.person)) == WHITE else "black"
-        tag = {"facecolor": color, "edgecolor": "none", "boxstyle": "square,pad=0.25"}
-        axes.text(left, top, str(prediction.person), color=ink, size=9, weight="bold", va="bottom", bbox=tag)
-    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-
     when = "" if math.isnan(frame.time) else f", at {frame.time:.2f} s"
     name = shorten(Path(predictions[0].path).name, 60)
     write(margin, margin, f"{name}: {counted(len(predictions), 'person', 'people')}{when}", size=10.5, weight="bold")
+    x = wide + 2 * margin
     for row, prediction in enumerate(drawn):
         below = title_high + row_high * row
-        x = wide + 2 * margin
         write(x, below, str(prediction.person), color=hue_of(prediction.person), weight="bold")
         answer = shorten(prediction.expression, 18)
         write(x + 0.35, below, answer_text(answer, prediction.uncertain), weight="bold")
@@ -116,7 +154,7 @@ def people_picture(predictions: Sequence[Prediction]) -> Figure:
             write(x + answers + 0.6, below, f"{first:.1f} to {last:.1f} s", color=SOFT)
     if len(predictions) > len(drawn):
         more = f"and {len(predictions) - len(drawn)} more"
-        write(wide + 2 * margin, title_high + row_high * len(drawn), more, color=SOFT)
+        write(x, title_high + row_high * len(drawn), more, color=SOFT)
     return figure
 
 
@@ -126,7 +164,7 @@ def curve_picture(curve: Curve, title: str) -> Figure:
     figure = Figure(figsize=(9.0, 3.6), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     middles = (curve.starts + curve.ends) / 2
-    marker = "o" if len(curve) < 40 else None
+    marker = "o" if len(middles) < 40 else None
     for index, label in enumerate(curve.labels):
         dash = "-" if index < len(CYCLE) else "--"
         color = CYCLE[index % len(CYCLE)]
@@ -138,3 +176,77 @@ def curve_picture(curve: Curve, title: str) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
     return figure
+
+
+def card_without_answer(path: str, reason: str) -> Card:
+    """What the page says about an input without an answer."""
+    return Card(Path(path).name, seen=f"no answer: {reason}", note=shown_path(Path(path).parent))
+
+
+def card_of(
+    prediction: Prediction, shown: Sequence[int], crops: np.ndarray, figures: Sequence[Path], pictures: Pictures
+) -> Card:
+    """What the page says about one answer.
+
+    Args:
+        shown: indices of the frames whose faces are at hand, ascending.
+        crops: these faces, uint8 [len(shown), H, W, 3].
+        figures: its files in the folder of the page.
+        pictures: how many faces the page can show, and their size.
+    """
+    seen = f", {prediction.seconds[0]:.2f} to {prediction.seconds[1]:.2f} s" if prediction.has_times else ""
+    if prediction.prior is not None:
+        seen += f", with the prior {', '.join(f'{name} {share:.3f}' for name, share in prediction.prior.items())}"
+    seen += "" if prediction.neutral is None else f", compared with a neutral face: {prediction.neutral}"
+    times = [f"{time:.2f} s" for time in prediction.times] if prediction.has_times else None
+    chosen = choose_frames(prediction.weights[list(shown)], pictures.frames)
+    frames = [shown[at] for at in chosen]
+    tiles = make_tiles(prediction.frames, prediction.alpha, prediction.weights, frames, labels=times)
+    for tile, crop in zip(tiles, crops[chosen], strict=True):
+        tile.picture = jpeg_uri(Image.fromarray(crop).resize((pictures.side, pictures.side), Image.Resampling.BOX))
+    return Card(
+        title_of(prediction),
+        prediction=prediction.expression,
+        certainty=prediction.probabilities[prediction.expression],
+        uncertain=prediction.uncertain,
+        probabilities={label: prediction.probabilities[label] for label in prediction.labels},
+        tiles=tiles,
+        course=make_course(times or prediction.frames, prediction.weights),
+        seen=f"{len(prediction.frames)} of {counted(prediction.num_frames, 'frame')}{seen}",
+        links=[figure.name for figure in figures],
+        note=shown_path(Path(prediction.path).parent),
+        problems=prediction.problems,
+    )
+
+
+def write_gallery(folder: Path, cards: Sequence[Card], pictures: Pictures) -> Path:
+    """Writes the page with what `card_of` makes of each answer.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    ranked = sorted(cards, key=lambda card: (-round(card.certainty, 2), natural_key(card.name)))
+    counts = Counter(card.prediction for card in ranked)
+    expressions = sorted(counts, key=natural_key)
+    folders = sorted({card.note for card in cards}, key=natural_key)
+    choices = [("said", "expression", expressions)]
+    choices += [("folder", "folder", folders)] if len(folders) > 1 else []
+    for card in ranked:
+        card.data = {
+            "said": expressions.index(card.prediction),
+            "folder": folders.index(card.note),
+            "right": 1,
+            "certainty": card.certainty,
+        }
+        card.note = f"in {card.note}" if len(folders) > 1 else ""
+    return write_page(
+        folder / "predictions.html",
+        "predictions.html.j2",
+        name="Predictions",
+        cards=ranked,
+        total=len(ranked),
+        summary=", ".join(f"{label or 'none'} {count}" for label, count in counts.most_common()),
+        choices=choices,
+        pictures=pictures,
+        longer=any(card.course and card.course.frames > len(card.tiles) for card in cards),
+    )

@@ -20,7 +20,7 @@ from ..data.clips import DataError
 from .align import align_face
 from .decoder import Clock, Upright, choose_stream, file_url, progressive
 from .detect import Detector, Faces
-from .keyframes import STRETCH_SECONDS, follow, much_changed
+from .keyframes import STRETCH_SECONDS, follow
 from .predict import Predictor
 from .prediction import answer_text, is_uncertain
 from .render import VideoWriter, draw_answer
@@ -83,7 +83,6 @@ def camera_frames(which: str) -> Iterator[Frame]:
 def _newest(decoded: Iterator[Any]) -> Iterator[Any]:
     """Decodes in a thread and yields only the latest frame, since a queue would fall further and further behind."""
     latest: queue.Queue[Any] = queue.Queue(1)
-    stopped = threading.Event()
 
     def put(item: Any) -> None:
         with suppress(queue.Empty):
@@ -94,20 +93,15 @@ def _newest(decoded: Iterator[Any]) -> Iterator[Any]:
         try:
             for picture in decoded:
                 put(picture)
-                if stopped.is_set():
-                    return
             put(None)
         except Exception as error:  # raised again in the thread that waits for frames
             put(error)
 
     threading.Thread(target=read, daemon=True).start()
-    try:
-        while (picture := latest.get()) is not None:
-            if isinstance(picture, Exception):
-                raise picture
-            yield picture
-    finally:
-        stopped.set()
+    while (picture := latest.get()) is not None:
+        if isinstance(picture, Exception):
+            raise picture
+        yield picture
 
 
 class LiveFinder:
@@ -119,36 +113,31 @@ class LiveFinder:
     def __init__(self, detector: Detector, every: int = DETECT_EVERY) -> None:
         self._detector, self._every = detector, every
         self._is_cut = CutFinder()
-        self._key: tuple[Frame, np.ndarray, Faces] | None = None  # the key frame, its thumbnail, its faces
+        self._key: Frame | None = None  # None: the next frame is one
         self._count = 0  # frames since then
-        self._last: Frame | None = None
+        self._last_time = 0.0
         self._before = self._latest = Faces.none()
 
     def __call__(self, frame: Frame) -> tuple[Faces, bool]:
         """The faces of the next frame, and whether a shot begins with it."""
         cut = self._is_cut(frame.image)
         if cut or self._is_key(frame):
-            faces = self._detector(frame.image[None])[0]
-            self._key, self._count = (frame, self._is_cut.thumbnail, faces), 1
+            (faces,) = self._detector(frame.image[None])
+            self._key, self._count = frame, 1
             self._before = Faces.none() if cut else self._latest
         else:
             (faces,), _ = follow(self._detector, [frame.image], self._before, self._latest)
             self._count += 1
             self._before = self._latest
-        if len(faces) < len(self._latest):
+        if not len(faces) or len(faces) < len(self._latest):
             self._key = None
-        self._latest, self._last = faces, frame
+        self._latest, self._last_time = faces, frame.time
         return faces, cut
 
     def _is_key(self, frame: Frame) -> bool:
-        if self._key is None or self._last is None or not len(self._latest) or self._count >= self._every:
+        if self._key is None or self._count >= self._every or frame.image.shape != self._key.image.shape:
             return True
-        key, thumbnail, faces = self._key
-        shape = frame.image.shape
-        apart = frame.time - key.time > STRETCH_SECONDS or frame.time - self._last.time > LIVE_STEP
-        if shape != key.image.shape or apart:
-            return True
-        return 2 * self._count >= self._every and much_changed(self._is_cut.thumbnail, thumbnail, shape, faces)
+        return frame.time - self._key.time > STRETCH_SECONDS or frame.time - self._last_time > LIVE_STEP
 
 
 def watch(predictor: Predictor, frames: Iterator[Frame], window: float) -> Iterator[LiveAnswer]:
@@ -197,16 +186,15 @@ def answer_camera(predictor: Predictor, which: str, window: float, annotate: Pat
         Whether any frame showed a face.
     """
     printed, faces, started = -1.0, 0, time.monotonic()
-    on_terminal = sys.stdout.isatty()
+    start, end = ("\r", "") if sys.stdout.isatty() else ("", "\n")
     writer: VideoWriter | None = None
     try:
         for frames, now in enumerate(watch(predictor, camera_frames(which), window), start=1):
             faces += now.box is not None
-            if on_terminal or now.frame.time - printed >= 1:
+            if start or now.frame.time - printed >= 1:
                 printed = now.frame.time
                 speed = frames / max(time.monotonic() - started, 1e-9)
-                line = f"{now.frame.time:8.2f} s  {now.text:<30} {speed:5.1f} frames/s"
-                print(f"\r{line}" if on_terminal else line, end="" if on_terminal else "\n", flush=True)
+                print(f"{start}{printed:8.2f} s  {now.text:<30} {speed:5.1f} frames/s", end=end, flush=True)
             if annotate:
                 picture = draw_answer(now.frame.image, now.box, now.text, now.weight)
                 writer = writer or VideoWriter(annotate, picture.size)

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..common.errors import UsageError
 from ..common.names import expression
 from ..data.clips import DataError
 from ..network.fan import FAN
@@ -48,35 +49,33 @@ def neutral_shift(fan: FAN, features: Tensor, info: Mapping[str, Any]) -> Tensor
     return -PART * (logits - logits.mean()) * moved
 
 
-def checked_reference(reference: Reference | None) -> Reference | None:
-    """A reference; numbers as float, files as `Path`.
-
-    Raises:
-        ValueError: a number is not above 0.
-    """
-    if not isinstance(reference, (int, float)):
-        return Path(reference) if isinstance(reference, str) and reference != AUTO else reference
-    if not 0 < reference < float("inf"):
-        raise ValueError(f"neutral is {reference}; expected seconds above 0, a file, or {AUTO}")
-    return float(reference)
+def is_in_input(reference: Reference) -> bool:
+    """Whether a reference is a part of the input: seconds or `AUTO`."""
+    return isinstance(reference, (int, float)) or (isinstance(reference, str) and reference == AUTO)
 
 
 def neutral_frames(
-    fan: FAN, features: Tensor, times: np.ndarray, reference: float | str, labels: Sequence[str]
-) -> slice:
+    fan: FAN, features: Tensor, times: np.ndarray, reference: Reference, labels: Sequence[str]
+) -> tuple[slice, str]:
     """Which of the frames that show a person (features [T, D], times float64 [T], ascending) are the reference.
 
     Args:
         reference: seconds: the first ones, at least one frame; `AUTO`: the second that looks most neutral.
         labels: C class names.
 
+    Returns:
+        The frames, and the reference in words.
+
     Raises:
+        ValueError: a number is not above 0.
         DataError: the frames have no times, or `AUTO` cannot tell.
     """
+    if isinstance(reference, (int, float)) and not 0 < reference < float("inf"):
+        raise UsageError(f"neutral is {reference}; expected seconds above 0, a file, or {AUTO}")
     if np.isnan(times).any():
         raise DataError("neutral: images have no times in which to find it; name a picture or a video")
-    if isinstance(reference, float):
-        return slice(0, int(np.searchsorted(times, times[0] + reference)))
+    if isinstance(reference, (int, float)):
+        return slice(0, int(np.searchsorted(times, times[0] + reference))), f"the first {reference:g} s"
     neutral = [expression(label) == NEUTRAL for label in labels]
     if not any(neutral):
         raise DataError("neutral auto: the network has no class neutral; name a picture or a video")
@@ -89,11 +88,5 @@ def neutral_frames(
     spans = np.searchsorted(times, np.stack([starts, starts + STRETCH], axis=1))
     parts = [slice(int(first), int(last)) for first, last in spans if first < last]
     shares = [fan.attend(features[None, part]).logits[0].softmax(dim=0)[neutral].sum().item() for part in parts]
-    return parts[int(np.argmax(shares))]
-
-
-def in_words(reference: float | str, times: np.ndarray) -> str:
-    """The reference as the outputs name it; `times` of its frames."""
-    if isinstance(reference, float):
-        return f"the first {reference:g} s"
-    return f"{times[0]:.1f} to {times[-1]:.1f} s, where the person looks most neutral"
+    best = parts[int(np.argmax(shares))]
+    return best, f"{times[best][0]:.1f} to {times[best][-1]:.1f} s, where the person looks most neutral"

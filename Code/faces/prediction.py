@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     import pandas
 
 
-def row_columns(labels: Sequence[str]) -> list[str]:
-    """Names of the values of `Prediction.rows`: what is known of a frame, then a probability for each label."""
-    where = ["input", "person", "frame", "time", "left", "top", "right", "bottom"]
-    return columns([*where, "filled", "alpha", "weight", "uncertain"], labels)
+# Of the tables of frames, before a probability for each label.
+FRAME_COLUMNS = (
+    *("input", "person", "frame", "time", "left", "top", "right", "bottom"),
+    *("filled", "alpha", "weight", "uncertain"),
+)
 
 
 def columns(known: Sequence[str], labels: Sequence[str]) -> list[str]:
@@ -37,11 +38,8 @@ def columns(known: Sequence[str], labels: Sequence[str]) -> list[str]:
 
 def is_uncertain(probabilities: np.ndarray) -> np.ndarray:
     """Whether the best two of probabilities [..., C] are closer than `UNCERTAIN_MARGIN`: either may be right."""
-    if probabilities.shape[-1] < 2:
-        return np.zeros(probabilities.shape[:-1], dtype=bool)
-    best = np.sort(probabilities, axis=-1)
-    uncertain: np.ndarray = best[..., -1] - best[..., -2] < UNCERTAIN_MARGIN
-    return uncertain
+    best = np.sort(probabilities, axis=-1)[..., -2:]
+    return np.asarray((np.ptp(best, axis=-1) < UNCERTAIN_MARGIN) & (best.shape[-1] == 2))
 
 
 def answer_text(answer: str, uncertain: bool, share: float | None = None) -> str:
@@ -58,21 +56,15 @@ class Curve:
     ends: np.ndarray  # float64 [W]
     probabilities: np.ndarray  # float64 [W, C]; NaN where no face is visible
     num_faces: np.ndarray  # int64 [W], the number of frames behind each answer
-    tracks: np.ndarray  # int64 [W], whose face it is: by default that window's main person; -1: nobody
-
-    def __len__(self) -> int:
-        return len(self.starts)
 
     def __repr__(self) -> str:
-        return f"Curve({len(self)} windows, {self.starts[0]:.2f} to {self.ends[-1]:.2f} s)"
+        return f"Curve({len(self.starts)} windows, {self.starts[0]:.2f} to {self.ends[-1]:.2f} s)"
 
     @property
     def expressions(self) -> list[str]:
         """The most probable label of each window; empty where no face is visible."""
-        return [
-            self.labels[int(np.argmax(row))] if count else ""
-            for row, count in zip(self.probabilities, self.num_faces, strict=True)
-        ]
+        best = self.probabilities.argmax(axis=1)
+        return [self.labels[at] if count else "" for at, count in zip(best, self.num_faces, strict=True)]
 
     @property
     def uncertain(self) -> np.ndarray:
@@ -84,8 +76,8 @@ class Curve:
         return int(np.abs((self.starts + self.ends) / 2 - time).argmin())
 
 
-def windows(times: np.ndarray, window: float, stride: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Where windows start and end: at 0, stride, 2 * stride, ... until one reaches the end of the video.
+def windows(times: np.ndarray, window: float, stride: float | None = None) -> np.ndarray:
+    """Starts and ends of windows: at 0, stride, 2 * stride, ... until one reaches the end of the video.
 
     Windows without a single frame, in a pause of the recording, are left out.
 
@@ -95,7 +87,7 @@ def windows(times: np.ndarray, window: float, stride: float | None = None) -> tu
         stride: from one start to the next, in seconds; None: half a window.
 
     Returns:
-        starts and ends, float64 [W], W > 0.
+        float64 [2, W], W > 0.
 
     Raises:
         DataError: the frames have no times.
@@ -108,8 +100,9 @@ def windows(times: np.ndarray, window: float, stride: float | None = None) -> tu
     starts = np.arange(count) * stride
     # A stride longer than the window may step beyond the last frame.
     starts = starts[starts <= length]
-    some = np.searchsorted(times, starts) < np.searchsorted(times, starts + window)
-    return starts[some], starts[some] + window
+    spans = np.stack([starts, starts + window])
+    first, last = np.searchsorted(times, spans)
+    return spans[:, first < last]
 
 
 @dataclass(frozen=True, repr=False)
@@ -128,7 +121,6 @@ class Prediction:
     track: int  # index of the person's track; 0 for aligned frames. A cut starts new tracks
     num_frames: int  # frames of the input that were read, those without a face included
     num_people: int  # people (tracks) in the input; 1 for aligned frames
-    num_cuts: int  # changes of shot in the input
     frames: tuple[str, ...]  # T names: file names, or the frame numbers of a video, from 0000000
     numbers: np.ndarray  # int64 [T], the frames' numbers in the input
     times: np.ndarray  # float64 [T], seconds since the video's first frame, or of faces.csv for crops; NaN for images
@@ -142,7 +134,7 @@ class Prediction:
     filled: np.ndarray  # bool [T], frames in which the detector missed the face, so that its place is interpolated
     curve: Curve | None  # an answer for each window of time, if asked for
     problems: tuple[str, ...]  # what could not be read, a line each; the answer rests on the rest
-    _faces: InputFaces = field(repr=False)
+    faces: InputFaces  # where they are in the input
 
     def __repr__(self) -> str:
         person = f", person {self.person} of {self.num_people}" if self.num_people > 1 else ""
@@ -169,11 +161,6 @@ class Prediction:
         return not bool(np.isnan(self.times).any())
 
     @property
-    def source(self) -> Source:
-        """The input, which can be read again."""
-        return self._faces.source
-
-    @property
     def seconds(self) -> tuple[float, float]:
         """Times of the first and the last frame that show this person; NaN for images."""
         return float(self.times[0]), float(self.times[-1])
@@ -188,16 +175,12 @@ class Prediction:
         """Indices of the frames that count most, the heaviest first; the earlier one of two equal ones first."""
         return [int(index) for index in np.argsort(-self.weights, kind="stable")[:count]]
 
-    def rows(self) -> Iterator[tuple[Any, ...]]:
-        """One row for each of the T frames, see `row_columns`; NaN where a value does not exist."""
-        uncertain = is_uncertain(self.frame_probabilities)
-        for index, frame in enumerate(self.frames):
-            yield (
-                *(self.path, self.person, frame, float(self.times[index]), *map(float, self.boxes[index])),
-                *(bool(self.filled[index]), float(self.alpha[index]), float(self.weights[index])),
-                bool(uncertain[index]),
-                *map(float, self.frame_probabilities[index]),
-            )
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """T values for each column of the table of frames; NaN where a value does not exist."""
+        count = len(self.frames)
+        values = [[self.path] * count, [self.person] * count, self.frames, self.times, *self.boxes.T, self.filled]
+        values += [self.alpha, self.weights, is_uncertain(self.frame_probabilities), *self.frame_probabilities.T]
+        return dict(zip(columns(FRAME_COLUMNS, self.labels), values, strict=True))
 
     def to_frame(self) -> pandas.DataFrame:
         """A pandas.DataFrame with one row for each frame that shows this person, with the columns of --csv-frames.
@@ -206,29 +189,8 @@ class Prediction:
             MissingExtraError: pandas is not installed.
         """
         frame_type = require("pandas", "pandas", "Prediction.to_frame", "pandas").DataFrame
-        frame: pandas.DataFrame = frame_type.from_records(list(self.rows()), columns=row_columns(self.labels))
+        frame: pandas.DataFrame = frame_type(self.columns())
         return frame
-
-    def box_at(self, number: int) -> np.ndarray | None:
-        """The box, float64 [4], of the person that the answer is about, in a frame by its number in the input.
-
-        With a curve of the main person, another person stands in for them while they are away: the main person of
-        that window. None: nobody, or a frame that was not read.
-        """
-        faces = self._faces
-        position = int(np.searchsorted(faces.analysis.numbers, number))
-        if not self.was_read(number):
-            return None
-        for track in (self.track, *faces.paths):
-            path = faces.paths[track]
-            index = int(np.searchsorted(path.positions, position))
-            if index < len(path) and path.positions[index] == position:
-                return path.boxes[index]
-        return None
-
-    def was_read(self, number: int) -> bool:
-        """Whether a frame, by its number in the input, was read: with `fps`, not all of them are."""
-        return bool(np.isin(number, self._faces.analysis.numbers))
 
     def crops(self, indices: Sequence[int] | None = None) -> np.ndarray:
         """The faces as they were cut out. They are read again, since those of a long video would not fit into memory.
@@ -251,9 +213,9 @@ def crops_of(predictions: Sequence[Prediction], indices: Sequence[Sequence[int]]
     paths, rows, crops = {}, {}, {}
     for each, chosen in zip(predictions, indices, strict=True):
         frames, rows[each.track] = np.unique(np.asarray(chosen, dtype=np.int64), return_inverse=True)
-        paths[each.track] = each._faces.paths[each.track].only(frames)
+        paths[each.track] = each.faces.paths[each.track].only(frames)
         crops[each.track] = np.empty((len(frames), FACE_SIZE, FACE_SIZE, 3), dtype=np.uint8)
-    for track, row, image in predictions[0]._faces.images(paths):
+    for track, row, image in predictions[0].faces.images(paths):
         picture = Image.fromarray(image)  # aligned frames may have any size; 224 to 224 is a copy
         crops[track][row] = np.asarray(picture.resize((FACE_SIZE, FACE_SIZE), Image.Resampling.BILINEAR))
     return [crops[track][rows[track]] for track in paths]
@@ -268,6 +230,15 @@ class InputFaces:
     paths: dict[int, FaceTrack]
     aligned: bool
     eyes: Eyes
+
+    def box_of(self, track: int) -> dict[int, np.ndarray]:
+        """Frame's number -> box, float64 [4], of a person. Where they are away, that of another person of the answer,
+        the main person of a window.
+        """
+        boxes: dict[int, np.ndarray] = {}
+        for path in (*self.paths.values(), self.paths[track]):
+            boxes |= zip(self.analysis.numbers[path.positions].tolist(), path.boxes, strict=True)
+        return boxes
 
     def images(self, paths: dict[int, FaceTrack], side: int | None = None, *, gray: bool = False) -> Iterator[Cutout]:
         """The faces of `paths`, or of parts of them, in the order of the frames.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from functools import lru_cache
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from ..common.errors import require
 from ..common.files import new_file
+from ..common.names import one_line
+from ..common.progress import Progress
 from ..data.clips import DataError
 from ..results.figures import CYCLE, font_for
 from .decoder import file_url
@@ -24,14 +27,13 @@ from .sound import Sound
 from .track import ASSUMED_FPS
 
 TIME_BASE = Fraction(1, 60_000)
-Color = tuple[int, int, int]
-ORANGE, WHITE, BLACK = (255, 140, 0), (255, 255, 255), (0, 0, 0)
+ORANGE, BLACK = "#ff8c00", "#000000"
 
 
 class VideoWriter:
     """Writes pictures of one size as a video: H.264 where PyAV has it, else MPEG-4.
 
-    As a context manager, it closes the file when the block ends, and leaves nothing if the block fails.
+    A context manager closes the file when the block ends, and leaves nothing if the block fails.
 
     Args:
         path: its suffix, one of `WRITTEN_SUFFIXES`, names the container.
@@ -60,9 +62,8 @@ class VideoWriter:
         with self._errors_named(), ExitStack() as stack:
             temporary = stack.enter_context(new_file(path))
             self._container = stack.enter_context(self._av.open(file_url(temporary), "w"))
-            self._stream = self._container.add_stream(
-                "libx264" if "libx264" in self._av.codecs_available else "mpeg4", rate=30
-            )
+            codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
+            self._stream = self._container.add_stream(codec, rate=30)
             self._stream.width, self._stream.height = self._size
             self._stream.pix_fmt = "yuv420p"
             self._stream.codec_context.time_base = self._stream.time_base = TIME_BASE
@@ -89,11 +90,7 @@ class VideoWriter:
                 self._sound.write(self._container, until=time)
 
     def close(self) -> None:
-        """Finishes the file and gives it its name. Whatever goes wrong, no partial file is left.
-
-        Raises:
-            DataError: the rest cannot be written.
-        """
+        """Finishes the file and gives it its name; DataError if the rest cannot be written, and no file is left."""
         with self._errors_named(), self._files:
             self._container.mux(self._stream.encode())
             if self._sound is not None:
@@ -136,10 +133,7 @@ def draw_answer(image: np.ndarray, box: np.ndarray | None, line: str, share: flo
     _draw_text(draw, (0, 0), line, max(10, height // 24))
     if share is not None:
         high, small = max(4, height // 60), max(9, height // 36)
-        for legend in ("weight of this frame, as a share of the highest", "weight / highest weight", "weight"):
-            if _size_of(draw, legend, small)[0] <= width and height >= 8 * small:
-                _draw_text(draw, (0, height - high - 1.4 * small), legend, small)
-                break
+        _draw_text(draw, (0, height - high - 1.4 * small), "weight / highest weight", small)
         draw.rectangle((0, height - high, width - 1, height - 1), fill=BLACK)
         draw.rectangle((0, height - high, max(1, round(share * (width - 1))), height - 1), fill=ORANGE)
     return picture
@@ -165,17 +159,17 @@ def draw_people(image: np.ndarray, labels: Sequence[Label]) -> Image.Image:
     taken: list[tuple[float, float, float, float]] = []
     labels = [label for label in labels if not np.isnan(label.box).any()]
     for label in reversed(labels):  # the first person on top, and the texts above all boxes
-        _draw_box(draw, label.box, color_of(label.number), height)
+        _draw_box(draw, label.box, hue_of(label.number), height)
     for label in labels:
         left, top, _, bottom = map(float, label.box)
-        for text in (f"{label.number} {label.text}", str(label.number)):
+        for text in (f"{label.number} {label.text}".rstrip(), str(label.number)):
             long, high = _size_of(draw, text, unit)
             x = min(max(0.0, left), max(0.0, width - long))
             rows = (min(max(0.0, y), height - high) for y in (top - high, bottom, top, bottom - high))
             places = ((x, y, x + long, y + high) for y in rows)
             if place := next((each for each in places if not any(_overlap(each, other) for other in taken)), None):
                 taken.append(place)
-                _draw_text(draw, place[:2], text, unit, color_of(label.number))
+                _draw_text(draw, place[:2], text, unit, hue_of(label.number))
                 break
     return picture
 
@@ -184,7 +178,7 @@ def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def _draw_box(draw: ImageDraw.ImageDraw, box: np.ndarray, color: Color, height: int) -> None:
+def _draw_box(draw: ImageDraw.ImageDraw, box: np.ndarray, color: str, height: int) -> None:
     left, top, right, bottom = map(float, box)
     corners = (min(left, right), min(top, bottom), max(left, right), max(top, bottom))
     draw.rectangle(corners, outline=color, width=max(2, height // 200))
@@ -195,13 +189,12 @@ def _size_of(draw: ImageDraw.ImageDraw, text: str, unit: int) -> tuple[float, fl
     return draw.textlength(text, font=_font(text, unit)) + 0.6 * unit, 1.4 * unit
 
 
-def _draw_text(
-    draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, unit: int, color: Color = BLACK
-) -> None:
+def _draw_text(draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, unit: int, color: str = BLACK) -> None:
     """Draws a text of letters of `unit` pixels on a background, whose left upper corner is at `place`."""
     (left, top), (long, high) = place, _size_of(draw, text, unit)
     draw.rectangle((left, top, left + long, top + high), fill=color)
-    draw.text((left + 0.3 * unit, top + 0.1 * unit), text, fill=ink_on(color), font=_font(text, unit))
+    ink = BLACK if sum(ImageColor.getrgb(color)) > 360 else "white"  # which can be read on the color
+    draw.text((left + 0.3 * unit, top + 0.1 * unit), text, fill=ink, font=_font(text, unit))
 
 
 @lru_cache(maxsize=1024)
@@ -212,9 +205,7 @@ def _font(text: str, size: int) -> Any:
     return ImageFont.truetype(font_for(text).fname, size)
 
 
-def annotate(
-    predictions: Sequence[Prediction], output: Path, progress: Callable[[int], object], *, everybody: bool = False
-) -> str:
+def annotate(predictions: Sequence[Prediction], output: Path, *, everybody: bool = False) -> None:
     """Writes the input's frames with the answers drawn on them, and its sound.
 
     Of the main person: the face's box, the running expression (the answer of the window whose middle is nearest in
@@ -224,64 +215,41 @@ def annotate(
     Args:
         predictions: of one input; with curves if it is a video.
         output: a video file to write.
-        progress: called with the number of frames written since the last call.
         everybody: draw all of `predictions`, and not only the first.
-
-    Returns:
-        Why the sound is missing or incomplete; empty if all is well, or there is none.
 
     Raises:
         DataError: the file cannot be written.
     """
     main = predictions[0]
-    indices = [{int(number): index for index, number in enumerate(each.numbers)} for each in predictions]
+    source, boxes = main.faces.source, main.faces.box_of(main.track)
+    read = set(main.faces.analysis.numbers.tolist())
     known = dict(zip(main.numbers.tolist(), main.times.tolist(), strict=True))  # of face crops, whose files have none
-    heaviest = float(main.weights.max())
-    box: np.ndarray | None = None
-    share: float | None = None
-    labels: list[Label] = []
-    begin = 0.0
-    source = main.source
-    with ExitStack() as stack:
-        writer: VideoWriter | None = None
+    shares = dict(zip(main.numbers.tolist(), (main.weights / main.weights.max()).tolist(), strict=True))
+    boxes_of = [dict(zip(each.numbers.tolist(), each.boxes, strict=True)) for each in predictions]
+    shown, begin, writer = -1, 0.0, None
+    with ExitStack() as stack, Progress(f"{one_line(output.name)}: drawing", main.num_frames) as bar:
         for count, frame in enumerate(source.frames()):
             time = known.get(frame.number, math.nan) if math.isnan(frame.time) else frame.time
             time = count / ASSUMED_FPS if math.isnan(time) else time
-            if main.was_read(frame.number):  # with --fps, the frames between keep what was drawn before
-                index = indices[0].get(frame.number)
-                box = main.box_at(frame.number)
-                share = None if index is None else float(main.weights[index]) / heaviest
-                labels = [
-                    Label(each.boxes[own[frame.number]], each.person, each.text_at(time))
-                    for each, own in zip(predictions, indices, strict=True)
-                    if everybody and frame.number in own
-                ]
+            if frame.number in read:  # with --fps, the frames between keep what was drawn before
+                shown = frame.number
             if everybody:
+                people = zip(predictions, boxes_of, strict=True)
+                labels = [Label(own[shown], each.person, each.text_at(time)) for each, own in people if shown in own]
                 picture = draw_people(frame.image, labels)
             else:
-                picture = draw_answer(frame.image, box, main.text_at(time), share)
+                picture = draw_answer(frame.image, boxes.get(shown), main.text_at(time), shares.get(shown))
             if writer is None:
                 size, begin = picture.size, time
                 sound = source.path if source.kind is Kind.VIDEO else None
                 writer = stack.enter_context(VideoWriter(output, size, sound=sound, begin=source.begin))
             # Pictures of a folder may differ in size, a video's pictures must not.
             writer.add(picture if picture.size == size else picture.resize(size), time - begin)
-            progress(1)
-    return writer.problem if writer else ""
-
-
-def ink_on(color: Color) -> Color:
-    """White or black, whichever can be read on a color."""
-    red, green, blue = color
-    return BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else WHITE
+            bar(1)
+    if writer and writer.problem:
+        print(f"{output}: {writer.problem}", file=sys.stderr)
 
 
 def hue_of(person: int) -> str:
     """The color of a person's box, `#rrggbb`."""
     return CYCLE[(person - 1) % len(CYCLE)]
-
-
-def color_of(person: int) -> Color:
-    """The same as red, green, blue."""
-    red, green, blue = bytes.fromhex(hue_of(person)[1:])
-    return red, green, blue

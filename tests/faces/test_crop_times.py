@@ -47,7 +47,7 @@ def test_a_video_of_prepared_crops_plays_as_it_was_filmed(
     (answer,) = Predictor(checkpoints["fan"][0], "cpu").answer(crops, aligned=True, window=1)
     drawn: list[float] = []
     monkeypatch.setattr(Prediction, "text_at", lambda _, time: drawn.append(time) or "Sad 50 %")
-    render.annotate([answer], tmp_path / "answer.mp4", lambda count: None)
+    render.annotate([answer], tmp_path / "answer.mp4")
     assert drawn == seconds  # the windows of the curve are counted as these are
     with av.open(str(tmp_path / "answer.mp4")) as container:
         times = [frame.time for frame in container.decode(video=0)]

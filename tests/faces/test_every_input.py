@@ -51,7 +51,7 @@ def test_inputs_without_an_answer_have_their_row_their_record_and_their_card(
     assert predict(*inputs, *flags) == 2
     rows = list(csv.DictReader(table.open(encoding="utf-8")))
     assert [row["input"] for row in rows] == [str(path).replace("\udcfc", "\\udcfc") for path in inputs]  # escaped
-    assert [row["problems"] for row in rows[:2]] == ["no face in 1 frame", "no such file or folder"]
+    assert rows[0]["problems"] == "no face in 1 frame" and "not valid UTF-8" in rows[1]["problems"]
     assert all(row["expression"] == row["Happy"] == row["person"] == "" and row["problems"] for row in rows[:3])
     assert rows[3]["expression"] in AFEW and rows[3]["problems"] == ""
     written = json.loads(records.read_text())
@@ -97,10 +97,10 @@ def test_the_script_says_that_pictures_are_no_clip(
         ({"image_size": 8}, "image_size: '8' is not a whole number of pixels from 32 to"),
         ({"detect_every": 0}, "detect_every: '0' is not a whole number"),
         ({"precision": "int8"}, "precision is 'int8'; expected 'auto', 'fp32', 'bf16', 'fp16'"),
-        ({"device": "abacus"}, "device abacus: not usable here"),
-        ({"device": 99}, "device cuda:99: not usable here"),
-        ({"prior": {"joy": 1}}, "prior joy: no such class"),
-        ({"classes": ["happy", "joy"]}, "classes joy: no such class; this network knows Happy, Angry"),
+        ({"device": "abacus"}, "--device abacus: not usable here"),
+        ({"device": 99}, "--device 99: not usable here"),
+        ({"prior": {"joy": 1}}, "--prior joy: no such class"),
+        ({"classes": ["happy", "joy"]}, "--classes joy: no such class; this network knows Happy, Angry"),
         ({"people": "some"}, "people is 'some'; expected 'main', 'all'"),
     ],
 )

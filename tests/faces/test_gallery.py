@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from Code import Predictor
-from Code.faces.gallery import card_of, figure_names, write_gallery
+from Code.faces.figures import card_of, figure_names, write_gallery
 from Code.network.fan import FAN
 from Code.results.page import Pictures
 
@@ -29,14 +29,14 @@ from Code.results.page import Pictures
 def test_figures_of_inputs_that_share_a_name_differ_and_name_the_folder(
     paths: list[str], names: list[str], tmp_path: Path
 ) -> None:
-    assert figure_names(paths, tmp_path / "predictions") == names
+    assert figure_names(paths, tmp_path / "predictions") == dict(zip(paths, names, strict=True))
 
 
 def test_long_names_are_cut_and_stay_apart(tmp_path: Path) -> None:
     """A file's name may have 255 bytes, which is too long for what is derived from it."""
     letters = "开" * 80  # 240 bytes
     paths = [f"a/{letters}1.mp4", f"a/{letters}2.mp4", f"b/{letters}2.mp4", f"{'f' * 250}/{'e' * 246}.mp4"]
-    names = figure_names(paths, tmp_path / "predictions")
+    names = figure_names(paths, tmp_path / "predictions").values()
     assert len(set(names)) == 4
     assert all(len(name.encode()) <= 201 and "\ufffd" not in name for name in names)
 
@@ -46,9 +46,9 @@ def test_figures_overwrite_no_input_and_no_reference(tmp_path: Path) -> None:
     folder.mkdir()
     for name in ("one.png", "pictures.png", "old.png"):
         (folder / name).touch()
-    assert figure_names([f"{folder}/one.png", "elsewhere/old.mp4"], folder) == ["pictures_one", "old"]
-    assert figure_names([str(folder)], folder) == [f"{tmp_path.name}_pictures"]  # a folder of frames
-    assert figure_names(["elsewhere/one.mp4"], folder, folder / "one.png") == ["elsewhere_one"]
+    assert [*figure_names([f"{folder}/one.png", "elsewhere/old.mp4"], folder).values()] == ["pictures_one", "old"]
+    assert [*figure_names([str(folder)], folder).values()] == [f"{tmp_path.name}_pictures"]  # a folder of frames
+    assert [*figure_names(["elsewhere/one.mp4"], folder, f"{folder}/one.png").values()] == ["elsewhere_one"]
 
 
 ODD = "<img src=x onerror=alert(1)>"  # a file name like any other

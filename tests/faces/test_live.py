@@ -56,9 +56,9 @@ def test_the_first_face_is_found_at_once_and_a_lost_one_is_searched_at_once(scen
 
 def test_a_newcomer_is_found_with_the_next_key_frame(scene_of: Draw) -> None:
     one, two = (0, 5, 40, 90), (1, 170, 20, 150)
-    found, full, _ = live([scene_of(one, size=(320, 200))] * 3 + [scene_of(one, two, size=(320, 200))] * 6)
-    assert [len(faces) for faces in found] == [1] * 5 + [2] * 4  # at half of `every`, as much has changed
-    assert full == [0, 5]
+    found, full, _ = live([scene_of(one, size=(320, 200))] * 3 + [scene_of(one, two, size=(320, 200))] * 5, every=4)
+    assert [len(faces) for faces in found] == [1] * 4 + [2] * 4
+    assert full == [0, 4]
 
 
 def test_a_shot_begins_with_a_key_frame_and_every_1_searches_all(scene_of: Draw) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from Code import Predictor
 from Code.common.errors import UsageError
 from Code.data.clips import DataError
-from Code.faces.neutral import PART, checked_reference, neutral_frames, neutral_shift
+from Code.faces.neutral import PART, neutral_frames, neutral_shift
 from Code.network.fan import FAN
 from Code.network.weights import load_fan
 
@@ -52,7 +52,7 @@ def test_the_frames_are_the_first_ones_or_the_most_neutral_ones_of_the_person() 
     fan.classifier.weight.data[1, 0] = 1.0
 
     def found(reference: float | str, at: np.ndarray, labels: tuple[str, ...] = ("sad", "Calm", "fear")) -> slice:
-        return neutral_frames(fan, frames[: len(at)], at, reference, labels)
+        return neutral_frames(fan, frames[: len(at)], at, reference, labels)[0]
 
     assert [found(seconds, times).stop for seconds in (0.25, 0.01, 9.0)] == [3, 1, 4]
     assert found("auto", np.arange(60) / 5 + 2.0) == slice(30, 35)
@@ -62,11 +62,9 @@ def test_the_frames_are_the_first_ones_or_the_most_neutral_ones_of_the_person() 
         found("auto", times, ("sad", "happy", "fear"))
     with pytest.raises(DataError, match="images have no times"):
         found(1.0, np.array([np.nan]))
-    assert checked_reference(1) == 1.0 and isinstance(checked_reference(1), float)
-    assert checked_reference("auto") == "auto" and checked_reference("a.jpg") == Path("a.jpg")
     for number in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="expected seconds above 0, a file, or auto"):
-            checked_reference(number)
+            found(number, times)
 
 
 def test_a_file_says_its_mean_neutral_feature(checkpoints: dict[str, tuple[Path, FAN]], tmp_path: Path) -> None:
@@ -157,7 +155,10 @@ def test_the_script_passes_it_on(
         ((video, "--neutral", "soon"), "neither a number of seconds above 0, nor a file, nor auto"),
         ((video, "--neutral", "0"), "neither a number of seconds above 0, nor a file, nor auto"),
         ((video, *network, "--neutral", "auto"), "visible for 0.4 s"),
-        ((video, "--neutral", crops, "--people", "all"), "shows one person; name seconds, or omit --people all"),
+        (
+            (video, "--neutral", crops, "--people", "all"),
+            "shows one person; name seconds, or answer the main person only",
+        ),
         (("--camera", "0", "--neutral", "1"), "--camera goes with"),
     ):
         assert predict(*flags) == 2

@@ -129,8 +129,7 @@ def test_wrong_inputs_are_named_in_a_line_each_and_the_others_go_on(
     assert f"{crops}: " in out
 
 
-@pytest.mark.parametrize("content", [b"no video", bytes(100)])
-@pytest.mark.parametrize("suffix", ["mp4", "jpg", "gif", "txt"])
+@pytest.mark.parametrize(("suffix", "content"), [("mp4", b"no video"), ("txt", bytes(100))])
 def test_a_file_of_another_kind_is_named_before_the_network_is_loaded(
     tmp_path: Path, suffix: str, content: bytes, ask: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +147,7 @@ def test_what_cannot_be_written_is_said_before_the_work(
     for flag, name in (("--annotate", "a.mp4"), ("--csv", "a.csv"), ("--json", "a.json")):
         status, out, err = ask(crops, "--aligned", flag, tmp_path / name)
         assert (status, out) == (2, "")
-        assert f"{name}: nothing can be written to {tmp_path}; name another folder" in err
+        assert f"{name}: cannot be written; name a file in a folder" in err
 
 
 def test_a_name_is_one_line_whatever_is_in_it(crops: Path, tmp_path: Path, ask: Callable[..., Result]) -> None:
@@ -170,17 +169,16 @@ def test_a_name_is_one_line_whatever_is_in_it(crops: Path, tmp_path: Path, ask: 
         (("a.mp4", "--checkpoint", "nowhere.pth"), "--checkpoint nowhere.pth: no such file"),
         (("a.mp4", "--image-size", "0"), "--image-size"),
         ((EXAMPLE, "--device", "abacus"), "--device"),
-        (("a.mp4", "--csv", "."), "is a folder"),
+        (("a.mp4", "--csv", "."), "cannot be written"),
         (("a.mp4", "--csv", "/dev/null"), "/dev/null: not a regular file; name a file"),
         (("a.mp4", "--window", "0"), "--window"),
         (("a.mp4", "--window", "1e-9"), "--window: '1e-9' is not a number from 0.01 to 86400"),
         (("a.mp4", "--window", "1", "--stride", "1e-300"), "--stride: '1e-300' is not a number from 0.01"),
         (("a.mp4", "--fps", "1e308"), "--fps: '1e308' is not a number above 0 to 10000"),
-        ((), "nothing to answer; name a video"),
+        ((), "name what to answer: a video"),
         (("a.mp4", "--people", "some"), "--people"),
-        (("--aligned", "a.mp4", "--people", "all"), "omit --people all"),
-        (("a.mp4", "--csv-frames", f"{__file__}/a.csv"), "test_predict_script.py is a file, not a folder"),
-        (("a.mp4", "--camera", "0"), "not both"),
+        (("a.mp4", "--csv-frames", f"{__file__}/a.csv"), "a.csv: cannot be written; name a file in a folder"),
+        (("a.mp4", "--camera", "0"), "or --camera N"),
         (("a.mp4", "--stride", "1"), "--stride needs --window"),
         (("a.mp4", "b.mp4", "--annotate", "c.mp4"), "--annotate writes one video"),
         (("a.mp4", "--annotate", "c.avi"), "c.avi: name a video ending in .mp4"),

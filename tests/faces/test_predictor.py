@@ -24,7 +24,7 @@ from Code.data.clips import DataError
 from Code.data.images import read_image
 from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes, align_face
 from Code.faces.detect import Detector
-from Code.faces.prediction import crops_of, row_columns, windows
+from Code.faces.prediction import FRAME_COLUMNS, columns, crops_of, windows
 from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import find_checkpoint, published_weights, to_published
@@ -238,7 +238,7 @@ def test_an_answers_frames_are_a_table(checkpoints: dict[str, tuple[Path, FAN]],
     pytest.importorskip("pandas", reason="a table needs pandas")
     answer = Predictor(checkpoints["fan"][0], "cpu")(scene)
     table = answer.to_frame()
-    assert list(table.columns) == row_columns(AFEW)
+    assert list(table.columns) == columns(FRAME_COLUMNS, AFEW)
     assert list(table["frame"]) == list(answer.frames) and set(table["person"]) == {1} and table["time"].isna().all()
     np.testing.assert_array_equal(table[["left", "top", "right", "bottom"]], answer.boxes)
     np.testing.assert_allclose(table["weight"], answer.weights)

@@ -105,7 +105,7 @@ def test_the_answer_the_frames_the_curve_and_the_camera_have_the_prior(
     frame = Frame("0", 0, 0.0, np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8))
     shares = []
     for predictor in (plain, stated):
-        predictor._detector = OneFace()  # type: ignore[assignment]
+        predictor.detector = OneFace()  # type: ignore[assignment]
         (now,) = watch(predictor, iter([frame]), 1.0)
         shares.append(now.text)
     assert shares[0] != shares[1]
@@ -118,7 +118,7 @@ def test_an_answer_is_uncertain_if_its_best_two_classes_are_close() -> None:
     assert is_uncertain(rows).tolist() == [True, False, False, False]
     assert is_uncertain(np.array([1.0])).tolist() is False  # a network of one class
     assert answer_text("anger", True) == "anger, uncertain" and answer_text("anger", False) == "anger"
-    curve = Curve(("a", "b", "c"), np.arange(4.0), np.arange(4.0) + 1, rows, np.array([3, 3, 3, 0]), np.zeros(4))
+    curve = Curve(("a", "b", "c"), np.arange(4.0), np.arange(4.0) + 1, rows, np.array([3, 3, 3, 0]))
     assert curve.uncertain.tolist() == [True, False, False, False]
 
 
