@@ -31,12 +31,8 @@ sys.path.insert(0, str(ROOT))
 
 from Code.common.device import Compute, choose_compute, describe_device, versions  # noqa: E402
 from Code.common.names import FAN_FILE, FERPLUS_LABELS  # noqa: E402
-from Code.composed.plan import (  # noqa: E402
-    VERSION,
-    ComposedSpec,
-    choose_stills,
-)
-from Code.composed.splits import TEST, TRAIN, USAGES, VAL, Composer, composed_clips  # noqa: E402
+from Code.composed.plan import VERSION, ComposedSpec, choose_stills  # noqa: E402
+from Code.composed.reader import SPLITS, Composer  # noqa: E402
 from Code.data.batches import (  # noqa: E402
     EvaluationBatches,
     FrameTable,
@@ -62,15 +58,16 @@ class Clips:
     """Composed clips as features of a fixed backbone."""
 
     def __init__(self, composer: Composer, store: FeatureStore) -> None:
-        self.table = FrameTable.of(composed_clips(composer, Path()))
+        self.table = FrameTable.of(composer.clips(Path()))
         self.table.renewed = False  # the features belong to one composition
         self.store, self.composer = store, composer
 
     def split(self) -> EvaluationSplit:
-        courses = [self.composer.course(clip).importance for clip in range(len(self.table))]
+        frames = [self.composer.frames(clip) for clip in range(len(self.table))]
+        truth = [np.array([frame.importance for frame in of_clip]) for of_clip in frames]
         batches = EvaluationBatches(self.table, self.store, batch_frames=4096)
-        truth = dict(zip(self.table.names, courses, strict=True))
-        return EvaluationSplit(batches, PlainView(), intensities=truth)
+        intensities = dict(zip(self.table.names, truth, strict=True))
+        return EvaluationSplit(batches, PlainView(), intensities=intensities)
 
 
 def encoded(fan: FAN, composer: Composer, size: int, compute: Compute, file: Path) -> Clips:
@@ -78,7 +75,7 @@ def encoded(fan: FAN, composer: Composer, size: int, compute: Compute, file: Pat
     if file.is_file():
         return Clips(composer, FeatureStore(torch.load(file, weights_only=True)))
     start = time.perf_counter()
-    clips = composed_clips(composer, Path())
+    clips = composer.clips(Path())
     table, frames = FrameTable.of(clips), clips.renderer(clips, size)
     store = FeatureStore.of(fan, table, frames, compute, mirrored=False, loading=Loading())
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -183,14 +180,14 @@ def main() -> int:
     hardest = args.levels[-1]
     start, compute = time.perf_counter(), choose_compute()
     splits = read_ferplus(args.data_root)
-    spec, split = ComposedSpec(), TEST if args.eval_split == "test" else VAL
-    stills = {which: choose_stills(splits, USAGES[which], spec.confidence) for which in (TRAIN, split)}
+    spec, split = ComposedSpec(), args.eval_split
+    stills = {which: choose_stills(splits, SPLITS[which], spec.confidence) for which in ("train", split)}
 
     def levels_of(fan: FAN, size: int, name: str) -> dict[int, Clips]:
         found = {}
         for level in args.levels:
             telling = (1 - level / 100,) * 2
-            composer = Composer.of(stills[split], ComposedSpec(telling=telling), args.clips, 0)
+            composer = Composer(stills[split], ComposedSpec(telling=telling), split, args.clips, 0)
             file = args.output / f"{name}_{args.eval_split}_{args.clips}_{level}_{composer.stills.digest}-{VERSION}.pt"
             found[level] = encoded(fan, composer, size, compute, file)
         return found
@@ -200,7 +197,7 @@ def main() -> int:
     levels = levels_of(plain, info["image_size"], "backbone")
     methods: dict[str, list[dict[int, dict[str, Any]]]] = {PLAIN: [measured(plain, levels, compute)]}
     for seed in args.seeds:
-        composer = Composer.of(stills[TRAIN], spec, args.train_clips, seed)
+        composer = Composer(stills["train"], spec, "train", args.train_clips, seed)
         file = args.output / f"backbone_train_{args.train_clips}_seed{seed}_{composer.stills.digest}-{VERSION}.pt"
         clips = encoded(plain, composer, info["image_size"], compute, file)
         for at_type, name in NAMES.items():
@@ -227,7 +224,7 @@ def main() -> int:
         "versions": versions(),
         "seconds": seconds,
         "seeds": args.seeds,
-        "stills": {USAGES[which]: [len(part) for part in found.by_class] for which, found in stills.items()},
+        "stills": {SPLITS[which]: [len(part) for part in found.by_class] for which, found in stills.items()},
     }
     for runs in methods.values():
         for run in runs:
@@ -236,7 +233,7 @@ def main() -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     content = {**about, "methods": methods, "differences": differences}
     (args.output / f"table_{args.eval_split}.json").write_text(json.dumps(content, indent=1) + "\n")
-    print(f"\n{text}\n\n{args.clips} clips of {USAGES[split]}, {len(args.seeds)} seeds; {seconds:.0f} s")
+    print(f"\n{text}\n\n{args.clips} clips of {SPLITS[split]}, {len(args.seeds)} seeds; {seconds:.0f} s")
     print(f"{about['device']}, {compute.precision}, {about['threads']} threads, {about['versions']}")
     return 0
 

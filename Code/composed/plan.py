@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,26 +19,33 @@ from ..common.names import FERPLUS_LABELS
 from ..data.clips import DataError
 from ..readers.ferplus import SIDE, FERPlusSplit, clean_votes
 
-CELL = 8  # pixels; faces are compared by the mean brightness of cells of this size
+VERSION = 1  # increase when any pixel changes; validation clips of other versions are composed again
+NEUTRAL = FERPLUS_LABELS.index("neutral")
+TELLING = ""
+SPOILED = ("blurred", "occluded", "dark", "bright", "cropped", "turned")
+DISTRACTORS = ("neutral", "other", *SPOILED)
+_NEUTRAL_SHARE = 4.0  # frequency of neutral stretches, relative to others: faces are neutral more often than hidden
+_LONGEST = 5  # frames of a distracting stretch
+_OTHER_LONGEST = 2  # frames of a moment of another expression
+_CANDIDATES = 12  # stills drawn, of which the most similar is used
+_CELL = 8  # pixels; faces are compared by the mean brightness of cells of this size
 
 
 @dataclass(frozen=True)
 class Stills:
     """The stills of one split whose labels are certain."""
 
-    usage: str  # FER+'s name of the split: Training, PublicTest or PrivateTest
     images: np.ndarray  # uint8 [N, 48, 48], grayscale
     classes: np.ndarray  # int64 [N], indices into `FERPLUS_LABELS`
     by_class: tuple[np.ndarray, ...]  # per class, the indices of its stills
     looks: np.ndarray  # float32 [N, 36], the coarse pattern of brightness by which stills are compared
-    left_out: int  # number of other such stills, not used because a later split has the same picture
 
     @property
     def digest(self) -> str:
         """A hash of pixels and classes."""
         return hashlib.blake2b(self.images.tobytes() + self.classes.tobytes(), digest_size=8).hexdigest()
 
-    def alike(self, still: int, label: int, candidates: int, rng: np.random.Generator) -> int:
+    def alike(self, still: int, label: int, rng: np.random.Generator, candidates: int = _CANDIDATES) -> int:
         """A still of class `label` that looks like `still`: the most similar of `candidates` drawn at random.
 
         FER+ does not name persons. The result has a similar pose, light and build; it rarely shows the same person.
@@ -61,31 +69,17 @@ def choose_stills(splits: Mapping[str, FERPlusSplit], usage: str, confidence: fl
     total = votes.sum(axis=1)
     emotions = votes[:, : len(FERPLUS_LABELS)]
     top = emotions.max(axis=1)
-    sure = (top >= confidence * total) & (2 * top > total)
-    kept = sure & alone
+    kept = (top >= confidence * total) & (2 * top > total) & alone
     images, classes = split.images[kept, 0], emotions[kept].argmax(axis=1)
     by_class = tuple(np.flatnonzero(classes == label) for label in range(len(FERPLUS_LABELS)))
-    absent = [name for name, stills in zip(FERPLUS_LABELS, by_class, strict=True) if not len(stills)]
-    if absent:
+    if absent := [name for name, stills in zip(FERPLUS_LABELS, by_class, strict=True) if not len(stills)]:
         raise DataError(
             f"fer2013new.csv: {usage} has no still of {', '.join(absent)} with {confidence:.0%} of the votes; "
             "is FER+ complete?"
         )
-    cells = SIDE // CELL
-    looks = images.reshape(-1, cells, CELL, cells, CELL).mean(axis=(2, 4), dtype=np.float32).reshape(len(images), -1)
-    return Stills(usage, images, classes, by_class, looks, int((sure & ~alone).sum()))
-
-
-VERSION = 1  # increase when any pixel changes; validation clips of other versions are composed again
-TELLING = ""
-SPOILED = ("blurred", "occluded", "dark", "bright", "cropped", "turned")
-DISTRACTORS = ("neutral", "other", *SPOILED)
-# Relative frequencies of stretches. Faces are neutral more often than they are hidden.
-_SHARES = {"neutral": 4.0, "other": 1.0}
-_LONGEST = 5  # frames of a distracting stretch
-_OTHER_LONGEST = 2  # frames of a moment of another expression
-_CANDIDATES = 12  # stills drawn, of which the most similar is used
-NEUTRAL = FERPLUS_LABELS.index("neutral")
+    cells = SIDE // _CELL
+    looks = images.reshape(-1, cells, _CELL, cells, _CELL).mean(axis=(2, 4), dtype=np.float32)
+    return Stills(images, classes, by_class, looks.reshape(len(images), -1))
 
 
 @dataclass(frozen=True)
@@ -93,7 +87,6 @@ class ComposedSpec:
     """Properties of composed clips. Pairs are the ends of a range that is sampled uniformly for each clip.
 
     Attributes:
-        frames: minimum and maximum number of frames of a clip.
         telling: share of a clip's frames that show its expression; at least one frame does.
         distractors: kinds of the other frames, of `DISTRACTORS`. `neutral`: a neutral still that looks similar.
             `other`: a moment of another expression, in total at most half as many frames as are telling. `blurred`,
@@ -108,63 +101,48 @@ class ComposedSpec:
     confidence: float = 0.6
 
     def __post_init__(self) -> None:
-        for name, (low, high) in {"clip-frames": self.frames, "telling": self.telling}.items():
-            if low > high:
-                raise DataError(f"--{name} {low} {high}: give the lower end first")
         if not self.telling[0] > 0 or self.telling[1] > 1:
             raise DataError(f"--telling {self.telling[0]:g} {self.telling[1]:g}: shares must be above 0 and at most 1")
-        unknown = [kind for kind in self.distractors if kind not in DISTRACTORS]
-        if unknown or not self.distractors:
-            raise DataError(f"--distractors {' '.join(unknown)}: choose from {', '.join(DISTRACTORS)}")
         if self.distractors == ("other",) and self.telling[0] < 1:
             raise DataError("--distractors other: lasts for a moment and cannot fill a clip; add another kind")
 
 
-@dataclass
-class Course:
-    """What the T frames of a clip show."""
+class Frame(NamedTuple):
+    """What a frame of a clip shows."""
 
-    still: np.ndarray  # int64 [T], indices of stills
-    kind: list[str]  # [T], of `DISTRACTORS` or `TELLING`
-    pose: np.ndarray  # float64 [T, 5]: mirror (1, -1), roll (radians), scale, shift right, down (of half the side)
-    light: np.ndarray  # float64 [T, 2]: contrast and brightness, relative to the range [0, 1]
-    spoil: np.ndarray  # float64 [T, 6] in [0, 1]: parameters of the kind, see `Code.composed.render`
-    noise: np.ndarray  # int64 [T], seed of the noise of each frame
+    still: int  # index of a still
+    kind: str  # of `DISTRACTORS`, or `TELLING`
+    pose: np.ndarray  # float64 [5]: mirror (1, -1), roll (radians), scale, shift right, down (of half the side)
+    light: np.ndarray  # float64 [2]: contrast and brightness, relative to the range [0, 1]
+    spoil: np.ndarray  # float64 [6] in [0, 1]: parameters of the kind, see `Code.composed.render`
+    noise: int = 0  # seed of its noise
 
     @property
-    def importance(self) -> np.ndarray:
-        """float64 [T]: 1 where the clip's expression shows, else 0."""
-        return np.array([float(kind == TELLING) for kind in self.kind])
+    def importance(self) -> float:
+        """1 where the clip's expression shows, else 0."""
+        return float(self.kind == TELLING)
 
 
-def plan_course(label: int, length: int, stills: Stills, spec: ComposedSpec, rng: np.random.Generator) -> Course:
-    """Draws the course of a clip of class `label` with `length` frames."""
+def plan_clip(label: int, length: int, stills: Stills, spec: ComposedSpec, rng: np.random.Generator) -> list[Frame]:
+    """Draws the frames of a clip of class `label`."""
     telling = max(1, min(length, round(length * rng.uniform(*spec.telling))))
-    kinds = _stretches(label, length, telling, spec, rng)
+    stretches = _stretches(label, length, telling, spec, rng)
     own = int(rng.choice(stills.by_class[label]))
-    still, kind, pose, light, spoil = [], [], [], [], []
     mirror = 1.0 if rng.random() < 0.5 else -1.0
     # Camera and light belong to the clip. They vary a little within a stretch.
     base = rng.uniform((-0.14, 0.92, -0.08, -0.08), (0.14, 1.1, 0.08, 0.08))
     lit = rng.uniform((0.75, -0.1), (1.2, 0.1))
-    for name, count in kinds:
-        face, flip = _still_of(name, label, own, stills, rng)
-        side = mirror * flip
+    frames = []
+    for kind, count in stretches:
+        still, flip = _still_of(kind, label, own, stills, rng)
         sway = rng.uniform(-1, 1, 4) * (0.05, 0.03, 0.03, 0.03)
         walk = np.cumsum(rng.normal(size=(count, 4)), axis=0) * (0.025, 0.01, 0.012, 0.012)
-        still += [face] * count
-        kind += [name] * count
-        pose.append(np.column_stack([np.full(count, side), base + sway + walk.clip(-0.15, 0.15)]))
-        light.append(lit + rng.normal(size=(count, 2)) * (0.04, 0.015))
-        spoil.append((rng.uniform(size=6) + rng.normal(size=(count, 6)) * 0.03).clip(0, 1))
-    return Course(
-        still=np.array(still),
-        kind=kind,
-        pose=np.concatenate(pose),
-        light=np.concatenate(light),
-        spoil=np.concatenate(spoil),
-        noise=rng.integers(0, 2**31, length),
-    )
+        pose = np.column_stack([np.full(count, mirror * flip), base + sway + walk.clip(-0.15, 0.15)])
+        light = lit + rng.normal(size=(count, 2)) * (0.04, 0.015)
+        spoil = (rng.uniform(size=6) + rng.normal(size=(count, 6)) * 0.03).clip(0, 1)
+        frames += [Frame(still, kind, pose[at], light[at], spoil[at]) for at in range(count)]
+    seeds = rng.integers(0, 2**31, length).tolist()
+    return [frame._replace(noise=seed) for frame, seed in zip(frames, seeds, strict=True)]
 
 
 def _stretches(
@@ -179,13 +157,12 @@ def _stretches(
         first = int(rng.integers(2, telling - 1))
         stretches = [(TELLING, first), (TELLING, telling - first)]
     others_left, left = telling // 2, length - telling
-    weights = np.array([_SHARES.get(kind, 1.0) for kind in kinds])
+    weights = np.array([_NEUTRAL_SHARE if kind == "neutral" else 1.0 for kind in kinds])
     while left:
-        possible = np.array([kind != "other" or others_left > 0 for kind in kinds])
-        if not possible.any():
+        chances = weights * [kind != "other" or others_left > 0 for kind in kinds]
+        if not chances.any():
             stretches[0] = TELLING, stretches[0][1] + left
             break
-        chances = weights * possible
         kind = kinds[int(rng.choice(len(kinds), p=chances / chances.sum()))]
         longest = min(_OTHER_LONGEST, others_left) if kind == "other" else _LONGEST
         count = min(left, int(rng.integers(1, longest + 1)))
@@ -198,17 +175,16 @@ def _stretches(
 def _still_of(kind: str, label: int, own: int, stills: Stills, rng: np.random.Generator) -> tuple[int, float]:
     """The still of a stretch, and -1 if it is mirrored compared with the clip's other stills, else 1."""
     flip = 1.0 if rng.random() < 0.5 else -1.0
-    others = [index for index in range(len(FERPLUS_LABELS)) if index not in (label, NEUTRAL)]
     if kind == TELLING:
         again = rng.random() < 0.5
-        return (own, 1.0) if again else (stills.alike(own, label, _CANDIDATES, rng), flip)
+        return (own, 1.0) if again else (stills.alike(own, label, rng), flip)
     if kind == "neutral":
-        return stills.alike(own, NEUTRAL, _CANDIDATES, rng), flip
-    other = int(rng.choice(others))
+        return stills.alike(own, NEUTRAL, rng), flip
+    other = int(rng.choice([index for index in range(len(FERPLUS_LABELS)) if index not in (label, NEUTRAL)]))
     if kind == "other":
-        return stills.alike(own, other, _CANDIDATES, rng), flip
+        return stills.alike(own, other, rng), flip
     # Half of the spoiled frames hide the clip's own expression, the others hide something else.
     draw = rng.random()
     if draw < 0.5:
         return own, 1.0
-    return stills.alike(own, NEUTRAL if draw < 0.75 else other, _CANDIDATES, rng), flip
+    return stills.alike(own, NEUTRAL if draw < 0.75 else other, rng), flip

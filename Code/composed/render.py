@@ -7,6 +7,7 @@ that it is rendered with.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from .plan import Course
+from .plan import Frame
 
 _SIGMA = (2.5, 4.5)  # of the blur, in pixels of a 48 x 48 still
 _CROP = (0.3, 0.5)  # visible share of the still's side in a bad crop
@@ -25,41 +26,40 @@ _BRIGHT = (0.08, 0.25)  # remaining contrast, below white
 _COVER = (0.55, 0.85)  # half the sides of an occluder, relative to half the picture's side
 
 
-def render(images: np.ndarray, course: Course, size: int) -> Tensor:
-    """Renders the frames of a clip.
+def render(images: np.ndarray, frames: Sequence[Frame], size: int) -> Tensor:
+    """Renders T frames.
 
     Args:
-        images: uint8 [N, 48, 48], the stills that `course.still` indexes.
-        course: of T frames.
+        images: uint8 [N, 48, 48], the stills that the frames name.
         size: side of the result, in pixels.
 
     Returns:
         uint8 [T, 1, size, size].
     """
-    sources = images[course.still].astype(np.float32) / 255  # [T, 48, 48]
-    pose, light = course.pose.copy(), course.light.copy()
-    for at, kind in enumerate(course.kind):
-        spoil = course.spoil[at]
+    sources = images[[frame.still for frame in frames]].astype(np.float32) / 255  # [T, 48, 48]
+    pose = np.stack([frame.pose for frame in frames])
+    for at, frame in enumerate(frames):
+        kind, spoil = frame.kind, frame.spoil
         if kind == "blurred":
             sources[at] = gaussian_filter(sources[at], _between(_SIGMA, spoil[0]), mode="nearest")
         elif kind == "turned":
             pose[at, 1] += _between(_TURN, spoil[0]) * (1 if spoil[1] < 0.5 else -1)
         elif kind == "cropped":
             scale = _between(_CROP, spoil[0])
-            pose[at, 2] = scale
             # Off center: the crop shows less than half of the face, and stays inside the still.
             angle, reach = 2 * math.pi * spoil[1], min(0.55, 0.95 - scale)
-            pose[at, 3:] = reach * math.cos(angle), reach * math.sin(angle)
+            pose[at, 2:] = scale, reach * math.cos(angle), reach * math.sin(angle)
     pictures = _resampled(torch.from_numpy(sources), pose, size)  # [T, size, size]
     mean = pictures.mean(dim=(1, 2), keepdim=True)
-    contrast, brightness = torch.from_numpy(light.astype(np.float32)).T[:, :, None, None]
+    light = np.stack([frame.light for frame in frames]).astype(np.float32)
+    contrast, brightness = torch.from_numpy(light).T[:, :, None, None]
     pictures = (pictures - mean) * contrast + mean + brightness
-    for at, kind in enumerate(course.kind):
-        spoil = course.spoil[at]
+    for at, frame in enumerate(frames):
+        kind, spoil = frame.kind, frame.spoil
         if kind == "occluded":
             pictures[at] = _occluded(pictures[at], spoil)
         elif kind == "dark":
-            grain = np.random.default_rng(course.noise[at]).normal(0, _GRAIN, (size, size)).astype(np.float32)
+            grain = np.random.default_rng(frame.noise).normal(0, _GRAIN, (size, size)).astype(np.float32)
             pictures[at] = pictures[at].clamp(0, 1) * _between(_DARK, spoil[0]) + torch.from_numpy(grain)
         elif kind == "bright":
             pictures[at] = 1.02 - (1 - pictures[at].clamp(0, 1)) * _between(_BRIGHT, spoil[0])

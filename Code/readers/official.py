@@ -51,20 +51,8 @@ FORMER_DFER = Protocol(
 # DFEW's own order, of numbers from 1, is that of the shared lists; FERV39k's official files contain class names.
 DFEW_LABELS = FERV39K_LABELS = SHARED_LABELS
 MAFW_LABELS = (*SHARED_LABELS, "Contempt", "Anxiety", "Helplessness", "Disappointment")
-_OFFICIAL = [
-    "happiness",
-    "sadness",
-    "neutral",
-    "anger",
-    "surprise",
-    "disgust",
-    "fear",
-    "contempt",
-    "anxiety",
-    "helplessness",
-    "disappointment",
-]
-MAFW_NAMES = dict(zip(_OFFICIAL, MAFW_LABELS, strict=True))  # in the official files -> label
+_WORDS = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear", *map(str.lower, MAFW_LABELS[7:]))
+MAFW_NAMES = dict(zip(_WORDS, MAFW_LABELS, strict=True))  # in the official files -> label
 
 
 def _scan_ckplus(listing: Listing, request: Request) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
 
 import pytest
 
 import Demo_AFEW_Attention as script
+from tests.runs import only_run, read_json, rows_of
 
 CLIPS = ("--clip-frames", 6, "--train-clips", 16, "--val-clips", 8, "--telling", 0.3, 0.6)
 SMALL = ("--image-size", 32, "--batch-size", 8, "--workers", 0, "--device", "cpu", "--precision", "fp32")
@@ -27,15 +26,13 @@ def run(tmp_path_factory: pytest.TempPathFactory, call, flags) -> Path:
     outcome = call(script, *flags, "--pretrained", "none", "--epochs", 2, "--figures", 1, cwd=cwd)  # never frozen
     assert outcome.status == 0, outcome.err
     assert "train: 16 clips, 96 frames, 8 classes" in outcome.out
-    (folder,) = (cwd / "model").iterdir()
-    return folder
+    return only_run(cwd)
 
 
 def test_a_run_holds_weights_against_true_importance(run: Path) -> None:
-    results = json.loads((run / "results.json").read_text())["last"]
+    results = read_json(run / "results.json")["last"]
     assert -1 <= results["attention_correlation"] <= 1 and 0 <= results["attention_auc"] <= 1
-    with (run / "attention.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(run / "attention.csv")
     assert len(rows) == 8 * 6 and {row["intensity"] for row in rows} == {"0.0000", "1.0000"}
     page = (run / "report.html").read_text()
     assert page.count("data:image/jpeg") >= 8 and "are not where they were" not in page
@@ -43,12 +40,11 @@ def test_a_run_holds_weights_against_true_importance(run: Path) -> None:
 
 
 def test_evaluation_reads_the_same_clips_again(run: Path, call, flags) -> None:
-    root = flags[3]
-    cwd = run.parents[1]
+    cwd, root = run.parents[1], flags[3]
     outcome = call(script, "-e", "--checkpoint", run / "best.pth", "--data-root", root, *SMALL, cwd=cwd)
     assert outcome.status == 0, outcome.err
     (again,) = run.parent.glob("*_evaluation")
-    first, second = (json.loads((folder / "results.json").read_text())["best"] for folder in (run, again))
+    first, second = (read_json(folder / "results.json")["best"] for folder in (run, again))
     assert first["confusion"] == second["confusion"] and first["loss"] == pytest.approx(second["loss"])
     test = call(script, *flags, "-e", "--checkpoint", run / "best.pth", "--eval-split", "test", cwd=cwd)
     assert test.status == 0, test.err
@@ -59,13 +55,12 @@ def test_the_head_alone_learns_and_seeds_are_summed_up(tmp_path: Path, call, fla
     more = ("--pretrained", run / "best.pth", "--freeze-backbone", "--epochs", 1, "--seeds", 0, 1, "--at_type", 0)
     outcome = call(script, *flags, *more, cwd=tmp_path)
     assert outcome.status == 0, outcome.err
-    (folder,) = (tmp_path / "model").iterdir()
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = read_json(only_run(tmp_path) / "summary.json")
     assert len(summary["last"]["attention_correlation"]["values"]) == 2
 
 
-def test_the_doctor_looks_at_composed_clips(tmp_path: Path, call, flags) -> None:
-    outcome = call(script, *flags, "--check", cwd=tmp_path)
+def test_the_check_looks_at_composed_clips(run: Path, tmp_path: Path, call, flags) -> None:
+    outcome = call(script, *flags, "--check", cwd=run.parents[1])
     assert outcome.status == 0, outcome.out + outcome.err
     assert "frames that cannot be read" in outcome.out and "clean; 48 frames decoded" in outcome.out
     missing = call(script, "--dataset", "composed", "--data-root", tmp_path / "none", "--check", cwd=tmp_path)
@@ -75,9 +70,9 @@ def test_the_doctor_looks_at_composed_clips(tmp_path: Path, call, flags) -> None
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--val-root", "x"), "--val-root: --dataset composed uses the splits of FER+"),
-        (("--telling", "0.2", "0.3", "0.4"), "--telling: takes one number or two"),
+        (("--val-root", "x"), "--dataset composed: uses the splits of FER+"),
         (("--telling", "0"), "--telling 0 0: shares must be above 0"),
+        (("--telling", "0.5", "1.5"), "--telling 0.5 1.5: shares must be above 0 and at most 1"),
         (("--fold", "1"), "--fold: composed has a fixed split"),
         (("--distractors", "other"), "--distractors other: lasts for a moment"),
     ],
