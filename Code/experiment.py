@@ -323,9 +323,8 @@ def evaluate(args: argparse.Namespace) -> Path:
         [clips],
         size,
         compute.device,
-        cache=settings.cache,
+        cache=settings.cache or "none",  # every frame is read once
         workers=settings.workers,
-        read_once=True,
         gray=gray,
         world=ddp.world(),
     )

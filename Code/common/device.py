@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import os
 import platform
-import shutil
 import subprocess
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -108,11 +107,6 @@ def free_memory() -> int:
     with contextlib.suppress(OSError, IndexError):  # not Linux
         sizes.append(1024 * int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]))
     return min(sizes)
-
-
-def free_shared_memory() -> int:
-    """Free bytes of /dev/shm, through which processes pass tensors; Docker gives a container 64 MiB by default."""
-    return shutil.disk_usage("/dev/shm").free
 
 
 def describe_device(device: torch.device) -> str:

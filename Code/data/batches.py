@@ -2,8 +2,7 @@
 
 `FrameTable` numbers the frames of all clips, and a store reads frames by these numbers. `TrainingBatches` draws K
 frames per sample, one from each of K equal segments. `EvaluationBatches` packs all frames of all clips into full
-batches, across clip borders. Both hand whole batches of numbers to a `DataLoader`: an epoch is planned in one place,
-from a seed, and worker processes have no state.
+batches, across clip borders. An epoch is planned in one place, from a seed; worker processes have no state.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from ..common.device import free_memory, free_shared_memory
+from ..common.device import free_memory
 from ..common.errors import STOP_SIGNALS, ProjectError, UsageError, WorkerError
 from ..common.names import in_words
 from ..common.progress import Progress, available_cores
@@ -41,10 +40,9 @@ class FrameTable:
     Attributes:
         lengths: int64 [clips], number of frames of each clip.
         targets: int64 [clips] class indices, or float32 [clips, C] class probabilities.
-        names: one name per clip.
-        labels: the class names, in the order of their indices.
-        listed: number of clips that the dataset lists, including those without frames.
-        skipped: names of the clips that were skipped.
+        names: of the clips.
+        labels: the class names.
+        skipped: how many more clips the dataset has, without frames.
         renewed: every training epoch has new frames; their numbers are number + epoch * num_frames.
     """
 
@@ -52,8 +50,7 @@ class FrameTable:
     targets: Tensor
     names: Sequence[str]
     labels: tuple[str, ...]
-    listed: int
-    skipped: list[str]
+    skipped: int = 0
     renewed: bool = False
 
     def __post_init__(self) -> None:
@@ -70,15 +67,10 @@ class FrameTable:
     @classmethod
     def of(cls, clips: ClipSet) -> FrameTable:
         """The table of a `ClipSet`, in the same order."""
-        return cls(
-            lengths=np.array([len(clip) for clip in clips.clips], dtype=np.int64),
-            targets=torch.tensor([clip.label for clip in clips.clips], dtype=torch.int64),
-            names=[clip.name for clip in clips.clips],
-            labels=clips.labels,
-            listed=clips.listed,
-            skipped=clips.skipped,
-            renewed=not clips.in_files,
-        )
+        lengths = np.array([len(clip) for clip in clips.clips], dtype=np.int64)
+        targets = torch.tensor([clip.label for clip in clips.clips], dtype=torch.int64)
+        names = [clip.name for clip in clips.clips]
+        return cls(lengths, targets, names, clips.labels, len(clips.left_out), renewed=not clips.in_files)
 
 
 class Store(Protocol):
@@ -92,46 +84,27 @@ class Store(Protocol):
 class FileStore:
     """Decodes image files when they are read, and resizes them to one square size.
 
-    Args:
-        clips: the clips with the frames.
-        image_size: side of the result in pixels. Resizing is antialiased. A frame that is not square is squeezed, as
-            in the published pipeline.
-        gray: see `read_image`.
+    A frame that is not square is squeezed, as in the published pipeline. For `gray` see `read_image`.
     """
 
     def __init__(self, clips: ClipSet, image_size: int, *, gray: bool = False) -> None:
         self.clips, self.image_size, self.gray = clips.clips, image_size, gray
-        self.offsets = np.concatenate([[0], np.cumsum([len(clip) for clip in self.clips])])
+        self.offsets = FrameTable.of(clips).offsets
 
     def read(self, frame_ids: np.ndarray) -> Tensor:
-        """Frames as uint8 [N, 3, S, S], RGB.
-
-        Raises:
-            DataError: naming every file of this call that cannot be read.
-        """
+        """Frames as uint8 [N, 3, S, S], RGB. Raises DataError naming a file that cannot be read."""
         out = np.empty((len(frame_ids), self.image_size, self.image_size, 3), dtype=np.uint8)
-        problems = []
-        of_clip = np.searchsorted(self.offsets, frame_ids, side="right") - 1  # [N]
-        for row, (clip, frame) in enumerate(zip(of_clip, frame_ids - self.offsets[of_clip], strict=True)):
-            try:
-                out[row] = read_image(self.clips[clip].path(frame), self.image_size, gray=self.gray)
-            except DataError as error:
-                problems += error.problems
-        if problems:
-            raise DataError(problems)
+        clips = np.searchsorted(self.offsets, frame_ids, side="right") - 1  # [N]
+        for row, (clip, frame) in enumerate(zip(clips, frame_ids - self.offsets[clips], strict=True)):
+            out[row] = read_image(self.clips[clip].path(frame), self.image_size, gray=self.gray)
         return torch.from_numpy(out).permute(0, 3, 1, 2)
 
 
 class ArrayStore:
-    """Frames in the memory of the host or of a GPU.
-
-    Args:
-        frames: uint8 [N, 1 or 3, H, W]; row i is frame i. Grayscale frames keep one channel until they are on the
-            device.
-    """
+    """Frames in the memory of the host or of a GPU, uint8 [N, 1 or 3, H, W]; row i is frame i."""
 
     def __init__(self, frames: np.ndarray | Tensor) -> None:
-        self.frames = torch.from_numpy(frames) if isinstance(frames, np.ndarray) else frames
+        self.frames = torch.as_tensor(frames)
 
     def read(self, frame_ids: np.ndarray) -> Tensor:
         """Frames as uint8 [N, 1 or 3, H, W], on the device of the store."""
@@ -140,17 +113,11 @@ class ArrayStore:
 
 @dataclass(frozen=True)
 class World:
-    """The place of this process among those of a training, which draw the same batches and take a part of each.
-
-    Attributes:
-        rank: 0 for the main process, the only one that prints and writes files.
-        size: number of processes on all machines.
-        local_rank, local_size: the same on this machine.
-    """
+    """The place of this process among those of a training, which draw the same batches and take a part of each."""
 
     rank: int = 0
-    size: int = 1
-    local_rank: int = 0
+    size: int = 1  # number of processes
+    local_rank: int = 0  # on this machine
     local_size: int = 1
 
     @property
@@ -161,21 +128,18 @@ class World:
 
 @dataclass(frozen=True)
 class Loading:
-    """How batches reach this process.
-
-    Attributes:
-        workers: processes that read frames; 0: this process reads them.
-        pin_memory: batches are copied to a GPU.
-        world: the processes that share the batches.
-    """
+    """How batches reach this process: workers that read frames (0: itself), for a GPU or not, shared by a `World`."""
 
     workers: int = 0
     pin_memory: bool = False
     world: World = World()
 
 
-class _FrameDataset(Dataset):
-    """Maps an int64 array of frame numbers [...] to the frames, or to the error of reading them.
+LOCAL = Loading()  # this process alone reads everything
+
+
+class _Frames(Dataset):
+    """The frames of a store by arrays of their numbers, int64 [...].
 
     An error is returned, not raised: an exception of a worker process arrives wrapped in the worker's traceback.
     """
@@ -183,39 +147,43 @@ class _FrameDataset(Dataset):
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def __getitem__(self, key: np.ndarray) -> Tensor | ProjectError:
+    def __getitem__(self, ids: np.ndarray) -> Tensor | ProjectError:
         try:
-            frames = self.store.read(key.reshape(-1)).unflatten(0, key.shape)
+            frames = self.store.read(ids.reshape(-1)).unflatten(0, ids.shape)
         except DataError as error:
             return error
         if get_worker_info() is None:
             return frames
-        try:  # the queue of the worker would do it in a thread whose errors get lost, and this process would wait
+        try:  # the worker's queue would do it in a thread whose errors get lost, and this process would wait
             return frames.share_memory_()
         except RuntimeError as error:
-            return WorkerError(
-                f"a worker process cannot pass on {in_words(frames.nbytes)} of frames: /dev/shm has "
-                f"{in_words(free_shared_memory())} free ({error}); use --workers 0, or enlarge it "
-                "(docker run --shm-size 8g)"
-            )
+            return WorkerError(f"/dev/shm is full ({error}); use --workers 0, or enlarge it (docker run --shm-size 8g)")
 
 
-def _loader(store: Store, plan: list[np.ndarray], loading: Loading) -> DataLoader:
-    """A loader whose keys are the whole batches of `plan`, which may be replaced in place between two epochs."""
-    options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": PREFETCHED} if loading.workers else {}
+def read_batches(store: Store, batches: list[np.ndarray], loading: Loading) -> Iterator[Tensor]:
+    """Reads one array of frame numbers, int64 [...], after the other: uint8 [..., channels, H, W].
+
+    Raises:
+        DataError: names a file that cannot be read.
+        WorkerError: a worker cannot pass on its frames.
+    """
     if loading.workers:
         atexit.register(_end_workers)
-    return DataLoader(
-        _FrameDataset(store),
-        sampler=plan,
+    loader = DataLoader(
+        _Frames(store),
+        sampler=batches,
         batch_size=None,
         num_workers=loading.workers,
+        prefetch_factor=PREFETCHED if loading.workers else None,
         pin_memory=loading.pin_memory,
         # Without a generator of its own, the loader draws from torch's, and dropout depends on the number of workers.
         generator=torch.Generator(),
         worker_init_fn=_ignore_signals,
-        **options,
     )
+    for frames in loader:
+        if isinstance(frames, ProjectError):
+            raise frames
+        yield frames
 
 
 def _ignore_signals(worker: int) -> None:
@@ -225,17 +193,11 @@ def _ignore_signals(worker: int) -> None:
 
 
 def _end_workers() -> None:
-    """Workers that an error has left are ended at exit: Python would send them SIGTERM, and wait for ever."""
+    """Ends the workers that an error has left: at exit, Python would send them SIGTERM, and wait for ever."""
     if hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch reports a worker that was killed
     for process in multiprocessing.active_children():
         process.kill()
-
-
-def _checked(frames: Tensor | ProjectError) -> Tensor:
-    if isinstance(frames, ProjectError):
-        raise frames
-    return frames
 
 
 def draw_segments(
@@ -248,10 +210,8 @@ def draw_segments(
 
     Args:
         lengths: int64 [clips], all above zero.
-        num_frames: K.
-        rng: the generator of the epoch.
-        samples_per_clip: samples per clip; None draws as many as the clip has frames, so that an epoch has as many
-            samples as the training set has frames (the published protocol).
+        samples_per_clip: None draws as many as the clip has frames, so that an epoch has as many samples as the
+            training set has frames (the published protocol).
 
     Returns:
         clips int64 [samples] and frames int64 [samples, K] (index within the clip, ascending), shuffled.
@@ -270,14 +230,10 @@ class TrainingBatches:
     """Batches of training samples, drawn again in every epoch.
 
     Args:
-        table, store: the training set.
-        num_frames: K.
+        num_frames, samples_per_clip: see `draw_segments`.
         batch_size: samples per batch, of all processes together. A smaller last batch is dropped, since batch norm
             needs several samples, unless it is the only batch of the epoch.
-        seed: combined with the epoch's number, so that epoch 7 is the same whether or not epochs 1 to 6 ran in this
-            process.
-        samples_per_clip: see `draw_segments`.
-        loading: how the frames get here.
+        seed: combined with the epoch's number, so that epoch 7 does not depend on what ran before it.
 
     Raises:
         UsageError: the batches cannot be divided equally among the processes.
@@ -292,20 +248,15 @@ class TrainingBatches:
         batch_size: int,
         seed: int,
         samples_per_clip: int | None = None,
-        loading: Loading | None = None,
+        loading: Loading = LOCAL,
     ) -> None:
-        self.table, self.num_frames, self.seed, self.samples_per_clip = table, num_frames, seed, samples_per_clip
-        self.loading = loading or Loading()
+        self.table, self.store, self.loading, self.seed = table, store, loading, seed
+        self.num_frames, self.samples_per_clip = num_frames, samples_per_clip
         samples = table.num_frames if samples_per_clip is None else len(table) * samples_per_clip
         self.batch_size = min(batch_size, samples)
         self.steps = samples // self.batch_size
-        if self.batch_size % self.loading.world.size:
-            raise UsageError(
-                f"--batch-size {self.batch_size}: is not a multiple of the {self.loading.world.size} processes; choose "
-                "another batch size, or start fewer processes"
-            )
-        self._plan: list[np.ndarray] = []
-        self._loader = _loader(store, self._plan, self.loading)
+        if self.batch_size % loading.world.size:
+            raise UsageError(f"--batch-size {self.batch_size}: is not a multiple of the {loading.world.size} processes")
 
     def __len__(self) -> int:
         return self.steps
@@ -319,25 +270,20 @@ class TrainingBatches:
         """The batches of an epoch, counted from 1.
 
         Yields:
-            {frames uint8 [B, K, channels, H, W], lengths int64 [B], labels, clips int64 [B]}; B is the part of this
-            process.
+            {frames uint8 [B, K, channels, H, W], labels, clips int64 [B]}; B is the part of this process.
         """
         rng = np.random.default_rng([self.seed, number])
         clips, frames = draw_segments(self.table.lengths, self.num_frames, rng, self.samples_per_clip)
         ids = self.table.offsets[clips][:, None] + frames  # [samples, K]
         if self.table.renewed:
             ids += number * self.table.num_frames
-        part = self.batch_size // self.loading.world.size
-        starts = range(self.loading.world.rank * part, self.steps * self.batch_size, self.batch_size)
-        self._plan[:] = [ids[start : start + part] for start in starts]
-        for start, batch in zip(starts, self._loader, strict=True):
-            of_batch = torch.from_numpy(clips[start : start + part])
-            yield {
-                "frames": _checked(batch),
-                "lengths": torch.full((part,), self.num_frames),
-                "labels": self.table.targets[of_batch],
-                "clips": of_batch,
-            }
+        world = self.loading.world
+        part = self.batch_size // world.size
+        rows = [slice(at, at + part) for at in range(world.rank * part, self.steps * self.batch_size, self.batch_size)]
+        batches = read_batches(self.store, [ids[each] for each in rows], self.loading)
+        for each, batch in zip(rows, batches, strict=True):
+            of_batch = torch.from_numpy(clips[each])
+            yield {"frames": batch, "labels": self.table.targets[of_batch], "clips": of_batch}
 
 
 class EvaluationBatches:
@@ -350,20 +296,21 @@ class EvaluationBatches:
         rounds: per round, the number of frames in the batch of each process, 0 if it has no batch left.
     """
 
-    def __init__(self, table: FrameTable, store: Store, *, batch_frames: int, loading: Loading | None = None) -> None:
-        self.table, world = table, (loading or Loading()).world
+    def __init__(self, table: FrameTable, store: Store, *, batch_frames: int, loading: Loading = LOCAL) -> None:
+        self.table, self.store, self.loading, world = table, store, loading, loading.world
         ids = np.arange(table.num_frames)
-        keys = [ids[start : start + batch_frames] for start in range(0, len(ids), batch_frames)]
-        keys += [ids[:0]] * (-len(keys) % world.size)
-        self.rounds = [[len(key) for key in keys[at : at + world.size]] for at in range(0, len(keys), world.size)]
-        self._loader = _loader(store, keys[world.rank :: world.size], loading or Loading())
+        batches = [ids[start : start + batch_frames] for start in range(0, len(ids), batch_frames)]
+        batches += [ids[:0]] * (-len(batches) % world.size)
+        sizes = [len(batch) for batch in batches]
+        self.rounds = [sizes[at : at + world.size] for at in range(0, len(sizes), world.size)]
+        self.batches = batches[world.rank :: world.size]
 
     def __len__(self) -> int:
         return len(self.rounds)
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yields uint8 [N, channels, H, W]."""
-        return map(_checked, self._loader)
+        return read_batches(self.store, self.batches, self.loading)
 
 
 def open_stores(
@@ -373,20 +320,16 @@ def open_stores(
     *,
     cache: str | None = None,
     workers: int | None = None,
-    read_once: bool = False,
     gray: bool = False,
-    world: World | None = None,
+    world: World = LOCAL.world,
 ) -> tuple[list[Store], Loading, str]:
     """A store per split: of files, or of frames that are decoded now and kept as one uint8 tensor.
 
     Args:
-        splits: of the run. Clips whose frames are not files have a store of their own.
         image_size: side of the frames, pixels.
-        device: of the model.
-        cache: "none", "memory" or "device"; None: memory if frames are read more than once and fit well.
+        cache: "none", "memory" or "device"; None: memory if the frames fit well.
         workers: that read files; None: what suits the machine. On a CPU, most cores are busy with computing.
-        read_once: every frame is read once, so there is nothing to keep.
-        gray: read files in gray, see `read_image`.
+        gray: see `read_image`.
         world: the processes that share the machine's memory and cores.
 
     Returns:
@@ -394,14 +337,14 @@ def open_stores(
 
     Raises:
         UsageError: the frames do not fit.
-        DataError: names frames that cannot be decoded.
+        DataError: names a frame that cannot be decoded.
     """
-    world, on_gpu = world or World(), device.type == "cuda"
+    on_gpu, on_device = device.type == "cuda", cache == "device"
+    cores = max(1, available_cores() // world.local_size)
     size = sum(len(clip) for clips in splits if clips.in_files for clip in clips.clips) * image_size**2 * 3
-    in_gpu = cache == "device" and on_gpu
-    free = torch.cuda.mem_get_info(device)[0] if in_gpu else free_memory() // world.local_size
+    free = torch.cuda.mem_get_info(device)[0] if on_device and on_gpu else free_memory() // world.local_size
     if cache is None:
-        cache = "memory" if size <= MEMORY_SHARE * free and not read_once else "none"
+        cache = "memory" if size <= MEMORY_SHARE * free else "none"
         print(f"cache: {cache} ({in_words(size)} of frames, {in_words(free)} of memory free)")
     if cache != "none" and size > free:
         raise UsageError(
@@ -411,16 +354,16 @@ def open_stores(
         clips.renderer(clips, image_size) if clips.renderer else FileStore(clips, image_size, gray=gray)
         for clips in splits
     ]
-    cores = max(1, available_cores() // world.local_size)
     if cache == "none":
-        workers = (min(16, cores) if on_gpu else min(4, cores // 4)) if workers is None else workers
+        if workers is None:
+            workers = min(16, cores) if on_gpu else min(4, cores // 4)
         return stores, Loading(workers, on_gpu, world), cache
-    place = device if cache == "device" else torch.device("cpu")
+    target = device if on_device else torch.device("cpu")
     stores = [
-        _decoded(FrameTable.of(clips), store, image_size, place, cores) if clips.in_files else store
+        _decoded(FrameTable.of(clips), store, image_size, target, cores) if clips.in_files else store
         for clips, store in zip(splits, stores, strict=True)
     ]
-    return stores, Loading(0, on_gpu and cache != "device", world), cache
+    return stores, Loading(0, on_gpu and not on_device, world), cache
 
 
 def _decoded(table: FrameTable, store: Store, image_size: int, device: torch.device, workers: int) -> ArrayStore:
@@ -429,7 +372,7 @@ def _decoded(table: FrameTable, store: Store, image_size: int, device: torch.dev
     frames = torch.empty((table.num_frames, image_size, image_size, 3), dtype=torch.uint8, device=device)
     with Progress("decoding frames", table.num_frames) as progress:
         chunks = EvaluationBatches(table, store, batch_frames=DECODED, loading=loading)
-        for place, chunk in zip(frames.split(DECODED), chunks, strict=True):  # uint8 [N, 3, S, S]
-            place.copy_(chunk.permute(0, 2, 3, 1))
+        for rows, chunk in zip(frames.split(DECODED), chunks, strict=True):  # uint8 [N, 3, S, S]
+            rows.copy_(chunk.permute(0, 2, 3, 1))
             progress(len(chunk))
     return ArrayStore(frames.permute(0, 3, 1, 2))

@@ -51,7 +51,7 @@ class Faces:
     def table(self) -> FrameTable:
         """The faces as clips of one frame."""
         ones = np.ones(len(self.names), dtype=np.int64)
-        return FrameTable(ones, self.targets, self.names, FERPLUS_LABELS, len(ones), [])
+        return FrameTable(ones, self.targets, self.names, FERPLUS_LABELS)
 
 
 def ferplus_faces(split: FERPlusSplit, rule: str) -> Faces:

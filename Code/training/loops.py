@@ -322,9 +322,7 @@ def evaluate_split(
     """
     evaluation = evaluate(model, split.batches, compute=compute, transform=split.transform, show_progress=show_progress)
     table, logits = split.table, evaluation.logits
-    metrics = classification_metrics(
-        logits.softmax(dim=1), table.targets, num_listed=table.listed, num_skipped=len(table.skipped)
-    )
+    metrics = classification_metrics(logits.softmax(dim=1), table.targets, num_skipped=table.skipped)
     metrics["loss"] = float(F.cross_entropy(logits, table.targets))
     if split.intensities is not None:
         weights = dict(zip(table.names, evaluation.weights, strict=True))

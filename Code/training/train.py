@@ -210,9 +210,8 @@ def open_batches(
         splits,
         settings.image_size,
         compute.device,
-        cache=settings.cache,
+        cache="none" if frozen and settings.cache is None else settings.cache,
         workers=settings.workers,
-        read_once=frozen,
         world=ddp.world(),
     )
     table = FrameTable.of(clips.train)

@@ -40,7 +40,7 @@ def make_table(lengths: list[int]) -> FrameTable:
     """Clip c is named `c` and of class c % 3."""
     number = len(lengths)
     targets = torch.arange(number) % 3
-    return FrameTable(np.array(lengths), targets, [str(c) for c in range(number)], ("a", "b", "c"), number, [])
+    return FrameTable(np.array(lengths), targets, [str(c) for c in range(number)], ("a", "b", "c"))
 
 
 def numbered_store(total: int) -> ArrayStore:
@@ -128,7 +128,6 @@ def test_batches_hold_frames_of_the_right_clips_in_every_epoch(workers):
             assert (table.offsets[clips][:, None] <= numbers).all()
             assert (numbers < table.offsets[clips + 1][:, None]).all()
             assert torch.equal(batch["labels"], batch["clips"] % 3)
-            assert batch["lengths"].tolist() == [3, 3, 3, 3]
         assert frames_of(batches, epoch) == frames_of(batches_of(), epoch)
 
 
@@ -199,9 +198,8 @@ def test_file_store_reads_frames_in_the_order_asked(clip_set):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_all_bad_files_of_a_batch_are_named_without_a_traceback(clip_set, workers):
-    for clip, index in ((0, 1), (1, 0)):
-        Path(clip_set.clips[clip].path(index)).write_bytes(b"")
+def test_a_bad_file_is_named_without_a_traceback(clip_set, workers):
+    Path(clip_set.clips[1].path(0)).write_bytes(b"")
     table, store = FrameTable.of(clip_set), FileStore(clip_set, 4)
     for each in (
         iter(EvaluationBatches(table, store, batch_frames=8, loading=Loading(workers))),
@@ -209,9 +207,8 @@ def test_all_bad_files_of_a_batch_are_named_without_a_traceback(clip_set, worker
     ):
         with pytest.raises(DataError) as caught:
             list(each)
-        message = str(caught.value)
-        assert clip_set.clips[0].path(1) in message and clip_set.clips[1].path(0) in message
-        assert clip_set.clips[0].path(0) not in message
+        (message,) = caught.value.problems
+        assert message.startswith(f"{clip_set.clips[1].path(0)}: ")
         assert "Traceback" not in message and "worker" not in message
 
 
@@ -239,7 +236,6 @@ def test_pixels_are_the_same_wherever_they_are_kept(clip_set, cache):
 def test_frames_are_kept_in_memory_where_they_fit_well_and_are_read_again(clip_set, monkeypatch, capsys):
     assert open_stores([clip_set], 4, CPU)[2] == "memory"
     assert capsys.readouterr().out.startswith("cache: memory (")
-    assert open_stores([clip_set], 4, CPU, read_once=True)[2] == "none"
     monkeypatch.setattr(batches, "free_memory", lambda: 5 * 4 * 4 * 3 * 2 - 1)
     assert open_stores([clip_set], 4, CPU)[2] == "none"
     assert open_stores([clip_set], 4, CPU, cache="memory")[2] == "memory"  # it fits, if not well
@@ -251,7 +247,7 @@ def test_frames_are_kept_in_memory_where_they_fit_well_and_are_read_again(clip_s
 def test_workers_suit_the_machine(clip_set, monkeypatch):
     monkeypatch.setattr(batches, "available_cores", lambda: 32)
 
-    def loading(cache: str = "none", workers: int | None = None, world: World | None = None) -> Loading:
+    def loading(cache: str = "none", workers: int | None = None, world: World = World()) -> Loading:  # noqa: B008
         return open_stores([clip_set], 4, CPU, cache=cache, workers=workers, world=world)[1]
 
     assert loading() == Loading(4) and loading(world=World(1, 8, 1, 8)) == Loading(1, world=World(1, 8, 1, 8))
@@ -288,7 +284,7 @@ def test_a_worker_that_cannot_hand_over_its_frames_ends_the_training(monkeypatch
         raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)  # workers are forked and inherit it
-    with pytest.raises(WorkerError, match=r"a worker process cannot pass on .* No space left.*--workers 0"):
+    with pytest.raises(WorkerError, match=r"/dev/shm is full .*No space left.*--workers 0"):
         by_worker(Plain())
 
 
@@ -304,7 +300,7 @@ def test_workers_that_an_error_leaves_end_with_their_process():
     code = """
 import numpy as np, torch
 from Code.data.batches import ArrayStore, FrameTable, Loading, TrainingBatches
-table = FrameTable(np.array([50, 50]), torch.tensor([0, 1]), ["0", "1"], ("a", "b"), 2, [])
+table = FrameTable(np.array([50, 50]), torch.tensor([0, 1]), ["0", "1"], ("a", "b"))
 store = ArrayStore(np.zeros((100, 1, 4, 4), np.uint8))
 epoch = TrainingBatches(table, store, num_frames=2, batch_size=4, seed=0, loading=Loading(2)).epoch(1)
 next(epoch)

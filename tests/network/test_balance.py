@@ -30,7 +30,7 @@ def test_shares_of_hard_and_soft_targets_agree():
 def test_a_checkpoint_has_the_shares_of_the_samples_that_were_drawn(samples_per_clip):
     """AFEW and CK+ draw as many samples as a clip has frames: a class of long clips is seen more often."""
     lengths = np.array([2, 3, 15])
-    table = FrameTable(lengths, torch.tensor([0, 0, 1]), list("abc"), ("short", "long"), 3, [])
+    table = FrameTable(lengths, torch.tensor([0, 0, 1]), list("abc"), ("short", "long"))
     store = ArrayStore(np.zeros((20, 3, 8, 8), np.uint8))
     settings = {"num_frames": 1, "batch_size": 1, "seed": 0, "samples_per_clip": samples_per_clip}
     batches = TrainingBatches(table, store, **settings)

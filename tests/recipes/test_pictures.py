@@ -149,7 +149,7 @@ def write_teacher(path, seed, **about):
 
 def table_of(names, targets=None):
     targets = torch.full((len(names), 2), 0.5) if targets is None else targets
-    return FrameTable(np.ones(len(names), dtype=np.int64), targets, names, LABELS, len(names), [])
+    return FrameTable(np.ones(len(names), dtype=np.int64), targets, names, LABELS)
 
 
 def noise(number):

@@ -82,7 +82,7 @@ def test_views_are_drawn_per_clip() -> None:
 def test_features_are_those_of_the_frames_and_of_the_mirrored_frames(monkeypatch) -> None:
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (7, 3, 32, 32), dtype=np.uint8)
-    table = FrameTable(np.array([3, 4]), torch.tensor([0, 1]), ["a", "b"], ("x", "y"), 2, [])
+    table = FrameTable(np.array([3, 4]), torch.tensor([0, 1]), ["a", "b"], ("x", "y"))
     torch.manual_seed(0)
     fan = FAN(1, 2)
     compute = Compute(torch.device("cpu"))

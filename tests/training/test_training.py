@@ -42,7 +42,7 @@ def random_clips(lengths: list[int], num_classes: int = 4) -> tuple[FrameTable, 
     names = [f"clip{c}" for c in range(len(lengths))]
     labels = tuple(f"class{c}" for c in range(num_classes))
     targets = torch.arange(len(lengths)) % num_classes
-    return FrameTable(np.array(lengths), targets, names, labels, len(lengths), []), ArrayStore(frames)
+    return FrameTable(np.array(lengths), targets, names, labels), ArrayStore(frames)
 
 
 def seeded_fan(at_type: int, dropout: float | None = None) -> FAN:
