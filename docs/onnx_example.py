@@ -1,6 +1,6 @@
 """Predicts the expression of a folder of face crops without torch: python onnx_example.py fan.onnx FOLDER
 
-Needs numpy, Pillow and onnxruntime; fan.onnx comes from `python -m Code.onnx.export --output fan.onnx`.
+Needs numpy, Pillow and onnxruntime; fan.onnx comes from `python -m Code.onnx --output fan.onnx`.
 """
 
 import json
@@ -23,7 +23,7 @@ def stop(path: object, error: object, advice: str) -> None:
 
 
 if not Path(network).is_file():
-    sys.exit(f"{network}: no such file; python -m Code.onnx.export writes it")
+    sys.exit(f"{network}: no such file; python -m Code.onnx writes it")
 try:
     session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
     about = session.get_modelmeta().custom_metadata_map

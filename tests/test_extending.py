@@ -230,7 +230,7 @@ from pathlib import Path
 from Code import FAN, Predictor, load_fan
 from Code.network.checkpoints import save_atomically
 from Code.network.weights import published_weights
-from Code.onnx.export import export
+from Code.onnx import export
 
 fan = FAN(3, 2).eval()
 run = {"format": "emotion-fan/1", "state_dict": published_weights(fan), "at_type": 3, "labels": ["Happy", "Sad"]}

@@ -22,7 +22,7 @@ from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atom
 from Code.network.fan import FAN
 from Code.network.start import start_from
 from Code.network.weights import load_fan, published_weights, to_published
-from Code.onnx.export import export
+from Code.onnx import export
 from Code.sample import draw_sample
 from Code.sample.clip import SampleSpec
 from Code.training import train

@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
+from Code import onnx as exporting
 from Code.common.commandline import run_script
 from Code.faces.predict import Predictor
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import load_fan, published_weights, to_published
-from Code.onnx import export as exporting
 
 onnx = pytest.importorskip("onnx", reason="needs requirements-onnx.txt")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs requirements-onnx.txt")
@@ -26,7 +26,7 @@ pytest.importorskip("onnxscript", reason="needs requirements-onnx.txt")
 
 LABELS = ("Happy", "Angry", "Sad", "Tired")
 SIZE = 32
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[1]
 
 
 def network(at_type: int, num_classes: int = len(LABELS)) -> FAN:

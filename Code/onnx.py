@@ -1,8 +1,8 @@
 """Exports a trained network to ONNX, to run it without torch: in other languages, in browsers, on phones.
 
-    python -m Code.onnx.export --checkpoint model/RUN/best.pth --output fan.onnx
-    python -m Code.onnx.export --checkpoint model/RUN --part features --output features.onnx
-    python -m Code.onnx.export --checkpoint model/RUN --part head --output head.onnx
+    python -m Code.onnx --checkpoint model/RUN/best.pth --output fan.onnx
+    python -m Code.onnx --checkpoint model/RUN --part features --output features.onnx
+    python -m Code.onnx --checkpoint model/RUN --part head --output head.onnx
 
     all       images [B, K, 3, S, S], lengths [B]   -> logits [B, C], weights [B, K]
     features  images [N, 3, S, S]                   -> features [N, D]
@@ -10,9 +10,7 @@
 
 B, K and N are dynamic; S is the image size. Images are float32 in [0, 1]. Lengths are int64, the number of frames of
 each clip, from 1 to K; frames beyond them are padding, which has no influence. `all` runs the backbone on padding, too.
-For clips of very different lengths, `features` and `head` are faster, and features can be stored. The metadata_props
-of the file say what a program needs: labels, image_size, color_mode, mean, std, at_type, backbone, ... (see
-docs/onnx_example.py).
+The metadata_props of the file say what a program needs: labels, image_size, color_mode, ... (docs/onnx_example.py).
 
 The new file is compared with torch on clips of different lengths. If it differs, it is not kept.
 Needs `pip install -r requirements-onnx.txt`.
@@ -21,11 +19,9 @@ exit status: 0 written; 2 wrong input, or the outputs differ from torch's
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import sys
-import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,14 +31,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..common.commandline import check_outputs, run_script, script_parser, whole_number
-from ..common.errors import ProjectError, require
-from ..common.files import atomic_file, writing
-from ..common.names import ATTENTION_TITLES, MAX_IMAGE_SIZE
-from ..network.fan import FAN
-from ..network.weights import find_checkpoint, load_fan
-from ..readers import crop_of
-from .graphs import FeaturesGraph, HeadGraph, WholeGraph
+from .common.commandline import check_outputs, run_script, script_parser, whole_number
+from .common.errors import ProjectError, require
+from .common.files import atomic_file, writing
+from .common.names import ATTENTION_TITLES, MAX_IMAGE_SIZE
+from .network.fan import FAN
+from .network.weights import find_checkpoint, load_fan
+from .readers import crop_of
 
 OPSET = 18  # what torch's exporter writes without conversion
 TOLERANCE = 1e-4
@@ -53,6 +48,25 @@ CHECKED = ((1, 1), (2, 1), (1, 4), (5, 3), (3, 6))
 
 class ExportError(ProjectError, RuntimeError):
     """The outputs of the file differ from torch's."""
+
+
+class Graph(nn.Module):
+    """A part of a FAN that maps tensors to tensors without a branch on values: a length above K counts as K."""
+
+    def __init__(self, fan: FAN, part: str) -> None:
+        super().__init__()
+        self.fan, self.part = fan, part
+
+    def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """See the head of this module: images to features, or features or images and lengths to logits and weights."""
+        if lengths is None:
+            return self.fan.encode(values)
+        if self.part == "all":  # with padding: a graph cannot pack frames as `FAN.forward` does
+            num_clips, num_frames = values.shape[:2]
+            values = self.fan.encode(values.flatten(0, 1)).reshape(num_clips, num_frames, -1)  # -> [B, K, D]
+        mask = torch.arange(values.shape[1], device=values.device) < lengths.unsqueeze(1)  # [K] < [B, 1]
+        output = self.fan.attend_masked(values, mask)
+        return output.logits, output.weights
 
 
 def export(fan: FAN, info: dict[str, Any], output: Path, part: str = "all", *, image_size: int | None = None) -> float:
@@ -90,31 +104,24 @@ def export(fan: FAN, info: dict[str, Any], output: Path, part: str = "all", *, i
 
 
 def _traced(fan: FAN, part: str, size: int) -> Any:
-    """The graph, as an onnx.ModelProto.
-
-    Traces an example in which each dynamic size is at least 2, since torch takes 1 for a constant.
-    """
+    """The graph, as an onnx.ModelProto. The example has no dynamic size of 1, which torch takes for a constant."""
     clips, frames, lengths = torch.export.Dim("clips"), torch.export.Dim("frames"), torch.tensor([3, 2])
-    of_clips, counts = {0: clips, 1: frames}, {0: clips}
-    graph: type[nn.Module]
-    graph, example, sizes = {
-        "features": (FeaturesGraph, (torch.rand(2, 3, size, size),), {"images": {0: frames}}),
-        "head": (
-            HeadGraph,
-            (torch.rand(2, 3, fan.feature_size), lengths),
-            {"features": of_clips, "lengths": counts},
-        ),
-        "all": (WholeGraph, (torch.rand(2, 3, 3, size, size), lengths), {"images": of_clips, "lengths": counts}),
-    }[part]
+    names, outputs = ["images", "lengths"], ["logits", "weights"]
+    example: tuple[Tensor, ...] = (torch.rand(2, 3, 3, size, size), lengths)
+    sizes: tuple[dict[int, Any], ...] = ({0: clips, 1: frames}, {0: clips})
+    if part == "head":
+        names, example = ["features", "lengths"], (torch.rand(2, 3, fan.feature_size), lengths)
+    elif part == "features":
+        names, outputs, example, sizes = ["images"], ["features"], (torch.rand(2, 3, size, size),), ({0: frames},)
     logging.disable(logging.WARNING)  # of the exporter, about its internals
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                graph(fan).eval(),
+                Graph(fan, part).eval(),
                 example,
-                input_names=list(sizes),
-                output_names=["features"] if part == "features" else ["logits", "weights"],
+                input_names=names,
+                output_names=outputs,
                 dynamic_shapes=sizes,
                 opset_version=OPSET,
                 dynamo=True,
@@ -173,15 +180,19 @@ def largest_difference(fan: FAN, file: bytes, part: str, size: int) -> float:
     for clips, frames in CHECKED:
         lengths = torch.randint(1, frames + 1, (clips,), generator=generator)
         lengths[0], lengths[-1] = frames, 1 if clips > 1 else frames
-        images = _pictures(clips * frames, size, generator)
+        # Coarse spots of different brightness, as pictures have them, with fine noise.
+        coarse = torch.rand(clips * frames, 3, 6, 6, generator=generator)
+        light = torch.rand(clips * frames, 1, 1, 1, generator=generator)
+        noise = torch.rand(clips * frames, 3, size, size, generator=generator)
+        images = nn.functional.interpolate(coarse, size=(size, size), mode="bilinear") * light + 0.2 * noise
         if part == "features":
             given, expected = {"images": images}, [fan.encode(images)]
         else:
-            padding = torch.arange(frames) >= lengths.unsqueeze(1)  # [B, K]
             whole = images.unflatten(0, (clips, frames))
-            features = fan.encode(images).unflatten(0, (clips, frames)).masked_fill(padding.unsqueeze(-1), torch.nan)
             output = fan(whole, lengths)
             expected = [output.logits, output.weights]
+            features = fan.encode(images).unflatten(0, (clips, frames))
+            features[torch.arange(frames) >= lengths.unsqueeze(1)] = torch.nan  # padding
             given = {"images": whole} if part == "all" else {"features": features}
             given["lengths"] = lengths
         outputs = session.run(None, {name: value.numpy() for name, value in given.items()})
@@ -190,17 +201,9 @@ def largest_difference(fan: FAN, file: bytes, part: str, size: int) -> float:
     return float(np.max(worst))
 
 
-def _pictures(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Random images [count, 3, size, size] in [0, 1]: coarse spots with fine noise, of different brightness."""
-    coarse = torch.rand(count, 3, 6, 6, generator=generator)
-    blots = nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
-    light = torch.rand(count, 1, 1, 1, generator=generator)
-    return (blots * light + 0.2 * torch.rand(count, 3, size, size, generator=generator)).clamp(0, 1)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = script_parser(__doc__, prog="python -m Code.onnx.export")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exports a checkpoint; returns the exit status."""
+    parser = script_parser(__doc__, prog="python -m Code.onnx")
     network = "a run, a published FAN or a FER+ classifier (default: that of Predict_Video.py)"
     parser.add_argument("--checkpoint", metavar="PATH", help=network)
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write, .onnx")
@@ -208,12 +211,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--at_type", type=int, choices=ATTENTION_TITLES, help="which head of a published FAN")
     side = whole_number(32, MAX_IMAGE_SIZE, "of pixels")
     parser.add_argument("--image-size", type=side, metavar="S", help="input side (default: that of the checkpoint)")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exports a checkpoint; returns the exit status."""
-    parser = build_parser()
     args = parser.parse_args(argv)
     if args.output.suffix != ".onnx":
         parser.error(f"--output {args.output}: name a file that ends in .onnx")
@@ -223,11 +220,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     size = args.image_size or info["image_size"]
     about_it = f"{info['kind']}, {info['backbone']}, {fan.head.title}, {len(info['labels'])} classes"
     print(f"{path}: {about_it}, {size} x {size} pixels", flush=True)
-    start = time.monotonic()
     difference = export(fan, info, args.output, args.part, image_size=size)
-    megabytes = args.output.stat().st_size / 1e6
     print(
-        f"{args.output}: {args.part}, opset {OPSET}, {megabytes:.1f} MB, {time.monotonic() - start:.1f} s; largest "
+        f"{args.output}: {args.part}, opset {OPSET}, {args.output.stat().st_size / 1e6:.1f} MB; largest "
         f"difference from torch in {len(CHECKED)} batches {difference:.1e} (tolerance {TOLERANCE:.0e})"
     )
     return 0

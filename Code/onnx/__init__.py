@@ -1,1 +1,0 @@
-"""Export of a trained network as ONNX."""
