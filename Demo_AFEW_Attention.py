@@ -45,7 +45,7 @@ from Code.common.errors import UsageError
 from Code.common.names import ATTENTION_TITLES, DEFAULT_AT_TYPE
 from Code.composed.plan import DISTRACTORS
 from Code.readers import names
-from Code.training.resume import parse_resumable
+from Code.training.stopping import parse_resumable
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -311,19 +311,20 @@ def main(words: Sequence[str] | None = None) -> int:
     from Code.results.report import write_figures
     from Code.training.ddp import processes
 
+    flags = vars(args)
     if args.check:
-        return check_data(settings_of(args), as_json=args.json)
+        return check_data(settings_of(flags), as_json=args.json)
     keep_freed_memory()
     with processes(args.device) as world:
-        if args.evaluate:
-            folder = evaluate(args)
-        elif args.write_folds:
-            print(write_folds(settings_of(args), args.write_folds))
+        if args.write_folds:
+            print(write_folds(settings_of(flags), args.write_folds))
             return 0
+        if args.evaluate:
+            folder = evaluate(flags)
         else:
-            settings = settings_of(args)
-            if settings.data.fold == "all" or args.seeds:
-                train_series(settings, args.seeds or [], args.resume)
+            settings, seeds = settings_of(flags), list(dict.fromkeys(args.seeds or []))
+            if settings.data.fold == "all" or seeds:
+                train_series(settings, seeds, args.resume)
                 return 0
             folder = train(settings, args.resume)
         if args.figures and world.is_main:

@@ -39,7 +39,7 @@ from Code.common.errors import UsageError
 from Code.common.names import FERPLUS_FILE, MS1M_FILE, OTHER_FILE
 from Code.readers.ferplus import read_ferplus
 from Code.recipes import FERPLUS, FOLDERS, Recipe
-from Code.training.resume import parse_resumable
+from Code.training.stopping import parse_resumable
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +15,26 @@ from . import readers
 from .check import check_before_training, check_dataset, refuse_broken_images
 from .common.device import choose_compute
 from .common.errors import UsageError
-from .common.names import ATTENTION_TITLES, DEFAULT_AT_TYPE, counted
+from .common.names import ATTENTION_TITLES, counted
 from .data.batches import open_stores
 from .data.clips import ClipSet, describe
 from .data.folds import hold_out, persons_in_two_folds, write_fold_file
 from .data.labels import DROPPED, map_labels
 from .data.request import Request
 from .network.checkpoints import read_part
+from .network.fan import FAN
 from .network.weights import find_checkpoint, load_fan
 from .readers.base import Reader
 from .results.report import write_report
 from .training import ddp
 from .training.loops import EvaluationSplit, evaluate_split, summary
-from .training.resume import plain_flags
-from .training.run import fold_suffix, newest_best, open_run
-from .training.series import Part, parts_of, write_fold_summary, write_seed_summary
+from .training.run import newest_best, open_run
+from .training.series import write_fold_summary, write_seed_summary
 from .training.settings import Settings
-from .training.train import SELECTED, Clips, write_results
+from .training.stopping import plain_flags
+from .training.train import SELECTED, Clips
 from .training.train import train as train_network
 
-# Flags that replace a value of the dataset's protocol, and all others that settings have as they are given.
-GIVEN: tuple[str, ...] = ("image_size", "lr", "momentum", "weight_decay", "batch_size", "samples_per_clip")
-OTHERS: tuple[str, ...] = ("seed", "select_on", "pretrained", "backbone", "keep_classifier", "augmentation", "loss")
-OTHERS += ("device", "precision", "workers", "cache", "compile", "deterministic", "print_freq", "output")
 SOURCES = ("train_root", "val_root", "train_list", "val_list")  # flags that say where the clips are
 
 
@@ -56,75 +52,67 @@ class StoredProtocol:
         return read_part(info["protocol"] or {}, cls, f"{info['path']}: protocol")
 
 
-def settings_of(args: argparse.Namespace, info: dict[str, Any] | None = None) -> Settings:
+def settings_of(flags: Mapping[str, Any], info: dict[str, Any] | None = None) -> Settings:
     """The dataset's protocol, changed by the flags, and all other flags.
 
     Args:
-        args: the flags of the main script.
+        flags: of the main script, by their names.
         info: the description of the checkpoint to evaluate (`-e`); None for a training. Without `--dataset`, the data
             of the checkpoint's training are read, with the same data flags.
 
     Raises:
         UsageError: flags contradict each other or the dataset.
     """
-    request, dataset = Request.of(vars(args)), args.dataset
+    dataset, request = flags["dataset"], Request.of(flags)
     if info is not None:
         dataset, request = _as_trained(info, dataset, request)
-    dataset = dataset or "afew"
-    reader = readers.find(dataset)
+    reader = readers.find(dataset or "afew")
     if request.fold is None and reader.needs_folds(request):
         request = replace(request, fold="all")
     if info is None and request.fold is None and (request.folds or request.fold_file):
-        flag = "--folds" if request.folds else "--fold-file"
-        raise UsageError(f"{flag}: only has an effect with folds; add --fold all")
-    if args.seeds and len(set(args.seeds)) < len(args.seeds):
-        raise UsageError(f"--seeds {' '.join(map(str, args.seeds))}: give each seed once")
+        raise UsageError("--folds, --fold-file: only have an effect with folds; add --fold all")
     reader.check(request)
-
-    random_weights = (args.pretrained or "").lower() == "none"
-    for name in ("freeze_backbone", "keep_classifier"):
-        if getattr(args, name) and random_weights:
-            raise UsageError(f"--{name.replace('_', '-')}: needs trained weights; omit --pretrained none")
-    located = reader.located(request)
-    protocol = reader.protocol if args.epochs is None else reader.protocol.trained_for(args.epochs)
-    given = {name: getattr(args, name) for name in GIVEN}
-    given |= {
-        "num_frames": args.frames or reader.frames_per_sample(request),
-        "fixed_size": args.image_size is not None or None,
-        "freeze_backbone": False if random_weights else args.freeze_backbone,
-    }
-    return Settings(
-        **asdict(protocol) | {name: value for name, value in given.items() if value is not None},
-        **{name: getattr(args, name) for name in OTHERS},
-        dataset=dataset,
+    # Flags that were given, of those that settings have under the same name.
+    given = {each.name: flags[each.name] for each in fields(Settings) if flags.get(each.name) is not None}
+    if (flags["pretrained"] or "").lower() == "none":
+        if flags["freeze_backbone"] or flags["keep_classifier"]:
+            flag = "--freeze-backbone" if flags["freeze_backbone"] else "--keep-classifier"
+            raise UsageError(f"{flag}: needs trained weights; omit --pretrained none")
+        given["freeze_backbone"] = False
+    protocol, located = reader.protocol, reader.located(request)
+    if flags["epochs"]:
+        protocol = protocol.trained_for(flags["epochs"])
+    settings = Settings(
+        **vars(protocol),
+        dataset=reader.name,
         data=request,
         sources={name: getattr(located, name) for name in SOURCES},
         num_folds=reader.num_folds,
-        at_type=DEFAULT_AT_TYPE if args.at_type is None else args.at_type,
-        label_map=dict(pair.split("=", 1) for pair in args.map_labels or ()),
-        flags=plain_flags(vars(args)),
+        label_map=dict(pair.split("=", 1) for pair in flags["map_labels"] or ()),
+        flags=plain_flags(flags),
     )
+    num_frames = flags["frames"] or reader.frames_per_sample(request) or protocol.num_frames
+    fixed_size = protocol.fixed_size or flags["image_size"] is not None
+    return replace(settings, **given, num_frames=num_frames, fixed_size=fixed_size)
 
 
 def _as_trained(info: dict[str, Any], dataset: str | None, request: Request) -> tuple[str | None, Request]:
     """The dataset and the data flags of a checkpoint's training, as far as no others are given now."""
-    stored, given, fold = StoredProtocol.of(info), request.given(), request.fold
-    flags = stored.data_flags.given()
-    kept: set[str] = set()
+    stored, given = StoredProtocol.of(info), request.given()
+    trained = stored.data_flags.given()
     if dataset is None and info["dataset"] is not None:
-        dataset, kept = info["dataset"], set(flags)
+        dataset = info["dataset"]
         if dataset not in readers.names():
-            raise UsageError(
-                f"--checkpoint {info['path']}: was trained on {dataset}, which has no protocol here; choose the "
-                "data with --dataset"
-            )
-    if dataset == info["dataset"]:
-        fold = stored.fold if fold is None else fold
-        sources = given.keys() & set(SOURCES)
-        if isinstance(fold, int) and all(given[name] == flags.get(name) for name in sources):
-            kept |= {"folds", "fold_file", "person_pattern"}  # without them a fold's number means nothing
-    flags = {name: flags[name] for name in kept & flags.keys()}
-    return dataset, Request.of(flags | given | {"fold": fold, "seed": request.seed})
+            raise UsageError(f"--checkpoint {info['path']}: was trained on {dataset}; choose the data with --dataset")
+    elif dataset != info["dataset"]:
+        return dataset, request
+    elif all(given[name] == trained.get(name) for name in given.keys() & set(SOURCES)):
+        # Without these, a fold's number means nothing.
+        trained = {name: trained[name] for name in ("folds", "fold_file", "person_pattern") if name in trained}
+    else:
+        trained = {}
+    fold = stored.fold if request.fold is None else request.fold
+    return dataset, Request.of(trained | given | {"fold": fold, "seed": request.seed})
 
 
 @contextmanager
@@ -149,10 +137,9 @@ def write_folds(settings: Settings, path: Path) -> str:
         folds = reader.make_folds(settings.data)
     members = folds.members()
     write_fold_file(path, members, folds.clips.labels)
-    split = persons_in_two_folds(folds)
-    persons = (
-        f"{counted(len(split), 'person')} in several folds, e.g. {split[0]}" if split else "no known person in two"
-    )
+    persons = "no known person in two"
+    if split := persons_in_two_folds(folds):
+        persons = f"{counted(len(split), 'person')} in several folds, e.g. {split[0]}"
     return f"{path}: {folds.how}, {' '.join(str(len(clips)) for clips in members)} clips; {persons}"
 
 
@@ -198,6 +185,12 @@ def _print_labels(labels: Sequence[str]) -> None:
     print(f"classes: {', '.join(f'{index} {name}' for index, name in enumerate(labels))}")
 
 
+def _name_of(settings: Settings, fold: Any) -> str:
+    """What a new folder is called, after the date and time."""
+    name = f"{settings.dataset}_{ATTENTION_TITLES[settings.at_type]}"
+    return name + ("" if fold is None else "_folds" if fold == "all" else f"_fold-{fold}")
+
+
 def train(settings: Settings, folder: Path | None = None, *, check_images: bool = True) -> Path:
     """Trains one network, and writes its report.
 
@@ -209,11 +202,9 @@ def train(settings: Settings, folder: Path | None = None, *, check_images: bool 
         The folder of the run.
     """
     fold = settings.fold
-    name = f"{settings.dataset}_{ATTENTION_TITLES[settings.at_type]}{fold_suffix(fold)}"
-    with open_run(folder, settings.output, name) as run:
+    with open_run(folder, settings.output, _name_of(settings, fold)) as run:
         clips, num_folds = read_clips(settings, check_images=check_images)
-        settings = replace(settings, num_folds=num_folds)
-        results = train_network(settings, clips, run)
+        results = train_network(replace(settings, num_folds=num_folds), clips, run)
     which_fold = "" if fold is None else f" of fold {fold} of {num_folds} alone"
     if settings.select_on == "last":
         results = {"best": results["best"]}  # the last epoch, too
@@ -238,70 +229,81 @@ def train_series(settings: Settings, seeds: Sequence[int], folder: Path | None =
         The folder; summary.html is in it.
     """
     folds: list[Any] = [settings.data.fold]
-    if settings.data.fold == "all":
+    if of_folds := settings.data.fold == "all":
         with opened(settings) as reader:
             folds = list(range(1, reader.count_folds(settings.data) + 1))
-    title = ATTENTION_TITLES[settings.at_type]
-    of_folds = settings.data.fold == "all"
-    name = f"{settings.dataset}_{title}{'_folds' * of_folds}{'_seeds' * bool(seeds)}"
-    with open_run(folder, settings.output, name) as whole:
-        if not (whole.folder / "args.json").is_file():
+    name = _name_of(settings, settings.data.fold if of_folds else None) + "_seeds" * bool(seeds)
+    with open_run(folder, settings.output, name) as series:
+        folder = series.folder
+        if not (folder / "args.json").is_file():
             resolved = settings.resolved() | {"fold": settings.data.fold, "num_folds": len(folds) if of_folds else None}
-            whole.write_arguments(settings.flags, resolved, choose_compute(settings.device))
-        print(f"{whole.folder}: to resume after an interruption, use --resume {whole.folder}")
-        parts = parts_of(whole.folder, seeds or [settings.seed], folds, by_seed=bool(seeds))
-        for number, part in enumerate(parts, start=1):
-            _train_part(settings, part, f"[{number}/{len(parts)}] {part.folder.relative_to(whole.folder)}", number == 1)
+            series.write_arguments(settings.flags, resolved, choose_compute(settings.device))
+        print(f"{folder}: to resume after an interruption, use --resume {folder}")
+        number, total = 0, len(folds) * max(1, len(seeds))
+        for seed in seeds or [settings.seed]:
+            of_seed = folder / f"seed-{seed}" if seeds else folder
+            parts = [of_seed / f"fold-{fold:02d}" if of_folds else of_seed for fold in folds]
+            for fold, part in zip(folds, parts, strict=True):
+                number += 1
+                print(f"[{number}/{total}] {part.relative_to(folder)}", end="")
+                if (part / "results.json").is_file() and (part / "report.html").is_file():
+                    print(": already finished")
+                    continue
+                print()
+                data = replace(settings.data, seed=seed, fold=fold)
+                # So that `--resume` of this folder alone means this run.
+                flags = {**settings.flags, "seed": seed, "seeds": None, "fold": fold, "resume": None}
+                # All read the same files, so they are checked once.
+                train(replace(settings, seed=seed, data=data, flags=flags), part, check_images=number == 1)
+            if of_folds and ddp.world().is_main:
+                write_fold_summary(of_seed, parts)
         if ddp.world().is_main:
-            for seed in (seeds or [settings.seed]) if of_folds else ():
-                of_seed = [part.folder for part in parts if part.seed == seed]
-                write_fold_summary(of_seed[0].parent, of_seed)
             if seeds:
-                write_seed_summary(whole.folder, seeds)
-            page = write_report(whole.folder)
-            print((whole.folder / "summary.md").read_text(encoding="utf-8"))
+                write_seed_summary(folder, seeds)
+            page = write_report(folder)
+            print((folder / "summary.md").read_text(encoding="utf-8"))
             print(f"see {page}")
-    return whole.folder
+    return folder
 
 
-def _train_part(settings: Settings, part: Part, title: str, first: bool) -> None:
-    """Trains one fold or seed if it is not finished. Every fold reads the same files, so they are checked once."""
-    if (part.folder / "results.json").is_file() and (part.folder / "report.html").is_file():
-        print(f"{title}: already finished")
-        return
-    print(title)
-    data = replace(settings.data, seed=part.seed, fold=part.fold)
-    # So that `--resume` of this folder alone means this run.
-    flags = {**settings.flags, "seed": part.seed, "seeds": None, "fold": part.fold, "resume": None}
-    train(replace(settings, seed=part.seed, data=data, flags=flags), part.folder, check_images=first)
+def load_evaluated(flags: Mapping[str, Any]) -> tuple[FAN, dict[str, Any]]:
+    """The network that `-e` evaluates, and the description of `load_fan`.
+
+    Raises:
+        UsageError: there is none, or it has another attention than the flags.
+    """
+    dataset, at_type = flags["dataset"] or "afew", flags["at_type"]
+    if flags["fold"] == "all" or flags["seeds"]:
+        raise UsageError("-e: evaluates one network; name a fold's or seed's with --checkpoint RUN/fold-01/best.pth")
+    if flags["checkpoint"] is not None:
+        path = find_checkpoint(flags["checkpoint"])
+    elif (newest := newest_best(flags["output"], dataset, at_type, flags["fold"])) is not None:
+        path = newest
+    else:
+        raise UsageError(
+            f"-e: no trained network for dataset {dataset} in {flags['output']}; train one first (without -e), or name "
+            "one with --checkpoint"
+        )
+    fan, info = load_fan(path)
+    if info["kind"] == "published" and at_type not in (None, fan.at_type):  # such a file has all heads
+        fan, info = load_fan(path, at_type=at_type)
+    if at_type not in (None, fan.at_type):
+        raise UsageError(f"--at_type {at_type}: {path} was trained with --at_type {fan.at_type}")
+    return fan, info
 
 
-def evaluate(args: argparse.Namespace) -> Path:
+def evaluate(flags: Mapping[str, Any]) -> Path:
     """`-e`: evaluates a trained FAN on the validation set, and writes the results to a folder of their own.
 
     Returns:
         The folder of the results.
     """
-    if args.fold == "all" or args.seeds:
-        raise UsageError("-e: evaluates one network; name a fold's or seed's with --checkpoint RUN/fold-01/best.pth")
-    path = newest_best(args.output, args.dataset or "afew", args.at_type, args.fold)
-    if args.checkpoint is not None:
-        path = find_checkpoint(args.checkpoint)
-    elif path is None:
-        raise UsageError(
-            f"-e: no trained network for dataset {args.dataset or 'afew'} in {args.output}; train one first "
-            "(without -e), or name one with --checkpoint"
-        )
-    fan, info = load_fan(path)
-    if info["kind"] == "published" and args.at_type not in (None, fan.at_type):  # such a file has all heads
-        fan, info = load_fan(path, at_type=args.at_type)
-    if args.at_type is not None and args.at_type != fan.at_type:
-        raise UsageError(f"--at_type {args.at_type}: {path} was trained with --at_type {fan.at_type}")
-    settings = settings_of(args, info)
+    fan, info = load_evaluated(flags)
+    settings, path = replace(settings_of(flags, info), at_type=fan.at_type), info["path"]
+    fold = settings.fold
     compute = choose_compute(settings.device, settings.precision, trained_with=info["precision"])
     with opened(settings) as reader:
         clips, num_folds = read_evaluated(reader, settings.data, info, settings.dataset == info["dataset"])
-    fold = settings.fold
     clips = map_labels(clips, info["labels"], settings.label_map, f"--checkpoint {path}")
     print(f"evaluating {path} ({fan.head.title}) on {compute.device}, {compute.precision}")
     print(f"val:   {describe(clips)}" + ("" if fold is None else f" (fold {fold} of {num_folds} alone)"))
@@ -310,7 +312,7 @@ def evaluate(args: argparse.Namespace) -> Path:
         print(f"note:  {note}")
     if ddp.world().is_main:
         refuse_broken_images(clips)
-    size = settings.image_size if settings.fixed_size and args.image_size else info["image_size"]
+    size = flags["image_size"] or info["image_size"]
     fan.backbone.check_image_size(size)
     fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
     gray = readers.crop_of(info) == "fer2013" != reader.crop and clips.in_files
@@ -319,7 +321,7 @@ def evaluate(args: argparse.Namespace) -> Path:
             f"note:  {path} was trained on FER2013's crop, in gray; frames are read in gray, but the crop of "
             "Prepare_Faces.py is another one: see docs/expect.md"
         )
-    (store,), loading, cache = open_stores(
+    (store,), loading, _ = open_stores(
         [clips],
         size,
         compute.device,
@@ -330,12 +332,11 @@ def evaluate(args: argparse.Namespace) -> Path:
     )
     split = EvaluationSplit.of(clips, store, loading, compute, intensities=reader.intensities(clips))
     metrics, evaluation = evaluate_split(fan, split, compute)
-    title = f"{settings.dataset}_{ATTENTION_TITLES[fan.at_type]}{fold_suffix(fold)}_evaluation"
-    with open_run(None, settings.output, title) as run:
+    with open_run(None, settings.output, f"{_name_of(settings, fold)}_evaluation") as run:
         resolved = {"dataset": settings.dataset, "fold": fold, **settings.data.given(), "checkpoint": path}
-        run.write_arguments(settings.flags, resolved | {"at_type": fan.at_type, "cache": cache}, compute)
+        run.write_arguments(settings.flags, resolved | {"at_type": fan.at_type}, compute)
         about = {} if fold is None else {"fold": fold, "num_folds": num_folds}
-        write_results(run, split, {"best": {"epoch": info["epoch"], **metrics}}, evaluation, about)
+        run.write_results(split, {"best": {"epoch": info["epoch"], **metrics}}, evaluation, about)
     print(summary(metrics))
     if ddp.world().is_main:
         print(f"see {write_report(run.folder, progress=True)}")

@@ -44,7 +44,7 @@ from Code.network.weights import load_fan  # noqa: E402
 from Code.readers.ferplus import read_ferplus  # noqa: E402
 from Code.training.features import FeatureStore, PlainView  # noqa: E402
 from Code.training.intervals import paired_difference  # noqa: E402
-from Code.training.loops import EvaluationSplit, evaluate_split, train_one_epoch  # noqa: E402
+from Code.training.loops import EvaluationSplit, State, evaluate_split, train_one_epoch  # noqa: E402
 
 LEVELS = (0, 25, 50, 75, 90)  # percent of frames that distract
 NAMES = {2: "no attention (score fusion), trained", 0: "self-attention", 1: "self + relation-attention"}
@@ -97,13 +97,11 @@ def trained_head(clips: Clips, at_type: int, seed: int, epochs: int, compute: Co
     optimizer = torch.optim.SGD(model.head.parameters(), lr=RATES[at_type], momentum=0.9, weight_decay=1e-4)
     thirds = [round(part * epochs * len(batches) / 3) for part in (1, 2)]
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, thirds, 0.2)
-    scaler, network = compute.scaler(), FeatureFAN(model.requires_grad_(False))
+    network = FeatureFAN(model.requires_grad_(False))
     model.head.requires_grad_(True)
+    state = State(network, optimizer, scheduler, compute, network)
     for epoch in range(1, epochs + 1):
-        train_one_epoch(
-            network, batches, optimizer, scheduler, scaler,
-            compute=compute, transform=PlainView(), epoch=epoch, seed=seed, show_progress=False,
-        )  # fmt: skip
+        train_one_epoch(state, batches, epoch, PlainView())
     weights = model.head.state_dict()
     torch.save(weights, file.with_suffix(".partial"))
     file.with_suffix(".partial").rename(file)
@@ -114,7 +112,7 @@ def measured(model: FAN, levels: dict[int, Clips], compute: Compute) -> dict[int
     """For each level the metrics, and for each clip whether it is right."""
     found = {}
     for level, clips in levels.items():
-        metrics, evaluation = evaluate_split(FeatureFAN(model), clips.split(), compute, show_progress=False)
+        metrics, evaluation = evaluate_split(FeatureFAN(model), clips.split(), compute)
         right = (evaluation.logits.argmax(dim=1) == clips.table.targets).int().tolist()
         found[level] = {**{name: metrics[name] for name in MEASURES}, "right": right}
     return found

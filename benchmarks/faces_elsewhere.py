@@ -138,9 +138,7 @@ def main() -> int:
         for rule, name in rules.items() if labels == FERPLUS_LABELS else ():
             faces = ferplus_faces(splits[args.split], rule)
             batches = EvaluationBatches(faces.table(), faces.store(), batch_frames=256)
-            logits = evaluate(
-                predictor.fan, batches, compute=compute, transform=PlainFrames(predictor.image_size)
-            ).logits
+            logits = evaluate(predictor.fan, batches, compute, PlainFrames(predictor.image_size)).logits
             rows[name] = logits.numpy(), faces.targets.numpy()
         rows |= {name: seen.logits(predictor) for name, seen in (("stills", stills), ("clips", clips)) if seen.files}
         for prior in PRIORS if predictor.info["class_shares"] else PRIORS[:2]:

@@ -61,7 +61,7 @@ def main() -> int:
         faces = ferplus_faces(read_ferplus(args.data_root)["PublicTest"], "majority")
         batches = EvaluationBatches(faces.table(), faces.store(), batch_frames=256)
         transform = PlainFrames(predictor.image_size)
-        logits = evaluate(predictor.fan, batches, compute=choose_compute("auto", "auto"), transform=transform).logits
+        logits = evaluate(predictor.fan, batches, choose_compute(), transform).logits
         print("FER+ validation images", *table(logits.numpy(), faces.targets.numpy()), sep="\n", flush=True)
     if args.clips:
         print("clips", *table(*Seen(files_in(args.clips, VIDEOS)).logits(predictor)), sep="\n")

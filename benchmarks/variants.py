@@ -28,7 +28,7 @@ from Code.data.batches import (
 )
 from Code.data.clips import ClipSet
 from Code.network.fan import FAN
-from Code.training.loops import evaluate, train_one_epoch
+from Code.training.loops import State, evaluate, train_one_epoch
 
 
 class Variant(NamedTuple):
@@ -112,16 +112,13 @@ class Bench:
         )  # fmt: skip
         training.steps = self.steps  # as many as the other variants
         frames = EvaluationBatches(self.table, store, batch_frames=BATCH_FRAMES[self.device.type], loading=loading)
-        scaler, flips, plain = compute.scaler(), FlippedClips(), PlainFrames()
+        state = State(model, optimizer, scheduler, compute, forward)
 
         def train() -> None:
-            train_one_epoch(
-                model, training, optimizer, scheduler, scaler, compute=compute, transform=flips, epoch=1, seed=0,
-                forward=forward, show_progress=False,
-            )  # fmt: skip
+            train_one_epoch(state, training, 1, FlippedClips())
 
         def evaluation() -> None:
-            evaluate(model, frames, compute=compute, transform=plain, show_progress=False)
+            evaluate(model, frames, compute, PlainFrames())
 
         name = f"--cache {cache} --precision {compute.precision}" + (" --compile" if compiled else "")
         return self.variant(name, "b", compute.precision, train, evaluation)

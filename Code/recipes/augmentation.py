@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..data.batches import Batch
 from ..network.attention import FANOutput
-from ..training.losses import Loss
+from ..training.loops import Loss
 
 # Luminance table of the JPEG standard (ITU-T T.81, table K.1): the step of each frequency at quality 50.
 _JPEG_STEPS = (

@@ -5,7 +5,6 @@ The pictures are clips of one frame. The result is a file in the published forma
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,16 +27,23 @@ from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomica
 from ..network.fan import FAN
 from ..network.prior import Balance, class_shares
 from ..network.start import start_from
-from ..network.weights import load_fan, to_published
+from ..network.weights import load_fan, load_trained, to_published
 from ..readers.ferplus import SIDE, FERPlusSplit, read_ferplus
 from ..results.report import write_report
-from ..training.loops import EvaluationSplit, epoch_line, evaluate_split, summary, train_one_epoch
-from ..training.losses import Loss, cross_entropy
+from ..training.loops import (
+    EvaluationSplit,
+    Loss,
+    State,
+    cross_entropy,
+    epoch_line,
+    evaluate_split,
+    summary,
+    train_one_epoch,
+)
 from ..training.metrics import MANY_CLASSES
-from ..training.resume import plain_flags, resumable
-from ..training.run import BEST, LAST, Run, State, check_resumable, load_weights, open_run
-from ..training.stopping import deferred_signals, stop_if_asked
-from ..training.train import log_line, write_results
+from ..training.run import BEST, LAST, Run, open_run
+from ..training.stopping import plain_flags, resumable, stop_if_asked
+from ..training.train import log_line
 from . import FERPLUS, Recipe
 from .augmentation import FaceAugmentation, Mixing, VariedFaces
 from .ferplus_accuracy import ferplus_split, report_test
@@ -117,52 +123,38 @@ def train_backbone(recipe: Recipe, compute: Compute) -> int:
         about: dict[str, Any] = {"class_shares": shares.tolist(), "recipe": recipe.as_published(pretrained)}
         last = run.folder / LAST
         if last.is_file():
-            checkpoint = read_checkpoint(last)
-            check_resumable(checkpoint, last, labels)
-            state.resume(checkpoint, last, seed=recipe.seed, epochs=recipe.epochs, steps=len(batches))
+            checkpoint = run.resume(state, labels, len(batches))
             about = {name: checkpoint[name] for name in about}  # what the run started from may be another file by now
         else:
-            resolved = {"pretrained": pretrained, "backbone": state.network.backbone.name}
+            resolved = {"pretrained": pretrained, "backbone": state.fan.backbone.name}
             run.write_arguments(plain_flags(asdict(recipe)), resolved, compute)
         run.write_log(state.log)
         about |= {"labels": list(labels), "dataset": data.name, "protocol": {}, "precision": compute.precision}
-        with resumable(run.folder), deferred_signals():
+        with resumable(run.folder):
             if recipe.teachers:
                 count, file = counted(len(recipe.teachers), "teacher"), run.folder / TEACHERS
                 print(f"{count} for {len(table)} faces; answers: {file}", flush=True)
                 batches.table = replace(table, targets=taught(recipe, table, data.store, shares, file, compute))
             loss = balanced_loss(shares, balance)
             for epoch in range(state.epoch + 1, recipe.epochs + 1):
-                start, size = time.perf_counter(), recipe.size(epoch)
+                size = recipe.size(epoch)
                 augment = VariedFaces(size) if recipe.vary else FaceAugmentation(size)
                 mixing = Mixing(recipe.mix, augment, loss)
-                trained = train_one_epoch(
-                    state.model,
-                    batches,
-                    state.optimizer,
-                    state.scheduler,
-                    state.scaler,
-                    compute=compute,
-                    transform=mixing.transform if recipe.mix else augment,
-                    loss_function=mixing.loss if recipe.mix else loss,
-                    epoch=epoch,
-                    seed=recipe.seed,
-                    print_freq=recipe.print_freq,
-                )
+                transform, loss_function = (mixing.transform, mixing.loss) if recipe.mix else (augment, loss)
+                trained = train_one_epoch(state, batches, epoch, transform, loss_function, recipe.print_freq)
                 data.val.transform = data.test.transform = PlainFrames(size)
-                metrics, evaluation = evaluate_split(state.network, data.val, compute)
-                line = log_line(epoch, trained, metrics, evaluation, time.perf_counter() - start)
+                metrics, evaluation = evaluate_split(state.fan, data.val, compute)
+                line = log_line(epoch, trained, metrics, evaluation)
                 grown = bool(state.best) and size != recipe.size(state.best["epoch"])
-                best = state.finish_epoch(line, metrics, best=grown)
-                about["image_size"] = size
-                run.save_epoch(state, about, best=best, seed=recipe.seed, epochs=recipe.epochs)
+                state.finish_epoch(line, metrics, best=grown)
+                run.save_epoch(state, {**about, "image_size": size})
                 print(epoch_line(line, recipe.epochs), flush=True)
                 stop_if_asked()
-            results = conclude(run, state.network, data.test, compute, bool(splits))
+            results = conclude(run, state.fan, data.test, compute, bool(splits))
         checkpoint = read_checkpoint(last)  # the last epoch: no split chose it
-        load_weights(state.network, checkpoint, last)
-        file = recipe.export or usual_file(run, state.network.backbone.name, bool(splits))
-        save_atomically(published_file(state.network, checkpoint, half=recipe.half), file)
+        load_trained(state.fan, checkpoint)
+        file = recipe.export or usual_file(run, state.fan.backbone.name, bool(splits))
+        save_atomically(published_file(state.fan, checkpoint, half=recipe.half), file)
         print(f"wrote {file}; everything else is in {run.folder}")
         if splits:
             report_test(file, splits, compute)
@@ -207,7 +199,7 @@ def start_training(
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step / steps))
     average = averaged(model)
     optimizer.register_step_post_hook(lambda *_: average.update_parameters(model))
-    return State(model, optimizer, scheduler, compute.scaler(), average)
+    return State(model, optimizer, scheduler, compute, model, average)
 
 
 def continue_classifier(fan: FAN, path: Path, labels: Sequence[str], offset: Tensor) -> bool:
@@ -305,12 +297,12 @@ def conclude(
     results: dict[str, dict[str, Any]] = {}
     for which, name in (("last", LAST), ("best", BEST)):
         checkpoint = read_checkpoint(run.folder / name)
-        load_weights(network, checkpoint, run.folder / name)
+        load_trained(network, checkpoint)
         test.transform = PlainFrames(checkpoint["image_size"])
         metrics, evaluation = evaluate_split(network, test, compute)
         results[which] = {"epoch": checkpoint["epoch"], **metrics}
     chosen_on = "the validation images" if on_ferplus else "the evaluated pictures"
-    write_results(run, test, results, evaluation, {"selected_on": f"best on {chosen_on}"})
+    run.write_results(test, results, evaluation, {"selected_on": f"best on {chosen_on}"})
     return results
 
 

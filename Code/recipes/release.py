@@ -31,7 +31,7 @@ from ..network.weights import load_fan, stored_classifier, stored_labels
 from ..readers import find, names
 from ..readers.ferplus import read_ferplus
 from ..results.runs import read_run
-from ..training.records import as_dict, started_at
+from ..training.records import as_dict
 
 INPUT = "RGB, or gray as three equal channels, in [0, 1]; no mean/std normalization"
 PATHS = ("train_root", "val_root", "train_list", "val_list")  # of one machine
@@ -126,7 +126,7 @@ def about_run(run: Path, which: str, before: Sequence[Path]) -> dict[str, Any]:
     for folder, read in zip((*before, run), runs, strict=True):
         if read.arguments is None or read.arguments.command is None:
             raise UsageError(f"{folder}: has no args.json, which says how it was trained; name a run's folder")
-    own = runs[-1].arguments
+    own, metrics = runs[-1].arguments, runs[-1].metrics(which)
     assert own is not None
     return {
         "commands": [read.arguments.command for read in runs if read.arguments],
@@ -134,9 +134,9 @@ def about_run(run: Path, which: str, before: Sequence[Path]) -> dict[str, Any]:
         "device": own.device,
         "precision": own.precision,
         "threads": own.threads,
-        "date": f"{started_at(run.resolve()):%Y%m%d}",
+        "date": own.started[:10].replace("-", ""),
         "seed": own.args.get("seed"),
-        "results": as_dict(runs[-1].metrics(which)) or {},
+        "results": as_dict(metrics) if metrics else {},
     }
 
 

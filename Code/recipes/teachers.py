@@ -101,7 +101,7 @@ def _answers_of(path: str | Path, table: FrameTable, store: Store, shares: Tenso
     offset = Balance.of(info["recipe"]).offset(own.clamp(min=RAREST)) + exchanged
     batches, plain = EvaluationBatches(table, store, batch_frames=BATCH), PlainFrames(info["image_size"])
     views = [
-        evaluate(fan, batches, compute=compute, transform=transform).logits
+        evaluate(fan, batches, compute, transform).logits
         for transform in (plain, lambda frames, generator: plain(frames.flip(-1)))
     ]
     return [(logits + offset).softmax(dim=1) for logits in views]

@@ -1,8 +1,7 @@
 """The features of a frozen backbone, which take the place of the frames.
 
 They are computed once, plain and mirrored. Attention and classifier have a few thousand parameters, so a training step
-on features costs next to nothing: a CPU trains a head in about the time that the frames need to pass the backbone
-twice.
+on features costs next to nothing.
 """
 
 from __future__ import annotations
@@ -15,18 +14,14 @@ from torch import Tensor
 
 from ..common.device import Compute
 from ..common.errors import UsageError
-from ..data.augment import augmentation_named, to_float
+from ..data.augment import to_float
 from ..data.batches import BATCH_FRAMES, EvaluationBatches, FrameTable, Loading, Store
 from ..network.fan import FAN
 from .loops import Transform, encode
 
 
 class FeatureStore:
-    """Features in memory, which are read like frames.
-
-    Args:
-        features: float32 [N, V, D]: V views of frame i in row i.
-    """
+    """Features in memory, float32 [N, V, D], which are read like frames: V views of frame i in row i."""
 
     def __init__(self, features: Tensor) -> None:
         self.features = features
@@ -40,22 +35,16 @@ class FeatureStore:
         Args:
             mirrored: add a second view, of the mirrored frames.
         """
-        views: list[Transform] = [_plain, _mirrored] if mirrored else [_plain]
+        views: list[Transform] = [lambda frames, generator: to_float(frames)]
+        if mirrored:
+            views.append(lambda frames, generator: to_float(frames.flip(-1)))
         batches = EvaluationBatches(table, store, batch_frames=BATCH_FRAMES[compute.device.type], loading=loading)
-        of_views = [encode(model, batches, compute=compute, transform=view) for view in views]
-        return cls(torch.stack([torch.cat([part.cpu() for part in parts]) for parts in of_views], dim=1))
+        of_views = [torch.cat([part.cpu() for part in encode(model, batches, compute, view)]) for view in views]
+        return cls(torch.stack(of_views, dim=1))
 
     def read(self, frame_ids: np.ndarray) -> Tensor:
         """Features as float32 [N, V, D]."""
         return self.features[torch.from_numpy(frame_ids)]
-
-
-def _plain(frames: Tensor, generator: torch.Generator) -> Tensor:
-    return to_float(frames)
-
-
-def _mirrored(frames: Tensor, generator: torch.Generator) -> Tensor:
-    return to_float(frames.flip(-1))
 
 
 class RandomView:
@@ -79,15 +68,8 @@ class PlainView:
 VIEWS: dict[str, Callable[[], Transform]] = {"flip": RandomView, "none": PlainView}
 
 
-def training_transform(augmentation: str, frozen: bool) -> Transform:
-    """What `--augmentation` does to frames, or, with a frozen backbone, to features of them.
-
-    Raises:
-        UsageError: there is no such augmentation, or it needs pixels in every epoch.
-    """
-    of_frames = augmentation_named(augmentation)
-    if not frozen:
-        return of_frames
+def view_named(augmentation: str) -> Transform:
+    """What `--augmentation` does to features. Raises UsageError if it needs pixels in every epoch."""
     if augmentation not in VIEWS:
         raise UsageError(
             f"--augmentation {augmentation}: changes pixels, but with --freeze-backbone features are computed once; "

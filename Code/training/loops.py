@@ -1,4 +1,7 @@
-"""One epoch of training, and evaluation: the only loops over batches in the project."""
+"""Losses, one epoch of training, and evaluation: the only loops over batches in the project.
+
+A new loss is one function here and its entry in `LOSSES`; `--loss` chooses it.
+"""
 
 from __future__ import annotations
 
@@ -15,97 +18,139 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+from torch.optim.swa_utils import AveragedModel
 
 from ..common.device import Compute
 from ..common.errors import TrainingDivergedError, UsageError
 from ..common.names import counted
 from ..common.progress import Progress
 from ..data.augment import PlainFrames
-from ..data.batches import BATCH_FRAMES, EvaluationBatches, FrameTable, Loading, Store, TrainingBatches
+from ..data.batches import BATCH_FRAMES, Batch, EvaluationBatches, FrameTable, Loading, Store, TrainingBatches
 from ..data.clips import Clip, ClipSet
 from ..data.intensity import Intensities
 from ..network.attention import FANOutput
 from ..network.fan import FAN, FeatureFAN
 from . import ddp
 from .intervals import interval_text
-from .losses import Loss, cross_entropy
 from .metrics import attention_auc, attention_correlation, classification_metrics
 from .stopping import stop_if_asked
 
 Network = FAN | FeatureFAN
+# uint8 frames on the device -> float frames [B, K, 3, H, W]; or stored features -> features [B, K, D].
 Transform = Callable[[Tensor, torch.Generator], Tensor]
+# The output for B samples and their batch (see `TrainingBatches`; labels are on the device, int64 [B] or float32 [B, C]
+# shares) -> a scalar, the mean over the samples.
+Loss = Callable[[FANOutput, Batch], Tensor]
 CLIPS_AT_ONCE = 64  # that the attention sees in evaluation; bounds the memory
+CHECKED_STEPS = 32  # between two checks of the loss, which wait for the device
+
+
+def cross_entropy(output: FANOutput, batch: Batch) -> Tensor:
+    """Mean cross-entropy of the logits [B, C] with class indices [B], or with class shares [B, C]."""
+    return F.cross_entropy(output.logits, batch["labels"])
+
+
+LOSSES: dict[str, Loss] = {"cross-entropy": cross_entropy}
+
+
+def loss_named(name: str) -> Loss:
+    """The loss that `--loss` names. Raises UsageError if there is none."""
+    if name not in LOSSES:
+        raise UsageError(f"--loss {name}: unknown; Code/training/loops.py has {', '.join(LOSSES)}")
+    return LOSSES[name]
+
+
+@dataclass
+class State:
+    """What a training changes: all that it takes to go on after an epoch, and to end with the same bytes.
+
+    Attributes:
+        network: is trained: a FAN, or a FeatureFAN on stored features.
+        forward: calls the network; a compiled version of it, or one wrapped for several processes.
+        average: an average of the weights over the steps. If there is one, it is evaluated and saved.
+        epoch: how many are done.
+        metrics: of the validation set after the last one.
+        best: {"epoch", "accuracy"} of the best one.
+        log: a line for each.
+    """
+
+    network: Network
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    compute: Compute
+    forward: Callable[..., FANOutput]
+    average: AveragedModel | None = None
+    epoch: int = 0
+    metrics: dict[str, Any] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.scaler = self.compute.scaler()
+
+    @property
+    def evaluated(self) -> Network:
+        """The network that is evaluated."""
+        return self.network if self.average is None else self.average.module  # type: ignore[return-value]
+
+    @property
+    def fan(self) -> FAN:
+        """The network that is saved."""
+        return self.evaluated.fan if isinstance(self.evaluated, FeatureFAN) else self.evaluated
+
+    def finish_epoch(self, line: dict[str, Any], metrics: dict[str, Any], *, best: bool = False) -> None:
+        """Notes an epoch that is done. Of equally accurate ones, the earlier is the best, unless `best` says so."""
+        self.epoch, self.metrics = line["epoch"], metrics
+        self.log.append(line)
+        if best or not self.best or metrics["accuracy"] > self.best["accuracy"]:
+            self.best = {"epoch": self.epoch, "accuracy": metrics["accuracy"]}
 
 
 def train_one_epoch(
-    model: Network,
+    state: State,
     batches: TrainingBatches,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-    scaler: torch.amp.GradScaler,
-    *,
-    compute: Compute,
-    transform: Transform,
     epoch: int,
-    seed: int,
+    transform: Transform,
     loss_function: Loss = cross_entropy,
     print_freq: int = 0,
-    show_progress: bool = True,
-    forward: Callable[..., Any] | None = None,
 ) -> dict[str, float]:
     """Trains for one epoch.
 
-    Every random number of the epoch (samples, augmentation, dropout) derives from (seed, epoch) and the rank of the
-    process, so an epoch does not depend on what ran before it in the process.
+    Every random number of the epoch (samples, augmentation, dropout) derives from the seed of the batches, the epoch
+    and the rank of the process, so an epoch does not depend on what ran before it in the process.
 
     Args:
-        model: a FAN, or a FeatureFAN whose batches hold features; in training mode afterwards.
-        scheduler: stepped after each training step.
-        transform: maps uint8 frames to float frames [B, K, 3, H, W], on the device, or stored features to features
-            [B, K, D].
-        loss_function: maps the network's output and the batch to a scalar.
+        epoch: counted from 1.
         print_freq: print the running loss every `print_freq` steps; 0: never. Each print waits for the device.
-        forward: called instead of `model`: a compiled or wrapped version of it.
 
     Returns:
-        Over all processes: loss (mean over samples), war (of the training samples, with dropout), lr (of the last
-        step), frames, seconds, frames_per_second.
+        Over all processes: train_loss (mean over samples), train_war (of the training samples, with dropout), lr (of
+        the last step), seconds, frames_per_second.
 
     Raises:
         TrainingDivergedError: a step's loss or the weights are not finite; names the clips of the batch.
         Interrupted: a signal asked to stop.
-        UsageError: a batch is too small for batch norm.
     """
-    forward = model if forward is None else forward  # a compiled module has no truth value
-    device, start = compute.device, time.perf_counter()
-    generator = seed_everything(seed, epoch)
+    device, start = state.compute.device, time.perf_counter()
+    generator = seed_everything(batches.seed, epoch)
     losses = LossCheck(epoch, batches.table.names)
     sums = torch.zeros(2, device=device)  # loss times samples, correct samples
     samples = frames_seen = 0
     lr = math.nan
-    model.train()
-    show = show_progress and ddp.world().is_main
-    with Progress(f"epoch {epoch}", len(batches), unit="steps", show=show) as progress:
+    state.network.train()
+    with Progress(f"epoch {epoch}", len(batches), unit="steps", show=ddp.world().is_main) as progress:
         for step, batch in enumerate(batches.epoch(epoch), start=1):
             labels = batch["labels"] = batch["labels"].to(device, non_blocking=True)
             frames = transform(batch["frames"].to(device, non_blocking=True), generator)
-            try:
-                with compute.autocast():
-                    output: FANOutput = forward(frames)
-            except (ValueError, RuntimeError) as error:
-                if "more than 1 value per channel" not in str(error):
-                    raise
-                raise UsageError(
-                    f"--batch-size: this step has {counted(len(labels), 'sample')} on feature maps of one pixel, and "
-                    "batch norm needs two values; use a larger --batch-size or --image-size"
-                ) from None
+            with state.compute.autocast():
+                output = state.forward(frames)
             loss = loss_function(output, batch)
-            optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()
-            scaler.step(optimizer)
-            scaler.update()
-            lr = optimizer.param_groups[0]["lr"]
-            scheduler.step()
+            state.optimizer.zero_grad(set_to_none=True)
+            state.scaler.scale(loss).backward()
+            state.scaler.step(state.optimizer)
+            state.scaler.update()
+            lr = state.optimizer.param_groups[0]["lr"]
+            state.scheduler.step()
 
             truth = labels if labels.ndim == 1 else labels.argmax(dim=1)
             correct = (output.logits.detach().argmax(dim=1) == truth).sum()
@@ -118,15 +163,14 @@ def train_one_epoch(
                 mean = float(sums[0]) / samples
                 progress.say(f"  epoch {epoch}, step {step}/{len(batches)}: loss {mean:.4f}", sys.stdout)
             stop_if_asked()
-    losses.check(model)
+    losses.check(state.network)
     loss_sum, correct_sum = ddp.total(sums).tolist()
     samples, frames_seen = ddp.total(torch.tensor([samples, frames_seen], device=device)).tolist()
     seconds = time.perf_counter() - start
     return {
-        "loss": loss_sum / samples,
-        "war": correct_sum / samples,
         "lr": lr,
-        "frames": frames_seen,
+        "train_loss": loss_sum / samples,
+        "train_war": correct_sum / samples,
         "seconds": seconds,
         "frames_per_second": frames_seen / seconds,
     }
@@ -140,10 +184,6 @@ def seed_everything(seed: int, epoch: int) -> torch.Generator:
     torch.manual_seed(state)  # dropout
     torch.empty((), dtype=torch.int64).random_()  # the loader once drew a number here; without it, seeds would change
     return torch.Generator().manual_seed(state)
-
-
-CHECKED_STEPS = 32  # between two checks, which wait for the device
-NAMED_CLIPS = 64  # at most, in an error
 
 
 class LossCheck:
@@ -165,30 +205,23 @@ class LossCheck:
             self.check()
 
     def check(self, model: nn.Module | None = None) -> None:
-        """Checks all losses since the last call.
-
-        Args:
-            model: its weights are checked, too: the last step may have spoiled them although its loss was finite.
+        """Checks all losses since the last call, and the weights of a model.
 
         Raises:
             TrainingDivergedError: names the step and the clips of its whole batch.
         """
-        finite = torch.stack([loss for _, loss, _ in self.recent]).isfinite()  # [steps]
-        if model is not None:
-            weights = torch.stack([parameter.detach().isfinite().all() for parameter in model.parameters()])
-            finite = torch.cat([finite, weights.all()[None]])
-        if finite.all():
-            self.recent = self.recent[-1:]
-            return
-        at = finite.tolist().index(False)
-        step, _, clips = self.recent[min(at, len(self.recent) - 1)]
-        what = "the loss is not finite in" if at < len(self.recent) else "the weights are not finite after"
-        names = list(dict.fromkeys(self.names[clip] for clip in clips.tolist()))
-        more = f" and {len(names) - NAMED_CLIPS} more" if len(names) > NAMED_CLIPS else ""
-        raise TrainingDivergedError(
-            f"epoch {self.epoch}: {what} step {step}, with the clips {', '.join(names[:NAMED_CLIPS])}{more}; start "
-            "again with a smaller --lr, or with --precision fp32"
-        )
+        if model is not None:  # the last step may have spoiled the weights although its loss was finite
+            step, loss, clips = self.recent[-1]
+            self.recent[-1] = step, sum((weight.detach().sum() for weight in model.parameters()), loss), clips
+        finite = torch.stack([loss for _, loss, _ in self.recent]).isfinite().tolist()
+        if not all(finite):
+            step, _, clips = self.recent[finite.index(False)]
+            names = ", ".join(dict.fromkeys(self.names[clip] for clip in clips.tolist()))
+            raise TrainingDivergedError(
+                f"epoch {self.epoch}: the loss is not finite in step {step} or after it, with the clips {names}; start "
+                "again with a smaller --lr, or with --precision fp32"
+            )
+        self.recent = self.recent[-1:]
 
 
 @dataclass
@@ -210,14 +243,7 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def evaluate(
-    model: Network,
-    batches: EvaluationBatches,
-    *,
-    compute: Compute,
-    transform: Transform,
-    show_progress: bool = True,
-) -> Evaluation:
+def evaluate(model: Network, batches: EvaluationBatches, compute: Compute, transform: Transform) -> Evaluation:
     """Runs the network over every frame of every clip.
 
     The backbone gets full batches of frames, packed across clip borders; the attention then gets each clip whole.
@@ -231,7 +257,7 @@ def evaluate(
     groups = list(lengths.split(CLIPS_AT_ONCE))
     outputs: list[FANOutput] = []  # stay on the device until the end, since copying waits for it
     waiting = torch.empty(0)  # features of clips that are not complete yet, in order
-    for features in encode(model, batches, compute=compute, transform=transform, label="evaluate" * show_progress):
+    for features in encode(model, batches, compute, transform, "evaluate"):
         waiting = torch.cat([waiting, features]) if len(waiting) else features
         while len(outputs) < len(groups) and len(waiting) >= (needed := int(groups[len(outputs)].sum())):
             group = groups[len(outputs)]
@@ -250,17 +276,17 @@ def evaluate(
 
 @torch.inference_mode()
 def encode(
-    model: Network, batches: EvaluationBatches, *, compute: Compute, transform: Transform, label: str = "features"
+    model: Network, batches: EvaluationBatches, compute: Compute, transform: Transform, label: str = "features"
 ) -> Iterator[Tensor]:
     """Yields the features of all frames in their order, float32 [N, D], one batch of every process at a time.
 
     Args:
         model: set to evaluation mode.
-        label: of the progress bar; "" for none.
+        label: of the progress bar.
     """
     model.eval()
     generator = torch.Generator().manual_seed(0)
-    with Progress(label, len(batches), unit="batches", show=bool(label) and ddp.world().is_main) as progress:
+    with Progress(label, len(batches), unit="batches", show=ddp.world().is_main) as progress:
         for counts, images in zip(batches.rounds, batches, strict=True):
             if len(images):
                 frames = transform(images.to(compute.device, non_blocking=True)[:, None], generator)[:, 0]
@@ -296,11 +322,10 @@ class EvaluationSplit:
         store: Store,
         loading: Loading,
         compute: Compute,
-        *,
         transform: Transform | None = None,
         intensities: Intensities | None = None,
     ) -> EvaluationSplit:
-        """A set of clips whose frames are in a store."""
+        """A set of clips whose frames, or features, are in a store."""
         frames = BATCH_FRAMES[compute.device.type]
         batches = EvaluationBatches(FrameTable.of(clips), store, batch_frames=frames, loading=loading)
         return cls(batches, transform or PlainFrames(), clips.clips, intensities)
@@ -311,16 +336,14 @@ class EvaluationSplit:
         return self.batches.table
 
 
-def evaluate_split(
-    model: Network, split: EvaluationSplit, compute: Compute, show_progress: bool = True
-) -> tuple[dict[str, Any], Evaluation]:
+def evaluate_split(model: Network, split: EvaluationSplit, compute: Compute) -> tuple[dict[str, Any], Evaluation]:
     """Evaluates a set of clips and computes the metrics.
 
     Returns:
         The metrics of `classification_metrics`, `loss` (mean cross-entropy), and, if true intensities are known,
         `attention_correlation` and `attention_auc`; and the outputs behind them.
     """
-    evaluation = evaluate(model, split.batches, compute=compute, transform=split.transform, show_progress=show_progress)
+    evaluation = evaluate(model, split.batches, compute, split.transform)
     table, logits = split.table, evaluation.logits
     metrics = classification_metrics(logits.softmax(dim=1), table.targets, num_skipped=table.skipped)
     metrics["loss"] = float(F.cross_entropy(logits, table.targets))

@@ -1,4 +1,4 @@
-"""What the JSON files of a run hold: args.json, a line of log.jsonl, results.json, and summary.json of several runs.
+"""What the JSON files of a run hold: args.json, log.jsonl, results.json, and summary.json of several runs.
 
 Training writes them, and pages read them. Fields that a file does not have are None; fields that are not declared here
 are ignored.
@@ -6,8 +6,7 @@ are ignored.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,7 @@ class ReportError(ProjectError, ValueError):
 
 @dataclass
 class Metrics:
-    """The metrics of one epoch: see `Code.training.metrics.classification_metrics`.
-
-    With very many classes, `per_class_recall` and `confusion` are empty.
-    """
+    """The metrics of one epoch: see `Code.training.metrics.classification_metrics`."""
 
     accuracy: float
     accuracy_interval: tuple[float, float]
@@ -51,9 +47,7 @@ class Results:
     """results.json. An evaluation (`-e`) has `best` alone.
 
     Attributes:
-        last, best: of the last and of the best epoch.
         selected_on: how the best epoch was chosen, in words.
-        fold, num_folds: of a run on one fold.
         pooled: the clips of several folds together.
     """
 
@@ -79,7 +73,7 @@ class Arguments:
     args: dict[str, Any]
     given: dict[str, Any] = field(default_factory=dict)
     command: str | None = None
-    started: str | None = None
+    started: str = ""
     versions: dict[str, Any] = field(default_factory=dict)
     git_commit: str | None = None
     device: str | None = None
@@ -171,59 +165,28 @@ class SeedSummary:
     num_folds: int | None = None
 
 
-def as_dict(record: Any) -> Any:
+def as_dict(record: Any) -> dict[str, Any]:
     """A record as its file has it: dicts, without the fields that are None."""
-    if is_dataclass(record):
-        values = {each.name: getattr(record, each.name) for each in fields(record)}
-        return {name: as_dict(value) for name, value in values.items() if value is not None}
-    if isinstance(record, dict):
-        return {name: as_dict(value) for name, value in record.items()}
-    return [as_dict(value) for value in record] if isinstance(record, list | tuple) else record
+    return asdict(record, dict_factory=lambda items: {name: value for name, value in items if value is not None})
 
 
 def read_results(path: Path) -> Results:
-    """results.json.
-
-    Raises:
-        StateError: the file is missing or damaged.
-    """
+    """results.json. Raises StateError if it is missing or damaged, as all of these functions do."""
     return read_json(path, Results, remedy=AGAIN)
 
 
 def read_summary(path: Path) -> FoldSummary | SeedSummary:
-    """summary.json.
-
-    Raises:
-        StateError: the file is missing or damaged.
-    """
+    """summary.json."""
     content = read_json(path, dict[str, Any], remedy=AGAIN)
-    if "seeds" in content:
-        return shaped(content, SeedSummary, place=str(path), remedy=AGAIN)
-    return shaped(content, FoldSummary, place=str(path), remedy=AGAIN)
+    kind: type[FoldSummary | SeedSummary] = SeedSummary if "seeds" in content else FoldSummary
+    return shaped(content, kind, place=str(path), remedy=AGAIN)
 
 
-def read_arguments(folder: Path, remedy: str = "restore the file, or name another run") -> Arguments:
-    """args.json of a run's folder.
-
-    Raises:
-        StateError: the file is missing or damaged.
-    """
-    return read_json(folder / "args.json", Arguments, remedy=remedy)
+def read_arguments(folder: Path) -> Arguments:
+    """args.json of a run's folder."""
+    return read_json(folder / "args.json", Arguments, remedy="restore the file, or name another run")
 
 
 def read_log(path: Path) -> list[LogLine]:
-    """The lines of log.jsonl; none without the file.
-
-    Raises:
-        StateError: naming the line.
-    """
+    """The lines of log.jsonl; none without the file."""
     return read_json_lines(path, LogLine, remedy="remove the line") if path.is_file() else []
-
-
-def started_at(folder: Path) -> datetime:
-    """When a run was started, in UTC; the beginning of time if its args.json does not say."""
-    try:
-        started = datetime.fromisoformat(read_arguments(folder).started or "")
-    except ValueError:  # StateError is one
-        return datetime.min.replace(tzinfo=UTC)
-    return started if started.tzinfo else started.replace(tzinfo=UTC)

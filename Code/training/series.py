@@ -1,4 +1,4 @@
-"""Several trainings of one command: every fold and every seed, and their results together.
+"""Several trainings of one command: the results of every fold and every seed together.
 
     model/<date-time>_ckplus_relation-attention_folds/
         args.json  summary.json  summary.md  results.json  predictions.csv      of all folds together
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,33 +33,7 @@ from .records import (
 )
 from .run import Run
 
-MEASURES = ("accuracy", "uar")
-ATTENTION_MEASURES = ("attention_correlation", "attention_auc")  # where the true intensity is known
-
-
-@dataclass(frozen=True)
-class Part:
-    """One training of several: its folder, its seed, and its fold, from 1; None for a fixed split."""
-
-    folder: Path
-    seed: int
-    fold: int | None = None
-
-
-def parts_of(folder: Path, seeds: Sequence[int], folds: Sequence[int | None], *, by_seed: bool) -> list[Part]:
-    """The trainings of a series, seed by seed.
-
-    Args:
-        folds: their numbers; [None] or [2] if there is one split for each seed.
-        by_seed: there is a folder per seed.
-    """
-    width = max(2, len(str(len(folds))))
-    parts = []
-    for seed in seeds:
-        above = folder / f"seed-{seed}" if by_seed else folder
-        for fold in folds:
-            parts.append(Part(above if len(folds) == 1 and by_seed else above / f"fold-{fold:0{width}d}", seed, fold))
-    return parts
+MEASURES = ("accuracy", "uar", "attention_correlation", "attention_auc")  # the last two where they are known
 
 
 def write_fold_summary(folder: Path, folds: Sequence[Path]) -> None:
@@ -73,26 +46,22 @@ def write_fold_summary(folder: Path, folds: Sequence[Path]) -> None:
     Raises:
         StateError, ReportError: the results of a fold are missing, or those of two are of other classes.
     """
-    results = [read_results(fold / "results.json") for fold in folds]
-    summary = fold_summary(results)
-    rows: list[list[str]] = []
-    header: list[str] = []
+    summary = fold_summary([read_results(fold / "results.json") for fold in folds])
+    run, rows = Run(folder), []
     for fold in folds:
         with open(fold / "predictions.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
             header, *of_fold = csv.reader(file)
         rows += of_fold
-    run = Run(folder)
     run.write_rows("predictions.csv", header, rows)
-    run.write_summary(as_dict(summary))
-    pooled = {"last": as_dict(summary.last.pooled), "best": as_dict(summary.best.pooled)}
-    about = {"selected_on": summary.selected_on, "num_folds": len(results), "pooled": True}
-    run.write_results(summary.labels, pooled, about)
+    run.write_json("summary.json", as_dict(summary))
+    pooled = Results(summary.labels, summary.last.pooled, summary.best.pooled, summary.selected_on)
+    run.write_json("results.json", as_dict(pooled) | {"num_folds": len(folds), "pooled": True})
 
 
 def write_seed_summary(folder: Path, seeds: Sequence[int]) -> None:
     """Writes the results of all seeds together; with folds, each seed's are those of its folds pooled."""
     summary = seed_summary(seeds, [read_results(folder / f"seed-{seed}" / "results.json") for seed in seeds])
-    Run(folder).write_summary(as_dict(summary))
+    Run(folder).write_json("summary.json", as_dict(summary))
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -107,16 +76,12 @@ def spread(values: Sequence[float]) -> Spread:
 
 def spreads(metrics: Sequence[Metrics]) -> dict[str, Spread]:
     """The spread of each measure that all of them have."""
-    values = {name: [getattr(of, name) for of in metrics] for name in (*MEASURES, *ATTENTION_MEASURES)}
+    values = {name: [getattr(of, name) for of in metrics] for name in MEASURES}
     return {name: spread(of) for name, of in values.items() if None not in of}
 
 
 def of_epoch(results: Sequence[Results], which: str) -> list[Metrics]:
-    """The metrics of the "last" or "best" epoch of each run.
-
-    Raises:
-        ReportError: a run does not have them.
-    """
+    """The metrics of the "last" or "best" epoch of each run. Raises ReportError if a run does not have them."""
     metrics = [getattr(result, which) for result in results]
     if None in metrics:
         raise ReportError(f"the results.json of run {metrics.index(None) + 1} lacks {which}; {AGAIN}")
@@ -132,42 +97,42 @@ def fold_summary(results: Sequence[Results]) -> FoldSummary:
         ReportError: two folds have other classes, or the same in another order.
     """
     first = results[0]
-    for result in results[1:]:  # each fold may have lists of its own
+    for result in results:  # each fold may have lists of its own
         if result.labels != first.labels:
             raise ReportError(
                 f"fold {result.fold}: its classes are {', '.join(result.labels)}; those of fold {first.fold} are "
                 f"{', '.join(first.labels)}: name the classes of all folds with --labels"
             )
+    parts = [_fold_part(of_epoch(results, which)) for which in ("last", "best")]
+    return FoldSummary(first.labels, first.selected_on or "", len(results), *parts)
 
-    def part(which: str) -> FoldPart:
-        metrics = of_epoch(results, which)
-        pooled = confusion_metrics(
-            torch.tensor([of.confusion for of in metrics]).sum(dim=0),
-            num_listed=sum(of.num_clips_listed or of.num_clips for of in metrics),
-            num_skipped=sum(of.num_skipped for of in metrics),
-        )
-        # The mean over clips: folds weighted by their number of clips.
-        loss = float(np.average([of.loss or 0.0 for of in metrics], weights=[of.num_clips for of in metrics]))
-        rows = [
-            FoldRow(result.fold or number, of.epoch, of.accuracy, of.uar, of.num_clips, of.num_skipped)
-            for number, (result, of) in enumerate(zip(results, metrics, strict=True), start=1)
-        ]
-        return FoldPart(Metrics(**pooled, loss=loss), spreads(metrics), rows)
 
-    return FoldSummary(first.labels, first.selected_on or "", len(results), part("last"), part("best"))
+def _fold_part(metrics: Sequence[Metrics]) -> FoldPart:
+    """All folds together, for one epoch of each."""
+    pooled = confusion_metrics(
+        torch.tensor([of.confusion for of in metrics]).sum(dim=0),
+        num_listed=sum(of.num_clips_listed or of.num_clips for of in metrics),
+        num_skipped=sum(of.num_skipped for of in metrics),
+    )
+    # The mean over clips: folds weighted by their number of clips.
+    loss = float(np.average([of.loss or 0.0 for of in metrics], weights=[of.num_clips for of in metrics]))
+    rows = [
+        FoldRow(fold, of.epoch, of.accuracy, of.uar, of.num_clips, of.num_skipped)
+        for fold, of in enumerate(metrics, start=1)
+    ]
+    return FoldPart(Metrics(**pooled, loss=loss), spreads(metrics), rows)
 
 
 def seed_summary(seeds: Sequence[int], results: Sequence[Results]) -> SeedSummary:
     """The results of all seeds together, each seed's in order."""
-    first = results[0]
-    last, best = of_epoch(results, "last"), of_epoch(results, "best")
+    first, last = results[0], of_epoch(results, "last")
     return SeedSummary(
-        first.labels,
-        first.selected_on or "",
-        list(seeds),
-        last[0].num_clips,
-        spreads(last),
-        spreads(best),
-        first.fold,
-        first.num_folds,
+        labels=first.labels,
+        selected_on=first.selected_on or "",
+        seeds=list(seeds),
+        num_clips=last[0].num_clips,
+        last=spreads(last),
+        best=spreads(of_epoch(results, "best")),
+        fold=first.fold,
+        num_folds=first.num_folds,
     )

@@ -1,8 +1,7 @@
-"""The training of a FAN, from its clips to its results: the loop over epochs and what it needs."""
+"""The training of a FAN, from its clips to its results."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,26 +11,38 @@ import torch
 
 from ..common.device import Compute, choose_compute, make_deterministic
 from ..common.errors import UsageError
+from ..data.augment import augmentation_named
 from ..data.batches import FrameTable, Loading, TrainingBatches, open_stores
 from ..data.clips import ClipSet
 from ..data.intensity import Intensities
 from ..data.request import Protocol
 from ..network.attention import HEADS
-from ..network.backbone import DEFAULT_BACKBONE
-from ..network.checkpoints import facts_of, read_checkpoint
+from ..network.checkpoints import read_checkpoint
 from ..network.fan import FAN, FeatureFAN
 from ..network.prior import class_shares
 from ..network.start import keep_classifier, start_from, starting_file
-from ..network.weights import stored_backbone
+from ..network.weights import load_fan, load_trained
 from . import ddp
-from .features import FeatureStore, PlainView, training_transform
-from .loops import Evaluation, EvaluationSplit, epoch_line, evaluate_split, train_one_epoch
-from .losses import loss_named
-from .records import LogLine, as_dict
-from .resume import resumable
-from .run import BEST, LAST, Run, State, check_resumable, load_weights
+from .features import FeatureStore, PlainView, view_named
+from .loops import (
+    Evaluation,
+    EvaluationSplit,
+    Network,
+    State,
+    epoch_line,
+    evaluate_split,
+    loss_named,
+    train_one_epoch,
+)
+from .run import BEST, LAST, Run
 from .settings import Settings
-from .stopping import deferred_signals, stop_if_asked
+from .stopping import resumable, stop_if_asked
+
+SELECTED = {
+    "val": "best on the evaluated split",
+    "heldout": "best on clips held out of training",
+    "last": "last, none chosen",
+}
 
 
 @dataclass(frozen=True)
@@ -64,101 +75,51 @@ def train(settings: Settings, clips: Clips, run: Run) -> dict[str, dict[str, Any
     if settings.deterministic:
         make_deterministic()
     labels, last = clips.train.labels, run.folder / LAST
-    checkpoint = read_checkpoint(last) if last.is_file() else {}
-    facts = facts_of(checkpoint, last)
+    resumed, frozen = last.is_file(), settings.freeze_backbone
+    model, facts = stored_network(last) if resumed else new_network(settings, labels)
+    model.backbone.requires_grad_(not frozen)
+    model.classifier.requires_grad_(not settings.keep_classifier)
     # A run keeps its precision on another machine.
-    compute = choose_compute(settings.device, settings.precision, trained_with=facts.precision)
-    transform = training_transform(settings.augmentation, settings.freeze_backbone)
-    loss_function = loss_named(settings.loss)
-    if checkpoint:
-        check_resumable(checkpoint, last, labels)
-        model, prior = resumed_network(settings, checkpoint, last)
-        size = settings.image_size if settings.fixed_size else facts.image_size or settings.image_size
-        print(f"resuming {run.folder}")
-    else:
-        model, size, prior = new_network(settings, labels)
-    settings = replace(settings, image_size=size)
-    model.backbone.check_image_size(size)
-    print(f"{model.head.title} on {compute.device}, {compute.precision}, frames of {size} x {size}")
+    compute = choose_compute(settings.device, settings.precision, trained_with=facts.get("precision"))
+    settings = replace(settings, image_size=facts["image_size"])
+    model.backbone.check_image_size(settings.image_size)
     model.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
+    size = f"{settings.image_size} x {settings.image_size}"
+    print(f"{model.head.title} on {compute.device}, {compute.precision}, frames of {size}")
 
-    batches, val, chosen_on, cache = open_batches(settings, clips, model, compute)
-    network = FeatureFAN(model) if settings.freeze_backbone else model
-    forward: Callable[..., Any] = ddp.wrapped(network)
-    forward = torch.compile(forward) if settings.compile else forward
-    optimizer = torch.optim.SGD(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=settings.lr,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        fused=compute.device.type == "cuda",  # then the loss scaling of fp16 does not wait for the GPU in each step
-    )
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, decay(settings, len(batches)))
-    state = State(model, optimizer, scheduler, compute.scaler())
-    about = {
-        "labels": list(labels),
-        "image_size": size,
-        "dataset": settings.dataset,
-        "protocol": settings.as_protocol(),
-        "precision": compute.precision,
-        # How often each class was seen: what a change of the prior starts from.
-        "class_shares": class_shares(batches.table.targets, len(labels), batches.samples).tolist(),
-        **prior,
-    }
-    if checkpoint:
-        state.resume(checkpoint, last, seed=settings.seed, epochs=settings.epochs, steps=len(batches))
-        checkpoint.clear()  # as large as the network
+    batches, val, chosen_on = open_batches(settings, clips, model, compute)
+    transform = view_named(settings.augmentation) if frozen else augmentation_named(settings.augmentation)
+    loss_function = loss_named(settings.loss)
+    state = begin(settings, FeatureFAN(model) if frozen else model, len(batches), compute)
+    # How often each class was seen: what a change of the prior starts from.
+    shares = class_shares(batches.table.targets, len(labels), batches.samples).tolist()
+    facts = {"class_shares": shares, **facts, "labels": list(labels), "dataset": settings.dataset}
+    facts |= {"protocol": settings.as_protocol(), "precision": compute.precision}
+    if resumed:
+        run.resume(state, labels, len(batches))
     else:
-        resolved = settings.resolved() | {
-            "pretrained": str(starting_file(settings.pretrained) or "none"),
-            "backbone": model.backbone.name,
-            "cache": cache,
-            "workers": batches.loading.workers,
-        }
+        start = str(starting_file(settings.pretrained) or "none")
+        resolved = settings.resolved() | {"pretrained": start, "backbone": model.backbone.name}
         run.write_arguments(settings.flags, resolved, compute)
-    run.write_log(state.log)
-
     if state.epoch >= settings.epochs:
         print(f"{run.folder}: all {settings.epochs} epochs are finished; its results are written again")
-    with resumable(run.folder), deferred_signals():
+    run.write_log(state.log)
+
+    with resumable(run.folder):
         for epoch in range(state.epoch + 1, settings.epochs + 1):
-            start = time.perf_counter()
-            trained = train_one_epoch(
-                network,
-                batches,
-                optimizer,
-                scheduler,
-                state.scaler,
-                compute=compute,
-                transform=transform,
-                epoch=epoch,
-                seed=settings.seed,
-                loss_function=loss_function,
-                print_freq=settings.print_freq,
-                forward=forward,
-            )
+            trained = train_one_epoch(state, batches, epoch, transform, loss_function, settings.print_freq)
             ddp.share_buffers(model)
-            metrics, evaluation = evaluate_split(network, chosen_on, compute)
-            line = log_line(epoch, trained, metrics, evaluation, time.perf_counter() - start)
-            best = state.finish_epoch(line, metrics, best=settings.select_on == "last")
-            run.save_epoch(state, about, best=best, seed=settings.seed, epochs=settings.epochs)
-            print(epoch_line(line, settings.epochs, "features" if settings.freeze_backbone else "frames"), flush=True)
+            metrics, evaluation = evaluate_split(state.network, chosen_on, compute)
+            line = log_line(epoch, trained, metrics, evaluation)
+            state.finish_epoch(line, metrics, best=settings.select_on == "last")
+            run.save_epoch(state, facts)
+            print(epoch_line(line, settings.epochs, "features" if frozen else "frames"), flush=True)
             stop_if_asked()
-        return conclude(network, model, val, run, compute, settings)
+        return conclude(state, val, run, settings)
 
 
-def decay(protocol: Protocol, steps_per_epoch: int) -> Callable[[int], float]:
-    """The factor on the learning rate after a number of steps (AFEW: x 0.2 after 60 and 120 of 180 epochs)."""
-    return lambda step: protocol.decay ** sum(step / steps_per_epoch >= epoch for epoch in protocol.decay_at)
-
-
-def new_network(settings: Settings, labels: Sequence[str]) -> tuple[FAN, int, dict[str, Any]]:
-    """The network at the start of a training.
-
-    Returns:
-        The network, the side of its input in pixels, and what checkpoints say about the prior of its classifier, if
-        that is not of this training.
-    """
+def new_network(settings: Settings, labels: Sequence[str]) -> tuple[FAN, dict[str, Any]]:
+    """The network at the start of a training, and what its checkpoints say: the size, and a kept classifier's prior."""
     if settings.keep_classifier and settings.freeze_backbone and not HEADS[settings.at_type].weighs_frames:
         raise UsageError("--keep-classifier: leaves nothing to train without attention; use --at_type 0 or 1")
     file = starting_file(settings.pretrained)
@@ -171,42 +132,52 @@ def new_network(settings: Settings, labels: Sequence[str]) -> tuple[FAN, int, di
         mapping=settings.label_map,
         with_head=settings.pretrained is not None,
     )
-    prior: dict[str, Any] = {}
-    message = start.message
-    if settings.keep_classifier:
-        if file is None:
-            raise UsageError("--keep-classifier: needs a trained classifier; omit --pretrained none")
-        prior = keep_classifier(start.fan, file, labels, settings.label_map)
-        message += "; its classifier is kept, only attention is trained"
-    print(message)
-    start.fan.backbone.requires_grad_(not settings.freeze_backbone)
+    print(start.message)
     size = settings.image_size if settings.fixed_size else start.image_size or settings.image_size
-    return start.fan, size, prior
-
-
-def resumed_network(settings: Settings, checkpoint: dict[str, Any], path: Path) -> tuple[FAN, dict[str, Any]]:
-    """The network of a checkpoint and the prior of its classifier: what the run started from may be gone by now."""
-    torch.manual_seed(settings.seed)
-    model = FAN(settings.at_type, len(checkpoint["labels"]), backbone=stored_backbone(checkpoint) or DEFAULT_BACKBONE)
-    load_weights(model, checkpoint, path)
-    model.backbone.requires_grad_(not settings.freeze_backbone)
-    prior: dict[str, Any] = {}
+    facts: dict[str, Any] = {"image_size": size}
     if settings.keep_classifier:
-        getattr(model.head, model.head.classifier).requires_grad_(False)
-        prior = {name: checkpoint[name] for name in ("class_shares", "recipe") if name in checkpoint}
-    return model, prior
+        assert file is not None
+        facts |= keep_classifier(start.fan, file, labels, settings.label_map)
+        print("its classifier is kept, only attention is trained")
+    return start.fan, facts
+
+
+def stored_network(last: Path) -> tuple[FAN, dict[str, Any]]:
+    """The network of last.pth and what that says, since what the run started from may be gone by now."""
+    model, info = load_fan(last)
+    print(f"resuming {last.parent}")
+    facts = {name: info[name] for name in ("image_size", "precision", "class_shares", "recipe")}
+    return model, {name: value for name, value in facts.items() if value is not None}
+
+
+def begin(settings: Settings, network: Network, steps: int, compute: Compute) -> State:
+    """The state before the first epoch, in which SGD trains what is not frozen; `steps`: of an epoch."""
+    optimizer = torch.optim.SGD(
+        [parameter for parameter in network.parameters() if parameter.requires_grad],
+        lr=settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        fused=compute.device.type == "cuda",  # then the loss scaling of fp16 does not wait for the GPU in each step
+    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, decay(settings, steps))
+    forward: Callable[..., Any] = ddp.wrapped(network)
+    return State(network, optimizer, scheduler, compute, torch.compile(forward) if settings.compile else forward)
+
+
+def decay(protocol: Protocol, steps_per_epoch: int) -> Callable[[int], float]:
+    """The factor on the learning rate after a number of steps (AFEW: x 0.2 after 60 and 120 of 180 epochs)."""
+    return lambda step: protocol.decay ** sum(step / steps_per_epoch >= epoch for epoch in protocol.decay_at)
 
 
 def open_batches(
     settings: Settings, clips: Clips, model: FAN, compute: Compute
-) -> tuple[TrainingBatches, EvaluationSplit, EvaluationSplit, str]:
-    """Opens the frames, or computes the features of a frozen backbone.
+) -> tuple[TrainingBatches, EvaluationSplit, EvaluationSplit]:
+    """The training batches, the split of the results, and the split that chooses the best epoch.
 
-    Returns:
-        The training batches, the split of the results, the split that chooses the best epoch, and the cache.
+    With a frozen backbone, they hold features, which are computed now.
     """
     frozen, splits = settings.freeze_backbone, [clips.train, clips.val] + ([clips.held_out] if clips.held_out else [])
-    stores, loading, cache = open_stores(
+    stores, loading, _ = open_stores(
         splits,
         settings.image_size,
         compute.device,
@@ -234,67 +205,38 @@ def open_batches(
     )
     plain = PlainView() if frozen else None
     evaluated = [
-        EvaluationSplit.of(split, store, loading, compute, transform=plain, intensities=clips.intensities(split))
+        EvaluationSplit.of(split, store, loading, compute, plain, clips.intensities(split))
         for split, store in zip(splits[1:], stores[1:], strict=True)
     ]
-    return batches, evaluated[0], evaluated[-1], cache
+    return batches, evaluated[0], evaluated[-1]
 
 
-def log_line(
-    epoch: int, trained: dict[str, float], metrics: dict[str, Any], evaluation: Evaluation, seconds: float
-) -> dict[str, Any]:
+def log_line(epoch: int, trained: dict[str, float], metrics: dict[str, Any], evaluation: Evaluation) -> dict[str, Any]:
     """The line of the log about an epoch."""
-    line = LogLine(
-        epoch=epoch,
-        lr=trained["lr"],
-        train_loss=trained["loss"],
-        train_war=trained["war"],
-        val_loss=metrics["loss"],
-        val_war=metrics["accuracy"],
-        val_uar=metrics["uar"],
-        seconds=seconds,
-        frames_per_second=trained["frames_per_second"],
-        val_frames_per_second=evaluation.frames / evaluation.seconds,
-        val_attention_correlation=metrics.get("attention_correlation"),
-    )
-    return as_dict(line)
+    line = {
+        "epoch": epoch,
+        **trained,
+        "seconds": trained["seconds"] + evaluation.seconds,
+        "val_loss": metrics["loss"],
+        "val_war": metrics["accuracy"],
+        "val_uar": metrics["uar"],
+        "val_frames_per_second": evaluation.frames / evaluation.seconds,
+        "val_attention_correlation": metrics.get("attention_correlation"),
+    }
+    return {name: value for name, value in line.items() if value is not None}
 
 
-SELECTED = {
-    "val": "best on the evaluated split",
-    "heldout": "best on clips held out of training",
-    "last": "last, none chosen",
-}
-
-
-def conclude(
-    network: FAN | FeatureFAN, model: FAN, val: EvaluationSplit, run: Run, compute: Compute, settings: Settings
-) -> dict[str, dict[str, Any]]:
+def conclude(state: State, val: EvaluationSplit, run: Run, settings: Settings) -> dict[str, dict[str, Any]]:
     """Evaluates last.pth and best.pth as `-e` would, and writes the results, per clip for the best."""
     results: dict[str, dict[str, Any]] = {}
     ddp.barrier()  # the main process has written both
     for which, name in (("last", LAST), ("best", BEST)):
         checkpoint = read_checkpoint(run.folder / name)
-        load_weights(model, checkpoint, run.folder / name)
-        metrics, evaluation = evaluate_split(network, val, compute)
+        load_trained(state.fan, checkpoint)
+        metrics, evaluation = evaluate_split(state.network, val, state.compute)
         results[which] = {"epoch": checkpoint["epoch"], **metrics}
     about: dict[str, Any] = {"selected_on": SELECTED[settings.select_on]}
     if settings.fold is not None:
         about |= {"fold": settings.fold, "num_folds": settings.num_folds}
-    write_results(run, val, results, evaluation, about)
+    run.write_results(val, results, evaluation, about)
     return results
-
-
-def write_results(
-    run: Run,
-    split: EvaluationSplit,
-    results: dict[str, dict[str, Any]],
-    evaluation: Evaluation,
-    about: dict[str, Any] | None = None,
-) -> None:
-    """Writes predictions.csv, attention.csv and clips.csv if frames have names, and last results.json."""
-    table = split.table
-    run.write_predictions(table.labels, table.names, table.targets.tolist(), evaluation)
-    if split.clips is not None:
-        run.write_attention(split.clips, evaluation, split.intensities)
-    run.write_results(table.labels, results, about)

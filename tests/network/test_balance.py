@@ -12,7 +12,7 @@ from Code.data.batches import ArrayStore, FrameTable, TrainingBatches
 from Code.network.attention import FANOutput
 from Code.network.prior import Balance, class_shares
 from Code.recipes.pretraining import balanced_loss
-from Code.training.losses import cross_entropy
+from Code.training.loops import cross_entropy
 
 
 def output(logits):

@@ -160,7 +160,7 @@ def test_a_fold_of_a_checkpoint_is_one_of_its_own_folds(flags, folds):
     stored = {"folds": 4, "person_pattern": "x", "train_root": "faces"}
     info = {"dataset": "ckplus", "path": "best.pth", "protocol": {"data_flags": stored, "fold": 2, "num_folds": 4}}
     args = script.build_parser().parse_args(["-e", "--dataset", "ckplus", *flags])
-    data = settings_of(args, info).data
+    data = settings_of(vars(args), info).data
     assert (data.fold, data.folds, data.person_pattern) == folds
 
 

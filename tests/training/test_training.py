@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,11 @@ from Code.data.augment import FlippedClips, PlainFrames, to_float
 from Code.data.batches import ArrayStore, EvaluationBatches, FrameTable, TrainingBatches
 from Code.network import start as starting
 from Code.network.checkpoints import CheckpointError, save_atomically
-from Code.network.fan import FAN
+from Code.network.fan import FAN, FANOutput
 from Code.network.weights import published_weights, to_published
 from Code.readers import find
 from Code.training import loops
-from Code.training.loops import evaluate, train_one_epoch
+from Code.training.loops import State, evaluate, train_one_epoch
 from Code.training.run import newest_best, open_run
 from Code.training.train import decay
 
@@ -100,6 +101,11 @@ def test_bf16_and_fp32_mostly_agree():
 # Training
 
 
+def state_of(fan: FAN, compute: Compute, forward: Callable[..., FANOutput], lr: float) -> State:
+    optimizer = torch.optim.SGD(fan.parameters(), lr=lr, momentum=0.9)
+    return State(fan, optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0), compute, forward)
+
+
 def train(
     device: str = "cpu",
     *,
@@ -113,37 +119,22 @@ def train(
     compute = Compute(torch.device(device))
     fan, (table, store) = seeded_fan(1, dropout).to(device), random_clips(LENGTHS)
     batches = TrainingBatches(table, store, num_frames=3, batch_size=7, seed=seed)
-    optimizer = torch.optim.SGD(fan.parameters(), lr=lr, momentum=0.9)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-    logs = [
-        train_one_epoch(
-            fan,
-            batches,
-            optimizer,
-            scheduler,
-            compute.scaler(),
-            compute=compute,
-            transform=FlippedClips(),
-            epoch=epoch,
-            seed=seed,
-            forward=torch.compile(fan, backend="eager") if compiled else None,
-        )
-        for epoch in range(1, epochs + 1)
-    ]
-    return logs, fan
+    forward = torch.compile(fan, backend="eager") if compiled else fan
+    state = state_of(fan, compute, forward, lr)
+    return [train_one_epoch(state, batches, epoch, FlippedClips()) for epoch in range(1, epochs + 1)], fan
 
 
 def test_epoch_says_what_it_did():
     (log,), _ = train()
-    assert log["frames"] == 63 and log["lr"] == 1e-3
-    assert 0 <= log["war"] <= 1 and log["seconds"] > 0
+    assert log["lr"] == 1e-3
+    assert 0 <= log["train_war"] <= 1 and log["seconds"] > 0
     assert log["frames_per_second"] == pytest.approx(63 / log["seconds"])
-    assert log["loss"] == pytest.approx(math.log(4), abs=0.7)
+    assert log["train_loss"] == pytest.approx(math.log(4), abs=0.7)
 
 
 def test_losses_follow_the_seed(same_weights):
     (one, fan), (again, twin), (other, _) = train(seed=0), train(seed=0), train(seed=1)
-    assert one[0]["loss"] == again[0]["loss"] != other[0]["loss"]
+    assert one[0]["train_loss"] == again[0]["train_loss"] != other[0]["train_loss"]
     assert same_weights(fan.state_dict(), twin.state_dict())
 
 
@@ -151,43 +142,18 @@ def test_compiled_network_trains_alike():
     """`--compile`, with the part that traces and without the part that needs a compiler of C++."""
     (log,), fan = train()
     (other,), compiled = train(compiled=True)
-    assert other["loss"] == pytest.approx(log["loss"], abs=1e-6)
+    assert other["train_loss"] == pytest.approx(log["train_loss"], abs=1e-6)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(fan.parameters(), compiled.parameters(), strict=True))
 
 
 def test_training_learns_what_it_is_shown():
     logs, _ = train(lr=0.02, epochs=5)
-    assert logs[-1]["loss"] < 0.6 * logs[0]["loss"] and logs[-1]["war"] > logs[0]["war"]
+    assert logs[-1]["train_loss"] < 0.6 * logs[0]["train_loss"] and logs[-1]["train_war"] > logs[0]["train_war"]
 
 
 def test_loss_that_is_not_finite_ends_the_training():
     with pytest.raises(TrainingDivergedError, match=r"epoch 1: the loss is not finite.*--lr"):
         train(lr=1e30)
-
-
-@pytest.mark.parametrize("compiled", [False, True])
-def test_a_batch_too_small_for_batch_norm_names_its_flag(compiled):
-    table, store = random_clips([1, 1])  # 32 x 32: the last maps have one pixel
-    batches = TrainingBatches(table, store, num_frames=1, batch_size=1, seed=0)
-    fan = seeded_fan(1)
-    optimizer = torch.optim.SGD(fan.parameters(), lr=0.1)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-    forward = torch.compile(fan, backend="eager") if compiled else None
-    with pytest.raises(
-        UsageError, match=r"--batch-size: this step has 1 sample .* larger --batch-size or --image-size"
-    ):
-        train_one_epoch(
-            fan,
-            batches,
-            optimizer,
-            scheduler,
-            CPU.scaler(),
-            compute=CPU,
-            transform=FlippedClips(),
-            epoch=1,
-            seed=0,
-            forward=forward,
-        )
 
 
 @pytest.mark.gpu
@@ -197,7 +163,7 @@ def test_cuda_agrees_with_the_cpu(monkeypatch):
     # Without dropout, whose random numbers are each device's own.
     (cpu,), trained = train(dropout=0.0)
     (cuda,), trained_there = train("cuda", dropout=0.0)
-    assert cuda["loss"] == pytest.approx(cpu["loss"], abs=1e-3)
+    assert cuda["train_loss"] == pytest.approx(cpu["train_loss"], abs=1e-3)
     batches = EvaluationBatches(*random_clips(LENGTHS), batch_frames=6)
     there = Compute(torch.device("cuda"))
     own = trained.state_dict()
@@ -275,9 +241,10 @@ def test_starting_weights_that_do_not_fit_name_their_file(tmp_path):
         starting.start_from(path, 1, AFEW_LABELS, seed=0)
 
 
-def best_of(folder: Path, started: str) -> Path:
+def best_of(folder: Path, started: str, at_type: int = 1, fold: int | None = None) -> Path:
     folder.mkdir(parents=True)
-    (folder / "args.json").write_text(json.dumps({"args": {}, "started": started}))
+    args = {"dataset": "sample", "at_type": at_type, "fold": fold}
+    (folder / "args.json").write_text(json.dumps({"args": args, "started": started}))
     (folder / "best.pth").touch()
     return folder / "best.pth"
 
@@ -288,12 +255,11 @@ def test_run_folders_are_never_shared_and_the_newest_best_is_found(tmp_path):
         assert len({run.folder for run in runs}) == 3
         assert all("_sample_relation-attention" in run.folder.name for run in runs)
     assert newest_best(tmp_path, "sample", 1) is None and not list(tmp_path.iterdir())  # empty ones are removed
-    # By the stored time in UTC, not by the name: an hour of autumn repeats.
+    # By the stored time in UTC, not by the name: an hour of autumn repeats, and folders are renamed.
     later = best_of(tmp_path / "20261025-020500_sample_relation-attention", "2026-10-25T01:05:00.000000+00:00")
     best_of(tmp_path / "20261025-025500_sample_relation-attention", "2026-10-25T00:55:00.000000+00:00")
-    best_of(tmp_path / "20270101-000000_sample_relation-attention", "tomorrow")
-    other = best_of(tmp_path / "20240101-000000_sample_self-attention", "2024-01-01T00:00:00+00:00")
-    fold = best_of(tmp_path / "20280101-000000_sample_relation-attention_folds/fold-02", "2028-01-01T00:00:00+00:00")
+    other = best_of(tmp_path / "other", "2024-01-01T00:00:00.000000+00:00", at_type=0)
+    fold = best_of(tmp_path / "series" / "fold-02", "2028-01-01T00:00:00.000000+00:00", fold=2)
     assert newest_best(tmp_path, "sample") == newest_best(tmp_path, "sample", 1) == later
     assert newest_best(tmp_path, "sample", 0) == other and newest_best(tmp_path, "sample", 1, fold=2) == fold
     assert newest_best(tmp_path, "ckplus") is None
