@@ -8,18 +8,21 @@ import os
 import re
 import shlex
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from Code import experiment
 from Code.network.checkpoints import read_checkpoint
 from Code.recipes import pretraining
 from Code.training import loops, run
+from Code.training.metrics import confusion_metrics
 
 TIMES = ("seconds", "frames_per_second", "val_frames_per_second")
 SMALL = ("--image-size", 32, "--batch-size", 8, "--device", "cpu", "--precision", "fp32", "--lr", 0.01)
@@ -65,6 +68,60 @@ def flags_of(sample: Path, *more: object) -> tuple[object, ...]:
     lists = ("--train-list", sample / "list_train.txt", "--val-list", sample / "list_eval.txt")
     roots = ("--train-root", sample / "Train", "--val-root", sample / "Val", *lists)
     return ("--dataset", "sample", *roots, *SMALL, "--samples-per-clip", 2, *more)
+
+
+def make_run(
+    folder: Path, labels: Sequence[str], clips: Sequence[tuple[str, str, str, float]], *, frames: int = 0,
+    skipped: int = 0, args: dict[str, Any] | None = None, **results: Any,
+) -> Path:  # fmt: skip
+    """The folder of a finished run, as its pages read it.
+
+    Args:
+        clips: name, true class, predicted class and its probability of each.
+        frames: of each clip, `0.png`, `1.png`, ...: they are drawn, and attention.csv and clips.csv written.
+        skipped: listed clips without frames.
+        args: of args.json.
+        results: more of results.json, or other metrics.
+    """
+    folder.mkdir(parents=True)
+    confusion = torch.zeros(len(labels), len(labels), dtype=torch.int64)
+    for _, label, prediction, _ in clips:
+        confusion[labels.index(label), labels.index(prediction)] += 1
+    best = confusion_metrics(confusion, num_listed=len(clips) + skipped, num_skipped=skipped) | {
+        "epoch": 2,
+        "loss": 1.0,
+    }
+    content = {"labels": labels, "selected_on": "best on the evaluated split", "best": best, "last": best, **results}
+    (folder / "results.json").write_text(json.dumps(content))
+    (folder / "args.json").write_text(json.dumps({"args": args or {}, "command": "python Demo_AFEW_Attention.py"}))
+    lines = [
+        {"epoch": at, "lr": 0.1 / at, "train_loss": 1 / at, "val_war": 0.2 * at, "seconds": 3.25} for at in (1, 2, 3)
+    ]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    tables: dict[str, list[list[Any]]] = {"predictions.csv": [["clip", "label", "prediction", *labels]]}
+    for name, label, prediction, sure in clips:
+        rest = (1 - sure) / (len(labels) - 1)
+        shares = [sure if of == prediction else rest for of in labels]
+        tables["predictions.csv"].append([name, label, prediction, *shares])
+    if frames:
+        tables["attention.csv"] = [["clip", "frame", "alpha", "beta", "weight", "intensity"]]
+        tables["clips.csv"] = [["clip", "folder"]]
+    for number, (name, *_) in enumerate(clips if frames else ()):
+        pictures = folder / "frames" / str(number)
+        pictures.mkdir(parents=True)
+        tables["clips.csv"].append([name, pictures])
+        for at in range(frames):
+            pixels = np.random.default_rng(at).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(pictures / f"{at}.png")
+            tables["attention.csv"].append([name, f"{at}.png", 0.2 * at, 0.5, (at + 1) / 6, at / frames])
+    for table, rows in tables.items():
+        write_rows(folder / table, rows)
+    return folder
+
+
+def write_rows(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
 
 
 def only_run(cwd: Path) -> Path:

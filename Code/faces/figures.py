@@ -211,7 +211,7 @@ def card_of(
         uncertain=prediction.uncertain,
         probabilities={label: prediction.probabilities[label] for label in prediction.labels},
         tiles=tiles,
-        course=make_course(times or prediction.frames, prediction.weights),
+        course=make_course(prediction.weights),
         seen=f"{len(prediction.frames)} of {counted(prediction.num_frames, 'frame')}{seen}",
         links=[figure.name for figure in figures],
         note=shown_path(Path(prediction.path).parent),
@@ -248,5 +248,5 @@ def write_gallery(folder: Path, cards: Sequence[Card], pictures: Pictures) -> Pa
         summary=", ".join(f"{label or 'none'} {count}" for label, count in counts.most_common()),
         choices=choices,
         pictures=pictures,
-        longer=any(card.course and card.course.frames > len(card.tiles) for card in cards),
+        longer=any(len(card.course) > len(card.tiles) for card in cards),
     )

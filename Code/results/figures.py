@@ -1,14 +1,14 @@
-"""All figures: a clip's frames with their attention, the confusion matrix, and curves over epochs.
+"""Figures: a clip's frames with their attention, and curves over epochs.
 
-Each function returns a new `matplotlib.figure.Figure`. None uses pyplot, so none needs a display. `plain_style` makes
-a figure look the same whatever the user's matplotlibrc says. Names of clips, classes and runs are never parsed as
-mathtext: a `$` in a folder's name stays a dollar sign.
+None uses pyplot, so none needs a display, and `plain_style` makes them independent of the user's matplotlibrc. Names of
+clips, classes and runs are never parsed as mathtext: a `$` in a folder's name stays a dollar sign.
 """
 
 from __future__ import annotations
 
 import io
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -28,13 +28,12 @@ BLUE, ORANGE, INK, GRAY, FAINT = "#0072b2", "#e69f00", "#1b1f24", "#8b949e", "#d
 SOFT = "#57606a"  # for small text, for which GRAY is too pale
 CYCLE = (BLUE, ORANGE, "#009e73", "#cc79a7", "#56b4e9", "#d55e00", INK)
 DASHES = ("-", "--", "-.", ":")
-LogLine = Mapping[str, Any]  # of log.jsonl
 Style = tuple[str, str]  # color and dash of a line
-Line = tuple[Sequence[LogLine], str]  # the log of a run, and which of its values
+Line = tuple[Sequence[Mapping[str, Any]], str]  # the log of a run, and which of its values
 plain_style = style.context("default")  # a decorator
 
 
-def figure_bytes(figure: Figure, kind: str = "svg", *, dpi: int = 150) -> bytes:
+def figure_bytes(figure: Figure, kind: str = "svg", *, dpi: int = 150, transparent: bool = False) -> bytes:
     """A figure as an `svg`, `png` or `pdf` file. Equal figures give equal bytes."""
     buffer = io.BytesIO()
     stamp = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
@@ -44,7 +43,7 @@ def figure_bytes(figure: Figure, kind: str = "svg", *, dpi: int = 150) -> bytes:
             text.set_fontfamily([*text.get_fontfamily(), font_for(text.get_text()).name])
     with style.context(["default", {"svg.hashsalt": "emotion-fan"}]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")  # a letter that no font has is a box
-        figure.savefig(buffer, format=kind, dpi=dpi, metadata=stamp)
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=stamp, transparent=transparent)
     return buffer.getvalue()
 
 
@@ -56,12 +55,12 @@ def font_for(text: str) -> FontEntry:
         regular = str(font.weight) in ("400", "normal", "regular")
         return font.name != "DejaVu Sans", font.style != "normal", not regular, font.name
 
-    fonts = sorted(fontManager.ttflist, key=plainness)
+    # "Last Resort", which comes with matplotlib, has every letter, but only as a box.
+    fonts = sorted((font for font in fontManager.ttflist if not font.name.startswith("Last Resort")), key=plainness)
     letters = [ord(letter) for letter in text if letter.isprintable()]
     for font in fonts:
         with suppress(OSError, RuntimeError):  # removed since matplotlib listed it, or damaged
-            # "Last Resort", which comes with matplotlib, has every letter, but only as a box.
-            if not font.name.startswith("Last Resort") and all(map(get_font(font.fname).get_char_index, letters)):
+            if all(map(get_font(font.fname).get_char_index, letters)):
                 return font
     return fonts[0]
 
@@ -111,84 +110,79 @@ def attention_figure(
     title: str,
     label: str = "",
     prediction: str = "",
-    probabilities: Mapping[str, float] | None = None,
+    probabilities: Mapping[str, float],
     intensity: ArrayLike | None = None,
     times: ArrayLike | None = None,
 ) -> Figure:
-    """Some frames of one clip in a row, with bars for their attention above.
+    """Some frames of one clip in a row, with bars for their attention above, and class probabilities beside them.
 
     Blue bars are the self-attention alpha. Orange bars are the final weight relative to the clip's highest weight. A
     single picture has no bars.
 
     Args:
         frames: uint8 [len(shown), H, W, 3], RGB.
-        alpha: [T] in [0, 1].
-        weights: [T], not negative.
+        alpha, weights: [T], not negative.
         shown: indices of the frames to draw, ascending, see `choose_frames`.
-        title: the clip's name.
         label, prediction: class names; "" if they are unknown.
-        probabilities: of each class, drawn beside the frames.
         intensity: [T] in [0, 1], the true intensity of the expression, drawn as a line.
         times: [T], seconds of a video's frames, written below them instead of their numbers.
     """
     count, height, width, _ = frames.shape
-    alphas, shares = np.asarray(alpha, dtype=np.float64), relative(weights)
-    total, chosen = len(shares), list(shown)
+    shares, chosen = relative(weights), list(shown)
+    weighed = len(shares) > 1
     # Placed in inches, so that bars are exactly above their frame whatever the clip's length.
-    slot, left, bars_high, below = 0.92, 0.6 if times is None else 0.8, 1.15, 0.52
-    if total == 1:  # nothing to weigh
-        slot, left, bars_high, below = 2.2, 0.1, -0.3, 0.2
-    beside = 0.15
-    if probabilities is not None:
-        beside = 0.75 + 0.085 * max(len(shorten(name, 18)) for name in probabilities) + 1.2
+    slot, left, bars_high, below = (
+        (0.92, 0.6 if times is None else 0.8, 1.15, 0.52) if weighed else (2.2, 0.1, -0.3, 0.2)
+    )
+    beside = 0.75 + 0.085 * max(len(shorten(name, 18)) for name in probabilities) + 1.2
     strip_high = slot * 0.94 * height / width
     size = max(left + count * slot + beside, 5.2), below + strip_high + 0.06 + bars_high + 0.85
     figure = Figure(figsize=size, facecolor="white")
 
-    def place(x: float, y: float, wide: float, high: float) -> Axes:
+    def add_axes(x: float, y: float, wide: float, high: float) -> Axes:
         return figure.add_axes((x / size[0], y / size[1], wide / size[0], high / size[1]))
 
-    strip = place(left, below, count * slot, strip_high)
-    places = np.arange(count)
-    if total > 1:
-        bars = place(left, below + strip_high + 0.06, count * slot, bars_high)
-        bars.bar(places - 0.19, alphas[chosen], 0.34, color=BLUE, label="self-attention alpha")
-        bars.bar(places + 0.19, shares[chosen], 0.34, color=ORANGE, label="final weight, relative to the highest")
+    strip = add_axes(left, below, count * slot, strip_high)
+    for at, picture in enumerate(frames):
+        strip.imshow(picture, extent=(at - 0.47, at + 0.47, 0, 1), aspect="auto")
+    strip.set(xlim=(-0.5, count - 0.5), ylim=(0, 1), xticks=[], yticks=[])
+    strip.tick_params(length=0)
+    strip.spines[:].set_visible(False)
+    if weighed:
+        centers = np.arange(count)
+        bars = add_axes(left, below + strip_high + 0.06, count * slot, bars_high)
+        alphas = np.asarray(alpha, dtype=np.float64)[chosen]
+        bars.bar(centers - 0.19, alphas, 0.34, color=BLUE, label="self-attention alpha")
+        bars.bar(centers + 0.19, shares[chosen], 0.34, color=ORANGE, label="final weight, relative to the highest")
         if intensity is not None:
             truth = np.asarray(intensity, dtype=np.float64)[chosen]
-            bars.plot(places, truth, "o--", color=INK, mfc="white", ms=4, lw=1, label="true intensity", clip_on=False)
+            bars.plot(centers, truth, "o--", color=INK, mfc="white", ms=4, lw=1, label="true intensity", clip_on=False)
         bars.set(xlim=(-0.5, count - 0.5), ylim=(0, 1.04), xticks=[], yticks=[0, 0.5, 1])
         bars.tick_params(labelsize=8, colors=INK)
         bars.spines[["top", "right"]].set_visible(False)
         anchor = (left - 0.1) / size[0], 1 - 0.5 / size[1]
         spaced: dict[str, Any] = {"borderaxespad": 0, "columnspacing": 1.2, "handlelength": 1.4}
         figure.legend(loc="upper left", bbox_to_anchor=anchor, ncols=3, fontsize=8, frameon=False, **spaced)
+        if times is None:
+            marks = [str(index + 1) for index in chosen]
+            unit = f"frame\nof {len(shares)}" if count < len(shares) else "frame\n "
+        else:
+            marks = [f"{second:.2f}" for second in np.asarray(times, dtype=np.float64)[chosen]]
+            unit = f"seconds\n{count} of {len(shares)}" if count < len(shares) else "seconds\n "
+        ends = extremes(shares)
+        ticks = [f"{mark}\n{ends.get(index, ' ')}" for mark, index in zip(marks, chosen, strict=True)]
+        strip.set_xticks(centers, ticks, fontsize=8, color=INK)
+        strip.text(-0.52, -0.04, unit, ha="right", va="top", fontsize=8, color=SOFT, clip_on=False)
 
-    for at, picture in enumerate(frames):
-        strip.imshow(picture, extent=(at - 0.47, at + 0.47, 0, 1), aspect="auto")
-    ends = extremes(shares)
-    strip.set(xlim=(-0.5, count - 0.5), ylim=(0, 1), yticks=[])
-    if times is None:
-        marks = [str(index + 1) for index in chosen]
-        part = f"frame\nof {total}" if count < total else "frame\n "
-    else:
-        marks = [f"{second:.2f}" for second in np.asarray(times, dtype=np.float64)[chosen]]
-        part = f"seconds\n{count} of {total}" if count < total else "seconds\n "
-    below_frames = [f"{mark}\n{ends.get(index, ' ')}" for mark, index in zip(marks, chosen, strict=True)]
-    strip.set_xticks(places if total > 1 else [], below_frames if total > 1 else [], fontsize=8, color=INK)
-    strip.tick_params(length=0)
-    strip.spines[:].set_visible(False)
-    if total > 1:
-        strip.text(-0.52, -0.04, part, ha="right", va="top", fontsize=8, color=SOFT, clip_on=False)
-
-    verdict = [f"{what} {name}" for what, name in (("true", label), ("predicted", prediction)) if name]
-    line = ", ".join(verdict) + (f"  ({'right' if label == prediction else 'wrong'})" if len(verdict) == 2 else "")
-    top, name = 1 - 0.14 / size[1], shorten(title, max(int((size[0] - 0.3) / 0.088) - len(line), 16))
-    figure.text(0.15 / size[0], top, name, size=10.5, va="top", color=INK, weight="bold", parse_math=False)
-    figure.text(1 - 0.15 / size[0], top, line, size=10, va="top", ha="right", color=INK, parse_math=False)
-    if probabilities is not None:
-        panel = place(size[0] - 0.6 - 1.2, below, 1.2, strip_high + 0.06 + bars_high)
-        _draw_probabilities(panel, probabilities, label)
+    verdict = ", ".join(f"{what} {name}" for what, name in (("true", label), ("predicted", prediction)) if name)
+    if label and prediction:
+        verdict += f"  ({'right' if label == prediction else 'wrong'})"
+    name = shorten(title, max(int((size[0] - 0.3) / 0.088) - len(verdict), 16))
+    line: dict[str, Any] = {"y": 1 - 0.14 / size[1], "va": "top", "color": INK, "parse_math": False}
+    figure.text(0.15 / size[0], s=name, size=10.5, weight="bold", **line)
+    figure.text(1 - 0.15 / size[0], s=verdict, size=10, ha="right", **line)
+    panel = add_axes(size[0] - 0.6 - 1.2, below, 1.2, strip_high + 0.06 + bars_high)
+    _draw_probabilities(panel, probabilities, label)
     return figure
 
 
@@ -207,29 +201,21 @@ def _draw_probabilities(panel: Axes, probabilities: Mapping[str, float], label: 
     panel.set_xlabel(title, fontsize=8, color=SOFT, loc="left")
 
 
-LOG_TITLES = {
-    "train_loss": "training loss",
-    "val_loss": "validation loss",
-    "train_war": "training WAR (%)",
-    "val_war": "validation WAR (%)",
-    "val_uar": "validation UAR (%)",
-    "lr": "learning rate",
-}
-
-
 def line_styles(methods: Mapping[str, str]) -> dict[str, Style]:
     """A style for each run's line: a color for each method, and a dash for each run of a method.
 
     Args:
         methods: for each run's name that of its method.
     """
-    names, drawn = list(dict.fromkeys(methods.values())), list(methods.values())
+    numbers: dict[str, int] = {}
+    drawn: Counter[str] = Counter()
     styles = {}
-    for place, (run, method) in enumerate(methods.items()):
+    for run, method in methods.items():
+        number = numbers.setdefault(method, len(numbers))
         # The eighth method has the color of the first, but another dash.
-        round_of_colors, color = divmod(names.index(method), len(CYCLE))
-        dash = drawn[:place].count(method) + round_of_colors
-        styles[run] = CYCLE[color], DASHES[dash % len(DASHES)]
+        dash = drawn[method] + number // len(CYCLE)
+        styles[run] = CYCLE[number % len(CYCLE)], DASHES[dash % len(DASHES)]
+        drawn[method] += 1
     return styles
 
 
@@ -258,7 +244,7 @@ def curve_figure(title: str, lines: Mapping[str, Line], styles: Mapping[str, Sty
     axes.tick_params(which="both", labelsize=8, color=GRAY, labelcolor=SOFT)
     for name, (log, key) in lines.items():
         scale = 100 if key.endswith(("_war", "_uar")) else 1
-        values = [scale * line[key] if line.get(key) is not None else float("nan") for line in log]
+        values = [np.nan if line.get(key) is None else scale * line[key] for line in log]
         if np.isfinite(values).any():
             color, dash = (styles or line_styles({name: name for name in lines}))[name]
             marker = "o" if len(log) < 25 else None

@@ -1,4 +1,4 @@
-"""The parts of the HTML pages: clips as cards, pictures of their frames, and figures that follow dark mode.
+"""The parts of the HTML pages: clips as cards, pictures of their frames, and curves that follow dark mode.
 
 A page is one file: styles, script and pictures are inside. Its content security policy forbids everything else, and
 allows the page's own script by its hash. Everything that comes from files is escaped.
@@ -10,48 +10,26 @@ import base64
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from ..common.files import atomic_text, writing
 from ..common.names import counted, percent
-from ..common.progress import Progress
 from ..data.clips import DataError
 from ..data.images import read_image
-from .figures import (
-    CYCLE,
-    FAINT,
-    GRAY,
-    INK,
-    LOG_TITLES,
-    SOFT,
-    Line,
-    LogLine,
-    Style,
-    curve_figure,
-    extremes,
-    figure_bytes,
-    relative,
-)
+from .figures import Line, Style, curve_figure, extremes, figure_bytes, relative
 
-T = TypeVar("T")
 Floats = Sequence[float] | NDArray[np.floating]
 TEMPLATES = Path(__file__).parent / "templates"
-# Colors of figures in dark mode, as base.css has them.
-DARK = {
-    "#ffffff": "#161b22", INK: "#e6edf3", SOFT: "#9aa4af", GRAY: "#6e7681", FAINT: "#30363d",
-    **dict(zip(CYCLE, ("#4aa8e0", "#f0b429", "#2ec4a0", "#e3a1c8", "#9bd4f7", "#ff8a4c", "#e6edf3"), strict=True)),
-}  # fmt: skip
 # (clips on the page at most, frames of each, side in pixels, JPEG quality): pictures of about 13 MB together.
 SIZES = ((500, 12, 72, 75), (1000, 8, 64, 70), (2000, 6, 56, 60), (4000, 4, 48, 50), (10**9, 2, 48, 35))
 MOST_BARS = 400  # of a curve of weights
@@ -71,14 +49,6 @@ class Tile:
     picture: str = ""  # a data URI
 
 
-class Course(NamedTuple):
-    """The weights of all frames of a clip, relative to the highest: at most `MOST_BARS` bars."""
-
-    shares: list[float]
-    frames: int  # how many the clip has
-    peak: str  # the name of the frame with the highest weight
-
-
 @dataclass
 class Card:
     """A clip and what a network says about it.
@@ -87,7 +57,7 @@ class Card:
         label: the true class; "" if it is unknown.
         prediction: "" in a comparison, where each run has its own in `answers`.
         tiles: the frames that represent the clip.
-        course: drawn below the tiles if they leave frames out.
+        course: the weights of all frames, see `make_course`; drawn below the tiles if they leave frames out.
         data: what the page's script filters and sorts by: `certainty`, `right` (0 or 1), and the number of the entry
             for each field of the filters.
         seen: a line below the name, such as how many frames there are.
@@ -104,7 +74,7 @@ class Card:
     uncertain: bool = False
     probabilities: Mapping[str, float] = field(default_factory=dict)
     tiles: Sequence[Tile] = ()
-    course: Course | None = None
+    course: Sequence[float] = ()
     data: Mapping[str, float | str] = field(default_factory=dict)
     seen: str = ""
     links: Sequence[str] = ()
@@ -131,32 +101,28 @@ def make_tiles(
     labels: Sequence[str] | None = None,
     intensity: Sequence[float] = (),
 ) -> list[Tile]:
-    """Tiles for some frames of a clip, without pictures.
+    """Tiles for the frames with the indices `shown` of a clip, without pictures.
 
     Args:
         frames: T names.
         alpha, weights: [T].
-        shown: indices of the frames to show.
         labels: T texts below the pictures (default: numbers from 1).
         intensity: [T], the true intensity of the expression, if it is known.
     """
     shares = relative(weights)
     marks = extremes(shares)
-    return [
-        Tile(
-            labels[at] if labels else str(at + 1),
-            *(frames[at], float(alpha[at]), float(weights[at]), float(shares[at])),
-            *(intensity[at] if intensity else None, marks.get(at, "")),
-        )
-        for at in shown
-    ]
+    tiles = []
+    for at in shown:
+        label, truth = labels[at] if labels else str(at + 1), intensity[at] if intensity else None
+        numbers = float(alpha[at]), float(weights[at]), float(shares[at])
+        tiles.append(Tile(label, frames[at], *numbers, truth, marks.get(at, "")))
+    return tiles
 
 
-def make_course(frames: Sequence[str], weights: ArrayLike) -> Course:
-    """The weights [T] of a clip's frames as a curve."""
+def make_course(weights: ArrayLike) -> list[float]:
+    """The weights of all frames of a clip, relative to the highest, for a curve of at most `MOST_BARS` bars."""
     shares = relative(weights)
-    parts = np.array_split(shares, min(MOST_BARS, len(shares)))
-    return Course([float(part.max()) for part in parts], len(frames), frames[int(shares.argmax())])
+    return [float(part.max()) for part in np.array_split(shares, min(MOST_BARS, len(shares)))]
 
 
 class Pictures:
@@ -193,6 +159,16 @@ def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
 
 
+def curve_pictures(panels: Mapping[str, Mapping[str, Line]], styles: Mapping[str, Style]) -> list[tuple[str, str]]:
+    """(title, picture) for each panel that a log has values for: its lines, without a legend, as an SVG data URI."""
+    pictures = []
+    for title, lines in panels.items():
+        if any(row.get(key) is not None for log, key in lines.values() for row in log):
+            svg = figure_bytes(curve_figure(title, lines, styles), "svg", transparent=True)
+            pictures.append((title, f"data:image/svg+xml;base64,{_base64(svg)}"))
+    return pictures
+
+
 def write_page(path: Path, template: str, **context: Any) -> Path:
     """Renders a template into a file. Generators in the context are consumed while the page is written.
 
@@ -203,61 +179,26 @@ def write_page(path: Path, template: str, **context: Any) -> Path:
     Raises:
         UsageError: the page cannot be written.
     """
-    options: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined}
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, **options)
-    environment.filters |= FILTERS
+    loader = FileSystemLoader(TEMPLATES)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "percent": partial(percent, digits=1),
+        "bars": bars_path,
+        "counted": counted,
+        "breakable": _breakable,
+        "glued": lambda text: text.replace(" to ", " to\N{NO-BREAK SPACE}"),  # a range is broken before its "to" only
+    }
     css, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("base.css", "page.js"))
     digest = _base64(hashlib.sha256(script.encode()).digest())
-    context |= {"css": Markup(_palette() + css), "script": Markup(script), "script_hash": f"sha256-{digest}"}
+    context |= {"css": Markup(css), "script": Markup(script), "script_hash": f"sha256-{digest}"}
     stream = environment.get_template(template).stream(**context)
     stream.enable_buffering(256)
     # A file name that is not valid Unicode is shown with question marks.
     with writing(path), atomic_text(path, errors="replace") as file:
         file.writelines(stream)
     return path
-
-
-def with_progress(items: Iterable[T], label: str, total: int, *, show: bool) -> Iterator[T]:
-    """The same items, with a progress bar that counts clips."""
-    with Progress(label, total, unit="clips", show=show) as progress:
-        for item in items:
-            yield item
-            progress()
-
-
-def picture(figure: Figure) -> str:
-    """A figure as a data URI. It follows the reader's color scheme, and nothing in it can reach the page around it."""
-    svg = figure_bytes(figure, "svg").decode("utf-8")
-    for color in DARK:
-        svg = svg.replace(color, f"var({_variable(color)})")
-    start = svg.index(">", svg.index("<svg")) + 1
-    svg = f"{svg[:start]}<style>{_palette()}</style>{svg[start:]}"
-    return f"data:image/svg+xml;base64,{_base64(svg.encode())}"
-
-
-def curve_pictures(panels: Mapping[str, Mapping[str, Line]], styles: Mapping[str, Style]) -> list[tuple[str, str]]:
-    """(title, picture) for each panel that a log has values for: its lines, without a legend."""
-    return [
-        (title, picture(curve_figure(title, lines, styles)))
-        for title, lines in panels.items()
-        if any(row.get(key) is not None for log, key in lines.values() for row in log)
-    ]
-
-
-def panels_of_runs(logs: Mapping[str, Sequence[LogLine]], keys: Iterable[str]) -> dict[str, dict[str, Line]]:
-    """A panel for each of these values, with a line for each run."""
-    return {LOG_TITLES[key]: {name: (log, key) for name, log in logs.items()} for key in keys}
-
-
-def _variable(color: str) -> str:
-    return f"--c-{color[1:]}"
-
-
-def _palette() -> str:
-    """CSS variables for the colors of figures."""
-    light = "".join(f"{_variable(color)}:{color};" for color in DARK)
-    dark = "".join(f"{_variable(color)}:{value};" for color, value in DARK.items())
-    return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
 
 
 def _breakable(text: str) -> Markup:
@@ -272,12 +213,3 @@ def bars_path(values: Sequence[float]) -> str:
     """
     heights = ((at, round(100 * min(max(value, 0.0), 1.0))) for at, value in enumerate(values))
     return "".join(f"M{at} 100v-{height}h.85v{height}z" for at, height in heights if height)
-
-
-FILTERS: dict[str, Callable[..., Any]] = {
-    "percent": partial(percent, digits=1),
-    "bars": bars_path,
-    "counted": counted,
-    "breakable": _breakable,
-    "glued": lambda text: text.replace(" to ", " to\N{NO-BREAK SPACE}"),  # a range is broken before its "to" only
-}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +12,9 @@ from ..common.names import ATTENTION_TITLES
 from ..readers import title_of
 from ..training.records import AGAIN, Arguments, Metrics, ReportError, Results, read_arguments, read_log, read_results
 
-FILES = ("args.json", "log.jsonl", "results.json", "predictions.csv", "attention.csv")
+FILES = ("args.json", "log.jsonl", "results.json", "predictions.csv")
 # Titles of the heads. Score fusion, the baseline without attention, comes first, as in the paper's table.
 HEAD_TITLES = dict(sorted(ATTENTION_TITLES.items(), key=lambda head: head[0] != 2))
-
-MACHINE = ("started", "git_commit", "device", "precision", "threads", "processes")
 
 
 @dataclass
@@ -61,7 +57,6 @@ class RunFiles:
         log: the lines of log.jsonl, as dictionaries.
         clips: the lines of predictions.csv, most certain first.
         folders: for each clip the folder of its frames.
-        missing: names of the files that are missing.
     """
 
     folder: Path
@@ -70,17 +65,11 @@ class RunFiles:
     results: Results
     clips: list[ClipRow]
     folders: dict[str, Path]
-    missing: list[str]
 
     @property
     def name(self) -> str:
         """The name of the folder."""
         return self.folder.resolve().name
-
-    @property
-    def labels(self) -> list[str]:
-        """The class names."""
-        return self.results.labels
 
     @property
     def args(self) -> dict[str, Any]:
@@ -93,28 +82,24 @@ class RunFiles:
         return "votes" in self.args  # a flag of its own
 
     @property
-    def selected_on(self) -> str:
-        """How the best epoch was chosen, in words."""
-        return self.results.selected_on or "best on the evaluated split"
-
-    @property
     def chosen_here(self) -> bool:
         """Whether the best epoch was chosen by its accuracy on the clips that it is reported on."""
-        return None not in (self.results.last, self.results.best) and "evaluated" in self.selected_on
+        return None not in (self.results.last, self.results.best) and "evaluated" in (self.results.selected_on or "")
 
     def metrics(self, which: str) -> Metrics | None:
         """Those of the "last" or the "best" epoch in results.json."""
-        of: Metrics | None = getattr(self.results, which)
-        return of
+        return {"last": self.results.last, "best": self.results.best}[which]
 
     @property
     def epochs(self) -> list[tuple[str, Metrics]]:
         """A title and the metrics for each different epoch of results.json: best and last, one, or a checkpoint."""
         best, last = self.results.best, self.results.last
-        if best is not None and last is not None and best.epoch == last.epoch:
-            return [("last epoch" if self.selected_on.startswith("last") else "best and last epoch", last)]
-        titles = ("checkpoint", "checkpoint") if self.args.get("evaluate") else ("best epoch", "last epoch")
-        return [(title, of) for title, of in zip(titles, (best, last), strict=True) if of is not None]
+        if best and last and best.epoch == last.epoch:
+            return [
+                ("last epoch" if (self.results.selected_on or "").startswith("last") else "best and last epoch", last)
+            ]
+        title = "checkpoint" if self.args.get("evaluate") else "best epoch"
+        return [(title, of) for title, of in ((title, best), ("last epoch", last)) if of]
 
     @property
     def title(self) -> str:
@@ -124,10 +109,8 @@ class RunFiles:
             return f"Backbone pretrained on {what}"
         if not head_of(self.args):
             return self.name
-        title = method_of(self.args)
-        if self.results.fold:
-            title += f", fold {self.results.fold} of {self.results.num_folds or '?'}"
-        return title + (", evaluation" if self.args.get("evaluate") else "")
+        fold = f", fold {self.results.fold} of {self.results.num_folds}" if self.results.fold else ""
+        return method_of(self.args) + fold + (", evaluation" if self.args.get("evaluate") else "")
 
 
 def read_run(folder: Path, frames_root: Path | None = None) -> RunFiles:
@@ -139,85 +122,60 @@ def read_run(folder: Path, frames_root: Path | None = None) -> RunFiles:
             the run was evaluated).
 
     Raises:
-        ReportError: the folder does not exist, has none of these files, or a table has another shape.
+        ReportError: the folder does not exist, has none of these files, or a table is damaged.
         StateError: a JSON file cannot be read, or has another shape.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise ReportError(f"{folder}: no such folder; name a run's folder, for example model/<date-time>_...")
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if len(missing) == len(FILES):
-        raise ReportError(f"{folder}: is not a run's folder; it has none of {', '.join(FILES)}")
-    labels, clips = _read_clips(folder)
-    results = Results(labels) if "results.json" in missing else read_results(folder / "results.json")
-    if frames_root is None:
-        with _opened_table(folder / "clips.csv", "clip,folder") as (_, rows):
-            folders = {name: Path(path) for name, path, *_ in rows}
-    elif frames_root.is_dir():
-        folders = {clip.name: frames_root / clip.name for clip in clips}
-    else:
+    there = [name for name in FILES if (folder / name).is_file()]
+    if not there:
+        raise ReportError(f"{folder}: is not a run's folder; name one, for example model/<date-time>_...")
+    if frames_root and not frames_root.is_dir():
         raise ReportError(f"--frames {frames_root}: no such folder; name the folder that has <clip>/<frame>")
-    if clips and labels != results.labels:
-        raise ReportError(f"{folder / 'predictions.csv'}: has other classes than results.json; {AGAIN}")
+    try:
+        labels, clips = _read_clips(folder)
+        folders = {name: Path(path) for name, path in _rows(folder / "clips.csv")}
+    except (ValueError, LookupError, csv.Error) as error:
+        raise ReportError(f"{folder}: predictions.csv or another table is damaged ({error}); {AGAIN}") from None
     return RunFiles(
         folder=folder,
-        arguments=None if "args.json" in missing else read_arguments(folder),
+        arguments=read_arguments(folder) if "args.json" in there else None,
         log=[asdict(line) for line in read_log(folder / "log.jsonl")],
-        results=results,
+        results=read_results(folder / "results.json") if "results.json" in there else Results(labels),
         clips=clips,
-        folders=folders,
-        missing=missing,
+        folders=folders if frames_root is None else {clip.name: frames_root / clip.name for clip in clips},
     )
 
 
-@contextmanager
-def _opened_table(path: Path, header: str) -> Iterator[tuple[list[str], Iterator[list[str]]]]:
-    """The columns of a CSV file, which begin with `header`, and its rows; none without the file.
-
-    A ValueError about a row becomes a ReportError that names the line.
-    """
-    if not path.is_file():
-        yield [], iter(())
-        return
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        rows = csv.reader(file)
-        try:
-            columns = next(rows, [])
-            if not ",".join(columns).startswith(header):
-                raise ValueError(f"its columns are {','.join(columns)!r} and not {header!r}")
-            yield columns, rows
-        except (ValueError, csv.Error) as error:
-            raise ReportError(f"{path}:{rows.line_num}: is damaged ({error}); {AGAIN}") from None
+def _rows(path: Path, *, header: bool = False) -> Iterator[list[str]]:
+    """The rows of a CSV file, without those of its header unless it is asked for; none without the file."""
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = csv.reader(file)
+            if not header:
+                next(rows, None)
+            yield from rows
 
 
 def _read_clips(folder: Path) -> tuple[list[str], list[ClipRow]]:
-    """Class names and clips of predictions.csv, most certain first and then by name."""
-    weights, clips = _read_weights(folder / "attention.csv"), []
-    with _opened_table(folder / "predictions.csv", "clip,label,prediction") as (columns, rows):
-        for name, label, prediction, *values in rows:  # by position: a class could be called "label"
-            probabilities = dict(zip(columns[3:], map(float, values), strict=True))
-            if not {label, prediction} <= probabilities.keys():
-                raise ValueError(f"no column for {label} or {prediction}")
-            clips.append(ClipRow(name, label, prediction, probabilities, weights.get(name)))
-    return columns[3:], sorted(clips, key=lambda clip: (-clip.certainty, clip.name))
-
-
-def _read_weights(path: Path) -> dict[str, FrameWeights]:
+    """Class names and clips of predictions.csv, most certain first."""
     weights: dict[str, FrameWeights] = {}
-    with _opened_table(path, "clip,frame,alpha,beta,weight") as (_, rows):
-        for clip, frame, alpha, _, weight, *intensity in rows:
-            of_clip = weights.setdefault(clip, FrameWeights())
-            of_clip.frames.append(frame)
-            of_clip.alpha.append(float(alpha))
-            of_clip.weight.append(float(weight))
-            of_clip.intensity += map(float, intensity)
-    return weights
+    for clip, frame, alpha, _, weight, *intensity in _rows(folder / "attention.csv"):
+        of_clip = weights.setdefault(clip, FrameWeights())
+        of_clip.frames.append(frame)
+        of_clip.alpha.append(float(alpha))
+        of_clip.weight.append(float(weight))
+        of_clip.intensity += map(float, intensity)
+    clips, rows = [], _rows(folder / "predictions.csv", header=True)
+    labels = next(rows, [])[3:]
+    for name, label, prediction, *values in rows:  # by position: a class could be called "label"
+        probabilities = dict(zip(labels, map(float, values), strict=True))
+        clips.append(ClipRow(name, label, prediction, probabilities, weights.get(name)))
+    return labels, sorted(clips, key=lambda clip: (-clip.certainty, clip.name))
 
 
 def head_of(args: dict[str, Any]) -> str:
     """The title of the head that arguments name; "" if they name none."""
-    at_type = args.get("at_type")
-    return HEAD_TITLES.get(at_type, "") if isinstance(at_type, int) else ""
+    return HEAD_TITLES.get(args.get("at_type", -1), "")
 
 
 def method_of(args: dict[str, Any]) -> str:
@@ -226,33 +184,18 @@ def method_of(args: dict[str, Any]) -> str:
     return f"{title} on {title_of(str(dataset))}" if dataset else title
 
 
-def describe_setting(key: str, value: Any) -> str:
+def setting_text(value: Any) -> str:
     """An argument's value as people write it; "" if it has none."""
-    if value in (None, [], {}):
-        return ""
-    if key == "pretrained" and value == "none":
-        return "random weights"
-    if key == "at_type" and head_of({key: value}):
-        return f"{value} ({head_of({key: value})})"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return ", ".join(describe_setting("", entry) for entry in value)
     if isinstance(value, dict):
-        return ", ".join(f"{name} {describe_setting('', entry)}" for name, entry in value.items())
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        return ", ".join(f"{name} {entry}" for name, entry in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
 
 
 def shown_settings(arguments: Arguments | None) -> dict[str, Any]:
-    """What a page says about args.json: the command, (name, value) of its arguments, and of versions and machine."""
+    """What a page says about args.json: the command, and (name, value) of its arguments, versions and machine."""
     if arguments is None:
         return {}
-    args = [(key, describe_setting(key, value)) for key, value in sorted(arguments.args.items())]
-    machine = {name.replace("_", " "): getattr(arguments, name) for name in MACHINE}
-    machine |= dict(sorted(arguments.versions.items(), key=lambda item: item[0].lower()))
-    return {
-        "command": arguments.command,
-        "args": [(key, text) for key, text in args if text],
-        "unset": [key for key, text in args if not text],
-        "environment": [(key, describe_setting("", value)) for key, value in machine.items() if value is not None],
-    }
+    machine = {name: getattr(arguments, name) for name in ("started", "git_commit", "device", "precision", "threads")}
+    tables = {"args": sorted(arguments.args.items()), "environment": (machine | arguments.versions).items()}
+    shown = {name: [(key, setting_text(value)) for key, value in rows] for name, rows in tables.items()}
+    return {"command": arguments.command} | {name: [row for row in rows if row[1]] for name, rows in shown.items()}

@@ -1,0 +1,384 @@
+"""Pages of several runs: the overview of folds or seeds, and the comparison of runs on the same clips.
+
+The overview, summary.html and summary.md, shows the numbers of summary.json, with the curves of the folds or seeds in
+their folders (`fold-01/`, `seed-0/`), and links to their reports. In a comparison, runs that differ only in their seed
+or fold are one method, repeated. Methods have short names, A, B, ..., and a key says in which arguments they differ.
+With a single method, each run gets a letter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..common.files import save_text, writing
+from ..common.names import counted, natural_key, percent
+from ..common.progress import Progress
+from ..training.intervals import Difference, difference_text, interval_text, paired_difference
+from ..training.records import FoldSummary, Metrics, ReportError, Spread, read_arguments, read_summary
+from ..training.series import parts_of, spread
+from .figures import choose_frames, line_styles
+from .page import Box, Card, Pictures, curve_pictures, make_course, make_tiles, write_page
+from .runs import HEAD_TITLES, ClipRow, RunFiles, head_of, method_of, read_run, setting_text, shown_settings
+
+# Arguments that do not make another method: repetition, machine, and where the same data is.
+NOT_A_METHOD = {
+    "at_type", "seed", "seeds", "fold", "output", "resume", "device", "workers", "print_freq", "compile", "evaluate",
+    "checkpoint", "precision", "cache", "figures", "skip_empty", "deterministic",
+    "train_root", "val_root", "train_list", "val_list", "data_flags",
+}  # fmt: skip
+CURVES = {
+    "val_war": "validation WAR (%)",
+    "val_uar": "validation UAR (%)",
+    "val_loss": "validation loss",
+    "train_loss": "training loss",
+}
+MEASURES = {"accuracy": "WAR %", "uar": "UAR %"}
+SHOWN_FRAMES = 8  # of a clip in a comparison
+
+
+def curves_of_runs(runs: Mapping[str, RunFiles], methods: Mapping[str, str]) -> dict[str, Any]:
+    """The curves of several runs as templates show them: pictures, and the styles of the lines.
+
+    Args:
+        methods: for each run the name of its method. Runs of one method have the same color.
+    """
+    logs = {name: run.log for name, run in runs.items() if len(run.log) > 1}  # one point makes no curve
+    styles = {name: style for name, style in line_styles(methods).items() if name in logs}
+    panels = {title: {name: (log, key) for name, log in logs.items()} for key, title in CURVES.items()}
+    return {"curves": curve_pictures(panels, styles), "styles": styles}
+
+
+def result_box(title: str, metrics: Metrics) -> Box:
+    """The metrics of an epoch as a page shows them."""
+    epoch, clips = metrics.epoch, metrics.num_clips
+    if epoch is not None:
+        title += f" {epoch:.0f}" if title.endswith("epoch") else f" of epoch {epoch:.0f}"
+    counts = str(clips)
+    if metrics.num_skipped:
+        counts += f" of {metrics.num_clips_listed} listed; {metrics.num_skipped} without frames skipped, "
+        counts += f"{percent(metrics.accuracy_listed)} % of those listed"
+    uar = f"{percent(metrics.uar)} %, {interval_text(metrics.uar_interval, clips)}"
+    rows = [("UAR", uar), ("clips", counts)]
+    if metrics.attention_correlation is not None:
+        text = f"{metrics.attention_correlation:.3f} rank correlation of weights with true intensity"
+        if metrics.attention_auc is not None:
+            text += f"; {metrics.attention_auc:.3f} AUC of weights for the frames that show the expression"
+        rows.append(("attention", text))
+    text = f"accuracy (WAR), {interval_text(metrics.accuracy_interval, clips)}"
+    return Box(title, percent(metrics.accuracy), text, rows)
+
+
+# The overview of folds or seeds
+
+
+def write_overview(folder: Path) -> Path:
+    """Writes `summary.html` and `summary.md` from a folder's summary.json, and also for its seeds if they have folds.
+
+    Raises:
+        StateError, ReportError: a file of the folder is missing or cannot be read.
+        UsageError: the page cannot be written.
+    """
+    for path in sorted(folder.glob("seed-*/summary.json")):
+        write_overview(path.parent)
+    summary = read_summary(folder / "summary.json")
+    # If no epoch was chosen, best is last.
+    whiches = ("last",) if summary.selected_on.startswith("last") else ("last", "best")
+    note = f"Best epoch means {summary.selected_on}." if len(whiches) > 1 else ""
+    parts = {which: getattr(summary, which) for which in whiches}
+    spreads: dict[str, dict[str, Spread]]
+    if isinstance(summary, FoldSummary):
+        kind, clips, title = "fold", [row.num_clips for row in summary.last.folds], counted(summary.num_folds, "fold")
+        folders = {part.fold: part.folder for part in parts_of(folder, [0], range(1, len(clips) + 1), by_seed=False)}
+        spreads = {which: part.mean_over_folds for which, part in parts.items()}
+        boxes = [result_box(f"{which} epoch", part.pooled) for which, part in parts.items()]
+        total, pooled = sum(clips), [percent(getattr(of.pooled, name)) for of in parts.values() for name in MEASURES]
+    else:
+        kind, clips, title = "seed", [summary.num_clips] * len(summary.seeds), counted(len(summary.seeds), "seed")
+        folders = {seed: folder / f"seed-{seed}" for seed in summary.seeds}
+        spreads = parts
+        boxes = [_box_of_seeds(which, of, f"{title} on {counted(clips[0], 'clip')}") for which, of in parts.items()]
+        total, pooled = clips[0], []
+        if summary.num_folds:
+            of_folds = f"fold {summary.fold} of {summary.num_folds}" if summary.fold else f"{summary.num_folds} folds"
+            title = f"{of_folds}, {title}"
+    runs = {f"{kind} {number}": read_run(path) for number, path in folders.items()}
+    arguments = read_arguments(folder) if (folder / "args.json").is_file() else next(iter(runs.values())).arguments
+    name = f"{method_of(arguments.args if arguments else {})}: {title}"
+    confusions = {
+        which: np.sum([of.confusion for run in runs.values() if (of := run.metrics(which))], axis=0).tolist()
+        for which in whiches
+    }
+
+    columns = [spreads[which][measure] for which in whiches for measure in MEASURES]
+    rows = [[str(of), str(clips[at]), *(percent(each.values[at]) for each in columns)] for at, of in enumerate(folders)]
+    rows.append([f"mean over {kind}s", "", *(percent(of.mean) for of in columns)])
+    rows.append(["standard deviation", "", *(percent(of.std) for of in columns)])
+    rows.append(["range", "", *(of.range_text for of in columns)])
+    rows += [["pooled", "", *pooled]] if pooled else []
+    header = [kind, "clips", *(f"{measure}, {which}" for which in whiches for measure in MEASURES.values())]
+    lines = [f"# {name}, {counted(total, 'clip')}", "", note, "", *_table(header, rows), ""]
+    lines += [f"{of.title}: {of.value} % {of.text}; {'; '.join(map(' '.join, of.rows))}." for of in boxes]
+    for which, confusion in confusions.items():
+        lines += ["", f"Confusion of all {kind}s, {which} epoch (rows true, columns predicted):", ""]
+        cells = [[label, *map(str, row)] for label, row in zip(summary.labels, confusion, strict=True)]
+        lines += _table(["", *summary.labels], cells)
+    with writing(folder / "summary.md"):
+        save_text("\n".join(lines) + "\n", folder / "summary.md")
+
+    pages = {
+        number: path / ("summary" if (path / "summary.json").is_file() else "report")
+        for number, path in folders.items()
+    }
+    return write_page(
+        folder / "summary.html",
+        "series.html.j2",
+        name=name,
+        folder=folder.resolve().name,
+        settings=shown_settings(arguments),
+        kind=kind,
+        boxes=boxes,
+        note=note,
+        labels=summary.labels,
+        header=header,
+        rows=rows,
+        links={str(number): f"{page.relative_to(folder)}.html" for number, page in pages.items()},
+        confusions=confusions,
+        **curves_of_runs(runs, {name: name for name in runs}),
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table as lines of Markdown."""
+    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (header, *rows)]
+    return [f"| {lines[0]} |", "|---" * len(header) + "|", *(f"| {line} |" for line in lines[1:])]
+
+
+def _box_of_seeds(which: str, spreads: dict[str, Spread], of_what: str) -> Box:
+    rows = [("UAR", f"{percent(spreads['uar'].mean)} %")]
+    if "attention_correlation" in spreads:
+        mean = spreads["attention_correlation"].mean
+        rows.append(("attention", f"{mean:.3f} rank correlation of weights with true intensity"))
+    return Box(f"{which} epoch", percent(spreads["accuracy"].mean), f"accuracy (WAR), mean of {of_what}", rows)
+
+
+# The comparison of runs
+
+
+@dataclass
+class Method:
+    """Runs that differ only in seed or fold."""
+
+    name: str  # a letter
+    settings: dict[str, str]  # the head, and the arguments in which methods differ
+    runs: dict[str, RunFiles]  # by their short names: A, or A1, A2, ...
+
+    @property
+    def description(self) -> str:
+        """Its settings in one line."""
+        return ", ".join(value if key == "head" else f"{key} {value}" for key, value in self.settings.items())
+
+    def spread(self, which: str, measure: str) -> Spread | None:
+        """Of a number in results.json over the runs; None if a run does not have it."""
+        values: list[Any] = [getattr(run.metrics(which), measure, None) for run in self.runs.values()]
+        return None if None in values else spread(values)
+
+    def right(self) -> dict[str, float]:
+        """For each clip the share of the runs that have it right, among those that evaluated it."""
+        answers: dict[str, list[bool]] = {}
+        for run in self.runs.values():
+            for clip in run.clips:
+                answers.setdefault(clip.name, []).append(clip.right)
+        return {name: float(np.mean(rights)) for name, rights in answers.items()}
+
+
+class Pair(NamedTuple):
+    """How much better the method `first` is than `second`, on the clips that both evaluated."""
+
+    first: str
+    second: str
+    war: Difference
+    uar: Difference
+    better: int  # how many clips
+    worse: int
+
+
+def compare_runs(
+    folders: Sequence[Path], output: Path, frames_root: Path | None = None, *, progress: bool = False
+) -> tuple[Path, str]:
+    """Writes the page that compares two or more runs, and returns its path and its results as plain text.
+
+    Args:
+        output: the page to write, `.html`.
+        frames_root: see `read_run`.
+        progress: show a progress bar.
+
+    Raises:
+        ReportError, StateError: the runs cannot be read or compared.
+        UsageError: the page cannot be written.
+    """
+    if output.suffix != ".html" or not output.parent.is_dir():
+        raise ReportError(f"--output {output}: name a .html file in an existing folder")
+    methods = group_runs(read_runs(folders, frames_root))
+    pairs, differing = pairs_of(methods), clips_that_differ(methods)
+    runs = {name: run for of in methods for name, run in of.runs.items()}
+    whiches = [which for which in ("best", "last") if any(run.metrics(which) for run in runs.values())]
+    measures = MEASURES | {"attention_correlation": "correlation with true intensity, %"}
+    pictures = Pictures(len(differing))
+    page = write_page(
+        output,
+        "compare.html.j2",
+        name=f"{counted(len(runs), 'run')} compared",
+        methods=methods,
+        runs=runs,
+        whiches=whiches,
+        measures={key: title for key, title in measures.items() if any(of.spread("best", key) for of in methods)},
+        pairs=pairs,
+        labels=next(iter(runs.values())).results.labels,
+        total=len(differing),
+        num_clips=len({clip.name for run in runs.values() for clip in run.clips}),
+        pictures=pictures,
+        cards=_cards(methods, differing, pictures, progress),
+        difference_text=difference_text,
+        interval_text=interval_text,
+        **curves_of_runs(runs, {name: of.name for of in methods for name in of.runs}),
+    )
+    return page, _as_text(methods, pairs, whiches)
+
+
+def read_runs(folders: Sequence[Path], frames_root: Path | None = None) -> list[RunFiles]:
+    """Reads runs. A ReportError says why they cannot be compared."""
+    if len({Path(folder).resolve() for folder in folders}) < max(2, len(folders)):
+        raise ReportError("--compare: name two or more runs, each once")
+    runs = [read_run(folder, frames_root) for folder in folders]
+    truth: dict[str, str] = {}
+    for run in runs:
+        if not run.clips or not run.epochs:
+            raise ReportError(f"{run.folder}: has no results, so its training did not end; finish it with --resume")
+        if run.results.labels != runs[0].results.labels:
+            raise ReportError(
+                f"{run.folder}: its classes are other ones, or in another order, than in {runs[0].folder}"
+            )
+        for clip in run.clips:
+            if truth.setdefault(clip.name, clip.label) != clip.label:
+                both = f"{clip.label} there and {truth[clip.name]} in another run"
+                raise ReportError(f"{run.folder}: clip {clip.name!r} is {both}; compare runs on the same data")
+    return runs
+
+
+def group_runs(runs: Sequence[RunFiles]) -> list[Method]:
+    """Groups runs into methods, in the order of the paper's table: score fusion, self-attention, relation-attention."""
+    order = [*HEAD_TITLES.values(), ""]
+    ordered = sorted(
+        runs,
+        key=lambda run: (order.index(head_of(run.args)), *(natural_key(_value(run, key)) for key in ("fold", "seed"))),
+    )
+    # An argument that a run does not have at all is of another version.
+    known = sorted(set.intersection(*(set(run.args) for run in runs)))
+    differing = [key for key in known if len({_value(run, key) for run in runs}) > 1]
+    groups = _grouped(ordered, ["head", *(key for key in differing if key not in NOT_A_METHOD)])
+    if len(groups) == 1:  # one method: its runs are told apart by fold and seed, or else by their folders
+        groups = _grouped(ordered, ["head", *(key for key in differing if key in ("fold", "seed"))])
+        groups = groups if len(groups) == len(runs) else _grouped(ordered, ["head", "folder"])
+    methods = []
+    for at, (settings, members) in enumerate(groups):
+        name = chr(ord("A") + at) if at < 26 else f"A{at}"
+        names = [name] if len(members) == 1 else [f"{name}{number}" for number in range(1, len(members) + 1)]
+        methods.append(Method(name, settings, dict(zip(names, members, strict=True))))
+    return methods
+
+
+def _grouped(runs: Sequence[RunFiles], keys: Sequence[str]) -> list[tuple[dict[str, str], list[RunFiles]]]:
+    """Runs with the same values of these arguments together, in the order of the first of each."""
+    groups: dict[tuple[str, ...], list[RunFiles]] = {}
+    for run in runs:
+        groups.setdefault(tuple(_value(run, key) for key in keys), []).append(run)
+    return [(dict(zip(keys, values, strict=True)), members) for values, members in groups.items()]
+
+
+def _value(run: RunFiles, key: str) -> str:
+    if key == "head":
+        return head_of(run.args) or "unknown"
+    return run.name if key == "folder" else setting_text(run.args.get(key)) or "-"
+
+
+def pairs_of(methods: Sequence[Method]) -> list[Pair]:
+    """The paired differences of all methods. The later minus the earlier one: an improvement is positive."""
+    truth = {clip.name: clip.label for of in methods for run in of.runs.values() for clip in run.clips}
+    pairs = []
+    for second, first in combinations([(of, of.right()) for of in methods], 2):
+        common = sorted(first[1].keys() & second[1].keys())
+        if not common:
+            folders = [next(iter(of.runs.values())).folder for of, _ in (first, second)]
+            raise ReportError(f"{folders[0]}: no clip in common with {folders[1]}; compare runs on the same clips")
+        a, b = (np.array([rights[name] for name in common]) for _, rights in (first, second))
+        classes = np.unique([truth[name] for name in common], return_inverse=True)[1]
+        war, uar = (paired_difference(a, b, classes, balanced=balanced) for balanced in (False, True))
+        better, worse = int((a > b).sum()), int((a < b).sum())
+        pairs.append(Pair(first[0].name, second[0].name, war, uar, better, worse))
+    return pairs
+
+
+def clips_that_differ(methods: Sequence[Method]) -> list[dict[str, ClipRow]]:
+    """Clips that not all runs predict alike, each with its row of every run; the largest difference first."""
+    rows: dict[str, dict[str, ClipRow]] = {}
+    for name, run in ((name, run) for of in methods for name, run in of.runs.items()):
+        for clip in run.clips:
+            rows.setdefault(clip.name, {})[name] = clip
+    rights = [of.right() for of in methods]
+
+    def gap(clip: str) -> float:
+        shares = [of[clip] for of in rights if clip in of]
+        return max(shares) - min(shares)
+
+    differing = [clip for clip, of_runs in rows.items() if len({row.prediction for row in of_runs.values()}) > 1]
+    return [rows[clip] for clip in sorted(differing, key=lambda clip: (-gap(clip), clip))]
+
+
+def _cards(
+    methods: Sequence[Method], differing: Sequence[dict[str, ClipRow]], pictures: Pictures, progress: bool
+) -> Iterator[Card]:
+    """The clips that differ, one by one. The script filters them by whether all or some runs of a method are right."""
+    runs = [run for of in methods for run in of.runs.values()]
+    rights, labels = [of.right() for of in methods], runs[0].results.labels
+    with Progress("comparison", len(differing), unit="clips", show=progress) as bar:
+        for rows in differing:
+            clip = next(iter(rows.values()))
+            card = Card(clip.name, clip.label)
+            levels = {
+                f"m{at}": {0.0: 0, 1.0: 2}.get(of[clip.name], 1) for at, of in enumerate(rights) if clip.name in of
+            }
+            card.data = {"truth": labels.index(clip.label), **levels}
+            courses = {name: make_course(row.weights.weight) for name, row in rows.items() if row.weights}
+            card.answers = [{"run": name, "row": row, "course": courses.get(name)} for name, row in rows.items()]
+            # Not every run has the weights of this clip, or its frames.
+            if weights := next((row.weights for row in rows.values() if row.weights), None):
+                shown = choose_frames(weights.weight, min(SHOWN_FRAMES, pictures.frames))
+                card.tiles = make_tiles(weights.frames, weights.alpha, weights.weight, shown)
+                if folder := next((run.folders[clip.name] for run in runs if clip.name in run.folders), None):
+                    pictures.read(card.tiles, folder)
+            yield card
+            bar()
+
+
+def _as_text(methods: Sequence[Method], pairs: Sequence[Pair], whiches: Sequence[str]) -> str:
+    """The key, the results of the methods and the paired differences for a terminal."""
+    lines = []
+    for of in methods:
+        lines.append(f"{of.name}: {of.description}; {counted(len(of.runs), 'run')}")
+        for which in whiches:
+            war, uar = of.spread(which, "accuracy"), of.spread(which, "uar")
+            if war and uar:
+                lines.append(f"   {which} epoch: WAR {war.mean_text} %, UAR {uar.mean_text} %")
+    for pair in pairs:
+        differences = (
+            f"{name} {100 * of.value:+.2f} points ({difference_text(of)})"
+            for name, of in (("WAR", pair.war), ("UAR", pair.uar))
+        )
+        lines.append(f"{pair.first} - {pair.second}: {', '.join(differences)}; {counted(pair.war.clips, 'clip')}")
+    return "\n".join(lines)
