@@ -28,13 +28,10 @@ _CROP_PIXELS = torch.stack([_ACROSS, _DOWN, torch.ones_like(_DOWN)], dim=2).view
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The rotation, scale and shift (no shear, no reflection) that bring points closest to others.
+    """The rotation, scale and shift (no shear, no reflection) that bring points closest to others, float64 [2, 3].
 
     With points [P, 2] as complex numbers z and w, w = a z + b; least squares give
     a = sum conj(z - mean z) (w - mean w) / sum |z - mean z|^2. Two points are mapped exactly.
-
-    Returns:
-        float64 [2, 3]: target = matrix @ [x, y, 1].
 
     Raises:
         ValueError: all points of the source coincide.
@@ -50,7 +47,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def face_similarity(landmarks: np.ndarray, box: np.ndarray | None = None, eyes: Eyes = PAPER_EYES) -> np.ndarray:
-    """The similarity from a picture to the crop that brings both eyes to `eyes`.
+    """The similarity, float64 [2, 3], from a picture to the crop that brings both eyes to `eyes`.
 
     For a face in profile, whose eyes would give a crop smaller than SMALLEST_SIDE of the box's height, the crop is
     SIDE of the box's height, centered on the box, and upright along the line from eyes to mouth.
@@ -58,10 +55,6 @@ def face_similarity(landmarks: np.ndarray, box: np.ndarray | None = None, eyes: 
     Args:
         landmarks: float [5, 2], in pixels of the picture (`Faces.landmarks`).
         box: float [4], the detector's box; None: treat the face as frontal.
-        eyes: PAPER_EYES or FER2013_EYES.
-
-    Returns:
-        float64 [2, 3].
 
     Raises:
         ValueError: the eyes coincide, and there is no box.

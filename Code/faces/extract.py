@@ -6,7 +6,7 @@ import csv
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,25 +37,15 @@ TABLE_ABOVE = 4
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was found in P processed frames.
+    """What was found in P processed frames."""
 
-    Attributes:
-        names: P names, see `Frame`.
-        numbers: int64 [P], numbers in the source.
-        times: float64 [P], seconds; NaN for images.
-        cuts: positions at which a new shot begins.
-        tracks: all tracks, false alarms included.
-        people: indices of the tracks that are no false alarms.
-        problems: one line for each thing that could not be read.
-    """
-
-    names: tuple[str, ...]
-    numbers: np.ndarray
-    times: np.ndarray
-    cuts: tuple[int, ...]
-    tracks: list[Track]
-    people: list[int]
-    problems: tuple[str, ...]
+    names: tuple[str, ...]  # see `Frame`
+    numbers: np.ndarray  # int64 [P], in the source
+    times: np.ndarray  # float64 [P], seconds; NaN for images
+    cuts: tuple[int, ...]  # positions at which a new shot begins
+    tracks: list[Track]  # false alarms included
+    people: list[int]  # indices of the tracks that are no false alarms
+    problems: tuple[str, ...]  # a line for each thing that could not be read
 
     def with_people(self) -> list[int]:
         """Positions of the frames that show people."""
@@ -92,8 +82,6 @@ def analyse(
     than half of its frames is searched again in full, evenly lit, if that shows more in some of them.
 
     Args:
-        source: read frame by frame.
-        detector: finds the faces.
         fps: at most this many frames a second.
         detect_every: at least one frame in `detect_every` is searched in full, see `find_faces`.
         overlap: decode and detect in threads of their own; for a process that has the machine to itself.
@@ -102,8 +90,31 @@ def analyse(
     Raises:
         DataError: if nothing of the source can be read.
     """
-    search = partial(_search, source, detector, fps, overlap)
-    analysis = search(detect_every, progress=progress)
+
+    def search(
+        every: int,
+        progress: Callable[[int], object] | None = None,
+        light: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> Analysis:
+        read: list[tuple[str, int, float]] = []
+        cuts: list[int] = []
+        tracker = Tracker()
+        done = 0
+        frames = source.frames(fps=fps)
+        if light is not None:
+            frames = (replace(frame, image=light(frame.image)) for frame in frames)
+        for position, (frame, faces, cut, full) in enumerate(find_faces(frames, detector, every, prefetch=overlap)):
+            if cut:
+                cuts.append(position)
+            tracker.update(position, frame.time, faces, cut, full=full)
+            read.append((frame.name, frame.number, frame.time))
+            if progress is not None:
+                reached = frame.number + 1 if source.is_video else len(read)
+                progress(reached - done)
+                done = reached
+        return _analysis(source, read, tuple(cuts), tracker.tracks, credible(tracker.tracks, len(read)))
+
+    analysis = search(detect_every, progress)
     main = analysis.main()
     if not source.quarter_turns and (main is None or analysis.tracks[main].table[:, 14].mean() < UPRIGHT):
         source.quarter_turns = find_turn(source, detector, analysis)
@@ -140,37 +151,6 @@ def _in_shade(source: Source, detector: Detector, analysis: Analysis) -> bool:
     return any((detector(evenly_lit(frame.image)[None])[0].scores >= LEAST_CONFIDENCE).any() for frame in frames)
 
 
-def _search(
-    source: Source,
-    detector: Detector,
-    fps: float | None,
-    overlap: bool,
-    detect_every: int,
-    *,
-    light: Callable[[np.ndarray], np.ndarray] | None = None,
-    progress: Callable[[int], object] | None = None,
-) -> Analysis:
-    """One reading of all frames, as they are or in another `light`; see `analyse`."""
-    read: list[tuple[str, int, float]] = []
-    cuts: list[int] = []
-    tracker = Tracker()
-    done = 0
-    frames = source.frames(fps=fps)
-    if light is not None:
-        frames = (replace(frame, image=light(frame.image)) for frame in frames)
-    found = find_faces(frames, detector, detect_every, prefetch=overlap)
-    for position, (frame, faces, cut, full) in enumerate(found):
-        if cut:
-            cuts.append(position)
-        tracker.update(position, frame.time, faces, cut, full=full)
-        read.append((frame.name, frame.number, frame.time))
-        if progress is not None:
-            reached = frame.number + 1 if source.is_video else len(read)
-            progress(reached - done)
-            done = reached
-    return _analysis(source, read, tuple(cuts), tracker.tracks, credible(tracker.tracks, len(read)))
-
-
 def _analysis(
     source: Source, read: list[tuple[str, int, float]], cuts: tuple[int, ...], tracks: list[Track], people: list[int]
 ) -> Analysis:
@@ -186,22 +166,17 @@ def find_turn(source: Source, detector: Detector, analysis: Analysis) -> int:
     any rotation.
     """
     main = analysis.main()
-    boxes: dict[int, np.ndarray] = {}
-    if main is not None and 2 * len(analysis.tracks[main]) > len(analysis.names):  # else it may be a false alarm
-        track = analysis.tracks[main]
-        boxes = dict(zip(analysis.numbers[np.array(track.positions)].tolist(), track.table[:, :4], strict=True))
-    numbers = (list(boxes) or analysis.numbers.tolist())[:TURN_AMONG]
-    chosen = {numbers[round(index)] for index in np.linspace(0, len(numbers) - 1, TURN_FRAMES)}
-    scores = np.zeros((len(chosen), 4))
-    for row, frame in enumerate(source.frames(wanted=chosen)):
-        box = boxes.get(frame.number)
-        for turns in range(4):
-            image = np.ascontiguousarray(np.rot90(frame.image, turns))
-            faces = detector(image[None])[0] if box is None else detector.search_around(image, box)
-            scores[row, turns] = faces.scores.max(initial=0)
-            if box is not None:  # rotated counterclockwise, like the next image
-                left, top, right, bottom = box
-                box = np.array([top, image.shape[1] - 1 - right, bottom, image.shape[1] - 1 - left])
+    numbers = analysis.numbers
+    if main is not None and 2 * len(analysis.tracks[main]) > len(numbers):  # else it may be a false alarm
+        numbers = numbers[np.array(analysis.tracks[main].positions)]
+    numbers = numbers[:TURN_AMONG]
+    chosen = {int(numbers[round(index)]) for index in np.linspace(0, len(numbers) - 1, TURN_FRAMES)}
+    scores = np.array(
+        [
+            [detector(np.rot90(frame.image, turns)[None])[0].scores.max(initial=0) for turns in range(4)]
+            for frame in source.frames(wanted=chosen)
+        ]
+    )
     clipped = scores.clip(1e-3, 1 - 1e-7)
     odds = np.log(clipped / (1 - clipped)).mean(axis=0)
     best = int(odds.argmax())
@@ -241,7 +216,7 @@ def _times_in(table: Path, changed: int) -> dict[str, dict[str, float]]:
             for row in csv.DictReader(file):
                 if row["time"]:
                     times.setdefault(row["clip"], {})[row["frame"].lstrip("0")] = float(row["time"])
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError):
+    except (OSError, csv.Error, LookupError, TypeError, ValueError):
         return {}
     return times
 
@@ -249,9 +224,8 @@ def _times_in(table: Path, changed: int) -> dict[str, dict[str, float]]:
 def whole_track(analysis: Analysis) -> FaceTrack:
     """All frames of `all_frames` as the track of one person; where the face is in them is unknown."""
     count = len(analysis.names)
-    boxes, landmarks = np.full((count, 4), np.nan), np.full((count, 5, 2), np.nan)
-    scores, filled = np.full(count, np.nan), np.zeros(count, dtype=bool)
-    return FaceTrack(np.arange(count), boxes, landmarks, scores, filled, boxes, landmarks)
+    unknown = np.full((count, 14), np.nan)
+    return FaceTrack.of(np.arange(count), unknown, unknown, np.full(count, np.nan), np.zeros(count, dtype=bool))
 
 
 class Cutout(NamedTuple):

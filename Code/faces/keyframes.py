@@ -1,4 +1,4 @@
-"""Faces in consecutive frames: full passes of the cascade on key frames, and refinement of their faces in between."""
+"""Faces in consecutive frames: full passes of the detector on key frames, and refinement of their faces in between."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ LEAST_MOTION = 0.05
 
 
 class SearchedFrame(NamedTuple):
-    """A frame, its faces, whether a shot begins with it, and whether a full pass searched it."""
+    """A frame and what was found in it."""
 
     frame: Frame
     faces: Faces
-    cut: bool
-    full: bool
+    cut: bool  # a shot begins with it
+    full: bool  # a full pass searched it
 
 
 def find_faces(
@@ -48,8 +48,6 @@ def find_faces(
     """Finds the faces in the frames of a clip.
 
     Args:
-        frames: in order.
-        detector: runs full passes on key frames and refines faces in the others.
         every: at least one frame in `every` is a key frame; 1: all of them.
         prefetch: decode in one thread and search key frames in another while this thread refines.
     """
@@ -61,7 +59,7 @@ def find_faces(
             for frame, faces in zip(batch, detector(np.stack([frame.image for frame in batch])), strict=True):
                 yield SearchedFrame(frame, faces, is_cut(frame.image), True)
         return
-    stretches = split_at_keys(prefetched(frames, size=4) if prefetch else frames, detector, every)
+    stretches = _stretches(prefetched(frames, size=4) if prefetch else frames, detector, every)
     stretches = prefetched(stretches, size=1) if prefetch else stretches
     stretch, before = next(stretches, None), Faces.none()
     while stretch is not None:
@@ -72,10 +70,10 @@ def find_faces(
         stretch = following
 
 
-def split_at_keys(frames: Iterable[Frame], detector: Detector, every: int) -> Iterator[Stretch]:
+def _stretches(frames: Iterable[Frame], detector: Detector, every: int) -> Iterator[_Stretch]:
     """Chooses the key frames, runs full passes on them, and yields each with the frames after it."""
     is_cut = CutFinder()
-    stretch: Stretch | None = None
+    stretch: _Stretch | None = None
     for frame in frames:
         cut = is_cut(frame.image)
         if stretch is not None and not cut and stretch.takes(frame, is_cut.thumbnail, every):
@@ -84,18 +82,18 @@ def split_at_keys(frames: Iterable[Frame], detector: Detector, every: int) -> It
         continues = stretch is not None and not cut and frame.image.shape == stretch.frames[0].image.shape
         if stretch is not None:
             yield stretch
-        stretch = Stretch(frame, detector(frame.image[None])[0], is_cut.thumbnail, cut=cut, continues=continues)
+        stretch = _Stretch(frame, detector(frame.image[None])[0], is_cut.thumbnail, cut, continues)
     if stretch is not None:
         yield stretch
 
 
-class Stretch:
+class _Stretch:
     """A key frame and the frames after it, up to the next one.
 
     `continues`: it shows the same shot, in the same size, as the frame before; `cut`: a shot begins with it.
     """
 
-    def __init__(self, key: Frame, faces: Faces, thumbnail: np.ndarray, *, cut: bool, continues: bool) -> None:
+    def __init__(self, key: Frame, faces: Faces, thumbnail: np.ndarray, cut: bool, continues: bool) -> None:
         self.frames = [key]
         self.faces = [faces]  # of the first frames, as far as they are searched
         self.continues = continues
@@ -112,7 +110,7 @@ class Stretch:
         return 2 * count < every or not much_changed(thumbnail, self._thumbnail, key.image.shape, self.faces[0])
 
     def search(self, detector: Detector, before: Faces, following: Faces | None) -> Iterator[SearchedFrame]:
-        """Searches the stretch, and yields all of its frames.
+        """Searches and yields all of its frames.
 
         `before` are the faces of the frame before the key frame, `following` those of the next key frame; None if that
         belongs to another shot, or there is none.
@@ -135,13 +133,12 @@ class Stretch:
 
     def _follow_back(self, detector: Detector, faces: Faces) -> None:
         """Adds new faces of the next key frame to the frames before it, as far back as they are found."""
-        new = faces.only(unknown(faces, self.faces[-1]))
+        new = faces.only(_unknown(faces, self.faces[-1]))
         for index in range(len(self.faces) - 1, 0, -1):
-            if not len(new):
-                return
-            here = detector.refine([self.frames[index].image], new.boxes[None])[0]
-            new = here.only((here.scores > 0) & unknown(here, self.faces[index]))
-            self.faces[index] = self.faces[index].joined(new)
+            if len(new):
+                here = detector.refine([self.frames[index].image], new.boxes[None])[0]
+                new = here.only((here.scores > 0) & _unknown(here, self.faces[index]))
+                self.faces[index] = self.faces[index].joined(new)
 
 
 def much_changed(thumbnail: np.ndarray, before: np.ndarray, shape: tuple[int, ...], faces: Faces) -> bool:
@@ -163,7 +160,7 @@ def follow(detector: Detector, images: Sequence[np.ndarray], before: Faces, late
         were where they were expected in all of the frames.
     """
     steps = np.arange(1, len(images) + 1)[:, None, None]
-    expected = latest.boxes + steps * np.tile(motion(before, latest), 2)  # [N, K, 4]
+    expected = latest.boxes + steps * np.tile(_motion(before, latest), 2)  # [N, K, 4]
     followed: list[Faces] = []
     for faces, boxes in zip(detector.refine(images, expected), expected, strict=True):
         steady = (faces.scores > 0) & (overlaps(faces.boxes, boxes).diagonal() > STEADY_IOU)
@@ -189,24 +186,22 @@ def _follow_unsteady(
         if not here.scores[0] or not faces.scores[~steady][index]:
             around = detector.search_around(image, box)
             shared = overlap(around.boxes, box)
-            here = around.only([int(shared.argmax())] if len(around) and shared.max() > SAME_PERSON_IOU else [])
-        result = result.joined(here.only(unknown(here, result)))
+            here = around.only([int(shared.argmax())] if shared.max(initial=0) > SAME_PERSON_IOU else [])
+        result = result.joined(here.only(_unknown(here, result)))
     return result
 
 
-def motion(before: Faces, faces: Faces) -> np.ndarray:
+def _motion(before: Faces, faces: Faces) -> np.ndarray:
     """How far each face moved since the frame before, float64 [K, 2], pixels; 0 if hardly, or if it was not there."""
-    moves = np.zeros((len(faces), 2))
-    for index, box in enumerate(faces.boxes):
-        shared = overlap(before.boxes, box)
-        if len(shared) and shared.max() > SAME_PERSON_IOU:
-            old = before.boxes[shared.argmax()]
-            move = (box[:2] + box[2:] - old[:2] - old[2:]) / 2
-            if np.hypot(*move) > LEAST_MOTION * (box[3] - box[1]):
-                moves[index] = move
-    return moves
+    if not len(before):
+        return np.zeros((len(faces), 2))
+    shared = overlaps(before.boxes, faces.boxes)
+    old, new = before.boxes[shared.argmax(axis=0)], faces.boxes
+    moves = (new[:, :2] + new[:, 2:] - old[:, :2] - old[:, 2:]) / 2
+    moved = np.hypot(*moves.T) > LEAST_MOTION * (new[:, 3] - new[:, 1])
+    return np.where((moved & (shared.max(axis=0) > SAME_PERSON_IOU))[:, None], moves, 0.0)
 
 
-def unknown(faces: Faces, known: Faces) -> np.ndarray:
+def _unknown(faces: Faces, known: Faces) -> np.ndarray:
     """Which faces are none of the known ones: bool [K]."""
     return np.asarray(~(overlaps(known.boxes, faces.boxes) > SAME_PERSON_IOU).any(axis=0))

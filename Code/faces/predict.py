@@ -14,7 +14,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 from torch import Tensor, nn
 
 from ..common.device import choose_compute
@@ -23,7 +23,7 @@ from ..common.files import shown_path
 from ..common.names import counted, one_line
 from ..common.progress import Progress, prefetched
 from ..data.clips import DataError
-from ..data.images import upright_rgb
+from ..data.images import to_rgb, upright_rgb
 from ..network.attention import FANOutput
 from ..network.checkpoints import CheckpointError
 from ..network.prior import log_prior, stated_shares
@@ -37,7 +37,7 @@ from .neutral import Reference, is_in_input, neutral_frames, neutral_shift
 from .prediction import Curve, InputFaces, Prediction, windows
 from .settings import DETECT_EVERY, checked
 from .track import follow
-from .video import ArraySource, OpenAnimation, Source
+from .video import ArraySource, Source
 
 BATCH_FACES = 32  # encoded together
 Input = str | os.PathLike[str] | np.ndarray | Image.Image
@@ -388,8 +388,8 @@ def sources(given: Any, pictures: bool | None = None) -> tuple[list[Source | str
         clips = inputs_in(given, pictures, lambda line: warnings.warn(line, stacklevel=5))
         return ([os.fspath(given)], False) if clips is None else (list(clips), True)
     if isinstance(given, Image.Image) and given.format in ("GIF", "WEBP", "PNG") and getattr(given, "n_frames", 1) > 1:
-        return [OpenAnimation(given)], False
-    if isinstance(given, Image.Image):
+        given = np.stack([np.asarray(to_rgb(frame)) for frame in ImageSequence.Iterator(given)])
+    elif isinstance(given, Image.Image):
         given = np.asarray(upright_rgb(given))
     if isinstance(given, np.ndarray):
         return [ArraySource(given)], False

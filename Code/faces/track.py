@@ -34,8 +34,6 @@ STEADY, STEADY_PIXELS = 0.0075, 0.5
 # Tracks with fewer frames are false alarms, unless the clip has fewer than SHORT_CLIP times as many frames. So are
 # tracks with a lower score, see `Track.confidence`.
 SHORTEST_TRACK, SHORT_CLIP, LEAST_CONFIDENCE = 3, 5, 0.9
-
-
 # Gray thumbnails of this side differ at a cut by more than LEAST_CUT gray levels, and by more than CUT_RATIO times the
 # usual difference between frames, the median of CUT_MEMORY.
 THUMBNAIL_SIDE, LEAST_CUT, CUT_RATIO, CUT_MEMORY = 32, 18.0, 4.0, 8
@@ -58,27 +56,21 @@ class CutFinder:
             return False
         difference = float(np.abs(self.thumbnail - before).mean())
         usual = max(1.0, float(np.median(self._usual))) if self._usual else 1.0
-        cut = difference > max(LEAST_CUT, CUT_RATIO * usual)
-        if cut:
+        if difference > max(LEAST_CUT, CUT_RATIO * usual):
             self._usual.clear()
-        else:
-            self._usual.append(difference)
-        return cut
+            return True
+        self._usual.append(difference)
+        return False
 
 
 @dataclass
 class Track:
-    """One person's faces in one shot, as they are found.
+    """One person's faces in one shot, as they are found."""
 
-    Attributes:
-        positions: which of the processed frames show them, ascending; there may be gaps.
-        rows: 15 numbers per position: box, landmarks, score. A flat array, since there may be millions.
-        full_scores: the scores of those faces that full passes found.
-    """
-
-    positions: array[int] = field(default_factory=lambda: array("q"))
+    positions: array[int] = field(default_factory=lambda: array("q"))  # of the processed frames, ascending; with gaps
+    # 15 numbers per position: box, landmarks, score. A flat array, since there may be millions.
     rows: array[float] = field(default_factory=lambda: array("d"))
-    full_scores: array[float] = field(default_factory=lambda: array("d"))
+    full_scores: array[float] = field(default_factory=lambda: array("d"))  # of the faces that full passes found
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -132,23 +124,17 @@ class _Alive(NamedTuple):
 
 
 class Tracker:
-    """Joins faces to tracks, frame by frame.
-
-    Attributes:
-        tracks: all tracks, in the order in which they begin.
-    """
+    """Joins faces to tracks, frame by frame."""
 
     def __init__(self) -> None:
-        self.tracks: list[Track] = []
+        self.tracks: list[Track] = []  # in the order in which they begin
         self._alive: list[_Alive] = []
 
     def update(self, position: int, time: float, faces: Faces, cut: bool, *, full: bool = True) -> list[int]:
-        """Adds a frame, and returns for each of its faces the index of its track.
+        """Adds the frame at a position among those processed; returns for each of its faces the index of its track.
 
         Args:
-            position: of the frame among those processed.
             time: seconds; NaN: from the position, at ASSUMED_FPS.
-            faces: its faces.
             cut: whether a shot begins with it. All tracks then end.
             full: whether a full pass found the faces.
         """
@@ -176,24 +162,23 @@ class Tracker:
 
 @dataclass(frozen=True)
 class FaceTrack:
-    """One person's faces through a clip, ready to be cut out: T frames, short gaps filled.
+    """One person's faces through a clip, ready to be cut out: T frames, short gaps filled."""
 
-    Attributes:
-        positions: int64 [T], which of the processed frames, ascending.
-        boxes: float64 [T, 4], as detected, or interpolated in a gap.
-        landmarks: float64 [T, 5, 2], likewise.
-        scores: float64 [T], the detector's confidence; NaN where filled.
-        filled: bool [T], the frames in gaps.
-        smooth_boxes, smooth_landmarks: averaged over neighboring frames while the face is still; for alignment.
-    """
-
-    positions: np.ndarray
-    boxes: np.ndarray
-    landmarks: np.ndarray
-    scores: np.ndarray
-    filled: np.ndarray
-    smooth_boxes: np.ndarray
+    positions: np.ndarray  # int64 [T], which of the processed frames, ascending
+    boxes: np.ndarray  # float64 [T, 4], as detected, or interpolated in a gap
+    landmarks: np.ndarray  # float64 [T, 5, 2], likewise
+    scores: np.ndarray  # float64 [T], the detector's confidence; NaN where filled
+    filled: np.ndarray  # bool [T], the frames in gaps
+    smooth_boxes: np.ndarray  # averaged over neighboring frames while the face is still; for alignment
     smooth_landmarks: np.ndarray
+
+    @classmethod
+    def of(
+        cls, positions: np.ndarray, found: np.ndarray, smooth: np.ndarray, scores: np.ndarray, filled: np.ndarray
+    ) -> FaceTrack:
+        """Of boxes and landmarks as they were found and smoothed, float64 [T, 14] each."""
+        points, smooth_points = (values[:, 4:].reshape(-1, 5, 2) for values in (found, smooth))
+        return cls(positions, found[:, :4], points, scores, filled, smooth[:, :4], smooth_points)
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -217,11 +202,7 @@ def follow(track: Track, times: Sequence[float] | np.ndarray) -> FaceTrack:
     values = np.stack([np.interp(clock[at], clock[seen], column) for column in table[:, :14].T], axis=1)  # [T, 14]
     scores = np.full(len(at), np.nan)
     scores[~filled] = table[:, 14]
-    smooth = _steady(values, _average(values, at, clock[at]))
-    (boxes, landmarks), (smooth_boxes, smooth_landmarks) = (
-        (rows[:, :4], rows[:, 4:].reshape(-1, 5, 2)) for rows in (values, smooth)
-    )
-    return FaceTrack(at, boxes, landmarks, scores, filled, smooth_boxes, smooth_landmarks)
+    return FaceTrack.of(at, values, _steady(values, _average(values, at, clock[at])), scores, filled)
 
 
 def _average(values: np.ndarray, positions: np.ndarray, clock: np.ndarray) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -176,7 +175,7 @@ class Source:
 
     def _of_animation(self) -> Iterator[_Encoded]:
         """Up to the first frame that is damaged."""
-        with self._opened() as image:
+        with open_image(str(self.path)) as image:
             # A PNG may start with a still image for programs that do not show animations.
             first = 1 if image.info.get("default_image") else 0
             time = 0.0
@@ -192,9 +191,6 @@ class Source:
                 yield f"{number:07d}", number, time, partial(np.asarray, picture)
                 milliseconds = image.info.get("duration", 0)
                 time += milliseconds / 1000 if milliseconds > 10 else 0.1  # as browsers do
-
-    def _opened(self) -> AbstractContextManager[Image.Image]:
-        return open_image(str(self.path))
 
     def _of_video(self, complete: bool) -> Iterator[_Encoded]:
         """If all frames are read (`complete`), a truncated file is a problem."""
@@ -218,19 +214,6 @@ class Source:
 
     def _note(self, problem: str) -> None:
         self.problems.append(f"{self.path}: {problem}")
-
-
-class OpenAnimation(Source):
-    """A GIF, WebP or PNG animation that was opened with Pillow."""
-
-    kind = Kind.ANIMATION
-
-    def __init__(self, image: Image.Image) -> None:
-        self.path, self.problems, self.total = Path("animation"), [], image.n_frames  # type: ignore[attr-defined]
-        self._image = image
-
-    def _opened(self) -> AbstractContextManager[Image.Image]:
-        return nullcontext(self._image)  # it stays open: it is the caller's
 
 
 class ArraySource(Source):

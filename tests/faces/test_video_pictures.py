@@ -74,13 +74,8 @@ def test_an_animation_that_is_open_is_read_whole(tmp_path: Path) -> None:
     for suffix in (".gif", ".webp", ".png"):
         with Image.open(animation(tmp_path / f"wave{suffix}", levels)) as opened:
             (source,), _ = sources(opened)
-            assert isinstance(source, Source) and source.is_video
-            for _ in range(2):
-                read = list(source.frames())
-                assert [round(frame.image.mean()) for frame in read] == pytest.approx(levels, abs=1)
-            np.testing.assert_allclose([frame.time for frame in read], [0, 0.2, 0.4, 0.6], atol=1e-6)
-    (still,), _ = sources(plain(9))
-    assert isinstance(still, ArraySource)
+            assert isinstance(source, ArraySource)
+            assert [round(frame.image.mean()) for frame in source.frames()] == pytest.approx(levels, abs=1)
 
 
 def test_a_damaged_animation_gives_what_can_be_read(tmp_path: Path) -> None:
