@@ -17,9 +17,8 @@ from .common.device import choose_compute
 from .common.errors import UsageError
 from .common.names import ATTENTION_TITLES, counted
 from .data.batches import open_stores
-from .data.clips import ClipSet, describe
+from .data.clips import DROPPED, ClipSet, describe, map_labels
 from .data.folds import hold_out, persons_in_two_folds, write_fold_file
-from .data.labels import DROPPED, map_labels
 from .data.request import Request
 from .network.checkpoints import read_part
 from .network.fan import FAN

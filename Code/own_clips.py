@@ -182,7 +182,7 @@ def divided(
         before = {}
     if before != asked or not table.is_file():
         labels = tuple(sorted({name.split("/")[0] for name in features}, key=natural_key))
-        clips = [Clip(name, "", (), labels.index(name.split("/")[0])) for name in features]
+        clips = [Clip(name, str(videos), (name,), labels.index(name.split("/")[0])) for name in features]
         known = ClipSet(clips, labels, str(videos))
         train, val, how = split_clips(name_persons(known, pattern) if pattern else known, share=share, seed=seed)
         save_text(as_list(train, val), table)

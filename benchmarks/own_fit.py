@@ -30,7 +30,7 @@ def read(folder: Path, pattern: str, predictor: Predictor, kept: Path) -> OwnCli
     """The clips of a folder with their features, which stay in the file `kept`."""
     features = encoded(find_clips(folder), predictor, 0.0, kept)
     labels = tuple(sorted({name.split("/")[0] for name in features}))
-    clips = ClipSet([Clip(name, "", (), labels.index(name.split("/")[0])) for name in features], labels, str(folder))
+    clips = ClipSet([Clip(name, "", ("",), labels.index(name.split("/")[0])) for name in features], labels, str(folder))
     named = name_persons(clips, pattern).clips
     return OwnClips(
         names=[clip.name for clip in named],

@@ -70,7 +70,7 @@ class FrameTable:
         lengths = np.array([len(clip) for clip in clips.clips], dtype=np.int64)
         targets = torch.tensor([clip.label for clip in clips.clips], dtype=torch.int64)
         names = [clip.name for clip in clips.clips]
-        return cls(lengths, targets, names, clips.labels, len(clips.left_out), renewed=not clips.in_files)
+        return cls(lengths, targets, names, clips.labels, len(clips.skipped), renewed=not clips.in_files)
 
 
 class Store(Protocol):

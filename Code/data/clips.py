@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..common.errors import ProjectError
-from ..common.names import counted, grouped, one_line
+from ..common.names import counted, expression, grouped, one_line, printable
 
 NO_FRAMES = "no frames"
 NO_FOLDER = "no such folder"
+DROPPED = "none"  # `--map-labels Contempt=none` drops the clips of that class
 _SHOWN_PROBLEMS = 20
 
 
@@ -20,7 +21,6 @@ class DataError(ProjectError, ValueError):
 
     Args:
         problems: one line or several. Each names the file (and line) or folder, and what is wrong with it.
-        where: what was being read, for the headline above several problems.
         advice: what to do about them, printed once, below.
 
     Attributes:
@@ -29,26 +29,22 @@ class DataError(ProjectError, ValueError):
 
     readable: ClipSet | None = None
 
-    def __init__(self, problems: str | Sequence[str], where: str = "", advice: Sequence[str] = ()) -> None:
+    def __init__(self, problems: str | Sequence[str], advice: Sequence[str] = ()) -> None:
         self.problems = [one_line(each) for each in ([problems] if isinstance(problems, str) else problems)]
-        self.where, self.advice = where, list(advice)
-        super().__init__(self.problems, where, self.advice)  # pickling calls __init__ with these
+        self.advice = list(advice)
+        super().__init__(self.problems, self.advice)  # pickling calls __init__ with these
 
     @classmethod
-    def joined(cls, errors: Iterable[DataError]) -> DataError:
+    def joined(cls, errors: Sequence[DataError]) -> DataError:
         """Joins errors, for example those of two splits. What several of them say appears once."""
-        errors = list(errors)
-        return cls(
-            list(dict.fromkeys(problem for error in errors for problem in error.problems)),
-            " and ".join(dict.fromkeys(error.where for error in errors if error.where)),
-            list(dict.fromkeys(line for error in errors for line in error.advice)),
-        )
+        problems = [line for error in errors for line in error.problems]
+        advice = [line for error in errors for line in error.advice]
+        return cls(list(dict.fromkeys(problems)), list(dict.fromkeys(advice)))
 
     def __str__(self) -> str:
         lines = self.problems[:_SHOWN_PROBLEMS]
         if len(self.problems) > 1:
-            place = f" in {self.where}" if self.where else ""
-            lines = [f"{len(self.problems)} problems{place}:", *("  " + line for line in lines)]
+            lines = [f"{len(self.problems)} problems:", *("  " + line for line in lines)]
         if len(self.problems) > _SHOWN_PROBLEMS:
             lines.append(f"  and {len(self.problems) - _SHOWN_PROBLEMS} more")
         return "\n".join([*lines, *self.advice])
@@ -60,8 +56,7 @@ class Clip:
 
     Attributes:
         name: path relative to the dataset's root, with forward slashes: `Fear/000633000`.
-        folder: the folder with its frames.
-        frames: file names in that folder, in natural order.
+        frames: file names in the folder, in natural order.
         label: class index.
         person: who the clip shows, as `name_key` spells it; "" if unknown.
         fold: the fold, from 1, that a list puts the clip into; 0 if it names none.
@@ -92,61 +87,93 @@ class ClipSet:
     """The clips of one split.
 
     Attributes:
-        clips: the clips with frames, in the order of the list; without a list by class, then in natural order.
+        everything: all clips, those without frames included, which are skipped. Folds are made of them, so that folds
+            do not depend on what is skipped.
         labels: the class names, in the order of their indices.
         root: the folder that contains everything.
-        left_out: the clips without frames, if they are skipped.
         notes: lines to print about what was read.
         renderer: makes the store of clips whose frames are not files, from the clips and the side of the input in
             pixels; it renders new frames in every training epoch. None: the frames are files.
     """
 
-    clips: list[Clip]
+    everything: list[Clip]
     labels: tuple[str, ...]
     root: str
-    left_out: list[Clip] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     renderer: Callable[[ClipSet, int], Any] | None = None
+
+    @property
+    def clips(self) -> list[Clip]:
+        """The clips with frames, in the order of the list; without a list by class, then in natural order."""
+        return [clip for clip in self.everything if clip.frames]
+
+    @property
+    def skipped(self) -> list[str]:
+        """The names of the clips without frames."""
+        return [clip.name for clip in self.everything if not clip.frames]
 
     @property
     def in_files(self) -> bool:
         """Whether the frames are files."""
         return self.renderer is None
 
-    @property
-    def everything(self) -> list[Clip]:
-        """All clips, skipped ones included. Folds are made of them, so that folds do not depend on what is skipped."""
-        return [*self.clips, *self.left_out]
-
-    @property
-    def listed(self) -> int:
-        """The number of clips that the list or the folders name."""
-        return len(self.clips) + len(self.left_out)
-
-    @property
-    def skipped(self) -> list[str]:
-        """The names of the clips that were skipped."""
-        return [clip.name for clip in self.left_out]
-
     def subset(self, keep: Callable[[Clip], bool]) -> ClipSet:
-        """The clips for which `keep` is true, skipped ones included, in the same order."""
-        return replace(self, clips=list(filter(keep, self.clips)), left_out=list(filter(keep, self.left_out)))
+        """The clips for which `keep` is true, in the same order."""
+        return replace(self, everything=list(filter(keep, self.everything)))
 
     def mapped(self, change: Callable[[Clip], Clip]) -> ClipSet:
-        """Every clip changed by a function, skipped ones included."""
-        return replace(self, clips=list(map(change, self.clips)), left_out=list(map(change, self.left_out)))
+        """Every clip changed by a function."""
+        return replace(self, everything=list(map(change, self.everything)))
 
 
 def describe(clip_set: ClipSet) -> str:
     """One line: `771 clips, 46 080 frames, 7 classes, 2 clips without frames skipped`; persons if they are known."""
-    persons = len({clip.person for clip in clip_set.clips} - {""})
-    numbers = [
-        (len(clip_set.clips), "clip", "clips"),
-        *([(persons, "person", "persons")] if persons else []),
-        (sum(map(len, clip_set.clips)), "frame", "frames"),
-        (len(clip_set.labels), "class", "classes"),
-    ]
-    parts = [f"{grouped(number)} {one if number == 1 else many}" for number, one, many in numbers]
-    if clip_set.left_out:
-        parts.append(f"{counted(len(clip_set.left_out), 'clip')} without frames skipped")
+    clips, persons = clip_set.clips, {clip.person for clip in clip_set.clips} - {""}
+    parts = [f"{grouped(len(clips))} {'clip' if len(clips) == 1 else 'clips'}"]
+    parts += [counted(len(persons), "person")] if persons else []
+    parts += [f"{grouped(sum(map(len, clips)))} frames", counted(len(clip_set.labels), "class", "classes")]
+    if clip_set.skipped:
+        parts.append(f"{counted(len(clip_set.skipped), 'clip')} without frames skipped")
     return ", ".join(parts)
+
+
+def map_labels(clips: ClipSet, target: Sequence[str], mapping: Mapping[str, str], what: str) -> ClipSet:
+    """The same clips with class indices that refer to a checkpoint's class names.
+
+    Args:
+        target: the checkpoint's class names, in the order of their indices.
+        mapping: class of the data -> class of the checkpoint, or "none" to drop its clips. Names that are not in it
+            keep their meaning.
+        what: the checkpoint, for messages.
+
+    Raises:
+        DataError: the data have a class that `target` lacks, or the mapping contains an unknown class.
+    """
+    for old, new in mapping.items():
+        for name, known, whose in ((old, clips.labels, "data"), (new, (*target, DROPPED), "checkpoint")):
+            if name not in known:
+                raise DataError(
+                    f"--map-labels {old}={new}: {name} is not a class of the {whose}; its classes are "
+                    f"{', '.join(map(printable, known))}"
+                )
+    mapped = [mapping.get(name, name) for name in clips.labels]
+    unknown = [name for name in mapped if name not in (*target, DROPPED)]
+    if unknown:
+        meant = {name: [other for other in target if expression(other) == expression(name)] for name in unknown}
+        hint = " ".join(f"{name}={(others or [DROPPED])[0]}" for name, others in meant.items())
+        raise DataError(
+            f"{what}: its classes are {', '.join(map(printable, target))}; those of the data are "
+            f"{', '.join(map(printable, clips.labels))}; map the others, for example --map-labels {hint}"
+        )
+    number = {label: target.index(new) for label, new in enumerate(mapped) if new != DROPPED}
+    kept = clips.subset(lambda clip: clip.label in number).mapped(lambda clip: replace(clip, label=number[clip.label]))
+    if not kept.clips:
+        raise DataError(f"--map-labels: drops every clip of {clips.root}; map at least one class")
+    notes = [*clips.notes]
+    if dropped := len(clips.everything) - len(kept.everything):
+        notes.append(f"--map-labels: {counted(dropped, 'clip')} of classes mapped to none not evaluated")
+    if tuple(target) != clips.labels:
+        notes.append(f"classes are in the checkpoint's order: {', '.join(target)}")
+    if absent := [name for name in target if name not in mapped]:
+        notes.append(f"the data have no class {', '.join(absent)}, but the network can still predict it")
+    return replace(kept, labels=tuple(target), notes=notes)

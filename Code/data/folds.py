@@ -48,7 +48,7 @@ class Folds:
         if self.count < 2:
             problems.append(f"{self.how}: at least 2 folds are needed, found {self.count}")
         if problems:
-            raise DataError(problems, self.clips.root)
+            raise DataError(problems)
 
     @property
     def count(self) -> int:
@@ -153,7 +153,7 @@ def name_persons(clips: ClipSet, pattern: str) -> ClipSet:
     unknown = [name for name, person in persons.items() if not name_key(person)]
     if unknown:
         start = f"--person-pattern {quoted(pattern)}: does not match"
-        raise DataError([f"{start} {quoted(name)}" for name in unknown], clips.root)
+        raise DataError([f"{start} {quoted(name)}" for name in unknown])
     notes = [f"{line}; taken as one person" for line in two_spellings(persons.values())]
     named = clips.mapped(lambda clip: replace(clip, person=name_key(persons[clip.name])))
     return replace(named, notes=[*clips.notes, *notes])

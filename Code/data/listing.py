@@ -112,7 +112,6 @@ class Listing:
             DataError: there are problems.
         """
         clips: list[Clip] = []
-        empty: list[Clip] = []
         missing = 0
         if not self.clips or not all(item.folder for item in self.clips):
             self.require_root()
@@ -125,21 +124,20 @@ class Listing:
                 missing += isinstance(error, FileNotFoundError)
                 self.add_unreadable(folder, error, listed_in)
                 continue
-            clip = Clip(item.name, folder, tuple(images), item.label, item.person, item.fold)
-            (clips if images else empty).append(clip)
+            clips.append(Clip(item.name, folder, tuple(images), item.label, item.person, item.fold))
             if not images and not skip_empty:
                 hint = ", only folders: is the root one level too high?" if deeper else ""
                 self.problems.append(f"{listed_in}{printable(folder)}: {NO_FRAMES}{hint}")
-        if empty and not skip_empty:
+        clip_set = ClipSet(clips, self.labels, self.root, self.notes)
+        if clip_set.skipped and not skip_empty:
             self.advice.append(f"Frames are files ending in {' '.join(FRAME_SUFFIXES)}.")
             self.advice.append("--skip-empty skips clips without frames, and counts them.")
         if missing == len(self.clips) > 1:
             self.advice.append(f"None of the listed clips is in {printable(self.root)}: is it the right folder?")
-        if not clips and not self.problems:
-            what = f"no clip of {len(empty)} has frames" if empty else "no clips"
+        if not clip_set.clips and not self.problems:
+            what = f"no clip of {len(clips)} has frames" if clips else "no clips"
             self.problems.append(f"{printable(self.root)}: {what}")
             self.advise_layout()
-        clip_set = ClipSet(clips, self.labels, self.root, empty, self.notes)
         if self.problems:
             raise self.error(clip_set)
         return clip_set
@@ -157,8 +155,7 @@ class Listing:
 
     def error(self, readable: ClipSet | None = None) -> DataError:
         """The error to raise. `readable` are the clips that can be read in spite of it."""
-        where = f"{self.root} (listed in {self.list_file})" if self.list_file else self.root
-        error = DataError(self.problems, where, self.advice)
+        error = DataError(self.problems, self.advice)
         error.readable = readable
         return error
 

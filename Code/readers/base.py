@@ -216,8 +216,7 @@ class Reader:
         if twice := [clip.name for clip in val.everything if clip.name in names]:
             raise DataError(f"{val.root}: {counted(len(twice), 'clip')} also in {train.root}, e.g. {twice[0]}")
         root = os.path.commonpath([train.root, val.root]) or "."
-        left_out, notes = [*train.left_out, *val.left_out], [*train.notes, *val.notes]
-        return ClipSet([*train.clips, *val.clips], train.labels, root, left_out, notes)
+        return ClipSet([*train.everything, *val.everything], train.labels, root, [*train.notes, *val.notes])
 
     def count_folds(self, request: Request) -> int:
         """The number of folds, k."""

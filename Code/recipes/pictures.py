@@ -203,7 +203,7 @@ def _listed(root: str, path: str) -> tuple[ClipSet, ClipSet]:
         if not os.path.isfile(os.path.join(folder, image)):
             problems.append(f"{path}, line {picture.line}: no such file in {printable(root)}: {quoted(picture.name)}")
         part = train if picture.split == "train" else val
-        part.clips.append(Clip(picture.name, folder, (image,), picture.label, picture.person))
+        part.everything.append(Clip(picture.name, folder, (image,), picture.label, picture.person))
     trained, validated = ({clip.label for clip in part.clips} for part in (train, val))
     problems += [
         f"{path}: class {quoted(listed.labels[label])} has no training picture" for label in validated - trained
@@ -213,5 +213,5 @@ def _listed(root: str, path: str) -> tuple[ClipSet, ClipSet]:
     if not val.clips:
         problems.append(f"{path}: no picture of split val")
     if problems:
-        raise DataError(problems, path)
+        raise DataError(problems)
     return train, val

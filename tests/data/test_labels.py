@@ -11,8 +11,7 @@ from PIL import Image
 
 import Demo_AFEW_Attention as script
 from Code.common.names import AFEW_LABELS
-from Code.data.clips import DataError
-from Code.data.labels import map_labels
+from Code.data.clips import DataError, map_labels
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
 from Code.network.start import start_from
@@ -55,7 +54,9 @@ def test_other_names_are_refused_until_they_are_mapped(tmp_path):
         ("Anger/1", "Angry"),
         ("Happy/3", "Happy"),
     ]
-    assert clips.listed == 2 and any("1 clip of class Contempt not evaluated" in note for note in clips.notes)
+    assert len(clips.everything) == 2 and any(
+        "1 clip of classes mapped to none not evaluated" in note for note in clips.notes
+    )
     with pytest.raises(DataError, match="Angri is not a class of the checkpoint"):
         map_labels(data, AFEW_LABELS, {"Anger": "Angri"}, "--checkpoint x")
 

@@ -84,7 +84,7 @@ def test_clips_without_frames_are_left_out_and_counted(form: Format, tmp_path: P
     path = write_list(tmp_path / "list.csv", form, [form.line.format(1), form.line.format(4)])
     clips = form.read(root, path, skip_empty=True)
     assert [len(clip) for clip in clips.clips] == [3]
-    assert clips.listed == 2 and len(clips.skipped) == 1
+    assert len(clips.everything) == 2 and len(clips.skipped) == 1
 
 
 def test_a_missing_root_is_one_clear_problem(form: Format, tmp_path: Path) -> None:
