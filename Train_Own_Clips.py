@@ -33,27 +33,17 @@ from Code.readers.heldout import SHARE
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = script_parser(__doc__, usage="%(prog)s VIDEOS [flags] [-- flags of Demo_AFEW_Attention.py]")
-    parser.add_argument("videos", type=Path, metavar="VIDEOS", help="holds <Class>/<name>.mp4, or <Class>/<name>.jpg")
-    parser.add_argument("--output", type=Path, default=Path("own"), metavar="FOLDER", help="for everything it writes")
-    parser.add_argument(
-        "--pretrained",
-        type=Path,
-        metavar="PATH",
-        help="the run, FAN or FER+ classifier to start from (default: the FAN that comes with the project)",
-    )
-    parser.add_argument(
-        "--fps", type=number(0, 1000), default=10.0, metavar="N", help="read at most N frames a second; 0: all"
-    )
-    parser.add_argument(
-        "--share", type=number(0, 1, above=True, below=True), default=SHARE, metavar="S", help="of the clips, held out"
-    )
-    parser.add_argument(
-        "--person-pattern", metavar="REGEX", help="finds the person in `<Class>/<name>`; see Code.readers.heldout"
-    )
-    parser.add_argument(
-        "--train", action="store_true", help="then also train attention and classifier on videos, and compare"
-    )
-    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of split and training")
+    add = parser.add_argument
+    add("videos", type=Path, metavar="VIDEOS", help="holds <Class>/<name>.mp4, or <Class>/<name>.jpg")
+    add("--output", type=Path, default=Path("own"), metavar="FOLDER", help="for everything it writes")
+    start = "the run, FAN or FER+ classifier to start from (default: the FAN that comes with the project)"
+    add("--pretrained", type=Path, metavar="PATH", help=start)
+    add("--fps", type=number(0, 1000), default=10.0, metavar="N", help="read at most N frames a second; 0: all")
+    add("--share", type=number(0, 1, above=True, below=True), default=SHARE, metavar="S", help="of the clips, held out")
+    person = "finds the person in `<Class>/<name>`; see Code.readers.heldout"
+    add("--person-pattern", metavar="REGEX", help=person)
+    add("--train", action="store_true", help="then also train attention and classifier on videos, and compare")
+    add("--seed", type=seed, default=0, metavar="N", help="of split and training")
     add_device(parser)
     return parser
 

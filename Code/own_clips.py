@@ -1,20 +1,17 @@
 """From videos or pictures in class folders to a network that is fitted to them, and what the fit is worth.
 
-Faces are found and encoded once, by the network that is fitted, and their features are kept. A part of the clips is
-held out, the classifier is fitted to the others (`Code.recipes.fit`), and the held-out clips are answered before and
-after. A whole training, with commands of this project, is compared on the same clips if the user asks for it.
+Faces are found and encoded once. A part of the clips is held out, the classifier is fitted to the others
+(`Code.recipes.fit`), and the held-out clips are answered before and after; if asked for, also after a whole training.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 import math
 import shlex
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +22,7 @@ import torch
 from torch import Tensor
 
 from .common.errors import ProjectError, UsageError
-from .common.files import PROJECT, one_writer, save_text
-from .common.json_files import MissingStateError, read_json
+from .common.files import PROJECT, atomic_text, one_writer, save_text
 from .common.names import DEFAULT_AT_TYPE, counted, expression, natural_key
 from .common.progress import Progress
 from .data.clips import Clip, ClipSet, DataError
@@ -48,43 +44,23 @@ MANY = 300  # clips with which a training of the whole network may be better tha
 # Of a frozen backbone's head. With more epochs or a higher rate it overfits few clips; new classes need more.
 EPOCHS, RATE, EPOCHS_OF_NEW, RATE_OF_NEW = 12, 0.001, 24, 0.003
 BATCH, SAMPLES, FEWEST_SAMPLES = 32, 400, 4
-SHOWN = 5  # copies named in a warning
 FEWEST_PERSONS = 5  # whose mean is a typical neutral face; that of two made answers worse
 Command = Callable[[Sequence[str]], int]  # a script's `main`: flags -> exit status
 
 
-class StepError(ProjectError, RuntimeError):
-    """A command of a training failed, and printed why; `status` is its exit status."""
-
-    def __init__(self, script: str, status: int) -> None:
-        super().__init__(f"{script} failed; what was done before it is kept, and the same command resumes here")
-        self.status = status
-
-
 @dataclass
 class OwnClips:
-    """The N clips that show a face, divided into those of the fit and those that are held out.
+    """The N clips that show a face, divided into those of the fit and those that are held out."""
 
-    Attributes:
-        names: `<Class>/<name>`.
-        classes: C class names.
-        targets: int64 [N].
-        held: bool [N], whether a clip is held out.
-        persons: N names, "" where unknown.
-        features: float64 [N, D], the clip features of the network that is fitted.
-    """
-
-    names: list[str]
-    classes: tuple[str, ...]
-    targets: np.ndarray
-    held: np.ndarray
-    persons: np.ndarray
-    features: np.ndarray
+    names: list[str]  # `<Class>/<name>`
+    classes: tuple[str, ...]  # C names
+    targets: np.ndarray  # int64 [N]
+    held: np.ndarray  # bool [N], whether a clip is held out
+    persons: np.ndarray  # N names, "" where unknown
+    features: np.ndarray  # float64 [N, D], of the clips by the network that is fitted
 
     def with_references(self, mean: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None, int]:
-        """The features with each person's neutral clips as reference, see `Code.faces.neutral`.
-
-        A neutral clip is compared with the person's other ones.
+        """The features with each person's neutral clips as reference of their other clips, see `Code.faces.neutral`.
 
         Args:
             mean: neutral feature, float [D]; None: that of the persons of the fit, if there are `FEWEST_PERSONS`.
@@ -113,16 +89,16 @@ class OwnClips:
             right: way -> bool [held-out clips].
         """
         truth = self.targets[self.held]
+
+        def counts(some: np.ndarray) -> str:
+            return ", ".join(f"{values[some].sum()} of {some.sum()} {way}" for way, values in right.items())
+
         (first, base), *_, (last, best) = right.items()
         gain = paired_difference(best, base, truth)
-        lines = [f"held-out clips right: {_shares(right, np.full(len(truth), True))}"]
+        lines = [f"held-out clips right: {counts(truth >= 0)}"]
         lines.append(f"{last} - {first}: {100 * gain.value:+.1f} points ({difference_text(gain, 1)})")
-        lines += [f"  {self.classes[at]}: {_shares(right, truth == at)}" for at in np.unique(truth)]
+        lines += [f"  {self.classes[at]}: {counts(truth == at)}" for at in np.unique(truth)]
         return "\n".join(lines)
-
-
-def _shares(right: Mapping[str, np.ndarray], some: np.ndarray) -> str:
-    return ", ".join(f"{values[some].sum()} of {some.sum()} {way}" for way, values in right.items())
 
 
 def find_clips(root: Path) -> dict[str, str]:
@@ -153,21 +129,21 @@ def encoded(paths: Mapping[str, str], predictor: Predictor, fps: float, kept: Pa
     before = read_checkpoint(kept) if kept.is_file() else {}
     known = before["clips"] if before.get("made_with") == made_with else {}
     now = {name: Job("", path).fingerprint() for name, path in paths.items()}
-    found: dict[str, Any] = {name: known[name] for name in paths if name in known and known[name][0] == now[name]}
-    left = [name for name in paths if name not in found]
+    clips: dict[str, Any] = {name: known[name] for name in paths if name in known and known[name][0] == now[name]}
+    left = [name for name in paths if name not in clips]
     try:
-        with Progress("finding faces", len(paths), unit="clips", done=len(found), show=bool(left)) as bar:
+        with Progress("finding faces", len(paths), unit="clips", done=len(clips), show=bool(left)) as bar:
             for name in left:
                 try:
                     (answer,) = predictor.answer(paths[name], people="main", fps=fps or None)
                     output = predictor.attend(torch.from_numpy(answer.features).to(predictor.device))
-                    found[name] = now[name], output.clip_features[0].cpu()
+                    clips[name] = now[name], output.clip_features[0].cpu()
                 except (NoFaceError, DataError) as error:
                     bar.say(f"skipped: {error}")
                 bar(1)
-    finally:  # what was found is kept if the user stops
-        save_atomically({"made_with": made_with, "clips": found}, kept)
-    return {name: found[name][1].double().numpy() for name in paths if name in found}
+    finally:  # what was made is kept if the user stops
+        save_atomically({"made_with": made_with, "clips": clips}, kept)
+    return {name: clips[name][1].double().numpy() for name in paths if name in clips}
 
 
 def divided(
@@ -175,41 +151,32 @@ def divided(
 ) -> OwnClips:
     """The clips, divided by OUTPUT/clips.csv, which people may correct; other clips or flags divide them anew."""
     table, state = output / "clips.csv", output / "own.json"
-    asked = {"share": share, "seed": seed, "person_pattern": pattern, "clips": sorted(features)}
-    try:
-        before = read_json(state, dict[str, Any], remedy="delete it to divide the clips anew")
-    except MissingStateError:
-        before = {}
-    if before != asked or not table.is_file():
+    now = json.dumps({"share": share, "seed": seed, "person_pattern": pattern, "clips": sorted(features)}) + "\n"
+    if not (table.is_file() and state.is_file() and state.read_text(encoding="utf-8") == now):
         labels = tuple(sorted({name.split("/")[0] for name in features}, key=natural_key))
-        clips = [Clip(name, str(videos), (name,), labels.index(name.split("/")[0])) for name in features]
-        known = ClipSet(clips, labels, str(videos))
-        train, val, how = split_clips(name_persons(known, pattern) if pattern else known, share=share, seed=seed)
+        rows = [Clip(name, str(videos), (name,), labels.index(name.split("/")[0])) for name in features]
+        clips = ClipSet(rows, labels, str(videos))
+        train, val, how = split_clips(name_persons(clips, pattern) if pattern else clips, share=share, seed=seed)
         save_text(as_list(train, val), table)
-        save_text(json.dumps(asked) + "\n", state)
+        save_text(now, state)
         print(f"{table}: {counted(len(train.clips), 'clip')} to fit to, {len(val.clips)} held out ({how})", flush=True)
     listed = parse_table(str(table))
-    rows = [clip for clip in listed.clips if clip.name in features]
     if listed.problems:
         raise listed.error()
-    return OwnClips(
-        names=[row.name for row in rows],
+    known = [clip for clip in listed.clips if clip.name in features]
+    own = OwnClips(
+        names=[clip.name for clip in known],
         classes=tuple(listed.labels),
-        targets=np.array([row.label for row in rows]),
-        held=np.array([row.split != "train" for row in rows]),
-        persons=np.array([row.person for row in rows]),
-        features=np.stack([features[row.name] for row in rows]),
+        targets=np.array([clip.label for clip in known]),
+        held=np.array([clip.split != "train" for clip in known]),
+        persons=np.array([clip.person for clip in known]),
+        features=np.stack([features[clip.name] for clip in known]),
     )
-
-
-def copies(own: OwnClips, paths: Mapping[str, str]) -> list[str]:
-    """Held-out clips of which the fit has the same bytes: `<held-out clip> = <clip of the fit>`."""
-    sizes = {name: Path(paths[name]).stat().st_size for name in own.names if Path(paths[name]).is_file()}
-    often = Counter(sizes.values())
-    digests = {n: hashlib.sha256(Path(paths[n]).read_bytes()).digest() for n, size in sizes.items() if often[size] > 1}
-    fitted = {digests[name]: name for name, out in zip(own.names, own.held, strict=True) if name in digests and not out}
-    held = [name for name, out in zip(own.names, own.held, strict=True) if out and digests.get(name) in fitted]
-    return [f"{name} = {fitted[digests[name]]}" for name in held]
+    fitted = {row.tobytes() for row in own.features[~own.held]}
+    copies = [own.names[at] for at in np.flatnonzero(own.held) if own.features[at].tobytes() in fitted]
+    if copies:
+        print(f"warning: {counted(len(copies), 'held-out clip')} also in the fit, such as {copies[0]}", flush=True)
+    return own
 
 
 def classes_kept(classes: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
@@ -225,40 +192,36 @@ def fit(own: OwnClips, predictor: Predictor, output: Path) -> tuple[str, np.ndar
     Returns:
         What the fit is worth, in words, and which held-out clips are right after it, bool.
     """
-    fan, info = predictor.fan, predictor.info
+    classifier, stated = predictor.fan.classifier, predictor.info["neutral_feature"]
     kept = classes_kept(own.classes, predictor.labels)
+    known = np.array([name in kept for name in own.classes])
+    rows = [predictor.labels.index(kept[name]) for name in own.classes if name in kept]
     weight, bias = np.zeros((len(own.classes), own.features.shape[1])), np.zeros(len(own.classes))
-    for at, name in enumerate(own.classes):
-        if name in kept:
-            row = predictor.labels.index(kept[name])
-            weight[at], bias[at] = fan.classifier.weight[row].cpu().numpy(), fan.classifier.bias[row].cpu().numpy()
-    stated = info["neutral_feature"]
+    weight[known], bias[known] = classifier.weight[rows].cpu().numpy(), classifier.bias[rows].cpu().numpy()
     typical = None if stated is None else np.tile(stated, own.features.shape[1] // len(stated))
     features, typical, count = own.with_references(typical)
     x, y, persons = features[~own.held], own.targets[~own.held], own.persons[~own.held].tolist()
-    choice = choose_strength(x, y, persons, weight, bias, may_keep=len(kept) == len(own.classes))
-    held = choice.strength
-    fitted = (weight, bias) if held is None else fit_head(x, y, weight, bias, held)
-    about = {"clips": len(y), "strength": held, "clips_with_a_reference": count}
-    save_fitted(predictor, own.classes, *fitted, about, typical, output / "fan.pth")
+    choice = choose_strength(x, y, persons, weight, bias, may_keep=bool(known.all()))
+    strength = choice.strength
+    fitted = (weight, bias) if strength is None else fit_head(x, y, weight, bias, strength)
+    about = {"clips": len(y), "strength": strength, "clips_with_a_reference": count}
+    save_atomically(fitted_network(predictor, own.classes, *fitted, about, typical), output / "fan.pth")
 
-    known = [name in kept for name in own.classes]
     answers = {
         "before": np.where(known, own.features @ weight.T + bias, -np.inf).argmax(axis=1),
         "before with references": np.where(known, features @ weight.T + bias, -np.inf).argmax(axis=1),
         "after": (features @ fitted[0].T + fitted[1]).argmax(axis=1),
     }
-    rows = io.StringIO()
-    table = csv.writer(rows, lineterminator="\n")
-    table.writerow(["clip", "class", "person", "held_out", *answers])
-    for at, name in enumerate(own.names):
-        said = [own.classes[given[at]] for given in answers.values()]
-        table.writerow([name, own.classes[own.targets[at]], own.persons[at], int(own.held[at]), *said])
-    save_text(rows.getvalue(), output / "answers.csv")
+    with atomic_text(output / "answers.csv", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["clip", "class", "person", "held_out", *answers])
+        for at, name in enumerate(own.names):
+            given = [own.classes[labels[at]] for labels in answers.values()]
+            table.writerow([name, own.classes[own.targets[at]], own.persons[at], int(own.held[at]), *given])
     if not count:
         del answers["before with references"]
     right = {way: (given == own.targets)[own.held] for way, given in answers.items()}
-    how = "the network stays as it is" if held is None else f"fitted with strength {held:g}"
+    how = "the network stays as it is" if strength is None else f"fitted with strength {strength:g}"
     return (
         f"{how}: {choice.why}\n"
         f"{count} of {counted(len(own.names), 'clip')} with the person's neutral clips as reference\n"
@@ -266,17 +229,17 @@ def fit(own: OwnClips, predictor: Predictor, output: Path) -> tuple[str, np.ndar
     ), right["after"]
 
 
-def save_fitted(
+def fitted_network(
     predictor: Predictor, classes: Sequence[str], weight: np.ndarray, bias: np.ndarray, about: dict[str, Any],
-    typical: np.ndarray | None, path: Path,
-) -> None:  # fmt: skip
-    """Writes the network with another classifier: an ordinary file of a FAN, for the crops of the one that it was."""
+    typical: np.ndarray | None,
+) -> dict[str, Any]:  # fmt: skip
+    """The network with another classifier: an ordinary file of a FAN, for the crops of the one that it was."""
     source, info = predictor.fan, predictor.info
     fan = FAN(source.at_type, len(classes), backbone=source.backbone.name)
     others = {name: value for name, value in source.state_dict().items() if f".{fan.head.classifier}." not in name}
     fan.load_state_dict(others, strict=False)
     fan.classifier.weight.data, fan.classifier.bias.data = Tensor(weight), Tensor(bias)
-    payload = checkpoint_payload(
+    return checkpoint_payload(
         fan,
         labels=list(classes),
         dataset=info["dataset"] or ("ferplus" if info["kind"] == "frame classifier" else None),
@@ -285,7 +248,6 @@ def save_fitted(
         neutral_feature=None if typical is None else typical[: fan.feature_size].tolist(),
         **{name: info[name] for name in ("image_size", "protocol", "precision", "epoch")},
     )
-    save_atomically(payload, path)
 
 
 def train_whole(
@@ -298,9 +260,6 @@ def train_whole(
 
     Returns:
         The run's folder, and which held-out clips are right, bool.
-
-    Raises:
-        StepError: a command failed.
     """
     faces, table, start = output / "faces", output / "clips.csv", predictor.info
     rate = ["--fps", f"{fps:g}"] if fps else []
@@ -328,8 +287,10 @@ def _call(script: str, words: Sequence[str], main: Command, passes: int = 0) -> 
     """Prints a command, which also works alone, and calls it; exit statuses up to `passes` are no failures."""
     path = script if Path.cwd() == PROJECT else str(PROJECT / script)
     print(shlex.join(["python", path, *words]), flush=True)
-    if (status := main(words)) > passes:
-        raise StepError(script, status)
+    if (status := main(words)) > passes:  # it has printed why
+        error = ProjectError(f"{script} failed; what was done before it is kept, and the same command resumes here")
+        error.status = status
+        raise error
 
 
 def run(
@@ -338,8 +299,7 @@ def run(
 ) -> int:  # fmt: skip
     """Goes through the steps, and prints what they came to; returns the number of clips.
 
-    Args:
-        training: also train the whole network: flags, Prepare_Faces.py and Demo_AFEW_Attention.py.
+    `training`: also train the whole network: flags, Prepare_Faces.py and Demo_AFEW_Attention.py.
     """
     paths = find_clips(videos)
     with one_writer(output):
@@ -349,16 +309,11 @@ def run(
         if not features:
             raise DataError(f"{videos}: no clip shows a face")
         own = divided(features, videos, output, share=share, seed=seed, pattern=person_pattern)
-        if same := copies(own, paths):
-            what = counted(len(same), "held-out clip")
-            print(f"warning: {what} also in the fit, the same file: {', '.join(same[:SHOWN])}", flush=True)
         began = time.monotonic()
         report, right = fit(own, predictor, output)
         print(f"{report}\nnetwork: {output / 'fan.pth'}, fitted in {time.monotonic() - began:.1f} s", flush=True)
         if training:
-            flags, *commands = training
-            known: dict[str, Any] = {"fps": fps, "seed": seed, "device": device}
-            folder, trained = train_whole(own, videos, output, predictor, flags, *commands, **known)
+            folder, trained = train_whole(own, videos, output, predictor, *training, fps=fps, seed=seed, device=device)
             compared = own.compared({"after the fit": right, "after the training": trained})
             print(f"{compared}\nnetwork: {folder / 'best.pth'}\nreport:  {folder / 'report.html'}")
             report += "\n" + compared

@@ -29,7 +29,7 @@ from .figures import (
     curve_picture,
     figure_names,
     people_picture,
-    save_figure,
+    save_picture,
     shown_frames,
     title_of,
     write_gallery,
@@ -66,8 +66,6 @@ def run(args: argparse.Namespace) -> int:
     known = {name: getattr(args, name) for name in names}
     predictor = Predictor(args.checkpoint, prior=prior_of(args.prior or []), **known)
     print(describe(predictor), flush=True)
-    if predictor.info["dataset"] == "sample":
-        _note("trained on drawn faces; its answers about real ones mean little")
     if crop_of(predictor.info) == "own" and not args.aligned:
         _note(
             "trained on the crops that come with its dataset, but faces are cut out as by Prepare_Faces.py; "
@@ -143,18 +141,18 @@ def write_pictures(
     shown = [shown_frames(prediction) for prediction in drawn]
     crops = crops_of(drawn, shown) if pictures else []
     if pictures and everybody:
-        written.append(save_figure(people_picture(predictions), base))
+        written.append(save_picture(people_picture(predictions), base))
     for index, prediction in enumerate(drawn):
         own = base.with_name(f"{base.name}_person{prediction.person}") if everybody else base
         links = written[:everybody]
         if pictures:
-            links.append(save_figure(attention_picture(prediction, shown[index], crops[index]), own))
+            links.append(save_picture(attention_picture(prediction, shown[index], crops[index]), own))
         if curves and prediction.curve is not None:
             links.append(own.with_name(f"{own.name}_curve.csv"))
             write_curve(links[-1], prediction.curve)
             if pictures:
                 figure = curve_picture(prediction.curve, title_of(prediction))
-                links.append(save_figure(figure, own.with_name(f"{own.name}_curve")))
+                links.append(save_picture(figure, own.with_name(f"{own.name}_curve")))
         if pictures:
             cards.append(card_of(prediction, shown[index], crops[index], links, pictures))
         written += links[everybody and pictures is not None :]

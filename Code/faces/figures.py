@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,13 +16,13 @@ from PIL import Image
 
 from ..common.files import atomic_file, short_name, shown_path
 from ..common.names import counted, natural_key
-from ..results.figures import CYCLE, INK, SOFT, attention_figure, choose_frames, figure_bytes, plain_style, shorten
+from ..results.figures import CYCLE, attention_figure, choose_frames, figure_bytes, plain_style
 from ..results.page import Card, Pictures, jpeg_uri, make_course, make_tiles, write_page
 from .prediction import Curve, Prediction, answer_text
-from .render import Label, draw_people, hue_of
+from .render import Label, draw_people
 
 FIGURE_FRAMES = 12  # drawn in the figure of a longer clip
-MOST_PEOPLE = 20  # drawn in one figure
+MOST_PEOPLE = 20  # with a figure of their own
 LONGEST_NAME = 100  # bytes of an input's name, or its folder's, in the names of its figures
 
 
@@ -57,11 +56,14 @@ def _root(name: str) -> str:
     return re.sub(r"(_person[0-9]+)?(_curve)?$", "", name.casefold())
 
 
-def save_figure(figure: Figure, base: Path) -> Path:
-    """Writes a figure as `base`.png."""
+def save_picture(picture: Figure | Image.Image, base: Path) -> Path:
+    """Writes `base`.png."""
     path = base.with_name(f"{base.name}.png")
     with atomic_file(path) as file:
-        file.write(figure_bytes(figure, "png"))
+        if isinstance(picture, Figure):
+            file.write(figure_bytes(picture, "png"))
+        else:
+            picture.save(file, "PNG")
     return path
 
 
@@ -99,63 +101,21 @@ def attention_picture(
     )
 
 
-@plain_style
-def people_picture(predictions: Sequence[Prediction]) -> Figure:
-    """The frame that shows most of the people, each with a box and a number, and the answers beside it.
-
-    Args:
-        predictions: of the people of one input, in the order of their numbers.
-    """
-    drawn = predictions[:MOST_PEOPLE]
+def people_picture(predictions: Sequence[Prediction]) -> Image.Image:
+    """The frame of an input that shows most of its people, each with a box, their number and their answer."""
     seen: dict[int, float] = {}  # frame -> people in it; of several such frames, the one where their weights are high
-    for prediction in drawn:
-        shares = 1 + prediction.weights / prediction.weights.max() / (2 * len(drawn))
+    for prediction in predictions:
+        shares = 1 + prediction.weights / prediction.weights.max() / (2 * len(predictions))
         for number, share in zip(prediction.numbers.tolist(), shares.tolist(), strict=True):
             seen[number] = seen.get(number, 0.0) + share
     best = max(seen, key=lambda number: seen[number])
     (frame,) = predictions[0].faces.source.frames(wanted={best})
     labels = [
-        Label(prediction.boxes[at], prediction.person, "")
-        for prediction in drawn
+        Label(prediction.boxes[at], prediction.person, prediction.text_at(math.nan))
+        for prediction in predictions
         for at in np.flatnonzero(prediction.numbers == best)
     ]
-    picture = draw_people(frame.image, labels)
-
-    # In inches, as the rows of the table have a height of their own.
-    row_high, margin, title_high = 0.27, 0.1, 0.4
-    wide = min(max(4.2 * picture.width / picture.height, 2.4), 7.5)
-    high = wide * picture.height / picture.width
-    answers = 1.95 + 0.7 * any(prediction.uncertain for prediction in drawn)
-    table = answers + (2.35 if predictions[0].has_times else 0.85)
-    body = max(high, row_high * (len(drawn) + 1))
-    size = wide + table + 2 * margin, title_high + body + margin
-    figure = Figure(figsize=size, facecolor="white")
-    low = margin + (body - high) / 2
-    axes = figure.add_axes((margin / size[0], low / size[1], wide / size[0], high / size[1]))
-    axes.imshow(picture)
-    axes.set_axis_off()
-
-    def write(x: float, below: float, text: str, **style: Any) -> None:
-        place = x / size[0], 1 - below / size[1]
-        figure.text(*place, text, va="top", parse_math=False, **{"color": INK, "size": 9.5, **style})
-
-    when = "" if math.isnan(frame.time) else f", at {frame.time:.2f} s"
-    name = shorten(Path(predictions[0].path).name, 60)
-    write(margin, margin, f"{name}: {counted(len(predictions), 'person', 'people')}{when}", size=10.5, weight="bold")
-    x = wide + 2 * margin
-    for row, prediction in enumerate(drawn):
-        below = title_high + row_high * row
-        write(x, below, str(prediction.person), color=hue_of(prediction.person), weight="bold")
-        answer = shorten(prediction.expression, 18)
-        write(x + 0.35, below, answer_text(answer, prediction.uncertain), weight="bold")
-        write(x + answers, below, f"{100 * prediction.probabilities[prediction.expression]:.0f} %")
-        if prediction.has_times:
-            first, last = prediction.seconds
-            write(x + answers + 0.6, below, f"{first:.1f} to {last:.1f} s", color=SOFT)
-    if len(predictions) > len(drawn):
-        more = f"and {len(predictions) - len(drawn)} more"
-        write(x, title_high + row_high * len(drawn), more, color=SOFT)
-    return figure
+    return draw_people(frame.image, labels)
 
 
 @plain_style

@@ -47,7 +47,7 @@ def answer_text(answer: str, uncertain: bool, share: float | None = None) -> str
     return answer + (f" {100 * share:.0f} %" if share is not None else "") + ", uncertain" * uncertain
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Curve:
     """A long video as a curve: what the network says about each of W windows of time."""
 
@@ -56,9 +56,6 @@ class Curve:
     ends: np.ndarray  # float64 [W]
     probabilities: np.ndarray  # float64 [W, C]; NaN where no face is visible
     num_faces: np.ndarray  # int64 [W], the number of frames behind each answer
-
-    def __repr__(self) -> str:
-        return f"Curve({len(self.starts)} windows, {self.starts[0]:.2f} to {self.ends[-1]:.2f} s)"
 
     @property
     def expressions(self) -> list[str]:

@@ -119,15 +119,6 @@ def test_the_list_may_be_corrected_and_other_flags_divide_anew(tmp_path: Path) -
         divided(some=5)
 
 
-def test_copies_on_both_sides_are_named(tmp_path: Path) -> None:
-    contents = {"Happy/1": b"one", "Happy/2": b"two", "Sad/3": b"one", "Sad/4": b"four"}
-    paths = {name: str(tmp_path / name.replace("/", "_")) for name in contents}
-    for name, content in contents.items():
-        Path(paths[name]).write_bytes(content)
-    own = some_clips(names=list(contents), held=np.array([False, False, True, True]))
-    assert own_clips.copies(own, paths) == ["Sad/3 = Happy/1"]
-
-
 @pytest.mark.parametrize("at_type", [0, 1, 2])
 def test_the_fitted_file_answers_with_your_classes_as_the_report_says(tmp_path: Path, at_type: int) -> None:
     torch.manual_seed(0)
