@@ -201,8 +201,7 @@ def fit(own: OwnClips, predictor: Predictor, output: Path) -> tuple[str, np.ndar
     typical = None if stated is None else np.tile(stated, own.features.shape[1] // len(stated))
     features, typical, count = own.with_references(typical)
     x, y, persons = features[~own.held], own.targets[~own.held], own.persons[~own.held].tolist()
-    choice = choose_strength(x, y, persons, weight, bias, may_keep=bool(known.all()))
-    strength = choice.strength
+    strength, why = choose_strength(x, y, persons, weight, bias, may_keep=bool(known.all()))
     fitted = (weight, bias) if strength is None else fit_head(x, y, weight, bias, strength)
     about = {"clips": len(y), "strength": strength, "clips_with_a_reference": count}
     save_atomically(fitted_network(predictor, own.classes, *fitted, about, typical), output / "fan.pth")
@@ -223,7 +222,7 @@ def fit(own: OwnClips, predictor: Predictor, output: Path) -> tuple[str, np.ndar
     right = {way: (given == own.targets)[own.held] for way, given in answers.items()}
     how = "the network stays as it is" if strength is None else f"fitted with strength {strength:g}"
     return (
-        f"{how}: {choice.why}\n"
+        f"{how}: {why}\n"
         f"{count} of {counted(len(own.names), 'clip')} with the person's neutral clips as reference\n"
         f"{own.compared(right)}"
     ), right["after"]

@@ -29,14 +29,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from Code.common.commandline import run_script
 from Code.common.device import choose_compute
 from Code.common.names import FERPLUS_LABELS
-from Code.data.augment import PlainFrames
-from Code.data.batches import EvaluationBatches
 from Code.data.clips import DataError
 from Code.faces.predict import NoFaceError, Predictor
 from Code.faces.prediction import Prediction
 from Code.network.prior import prior_shift, stated_shares
 from Code.readers.ferplus import read_ferplus
-from Code.recipes.pictures import ferplus_faces
+from Code.recipes.ferplus_accuracy import ferplus_split
 from Code.training.loops import evaluate
 from Code.training.metrics import classification_metrics
 
@@ -136,10 +134,9 @@ def main() -> int:
         labels = predictor.info["labels"]
         rows: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for rule, name in rules.items() if labels == FERPLUS_LABELS else ():
-            faces = ferplus_faces(splits[args.split], rule)
-            batches = EvaluationBatches(faces.table(), faces.store(), batch_frames=256)
-            logits = evaluate(predictor.fan, batches, compute, PlainFrames(predictor.image_size)).logits
-            rows[name] = logits.numpy(), faces.targets.numpy()
+            part = ferplus_split(splits[args.split], rule, predictor.image_size)
+            logits = evaluate(predictor.fan, part.batches, compute, part.transform).logits
+            rows[name] = logits.numpy(), part.table.targets.numpy()
         rows |= {name: seen.logits(predictor) for name, seen in (("stills", stills), ("clips", clips)) if seen.files}
         for prior in PRIORS if predictor.info["class_shares"] else PRIORS[:2]:
             shift = np.zeros(len(labels), dtype=np.float32)

@@ -21,12 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.faces_elsewhere import VIDEOS, Seen, files_in
 from Code.common.commandline import run_script
 from Code.common.device import choose_compute
-from Code.data.augment import PlainFrames
-from Code.data.batches import EvaluationBatches
 from Code.faces.predict import Predictor
 from Code.faces.settings import UNCERTAIN_MARGIN
 from Code.readers.ferplus import read_ferplus
-from Code.recipes.pictures import ferplus_faces
+from Code.recipes.ferplus_accuracy import ferplus_split
 from Code.training.loops import evaluate
 
 EDGES = (0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 0.9, 1)
@@ -58,11 +56,9 @@ def main() -> int:
     args = parser.parse_args()
     predictor = Predictor(args.checkpoint)
     if args.data_root:
-        faces = ferplus_faces(read_ferplus(args.data_root)["PublicTest"], "majority")
-        batches = EvaluationBatches(faces.table(), faces.store(), batch_frames=256)
-        transform = PlainFrames(predictor.image_size)
-        logits = evaluate(predictor.fan, batches, choose_compute(), transform).logits
-        print("FER+ validation images", *table(logits.numpy(), faces.targets.numpy()), sep="\n", flush=True)
+        part = ferplus_split(read_ferplus(args.data_root)["PublicTest"], "majority", predictor.image_size)
+        logits = evaluate(predictor.fan, part.batches, choose_compute(), part.transform).logits
+        print("FER+ validation images", *table(logits.numpy(), part.table.targets.numpy()), sep="\n", flush=True)
     if args.clips:
         print("clips", *table(*Seen(files_in(args.clips, VIDEOS)).logits(predictor)), sep="\n")
     return 0

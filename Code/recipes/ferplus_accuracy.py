@@ -32,10 +32,8 @@ BINS = 15  # of the expected calibration error, as in the paper
 
 def ferplus_split(split: FERPlusSplit, rule: str, size: int | None = None) -> EvaluationSplit:
     """A split of FER+ to evaluate at a size, labeled by a rule of `ferplus_faces`."""
-    faces = ferplus_faces(split, rule)
-    return EvaluationSplit(
-        EvaluationBatches(faces.table(), ArrayStore(faces.images), batch_frames=256), PlainFrames(size)
-    )
+    table, images = ferplus_faces(split, rule)
+    return EvaluationSplit(EvaluationBatches(table, ArrayStore(images), batch_frames=256), PlainFrames(size))
 
 
 def evaluate_file(path: Path | None, data_root: Path, compute: Compute) -> int:
@@ -64,7 +62,7 @@ def report_test(path: Path, splits: Mapping[str, FERPlusSplit], compute: Compute
         for split, rule in ((test, "majority"), (test, "plurality"), (splits["PublicTest"], "majority"))
     )
     logits, of_voted, of_val = (
-        evaluate(fan, part.batches, compute=compute, transform=part.transform).logits for part in (majority, voted, val)
+        evaluate(fan, part.batches, compute, part.transform).logits for part in (majority, voted, val)
     )
     labels = majority.table.targets
     copied = set(test.only(copies).names)

@@ -11,7 +11,6 @@ that occur: classes weigh equally. The problem is convex: one solution, without 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -57,19 +56,6 @@ def fit_head(
     return fitted[:, :-1], fitted[:, -1]
 
 
-@dataclass(frozen=True)
-class Choice:
-    """How firmly a fit is held.
-
-    Attributes:
-        strength: None: the start is kept.
-        why: in words.
-    """
-
-    strength: float | None
-    why: str
-
-
 def choose_strength(
     features: ArrayLike,
     targets: ArrayLike,
@@ -78,7 +64,7 @@ def choose_strength(
     bias: ArrayLike,
     *,
     may_keep: bool = True,
-) -> Choice:
+) -> tuple[float | None, str]:
     """Chooses by cross-validation, by the cross-entropy of clips that are not in the fit.
 
     `STRENGTH` stays unless another one is better by two standard errors; the start stays unless the fit is better by
@@ -88,17 +74,20 @@ def choose_strength(
         features, targets, weight, bias: see `fit_head`.
         persons: N names; clips of one person are never on both sides. "": unknown, a person of its own.
         may_keep: whether the start knows all classes.
+
+    Returns:
+        How firmly to hold the fit (None: keep the start), and why, in words.
     """
     x, y = np.asarray(features, dtype=np.float64), np.asarray(targets)
     start = np.asarray(weight, dtype=np.float64), np.asarray(bias, dtype=np.float64)
+    unknown = None if may_keep else STRENGTH
     if len(y) < FEWEST:
-        return Choice(None if may_keep else STRENGTH, f"{len(y)} clips are too few to choose by ({FEWEST} are enough)")
+        return unknown, f"{len(y)} clips are too few to choose by ({FEWEST} are enough)"
     names = [person or f"clip {index}" for index, person in enumerate(persons)]
     # Round robin in the order of the classes, so that clips of a class are in different folds.
-    order = {
-        name: number for number, name in enumerate(dict.fromkeys(names[at] for at in np.argsort(y, kind="stable")))
-    }
-    group = np.array([order[name] for name in names])
+    in_order = dict.fromkeys(names[at] for at in np.argsort(y, kind="stable"))
+    number = {name: index for index, name in enumerate(in_order)}
+    group = np.array([number[name] for name in names])
     choices = [*STRENGTHS, *([None] if may_keep else [])]
     losses: dict[float | None, Floats] = {choice: np.full(len(y), np.nan) for choice in choices}
     for fold in range(FOLDS):
@@ -111,7 +100,7 @@ def choose_strength(
             losses[choice][test] = -log_softmax(x[test] @ w.T + b, axis=1)[np.arange(test.sum()), y[test]]
     known = ~np.isnan(losses[STRENGTH])
     if known.sum() < FEWEST // 2:
-        return Choice(None if may_keep else STRENGTH, "the clips show too few people or classes to choose by")
+        return unknown, "the clips show too few people or classes to choose by"
 
     def gain(better: float | None, than: float | None) -> tuple[float, float]:
         """How much less the cross-entropy is, and its standard error over persons."""
@@ -120,11 +109,11 @@ def choose_strength(
         count = len(set(group[known]))
         return float(less.mean()), float(np.sqrt(count / max(1, count - 1) * (sums**2).sum())) / len(less)
 
-    best: float | None = min(STRENGTHS, key=lambda choice: losses[choice][known].mean())
+    best: float = min(STRENGTHS, key=lambda choice: losses[choice][known].mean())
     better, error = gain(best, STRENGTH)
     best = best if better > 2 * error else STRENGTH
     if not may_keep:
-        return Choice(best, f"held with strength {best:g}")
+        return best, f"held with strength {best:g}"
     better, error = gain(best, None)
     words = f"cross-entropy of clips that are not in the fit {better:+.3f} lower, standard error {error:.3f}"
-    return Choice(best if better > NOISE * error else None, words)
+    return (best if better > NOISE * error else None), words

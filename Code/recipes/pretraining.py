@@ -5,7 +5,7 @@ The pictures are clips of one frame. The result is a file in the published forma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from ..network.fan import FAN
 from ..network.prior import Balance, class_shares
 from ..network.start import start_from
 from ..network.weights import load_fan, load_trained, to_published
-from ..readers.ferplus import SIDE, FERPlusSplit, read_ferplus
+from ..readers.ferplus import FERPlusSplit, read_ferplus
 from ..results.report import write_report
 from ..training.loops import (
     EvaluationSplit,
@@ -53,7 +53,6 @@ from .teachers import taught
 DROPOUT = 0.2  # before the classifier
 WEIGHT_DECAY = 0.05  # of weights, not of biases and batch-norm parameters
 AVERAGE = 0.998  # decay of the average of the weights
-MAX_SIDE = 128  # pixels, of faces of `--extra`; larger pictures are shrunk to it
 PICTURES = "pictures"  # the dataset of `--dataset folders` in runs and files; "folders" are clips there
 TEACHERS = "teachers.npz"  # in the folder of a run
 
@@ -74,27 +73,20 @@ def ferplus_data(recipe: Recipe, splits: Mapping[str, FERPlusSplit]) -> Data:
     """FER+, and the faces of `--extra`. Faces without a label need teachers."""
     training = splits["Training"]
     copies = training.copies_of(splits["PublicTest"], splits["PrivateTest"])
-    faces = ferplus_faces(training.only(~copies), "votes")
+    table, images = ferplus_faces(training.only(~copies), "votes")
     print(
-        f"FER+: {len(faces.names)} training images of {len(training.names)}, labeled by their votes; {copies.sum()} "
-        "are left out, since they are validation or test images, too"
+        f"FER+: {len(table)} training images of {len(training.names)}, labeled by their votes; {copies.sum()} are left "
+        "out, since they are validation or test images, too"
     )
     if recipe.extra:
-        side = min(max(recipe.image_size, SIDE), MAX_SIDE)
-        faces = with_extra(faces, recipe.extra, side, unlabeled=bool(recipe.teachers))
+        table, images = with_extra(table, images, recipe)
     val, test = (ferplus_split(splits[usage], "majority") for usage in ("PublicTest", "PrivateTest"))
-    return Data(FERPLUS, faces.table(), ArrayStore(faces.images), Loading(), val, test)
+    return Data(FERPLUS, table, ArrayStore(images), Loading(), val, test)
 
 
 def folder_data(recipe: Recipe, compute: Compute) -> Data:
     """Any labeled pictures, a folder per class."""
-    train, val, how = read_pictures(
-        str(recipe.data_root),
-        list_file=recipe.data_list,
-        share=recipe.val_share,
-        seed=recipe.seed,
-        person_pattern=recipe.person_pattern,
-    )
+    train, val, how = read_pictures(recipe)
     print(
         f"{recipe.data_root}: {len(train.clips)} training and {len(val.clips)} validation pictures of "
         f"{len(train.labels)} classes ({how})"
@@ -153,7 +145,9 @@ def train_backbone(recipe: Recipe, compute: Compute) -> int:
             results = conclude(run, state.fan, data.test, compute, bool(splits))
         checkpoint = read_checkpoint(last)  # the last epoch: no split chose it
         load_trained(state.fan, checkpoint)
-        file = recipe.export or usual_file(run, state.fan.backbone.name, bool(splits))
+        name = state.fan.backbone.name
+        usual = FERPLUS_FILE if name == DEFAULT_BACKBONE else Path(OTHER_FILE.format(name))
+        file = recipe.export or (usual if splits else run.folder / FOLDERS_FILE.format(name))
         save_atomically(published_file(state.fan, checkpoint, half=recipe.half), file)
         print(f"wrote {file}; everything else is in {run.folder}")
         if splits:
@@ -195,8 +189,9 @@ def start_training(
         print("the classifier starts from the file's, too: its classes are the same")
     model.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
     optimizer = adamw(model, recipe.lr)
-    rate = one_cycle(recipe.epochs)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step / steps))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: one_cycle(min(step / steps / recipe.epochs, 1.0))
+    )
     average = averaged(model)
     optimizer.register_step_post_hook(lambda *_: average.update_parameters(model))
     return State(model, optimizer, scheduler, compute, model, average)
@@ -255,21 +250,13 @@ def adamw(model: nn.Module, lr: float) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=lr)
 
 
-def one_cycle(epochs: int, warm_up: float = 0.2, first: float = 0.1, last: float = 0.001) -> Callable[[float], float]:
-    """A factor on the learning rate, as a function of the epochs done (with fractions).
+def one_cycle(done: float) -> float:
+    """A factor on the learning rate, where a share of all steps is done.
 
-    A cosine from `first` up to 1 over the `warm_up` share of the epochs, then a cosine down to `last`.
+    A cosine from 0.1 up to 1 over a fifth of the steps, then a cosine down to 0.001.
     """
-
-    def factor(done: float) -> float:
-        share = min(done / epochs, 1.0)
-        if share < warm_up:
-            begin, end, position = first, 1.0, share / warm_up
-        else:
-            begin, end, position = 1.0, last, (share - warm_up) / (1 - warm_up)
-        return end + (begin - end) * (1 + float(np.cos(np.pi * position))) / 2
-
-    return factor
+    begin, end, position = (0.1, 1.0, done / 0.2) if done < 0.2 else (1.0, 0.001, (done - 0.2) / 0.8)
+    return end + (begin - end) * (1 + float(np.cos(np.pi * position))) / 2
 
 
 def averaged(model: nn.Module, decay: float = AVERAGE) -> AveragedModel:
@@ -304,13 +291,6 @@ def conclude(
     chosen_on = "the validation images" if on_ferplus else "the evaluated pictures"
     run.write_results(test, results, evaluation, {"selected_on": f"best on {chosen_on}"})
     return results
-
-
-def usual_file(run: Run, backbone: str, on_ferplus: bool) -> Path:
-    """The file to write without `--export`."""
-    if not on_ferplus:
-        return run.folder / FOLDERS_FILE.format(backbone)
-    return FERPLUS_FILE if backbone == DEFAULT_BACKBONE else Path(OTHER_FILE.format(backbone))
 
 
 def published_file(network: FAN, checkpoint: dict[str, Any], *, half: bool) -> dict[str, Any]:

@@ -18,10 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..common.commandline import check_outputs, number, prior_of, run_script, script_parser
-from ..common.errors import UsageError
 from ..common.files import writing
 from ..composed.plan import NEUTRAL, ComposedSpec, choose_stills
 from ..data.augment import to_float
@@ -30,28 +28,22 @@ from ..network.prior import prior_shift, stated_shares
 from ..network.weights import load_fan, stored_classifier, stored_labels
 from ..readers import find, names
 from ..readers.ferplus import read_ferplus
-from ..results.runs import read_run
-from ..training.records import as_dict
+from ..training.records import as_dict, read_arguments, read_results
 
 INPUT = "RGB, or gray as three equal channels, in [0, 1]; no mean/std normalization"
 PATHS = ("train_root", "val_root", "train_list", "val_list")  # of one machine
-COPIED = ("format", "at_type", "labels", "image_size", "dataset", "precision", "epoch")
-WHERE_KNOWN = ("backbone", "class_shares", "recipe", "metrics", "neutral_feature")
+PUBLISHED = {"format", "at_type", "labels", "image_size", "dataset", "precision", "epoch", "backbone", "class_shares"}
+PUBLISHED |= {"recipe", "metrics", "neutral_feature"}
 
 
 def released(checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
-    """The checkpoint of a run, to publish.
-
-    Args:
-        checkpoint: as returned by `read_checkpoint`.
-        about: plain values to add, which say how it was made.
+    """The checkpoint of a run, to publish; `about` says how it was made.
 
     Raises:
         CheckpointError: a weight is not finite in half precision.
     """
     weights = {}
     for name, value in checkpoint["state_dict"].items():
-        assert isinstance(value, Tensor)
         weights[name] = value.half() if value.is_floating_point() else value
         if not torch.isfinite(weights[name]).all():
             raise CheckpointError(f"{name} is not finite in half precision")
@@ -60,8 +52,8 @@ def released(checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[st
     protocol |= {path: getattr(reader, path, None) for path in PATHS}
     flags = protocol.get("data_flags", {})
     protocol["data_flags"] = {name: value for name, value in flags.items() if name not in PATHS}
-    known = {name: checkpoint[name] for name in (*COPIED, *WHERE_KNOWN) if name in checkpoint}
-    return known | {"state_dict": weights, "protocol": protocol, "training": None, "input": INPUT, "about": dict(about)}
+    known = {name: value for name, value in checkpoint.items() if name in PUBLISHED}
+    return known | {"state_dict": weights, "protocol": protocol, "training": None, "input": INPUT, "about": about}
 
 
 def with_classifier(
@@ -73,19 +65,16 @@ def with_classifier(
 
     Args:
         checkpoint: of a run, or a file of the published format.
-        temperature: see `Code.recipes.ferplus_accuracy.fit_temperature`.
-        prior: of the result, see `stated_shares`; None: as it is.
+        prior: see `stated_shares`; None: as it is.
 
     Raises:
         CheckpointError: it has no classifier.
         UsageError: the prior does not go with its classes.
     """
-    weights = dict(checkpoint["state_dict"])
-    stored = {name: weights[name].dtype for name in stored_classifier(checkpoint)}
+    stored = stored_classifier(checkpoint)
     if not stored:
         raise CheckpointError("no classifier")
-    for name in stored:
-        weights[name] = weights[name].float() / temperature
+    changed = {name: checkpoint["state_dict"][name].float() / temperature for name in stored}
     metrics = {name: value for name, value in checkpoint.get("metrics", {}).items() if name != "loss"}
     about = {"metrics": metrics} if metrics else {}
     if prior is not None:
@@ -93,21 +82,15 @@ def with_classifier(
         info = {"labels": stored_labels(checkpoint, None), "class_shares": shares, "recipe": recipe}
         stated = stated_shares(prior, info)
         for name in (name for name in stored if name.endswith(".bias")):
-            weights[name] = weights[name] + prior_shift(stated, info)
+            changed[name] += prior_shift(stated, info)
         about = {"recipe": recipe | {"prior": list(stated.values())}}
-    weights |= {name: weights[name].to(dtype) for name, dtype in stored.items()}
-    return with_weights(checkpoint, weights) | about
+    weights = checkpoint["state_dict"]
+    changed = {name: value.to(weights[name].dtype) for name, value in changed.items()}
+    return with_weights(checkpoint, {**weights, **changed}) | about
 
 
 def neutral_feature(path: Path, data_root: Path) -> list[float]:
-    """The mean feature, D numbers, that a network has of FER+'s neutral training faces.
-
-    They are those of composed clips: with most of the votes, and in neither of the other splits.
-
-    Args:
-        path: of the network.
-        data_root: see `read_ferplus`.
-    """
+    """The mean feature, D numbers, that a network has of the neutral training faces of composed clips."""
     fan, info = load_fan(path)
     stills = choose_stills(read_ferplus(data_root), "Training", ComposedSpec().confidence)
     faces = torch.from_numpy(stills.images[stills.by_class[NEUTRAL]])[:, None]  # uint8 [N, 1, 48, 48]
@@ -120,23 +103,18 @@ def about_run(run: Path, which: str, before: Sequence[Path]) -> dict[str, Any]:
     """How the network of a run was made. `before`: the runs that it started from, oldest first.
 
     Raises:
-        ReportError, UsageError: a run lacks its records, or one of them cannot be read.
+        StateError: args.json or results.json is missing or damaged.
     """
-    runs = [read_run(folder) for folder in (*before, run)]
-    for folder, read in zip((*before, run), runs, strict=True):
-        if read.arguments is None or read.arguments.command is None:
-            raise UsageError(f"{folder}: has no args.json, which says how it was trained; name a run's folder")
-    own, metrics = runs[-1].arguments, runs[-1].metrics(which)
-    assert own is not None
+    own = read_arguments(run)
     return {
-        "commands": [read.arguments.command for read in runs if read.arguments],
+        "commands": [read_arguments(folder).command for folder in (*before, run)],
         "versions": own.versions,
         "device": own.device,
         "precision": own.precision,
         "threads": own.threads,
         "date": own.started[:10].replace("-", ""),
         "seed": own.args.get("seed"),
-        "results": as_dict(metrics) if metrics else {},
+        "results": as_dict(getattr(read_results(run / "results.json"), which)),
     }
 
 

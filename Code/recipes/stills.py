@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ..common.commandline import add_device, check_outputs, pair, run_script, script_parser, whole_number
+from ..common.device import choose_compute
 from ..common.errors import UsageError
 from ..common.files import atomic_file, regular, writing
 from ..common.names import printable
@@ -39,46 +39,31 @@ CROPS = {"fer2013": (FER2013_EYES, "L"), "paper": (PAPER_EYES, "RGB")}
 SURE = 0.9  # the lowest detection score of a face to learn from
 
 
-def labeled_pictures(
-    root: Path, table: Path | None, columns: Sequence[str], classes: dict[str, str]
-) -> list[tuple[Path, str]]:
-    """(file, class) of every picture in a folder and its subfolders, or of every line of a table.
-
-    Args:
-        columns: of the table: the picture's path, relative to `root`, and its class.
-        classes: class of the folders or the table -> class to write; others become lower case.
-
-    Raises:
-        DataError: the table cannot be read, or there are no pictures.
-    """
+def _labeled(root: Path, table: Path | None, columns: Sequence[str], classes: dict[str, str]) -> dict[Path, str]:
+    """The class of every picture in a folder and its subfolders, or of every line of a table."""
     if table is None:
         notes: list[str] = []
-        files = sorted(
-            Path(folder, name)
-            for folder, names in walk(str(root), notes)
-            for name in names
-            if name.lower().endswith(FRAME_SUFFIXES)
-        )
+        files = [Path(folder, name) for folder, names in walk(str(root), notes) for name in names]
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
-        if not files:
-            raise DataError(f"{printable(str(root))}: no pictures")
+        files = [path for path in files if path.suffix.lower() in FRAME_SUFFIXES]
         named = [(path, "" if path.parent == root else path.parent.name) for path in files]
     else:
         try:
             with open(table, newline="", encoding="utf-8-sig", opener=regular) as file:
-                reader = csv.DictReader(file)
-                absent = set(columns) - set(reader.fieldnames or ())
-                if absent:
-                    raise DataError(f"{table}, line 1: columns missing: {', '.join(sorted(absent))}; see --columns")
-                named = [(root / (row[columns[0]] or "").strip(), (row[columns[1]] or "").strip()) for row in reader]
+                rows = [[(row[column] or "").strip() for column in columns] for row in csv.DictReader(file)]
+        except KeyError as error:
+            raise DataError(f"{table}: no column {error}; see --columns") from None
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{table}: cannot be read as a CSV file ({error})") from None
-    classes_of: dict[Path, set[str]] = {}
+        named = [(root / path, name) for path, name in rows]
+    if not named:
+        raise DataError(f"{printable(str(table or root))}: no pictures")
+    labels: dict[Path, str] = {}
     for path, name in named:
-        classes_of.setdefault(path, set()).add(classes.get(name, name.lower()) or UNLABELED)
-    # A picture with contradictory labels counts as unlabeled.
-    return [(path, names.pop() if len(names) == 1 else UNLABELED) for path, names in classes_of.items()]
+        label = classes.get(name, name.lower()) or UNLABELED
+        labels[path] = label if labels.get(path, label) == label else UNLABELED  # contradictory
+    return labels
 
 
 def main_face(faces: Faces, shape: tuple[int, ...]) -> int | None:
@@ -90,18 +75,12 @@ def main_face(faces: Faces, shape: tuple[int, ...]) -> int | None:
     return int(np.argmax(np.where(faces.scores >= SURE, area * np.exp(-8 * (middle**2).sum(axis=1)), -1)))
 
 
-def crop_files(pictures: Sequence[tuple[Path, str]], output: Path) -> dict[Path, Path]:
-    """The file of each picture's crop, named like the picture.
-
-    Pictures of one class and name (001.jpg of several people) are called by their folders, too: `anna_001.png`.
-
-    Raises:
-        UsageError: two pictures would still be one file.
-    """
-    root = Path(os.path.commonpath([path.parent for path, _ in pictures]))
-    often = Counter((label, path.stem.casefold()) for path, label in pictures)
+def _crop_files(labels: dict[Path, str], output: Path) -> dict[Path, Path]:
+    """The file of each crop, named like the picture; like its folders, too, where a class has several of that name."""
+    root = Path(os.path.commonpath([path.parent for path in labels]))
+    often = Counter((label, path.stem.casefold()) for path, label in labels.items())
     files = {}
-    for path, label in pictures:
+    for path, label in labels.items():
         parts = path.relative_to(root).with_suffix("").parts
         name = "_".join(parts) if often[label, path.stem.casefold()] > 1 else path.stem
         files[path] = output / label / f"{name}.png"
@@ -109,12 +88,8 @@ def crop_files(pictures: Sequence[tuple[Path, str]], output: Path) -> dict[Path,
     return files
 
 
-def crop_still(path: Path, target: Path, detector: Detector, crop: str, side: int) -> str:
-    """Writes the crop of a picture's face, unless it is there; returns "written", "skipped" or "no face".
-
-    Raises:
-        DataError: the picture cannot be read.
-    """
+def _crop(path: Path, target: Path, detector: Detector, crop: str, side: int) -> str:
+    """Writes the crop of a picture's face, unless it is there, and says what it did."""
     if target.exists():
         return "skipped"
     image = read_image(str(path))
@@ -143,26 +118,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not args.root.is_dir():
         raise UsageError(f"{args.root}: no such folder")
-    classes = {old: new for old, _, new in (text.partition("=") for text in args.classes)}
-    pictures = labeled_pictures(args.root, args.table, args.columns, classes)
-    device = "cuda" if args.device == "auto" and torch.cuda.is_available() else args.device
-    detector = Detector("cpu" if device == "auto" else device, min_face=MIN_FACE)
+    classes = dict(renaming.split("=", 1) for renaming in args.classes)
+    labels = _labeled(args.root, args.table, args.columns, classes)
+    files = _crop_files(labels, args.output)
+    detector = Detector(choose_compute(args.device, "fp32").device, min_face=MIN_FACE)
     outcomes: Counter[str] = Counter()
-    crops: Counter[str] = Counter()
-    files = crop_files(pictures, args.output)
-    with writing(args.output), Progress("crop", len(pictures), unit="pictures") as progress:
-        for path, label in pictures:
+    with writing(args.output), Progress("crop", len(files), unit="pictures") as progress:
+        for path, target in files.items():
             try:
-                outcome = crop_still(path, files[path], detector, args.crop, args.size)
+                outcomes[_crop(path, target, detector, args.crop, args.size)] += 1
             except DataError as error:
                 progress.say(str(error))
-                outcome = "unreadable"
-            outcomes[outcome] += 1
-            crops[label] += outcome in ("written", "skipped")
+                outcomes["unreadable"] += 1
             progress()
-    print(f"{args.output}: " + ", ".join(f"{label} {count}" for label, count in crops.most_common() if count))
+    crops = Counter(label for path, label in labels.items() if files[path].exists())
+    print(f"{args.output}: " + ", ".join(f"{label} {count}" for label, count in crops.most_common()))
     print(", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()))
-    return 0 if crops.total() else 1
+    return 0 if crops else 1
 
 
 if __name__ == "__main__":

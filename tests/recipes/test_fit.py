@@ -52,22 +52,19 @@ START = np.array([[-1.0, 0, 0, 0], [1.0, 0, 0, 0]]), np.zeros(2)
 
 
 def test_a_fit_is_chosen_where_it_helps_and_the_start_stays_where_not() -> None:
-    helps = choose_strength(*clips(24, 4.0), *START)
-    assert helps.strength is not None and "lower, standard error" in helps.why
-    assert choose_strength(*clips(24, 0.0), 100 * START[0], START[1]).strength is None
+    strength, why = choose_strength(*clips(24, 4.0), *START)
+    assert strength is not None and "lower, standard error" in why
+    assert choose_strength(*clips(24, 0.0), 100 * START[0], START[1])[0] is None
     x, y, persons = clips(24, 0.0)
     rng = np.random.default_rng(2)
-    assert (
-        choose_strength(rng.normal(size=x.shape), rng.permutation(y), persons, 0 * START[0], START[1]).strength is None
-    )
+    assert choose_strength(rng.normal(size=x.shape), rng.permutation(y), persons, 0 * START[0], START[1])[0] is None
 
 
 def test_few_clips_or_people_choose_nothing() -> None:
-    few = choose_strength(*clips(10, 4.0), *START)
-    assert few.strength is None and few.why == "10 clips are too few to choose by (12 are enough)"
+    assert choose_strength(*clips(10, 4.0), *START) == (None, "10 clips are too few to choose by (12 are enough)")
     x, y, _ = clips(24, 4.0)
-    one = choose_strength(x, y, ["anna"] * 24, *START)
-    assert one.strength is None and "too few people" in one.why
-    assert choose_strength(x, y, [""] * 24, *START).strength is not None
+    strength, why = choose_strength(x, y, ["anna"] * 24, *START)
+    assert strength is None and "too few people" in why
+    assert choose_strength(x, y, [""] * 24, *START)[0] is not None
     new = choose_strength(x[:6], y[:6], [""] * 6, 0 * START[0], START[1], may_keep=False)
-    assert new.strength == STRENGTH  # a new class has no start to keep
+    assert new[0] == STRENGTH  # a new class has no start to keep

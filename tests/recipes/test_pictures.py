@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from Code.network.fan import FAN
 from Code.network.weights import load_fan, to_published
 from Code.readers.ferplus import FERPlusSplit
 from Code.recipes import Recipe
-from Code.recipes.pictures import Faces, ferplus_faces, read_pictures, with_extra
+from Code.recipes.pictures import ferplus_faces, read_pictures, with_extra
 from Code.recipes.teachers import taught, teachers_answers
 
 LABELS = ("calm", "glad")
@@ -41,24 +42,26 @@ def tree(root, names):
 
 def test_folders_may_say_the_split(tmp_path):
     root = tree(tmp_path, ["train/1/a.jpg", "train/2/b.jpg", "train/10/c.jpg", "test/2/d.jpg"])
-    train, val, how = read_pictures(root)
+    train, val, how = read_pictures(Recipe(data_root=root))
     assert train.labels == ("1", "2", "10") == val.labels and how == "the folders train and test"
     assert [clip.name for clip in val.clips] == ["2/d.jpg"] and val.clips[0].label == 1
 
 
 def test_a_share_is_held_out_of_every_class_and_persons_stay_together(tmp_path):
     names = [f"{label}/img{index}.jpg" for label in LABELS for index in range(10)]
-    train, val, _ = read_pictures(tree(tmp_path / "unknown", names), share=0.2)
+    train, val, _ = read_pictures(Recipe(data_root=tree(tmp_path / "unknown", names), val_share=0.2))
     assert [len(train.clips), len(val.clips)] == [16, 4]
     names = [f"{label}/subject{person}_{index}.jpg" for label in LABELS for person in range(5) for index in range(3)]
-    train, val, _ = read_pictures(tree(tmp_path / "persons", names), share=0.2)
+    train, val, _ = read_pictures(Recipe(data_root=tree(tmp_path / "persons", names), val_share=0.2))
     persons = [{clip.person for clip in part.clips} for part in (train, val)]
     assert persons[1] and not persons[0] & persons[1]
 
 
 def test_identities_are_held_out_by_picture_not_by_person(tmp_path):
     names = [f"subject{person}/{index}.jpg" for person in range(4) for index in range(5)]
-    train, val, _ = read_pictures(tree(tmp_path, names), share=0.2, person_pattern=r"(subject\d+)/")
+    train, val, _ = read_pictures(
+        Recipe(data_root=tree(tmp_path, names), val_share=0.2, person_pattern=r"(subject\d+)/")
+    )
     assert {clip.label for clip in train.clips} == {clip.label for clip in val.clips} == {0, 1, 2, 3}
 
 
@@ -67,7 +70,7 @@ def read_listed(root, row):
     tree(root, ["calm/a.jpg", "glad/b.jpg", "glad/c.jpg"])
     rows = ["path,label,split,person", "calm/a.jpg,calm,train,x", "glad/b.jpg,glad,train,x", row]
     (root / "list.csv").write_text("\n".join(rows))
-    return read_pictures(str(root), list_file=str(root / "list.csv"))
+    return read_pictures(Recipe(data_root=root, data_list=str(root / "list.csv")))
 
 
 def test_a_list_may_say_the_split(tmp_path):
@@ -102,7 +105,7 @@ def test_mistakes_of_a_list_are_named(tmp_path, row, message):
 )
 def test_mistakes_of_a_tree_are_named(tmp_path, names, message):
     with pytest.raises(DataError, match=message):
-        read_pictures(tree(tmp_path / "root", names))
+        read_pictures(Recipe(data_root=tree(tmp_path / "root", names)))
 
 
 # FER+ and faces beside it
@@ -114,9 +117,9 @@ def test_votes_majority_and_plurality_keep_other_images():
     votes[1, :3] = 4, 3, 3
     votes[2, 9] = 10  # no face
     split = FERPlusSplit(np.zeros((3, 1, 48, 48), dtype=np.uint8), votes, ["a", "b", "c"])
-    assert ferplus_faces(split, "votes").targets[:, :2].tolist() == pytest.approx(np.array([[0.6, 0.4], [0.4, 0.3]]))
-    assert ferplus_faces(split, "majority").names == ["a"] and ferplus_faces(split, "majority").targets.tolist() == [0]
-    assert ferplus_faces(split, "plurality").names == ["a", "b"]
+    votes, majority, plurality = (ferplus_faces(split, rule)[0] for rule in ("votes", "majority", "plurality"))
+    assert votes.targets[:, :2].tolist() == pytest.approx(np.array([[0.6, 0.4], [0.4, 0.3]]))
+    assert majority.names == ["a"] and majority.targets.tolist() == [0] and plurality.names == ["a", "b"]
     with pytest.raises(DataError, match="the rule of votes keeps none of 1 images"):
         ferplus_faces(split.only(np.array([False, False, True])), "votes")
 
@@ -124,14 +127,14 @@ def test_votes_majority_and_plurality_keep_other_images():
 def test_extra_faces_have_labels_or_none_and_follow_those_of_ferplus(tmp_path, capsys):
     picture(tmp_path / "anger" / "a.png", 200, side=80)
     picture(tmp_path / "unlabeled" / "b.png", 10)
-    faces = Faces(torch.full((2, 1, 48, 48), 7, dtype=torch.uint8), torch.eye(8)[:2], ["x", "y"])
-    both = with_extra(faces, [str(tmp_path)], 64, unlabeled=True)
-    assert both.names == ["x", "y", "anger/a.png", "unlabeled/b.png"] and both.images.shape == (4, 1, 64, 64)
-    assert [image.unique().tolist() for image in both.images] == [[7], [7], [200], [10]]
+    images, recipe = torch.full((2, 1, 48, 48), 7, dtype=torch.uint8), Recipe(extra=[str(tmp_path)], image_size=64)
+    own = replace(table_of(["x", "y"], torch.eye(8)[:2]), labels=FERPLUS_LABELS)
+    table, images = with_extra(own, images, replace(recipe, teachers=["one"]))
+    assert table.names == ["x", "y", "anger/a.png", "unlabeled/b.png"] and images.shape == (4, 1, 64, 64)
+    assert [image.unique().tolist() for image in images] == [[7], [7], [200], [10]]
     anger = F.one_hot(torch.tensor(FERPLUS_LABELS.index("anger")), 8)
-    assert torch.equal(both.targets, torch.stack([*faces.targets, anger, torch.zeros(8)]))
-    assert both.table().num_frames == 4
-    assert with_extra(faces, [str(tmp_path)], 48, unlabeled=False).names == ["x", "y", "anger/a.png"]
+    assert torch.equal(table.targets, torch.stack([*own.targets, anger, torch.zeros(8)])) and table.num_frames == 4
+    assert with_extra(own, images[:2], recipe)[0].names == ["x", "y", "anger/a.png"]
     assert "1 labeled and 1 unlabeled faces" in (out := capsys.readouterr().out) and "1 labeled and 0 unlabeled" in out
 
 
