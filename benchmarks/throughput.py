@@ -37,8 +37,8 @@ from Code.common.device import (  # noqa: E402
     keep_freed_memory,
 )
 from Code.readers.folders import read_folders  # noqa: E402
+from Code.sample import draw_sample  # noqa: E402
 from Code.sample.clip import SampleSpec  # noqa: E402
-from Code.sample.draw import draw_sample  # noqa: E402
 
 
 def cold_epochs(bench: Bench, compute: Compute, rounds: int) -> dict[str, list[float]]:

@@ -15,11 +15,10 @@ from PIL import Image, ImageDraw, ImageFont
 from Code.common.commandline import run_script, script_parser
 from Code.common.files import writing
 from Code.common.names import AFEW_LABELS
-from Code.sample.clip import SampleSpec, draw_clip
-from Code.sample.expressions import draw_apex
+from Code.sample.canvas import camera
+from Code.sample.clip import SampleSpec, draw_apex, draw_clip
 from Code.sample.face import Face, Pose
-from Code.sample.person import draw_person
-from Code.sample.spoiled import camera
+from Code.sample.person import Person
 
 WIDTH, FACE, GAP, TOP = 1000, 136, 6, 34
 BARS = 70  # height of a bar with intensity 1
@@ -68,8 +67,7 @@ def draw_sheet(path: Path) -> Path:
 def _apex(label: str, number: int) -> Image.Image:
     """The person of training clip `number` showing `label` at its apex."""
     rng = np.random.default_rng([0, 0, number])
-    person = draw_person(rng)
-    face = Face(person, FACE, rng)
+    face = Face(Person(rng), FACE, rng)
     rng = np.random.default_rng([0, 0, number, AFEW_LABELS.index(label)])
     pose = Pose(roll=rng.uniform(-0.06, 0.06), yaw=rng.uniform(-0.3, 0.3), gaze=rng.uniform(-0.3, 0.3))
     picture = face.draw(draw_apex(label, rng), pose)

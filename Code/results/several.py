@@ -21,7 +21,7 @@ from ..common.names import counted, natural_key, percent
 from ..common.progress import Progress
 from ..training.intervals import Difference, difference_text, interval_text, paired_difference
 from ..training.records import FoldSummary, Metrics, ReportError, Spread, read_arguments, read_summary
-from ..training.series import parts_of, spread
+from ..training.series import spread
 from .figures import choose_frames, line_styles
 from .page import Box, Card, Pictures, curve_pictures, make_course, make_tiles, write_page
 from .runs import HEAD_TITLES, ClipRow, RunFiles, head_of, method_of, read_run, setting_text, shown_settings
@@ -94,7 +94,7 @@ def write_overview(folder: Path) -> Path:
     spreads: dict[str, dict[str, Spread]]
     if isinstance(summary, FoldSummary):
         kind, clips, title = "fold", [row.num_clips for row in summary.last.folds], counted(summary.num_folds, "fold")
-        folders = {part.fold: part.folder for part in parts_of(folder, [0], range(1, len(clips) + 1), by_seed=False)}
+        folders = dict(enumerate(sorted(folder.glob("fold-*"))[: summary.num_folds], start=1))
         spreads = {which: part.mean_over_folds for which, part in parts.items()}
         boxes = [result_box(f"{which} epoch", part.pooled) for which, part in parts.items()]
         total, pooled = sum(clips), [percent(getattr(of.pooled, name)) for of in parts.values() for name in MEASURES]

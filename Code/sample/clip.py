@@ -1,4 +1,4 @@
-"""One clip of the generated sample: its intensity over time, its distractors, and its frames."""
+"""One clip of the generated sample: its expression, its intensity over time, its distractors, and its frames."""
 
 from __future__ import annotations
 
@@ -8,62 +8,88 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .expressions import EXPRESSIONS, ActionUnits, add_action_units, at_intensity, draw_apex
-from .face import Face, Pose
-from .person import draw_person
-from .spoiled import OCCLUDERS, blur, camera, darken, occlude
+from .canvas import OCCLUDERS, blur, camera, darken, occlude
+from .face import ActionUnits, Face, Pose, add_action_units
+from .person import Person
 
+# Strengths of the action units at the apex; above 1 is the maximum. Like real expressions, each has several variants (a
+# smile with and without teeth, anger with an open mouth and with pressed lips).
+EXPRESSIONS: dict[str, tuple[ActionUnits, ...]] = {
+    "Happy": (
+        {"au6": 0.9, "au12": 1.0, "au25": 0.9, "au10": 0.15},
+        {"au6": 1.0, "au12": 1.1, "au25": 1.0, "au26": 0.45, "au10": 0.2},
+        {"au6": 0.8, "au12": 1.1, "au25": 0.6},
+    ),
+    "Angry": (
+        {"au4": 1.3, "au5": 0.5, "au7": 0.7, "au23": 1.0, "au17": 0.4, "au15": 0.35, "au9": 0.4},
+        {"au4": 1.3, "au5": 0.6, "au7": 0.5, "au23": 0.3, "au10": 0.5, "au25": 1.0, "au16": 0.7, "au26": 0.35,
+         "au9": 0.3},
+        {"au4": 1.3, "au5": 0.6, "au7": 0.6, "au10": 0.5, "au25": 1.0, "au16": 0.6, "au26": 0.9, "au9": 0.4},
+    ),
+    "Disgust": (
+        {"au9": 1.2, "au10": 1.2, "au4": 0.6, "au7": 0.7, "au6": 0.5, "au15": 0.45, "au17": 0.5, "au16": 0.3},
+        {"au9": 1.2, "au10": 1.1, "au4": 0.6, "au7": 0.8, "au6": 0.6, "au15": 0.3, "au16": 0.5, "au25": 0.7,
+         "au26": 0.2},
+    ),
+    "Fear": (
+        {"au1": 1.3, "au2": 0.3, "au4": 0.5, "au5": 1.3, "au20": 1.2, "au25": 1.1, "au26": 0.5, "au16": 0.7},
+        {"au1": 1.3, "au2": 0.4, "au4": 0.4, "au5": 1.3, "au20": 1.1, "au25": 1.1, "au26": 0.75, "au16": 0.5},
+    ),
+    "Sad": (
+        {"au1": 1.1, "au4": 0.7, "au15": 1.1, "au17": 0.7, "au43": 0.25},
+        {"au1": 1.2, "au4": 0.6, "au15": 0.9, "au17": 0.4, "au43": 0.4},
+    ),
+    "Neutral": ({},),
+    "Surprise": (
+        {"au1": 1.1, "au2": 1.2, "au5": 1.0, "au25": 1.0, "au26": 1.1, "au22": 0.9},
+        {"au1": 1.0, "au2": 1.2, "au5": 1.1, "au25": 1.0, "au26": 0.8, "au22": 1.0},
+    ),
+}  # fmt: skip
 DISTRACTORS = ("occluded", "blurred", "turned", "neutral", "other")
 FLAWS = ("occluded", "blurred", "turned", "dark")  # one of them spoils an `other` frame, so that it can be recognized
 
 
 @dataclass(frozen=True, slots=True)
 class SampleSpec:
-    """Size and difficulty of the sample. Pairs are the ends of a range that is sampled uniformly for each clip.
+    """Size and difficulty of the sample. Pairs are the ends of a range that is sampled uniformly for each clip."""
 
-    Attributes:
-        num_train_clips, num_val_clips: classes take turns, so multiples of 7 are balanced.
-        frames: fewest and most frames of a clip.
-        size: width and height of a frame in pixels.
-        active: share of a clip's frames that show its expression at all; the others are neutral.
-        apex: intensity at the apex.
-        distractors: share of a clip's frames that are distractors.
-        misleading: probability that a distractor is of kind `other`.
-        noise: standard deviation of the sensor noise, in gray levels.
-    """
-
-    num_train_clips: int = 420
+    num_train_clips: int = 420  # classes take turns, so multiples of 7 are balanced
     num_val_clips: int = 140
     frames: tuple[int, int] = (12, 20)
-    size: int = 96
-    active: tuple[float, float] = (0.35, 0.60)
-    apex: tuple[float, float] = (0.6, 1.0)
-    distractors: tuple[float, float] = (0.25, 0.45)
-    misleading: float = 0.6
-    noise: tuple[float, float] = (2.0, 8.0)
+    size: int = 96  # width and height of a frame in pixels
+    active: tuple[float, float] = (0.35, 0.60)  # share of the frames that show the expression; the others are neutral
+    apex: tuple[float, float] = (0.6, 1.0)  # intensity at the apex
+    distractors: tuple[float, float] = (0.25, 0.45)  # share of the frames that are distractors
+    misleading: float = 0.6  # probability that a distractor is of kind `other`
+    noise: tuple[float, float] = (2.0, 8.0)  # standard deviation of the sensor noise, in gray levels
 
 
 @dataclass(frozen=True, slots=True)
 class FrameTruth:
-    """The ground truth of a frame.
+    """The ground truth of a frame."""
 
-    Attributes:
-        intensity: how strongly it shows the clip's expression, in [0, 1]; 0 in distractors. It is 1 in all other
-            frames of a Neutral clip.
-        distractor: one of `DISTRACTORS`, or "". `occluded`, `blurred` and `turned` spoil the view of the clip's
-            expression, `neutral` is a moment without it, `other` a moment of another expression in a spoiled frame
-            (one of `FLAWS`).
-    """
-
-    intensity: float
+    intensity: float  # of the clip's expression, in [0, 1]; 0 in distractors, 1 in all other frames of a Neutral clip
+    # One of `DISTRACTORS`, or "". `occluded`, `blurred` and `turned` spoil the view of the clip's expression, `neutral`
+    # is a moment without it, `other` a moment of another expression in a spoiled frame (one of `FLAWS`).
     distractor: str = ""
+
+
+def draw_apex(expression: str, rng: np.random.Generator) -> ActionUnits:
+    """How one person shows `expression`: a variant, with each action unit up to 15 % weaker or stronger."""
+    variants = EXPRESSIONS[expression]
+    chosen = variants[int(rng.integers(len(variants)))]
+    return {unit: strength * rng.uniform(0.85, 1.15) for unit, strength in chosen.items()}
+
+
+def at_intensity(apex: ActionUnits, intensity: float) -> ActionUnits:
+    """The action units at `intensity`, in [0, 1], of the apex."""
+    return {unit: strength * intensity for unit, strength in apex.items()}
 
 
 def plan_clip(expression: str, spec: SampleSpec, rng: np.random.Generator) -> tuple[list[float], list[str]]:
     """Draws the intensity of the expression in each frame of a clip, and each frame's distractor or "".
 
-    Onset, apex and offset are random. The two strongest frames are never distractors, so that every clip can be
-    recognized.
+    The two strongest frames are never distractors, so that every clip can be recognized.
     """
     count = int(rng.integers(spec.frames[0], spec.frames[1] + 1))
     length = max(count * rng.uniform(*spec.active), 3.0)
@@ -94,18 +120,12 @@ def plan_clip(expression: str, spec: SampleSpec, rng: np.random.Generator) -> tu
 def draw_clip(
     expression: str, seed: int, split: int, clip: int, spec: SampleSpec
 ) -> Iterator[tuple[Image.Image, FrameTruth]]:
-    """Draws one clip, frame by frame.
+    """Draws one clip, frame by frame: RGB pictures, spec.size x spec.size, each with its ground truth.
 
-    Args:
-        expression: what the person shows.
-        seed, split, clip: of the random numbers. Another split or clip shows another person.
-        spec: size and difficulty.
-
-    Yields:
-        The frame (RGB, spec.size x spec.size) and its ground truth.
+    `seed`, `split` and `clip` are those of the random numbers. Another split or clip shows another person.
     """
     rng = np.random.default_rng([seed, split, clip])
-    person = draw_person(rng)
+    person = Person(rng)
     face = Face(person, spec.size, rng)
     shown, kinds = plan_clip(expression, spec, rng)
     count = len(shown)

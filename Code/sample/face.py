@@ -14,20 +14,47 @@ import numpy as np
 from PIL import Image
 
 from .canvas import MARGIN, Array, Canvas, bump, color, edge, line, step
-from .expressions import ActionUnits, add_action_units
 from .person import Layers, Person
 
 _F = np.float32
+# Those of the Facial Action Coding System (Ekman and Friesen, 1978): the visible effects of one muscle each.
+ACTION_UNITS: dict[str, str] = {
+    "au1": "inner brow raised",
+    "au2": "outer brow raised",
+    "au4": "brows lowered and drawn together",
+    "au5": "upper lid raised",
+    "au6": "cheeks raised",
+    "au7": "lids tightened",
+    "au9": "nose wrinkled",
+    "au10": "upper lip raised",
+    "au12": "lip corners pulled up",
+    "au15": "lip corners pulled down",
+    "au16": "lower lip pulled down",
+    "au17": "chin raised",
+    "au20": "lips stretched sideways",
+    "au22": "lips funnelled, mouth round",
+    "au23": "lips tightened",
+    "au25": "lips parted",
+    "au26": "jaw dropped",
+    "au43": "eyes closed",
+}
+ActionUnits = dict[str, float]
+
+
+def add_action_units(*parts: ActionUnits) -> ActionUnits:
+    """The sum of action units, each clipped to [-0.5, 1.4]."""
+    total = dict.fromkeys(ACTION_UNITS, 0.0)
+    for part in parts:
+        for unit, strength in part.items():
+            total[unit] = min(max(total[unit] + strength, -0.5), 1.4)
+    return total
 
 
 class Mouth:
     """The mouth: four curves, the edges of both lips, over s in [-1, 1] from corner to corner.
 
-    Attributes:
-        half: half its width, in face units.
-        jaw: how far the jaw has dropped.
-        corner_y: y of the corners.
-        inner_top, inner_low: y, in the middle, of the upper lip's lower edge and the lower lip's upper edge.
+    `half` is half its width, `jaw` how far the jaw has dropped, `corner_y` the y of the corners, and `inner_top` and
+    `inner_low` those, in the middle, of the upper lip's lower edge and the lower lip's upper edge.
     """
 
     def __init__(self, person: Person, units: ActionUnits) -> None:
@@ -137,31 +164,20 @@ _CELLS = 6  # per side, of the mesh that moves the picture
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """The pose of the head, and the direction of gaze.
+    """The pose of the head, and the direction of gaze."""
 
-    Attributes:
-        dx, dy: shift in face units.
-        scale: size; 1 is that of the aligned face.
-        roll: sine of the angle.
-        yaw: turn to the side; at 1 both eyes are just visible.
-        gaze: from -1, far left, to 1, far right.
-    """
-
-    dx: float = 0.0
+    dx: float = 0.0  # shift in face units
     dy: float = 0.0
-    scale: float = 1.0
-    roll: float = 0.0
-    yaw: float = 0.0
-    gaze: float = 0.0
+    scale: float = 1.0  # 1 is the size of the aligned face
+    roll: float = 0.0  # sine of the angle
+    yaw: float = 0.0  # turn to the side; at 1 both eyes are just visible
+    gaze: float = 0.0  # from -1, far left, to 1, far right
 
 
 class Face:
-    """Draws one synthetic person with any expression in any pose.
+    """Draws one synthetic person with any expression in any pose, in pictures of `size` pixels a side.
 
-    Args:
-        person: the traits.
-        size: side of the pictures, in pixels.
-        rng: draws the texture of skin and hair, and the background.
+    `rng` draws the texture of skin and hair, and the background.
     """
 
     def __init__(self, person: Person, size: int, rng: np.random.Generator) -> None:

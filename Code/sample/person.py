@@ -1,11 +1,9 @@
 """What stays the same in all frames of a synthetic face: the traits of its person, and the layers drawn from them.
 
-Traits are drawn from a random generator. Lengths are in face units (see `drawing.canvas`).
+Lengths are in face units, see `Code.sample.canvas`.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,104 +23,50 @@ SKINS = (
 )
 HAIRS = ((28, 24, 22), (48, 34, 26), (84, 56, 36), (128, 88, 50), (178, 140, 92), (120, 54, 30), (150, 146, 142))
 IRISES = ((52, 34, 24), (80, 54, 32), (92, 96, 62), (86, 116, 140), (96, 104, 110))
-STYLES = ("short", "short", "parted", "fringe", "long", "long", "bald", "tied", "curly")
+STYLES = ("short", "short", "parted", "fringe", "long", "long", "bald", "tied", "curly")  # of hair
 
 
-@dataclass(frozen=True, slots=True)
 class Person:
-    """Traits of one synthetic person.
+    """The traits of one synthetic person, drawn at random. The order of the lines is that of the random numbers."""
 
-    Attributes:
-        style: hair style, one of `STYLES`.
-        chin, eye_y, nose_y, mouth_y: y of the tip of the chin, of the eyes, the tip of the nose, and the mouth.
-        jaw_square: 0 pointed chin, 1 square jaw.
-        eye_x, eye_width: distance of the eyes' centers from the middle, and half the width of an eye.
-        eye_open, eye_tilt: factor of the eyes' opening, and rise of the outer corners.
-        brow_gap: distance from eye to brow.
-        hairline: y of the edge of the hair in the middle of the forehead.
-        age: 0 to 1, depth of wrinkles and folds.
-        beard: 0 none, 1 full.
-        glasses: "", "round" or "square".
-        light: direction of the light (x right, y down, z to the viewer).
-        ambient: share of ambient light, 0 to 1.
-        asymmetry: how much more the right brow moves than the left.
-    """
-
-    skin: Rgb
-    hair: Rgb
-    iris: Rgb
-    style: str
-    head_width: float
-    chin: float
-    jaw_square: float
-    eye_x: float
-    eye_y: float
-    eye_width: float
-    eye_open: float
-    eye_tilt: float
-    brow_gap: float
-    brow_thick: float
-    brow_arch: float
-    brow_dark: float
-    nose_y: float
-    nose_width: float
-    nose_high: float
-    mouth_y: float
-    mouth_width: float
-    lip_upper: float
-    lip_lower: float
-    lip_red: float
-    hairline: float
-    age: float
-    beard: float
-    glasses: str
-    light: tuple[float, float, float]
-    ambient: float
-    asymmetry: float
-
-
-def draw_person(rng: np.random.Generator) -> Person:
-    """Draws the traits of one person at random."""
-    u = rng.uniform
-    tone = int(rng.integers(len(SKINS)))
-    fair = tone < 4  # light hair and eyes with dark skin are so rare that they look like a mistake
-    hair = HAIRS[int(rng.integers(len(HAIRS) if fair else 2))]
-    iris = IRISES[int(rng.integers(len(IRISES) if fair else 2))]
-    style = STYLES[int(rng.integers(len(STYLES)))]
-    manly = style in ("short", "bald", "parted") and u() < 0.75
-    return Person(
-        skin=_shade(SKINS[tone], u(0.92, 1.06), rng),
-        hair=_shade(hair, u(0.8, 1.25), rng),
-        iris=_shade(iris, 1.0, rng),
-        style=style,
-        head_width=u(0.70, 0.80),
-        chin=u(0.90, 1.0),
-        jaw_square=u(0.15, 0.75) + (0.1 if manly else -0.1),
-        eye_x=u(0.31, 0.36),
-        eye_y=u(-0.23, -0.17),
-        eye_width=u(0.145, 0.175),
-        eye_open=u(0.85, 1.15),
-        eye_tilt=u(-0.02, 0.05),
-        brow_gap=u(0.165, 0.205),
-        brow_thick=u(0.026, 0.042) if manly else u(0.019, 0.032),
-        brow_arch=u(0.01, 0.05),
-        brow_dark=u(0.8, 1.1),
-        nose_y=u(0.17, 0.24),
-        nose_width=u(0.13, 0.18),
-        nose_high=u(0.85, 1.2),
-        mouth_y=u(0.47, 0.54),
-        mouth_width=u(0.25, 0.31),
-        lip_upper=u(0.034, 0.055),
-        lip_lower=u(0.05, 0.075),
-        lip_red=u(0.3, 0.6) if manly else u(0.4, 1.0),
-        hairline=u(-0.80, -0.66),
-        age=u(0.1, 0.8),
-        beard=u(0.35, 1.0) if manly and u() < 0.35 else 0.0,
-        glasses=("round", "square")[int(rng.integers(2))] if u() < 0.2 else "",
-        light=(u(-0.55, 0.55), u(-0.75, -0.25), 1.0),
-        ambient=u(0.40, 0.56),
-        asymmetry=u(-0.08, 0.08),
-    )
+    def __init__(self, rng: np.random.Generator) -> None:
+        u = rng.uniform
+        tone = int(rng.integers(len(SKINS)))
+        fair = tone < 4  # light hair and eyes with dark skin are so rare that they look like a mistake
+        hair = HAIRS[int(rng.integers(len(HAIRS) if fair else 2))]
+        iris = IRISES[int(rng.integers(len(IRISES) if fair else 2))]
+        self.style = STYLES[int(rng.integers(len(STYLES)))]
+        manly = self.style in ("short", "bald", "parted") and u() < 0.75
+        self.skin = _shade(SKINS[tone], u(0.92, 1.06), rng)
+        self.hair = _shade(hair, u(0.8, 1.25), rng)
+        self.iris = _shade(iris, 1.0, rng)
+        self.head_width = u(0.70, 0.80)
+        self.chin = u(0.90, 1.0)  # y of its tip
+        self.jaw_square = u(0.15, 0.75) + (0.1 if manly else -0.1)  # 0 pointed chin, 1 square jaw
+        self.eye_x = u(0.31, 0.36)  # of the eyes' centers from the middle
+        self.eye_y = u(-0.23, -0.17)
+        self.eye_width = u(0.145, 0.175)  # half the width of an eye
+        self.eye_open = u(0.85, 1.15)  # factor of the eyes' opening
+        self.eye_tilt = u(-0.02, 0.05)  # rise of the outer corners
+        self.brow_gap = u(0.165, 0.205)  # from eye to brow
+        self.brow_thick = u(0.026, 0.042) if manly else u(0.019, 0.032)
+        self.brow_arch = u(0.01, 0.05)
+        self.brow_dark = u(0.8, 1.1)
+        self.nose_y = u(0.17, 0.24)  # of its tip
+        self.nose_width = u(0.13, 0.18)
+        self.nose_high = u(0.85, 1.2)
+        self.mouth_y = u(0.47, 0.54)
+        self.mouth_width = u(0.25, 0.31)
+        self.lip_upper = u(0.034, 0.055)
+        self.lip_lower = u(0.05, 0.075)
+        self.lip_red = u(0.3, 0.6) if manly else u(0.4, 1.0)
+        self.hairline = u(-0.80, -0.66)  # y of the edge of the hair in the middle of the forehead
+        self.age = u(0.1, 0.8)  # 0 to 1, depth of wrinkles and folds
+        self.beard = u(0.35, 1.0) if manly and u() < 0.35 else 0.0  # 0 none, 1 full
+        self.glasses = ("round", "square")[int(rng.integers(2))] if u() < 0.2 else ""
+        self.light = (u(-0.55, 0.55), u(-0.75, -0.25), 1.0)  # its direction: x right, y down, z to the viewer
+        self.ambient = u(0.40, 0.56)  # share of ambient light, 0 to 1
+        self.asymmetry = u(-0.08, 0.08)  # how much more the right brow moves than the left
 
 
 def _shade(rgb: tuple[int, int, int], factor: float, rng: np.random.Generator) -> Rgb:
@@ -139,31 +83,22 @@ _VOLUME = {"long": 0.1, "fringe": 0.07, "curly": 0.17, "parted": 0.06, "short": 
 
 
 class Layers:
-    """The layers of one person that do not change between frames: float32 arrays over the S x S pixels of the canvas.
-
-    Attributes:
-        half_width: half the face's width in each row, [S].
-        height: relief of the neutral face, in face units towards the viewer, [S, S].
-        relief: action unit -> change of the relief at strength 1, [S, S].
-        albedo: skin color, beard included, [3, S, S].
-        hair_shadow: share of the light on the skin below the hair, [S, S].
-        behind: everything behind the face, [3, S, S].
-        front, front_cover: hair in front of the face, [3, S, S], and its opacity, [S, S].
-    """
+    """What of a person does not change between frames: float32 arrays over the S x S pixels of the canvas."""
 
     def __init__(self, person: Person, canvas: Canvas, rng: np.random.Generator) -> None:
         self.person, self.canvas = person, canvas
-        self.half_width = self._outline(person.chin)
-        self.height = self._height()
-        self.relief = self._relief()
-        self.albedo = self._albedo(rng)
+        self.half_width = self._outline(person.chin)  # half the face's width in each row, [S]
+        self.height = self._height()  # relief of the neutral face, in face units towards the viewer, [S, S]
+        self.relief = self._relief()  # action unit -> change of the relief at strength 1, [S, S]
+        self.albedo = self._albedo(rng)  # skin color, beard included, [3, S, S]
         strands = cloud(rng, canvas.size, 6, 90)
         if person.style == "curly":
             strands = 0.3 + 0.5 * cloud(rng, canvas.size, 60, 60)
         gloss = bump(canvas.x, canvas.y, person.light[0] * 0.8, -0.88, 0.5, 0.2)
-        self.front = color(person.hair) * (0.55 + 0.7 * strands + 0.5 * gloss)
+        self.front = color(person.hair) * (0.55 + 0.7 * strands + 0.5 * gloss)  # hair before the face, [3, S, S]
         wobble = (cloud(rng, canvas.size, 8, 14) - 0.5) * _F(0.07)
-        self.front_cover = self._hair(wobble, rng)
+        self.front_cover = self._hair(wobble, rng)  # its opacity, [S, S]
+        # The share of the light on the skin below the hair, [S, S].
         self.hair_shadow = 1 - _F(0.30) * np.roll(self.front_cover, max(int(0.03 * canvas.px), 1), axis=0)
         self.behind = self._behind(wobble, strands, rng)
 

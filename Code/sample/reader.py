@@ -10,7 +10,7 @@ from ..data.intensity import intensities_of
 from ..data.request import Protocol, Request
 from ..readers.base import Reader
 from ..readers.folders import scan_folders
-from .draw import draw_sample
+from . import draw_sample
 
 SAMPLE_ROOT = "Data/Sample"
 
