@@ -1,29 +1,29 @@
-"""Tries one damaged file at a time in a process of its own, and tells results from findings."""
+"""Damages one file at a time, reads it in a process of its own, and tells results from findings."""
 
 from __future__ import annotations
 
 import faulthandler
-import json
+import multiprocessing
 import os
 import random
-import select
 import signal
 import sys
-import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from Code.common.commandline import run_script
 from Code.common.errors import ProjectError
-from tests.fuzz.damage import damaged
 
 HANG = 60.0  # seconds for one input
 LONGEST = 6000  # characters of output that are kept
-Outcome = tuple[str, str]  # "accepted", "refused" or what is wrong; all that is known
+FORK: Any = multiprocessing.get_context("fork")
+ODD = ("", " ", "nan", "-1", "1e999", "0", '"', "a,b", "\t", "é", "\x00", "..", "/", "x" * 5000, "\ufeff", "\udcff")
+ENCODINGS = ("utf-16", "utf-16-le", "utf-32", "utf-8-sig", "cp037")
 
 
 @dataclass(frozen=True)
@@ -31,50 +31,35 @@ class Kind:
     """Files of one kind, and what reads them.
 
     Attributes:
-        build: makes whole files in a folder.
-        files: (glob below the folder, form) of what is damaged.
-        read: reads a damaged file in the folder of its kind, which is the working directory. Raises a `ProjectError` to
-            refuse it, and `AssertionError` if a result is wrong.
+        build: makes whole files in a folder, of which those of `pattern` are damaged.
+        read: reads one of them; the folder is the working directory. It returns an exit status, raises a `ProjectError`
+            to refuse the file, and `AssertionError` if a result is wrong.
     """
 
     name: str
     build: Callable[[Path], None]
-    files: Sequence[tuple[str, str]]
-    read: Callable[[Path, random.Random], None]
+    pattern: str
+    read: Callable[[Path, random.Random], int | None]
 
 
-@dataclass
-class Tally:
-    """What came of the inputs, and the first input of each finding."""
+class Tally(Counter[tuple[str, str]]):
+    """How often each (name, outcome) came of the inputs of a seed."""
 
-    seed: int
-    keep: Path
-    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    findings: set[tuple[str, str]] = field(default_factory=set)
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
 
-    def add(self, name: str, index: int, outcome: Outcome, file: Path | None = None) -> None:
-        """Counts an outcome; a new finding is printed, and kept with its input and the command that repeats it."""
-        what, detail = outcome
-        wrong = what not in ("accepted", "refused")
-        self.counts[name, "findings" if wrong else what] += 1
-        if not wrong or (name, what) in self.findings:
-            return
-        self.findings.add((name, what))
-        print(f"{name} {index}: {what}", flush=True)
-        folder = self.keep / f"{len(self.findings):03d}-{name}"
-        folder.mkdir(parents=True)
-        again = f"python -m tests.fuzz --seed {self.seed} --only {name} --index {index}"
-        (folder / "about.txt").write_text(f"{what}\n{again}\n\n{detail}\n", encoding="utf-8", errors="replace")
-        if file is not None:
-            (folder / file.name).write_bytes(file.read_bytes())
+    @property
+    def findings(self) -> list[tuple[str, str]]:
+        """Those that are neither a result nor a refusal."""
+        return [key for key in self if key[1] not in ("accepted", "refused")]
 
-    def table(self) -> str:
-        """A line for each kind."""
-        names = dict.fromkeys(name for name, _ in self.counts)
-        columns = ("accepted", "refused", "findings")
-        return "\n".join(
-            f"{name:16}" + ", ".join(f"{self.counts[name, column]} {column}" for column in columns) for name in names
-        )
+    def add(self, name: str, index: int, what: str, output: str) -> None:
+        """Counts an outcome. A new finding is printed, with the command that repeats it."""
+        self[name, what] += 1
+        if self[name, what] == 1 and what not in ("accepted", "refused"):
+            again = f"python -m tests.fuzz --seed {self.seed} --only {name} --index {index}"
+            print(f"{what}\n{again}\n{output[-LONGEST:]}", flush=True)
 
 
 def call(main: Callable[[], int], words: Sequence[object]) -> int:
@@ -86,46 +71,42 @@ def call(main: Callable[[], int], words: Sequence[object]) -> int:
         return stop.code if isinstance(stop.code, int) else 1
 
 
-def started(work: Callable[[], Any], folder: Path, log: Path) -> tuple[int, int]:
-    """Starts `work` in a process group of its own: its id, and a pipe that receives what came of it as JSON."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child:
-        os.close(writing)
-        return child, reading
-    os.setsid()
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+def attempt(work: Callable[[], Any], folder: Path, log: Path, seconds: float) -> str:
+    """Runs `work` in a process group of its own: "accepted", "refused", "killed" after some seconds, or a finding."""
+    outcome = log.with_suffix(".outcome")
+    outcome.unlink(missing_ok=True)
+    process = FORK.Process(target=_child, args=(work, folder, log, outcome))
+    process.start()
+    with suppress(OSError):  # the child does it, too
+        os.setpgid(process.pid, process.pid)
+    process.join(seconds)
+    if process.exitcode is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+        return "killed"
+    return outcome.read_text() if outcome.is_file() else f"crash, signal {-process.exitcode}"
+
+
+def _child(work: Callable[[], Any], folder: Path, log: Path, outcome: Path) -> None:
+    os.setpgid(0, 0)
+    sys.stdout = sys.stderr = open(log, "w", buffering=1, errors="replace")  # noqa: SIM115
     for stream in (1, 2):
-        os.dup2(output, stream)
-    os.chdir(folder)
+        os.dup2(sys.stdout.fileno(), stream)
     faulthandler.disable()
+    os.chdir(folder)
+    what = "accepted"
     try:
-        outcome: tuple[str, Any] = ("returned", work())
+        if status := work():
+            what = f"exit status {status}"
     except ProjectError as error:
+        print(error)
         fine = str(error).strip() and all(line.isprintable() for line in str(error).split("\n"))
-        outcome = ("refused" if fine else "message", repr(str(error)))
+        what = "refused" if fine else "message"
     except BaseException as error:
         where = [frame.name for frame in traceback.extract_tb(error.__traceback__) if "/Code/" in frame.filename]
-        outcome = (f"{type(error).__name__} in {(where or ['?'])[-1]}", traceback.format_exc())
-    os.write(writing, json.dumps(outcome).encode()[:60_000])
-    os._exit(0)
-
-
-def finished(child: int, pipe: int, seconds: float) -> tuple[str, Any] | None:
-    """What came of a process; None if it still runs after some seconds."""
-    if not select.select([pipe], [], [], seconds)[0]:
-        return None
-    with os.fdopen(pipe, "rb") as file:
-        content = file.read()
-    status = os.waitpid(child, 0)[1]
-    return tuple(json.loads(content)) if content else (f"crash, signal {os.WTERMSIG(status)}", "")
-
-
-def killed(child: int, pipe: int) -> None:
-    """Kills a process with all that it started."""
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    os.close(pipe)
+        what = f"{type(error).__name__} in {(where or ['?'])[-1]}"
+        print("".join(traceback.format_exception(error)).replace("Traceback", "Raised"))
+    outcome.write_text(what)
 
 
 def try_one(kind: Kind, scratch: Path, tally: Tally, index: int) -> None:
@@ -133,35 +114,75 @@ def try_one(kind: Kind, scratch: Path, tally: Tally, index: int) -> None:
     whole, log = scratch / kind.name, scratch / "log.txt"
     if not whole.exists():
         whole.mkdir(parents=True)
-        made = finished(*started(lambda: kind.build(whole), whole, log), 300)
-        assert made == ("returned", None), f"{kind.name}: {made}"
+        assert attempt(lambda: kind.build(whole), whole, log, 300) == "accepted", log.read_text()
     rng = random.Random(f"{tally.seed}/{kind.name}/{index}")
-    pattern, form = rng.choice(list(kind.files))
-    path = rng.choice(sorted(whole.glob(pattern)))
+    path = rng.choice(sorted(whole.glob(kind.pattern)))
     content = path.read_bytes()
-    path.write_bytes(damaged(content, form, rng))
-    try:
-        child, pipe = started(lambda: kind.read(path, rng), whole, log)
-        outcome = finished(child, pipe, HANG)
-        if outcome is None:
-            killed(child, pipe)
-            outcome = (f"hang, more than {HANG:g} s", "")
-        what, detail = outcome
-        said = log.read_text(errors="replace")[-LONGEST:]
-        if "Traceback" in said:
-            what = "a traceback was printed"
-        tally.add(kind.name, index, ("accepted" if what == "returned" else what, f"{detail}\n{said}"), path)
-    finally:
-        path.write_bytes(content)
+    path.write_bytes(damaged(content, rng, text=path.suffix in (".txt", ".csv")))
+    what = attempt(lambda: kind.read(path, rng), whole, log, HANG)
+    path.write_bytes(content)
+    output = log.read_text(errors="replace")
+    if what in ("accepted", "refused") and "Traceback" in output:
+        what = "a traceback was printed"
+    tally.add(kind.name, index, f"hang, more than {HANG:g} s" if what == "killed" else what, output)
 
 
-def fuzz(tries: dict[str, Callable[[int], None]], minutes: float, first: int = 0) -> None:
-    """Tries each in turn with the indices from `first` on, as often as its time allows: all get the same time."""
-    spent = dict.fromkeys(tries, 0.0)
-    index = dict.fromkeys(tries, first)
-    end = time.monotonic() + 60 * minutes
-    while (begun := time.monotonic()) < end:
-        name = min(spent, key=lambda name: spent[name])
-        tries[name](index[name])
-        spent[name] += time.monotonic() - begun
-        index[name] += 1
+# Faults
+
+
+def damaged(whole: bytes, rng: random.Random, *, text: bool) -> bytes:
+    """One to four faults: those of disks and networks, and in text also those of people."""
+    for _ in range(rng.choice([1, 1, 1, 2, 3, 4])):
+        whole = (_lines if text and rng.random() < 0.65 else _bytes)(whole, rng)
+    return whole
+
+
+def _bytes(whole: bytes, rng: random.Random) -> bytes:
+    """Cut, overwritten, lost, doubled and inserted pieces, and single bits."""
+    data = bytearray(whole)
+    at = rng.randrange(len(data) + 1)
+    if rng.random() < 0.4:  # headers are short, and worth much of the attention
+        at = min(at, rng.randrange(300))
+    piece = slice(at, at + rng.choice([1, 2, 4, 16, 300, 5000]))
+    match rng.randrange(7):
+        case 0:
+            del data[at:]
+        case 1:
+            del data[piece]
+        case 2:
+            data[piece] = rng.randbytes(len(data[piece]))
+        case 3:
+            data[at : at + 4] = rng.choice([b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\0\0\0\x01"])
+        case 4:
+            data[at:at] = data[piece]
+        case 5:
+            data[piece] = bytes(len(data[piece]))
+        case _ if data:
+            data[min(at, len(data) - 1)] ^= 1 << rng.randrange(8)
+    return bytes(data)
+
+
+def _lines(whole: bytes, rng: random.Random) -> bytes:
+    """Lines and cells lost, doubled, replaced and made huge; other separators, line ends and encodings."""
+    lines = whole.decode("utf-8", "surrogateescape").splitlines() or [""]
+    at, end = rng.randrange(len(lines)), "\n"
+    cells = lines[at].split(",")
+    match rng.randrange(8):
+        case 0:
+            del lines[at]
+        case 1:
+            lines.insert(at, rng.choice([*ODD, lines[at]]))
+        case 2:
+            lines[at] = lines[at].replace(rng.choice(" ,\t/."), rng.choice([" ", ",", ";", "\t", "\\", ""]))
+        case 3:
+            lines[at] *= rng.choice([50, 3000])
+        case 4:
+            return "\n".join(lines).encode(rng.choice(ENCODINGS), "replace")
+        case 5:
+            end = rng.choice(["\r\n", "\r", "\x0b", "\x85"])
+        case 6:
+            cells[rng.randrange(len(cells))] = rng.choice(ODD)
+            lines[at] = ",".join(cells)
+        case _:
+            lines[at] = ",".join(rng.sample(cells, rng.randrange(len(cells) + 1)))
+    return "".join(line + end for line in lines).encode("utf-8", "surrogateescape")
