@@ -18,7 +18,7 @@ from .common.errors import UsageError
 from .common.names import ATTENTION_TITLES, counted
 from .data.batches import open_stores
 from .data.clips import DROPPED, ClipSet, describe, map_labels
-from .data.folds import hold_out, persons_in_two_folds, write_fold_file
+from .data.folds import hold_out, write_fold_file
 from .data.request import Request
 from .network.checkpoints import read_part
 from .network.fan import FAN
@@ -134,12 +134,11 @@ def write_folds(settings: Settings, path: Path) -> str:
     """`--write-folds`: writes the folds that the other flags ask for; returns a line about them."""
     with opened(settings) as reader:
         folds = reader.make_folds(settings.data)
-    members = folds.members()
-    write_fold_file(path, members, folds.clips.labels)
+    write_fold_file(path, folds)
     persons = "no known person in two"
-    if split := persons_in_two_folds(folds):
+    if split := folds.split_persons():
         persons = f"{counted(len(split), 'person')} in several folds, e.g. {split[0]}"
-    return f"{path}: {folds.how}, {' '.join(str(len(clips)) for clips in members)} clips; {persons}"
+    return f"{path}: {folds.how}, {' '.join(str(len(clips)) for clips in folds.members())} clips; {persons}"
 
 
 def read_clips(settings: Settings, *, check_images: bool = True) -> tuple[Clips, int | None]:

@@ -27,7 +27,7 @@ from Code.common.files import atomic_file, atomic_text, writing
 from Code.common.progress import Progress
 from Code.data.clips import DataError
 from Code.data.images import read_image
-from Code.data.intensity import Row, row, write_intensity
+from Code.data.intensity import Row, write_intensity
 from Code.data.listing import list_folder
 from Code.faces.align import FACE_SIZE, FER2013_EYES, similarity
 from Code.faces.detect import Detector
@@ -178,7 +178,7 @@ def write_crops(
                 target = root / "Train" / label / person / f"{index:03d}.png"
                 with atomic_file(target) as file:
                     face.resize((FACE_SIZE // 2, FACE_SIZE // 2), Image.Resampling.BILINEAR).save(file, "PNG")
-                lines.append(row("Train", f"{label}/{person}", target.name, float(share)))
+                lines.append(("Train", f"{label}/{person}", target.name, float(share), ""))
             clips += 1
     write_intensity(root, lines)
     return clips

@@ -25,7 +25,7 @@ from ..common.files import writing_folder
 from ..common.names import FERPLUS_LABELS
 from ..common.progress import Progress
 from ..data.clips import Clip, ClipSet
-from ..data.intensity import Row, intensities_of, row, write_intensity
+from ..data.intensity import Row, intensities_of, write_intensity
 from ..data.request import Protocol, Request
 from ..readers.base import Reader
 from ..readers.ferplus import read_ferplus
@@ -154,7 +154,7 @@ def _write(composer: Composer, folder: Path) -> None:
             pictures = render(composer.stills.images, frames, FILE_SIDE)[:, 0].numpy()
             for number, (picture, frame) in enumerate(zip(pictures, frames, strict=True)):
                 Image.fromarray(picture).save(folder / "Val" / name / f"{number:03d}.png")
-                rows.append(row("Val", name, f"{number:03d}.png", frame.importance, frame.kind))
+                rows.append(("Val", name, f"{number:03d}.png", frame.importance, frame.kind))
             bar()
     write_intensity(folder, rows)
 

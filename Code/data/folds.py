@@ -14,13 +14,12 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..common.files import save_text
-from ..common.names import counted, name_key, natural_key, printable, quoted
+from ..common.names import counted, name_key, natural_key, quoted
 from .clips import Clip, ClipSet, DataError
 from .listing import ListedClip, Listing, class_line, read_lines, two_spellings
 
@@ -32,43 +31,44 @@ class Folds:
     """Clips in k folds. Each fold is evaluated by a network that is trained on all others.
 
     Attributes:
-        of: fold, from 1, by clip name, skipped clips included.
+        clips: of all folds; each clip has its fold, skipped ones too.
         how: where the folds come from, in a few words.
 
     Raises:
-        DataError: there is one fold only, or a fold has no clips.
+        DataError: a clip has no fold, a fold has no clip, or there is one fold only.
     """
 
     clips: ClipSet
-    of: dict[str, int]
     how: str
 
     def __post_init__(self) -> None:
-        problems = [f"{self.how}: fold {fold} has no clip" for fold, clips in enumerate(self.members(), 1) if not clips]
+        self.count = max((clip.fold for clip in self.clips.everything), default=0)
+        problems = [f"{self.how}: {quoted(clip.name)} has no fold" for clip in self.clips.everything if not clip.fold]
+        problems += [
+            f"{self.how}: fold {fold} has no clip" for fold, clips in enumerate(self.members(), 1) if not clips
+        ]
         if self.count < 2:
             problems.append(f"{self.how}: at least 2 folds are needed, found {self.count}")
         if problems:
             raise DataError(problems)
 
-    @property
-    def count(self) -> int:
-        """The number of folds, k."""
-        return max(self.of.values(), default=0)
-
     def train(self, fold: int) -> ClipSet:
         """The clips to train on when `fold` is evaluated."""
-        return self.clips.subset(lambda clip: self.of[clip.name] != fold)
+        return self.clips.subset(lambda clip: clip.fold != fold)
 
     def val(self, fold: int) -> ClipSet:
         """The clips to evaluate in `fold`."""
-        return self.clips.subset(lambda clip: self.of[clip.name] == fold)
+        return self.clips.subset(lambda clip: clip.fold == fold)
 
     def members(self) -> list[list[Clip]]:
         """The clips of each fold, skipped ones included."""
-        members: list[list[Clip]] = [[] for _ in range(self.count)]
-        for clip in self.clips.everything:
-            members[self.of[clip.name] - 1].append(clip)
-        return members
+        return [self.val(fold).everything for fold in range(1, self.count + 1)]
+
+    def split_persons(self) -> list[str]:
+        """The persons whose clips are in more than one fold."""
+        pairs = {(clip.person, clip.fold) for clip in self.clips.everything if clip.person}
+        counts = Counter(person for person, _ in pairs)
+        return sorted((person for person, number in counts.items() if number > 1), key=natural_key)
 
 
 def folds_by_person(clips: ClipSet, count: int) -> Folds:
@@ -80,29 +80,15 @@ def folds_by_person(clips: ClipSet, count: int) -> Folds:
     unknown = [clip.name for clip in clips.everything if not clip.person]
     if unknown:
         raise DataError(
-            f"{clips.root}: {counted(len(unknown), 'clip')} without a person, e.g. {printable(unknown[0])}; "
+            f"{clips.root}: {counted(len(unknown), 'clip')} without a person, e.g. {unknown[0]}; "
             "name persons in a list's column `person`, or take them from the clips' names with --person-pattern"
         )
     persons = _persons(clips)
     if len(persons) < count:
-        found = counted(len(persons), "person")
-        raise DataError(f"{clips.root}: {found} cannot be divided into {count} folds; choose fewer with --folds")
-    number = {person: 1 + index % count for index, person in enumerate(persons)}
-    of = {clip.name: number[clip.person] for clip in clips.everything}
-    return Folds(clips, of, f"{count} person-independent folds")
-
-
-def folds_as_listed(clips: ClipSet) -> Folds:
-    """The folds that a list gives for each clip.
-
-    Raises:
-        DataError: a clip has no fold, or a fold has no clips.
-    """
-    of = {clip.name: clip.fold for clip in clips.everything}
-    without = [name for name, fold in of.items() if not fold]
-    if without:
-        raise DataError(f"{clips.root}: {counted(len(without), 'clip')} without a fold, e.g. {printable(without[0])}")
-    return Folds(clips, of, "folds as listed")
+        people = counted(len(persons), "person")
+        raise DataError(f"{clips.root}: {people} cannot be divided into {count} folds; choose fewer with --folds")
+    fold = {person: 1 + index % count for index, person in enumerate(persons)}
+    return Folds(clips.mapped(lambda clip: replace(clip, fold=fold[clip.person])), f"{count} person-independent folds")
 
 
 def folds_from_file(clips: ClipSet, path: str) -> Folds:
@@ -113,91 +99,15 @@ def folds_from_file(clips: ClipSet, path: str) -> Folds:
     """
     listing = Listing(clips.root, clips.labels, list_file=path)
     read_fold_file(listing)
-    if listing.problems:
-        raise listing.error()
     known = {clip.name: clip.label for clip in clips.everything}
     for item in listing.clips:
         if known.get(item.name) != item.label:
             data = f"{clips.labels[known[item.name]]} in the data" if item.name in known else "not a clip of the data"
             listing.problems.append(f"{path}, line {item.line}: {quoted(item.name)} is {data}")
-    of = {item.name: item.fold for item in listing.clips}
-    listing.problems += [f"{path}: lacks {quoted(name)}, a clip of the data" for name in known if name not in of]
     if listing.problems:
         raise listing.error()
-    return Folds(clips, of, f"folds of {path}")
-
-
-def persons_in_two_folds(folds: Folds) -> list[str]:
-    """The persons whose clips are in more than one fold."""
-    pairs = {(clip.person, folds.of[clip.name]) for clip in folds.clips.everything if clip.person}
-    counts = Counter(person for person, _ in pairs)
-    return sorted((person for person, number in counts.items() if number > 1), key=natural_key)
-
-
-def name_persons(clips: ClipSet, pattern: str) -> ClipSet:
-    """Takes each clip's person from its name: the pattern's first group, or the whole match.
-
-    The pattern, a regular expression, is searched for anywhere in names such as `Happy/anna_03`.
-
-    Raises:
-        DataError: the pattern is not valid, or does not match a name.
-    """
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise DataError(f"--person-pattern {quoted(pattern)}: not a regular expression ({error})") from None
-    persons = {}
-    for clip in clips.everything:
-        match = compiled.search(clip.name)
-        persons[clip.name] = (match[1] if compiled.groups else match[0]) or "" if match else ""
-    unknown = [name for name, person in persons.items() if not name_key(person)]
-    if unknown:
-        start = f"--person-pattern {quoted(pattern)}: does not match"
-        raise DataError([f"{start} {quoted(name)}" for name in unknown])
-    notes = [f"{line}; taken as one person" for line in two_spellings(persons.values())]
-    named = clips.mapped(lambda clip: replace(clip, person=name_key(persons[clip.name])))
-    return replace(named, notes=[*clips.notes, *notes])
-
-
-def hold_out(train: ClipSet, seed: int, share: float = 0.1) -> tuple[ClipSet, ClipSet, str]:
-    """Holds out a part of the training clips, so that the epoch is not chosen on the evaluated clips.
-
-    Persons are drawn at random until their clips make up `share`. If persons are unknown, `share` of each class's
-    clips is drawn.
-
-    Returns:
-        The clips to train on, the clips held out, and how they were drawn, for the log.
-
-    Raises:
-        DataError: there are too few persons or clips to have some on both sides.
-    """
-    rng = np.random.default_rng([seed, 0x4E1D])  # independent of all other streams of this seed
-    names: set[str] = set()
-    if all(clip.person for clip in train.clips):
-        persons = _persons(train)
-        clips_of = Counter(clip.person for clip in train.clips)
-        chosen: set[str] = set()
-        for index in rng.permutation(len(persons)):
-            if sum(clips_of[name] for name in chosen) >= share * len(train.clips):
-                break
-            chosen.add(persons[index])
-        names = {clip.name for clip in train.clips if clip.person in chosen}
-        how = f"{len(chosen)} of {len(persons)} persons"
-    else:
-        for label in range(len(train.labels)):
-            of_class = [clip.name for clip in train.clips if clip.label == label]
-            take = max(1, round(share * len(of_class))) if len(of_class) > 1 else 0
-            names |= {of_class[index] for index in rng.permutation(len(of_class))[:take]}
-        how = f"{100 * share:.0f} % of each class's clips; persons are unknown, so one may be on both sides"
-    rest = train.subset(lambda clip: clip.name not in names)
-    held = train.subset(lambda clip: clip.name in names)
-    if not rest.clips or not held.clips:
-        raise DataError(f"--select-on heldout: {train.root} has {len(train.clips)} clips only; use --select-on val")
-    return rest, held, how
-
-
-def _persons(clips: ClipSet) -> list[str]:
-    return sorted({clip.person for clip in clips.everything} - {""}, key=natural_key)
+    fold = {item.name: item.fold for item in listing.clips}
+    return Folds(clips.mapped(lambda clip: replace(clip, fold=fold.get(clip.name, 0))), f"folds of {path}")
 
 
 def read_fold_file(listing: Listing) -> None:
@@ -231,19 +141,81 @@ def read_fold_file(listing: Listing) -> None:
         listing.problems.append(f"{path}: the fold file is empty; it begins with `1-fold <clips> <Class> <clips> ...`")
 
 
-def write_fold_file(path: str | os.PathLike[str], folds: Sequence[Sequence[Clip]], labels: Sequence[str]) -> None:
+def write_fold_file(path: str | os.PathLike[str], folds: Folds) -> None:
     """Writes folds in the published format, sorted by class name, then by clip.
 
     Raises:
         DataError: the file cannot be written.
     """
     lines = []
-    for number, clips in enumerate(folds, 1):
-        named = sorted((labels[clip.label], clip.name) for clip in clips)
-        counts = Counter(class_name for class_name, _ in named)
-        header = [f"{number}-fold", str(len(clips)), *(f"{name} {count}" for name, count in counts.items())]
-        lines += [" ".join(header), *(f"{name} {class_name}" for class_name, name in named)]
+    for number, clips in enumerate(folds.members(), start=1):
+        named = sorted((folds.clips.labels[clip.label], clip.name) for clip in clips)
+        counts = Counter(label for label, _ in named)
+        lines.append(" ".join([f"{number}-fold {len(clips)}", *(f"{name} {count}" for name, count in counts.items())]))
+        lines += [f"{name} {label}" for label, name in named]
     try:
         save_text("\n".join(lines) + "\n", os.fspath(path))
     except OSError as error:
         raise DataError(f"--write-folds {os.fspath(path)}: cannot be written ({error.strerror})") from None
+
+
+def name_persons(clips: ClipSet, pattern: str) -> ClipSet:
+    """Takes each clip's person from its name: the pattern's first group, or the whole match.
+
+    The pattern, a regular expression, is searched for anywhere in names such as `Happy/anna_03`.
+
+    Raises:
+        DataError: the pattern is not valid, or does not match a name.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise DataError(f"--person-pattern {quoted(pattern)}: not a regular expression ({error})") from None
+    matches = {clip.name: compiled.search(clip.name) for clip in clips.everything}
+    persons = {name: match[min(compiled.groups, 1)] or "" if match else "" for name, match in matches.items()}
+    if unknown := [name for name, person in persons.items() if not name_key(person)]:
+        raise DataError([f"--person-pattern {quoted(pattern)}: does not match {quoted(name)}" for name in unknown])
+    notes = [f"{line}; taken as one person" for line in two_spellings(persons.values())]
+    named = clips.mapped(lambda clip: replace(clip, person=name_key(persons[clip.name])))
+    return replace(named, notes=[*clips.notes, *notes])
+
+
+def hold_out(train: ClipSet, seed: int, share: float = 0.1) -> tuple[ClipSet, ClipSet, str]:
+    """Holds out a part of the training clips, so that the epoch is not chosen on the evaluated clips.
+
+    Persons are drawn at random until their clips make up `share`. If persons are unknown, `share` of each class's
+    clips is drawn.
+
+    Returns:
+        The clips to train on, the clips held out, and how they were drawn, for the log.
+
+    Raises:
+        DataError: there are too few persons or clips to have some on both sides.
+    """
+    rng = np.random.default_rng([seed, 0x4E1D])  # independent of all other streams of this seed
+    clips, names = train.clips, set()
+    if all(clip.person for clip in clips):
+        persons = _persons(train)
+        clips_of = Counter(clip.person for clip in clips)
+        chosen: set[str] = set()
+        for index in rng.permutation(len(persons)):
+            if sum(clips_of[name] for name in chosen) >= share * len(clips):
+                break
+            chosen.add(persons[index])
+        names = {clip.name for clip in clips if clip.person in chosen}
+        how = f"{len(chosen)} of {len(persons)} persons"
+    else:
+        for label in range(len(train.labels)):
+            of_class = [clip.name for clip in clips if clip.label == label]
+            take = max(1, round(share * len(of_class))) if len(of_class) > 1 else 0
+            names |= {of_class[index] for index in rng.permutation(len(of_class))[:take]}
+        how = f"{100 * share:.0f} % of each class's clips; persons are unknown, so one may be on both sides"
+    rest = train.subset(lambda clip: clip.name not in names)
+    held = train.subset(lambda clip: clip.name in names)
+    if not rest.clips or not held.clips:
+        raise DataError(f"--select-on heldout: {train.root} has {len(clips)} clips only; use --select-on val")
+    return rest, held, how
+
+
+def _persons(clips: ClipSet) -> list[str]:
+    return sorted({clip.person for clip in clips.everything} - {""}, key=natural_key)

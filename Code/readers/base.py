@@ -14,7 +14,7 @@ from typing import Literal
 from ..common.errors import UsageError
 from ..common.names import counted
 from ..data.clips import ClipSet, DataError
-from ..data.folds import Folds, folds_as_listed, folds_by_person, folds_from_file, name_persons
+from ..data.folds import Folds, folds_by_person, folds_from_file, name_persons
 from ..data.intensity import Intensities
 from ..data.listing import Lines, ListedClip, Listing, class_line, read_lines, two_spellings
 from ..data.request import Protocol, Request
@@ -244,7 +244,7 @@ class Reader:
             return folds_by_person(clips, request.folds or self.num_folds or DEFAULT_FOLDS)
         if request.folds and not request.fold_file:
             raise UsageError(f"--folds {request.folds}: the list has a fold for each clip; omit --folds")
-        return folds_as_listed(clips)
+        return Folds(clips, "folds as listed")
 
 
 def _of_folds(*paths: str | None) -> bool:

@@ -189,7 +189,9 @@ def test_validation_clips_are_files_with_their_importance(stills: Stills, tmp_pa
         number = int(clip.name.rsplit("-", 1)[1])
         plan = composer.frames(number)
         assert clip.label == composer.labels[number]
-        assert [truth[clip.name, name] for name in clip.frames] == [(frame.importance, frame.kind) for frame in plan]
+        assert [truth["Val", clip.name, name] for name in clip.frames] == [
+            (frame.importance, frame.kind) for frame in plan
+        ]
         pictures = np.stack([read_image(path) for path in clip.paths])[:, None, :, :, 0]
         assert np.array_equal(pictures, render(stills.images, plan, 80).numpy())
     written = (folder / "intensity.csv").stat().st_mtime_ns

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from Code.data.clips import DataError
-from Code.data.intensity import intensities_of, read_intensity, row, write_intensity
+from Code.data.intensity import intensities_of, read_intensity, write_intensity
 from Code.data.request import Request
 from Code.readers import find
 
@@ -20,7 +20,7 @@ def test_read_intensity_names_file_and_line(tmp_path: Path) -> None:
         read_intensity(path)
     head = "split,clip,frame,intensity,distractor\nTrain,Sad/000004,001.jpg,0.5,\n"
     path.write_text(head)
-    assert read_intensity(path) == {("Sad/000004", "001.jpg"): (0.5, "")}
+    assert read_intensity(path) == {("Train", "Sad/000004", "001.jpg"): (0.5, "")}
     for line in ("Train,Sad/000004,002.jpg,much,", "Train,Sad/000004,002.jpg,1.5,", "Train,Sad/000004"):
         path.write_text(head + line + "\n")
         with pytest.raises(DataError, match=r"intensity\.csv, line 3"):
@@ -40,8 +40,8 @@ def _tree(root: Path, clips: dict[str, int]) -> None:
 def test_folders_with_a_table_have_true_importance(tmp_path: Path) -> None:
     root = tmp_path / "Onsets" / "Train"
     _tree(root, {"happiness/094": 3, "neutral/007": 2})
-    rows = [row("Train", "happiness/094", f"{n:03d}.png", n / 2) for n in range(3)]
-    rows += [row("Train", "neutral/007", f"{n:03d}.png", 0) for n in range(2)]
+    rows = [("Train", "happiness/094", f"{n:03d}.png", n / 2, "") for n in range(3)]
+    rows += [("Train", "neutral/007", f"{n:03d}.png", 0.0, "") for n in range(2)]
     reader = find("folders")
     clips = reader.read(Request(train_root=str(root)), "train")
     assert reader.intensities(clips) is None
@@ -52,11 +52,11 @@ def test_folders_with_a_table_have_true_importance(tmp_path: Path) -> None:
     np.testing.assert_array_equal(truth["neutral/007"], [0, 0])
     # A clip of the same name in another split is another clip.
     for order in (1, -1):
-        other = [row("Val", "happiness/094", f"{n:03d}.png", 0.25) for n in range(3)]
+        other = [("Val", "happiness/094", f"{n:03d}.png", 0.25, "") for n in range(3)]
         write_intensity(root.parent, [*rows, *other][::order])
         truth = reader.intensities(clips)
         assert truth is not None
         np.testing.assert_array_equal(truth["happiness/094"], [0, 0.5, 1])
     write_intensity(root.parent, rows[:-1])
-    with pytest.raises(DataError, match=r"intensity\.csv: lacks frames of 1 clip, e\.g\. neutral/007"):
+    with pytest.raises(DataError, match=r"intensity\.csv: lacks frames of neutral/007"):
         intensities_of(clips)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from Code.data.clips import DataError, describe
-from Code.data.folds import folds_as_listed, folds_by_person, persons_in_two_folds, write_fold_file
+from Code.data.folds import Folds, folds_by_person, write_fold_file
 from Code.readers.official import CKPLUS_LABELS
 from tests.trees import CKPLUS_FOLD_SIZES, read_ckplus, stub_ckplus, stub_clip
 
@@ -31,6 +31,10 @@ def problems_of(*args, **kwargs) -> list[str]:
     return caught.value.problems
 
 
+def fold_of(folds: Folds) -> dict[str, int]:
+    return {clip.name: clip.fold for clip in folds.clips.everything}
+
+
 def test_the_whole_set_is_its_327_labeled_sequences_of_118_persons(whole):
     clips = read_ckplus(whole)
     assert len(clips.clips) == 327
@@ -44,26 +48,28 @@ def test_the_whole_set_is_its_327_labeled_sequences_of_118_persons(whole):
 def test_folds_by_the_rule_have_the_published_sizes_and_no_person_is_in_two(whole):
     folds = folds_by_person(read_ckplus(whole), 10)
     assert tuple(map(len, folds.members())) == CKPLUS_FOLD_SIZES == (33, 39, 40, 35, 30, 37, 29, 29, 33, 22)
-    assert persons_in_two_folds(folds) == []
+    assert folds.split_persons() == []
     for fold in range(1, 11):
         train, val = folds.train(fold), folds.val(fold)
         assert len(val.clips) == CKPLUS_FOLD_SIZES[fold - 1] and len(train.clips) + len(val.clips) == 327
         assert not {c.person for c in train.clips} & {c.person for c in val.clips}
-    assert sorted(clip.name for fold in range(1, 11) for clip in folds.val(fold).clips) == sorted(folds.of)
+    assert sorted(clip.name for fold in range(1, 11) for clip in folds.val(fold).clips) == sorted(
+        clip.name for clip in folds.clips.clips
+    )
 
 
 def test_fold_file_is_written_in_the_published_format_and_read_again(whole, tmp_path):
     folds = folds_by_person(read_ckplus(whole), 10)
     path = tmp_path / "folds.txt"
-    write_fold_file(path, folds.members(), CKPLUS_LABELS)
+    write_fold_file(path, folds)
     lines = path.read_text().splitlines()
     assert lines[0].startswith("1-fold 33 Angry ") and lines[34].startswith("2-fold 39 ") and len(lines) == 337
     words = lines[0].split()
     assert sorted(words[2::2]) == sorted(CKPLUS_LABELS)
     assert sum(map(int, words[3::2])) == 33
     assert lines[1].endswith(" Angry") and lines[33].endswith(" Surprise")
-    again = folds_as_listed(read_ckplus(whole, path))
-    assert again.of == folds.of and again.count == 10
+    again = Folds(read_ckplus(whole, path), "folds as listed")
+    assert fold_of(again) == fold_of(folds) and again.count == 10
 
 
 PUBLISHED = """1-fold 3 Angry 1 Surprise 1 Contempt 1
@@ -121,7 +127,7 @@ def test_empty_and_missing_fold_files(small, tmp_path):
     assert "the fold file is empty" in problems_of(small, path)[0]
     assert "no such list file" in problems_of(small, tmp_path / "none.txt")[0]
     with pytest.raises(DataError, match=r"--write-folds .* cannot be written"):
-        write_fold_file(path / "folds.txt", [], CKPLUS_LABELS)
+        write_fold_file(path / "folds.txt", folds_by_person(read_ckplus(small), 2))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +156,7 @@ def test_aligned_faces_are_preferred_and_their_losses_keep_the_folds(small):
     clips = read_ckplus(small, skip_empty=True)
     assert clips.root == str(small / "faces") and clips.skipped == ["S005/001"]
     folds = folds_by_person(clips, 2)
-    assert folds.of == rule.of  # S005 counts, although its only sequence is skipped
+    assert fold_of(folds) == fold_of(rule)  # S005 counts, although its only sequence is skipped
     assert (folds.val(1).skipped, len(folds.val(1).clips)) == (["S005/001"], 1)
     assert (folds.val(2).skipped, len(folds.val(2).clips)) == ([], 3)
 

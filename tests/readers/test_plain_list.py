@@ -14,12 +14,11 @@ from Code.check import check_before_training
 from Code.common.errors import UsageError
 from Code.data.clips import ClipSet, DataError
 from Code.data.folds import (
-    folds_as_listed,
+    Folds,
     folds_by_person,
     folds_from_file,
     hold_out,
     name_persons,
-    persons_in_two_folds,
     write_fold_file,
 )
 from Code.data.listing import Listing, read_lines
@@ -156,16 +155,16 @@ def test_no_file_whatsoever_crashes(content):
 
 
 def test_folds_as_the_list_says(root):
-    folds = folds_as_listed(read_plain_list(root, write(root, *ROWS)))
+    folds = Folds(read_plain_list(root, write(root, *ROWS)), "list")
     assert [[clip.name for clip in clips] for clips in folds.members()] == [["a/1", "b/clip 1"], ["a/2", "b/2"]]
-    assert persons_in_two_folds(folds) == ["anna", "bob"]
+    assert folds.split_persons() == ["anna", "bob"]
 
 
 def test_folds_of_persons(root):
     clips = read_plain_list(root, write(root, *ROWS))
     folds = folds_by_person(clips, 2)
     assert [[clip.name for clip in clips] for clips in folds.members()] == [["a/1", "a/2"], ["b/clip 1", "b/2"]]
-    assert persons_in_two_folds(folds) == []
+    assert folds.split_persons() == []
     with pytest.raises(DataError, match="2 persons cannot be divided into 3 folds"):
         folds_by_person(clips, 3)
 
@@ -174,16 +173,16 @@ def test_folds_that_cannot_be(root):
     clips = read_plain_list(root, write(root, *(row[:2] for row in ROWS), header="path,label"))
     with pytest.raises(DataError, match=r"4 clips without a person, e\.g\. a/1; .* `person`.* --person-pattern"):
         folds_by_person(clips, 2)
-    with pytest.raises(DataError, match="4 clips without a fold"):
-        folds_as_listed(clips)
+    with pytest.raises(DataError, match="list: .a/1. has no fold"):
+        Folds(clips, "list")
     gap = read_plain_list(
         root, write(root, *((*row[:2], fold) for row, fold in zip(ROWS, "1313", strict=True)), header="path,label,fold")
     )
     with pytest.raises(DataError, match="fold 2 has no clip"):
-        folds_as_listed(gap)
+        Folds(gap, "list")
     one = read_plain_list(root, write(root, *((*row[:2], "1") for row in ROWS), header="path,label,fold"))
     with pytest.raises(DataError, match="at least 2 folds"):
-        folds_as_listed(one)
+        Folds(one, "list")
 
 
 def test_persons_from_names(tmp_path):
@@ -203,14 +202,16 @@ def test_folds_go_through_a_file(root):
     clips = read_plain_list(root, write(root, *ROWS))
     folds = folds_by_person(clips, 2)
     path = root.parent / "folds.txt"
-    write_fold_file(path, folds.members(), clips.labels)
-    assert folds_from_file(clips, str(path)).of == folds.of
+    write_fold_file(path, folds)
+    assert folds_from_file(clips, str(path)).members() == folds.members()
     path.write_text(path.read_text().replace("a/1 happy", "a/1 sad").replace("a/2 sad", "c sad"))
     with pytest.raises(DataError) as caught:
         folds_from_file(clips, str(path))
-    assert len(caught.value.problems) == 3
+    assert len(caught.value.problems) == 2
     assert "is happy in the data" in caught.value.problems[0] and '"c" is not a clip' in caught.value.problems[1]
-    assert "lacks" in caught.value.problems[2]
+    path.write_text("1-fold 1\na/1 happy\n2-fold 1\nb/clip 1 happy\n")
+    with pytest.raises(DataError, match='"a/2" has no fold'):
+        folds_from_file(clips, str(path))
 
 
 # One name in several spellings

@@ -98,9 +98,9 @@ def test_reads_as_afew(sample: Path, split: str, list_file: str) -> None:
 
 def test_intensity_tells_of_every_frame(sample: Path) -> None:
     truth = read_intensity(sample / "intensity.csv")
-    clips = [clip for split in ("Train", "Val") for clip in read_afew(str(sample / split)).clips]
-    assert set(truth) == {(clip.name, frame) for clip in clips for frame in clip.frames}
-    for (clip, _), (intensity, distractor) in truth.items():
+    clips = [(split, clip) for split in ("Train", "Val") for clip in read_afew(str(sample / split)).clips]
+    assert set(truth) == {(split, clip.name, frame) for split, clip in clips for frame in clip.frames}
+    for (_, clip, _), (intensity, distractor) in truth.items():
         assert 0 <= intensity <= 1
         assert distractor in ("", *DISTRACTORS)
         if distractor:

@@ -1,0 +1,171 @@
+"""Draws the generated sample into a folder.
+
+    python -m Code.sample --output Data/Sample --seed 0
+
+The same seed gives the same sample on every machine. Random numbers come from
+`numpy.random.default_rng([seed, split, clip])`, so that no clip depends on another or on the order of drawing. Pixels
+come from arithmetic that IEEE 754 defines to the last bit (see `Code.sample.canvas`). Pillow's steps (moving, blur,
+JPEG) are identical on all x86-64 machines; on some arm64 builds, whose compilers fuse multiplications and additions,
+single pixels may differ by one gray level.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..common.commandline import positive, run_script, script_parser, whole_number
+from ..common.commandline import seed as any_seed
+from ..common.errors import WorkerError
+from ..common.files import one_writer, writing, writing_folder
+from ..common.json_files import StateError, read_json
+from ..common.names import AFEW_LABELS, MAX_IMAGE_SIZE
+from ..common.progress import Progress, as_worker, available_cores
+from ..data.clips import DataError
+from ..data.intensity import INTENSITY_FILE, Row, write_intensity
+from .clip import SampleSpec, draw_clip
+
+VERSION = 1  # increase when any pixel changes; samples of other versions are drawn again
+SPLITS = ("Train", "Val")
+LISTS = ("list_train.txt", "list_eval.txt")
+MARKER, FACTS = "README.txt", "sample.json"
+README = "Synthetic faces, drawn by `python -m Code.sample`. Safe to delete.\n"
+JPEG_QUALITY = 92
+Task = tuple[Path, int, int, int, SampleSpec]
+
+
+def draw_sample(
+    root: str | Path, *, seed: int = 0, workers: int = 1, progress: bool = False, spec: SampleSpec | None = None
+) -> Path:
+    """Draws the sample into `root`, unless the same sample (version, seed and spec) is there already.
+
+    Args:
+        root: folder to make. A sample of another seed, spec or version is replaced.
+        seed: of all random numbers, 0 or above.
+        workers: processes that draw. The result does not depend on their number.
+        progress: show the progress.
+        spec: size and difficulty; default `SampleSpec()`.
+
+    Returns:
+        `root`, which then contains Train/, Val/, list_train.txt, list_eval.txt, intensity.csv and sample.json.
+
+    Raises:
+        DataError: `root` contains something that is not of a generated sample.
+        WorkerError: a process that draws was killed.
+    """
+    folder, spec = Path(root).resolve(), spec or SampleSpec()
+    settings = {"version": VERSION, "seed": seed, "spec": asdict(spec)}
+    if _is_drawn(folder, settings):
+        return Path(root)
+    with one_writer(folder.parent, f".{folder.name}.lock", doing=f"draws {root}"):
+        if not _is_drawn(folder, settings):  # the process that this one waited for may have drawn it
+            _check_replaceable(folder, Path(root))
+            with writing_folder(folder, replace=True) as draft:
+                _draw_into(draft, settings, seed, workers, progress, spec)
+    return Path(root)
+
+
+def _is_drawn(folder: Path, settings: dict[str, Any]) -> bool:
+    """Whether there is a sample of these settings. It is whole: the folder gets its name when all is drawn."""
+    try:
+        facts = read_json(folder / FACTS, dict[str, Any], remedy="draw the sample again")
+    except StateError:
+        return False
+    return json.loads(json.dumps(settings)).items() <= facts.items()
+
+
+def _check_replaceable(folder: Path, named: Path) -> None:
+    """Raises a DataError if the folder has something else than a sample: perhaps the user's data in the same layout."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    marker = folder / MARKER
+    others = {path.name for path in folder.glob("*")} - {MARKER, FACTS, INTENSITY_FILE, *SPLITS, *LISTS}
+    if others or not marker.is_file() or not marker.read_bytes().startswith(README[:16].encode()):
+        raise DataError(f"{named}: not empty and not a generated sample; choose another folder, or delete it yourself")
+
+
+def clip_name(split: int, clip: int) -> str:
+    """Class and folder of a clip, `Fear/100003` for clip 3 of split 1; unique in both splits."""
+    return f"{AFEW_LABELS[clip % len(AFEW_LABELS)]}/{split}{clip:05d}"
+
+
+def _draw_into(
+    folder: Path, settings: dict[str, Any], seed: int, workers: int, progress: bool, spec: SampleSpec
+) -> None:
+    (folder / MARKER).write_text(README)
+    totals = (spec.num_train_clips, spec.num_val_clips)
+    tasks: list[Task] = [
+        (folder, seed, split, clip, spec) for split, total in enumerate(totals) for clip in range(total)
+    ]
+    rows: list[Row] = []
+    with Progress("drawing the sample", len(tasks), unit="clips", show=progress) as bar:
+        for clip_rows in _drawn(tasks, workers):
+            rows += clip_rows
+            bar()
+    for split, name in enumerate(LISTS):
+        names = [clip_name(split, clip) for clip in range(totals[split])]
+        (folder / name).write_text("".join(f"{clip} {clip.split('/')[0]}\n" for clip in names))
+    write_intensity(folder, rows)
+    counts = {"clips": len(tasks), "frames": len(rows), "distractors": sum(row[4] != "" for row in rows)}
+    (folder / FACTS).write_text(json.dumps({**settings, **counts}, indent=2) + "\n")
+
+
+def _drawn(tasks: list[Task], workers: int) -> Iterator[list[Row]]:
+    if workers <= 1:
+        yield from map(_write_clip, tasks)
+        return
+    # spawn: a process that is forked while other threads run (torch's, for example) may hang.
+    spawn = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(workers, spawn, initializer=as_worker) as pool:
+            yield from pool.map(_write_clip, tasks, chunksize=4)
+    except BrokenProcessPool:
+        raise WorkerError(
+            "a process that draws the sample was killed, perhaps because memory ran out; start the command again"
+        ) from None
+
+
+def _write_clip(task: Task) -> list[Row]:
+    """Draws one clip into its folder; returns its lines of intensity.csv."""
+    root, seed, split, clip, spec = task
+    name = clip_name(split, clip)
+    folder = root / SPLITS[split] / name
+    folder.mkdir(parents=True)
+    rows: list[Row] = []
+    for number, (picture, truth) in enumerate(draw_clip(name.split("/")[0], seed, split, clip, spec), start=1):
+        frame = f"{number:03d}.jpg"
+        picture.save(folder / frame, quality=JPEG_QUALITY)
+        rows.append((SPLITS[split], name, frame, truth.intensity, truth.distractor))
+    return rows
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit status: 0 done, 2 wrong input."""
+    spec = SampleSpec()
+    parser = script_parser(__doc__, prog="python -m Code.sample")
+
+    def number(flag: str, default: int, help: str, kind: Callable[[str], int] = positive) -> None:
+        parser.add_argument(flag, type=kind, metavar="N", default=default, help=help)
+
+    parser.add_argument("--output", type=Path, default=Path("Data/Sample"), help="folder to make")
+    number("--seed", 0, "of the random numbers; another seed draws other people", any_seed)
+    number("--train-clips", spec.num_train_clips, "training clips")
+    number("--val-clips", spec.num_val_clips, "validation clips")
+    number("--size", spec.size, "width and height of a frame in pixels", whole_number(32, MAX_IMAGE_SIZE))
+    number("--workers", available_cores(), "processes that draw")
+    args = parser.parse_args(argv)
+    spec = SampleSpec(num_train_clips=args.train_clips, num_val_clips=args.val_clips, size=args.size)
+
+    def draw() -> int:
+        with writing(args.output):
+            root = draw_sample(args.output, seed=args.seed, workers=args.workers, progress=True, spec=spec)
+        print(f"{root}: {spec.num_train_clips} training and {spec.num_val_clips} validation clips, seed {args.seed}")
+        return 0
+
+    return run_script(draw)
