@@ -28,20 +28,15 @@ MOST_ASPECT = 5.0  # pixels that are said to be wider or higher are square: the 
 # recognized by so many bytes of its start.
 FIRST_ONLY, JOINED_BYTES = ("asf", "flv", "mov"), 12
 ASSUMED_FPS = 25.0  # where a video does not state its frame rate
-# A longer gap between two frames (seconds) is a recording error, not a pause. Broadcast formats such as MPEG-TS may
-# restart their clock within a file; for those ffmpeg uses 10 s, too.
-LONGEST_GAP, LONGEST_BROADCAST_GAP = 600.0, 10.0
-GAP_IN_FRAMES = 20  # a leap is also longer than this many frames, since a time lapse may have one frame an hour
+# A longer gap between two frames is a recording error, not a pause: in seconds, and in frames, since a time lapse may
+# have one frame an hour. Broadcast formats such as MPEG-TS may restart their clock within a file, as ffmpeg assumes.
+LONGEST_GAP, LONGEST_BROADCAST_GAP, GAP_IN_FRAMES = 600.0, 10.0, 20
 # Times that step back by fewer frames than this, and for fewer frames, are out of order; otherwise they start again.
 REORDERED_FRAMES = 3.5
 
 
 def pyav(module: str = "av") -> Any:
-    """PyAV, or one of its modules.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
+    """PyAV, or one of its modules; MissingExtraError: it is not installed."""
     return require(module, "PyAV", "reading a video")
 
 
@@ -92,10 +87,8 @@ def choose_stream(container: Any, path: str | Path) -> Any:
         what = "only audio" if container.streams.audio else "the file is damaged or not a video"
         raise DataError(f"{path}: no video in it, {what}")
     marks = pyav().stream.Disposition
-    cover, tile = marks.attached_pic | marks.timed_thumbnails, marks.dependent
-    videos = [stream for stream in container.streams.video if not stream.disposition & (cover | tile)]
-    if not videos and any(stream.disposition & tile for stream in container.streams.video):
-        raise DataError(f"{path}: a photo stored in tiles (HEIC); save it as JPEG")
+    pictures = marks.attached_pic | marks.timed_thumbnails | marks.dependent
+    videos = [stream for stream in container.streams.video if not stream.disposition & pictures]
     if not videos:
         raise DataError(f"{path}: no video in it, only a cover picture")
     decodable = [stream for stream in videos if stream.codec_context is not None]
@@ -134,10 +127,15 @@ def is_joined(container: Any) -> bool:
 
 
 def decoded(container: Any, stream: Any, note: Callable[[str], object]) -> Iterator[Any]:
-    """A stream's frames, each with the better one of its timestamps; `note` gets a line on what is damaged."""
+    """A stream's frames; `note` gets a line on what is damaged.
+
+    As in ffmpeg's own programs, a frame's timestamp is its time of presentation, unless that steps back more often than
+    the time of decoding, as in AVI files.
+    """
     error = pyav().error
-    choose_stamp = Stamps()
     bad = damaged = 0
+    steps_back: list[int] = [0, 0]
+    latest: list[int | None] = [None, None]
     packets = container.demux(stream)
     while True:
         try:
@@ -151,7 +149,12 @@ def decoded(container: Any, stream: Any, note: Callable[[str], object]) -> Itera
             break
         for frame in frames:
             damaged += frame.is_corrupt
-            frame.pts = choose_stamp(frame.pts, frame.dts)
+            for which, stamp in enumerate((frame.pts, frame.dts)):
+                if stamp is not None:
+                    before, latest[which] = latest[which], stamp
+                    steps_back[which] += before is not None and stamp <= before
+            if frame.pts is None or (frame.dts is not None and steps_back[0] > steps_back[1]):
+                frame.pts = frame.dts
             yield frame
         if packet is None:
             break
@@ -159,26 +162,6 @@ def decoded(container: Any, stream: Any, note: Callable[[str], object]) -> Itera
         note(f"{counted(bad, 'part')} of the stream cannot be decoded")
     if damaged:
         note(f"{counted(damaged, 'frame')} damaged")
-
-
-class Stamps:
-    """Chooses one of a frame's two timestamps, as ffmpeg's own programs do.
-
-    It is the time of presentation, unless that steps back more often than the time of decoding, as in AVI files.
-    """
-
-    def __init__(self) -> None:
-        self._steps_back = [0, 0]
-        self._latest: list[int | None] = [None, None]
-
-    def __call__(self, presented: int | None, decoded: int | None) -> int | None:
-        for which, stamp in enumerate((presented, decoded)):
-            if stamp is not None:
-                latest = self._latest[which]
-                self._steps_back[which] += latest is not None and stamp <= latest
-                self._latest[which] = stamp
-        better = self._steps_back[0] <= self._steps_back[1]
-        return presented if presented is not None and (better or decoded is None) else decoded
 
 
 class Clock:
@@ -205,16 +188,14 @@ class Clock:
         self._offset = 0.0  # repaired minus stated time, since the latest repair
         self._last = 0.0  # repaired time of the previous frame
         self._behind = 0  # frames in a row whose time was not later than the previous frame's
-        self._count = 0
+        self._started = False
 
     def __call__(self, stated: float | None) -> float:
         """Returns the repaired time of the next frame, given its timestamp in seconds; None: it has no timestamp."""
-        count, self._count = self._count, self._count + 1
-        if count == 0:
-            self.begin = stated
+        if not self._started:
+            self._started, self.begin = True, stated
         elif stated is None:
-            # Without any timestamps a product, since a sum of steps would accumulate rounding errors.
-            self._last = count * self._step if self.begin is None else self._last + self._step
+            self._last += self._step
         else:
             if self.begin is None:  # the first frames have no timestamps
                 self.begin = stated - self._last - self._step
@@ -244,21 +225,19 @@ class Clock:
         """What was repaired; empty: nothing."""
         if not self._repairs:
             return ""
-        more = len(self._repairs) - 1
-        what = self._repairs[0] + (f" and {counted(more, 'more time')}" if more else "")
-        return f"timestamps {what}; repaired: they continue from the previous frame"
+        more = f" and {counted(len(self._repairs) - 1, 'more time')}" if len(self._repairs) > 1 else ""
+        return f"timestamps {self._repairs[0]}{more}; repaired: they continue from the previous frame"
 
 
 def progressive(frames: Iterator[Any]) -> Iterator[Any]:
     """Deinterlaces frames that are marked as interlaced, as on DVD and television; passes on all others unchanged."""
-    graph: Any = None
-    shape: tuple[Any, ...] | None = None
+    graph, shape = None, None
     for frame in chain(frames, [None]):
-        now = None if frame is None else (frame.width, frame.height, frame.format.name)
-        if graph is not None and now != shape:  # the end, or recordings of different sizes were joined
+        now = frame and (frame.width, frame.height, frame.format.name)
+        if graph and now != shape:  # the end, or recordings of different sizes were joined
             yield from _filtered(graph, None)
             graph = None
-        if graph is None and frame is not None and frame.interlaced_frame:
+        if frame is not None and not graph and frame.interlaced_frame:
             graph, shape = pyav("av.filter").Graph(), now
             size = {"width": frame.width, "height": frame.height}
             graph.link_nodes(
@@ -266,10 +245,8 @@ def progressive(frames: Iterator[Any]) -> Iterator[Any]:
                 graph.add("yadif", "mode=send_frame:deint=interlaced"),  # progressive frames pass unchanged
                 graph.add("buffersink"),
             ).configure()
-        if graph is not None:
-            yield from _filtered(graph, frame)
-        elif frame is not None:
-            yield frame
+        if frame is not None:
+            yield from _filtered(graph, frame) if graph else [frame]
 
 
 def _filtered(graph: Any, frame: Any) -> Iterator[Any]:
@@ -325,7 +302,7 @@ class Upright:
         return np.ascontiguousarray(image)
 
 
-def hidden_edges(stream: Any) -> tuple[int, int, int, int]:
+def hidden_edges(stream: Any) -> tuple[int, ...]:
     """Pixels at the left, right, top and bottom that a container hides: Matroska's PixelCrop, MP4's clean aperture.
 
     PyAV does not pass them on, and its decoders leave them in the frames. They are in ffmpeg's description of a file.
@@ -333,14 +310,11 @@ def hidden_edges(stream: Any) -> tuple[int, int, int, int]:
     logging = pyav("av.logging")
     level = logging.get_level()
     logging.set_level(logging.INFO)  # else the description is empty
-    try:
-        _, *streams = stream.container.dumps_format().split("\n  Stream #0:")
-    finally:
-        logging.set_level(level)
+    _, *streams = stream.container.dumps_format().split("\n  Stream #0:")
+    logging.set_level(level)
     own = next(text for text in streams if re.match(rf"{stream.index}\D", text))
     found = re.search(r"Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)", own)
-    left, right, top, bottom = map(int, found.groups()) if found else (0, 0, 0, 0)
-    return left, right, top, bottom
+    return tuple(map(int, found.groups())) if found else (0, 0, 0, 0)
 
 
 def _accept_all_side_data() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -50,32 +50,24 @@ class Source:
         threads: of the video decoder; 0 lets ffmpeg choose. Worker processes use 1.
         keep: keep the frames if all of them fit into KEPT_BYTES, so that a short video is decoded once.
 
-    Attributes:
-        total: number of frames, estimated if the file states only a duration; None: unknown.
-        fps: average frame rate of a video; None: unknown.
-        files: the image files of a folder, or a single one, by their frames' numbers; empty for videos and photos.
-        problems: what went wrong when the frames were last read, one line each.
-        quarter_turns: every frame is rotated counterclockwise by this many times 90 degrees; see `find_turn`.
-        begin: timestamp in the file of the first frame of the latest reading, from which times count; None: unknown.
-
     Raises:
         DataError: the input is missing, is not readable as a video, or is a folder without images.
         MissingExtraError: the input is a video, and PyAV is not installed.
     """
 
     kind = Kind.FOLDER
-    total: int | None = None
-    fps: float | None = None
-    begin: float | None = None
-    quarter_turns = 0
+    total: int | None = None  # number of frames, estimated if the file states only a duration; None: unknown
+    fps: float | None = None  # average frame rate of a video; None: unknown
+    # The image files of a folder, or a single one, by their frames' numbers; empty for videos and photos.
     files: Mapping[int, Path] = MappingProxyType({})
+    problems: Sequence[str] = ()  # what went wrong when the frames were last read, one line each
+    quarter_turns = 0  # by how many times 90 degrees every frame is rotated counterclockwise; see `find_turn`
+    begin: float | None = None  # timestamp in the file from which the times of the latest reading count; None: unknown
     _keep = False
-    _kept: dict[int, Frame] | None = None
+    _kept: Mapping[int, Frame] | None = None
 
     def __init__(self, path: str | Path, *, threads: int = 0, keep: bool = False) -> None:
-        self.path = Path(path)
-        self.problems: list[str] = []
-        self._threads, self._keep = threads, keep
+        self.path, self._threads, self._keep = Path(path), threads, keep
         if fault := name_fault(str(path)):
             raise DataError(f"{printable(str(path))}: {fault}")
         if not self.path.exists():
@@ -116,7 +108,12 @@ class Source:
         Raises:
             DataError: not a single frame can be decoded. Problems with some of the frames are in `problems` afterwards.
         """
-        for frame in self._kept_or_read(fps, wanted):
+        frames: Iterator[Frame]
+        if self._kept is not None and wanted is not None and self._kept.keys() >= set(wanted):
+            frames = (frame for number, frame in self._kept.items() if number in wanted)
+        else:
+            frames = self._keeping(fps) if self._keep and wanted is None else self._read(fps, wanted)
+        for frame in frames:
             turned = np.rot90(frame.image, self.quarter_turns)
             yield replace(frame, image=np.ascontiguousarray(turned)) if self.quarter_turns else frame
 
@@ -124,26 +121,27 @@ class Source:
         """Drops the frames that were kept; they are decoded again when they are read again."""
         self._kept = None
 
-    def _kept_or_read(self, fps: float | None, wanted: Collection[int] | None) -> Iterator[Frame]:
-        if self._kept is not None and wanted is not None and self._kept.keys() >= set(wanted):
-            yield from (frame for number, frame in self._kept.items() if number in wanted)
-            return
-        kept, left = {}, KEPT_BYTES if self._keep and wanted is None else 0
-        for frame in self._read(fps, wanted):
+    def _keeping(self, fps: float | None) -> Iterator[Frame]:
+        kept, left = {}, KEPT_BYTES
+        for frame in self._read(fps, None):
             left -= frame.image.nbytes
             if left >= 0:
                 kept[frame.number] = frame
             else:
                 kept.clear()
             yield frame
-        if wanted is None:
-            self._kept = kept if left >= 0 else None
+        self._kept = kept if left >= 0 else None
 
     def _read(self, fps: float | None, wanted: Collection[int] | None) -> Iterator[Frame]:
-        self.problems = []
+        problems: list[str] = []
+        self.problems = problems
         readable = failed = False
         last_slot, end = -1, math.inf if wanted is None else max(wanted, default=-1)
-        for name, number, time, decode in self._encoded(complete=wanted is None):
+        if self.kind is Kind.VIDEO:
+            encoded = self._of_video(problems, complete=wanted is None)
+        else:
+            encoded = self._of_animation(problems) if self.kind is Kind.ANIMATION else self._of_files()
+        for name, number, time, decode in encoded:
             if number > end:
                 break
             if fps is not None and self.is_video:
@@ -156,24 +154,19 @@ class Source:
                     image = decode()
                 except DataError as error:
                     failed = True
-                    self.problems += [line for line in error.problems if line not in self.problems]
+                    problems += [line for line in error.problems if line not in problems]
                     continue
                 readable = True
                 yield Frame(name, number, time, image)
         if failed and not readable:
-            raise DataError(self.problems)
-
-    def _encoded(self, *, complete: bool) -> Iterator[_Encoded]:
-        if self.kind is Kind.VIDEO:
-            return self._of_video(complete)
-        return self._of_animation() if self.kind is Kind.ANIMATION else self._of_files()
+            raise DataError(problems)
 
     def _of_files(self) -> Iterator[_Encoded]:
         read = read_photo if self.kind is Kind.PHOTO else read_image
         for number, file in (self.files or {0: self.path}).items():
             yield file.name, number, math.nan, partial(read, str(file))
 
-    def _of_animation(self) -> Iterator[_Encoded]:
+    def _of_animation(self, problems: list[str]) -> Iterator[_Encoded]:
         """Up to the first frame that is damaged."""
         with open_image(str(self.path)) as image:
             # A PNG may start with a still image for programs that do not show animations.
@@ -186,34 +179,36 @@ class Source:
                 except Exception as error:  # a damaged file may raise anything in a decoder
                     if not number:
                         raise
-                    self._note(f"ends early, after {counted(number, 'frame')} ({error})")
+                    problems.append(f"{self.path}: ends early, after {counted(number, 'frame')} ({error})")
                     return
                 yield f"{number:07d}", number, time, partial(np.asarray, picture)
                 milliseconds = image.info.get("duration", 0)
                 time += milliseconds / 1000 if milliseconds > 10 else 0.1  # as browsers do
 
-    def _of_video(self, complete: bool) -> Iterator[_Encoded]:
+    def _of_video(self, problems: list[str], *, complete: bool) -> Iterator[_Encoded]:
         """If all frames are read (`complete`), a truncated file is a problem."""
+
+        def note(problem: str) -> None:
+            if problem:
+                problems.append(f"{self.path}: {problem}")
+
         number, time = -1, 0.0
         with open_video(self.path, self._threads) as (container, stream):
             promised = container.duration / 1e6 if container.duration else 0.0
             clock, upright = Clock(self.fps, longest_gap(container)), Upright(stream)
-            for number, frame in enumerate(progressive(decoded(container, stream, self._note))):
+            for number, frame in enumerate(progressive(decoded(container, stream, note))):
                 time = clock(frame.time)
                 self.begin = clock.begin
                 yield f"{number:07d}", number, time, partial(upright, frame)
             if complete and is_joined(container):
-                self._note("only the first of several joined files is read; join them with ffmpeg")
+                note("only the first of several joined files is read; join them with ffmpeg")
         if number < 0:
             raise DataError(f"{self.path}: no frame can be decoded; the file is damaged or not a video")
-        for what in filter(None, (upright.problem, clock.problem)):
-            self._note(what)
+        note(upright.problem)
+        note(clock.problem)
         seen = time + max(0.0, clock.begin or 0.0)  # headers count from zero, or from the first frame
         if complete and not clock.problem and seen < promised * (1 - MISSING_SHARE) - MISSING_SECONDS:
-            self._note(f"ends early, after {seen:.1f} s; its header says {promised:.1f} s")
-
-    def _note(self, problem: str) -> None:
-        self.problems.append(f"{self.path}: {problem}")
+            note(f"ends early, after {seen:.1f} s; its header says {promised:.1f} s")
 
 
 class ArraySource(Source):
@@ -235,8 +230,7 @@ class ArraySource(Source):
             if not np.issubdtype(frames.dtype, np.floating) or not (low >= 0 and high <= 1):  # NaN is refused, too
                 what = f"an array of {frames.dtype} with values from {low:g} to {high:g}"
                 raise DataError(f"{what}; expected uint8, or float in [0, 1]")
-        self.path, self.problems, self.total = Path("array"), [], len(frames)
-        self._frames = frames
+        self.path, self.total, self._frames = Path("array"), len(frames), frames
 
     def _read(self, fps: float | None, wanted: Collection[int] | None) -> Iterator[Frame]:
         for number, image in enumerate(self._frames):

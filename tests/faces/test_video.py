@@ -11,6 +11,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from PIL import Image
 
 from Code.data.clips import DataError
 from Code.faces import video
-from Code.faces.decoder import Clock, Stamps
+from Code.faces.decoder import Clock, decoded
 from Code.faces.inputs import frame_numbers
 from Code.faces.live import camera_frames
 from Code.faces.render import VideoWriter
@@ -308,8 +309,9 @@ def test_bare_h264_has_the_rate_that_its_stream_states(
 def test_the_better_of_two_timestamps_is_taken(
     stamps: list[tuple[int | None, int | None]], chosen: list[int | None]
 ) -> None:
-    choose = Stamps()
-    assert [choose(*pair) for pair in stamps] == chosen
+    frames = [SimpleNamespace(pts=pts, dts=dts, is_corrupt=False) for pts, dts in stamps]
+    container = SimpleNamespace(demux=lambda stream: iter([SimpleNamespace(decode=lambda: frames)]))
+    assert [frame.pts for frame in decoded(container, None, print)] == chosen
 
 
 @pytest.mark.parametrize(
