@@ -64,125 +64,66 @@ def build_parser() -> argparse.ArgumentParser:
         choices=ATTENTION_TITLES,
         help=f"attention head: {heads} (default: {DEFAULT_AT_TYPE}; with -e, that of the checkpoint)",
     )
-    what.add_argument(
-        "-e", "--evaluate", action="store_true", help="evaluate a trained network instead of training one"
-    )
+    what.add_argument("-e", "--evaluate", action="store_true", help="evaluate a trained network, do not train")
     what.add_argument(
         "--checkpoint",
         type=Path,
         metavar="PATH",
         help="of -e: a file, or the folder of a run (default: the newest best.pth of the dataset and attention)",
     )
-    what.add_argument(
-        "--check",
-        action="store_true",
-        help="check lists, folders and every image instead of training; exit status 0, 1 or 2",
-    )
+    what.add_argument("--check", action="store_true", help="check lists, folders and every image; status 0, 1 or 2")
     what.add_argument("--json", action="store_true", help="with --check: print the report as JSON")
-    what.add_argument(
-        "--resume",
-        type=Path,
-        metavar="RUN",
-        help="resume the run in this folder, as if it had not been interrupted; begin it there if nothing is there",
-    )
+    text = "resume the run in this folder, as if it had not been interrupted; begin it there if nothing is there"
+    what.add_argument("--resume", type=Path, metavar="RUN", help=text)
 
     data = parser.add_argument_group("data")
-    data.add_argument(
-        "--dataset",
-        choices=names(),
-        help="dataset, with its protocol (default: afew); with -e, that of the checkpoint",
-    )
-    data.add_argument(
-        "--train-root",
-        "--data-root",
-        metavar="DIR",
-        help="folder with <Class>/<clip>/<frame> (default: Data/Train), or with the official files of a dataset "
-        "(Data/CKPlus, Data/FERPlus, ...)",
-    )
-    data.add_argument(
-        "--val-root", metavar="DIR", help="the same for validation (default: Data/Val, or the training root)"
-    )
+    text = "dataset, with its protocol (default: afew); with -e, that of the checkpoint"
+    data.add_argument("--dataset", choices=names(), help=text)
+    text = "folder with <Class>/<clip>/<frame> (default: Data/Train), or with a dataset's official files (Data/CKPlus)"
+    data.add_argument("--train-root", "--data-root", metavar="DIR", help=text)
+    text = "the same for validation (default: Data/Val, or the training root)"
+    data.add_argument("--val-root", metavar="DIR", help=text)
     data.add_argument(
         "--train-list",
         metavar="FILE",
         help="list with lines `Class/clip Class`, or another format of Data/README.md; none: read all folders "
         "(default: Data/list_train.txt if it exists)",
     )
-    data.add_argument(
-        "--val-list", metavar="FILE", help="the same for validation (default: Data/list_eval.txt if it exists)"
-    )
-    data.add_argument(
-        "--root-map",
-        action="append",
-        type=pair,
-        metavar="OLD=NEW",
-        help="for a list from another machine: replace the folder OLD by NEW; may be repeated",
-    )
-    data.add_argument(
-        "--labels", nargs="+", metavar="NAME", help="order of the classes, with --dataset folders or list"
-    )
-    data.add_argument(
-        "--map-labels",
-        nargs="+",
-        type=pair,
-        metavar="DATA=CHECKPOINT",
-        help="classes with different names in the data and the checkpoint; CLASS=none drops a class of the data",
-    )
-    data.add_argument(
-        "--eval-split",
-        choices=("val", "test"),
-        help="split to evaluate, of a list with both or of composed clips (default: val)",
-    )
+    text = "the same for validation (default: Data/list_eval.txt if it exists)"
+    data.add_argument("--val-list", metavar="FILE", help=text)
+    text = "for a list from another machine: replace the folder OLD by NEW; may be repeated"
+    data.add_argument("--root-map", action="append", type=pair, metavar="OLD=NEW", help=text)
+    text = "order of the classes, with --dataset folders or list"
+    data.add_argument("--labels", nargs="+", metavar="NAME", help=text)
+    text = "classes with other names in the data than in the checkpoint; CLASS=none drops a class of the data"
+    data.add_argument("--map-labels", nargs="+", type=pair, metavar="DATA=CHECKPOINT", help=text)
+    text = "split to evaluate, of a list with both or of composed clips (default: val)"
+    data.add_argument("--eval-split", choices=("val", "test"), help=text)
+    data.add_argument("--skip-empty", action="store_true", help="skip clips without frames, and count them")
 
     composed = parser.add_argument_group("clips composed of FER+ stills (--dataset composed)")
-    composed.add_argument(
-        "--clip-frames", type=positive, nargs="+", metavar="N", help="frames per clip, or a range such as 8 24 (16)"
-    )
-    composed.add_argument(
-        "--telling",
-        type=from_zero,
-        nargs="+",
-        metavar="SHARE",
-        help="share of a clip's frames that show its expression, or a range; the others are distractors (0.1 1)",
-    )
-    composed.add_argument(
-        "--distractors",
-        choices=DISTRACTORS,
-        nargs="+",
-        metavar="KIND",
-        help=f"kinds of distractors: {' '.join(DISTRACTORS)} (all)",
-    )
+    text = "frames per clip, or a range such as 8 24 (16)"
+    composed.add_argument("--clip-frames", type=positive, nargs="+", metavar="N", help=text)
+    text = "share of a clip's frames that show its expression, or a range; the others are distractors (0.1 1)"
+    composed.add_argument("--telling", type=from_zero, nargs="+", metavar="SHARE", help=text)
+    text = f"kinds of distractors: {' '.join(DISTRACTORS)} (all)"
+    composed.add_argument("--distractors", choices=DISTRACTORS, nargs="+", metavar="KIND", help=text)
     composed.add_argument("--train-clips", type=positive, metavar="N", help="training clips per epoch (2000)")
-    composed.add_argument(
-        "--val-clips", type=positive, metavar="N", help="validation clips, composed once from seed 0 (800)"
-    )
+    text = "validation clips, composed once from seed 0 (800)"
+    composed.add_argument("--val-clips", type=positive, metavar="N", help=text)
 
     folds = parser.add_argument_group("folds and seeds")
-    folds.add_argument(
-        "--fold",
-        type=fold,
-        metavar="N|all",
-        help="train and evaluate one fold, or all folds and pool them (default: all, if the dataset has folds)",
-    )
+    text = "train and evaluate one fold, or all and pool them (default: all, if the dataset has folds)"
+    folds.add_argument("--fold", type=fold, metavar="N|all", help=text)
     folds.add_argument("--folds", type=positive, metavar="K", help="number of folds (ckplus: 10, dfew: 5, others: 5)")
-    folds.add_argument(
-        "--fold-file", metavar="FILE", help="read the folds from a file in the format that was published for CK+"
-    )
-    folds.add_argument(
-        "--write-folds", type=Path, metavar="FILE", help="write the folds to a file in that format, and stop"
-    )
-    folds.add_argument(
-        "--person-pattern",
-        metavar="REGEX",
-        help="finds the person in the name of a clip: the first group of the match, or all of it",
-    )
-    folds.add_argument(
-        "--seeds",
-        type=seed,
-        nargs="+",
-        metavar="N",
-        help="train once with each seed; reports mean, standard deviation and range",
-    )
+    text = "read the folds from a file in the format that was published for CK+"
+    folds.add_argument("--fold-file", metavar="FILE", help=text)
+    text = "write the folds to a file in that format, and stop"
+    folds.add_argument("--write-folds", type=Path, metavar="FILE", help=text)
+    text = "finds the person in the name of a clip: the first group of the match, or all of it"
+    folds.add_argument("--person-pattern", metavar="REGEX", help=text)
+    text = "train once with each seed; reports mean, standard deviation and range"
+    folds.add_argument("--seeds", type=seed, nargs="+", metavar="N", help=text)
     folds.add_argument(
         "--select-on",
         choices=("val", "heldout", "last"),
@@ -190,14 +131,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="clips that choose the best epoch: val, the evaluated ones, as papers do; heldout, a tenth of the persons "
         "of the training set; last: no choice, the last epoch counts",
     )
-    data.add_argument("--skip-empty", action="store_true", help="skip clips without frames, and count them")
 
     recipe = parser.add_argument_group("training")
-    recipe.add_argument(
-        "--pretrained",
-        metavar="PATH|none",
-        help="weights to start from; none: random ones (default: see pretrain_model/README.md)",
-    )
+    text = "weights to start from; none: random ones (default: see pretrain_model/README.md)"
+    recipe.add_argument("--pretrained", metavar="PATH|none", help=text)
     recipe.add_argument(
         "--freeze-backbone",
         action=argparse.BooleanOptionalAction,
@@ -210,88 +147,49 @@ def build_parser() -> argparse.ArgumentParser:
         help="start from the classifier of --pretrained and leave it unchanged: with a frozen backbone, only attention "
         "is trained",
     )
-    recipe.add_argument(
-        "--backbone",
-        metavar="NAME",
-        help="a classification network of torchvision, for example resnet50 (default: that of the weights to start "
-        "from, or resnet18)",
-    )
-    recipe.add_argument(
-        "--augmentation",
-        default="flip",
-        metavar="NAME",
-        help="of training clips: flip, none, or your own (docs/extending.md)",
-    )
-    recipe.add_argument(
-        "--loss", default="cross-entropy", metavar="NAME", help="cross-entropy, or your own (docs/extending.md)"
-    )
+    text = "a classification network of torchvision, such as resnet50 (default: that of the weights, or resnet18)"
+    recipe.add_argument("--backbone", metavar="NAME", help=text)
+    text = "of training clips: flip, none, or your own (docs/extending.md)"
+    recipe.add_argument("--augmentation", default="flip", metavar="NAME", help=text)
+    text = "cross-entropy, or your own (docs/extending.md)"
+    recipe.add_argument("--loss", default="cross-entropy", metavar="NAME", help=text)
     recipe.add_argument("--epochs", type=positive, metavar="N", help="number of epochs (afew: 180)")
-    recipe.add_argument(
-        "--lr", "--learning-rate", type=from_zero, metavar="RATE", help="learning rate of SGD (afew: 4e-6)"
-    )
+    text = "learning rate of SGD (afew: 4e-6)"
+    recipe.add_argument("--lr", "--learning-rate", type=from_zero, metavar="RATE", help=text)
     recipe.add_argument("--momentum", type=from_zero, metavar="M", help="momentum of SGD (0.9)")
     recipe.add_argument("--weight-decay", "--wd", type=from_zero, metavar="W", help="weight decay of SGD (1e-4)")
     recipe.add_argument("--batch-size", type=positive, metavar="N", help="samples per step (afew: 48)")
-    recipe.add_argument(
-        "--frames", type=positive, metavar="K", help="frames per training sample, one from each of K segments (3)"
-    )
-    recipe.add_argument(
-        "--samples-per-clip",
-        type=positive,
-        metavar="N",
-        help="samples per clip and epoch (afew: as many as the clip has frames)",
-    )
-    recipe.add_argument(
-        "--image-size",
-        type=image_side,
-        metavar="PIXELS",
-        help="side of the input (default: what the weights were trained at)",
-    )
-    recipe.add_argument(
-        "--seed", type=seed, default=0, metavar="N", help="of weights, sampling, augmentation and dropout"
-    )
+    text = "frames per training sample, one from each of K segments (3)"
+    recipe.add_argument("--frames", type=positive, metavar="K", help=text)
+    text = "samples per clip and epoch (afew: as many as the clip has frames)"
+    recipe.add_argument("--samples-per-clip", type=positive, metavar="N", help=text)
+    text = "side of the input (default: what the weights were trained at)"
+    recipe.add_argument("--image-size", type=image_side, metavar="PIXELS", help=text)
+    text = "of weights, sampling, augmentation and dropout"
+    recipe.add_argument("--seed", type=seed, default=0, metavar="N", help=text)
 
     machine = parser.add_argument_group("machine and output")
     add_device(machine)
-    machine.add_argument(
-        "--precision",
-        choices=("auto", "fp32", "bf16", "fp16"),
-        default="auto",
-        help="of the backbone; auto: bf16 if the hardware has it, else fp32",
-    )
-    machine.add_argument(
-        "--workers",
-        type=count,
-        metavar="N",
-        help="processes that load frames (default: depends on the number of cores)",
-    )
+    text = "of the backbone; auto: bf16 if the hardware has it, else fp32"
+    machine.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help=text)
+    text = "processes that load frames (default: depends on the number of cores)"
+    machine.add_argument("--workers", type=count, metavar="N", help=text)
     machine.add_argument(
         "--cache",
         choices=("none", "memory", "device"),
         help="frames: none, decode them when needed; memory or device (GPU), decode them once and keep them there "
         "(default: memory, where they fit well)",
     )
-    machine.add_argument(
-        "--compile", action="store_true", help="train with torch.compile: a slow start, then faster steps on GPUs"
-    )
-    machine.add_argument(
-        "--deterministic",
-        action="store_true",
-        help="the same numbers every time on CUDA, too, also across --resume; slower",
-    )
-    machine.add_argument(
-        "--output", type=Path, default=Path("model"), metavar="DIR", help="parent of the folders of runs"
-    )
-    machine.add_argument(
-        "--figures",
-        type=count,
-        default=0,
-        metavar="N",
-        help="draw attention figures of the N most and least certain clips, right and wrong",
-    )
-    machine.add_argument(
-        "--print-freq", "-p", type=count, default=0, metavar="N", help="print the loss every N steps; 0: never"
-    )
+    text = "train with torch.compile: a slow start, then faster steps on GPUs"
+    machine.add_argument("--compile", action="store_true", help=text)
+    text = "the same numbers every time on CUDA, too, also across --resume; slower"
+    machine.add_argument("--deterministic", action="store_true", help=text)
+    text = "parent of the folders of runs"
+    machine.add_argument("--output", type=Path, default=Path("model"), metavar="DIR", help=text)
+    text = "draw attention figures of the N most and least certain clips, right and wrong"
+    machine.add_argument("--figures", type=count, default=0, metavar="N", help=text)
+    text = "print the loss every N steps; 0: never"
+    machine.add_argument("--print-freq", "-p", type=count, default=0, metavar="N", help=text)
     return parser
 
 

@@ -43,7 +43,7 @@ def main() -> int:
     from Code.faces.figures import attention_picture, shown_frames
     from Code.faces.predict import Predictor
     from Code.results.figures import figure_bytes
-    from Code.training.metrics import attention_auc, attention_correlation
+    from Code.training.metrics import attention_metrics
 
     answer = Predictor(args.checkpoint, "cpu")(args.clip)
     known = true_intensity(args.clip.with_suffix(".csv"))
@@ -52,8 +52,7 @@ def main() -> int:
     figure = attention_picture(answer, shown, answer.crops(shown), truth)
     with Image.open(io.BytesIO(figure_bytes(figure, "png", dpi=DPI))) as picture, atomic_file(args.figure) as file:
         picture.convert("RGB").quantize(COLORS).save(file, "PNG", optimize=True)
-    pair = {"clip": answer.weights}, {"clip": truth}
-    correlation, auc = attention_correlation(*pair), attention_auc(*pair)
+    correlation, auc = attention_metrics({"clip": answer.weights}, {"clip": truth}).values()
     print(f"wrote {args.figure}: {answer!r}")
     print(f"weights and true intensity: rank correlation {correlation:.3f}, AUC {auc:.3f}")
     return 0

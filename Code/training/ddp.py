@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -23,15 +23,9 @@ T = TypeVar("T")
 
 
 def world() -> World:
-    """The place of this process; a world of one outside of `processes`."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return World()
-    return World(
-        rank=dist.get_rank(),
-        size=dist.get_world_size(),
-        local_rank=int(os.environ.get("LOCAL_RANK", 0)),
-        local_size=int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
-    )
+    """The place of this process, which torchrun says."""
+    names = {"rank": "RANK", "size": "WORLD_SIZE", "local_rank": "LOCAL_RANK", "local_size": "LOCAL_WORLD_SIZE"}
+    return World(**{field: int(os.environ[name]) for field, name in names.items() if name in os.environ})
 
 
 @contextlib.contextmanager
@@ -45,16 +39,16 @@ def processes(device: str) -> Iterator[World]:
         UsageError: the device cannot be shared among them.
         WorkerError: another process is gone.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        yield World()
+    if world().size == 1:
+        yield world()
         return
-    chosen = device_of_process(device, int(os.environ["LOCAL_RANK"]))
+    chosen = device_of_process(device, world().local_rank)
     on_gpu = chosen.startswith("cuda")
     if on_gpu:
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if on_gpu else "gloo", device_id=torch.device(chosen) if on_gpu else None)
     with contextlib.ExitStack() as stack:
-        if dist.get_rank():
+        if not world().is_main:
             silence = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
             stack.enter_context(contextlib.redirect_stdout(silence))
         try:
@@ -79,10 +73,7 @@ def device_of_process(device: str, local_rank: int) -> str:
     if device != "cuda":
         return device
     if local_rank >= torch.cuda.device_count():
-        raise UsageError(
-            f"--nproc_per_node: more processes than the {torch.cuda.device_count()} GPUs of this machine; "
-            "start one process per GPU"
-        )
+        raise UsageError(f"--nproc_per_node: more processes than the {torch.cuda.device_count()} GPUs of this machine")
     return f"cuda:{local_rank}"
 
 
@@ -103,12 +94,11 @@ def local_main_first() -> Iterator[None]:
         barrier()
 
 
-def from_main(make: Callable[[], T]) -> T:
-    """The result of `make`, which only the main process calls; it must be picklable."""
-    if world().size == 1:
-        return make()
-    box: list[Any] = [make() if world().is_main else None]
-    dist.broadcast_object_list(box)
+def from_main(value: T) -> T:
+    """The value, any that can be pickled, that the main process has."""
+    box: list[Any] = [value]
+    if world().size > 1:
+        dist.broadcast_object_list(box)
     return box[0]
 
 
@@ -123,10 +113,7 @@ def wrapped(model: nn.Module) -> nn.Module:
 
 
 def share_buffers(model: nn.Module) -> None:
-    """Copies the running batch-norm statistics of the main process to all others.
-
-    They have no influence on training steps; those of the main process are evaluated and saved.
-    """
+    """Copies the running batch-norm statistics of the main process, which are evaluated and saved, to all others."""
     if world().size > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)
@@ -140,14 +127,11 @@ def total(values: Tensor) -> Tensor:
 
 
 def gather_rows(rows: Tensor, counts: list[int]) -> Tensor:
-    """The rows of all processes, in the order of their ranks.
+    """The rows of all processes in the order of their ranks, [sum of counts, D].
 
     Args:
         rows: [counts[rank], D] of this process, of the same dtype everywhere.
         counts: number of rows of every process.
-
-    Returns:
-        [sum of counts, D].
     """
     if world().size == 1:
         return rows

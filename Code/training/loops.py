@@ -32,7 +32,7 @@ from ..network.attention import FANOutput
 from ..network.fan import FAN, FeatureFAN
 from . import ddp
 from .intervals import interval_text
-from .metrics import attention_auc, attention_correlation, classification_metrics
+from .metrics import attention_metrics, classification_metrics
 from .stopping import stop_if_asked
 
 Network = FAN | FeatureFAN
@@ -349,8 +349,7 @@ def evaluate_split(model: Network, split: EvaluationSplit, compute: Compute) -> 
     metrics["loss"] = float(F.cross_entropy(logits, table.targets))
     if split.intensities is not None:
         weights = dict(zip(table.names, evaluation.weights, strict=True))
-        metrics["attention_correlation"] = attention_correlation(weights, split.intensities)
-        metrics["attention_auc"] = attention_auc(weights, split.intensities)
+        metrics |= attention_metrics(weights, split.intensities)
     return metrics, evaluation
 
 

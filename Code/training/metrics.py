@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import binomtest, rankdata, spearmanr
+from scipy.stats import binomtest, mannwhitneyu, spearmanr
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
@@ -38,8 +38,6 @@ def classification_metrics(
         - confusion: [C][C], rows true, columns predicted. It is empty for more than `MANY_CLASSES` classes
           (identities), and so is per_class_recall.
         - num_clips, num_clips_listed, num_skipped.
-
-        Intervals of fewer than `intervals.MIN_CLIPS` clips are given, but pages and tables do not show them.
     """
     num_classes, predicted = probabilities.shape[1], probabilities.argmax(dim=1)
     listed = len(labels) + num_skipped if num_listed is None else num_listed
@@ -75,47 +73,29 @@ def _rates(hits: Tensor, support: Tensor, num_listed: int, num_skipped: int) -> 
     }
 
 
-def attention_correlation(weights: Mapping[str, np.ndarray], intensities: Mapping[str, np.ndarray]) -> float | None:
-    """Mean over clips of Spearman's rank correlation between frame weights and true intensity.
-
-    Args:
-        weights: per clip, float [T].
-        intensities: per clip, float [T], the true intensity of each frame.
-
-    Returns:
-        The mean over the clips whose intensity varies, where a clip with equal weights counts as 0; None without
-        such clips.
-    """
-    values = []
-    for name, weight in weights.items():
-        truth = intensities.get(name)
-        if truth is None or np.ptp(truth) == 0:
-            continue
-        values.append(float(spearmanr(weight, truth).statistic) if np.ptp(weight) > 0 else 0.0)
-    return float(np.mean(values)) if values else None
-
-
-def attention_auc(weights: Mapping[str, np.ndarray], intensities: Mapping[str, np.ndarray]) -> float | None:
-    """Mean over clips of the area under the ROC curve (AUC) of the frame weights.
-
-    This is the probability that a frame that shows the clip's expression (intensity above 0) has a higher weight than
-    one that does not; equal weights count half. Chance is 0.5, a perfect ranking 1.
+def attention_metrics(
+    weights: Mapping[str, np.ndarray], intensities: Mapping[str, np.ndarray]
+) -> dict[str, float | None]:
+    """How well frame weights rank the frames of a clip by their true intensity.
 
     Args:
         weights, intensities: per clip, float [T].
 
     Returns:
-        The mean over the clips that have frames of both kinds; None without such clips.
+        - attention_correlation: mean of Spearman's rank correlation over the clips whose intensity varies; a clip with
+          equal weights counts as 0.
+        - attention_auc: mean area under the ROC curve over the clips with frames that show the expression (intensity
+          above 0) and others: the probability that one of the first has a higher weight. Chance is 0.5.
+
+        None without such clips.
     """
-    values = []
+    correlations, areas = [], []
     for name, weight in weights.items():
-        truth = intensities.get(name)
-        if truth is None:
-            continue
-        shows = np.asarray(truth) > 0
-        count, others = int(shows.sum()), int((~shows).sum())
-        if count and others:
-            # The area is Mann and Whitney's U, computed from rank sums, over the number of pairs.
-            rank_sum = rankdata(weight)[shows].sum()
-            values.append(float(rank_sum - count * (count + 1) / 2) / (count * others))
-    return float(np.mean(values)) if values else None
+        truth = np.asarray(intensities[name])
+        if np.ptp(truth) > 0:
+            correlations.append(float(spearmanr(weight, truth).statistic) if np.ptp(weight) > 0 else 0.0)
+        shown, others = weight[truth > 0], weight[truth <= 0]
+        if len(shown) and len(others):  # Mann and Whitney's U over the number of pairs
+            areas.append(float(mannwhitneyu(shown, others, method="asymptotic").statistic) / (len(shown) * len(others)))
+    means = {"attention_correlation": correlations, "attention_auc": areas}
+    return {name: float(np.mean(values)) if values else None for name, values in means.items()}

@@ -243,7 +243,9 @@ def open_run(folder: Path | None, parent: Path, name: str) -> Iterator[Run]:
             folder = folder or _new_folder(parent, name)
             stack.callback(_remove_empty, [folder, *made])
             stack.enter_context(one_writer(folder))
-        run = Run(Path(ddp.from_main(lambda: str(folder))))
+        folder = ddp.from_main(folder)
+        assert folder is not None
+        run = Run(folder)
         stack.callback(run.close)
         yield run
 

@@ -16,7 +16,7 @@ from Code.network.fan import FAN
 from Code.network.start import start_from
 from Code.network.weights import find_checkpoint, load_fan
 from Code.sample.clip import SampleSpec, draw_clip
-from Code.training.metrics import attention_correlation
+from Code.training.metrics import attention_metrics
 
 PATH = Path(__file__).parents[2] / "pretrain_model/FAN_FER+_composed.pth"
 
@@ -52,7 +52,7 @@ def test_its_weights_follow_what_drawn_faces_show(shipped) -> None:
         assert out.weights.sum().item() == pytest.approx(1, abs=1e-5)
         weights[str(number)] = out.weights[0].numpy()
         truth[str(number)] = np.array([frame.intensity for _, frame in frames])
-    assert attention_correlation(weights, truth) > 0.2
+    assert attention_metrics(weights, truth)["attention_correlation"] > 0.2
 
 
 def test_it_is_the_start_for_other_classes(shipped) -> None:

@@ -212,11 +212,11 @@ def test_the_example_is_small_plays_everywhere_and_has_a_line_for_each_frame():
 def test_the_shipped_network_sees_the_smile_and_when_it_is():
     pytest.importorskip("facenet_pytorch", reason="finds the face")
     from Code.faces.predict import Predictor
-    from Code.training.metrics import attention_auc
+    from Code.training.metrics import attention_metrics
 
     answer = Predictor(device="cpu")(EXAMPLE)
     assert answer.expression == "happiness" and len(answer.frames) == 125
     with EXAMPLE.with_suffix(".csv").open() as file:
         truth = np.array([float(row["intensity"]) for row in csv.DictReader(file)])
-    auc = attention_auc({"example": answer.weights}, {"example": truth})
+    auc = attention_metrics({"example": answer.weights}, {"example": truth})["attention_auc"]
     assert auc is not None and auc > 0.85

@@ -82,7 +82,7 @@ def test_processes_talk(tmp_path):
         return (
             ddp.gather_rows(rows, [0, 1, 2]).tolist(),
             ddp.total(torch.tensor([1.0, world.rank])).tolist(),
-            ddp.from_main(lambda: f"from {world.rank}"),
+            ddp.from_main(f"from {world.rank}"),
             float(norm.running_mean),
         )
 
