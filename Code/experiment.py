@@ -142,31 +142,18 @@ def write_folds(settings: Settings, path: Path) -> str:
 
 
 def read_clips(settings: Settings, *, check_images: bool = True) -> tuple[Clips, int | None]:
-    """Reads and checks the clips of a training, and prints what they are.
+    """The clips of a training, and the number of folds; checks them and prints what they are.
 
     Args:
         check_images: look at every image file.
-
-    Returns:
-        The clips, and the number of folds.
     """
     with opened(settings) as reader:
         train, val, num_folds = reader.read_pair(settings.data)
-    if num_folds is not None:
-        print(f"fold {settings.data.fold} of {num_folds}")
-    print(f"train: {describe(train)}\nval:   {describe(val)}")
-    _print_labels(train.labels)
-    for note in dict.fromkeys([*train.notes, *val.notes]):
-        print(f"note:  {note}")
+    _print_clips(settings, num_folds, {"train": train, "val": val})
     for old, new in settings.label_map.items():
-        if old not in train.labels:
-            raise UsageError(
-                f"--map-labels {old}={new}: {old} is not a class of the data; its classes are {', '.join(train.labels)}"
-            )
-        if new == DROPPED:
-            raise UsageError(
-                f"--map-labels {old}={new}: drops a class in an evaluation (-e) only; train on data without {old}"
-            )
+        if old not in train.labels or new == DROPPED:
+            labels = ", ".join(train.labels)
+            raise UsageError(f"--map-labels {old}={new}: a training has all classes of the data: {labels}")
     if ddp.world().is_main:
         for warning in check_before_training(
             train, val, num_frames=settings.num_frames, known_labels=reader.labels, headers=check_images
@@ -179,8 +166,14 @@ def read_clips(settings: Settings, *, check_images: bool = True) -> tuple[Clips,
     return Clips(train, val, held_out, reader.intensities), num_folds
 
 
-def _print_labels(labels: Sequence[str]) -> None:
-    print(f"classes: {', '.join(f'{index} {name}' for index, name in enumerate(labels))}")
+def _print_clips(settings: Settings, num_folds: int | None, sets: Mapping[str, ClipSet]) -> None:
+    if num_folds is not None:
+        print(f"fold {settings.fold} of {num_folds}")
+    for name, clips in sets.items():
+        print(f"{f'{name}:':<6} {describe(clips)}")
+    print(f"classes: {', '.join(f'{index} {name}' for index, name in enumerate(clips.labels))}")
+    for note in dict.fromkeys(note for clips in sets.values() for note in clips.notes):
+        print(f"note:  {note}")
 
 
 def _name_of(settings: Settings, fold: Any) -> str:
@@ -273,15 +266,12 @@ def load_evaluated(flags: Mapping[str, Any]) -> tuple[FAN, dict[str, Any]]:
     dataset, at_type = flags["dataset"] or "afew", flags["at_type"]
     if flags["fold"] == "all" or flags["seeds"]:
         raise UsageError("-e: evaluates one network; name a fold's or seed's with --checkpoint RUN/fold-01/best.pth")
+    path = newest_best(flags["output"], dataset, at_type, flags["fold"])
     if flags["checkpoint"] is not None:
         path = find_checkpoint(flags["checkpoint"])
-    elif (newest := newest_best(flags["output"], dataset, at_type, flags["fold"])) is not None:
-        path = newest
-    else:
-        raise UsageError(
-            f"-e: no trained network for dataset {dataset} in {flags['output']}; train one first (without -e), or name "
-            "one with --checkpoint"
-        )
+    if path is None:
+        output = flags["output"]
+        raise UsageError(f"-e: no trained network for dataset {dataset} in {output}; name one with --checkpoint")
     fan, info = load_fan(path)
     if info["kind"] == "published" and at_type not in (None, fan.at_type):  # such a file has all heads
         fan, info = load_fan(path, at_type=at_type)
@@ -304,10 +294,7 @@ def evaluate(flags: Mapping[str, Any]) -> Path:
         clips, num_folds = read_evaluated(reader, settings.data, info, settings.dataset == info["dataset"])
     clips = map_labels(clips, info["labels"], settings.label_map, f"--checkpoint {path}")
     print(f"evaluating {path} ({fan.head.title}) on {compute.device}, {compute.precision}")
-    print(f"val:   {describe(clips)}" + ("" if fold is None else f" (fold {fold} of {num_folds} alone)"))
-    _print_labels(clips.labels)
-    for note in clips.notes:
-        print(f"note:  {note}")
+    _print_clips(settings, num_folds, {"val": clips})
     if ddp.world().is_main:
         refuse_broken_images(clips)
     size = flags["image_size"] or info["image_size"]
@@ -315,10 +302,7 @@ def evaluate(flags: Mapping[str, Any]) -> Path:
     fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
     gray = readers.crop_of(info) == "fer2013" != reader.crop and clips.in_files
     if gray:
-        print(
-            f"note:  {path} was trained on FER2013's crop, in gray; frames are read in gray, but the crop of "
-            "Prepare_Faces.py is another one: see docs/expect.md"
-        )
+        print(f"note:  {path} was trained on FER2013's crop, in gray; frames are read in gray: see docs/expect.md")
     (store,), loading, _ = open_stores(
         [clips],
         size,
@@ -354,17 +338,15 @@ def read_evaluated(reader: Reader, data: Request, info: dict[str, Any], same: bo
     labels = tuple(info["labels"]) if same else None
     if data.fold is None:
         return reader.read(data, "val", reader.labels or data.labels or labels), None
-    warning, num_folds = "", None
+    trained, warning, num_folds = StoredProtocol.of(info), "", None
     if data.fold == "all":
         clips = reader.read_all(data, labels)
-        warning = "the checkpoint does not name its fold, so all clips are evaluated, including those that it was "
-        warning += "trained on; --fold N evaluates one fold"
+        warning = "the checkpoint does not name its fold, so clips that it was trained on are evaluated, too"
     else:
         _, clips, num_folds = reader.read_pair(data)
-        trained = StoredProtocol.of(info)
         if trained.fold is not None and (data.fold, num_folds) != (trained.fold, trained.num_folds):
-            warning = f"the checkpoint is of fold {trained.fold} of {trained.num_folds}, so fold {data.fold} of "
-            warning += f"{num_folds} has clips that it was trained on"
+            warning = f"the checkpoint is of fold {trained.fold} of {trained.num_folds}, so clips that it was trained "
+            warning += "on are evaluated, too"
     if warning and same:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {warning}; --fold N evaluates one fold", file=sys.stderr)
     return clips, num_folds

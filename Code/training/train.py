@@ -181,7 +181,7 @@ def open_batches(
         splits,
         settings.image_size,
         compute.device,
-        cache="none" if frozen and settings.cache is None else settings.cache,
+        cache=settings.cache or ("none" if frozen else None),
         workers=settings.workers,
         world=ddp.world(),
     )
