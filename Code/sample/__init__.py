@@ -28,7 +28,7 @@ from ..common.json_files import StateError, read_json
 from ..common.names import AFEW_LABELS
 from ..common.progress import Progress, as_worker
 from ..data.clips import DataError
-from ..data.intensity import INTENSITY_FILE, Row, row, write_intensity
+from ..data.intensity import INTENSITY_FILE, Row, write_intensity
 from .clip import SampleSpec, draw_clip
 
 __all__ = ["draw_sample"]
@@ -135,5 +135,5 @@ def _write_clip(task: Task) -> list[Row]:
     for number, (picture, truth) in enumerate(draw_clip(name.split("/")[0], seed, split, clip, spec), start=1):
         frame = f"{number:03d}.jpg"
         picture.save(folder / frame, quality=JPEG_QUALITY)
-        rows.append(row(SPLITS[split], name, frame, truth.intensity, truth.distractor))
+        rows.append((SPLITS[split], name, frame, truth.intensity, truth.distractor))
     return rows
