@@ -43,14 +43,12 @@ class Folds:
 
     def __post_init__(self) -> None:
         self.count = max((clip.fold for clip in self.clips.everything), default=0)
-        problems = [f"{self.how}: {quoted(clip.name)} has no fold" for clip in self.clips.everything if not clip.fold]
-        problems += [
-            f"{self.how}: fold {fold} has no clip" for fold, clips in enumerate(self.members(), 1) if not clips
-        ]
+        problems = [f"{quoted(clip.name)} has no fold" for clip in self.clips.everything if not clip.fold]
+        problems += [f"fold {number} has no clip" for number, clips in enumerate(self.members(), start=1) if not clips]
         if self.count < 2:
-            problems.append(f"{self.how}: at least 2 folds are needed, found {self.count}")
+            problems.append(f"at least 2 folds are needed, not {self.count}")
         if problems:
-            raise DataError(problems)
+            raise DataError([f"{self.how}: {problem}" for problem in problems])
 
     def train(self, fold: int) -> ClipSet:
         """The clips to train on when `fold` is evaluated."""

@@ -173,7 +173,7 @@ def test_folds_that_cannot_be(root):
     clips = read_plain_list(root, write(root, *(row[:2] for row in ROWS), header="path,label"))
     with pytest.raises(DataError, match=r"4 clips without a person, e\.g\. a/1; .* `person`.* --person-pattern"):
         folds_by_person(clips, 2)
-    with pytest.raises(DataError, match="list: .a/1. has no fold"):
+    with pytest.raises(DataError, match=r"list: .a/1. has no fold"):
         Folds(clips, "list")
     gap = read_plain_list(
         root, write(root, *((*row[:2], fold) for row, fold in zip(ROWS, "1313", strict=True)), header="path,label,fold")
