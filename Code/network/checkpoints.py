@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import msgspec
 import numpy as np
 import torch
 
 from ..common.errors import ProjectError
 from ..common.files import atomic_file, regular
-from ..common.json_files import StateError, shaped
 from ..common.names import MAX_IMAGE_SIZE, printable
 
 T = TypeVar("T")
@@ -53,11 +53,6 @@ class CheckpointFacts:
             raise ValueError("class_shares are not one share for each class")
 
 
-def facts_of(checkpoint: Mapping[str, Any], path: str | Path) -> CheckpointFacts:
-    """What a checkpoint says about itself, checked as by `read_part`."""
-    return read_part(checkpoint, CheckpointFacts, path)
-
-
 def read_part(content: Any, kind: type[T], path: str | Path) -> T:
     """Converts plain data of a checkpoint into a dataclass.
 
@@ -65,9 +60,9 @@ def read_part(content: Any, kind: type[T], path: str | Path) -> T:
         CheckpointError: naming the field that has another shape.
     """
     try:
-        return shaped(content, kind, place=str(path), remedy="use another checkpoint")
-    except StateError as error:
-        raise CheckpointError(str(error)) from None
+        return msgspec.convert(content, kind)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: {error}; use another checkpoint") from None
 
 
 class _NumpyNumberType:

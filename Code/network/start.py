@@ -12,7 +12,7 @@ import torch
 from ..common.names import AFEW_LABELS, FAN_FILE, FERPLUS_FILE, IMAGE_SIZE
 from .attention import all_parameter_names
 from .backbone import DEFAULT_BACKBONE
-from .checkpoints import CheckpointError, facts_of, read_checkpoint
+from .checkpoints import CheckpointError, CheckpointFacts, read_checkpoint, read_part
 from .fan import FAN
 from .prior import log_prior
 from .weights import load_fan, load_plain, plain_weights, published_weights, stored_backbone, stored_labels
@@ -64,7 +64,11 @@ def start_from(
         CheckpointError: the file is missing, or does not fit.
         UsageError: there is no such backbone.
     """
-    checkpoint = read_checkpoint(path) if path else {}
+    if path is None:
+        torch.manual_seed(seed)
+        fan = FAN(at_type, len(labels), dropout=dropout, backbone=backbone or DEFAULT_BACKBONE)
+        return StartingNetwork(fan, None, "starting from random weights")
+    checkpoint = read_checkpoint(path)
     stored = stored_backbone(checkpoint)
     if stored and backbone not in (None, stored):
         raise CheckpointError(
@@ -73,8 +77,6 @@ def start_from(
         )
     torch.manual_seed(seed)
     fan = FAN(at_type, len(labels), dropout=dropout, backbone=backbone or stored or DEFAULT_BACKBONE)
-    if path is None:
-        return StartingNetwork(fan, None, "starting from random weights")
     try:
         weights = plain_weights(checkpoint)
         note = ""
@@ -86,7 +88,7 @@ def start_from(
     except CheckpointError as error:
         hint = "" if stored else "; if they are of another network, name it with --backbone"
         raise CheckpointError(f"{path}: {error}{hint}") from None
-    size = facts_of(checkpoint, path).image_size or IMAGE_SIZE
+    size = read_part(checkpoint, CheckpointFacts, path).image_size or IMAGE_SIZE
     message = "; ".join(filter(None, (str(report), note, f"trained at {size} x {size} pixels")))
     return StartingNetwork(fan, size, f"starting from {path} ({message})")
 

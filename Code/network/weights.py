@@ -21,7 +21,7 @@ from ..common.files import PROJECT
 from ..common.names import AFEW_LABELS, CHECKPOINT_FORMAT, FAN_FILE, FERPLUS_LABELS, IMAGE_SIZE
 from .attention import HEADS, AttentionHead, ScoreFusion, all_parameter_names, parameter_names
 from .backbone import DEFAULT_BACKBONE, Backbone, is_backbone
-from .checkpoints import CheckpointError, facts_of, read_checkpoint
+from .checkpoints import CheckpointError, CheckpointFacts, read_checkpoint, read_part
 from .fan import FAN
 
 MOST_NAMES = 10  # in an error; a file of another network has hundreds that do not fit
@@ -253,7 +253,7 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
             or if what the file says of itself does not fit its weights.
     """
     checkpoint = read_checkpoint(path)
-    facts = facts_of(checkpoint, path)
+    facts = read_part(checkpoint, CheckpointFacts, path)
     try:
         weights = plain_weights(checkpoint)
         if "format" in checkpoint:
