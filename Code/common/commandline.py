@@ -37,16 +37,15 @@ class ScriptParser(argparse.ArgumentParser):
         words = list(sys.argv[1:] if args is None else args)
         for index, word in enumerate(words[: words.index("--")] if "--" in words else words):
             flag, equals, value = word.partition("=")
-            if flag.startswith("--") and flag not in self._option_string_actions and " " not in flag:
-                flag = spellings.get(flag.replace("_", "-"), flag)
-                words[index] = flag + equals + value
-                if not any(known.startswith(flag) for known in self._option_string_actions):
-                    near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
-                    self.error(f"{flag}: no such flag; " + (f"the nearest one is {near[0]}" if near else "see --help"))
+            words[index] = spellings.get(flag.replace("_", "-"), flag) + equals + value
         return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Prints the message and ends with status 2."""
+        if message.startswith("unrecognized arguments: --"):
+            flag = message.split()[2].partition("=")[0]
+            near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
+            message = f"{flag}: no such flag; " + (f"the nearest one is {near[0]}" if near else "see --help")
         self.exit(2, f"error: {message}\n")
 
 
