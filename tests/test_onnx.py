@@ -52,26 +52,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("model") / "2026_run", 1)
 
 
-def written(run: Path, part: str) -> Path:
-    path = run.parent / f"{part}.onnx"
-    assert exporting.main(["--checkpoint", str(run.parent), "--part", part, "--output", str(path)]) == 0
-    return path
-
-
-# One fixture each: an export takes seconds.
 @pytest.fixture(scope="module")
-def whole(run: Path) -> Path:
-    return written(run, "all")
-
-
-@pytest.fixture(scope="module")
-def backbone(run: Path) -> Path:
-    return written(run, "features")
-
-
-@pytest.fixture(scope="module")
-def head(run: Path) -> Path:
-    return written(run, "head")
+def files(run: Path) -> dict[str, Path]:
+    """Each part as a file: an export takes seconds."""
+    paths = {part: run.parent / f"{part}.onnx" for part in ("all", "features", "head")}
+    for part, path in paths.items():
+        assert exporting.main(["--checkpoint", str(run.parent), "--part", part, "--output", str(path)]) == 0
+    return paths
 
 
 def session(path: Path) -> onnxruntime.InferenceSession:
@@ -86,40 +73,27 @@ def close(found: np.ndarray, expected: torch.Tensor) -> None:
     np.testing.assert_allclose(found, expected.detach().numpy(), rtol=0, atol=1e-4)
 
 
-SHAPES = pytest.mark.parametrize(("clips", "frames"), [(1, 1), (1, 6), (5, 1), (5, 8)])
-
-
-def ragged(clips: int, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+@pytest.mark.parametrize(("clips", "frames"), [(1, 1), (1, 6), (5, 1), (5, 8)])
+def test_ragged_clips_in_one_file_and_in_two(files: dict[str, Path], run: Path, clips: int, frames: int) -> None:
     generator = torch.Generator().manual_seed(clips * frames)
     lengths = torch.randint(1, frames + 1, (clips,), generator=generator)
     lengths[0] = 1
-    return torch.rand(clips, frames, 3, SIZE, SIZE, generator=generator), lengths
-
-
-@SHAPES
-def test_ragged_clips_in_one_file(whole: Path, run: Path, clips: int, frames: int) -> None:
-    images, lengths = ragged(clips, frames)
-    expected = load_fan(run)[0](images, lengths)
-    logits, weights = answer(whole, images=images, lengths=lengths)
-    close(logits, expected.logits)
-    close(weights, expected.weights)
-
-
-@SHAPES
-def test_ragged_clips_in_two_files(backbone: Path, head: Path, run: Path, clips: int, frames: int) -> None:
-    images, lengths = ragged(clips, frames)
+    images = torch.rand(clips, frames, 3, SIZE, SIZE, generator=generator)
     fan, _ = load_fan(run)
-    (features,) = answer(backbone, images=images.flatten(0, 1))
+    expected = fan(images, lengths)
+    (features,) = answer(files["features"], images=images.flatten(0, 1))
     close(features, fan.encode(images.flatten(0, 1)))
     clip_features = torch.from_numpy(features).unflatten(0, (clips, frames))
-    logits, weights = answer(head, features=clip_features, lengths=lengths)
-    expected = fan(images, lengths)
-    close(logits, expected.logits)
-    close(weights, expected.weights)
+    for logits, weights in (
+        answer(files["all"], images=images, lengths=lengths),
+        answer(files["head"], features=clip_features, lengths=lengths),
+    ):
+        close(logits, expected.logits)
+        close(weights, expected.weights)
 
 
-def test_neither_padding_nor_order_nor_company_matters(whole: Path) -> None:
-    images = torch.rand(1, 4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+def test_neither_padding_nor_order_nor_company_matters(files: dict[str, Path]) -> None:
+    whole, images = files["all"], torch.rand(1, 4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     alone = answer(whole, images=images, lengths=torch.tensor([4]))
     order = torch.tensor([2, 0, 3, 1])
     padded = torch.full((3, 7, 3, SIZE, SIZE), torch.nan)
@@ -133,8 +107,8 @@ def test_neither_padding_nor_order_nor_company_matters(whole: Path) -> None:
     assert not np.allclose(logits[2], logits[0], atol=1e-3)
 
 
-def test_the_file_is_valid_and_says_what_it_is(whole: Path, head: Path) -> None:
-    for part, path in (("all", whole), ("head", head)):
+def test_the_file_is_valid_and_says_what_it_is(files: dict[str, Path]) -> None:
+    for part, path in files.items():
         model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
         assert [opset.version for opset in model.opset_import if not opset.domain] == [18]
@@ -145,7 +119,7 @@ def test_the_file_is_valid_and_says_what_it_is(whole: Path, head: Path) -> None:
         assert (about["checkpoint"], about["opset"]) == (f"{path.parent.name}/best.pth", "18")
         assert float(about["largest_difference"]) <= 1e-4
         assert str(PROJECT).encode() not in path.read_bytes(), "paths of this machine"
-    shapes = {value.name: value.shape for value in session(whole).get_inputs()}
+    shapes = {value.name: value.shape for value in session(files["all"]).get_inputs()}
     assert shapes == {"images": ["clips", "frames", 3, SIZE, SIZE], "lengths": ["clips"]}
 
 
@@ -167,12 +141,8 @@ def test_a_published_fan_in_half_precision(tmp_path: Path, capsys: pytest.Captur
     save_atomically({"state_dict": half, "epoch": 9, "best_prec1": 51.2}, tmp_path / "fan.pth.tar")
     flags = ("--checkpoint", tmp_path / "fan.pth.tar", "--part", "head", "--at_type", 0, "--image-size", 40)
     assert exporting.main([*map(str, flags), "--output", str(tmp_path / "head.onnx")]) == 0
-    said = capsys.readouterr()
-    assert (
-        "published, resnet18, self-attention, 7 classes, 40 x 40 pixels" in said.out
-        and "largest difference" in said.out
-    )
-    assert not said.err
+    out, err = capsys.readouterr()
+    assert "published, resnet18, self-attention, 7 classes, 40 x 40 pixels" in out and not err
 
 
 def test_a_frame_classifier_sees_gray(tmp_path: Path) -> None:
@@ -222,7 +192,7 @@ def test_mistakes_are_one_line(
     assert not os.listdir(tmp_path)
 
 
-def test_the_example_runs_where_torch_cannot_be_imported(whole: Path, head: Path, run: Path, tmp_path: Path) -> None:
+def test_the_example_runs_where_torch_cannot_be_imported(files: dict[str, Path], run: Path, tmp_path: Path) -> None:
     crops, blocked = tmp_path / "crops", tmp_path / "blocked" / "torch"
     crops.mkdir()
     blocked.mkdir(parents=True)
@@ -244,16 +214,15 @@ def test_the_example_runs_where_torch_cannot_be_imported(whole: Path, head: Path
 
     assert "torch is not here" in python("-c", "import torch").stderr
     example = PROJECT / "docs" / "onnx_example.py"
-    refused = python(example, head, crops)
-    assert refused.returncode and refused.stderr == (
-        f"{head}: only the head of a network; export all of it with --part all\n"
-    )
-    (tmp_path / "half.onnx").write_bytes(whole.read_bytes()[:1000])
-    refused = python(example, tmp_path / "half.onnx", crops)
-    assert refused.returncode == 1 and refused.stderr.startswith(f"{tmp_path / 'half.onnx'}: ")
-    assert refused.stderr.endswith("not an exported network, or damaged: export it again\n")
-    assert refused.stderr.count("\n") == 1
-    said = python(example, whole, crops)
+    (tmp_path / "half.onnx").write_bytes(files["all"].read_bytes()[:1000])
+    for path, reason in (
+        (files["head"], "only the head of a network; export all of it with --part all\n"),
+        (tmp_path / "half.onnx", "not an exported network, or damaged: export it again\n"),
+    ):
+        refused = python(example, path, crops)
+        assert refused.returncode == 1 and refused.stderr.startswith(f"{path}: ")
+        assert refused.stderr.endswith(reason) and refused.stderr.count("\n") == 1
+    said = python(example, files["all"], crops)
     assert said.returncode == 0, said.stderr
     expression, probabilities, weights = said.stdout.splitlines()
     expected = Predictor(run, "cpu", precision="fp32")(crops, aligned=True, pictures=False)

@@ -10,11 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from Code.network.checkpoints import (
-    CheckpointError,
-    read_checkpoint,
-    save_atomically,
-)
+from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 
 FORMATS = pytest.mark.parametrize("zipped", [False, True], ids=["legacy", "zip"])
 
@@ -29,23 +25,11 @@ def one_line(caught: pytest.ExceptionInfo[CheckpointError], path: Path) -> str:
 
 
 @FORMATS
-@pytest.mark.parametrize(
-    "number",
-    [
-        np.float64(80.25),
-        np.float32(0.5),
-        np.float16(0.25),
-        np.int64(-7),
-        np.uint8(200),
-        np.bool_(True),
-    ],
-    ids=lambda number: number.dtype.str,
-)
-def test_numpy_numbers(tmp_path: Path, zipped: bool, number: np.generic) -> None:
-    path = tmp_path / "best.pth"
-    torch.save({"best_prec1": number}, path, _use_new_zipfile_serialization=zipped)
-    value = read_checkpoint(path)["best_prec1"]
-    assert value == number.item() and type(value) is type(number.item())
+def test_numpy_numbers(tmp_path: Path, zipped: bool) -> None:
+    numbers = [np.float64(80.25), np.float32(0.5), np.float16(0.25), np.int64(-7), np.uint8(200), np.bool_(True)]
+    torch.save({"numbers": numbers}, tmp_path / "best.pth", _use_new_zipfile_serialization=zipped)
+    for value, number in zip(read_checkpoint(tmp_path / "best.pth")["numbers"], numbers, strict=True):
+        assert value == number.item() and type(value) is type(number.item())
 
 
 def test_numpy_number_under_its_old_module_name(tmp_path: Path) -> None:
@@ -133,13 +117,11 @@ def test_truncated_anywhere(tmp_path: Path, zipped: bool) -> None:
 
 
 def test_not_a_dict_and_not_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "list.pth"
-    torch.save([torch.zeros(1)], path)
-    with pytest.raises(CheckpointError, match="holds a list, not a dict"):
-        read_checkpoint(path)
-    with pytest.raises(CheckpointError) as caught:
-        read_checkpoint(tmp_path)
-    one_line(caught, tmp_path)
+    torch.save([torch.zeros(1)], tmp_path / "list.pth")
+    for path, reason in ((tmp_path / "list.pth", "holds a list, not a dict"), (tmp_path, "cannot be read")):
+        with pytest.raises(CheckpointError, match=reason) as caught:
+            read_checkpoint(path)
+        one_line(caught, path)
 
 
 class Malicious:
@@ -203,16 +185,6 @@ def test_save_replaces_whole_files_only(tmp_path: Path) -> None:
         save_atomically({"epoch": 3, "unpicklable": lambda: None}, path)
     assert read_checkpoint(path)["epoch"] == 2, "a failed attempt must leave the earlier file"
     assert [file.name for file in path.parent.iterdir()] == ["last.pth"], "no temporary may stay behind"
-
-
-def test_save_into_a_place_that_cannot_be(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(OSError):
-        save_atomically({}, tmp_path / "file" / "last.pth")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(OSError):
-        save_atomically({}, tmp_path / "folder")
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder"]
 
 
 # ------------------------------------------------------------------------- damage, and the checkpoint before it

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from Code.common.names import AFEW_LABELS
+from Code.common.names import FERPLUS_LABELS as FERPLUS
 from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
 from Code.network.prior import log_prior
@@ -15,7 +16,6 @@ from Code.network.start import keep_classifier, start_from
 from Code.network.weights import published_weights, to_published
 
 OWN = ("Bored", "Curious", "Tired")
-FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 
 
 def write_fan(path: Path, labels: tuple[str, ...], at_type: int = 1, said: tuple[str, ...] = ()) -> FAN:
