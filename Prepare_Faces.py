@@ -17,25 +17,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # also with `python -P` and `python -I`
 
 from Code.common.commandline import above_zero, add_device, positive, run_script, script_parser, whole_number
-from Code.common.files import one_writer, writing
-from Code.common.names import MAX_IMAGE_SIZE, counted, one_line
-from Code.common.progress import Progress, available_cores
+from Code.common.files import writing
+from Code.common.names import MAX_IMAGE_SIZE
 from Code.data.clips import DataError
 from Code.faces.settings import DETECT_EVERY, MIN_FACE
-
-if TYPE_CHECKING:
-    from Code.faces.inputs import Job
-
-SHOWN = 10  # clips of a group that the last lines name
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -73,82 +64,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def prepare(args: argparse.Namespace) -> int:
-    """Prepares the clips that are not prepared yet, then reports on all of them; returns the exit status."""
-    from Code.common.device import choose_compute, keep_freed_memory
-    from Code.faces.inputs import find_jobs
-    from Code.faces.mtcnn import weights_folder
-    from Code.faces.prepare import (
-        STATE,
-        SUMMARY,
-        Settings,
-        is_done,
-        load_record,
-        open_output,
-        prepare_all,
-        write_report,
-    )
-
-    keep_freed_memory()
-    device = choose_compute(args.device, "fp32").device
-    weights_folder()  # is facenet-pytorch installed?
-    jobs, notes = find_jobs(args.input)
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
-    settings = Settings(args.faces, args.fps, args.min_face, args.detect_every)
-    with one_writer(args.output / STATE):
-        open_output(args.output, settings)
-        before = {job.name: load_record(args.output, job.name) for job in jobs}
-        records = {
-            job.name: record
-            for job in jobs
-            if (record := before[job.name]) and is_done(args.output, record, job.fingerprint())
-        }
-        left = [job for job in jobs if job.name not in records]
-        if records:
-            print(f"{len(records)} of {len(jobs)} clips are prepared already", flush=True)
-        if left:
-            (args.output / SUMMARY).unlink(missing_ok=True)  # it says that all clips are finished
-        workers = min(args.workers or (1 if device.type == "cuda" else available_cores()), max(1, len(left)))
-        start, frames = time.monotonic(), 0
-        total, unit = (count_frames(left), "frames") if workers == 1 else (len(left), "clips")
-        with Progress(counted(len(left), "clip"), total, unit=unit, show=bool(left)) as progress:
-            for record in prepare_all(
-                left, args.output, settings, workers=workers, device=str(device), progress=progress
-            ):
-                records[record.clip] = record
-                frames += record.frames
-                if record.error:
-                    progress.say(f"skipped: {record.error}")
-                elif not record.folders:
-                    progress.say(f"no face: {one_line(record.clip)} ({record.frames} frames)")
-                for problem in record.problems:
-                    progress.say(f"note: {one_line(problem)}")
-        seconds = time.monotonic() - start
-        values = write_report(args.output, [records[job.name] for job in jobs])
-    if left:
-        print(f"{frames} frames in {seconds:.1f} s: {frames / seconds:.1f} frames/s with {counted(workers, 'worker')}")
-    print(
-        f"{values['clips_with_faces']} of {values['clips']} clips with faces: {values['written']} faces from "
-        f"{values['frames']} frames ({values['filled']} filled) in {args.output}"
-    )
-    for heading, names in values["attention"].items():
-        more = "" if len(names) <= SHOWN else f", and {len(names) - SHOWN} more in {args.output / SUMMARY}"
-        print(f"{len(names)} {heading}: {', '.join(names[:SHOWN])}{more}", flush=True)
-    return 0 if all(record.folders for record in records.values()) else 1
-
-
-def count_frames(jobs: list[Job]) -> int | None:
-    """The number of frames of all clips according to their headers; None if these do not say."""
-    from Code.faces.video import Source
-
-    total = 0
-    for job in jobs:
-        with suppress(DataError):  # reported when its turn comes
-            total += Source(job.path, threads=1).total or 0
-    return total or None
-
-
 def main(words: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status.
 
@@ -159,9 +74,13 @@ def main(words: Sequence[str] | None = None) -> int:
     inside = args.output.resolve()
     if args.input.is_dir() and args.input.resolve() in (inside, *inside.parents):  # it would be the next call's input
         raise DataError(f"{args.output}: lies inside the input {args.input}; name a folder outside of it")
+    from Code.faces.prepare import Settings, prepare_tree
+
+    settings = Settings(args.faces, args.fps, args.min_face, args.detect_every)
     try:
         with writing(args.output):
-            return prepare(args)
+            every = prepare_tree(args.input, args.output, settings, device=args.device, workers=args.workers)
+            return 0 if every else 1
     except KeyboardInterrupt:
         print("\nstopped; the same command resumes", file=sys.stderr)
         return 130

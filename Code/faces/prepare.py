@@ -12,10 +12,12 @@ import multiprocessing
 import os
 import re
 import shutil
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -25,15 +27,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..common.device import keep_freed_memory
+from ..common.device import choose_compute, keep_freed_memory
 from ..common.errors import WorkerError
-from ..common.files import atomic_text, save_text, writing_folder
+from ..common.files import atomic_text, one_writer, save_text, writing_folder
 from ..common.json_files import StateError, read_json
-from ..common.progress import as_worker, prefetched
+from ..common.names import counted, one_line
+from ..common.progress import Progress, as_worker, available_cores, prefetched
 from ..data.clips import DataError
 from .detect import Detector
 from .extract import Analysis, analyse, cut_out
-from .inputs import Job
+from .inputs import Job, find_jobs
+from .mtcnn import weights_folder
 from .settings import DETECT_EVERY, FACES_TABLE, FACES_VERSION
 from .track import FaceTrack, follow
 from .video import Source
@@ -47,6 +51,7 @@ COLUMNS = (
     *("confidence", "track", "filled"),
 )
 SUMMARY = "summary.json"
+SHOWN = 10  # clips of a group that the last lines name
 _SPLITS = {"train": "list_train.txt", "val": "list_eval.txt", "validation": "list_eval.txt", "test": "list_test.txt"}
 
 
@@ -72,7 +77,7 @@ class Record:
     filled: int = 0  # faces that are interpolated
     people: int = 0  # tracks that are no false alarms
     error: str = ""  # why nothing could be read
-    problems: list[str] = field(default_factory=list)  # a line for each part that could not be read
+    problems: tuple[str, ...] = ()  # a line for each part that could not be read
 
 
 def prepare_clip(
@@ -96,36 +101,30 @@ def prepare_clip(
     record = Record(job.name, job.fingerprint())
     try:
         source = Source(job.path, threads=0 if alone else 1, keep=True)
-        detector = _detector(device, settings.min_face)
-        every, fps = settings.detect_every, settings.fps
-        analysis = analyse(source, detector, fps=fps, detect_every=every, overlap=alone, progress=progress)
+        detector, every = _detector(device, settings.min_face), settings.detect_every
+        analysis = analyse(source, detector, fps=settings.fps, detect_every=every, overlap=alone, progress=progress)
         main = analysis.main()
-        people = analysis.people if settings.faces == "all" else [] if main is None else [main]
-        every_name = [f"{job.name}_{at:02d}" for at in range(1, len(people) + 1)]
-        names = every_name if settings.faces == "all" else [job.name] * len(people)
-        name_of = dict(zip(people, names, strict=True))
-        paths = {track: follow(analysis.tracks[track], analysis.times) for track in people}
-        record.folders = {name_of[track]: len(paths[track]) for track in people}
-        record.frames, record.people = len(analysis.names), len(analysis.people)
+        names = {} if main is None else {main: job.name}
+        if settings.faces == "all":
+            names = {track: f"{job.name}_{number:02d}" for number, track in enumerate(analysis.people, start=1)}
+        paths = {track: follow(analysis.tracks[track], analysis.times) for track in names}
+        record.folders = {names[track]: len(path) for track, path in paths.items()}
+        record.frames, record.people, record.problems = len(analysis.names), len(analysis.people), analysis.problems
         record.faces = len({int(position) for path in paths.values() for position in path.positions})
         record.filled = int(sum(path.filled.sum() for path in paths.values()))
         before = load_record(output, job.name)
         earlier = set(before.folders) if before else set()
-        for folder in (output / name for name in earlier | set(names)):
+        for folder in (output / name for name in earlier | record.folders.keys()):
             if folder.is_dir() and not all(map(FACE_FILE.fullmatch, os.listdir(folder))):
                 raise DataError(f"{folder}: has files that were not made by Prepare_Faces.py; move it away")
         with ExitStack() as stack:
-            folders = {
-                track: stack.enter_context(writing_folder(output / name, replace=True))
-                for track, name in name_of.items()
-            }
+            folders = {t: stack.enter_context(writing_folder(output / names[t], replace=True)) for t in paths}
             cutouts = cut_out(source, analysis, paths)
             for track, position, image in prefetched(cutouts, size=8) if alone else cutouts:
                 number = analysis.numbers[paths[track].positions[position]]
                 Image.fromarray(image).save(folders[track] / f"{number:07d}.jpg", quality=QUALITY)
-            record.problems = list(analysis.problems)
-            written = {name_of[track]: (track, paths[track]) for track in people}
-            save_text(rows_of(written, job.name, analysis), _rows_file(output, job.name))
+            rows = rows_of({names[track]: (track, path) for track, path in paths.items()}, job.name, analysis)
+            save_text(rows, _rows_file(output, job.name))
             save_text(json.dumps(asdict(record)), _record_file(output, job.name))
             for name in earlier - record.folders.keys():
                 shutil.rmtree(output / name, ignore_errors=True)
@@ -140,49 +139,106 @@ def _detector(device: str, min_face: int | None) -> Detector:
 
 
 def prepare_all(
-    jobs: Sequence[Job],
-    output: Path,
-    settings: Settings,
-    *,
-    workers: int,
-    device: str,
-    progress: Callable[[int], object],
-) -> Iterator[Record]:
-    """Prepares clips, in this process or in several, and yields each record when it is finished.
-
-    Args:
-        progress: called with how many more frames are searched, in this process; with several, clips.
+    jobs: Sequence[Job], output: Path, settings: Settings, device: str, workers: int
+) -> Iterator[tuple[Record, Progress]]:
+    """Prepares clips, in this process or in several; yields each record when it is finished, and the progress shown.
 
     Raises:
         WorkerError: a worker was killed.
     """
-    if workers == 1:
-        for job in jobs:
-            yield prepare_clip(job, output, settings, device, progress=progress)
+    if len(jobs) == 1:
+        total = None
+        with suppress(DataError):  # reported when its turn comes
+            total = Source(jobs[0].path).total
+        with Progress("1 clip", total) as progress:
+            yield prepare_clip(jobs[0], output, settings, device, progress=progress), progress
         return
     # Spawned, not forked: a forked process could use neither torch's threads nor the GPU.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
-    try:
-        futures = [pool.submit(prepare_clip, job, output, settings, device, alone=False) for job in jobs]
-        for future in as_completed(futures):
-            progress(1)
-            yield future.result()
-    except BrokenProcessPool:
-        raise WorkerError(
-            "a worker process was killed, perhaps because memory ran out; the same command resumes, "
-            "better with fewer --workers"
-        ) from None
-    finally:
-        # Also if the caller stops early: waiting clips are canceled, and running ones are stopped at once.
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, _start_worker) if workers > 1 else None
+    with Progress("preparing", len(jobs), unit="clips", show=bool(jobs)) as progress:
+        try:
+            if pool is None:
+                records = (prepare_clip(job, output, settings, device) for job in jobs)
+            else:
+                futures = [pool.submit(prepare_clip, job, output, settings, device, alone=False) for job in jobs]
+                records = (future.result() for future in as_completed(futures))
+            for record in records:
+                progress(1)
+                yield record, progress
+        except BrokenProcessPool:
+            raise WorkerError(
+                "a worker process was killed, perhaps because memory ran out; the same command resumes, "
+                "better with fewer --workers"
+            ) from None
+        finally:
+            if pool is not None:  # also if the caller stops early: running clips are stopped at once
+                for process in list((pool._processes or {}).values()):
+                    process.terminate()
+                pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _start_worker() -> None:
     as_worker()
     torch.set_num_threads(1)
     keep_freed_memory()
+
+
+def prepare_tree(source: Path, output: Path, settings: Settings, *, device: str, workers: int | None) -> bool:
+    """Prepares the clips of an input that are not prepared yet; writes and prints what came of all of them.
+
+    Args:
+        device: see `choose_compute`.
+        workers: processes; None: one per core, but no more than clips; 1 on a GPU.
+
+    Returns:
+        Whether every clip shows a face.
+
+    Raises:
+        DataError: there are no clips, or see `open_output`.
+        UsageError: the device, the installation, or another process that writes there.
+    """
+    keep_freed_memory()
+    where = choose_compute(device, "fp32").device
+    weights_folder()  # is facenet-pytorch installed?
+    jobs, notes = find_jobs(source)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    with one_writer(output / STATE):
+        open_output(output, settings)
+        records: dict[str, Record] = {}
+        for job in jobs:
+            record = load_record(output, job.name)
+            if record is not None and is_done(output, record, job.fingerprint()):
+                records[job.name] = record
+        left = [job for job in jobs if job.name not in records]
+        if records:
+            print(f"{len(records)} of {len(jobs)} clips are prepared already", flush=True)
+        if left:
+            (output / SUMMARY).unlink(missing_ok=True)  # it says that all clips are finished
+        workers = min(workers or (1 if where.type == "cuda" else available_cores()), max(1, len(left)))
+        start, frames = time.monotonic(), 0
+        for record, progress in prepare_all(left, output, settings, str(where), workers):
+            records[record.clip] = record
+            frames += record.frames
+            if record.error:
+                progress.say(f"skipped: {record.error}")
+            elif not record.folders:
+                progress.say(f"no face: {one_line(record.clip)} ({record.frames} frames)")
+            for problem in record.problems:
+                progress.say(f"note: {one_line(problem)}")
+        seconds = time.monotonic() - start
+        values = write_report(output, [records[job.name] for job in jobs])
+    if left:
+        print(f"{frames} frames in {seconds:.1f} s: {frames / seconds:.1f} frames/s with {counted(workers, 'worker')}")
+    print(
+        f"{values['clips_with_faces']} of {values['clips']} clips with faces: {values['written']} faces from "
+        f"{values['frames']} frames ({values['filled']} filled) in {output}"
+    )
+    for heading, names in values["attention"].items():
+        more = "" if len(names) <= SHOWN else f", and {len(names) - SHOWN} more in {output / SUMMARY}"
+        print(f"{len(names)} {heading}: {', '.join(names[:SHOWN])}{more}", flush=True)
+    return all(record.folders for record in records.values())
 
 
 def open_output(output: Path, settings: Settings) -> None:
