@@ -22,7 +22,9 @@ from ..readers.ferplus import SIDE, FERPlusSplit, clean_votes
 VERSION = 1  # increase when any pixel changes; validation clips of other versions are composed again
 NEUTRAL = FERPLUS_LABELS.index("neutral")
 TELLING = ""
+# The telling still or another one, `cropped`: only part of the face, `turned`: between sideways and upside down, ...
 SPOILED = ("blurred", "occluded", "dark", "bright", "cropped", "turned")
+# `neutral`: a similar neutral still; `other`: moments of another expression, at most half as many frames as are telling
 DISTRACTORS = ("neutral", "other", *SPOILED)
 _NEUTRAL_SHARE = 4.0  # frequency of neutral stretches, relative to others: faces are neutral more often than hidden
 _LONGEST = 5  # frames of a distracting stretch
@@ -84,21 +86,12 @@ def choose_stills(splits: Mapping[str, FERPlusSplit], usage: str, confidence: fl
 
 @dataclass(frozen=True)
 class ComposedSpec:
-    """Properties of composed clips. Pairs are the ends of a range that is sampled uniformly for each clip.
-
-    Attributes:
-        telling: share of a clip's frames that show its expression; at least one frame does.
-        distractors: kinds of the other frames, of `DISTRACTORS`. `neutral`: a neutral still that looks similar.
-            `other`: a moment of another expression, in total at most half as many frames as are telling. `blurred`,
-            `occluded`, `dark`, `bright`, `cropped` (part of the face at most) and `turned` (between sideways and upside
-            down): the telling still, or another one, spoiled.
-        confidence: minimum share of the votes for the class of a still.
-    """
+    """Properties of composed clips. Pairs are the ends of a range that is sampled uniformly for each clip."""
 
     frames: tuple[int, int] = (16, 16)
-    telling: tuple[float, float] = (0.1, 1.0)
-    distractors: tuple[str, ...] = DISTRACTORS
-    confidence: float = 0.6
+    telling: tuple[float, float] = (0.1, 1.0)  # share of frames that show the expression; at least one does
+    distractors: tuple[str, ...] = DISTRACTORS  # kinds of the other frames
+    confidence: float = 0.6  # minimum share of the votes for the class of a still
 
     def __post_init__(self) -> None:
         if not self.telling[0] > 0 or self.telling[1] > 1:

@@ -43,25 +43,16 @@ _read_once = lru_cache(maxsize=1)(read_ferplus)  # for both splits and all seeds
 
 
 class Composer:
-    """Composes the clips of one split.
-
-    Args:
-        split: of `SPLITS`.
-        count: number of clips. A class has at least one, in proportion to the square root of its stills.
-        seed: of all random numbers, with split, epoch and clip.
-
-    Attributes:
-        labels: int64 [clips], the class of each clip.
-    """
+    """Composes `count` clips of a split of `SPLITS`, each class in proportion to the square root of its stills."""
 
     def __init__(self, stills: Stills, spec: ComposedSpec, split: str, count: int, seed: int) -> None:
         self.stills, self.spec, self.split, self.seed = stills, spec, split, seed
         roots = np.sqrt([len(of_class) for of_class in stills.by_class])
         counts = np.diff(np.round(np.cumsum(roots) / roots.sum() * count), prepend=0).astype(np.int64)
-        for absent in np.flatnonzero(counts == 0) if count >= len(roots) else ():
+        for absent in np.flatnonzero(counts == 0) if count >= len(roots) else ():  # a class has at least one
             counts[counts.argmax()] -= 1
             counts[absent] = 1
-        self.labels = np.repeat(np.arange(len(roots)), counts)
+        self.labels = np.repeat(np.arange(len(roots)), counts)  # int64 [clips]
 
     def random(self, *numbers: int) -> np.random.Generator:
         """The random numbers of a clip, or of an epoch and a clip."""

@@ -10,11 +10,8 @@ from typing import Any
 
 from .base import Reader
 
-# Pictures that networks are trained on, but that are not clips: what they are in words, and `Reader.crop`.
-STILLS = {
-    "ferplus": ("single gray pictures of faces (FER+)", "fer2013"),
-    "pictures": ("single labeled pictures (class folders)", "paper"),
-}
+# What networks are trained on that is no dataset of clips, in words.
+STILLS = {"ferplus": "single gray pictures of faces (FER+)", "pictures": "single labeled pictures (class folders)"}
 
 
 def find(name: str) -> Reader:
@@ -36,8 +33,7 @@ def trained_on(dataset: str | None) -> str:
     """What a network was trained on, in words: `trained on film clips (AFEW)`."""
     if dataset is None:
         return "the file does not say what it was trained on"
-    words = _readers()[dataset].trained_on if dataset in _readers() else STILLS.get(dataset, (dataset,))[0]
-    return f"trained on {words}"
+    return f"trained on {_readers()[dataset].trained_on if dataset in _readers() else STILLS.get(dataset, dataset)}"
 
 
 def crop_of(info: Mapping[str, Any]) -> str:
@@ -46,7 +42,9 @@ def crop_of(info: Mapping[str, Any]) -> str:
     Files in the published format need not say what they were trained on. A frame classifier is then taken for FER+'s.
     """
     dataset = info["dataset"] or ("ferplus" if info["kind"] == "frame classifier" else "afew")
-    return _readers()[dataset].crop if dataset in _readers() else STILLS.get(dataset, ("", "paper"))[1]
+    if dataset == "ferplus":
+        return "fer2013"
+    return _readers()[dataset].crop if dataset in _readers() else "paper"
 
 
 @cache

@@ -28,48 +28,31 @@ class Reader:
     """A dataset. Subclasses override what differs by more than a value or a function.
 
     Attributes:
-        name: the value of `--dataset`.
-        title: what reports call it: "AFEW".
-        trained_on: what a network was trained on, in words: "film clips (AFEW)".
-        protocol: how it is usually trained on.
-        crop: how its faces are cropped: "paper" (as by Prepare_Faces.py, in color), "fer2013" (FER2013's crop, in gray)
-            or "own".
-        labels: the class names in the order of their indices; None if folders or a list name them.
-        train_root, val_root: usual folders of the two splits. Without `val_root`, all clips and the usual lists are in
-            one folder.
-        train_list, val_list: usual lists, or None. `{fold}` in their names stands for the number of a fold.
-        num_folds: k of the dataset's cross-validation; None for a fixed split.
-        makes_folds: the clips can be divided into folds, because persons are known or can be named.
-        person_pattern: finds the person in a clip's name if no flag says how.
-        frame_folders: where below the root the clips may be: the first of these that exists, else the root itself.
-        layout: where its files belong, for users who have not put them in place; "" for AFEW's layout.
         parse_line: (line, its number, labels) -> the clip of a line of the dataset's own lists, or None for a header.
             Raises ValueError with what is wrong. None: the dataset has no lists of its own.
         scan: fills in the clips of the folders; None: the dataset needs a list.
-        prepare: generates the data if they are generated and not there yet.
-        index_labels: the meaning of the indices in lists that other projects share of it.
         intensities: the true importance of every frame, [T] by clip name; None if it is unknown.
     """
 
-    name: str
-    title: str
-    trained_on: str
+    name: str  # the value of `--dataset`
+    title: str  # in reports: "AFEW"
+    trained_on: str  # what a network was trained on, in words: "film clips (AFEW)"
     protocol: Protocol
-    crop: Literal["paper", "fer2013", "own"] = "paper"
-    labels: tuple[str, ...] | None = None
-    train_root: str = ""
-    val_root: str = ""
-    train_list: str | None = None
+    crop: Literal["paper", "fer2013", "own"] = "paper"  # as by Prepare_Faces.py, in color; FER2013's, in gray; another
+    labels: tuple[str, ...] | None = None  # in the order of their indices; None if folders or a list name them
+    train_root: str = ""  # usual folders of the two splits
+    val_root: str = ""  # "": all clips and the usual lists are in one folder
+    train_list: str | None = None  # usual lists; `{fold}` in a name stands for the number of a fold
     val_list: str | None = None
-    num_folds: int | None = None
-    makes_folds: bool = False
-    person_pattern: str | None = None
-    frame_folders: tuple[str, ...] = ()
-    layout: str = ""
+    num_folds: int | None = None  # k of the dataset's cross-validation; None for a fixed split
+    makes_folds: bool = False  # the clips can be divided: persons are known or can be named
+    person_pattern: str | None = None  # finds the person in a clip's name if no flag says how
+    frame_folders: tuple[str, ...] = ()  # the clips are in the first of these below the root that exists, else in it
+    layout: str = ""  # where its files belong, for users who have not put them in place; "" for AFEW's layout
     parse_line: Callable[[str, int, Sequence[str]], ListedClip | None] | None = class_line
     scan: Callable[[Listing, Request], None] | None = None
-    prepare: Callable[[Request], None] = lambda request: None
-    index_labels: tuple[str, ...] = SHARED_LABELS
+    prepare: Callable[[Request], None] = lambda request: None  # generates the data if they are not there yet
+    index_labels: tuple[str, ...] = SHARED_LABELS  # the meaning of the indices in lists that other projects share of it
     intensities: Callable[[ClipSet], Intensities | None] = lambda clips: None
 
     # What a request means
@@ -238,13 +221,13 @@ class Reader:
             )
         clips = self.read_all(request)
         listed = any(clip.fold for clip in clips.everything)
-        if request.fold_file and not listed:  # listed: CK+'s reader has read the file
+        if listed:  # of CK+, by the fold file
+            if request.folds and not request.fold_file:
+                raise UsageError(f"--folds {request.folds}: the list has a fold for each clip; omit --folds")
+            return Folds(clips, "folds as listed")
+        if request.fold_file:
             return folds_from_file(clips, request.fold_file)
-        if not listed:
-            return folds_by_person(clips, request.folds or self.num_folds or DEFAULT_FOLDS)
-        if request.folds and not request.fold_file:
-            raise UsageError(f"--folds {request.folds}: the list has a fold for each clip; omit --folds")
-        return Folds(clips, "folds as listed")
+        return folds_by_person(clips, request.folds or self.num_folds or DEFAULT_FOLDS)
 
 
 def _of_folds(*paths: str | None) -> bool:

@@ -30,17 +30,11 @@ SIDE = 48
 
 @dataclass
 class FERPlusSplit:
-    """One split as it is in the files, before any rule is applied.
+    """One split as it is in the files, before any rule is applied."""
 
-    Attributes:
-        images: uint8 [N, 1, 48, 48].
-        votes: float32 [N, 10], in the order of `VOTE_COLUMNS`.
-        names: file name of each image.
-    """
-
-    images: np.ndarray
-    votes: np.ndarray
-    names: list[str]
+    images: np.ndarray  # uint8 [N, 1, 48, 48]
+    votes: np.ndarray  # float32 [N, 10], in the order of `VOTE_COLUMNS`
+    names: list[str]  # file name of each image
 
     def only(self, kept: np.ndarray) -> FERPlusSplit:
         """Some of its images, by bool [N]."""
@@ -105,15 +99,12 @@ def _normalized(taken: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def read_ferplus(root: Path, workers: int = 2) -> dict[str, FERPlusSplit]:
-    """Reads all three splits from a folder.
+    """Reads all three splits, by their names in FER2013: Training, PublicTest, PrivateTest.
 
     Args:
         root: contains `fer2013new.csv`, and either `fer2013.csv` or the folders FER2013Train, FER2013Valid and
             FER2013Test.
         workers: threads that decode PNG files.
-
-    Returns:
-        The splits by their names in FER2013: Training, PublicTest, PrivateTest.
 
     Raises:
         DataError: everything that is missing or malformed.

@@ -28,11 +28,7 @@ SHARE = 0.25
 
 
 def split_clips(clips: ClipSet, *, share: float = SHARE, seed: int = 0) -> tuple[ClipSet, ClipSet, str]:
-    """Draws validation clips: all clips of some persons, or some clips of each class if persons are unknown.
-
-    Args:
-        share: of the clips that become validation clips.
-        seed: of the random draw.
+    """Draws a share of validation clips: all clips of some persons, or some of each class if persons are unknown.
 
     Returns:
         Training clips, validation clips, and how they were chosen, for the log.
