@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..common.device import Compute
 from ..common.errors import UsageError
-from ..common.names import FERPLUS_FILE, FOLDERS_FILE, MS1M_FILE, OTHER_FILE, counted
+from ..common.names import FERPLUS_FILE, FOLDERS_FILE, MS1M_FILE, OTHER_FILE
 from ..data.augment import PlainFrames
 from ..data.batches import ArrayStore, Batch, FrameTable, Loading, Store, TrainingBatches, open_stores
 from ..network.attention import FANOutput, ScoreFusion
@@ -41,9 +41,9 @@ from ..training.loops import (
     train_one_epoch,
 )
 from ..training.metrics import MANY_CLASSES
-from ..training.run import BEST, LAST, Run, open_run
+from ..training.run import LAST, open_run
 from ..training.stopping import plain_flags, resumable, stop_if_asked
-from ..training.train import log_line
+from ..training.train import conclude, log_line
 from . import FERPLUS, Recipe
 from .augmentation import FaceAugmentation, Mixing, VariedFaces
 from .ferplus_accuracy import ferplus_split, report_test
@@ -113,8 +113,7 @@ def train_backbone(recipe: Recipe, compute: Compute) -> int:
     with open_run(recipe.resume, recipe.output, f"{data.name}_backbone") as run:
         state = start_training(recipe, labels, pretrained, balance.offset(shares), len(batches), compute)
         about: dict[str, Any] = {"class_shares": shares.tolist(), "recipe": recipe.as_published(pretrained)}
-        last = run.folder / LAST
-        if last.is_file():
+        if (run.folder / LAST).is_file():
             checkpoint = run.resume(state, labels, len(batches))
             about = {name: checkpoint[name] for name in about}  # what the run started from may be another file by now
         else:
@@ -124,9 +123,8 @@ def train_backbone(recipe: Recipe, compute: Compute) -> int:
         about |= {"labels": list(labels), "dataset": data.name, "protocol": {}, "precision": compute.precision}
         with resumable(run.folder):
             if recipe.teachers:
-                count, file = counted(len(recipe.teachers), "teacher"), run.folder / TEACHERS
-                print(f"{count} for {len(table)} faces; answers: {file}", flush=True)
-                batches.table = replace(table, targets=taught(recipe, table, data.store, shares, file, compute))
+                targets = taught(recipe, table, data.store, shares, run.folder / TEACHERS, compute)
+                batches.table = replace(table, targets=targets)
             loss = balanced_loss(shares, balance)
             for epoch in range(state.epoch + 1, recipe.epochs + 1):
                 size = recipe.size(epoch)
@@ -134,7 +132,7 @@ def train_backbone(recipe: Recipe, compute: Compute) -> int:
                 mixing = Mixing(recipe.mix, augment, loss)
                 transform, loss_function = (mixing.transform, mixing.loss) if recipe.mix else (augment, loss)
                 trained = train_one_epoch(state, batches, epoch, transform, loss_function, recipe.print_freq)
-                data.val.transform = data.test.transform = PlainFrames(size)
+                data.val.transform = PlainFrames(size)
                 metrics, evaluation = evaluate_split(state.fan, data.val, compute)
                 line = log_line(epoch, trained, metrics, evaluation)
                 grown = bool(state.best) and size != recipe.size(state.best["epoch"])
@@ -142,8 +140,10 @@ def train_backbone(recipe: Recipe, compute: Compute) -> int:
                 run.save_epoch(state, {**about, "image_size": size})
                 print(epoch_line(line, recipe.epochs), flush=True)
                 stop_if_asked()
-            results = conclude(run, state.fan, data.test, compute, bool(splits))
-        checkpoint = read_checkpoint(last)  # the last epoch: no split chose it
+            data.test.transform = PlainFrames(recipe.size(recipe.epochs))
+            chosen_on = "the validation images" if splits else "the evaluated pictures"
+            results = conclude(state, data.test, run, {"selected_on": f"best on {chosen_on}"})
+        checkpoint = read_checkpoint(run.folder / LAST)  # the last epoch: no split chose it
         load_trained(state.fan, checkpoint)
         name = state.fan.backbone.name
         usual = FERPLUS_FILE if name == DEFAULT_BACKBONE else Path(OTHER_FILE.format(name))
@@ -275,22 +275,6 @@ def averaged(model: nn.Module, decay: float = AVERAGE) -> AveragedModel:
                 average.copy_(value)  # batch counters
 
     return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
-
-
-def conclude(
-    run: Run, network: FAN, test: EvaluationSplit, compute: Compute, on_ferplus: bool
-) -> dict[str, dict[str, Any]]:
-    """Evaluates last.pth and best.pth, which have one image size, and writes the results, per picture for the best."""
-    results: dict[str, dict[str, Any]] = {}
-    for which, name in (("last", LAST), ("best", BEST)):
-        checkpoint = read_checkpoint(run.folder / name)
-        load_trained(network, checkpoint)
-        test.transform = PlainFrames(checkpoint["image_size"])
-        metrics, evaluation = evaluate_split(network, test, compute)
-        results[which] = {"epoch": checkpoint["epoch"], **metrics}
-    chosen_on = "the validation images" if on_ferplus else "the evaluated pictures"
-    run.write_results(test, results, evaluation, {"selected_on": f"best on {chosen_on}"})
-    return results
 
 
 def published_file(network: FAN, checkpoint: dict[str, Any], *, half: bool) -> dict[str, Any]:

@@ -8,7 +8,6 @@ file names of pictures, and `logits` float [N, C], those of a uniform prior.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from ..common.device import Compute
 from ..common.files import atomic_file
+from ..common.names import counted
 from ..data.augment import PlainFrames
 from ..data.batches import EvaluationBatches, FrameTable, Store
 from ..network.checkpoints import CheckpointError
@@ -41,8 +41,9 @@ def taught(recipe: Recipe, table: FrameTable, store: Store, shares: Tensor, file
     Raises:
         CheckpointError: a teacher does not fit, or `file` is damaged or has answers for another number of faces.
     """
+    print(f"{counted(len(recipe.teachers), 'teacher')} for {len(table)} faces; answers: {file}", flush=True)
     if not file.is_file():
-        answers = teachers_answers(recipe.teachers, table, store, shares, compute, recipe.teacher_weights)
+        answers = teachers_answers(recipe, table, store, shares, compute)
         with atomic_file(file) as opened:
             np.savez(opened, answers=answers.numpy())
     answers = torch.from_numpy(_arrays(file, "answers")[0])
@@ -52,41 +53,34 @@ def taught(recipe: Recipe, table: FrameTable, store: Store, shares: Tensor, file
     return weight * table.targets + (1 - weight) * answers
 
 
-def teachers_answers(
-    paths: Sequence[str | Path],
-    table: FrameTable,
-    store: Store,
-    shares: Tensor,
-    compute: Compute,
-    weights: Sequence[float] = (),
-) -> Tensor:
+def teachers_answers(recipe: Recipe, table: FrameTable, store: Store, shares: Tensor, compute: Compute) -> Tensor:
     """The teachers' class probabilities for single pictures, float32 [N, C], rows summing to one.
 
+    They are the mean of the teachers' probabilities or, with `--teacher-weights`, those of a weighted sum of logits.
     All answers have the prior of the labels that they are averaged with, the class shares of this training set. A
     network that was trained with `--balance` lacks those of its own training set; they are added, and exchanged for
     these. One that does not say its shares is taken to be trained on this training set.
 
     Args:
-        paths: files of networks with the table's classes, or tables.
         shares: float [C], of the training set.
-        weights: of the teachers' logits, which are then added (without a prior); none: the mean of their probabilities.
 
     Raises:
         CheckpointError: a file cannot be read, has other classes, or lacks a picture.
     """
     prior = shares.clamp(min=RAREST).log()
     total = torch.zeros(len(table), len(table.labels))
-    for number, path in enumerate(paths):
+    for number, path in enumerate(recipe.teachers):
         if Path(path).suffix == TABLE:
             views = [(_logits_of(path, table) + prior).softmax(dim=1)] * 2
         else:
             views = _answers_of(path, table, store, shares, compute)
-        if weights:
-            total += weights[number] * (((views[0] + views[1]) / 2).clamp(min=SMALLEST).log() - prior)
+        if recipe.teacher_weights:
+            mean = ((views[0] + views[1]) / 2).clamp(min=SMALLEST)
+            total += recipe.teacher_weights[number] * (mean.log() - prior)
         else:
             for view in views:
                 total += view
-    return (total + prior).softmax(dim=1) if weights else total / (2 * len(paths))
+    return (total + prior).softmax(dim=1) if recipe.teacher_weights else total / (2 * len(recipe.teachers))
 
 
 def _answers_of(path: str | Path, table: FrameTable, store: Store, shares: Tensor, compute: Compute) -> list[Tensor]:

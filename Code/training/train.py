@@ -115,7 +115,10 @@ def train(settings: Settings, clips: Clips, run: Run) -> dict[str, dict[str, Any
             run.save_epoch(state, facts)
             print(epoch_line(line, settings.epochs, "features" if frozen else "frames"), flush=True)
             stop_if_asked()
-        return conclude(state, val, run, settings)
+        about: dict[str, Any] = {"selected_on": SELECTED[settings.select_on]}
+        if settings.fold is not None:
+            about |= {"fold": settings.fold, "num_folds": settings.num_folds}
+        return conclude(state, val, run, about)
 
 
 def new_network(settings: Settings, labels: Sequence[str]) -> tuple[FAN, dict[str, Any]]:
@@ -226,17 +229,18 @@ def log_line(epoch: int, trained: dict[str, float], metrics: dict[str, Any], eva
     return {name: value for name, value in line.items() if value is not None}
 
 
-def conclude(state: State, val: EvaluationSplit, run: Run, settings: Settings) -> dict[str, dict[str, Any]]:
-    """Evaluates last.pth and best.pth as `-e` would, and writes the results, per clip for the best."""
+def conclude(state: State, val: EvaluationSplit, run: Run, about: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Evaluates last.pth and best.pth as `-e` would, and writes the results, per clip for the best.
+
+    Args:
+        about: more entries of results.json.
+    """
     results: dict[str, dict[str, Any]] = {}
     ddp.barrier()  # the main process has written both
     for which, name in (("last", LAST), ("best", BEST)):
         checkpoint = read_checkpoint(run.folder / name)
         load_trained(state.fan, checkpoint)
-        metrics, evaluation = evaluate_split(state.network, val, state.compute)
+        metrics, evaluation = evaluate_split(state.evaluated, val, state.compute)
         results[which] = {"epoch": checkpoint["epoch"], **metrics}
-    about: dict[str, Any] = {"selected_on": SELECTED[settings.select_on]}
-    if settings.fold is not None:
-        about |= {"fold": settings.fold, "num_folds": settings.num_folds}
     run.write_results(val, results, evaluation, about)
     return results

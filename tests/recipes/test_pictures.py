@@ -163,7 +163,7 @@ def test_answers_are_the_mean_of_teachers_and_of_both_sides_and_know_the_shares(
     files = [write_teacher(tmp_path / "1", 1), write_teacher(tmp_path / "2", 2)]
 
     def answers(paths, images=noise(5)):  # noqa: B008  # never changed
-        return teachers_answers(paths, table_of(list("abcde")), ArrayStore(images), SHARES, COMPUTE)
+        return teachers_answers(Recipe(teachers=paths), table_of(list("abcde")), ArrayStore(images), SHARES, COMPUTE)
 
     one, other, both = answers(files[:1]), answers(files[1:]), answers(files)
     assert torch.allclose(both, (one + other) / 2, atol=1e-6) and torch.allclose(both.sum(dim=1), torch.ones(5))
@@ -177,7 +177,7 @@ def test_a_table_of_answers_is_a_teacher_and_logits_are_added_with_weights(tmp_p
     file, network, logits = tmp_path / "t.npz", write_teacher(tmp_path / "1", 1), np.array([[3.0, 0], [1, 1], [0, 2]])
 
     def answers(paths, weights=()):
-        return teachers_answers(paths, table, store, SHARES, COMPUTE, weights)
+        return teachers_answers(Recipe(teachers=paths, teacher_weights=weights), table, store, SHARES, COMPUTE)
 
     np.savez(file, names=["x/c.jpg", "b.png", "other.png", "a.jpg"], logits=np.concatenate([logits, [[0, 3]]]))
     own = torch.tensor([[0.0, 3], [1, 1], [3, 0]])
@@ -200,7 +200,7 @@ def test_a_table_of_answers_is_a_teacher_and_logits_are_added_with_weights(tmp_p
 def test_answers_are_kept_in_a_file_and_count_beside_labels_or_alone(tmp_path):
     file, teacher = tmp_path / "answers.npz", write_teacher(tmp_path / "1", 1)
     table, store = table_of(["a", "b"], torch.tensor([[1.0, 0.0], [0.0, 0.0]])), ArrayStore(noise(2))
-    answers = teachers_answers([teacher], table, store, SHARES, COMPUTE)
+    answers = teachers_answers(Recipe(teachers=[teacher]), table, store, SHARES, COMPUTE)
     Path(teacher).rename(tmp_path / "2")
 
     def targets(votes, names=table):
@@ -227,8 +227,9 @@ def test_teachers_of_another_training_set_answer_with_the_shares_of_this_one(tmp
         logits = load_fan(teacher)[0](torch.full((1, 1, 3, 32, 32), 99 / 255)).logits
     # The shares that its logits have are taken out, those of this training set are put in.
     wanted = (logits - (1 - balance) * own.log() + SHARES.log()).softmax(dim=1)
-    assert torch.allclose(teachers_answers([teacher], table, store, SHARES, COMPUTE), wanted, atol=1e-5)
     same = write_teacher(tmp_path / "same", 1, **{**about, "class_shares": SHARES.tolist()})
     unstated = write_teacher(tmp_path / "unstated", 1, recipe=about["recipe"])
-    one, other = (teachers_answers([file], table, store, SHARES, COMPUTE) for file in (same, unstated))
-    assert torch.equal(one, other)
+    answers, one, other = (
+        teachers_answers(Recipe(teachers=[file]), table, store, SHARES, COMPUTE) for file in (teacher, same, unstated)
+    )
+    assert torch.allclose(answers, wanted, atol=1e-5) and torch.equal(one, other)
