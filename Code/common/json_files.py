@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -22,19 +22,15 @@ class StateError(ProjectError, ValueError):
     """A file that this program wrote cannot be used. The text says which file and field, and what to do."""
 
 
-class MissingStateError(StateError):
-    """There is no such file."""
-
-
 def read_json(path: str | Path, kind: type[T], *, remedy: str) -> T:
     """Reads a JSON file.
 
     Args:
         kind: what it holds: a dataclass, or any other type that msgspec converts to.
-        remedy: what to do if the file is damaged or missing, after a semicolon: "run ... again".
+        remedy: what to do if the file is damaged or missing: "run ... again".
 
     Raises:
-        MissingStateError, StateError: there is no such file; it is unreadable, no JSON, or of another shape.
+        StateError: the file is missing, unreadable, no JSON, or of another shape.
     """
     return _decoded(_content(path, remedy), kind, str(path), remedy)
 
@@ -51,31 +47,18 @@ def read_json_lines(path: str | Path, kind: type[T], *, remedy: str) -> list[T]:
     return [_decoded(line, kind, f"{path}:{number}", remedy) for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def shaped(content: Any, kind: type[T], *, place: str, remedy: str) -> T:
-    """Converts what a JSON file or a checkpoint holds into `kind`; `place` names it in messages.
-
-    Raises:
-        StateError: it does not have the shape of `kind`.
-    """
-    try:
-        return msgspec.convert(content, kind)
-    except (ValueError, RecursionError) as error:
-        raise StateError(f"{place}: {error}; {remedy}") from None
-
-
 def _content(path: str | Path, remedy: str) -> bytes:
     try:
         with open(path, "rb", opener=regular) as file:
             return file.read()
     except FileNotFoundError:
-        raise MissingStateError(f"{path}: is missing; {remedy}") from None
+        raise StateError(f"{path}: is missing; {remedy}") from None
     except OSError as error:
         raise StateError(f"{path}: cannot be read ({error.strerror or error}); {remedy}") from None
 
 
 def _decoded(data: bytes, kind: type[T], source: str, remedy: str) -> T:
-    try:
-        content = json.loads(data)  # not msgspec's parser: names of files may be no Unicode, and a number NaN
+    try:  # not msgspec's parser: names of files may be no Unicode, and a number NaN
+        return msgspec.convert(json.loads(data), kind)
     except (ValueError, RecursionError) as error:
-        raise StateError(f"{source}: is not JSON ({error}); {remedy}") from None
-    return shaped(content, kind, place=source, remedy=remedy)
+        raise StateError(f"{source}: is damaged ({error}); {remedy}") from None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import ProjectError
-from ..common.json_files import read_json, read_json_lines, shaped
+from ..common.json_files import read_json, read_json_lines
 from ..common.names import percent
 
 VERSION = 1  # of args.json, results.json and summary.json
@@ -177,9 +177,9 @@ def read_results(path: Path) -> Results:
 
 def read_summary(path: Path) -> FoldSummary | SeedSummary:
     """summary.json."""
-    content = read_json(path, dict[str, Any], remedy=AGAIN)
-    kind: type[FoldSummary | SeedSummary] = SeedSummary if "seeds" in content else FoldSummary
-    return shaped(content, kind, place=str(path), remedy=AGAIN)
+    of_seeds = "seeds" in read_json(path, dict[str, Any], remedy=AGAIN)
+    kind: type[FoldSummary | SeedSummary] = SeedSummary if of_seeds else FoldSummary
+    return read_json(path, kind, remedy=AGAIN)
 
 
 def read_arguments(folder: Path) -> Arguments:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from Code.common.json_files import MissingStateError, StateError, read_json, read_json_lines
+from Code.common.json_files import StateError, read_json, read_json_lines
 
 
 @dataclass
@@ -36,15 +36,11 @@ def test_reads_what_fits_and_names_that_are_no_unicode(tmp_path):
 
 
 BROKEN = {
-    b"": "is not JSON (Expecting value",
-    b"\xff\xfe": "is not JSON (",
-    b'{"size": 1': "is not JSON (Expecting ',' delimiter",
-    b"[" * 100_000: "is not JSON (",
+    b"": "Expecting value",
+    b"[" * 100_000: "recursion",
     b"null": "Expected `object`, got `null`",
-    b"{}": "Object missing required field `size`",
     b'{"size": "3"}': "Expected `int`, got `str` - at `$.size`",
     b'{"size": 1, "parts": [{"name": "a"}]}': "Object missing required field `share` - at `$.parts[0]`",
-    b'{"size": 1, "parts": [{"name": "a", "share": 7}]}': "share 7.0 is not from 0 to 1 - at `$.parts[0]`",
     b'{"size": 1, "parts": [{"name": "a", "share": NaN}]}': "share nan is not from 0 to 1",
 }
 
@@ -56,15 +52,14 @@ def test_names_file_and_field(tmp_path, data):
     with pytest.raises(StateError) as caught:
         read_json(path, Whole, remedy="start again")
     text = str(caught.value)
-    assert text.startswith(f"{path}: {BROKEN[data]}") and text.endswith("; start again") and "\n" not in text
-    assert caught.value.status == 2
+    assert text.startswith(f"{path}: is damaged (") and text.endswith("; start again") and "\n" not in text
+    assert BROKEN[data] in text and caught.value.status == 2
 
 
 def test_missing_and_unreadable(tmp_path):
-    with pytest.raises(MissingStateError, match=r"no\.json: is missing; start again"):
-        read_json(tmp_path / "no.json", Whole, remedy="start again")
-    with pytest.raises(StateError, match="cannot be read"):
-        read_json(tmp_path, Whole, remedy="-")
+    for path, reason in ((tmp_path / "no.json", "is missing"), (tmp_path, "cannot be read")):
+        with pytest.raises(StateError, match=rf"{path}: {reason}.*; start again"):
+            read_json(path, Whole, remedy="start again")
 
 
 def test_lines(tmp_path):
@@ -72,5 +67,5 @@ def test_lines(tmp_path):
     path.write_text('{"name": "a", "share": 0}\n\n{"name": "b\u2028", "share": 1}\n{"name": "c", "sha')
     assert [part.name for part in read_json_lines(path, Part, remedy="-")] == ["a", "b\u2028"]
     path.write_text('{"name": "a", "share": 0}\n{"name": 5, "share": 0}\n')
-    with pytest.raises(StateError, match=r"log\.jsonl:2: Expected `str`, got `int` - at `\$\.name`; remove the line"):
+    with pytest.raises(StateError, match=r"log\.jsonl:2: is damaged .*`\$\.name`\); remove the line"):
         read_json_lines(path, Part, remedy="remove the line")

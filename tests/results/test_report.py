@@ -165,7 +165,7 @@ def test_classes_may_have_the_names_of_columns(tmp_path: Path) -> None:
     [
         ("results.json", '{"labels": ["a"], "best": {}}', "required field `accuracy`"),
         ("args.json", '{"args": []}', "args.json: "),
-        ("log.jsonl", '{"epoch": 1}\n{"epo\n', "log.jsonl:2: is not JSON"),
+        ("log.jsonl", '{"epoch": 1}\n{"epo\n', "log.jsonl:2: is damaged"),
         ("predictions.csv", "clip,label,prediction,A\na,A,B,1\n", "predictions.csv or another table is damaged"),
         ("attention.csv", "clip,frame,alpha,beta,weight\na,1.jpg,x,,1\n", "another table is damaged (could not"),
     ],

@@ -151,7 +151,7 @@ def test_run_that_cannot_be_resumed(call, tmp_path):
     early = call(script, "--resume", "model/begun", cwd=tmp_path)  # stopped before it saved: it begins anew
     refused(early, "Data/Train: no such folder", lines=None)
     (run / "args.json").write_text("[1, 2")
-    refused(call(script, "--resume", "model/begun", cwd=tmp_path), "model/begun/args.json: is not JSON")
+    refused(call(script, "--resume", "model/begun", cwd=tmp_path), "model/begun/args.json: is damaged")
 
 
 def test_checkpoint_that_cannot_be_evaluated(call, data, tmp_path):
