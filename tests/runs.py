@@ -21,7 +21,7 @@ from PIL import Image
 from Code import experiment
 from Code.network.checkpoints import read_checkpoint
 from Code.recipes import pretraining
-from Code.training import loops, run
+from Code.training import run
 from Code.training.metrics import confusion_metrics
 
 TIMES = ("seconds", "frames_per_second", "val_frames_per_second")
@@ -60,7 +60,7 @@ def interrupt() -> None:
 
 def at_step(number: int, do: Callable[[], Any]) -> Any:
     """Does something in the n-th training step, counted over all epochs."""
-    return at_call(number, loops.LossCheck, "add", do)
+    return at_call(number, torch.amp.GradScaler, "update", do)
 
 
 def flags_of(sample: Path, *more: object) -> tuple[object, ...]:

@@ -41,6 +41,7 @@ Transform = Callable[[Tensor, torch.Generator], Tensor]
 # The output for B samples and their batch (see `TrainingBatches`; labels are on the device, int64 [B] or float32 [B, C]
 # shares) -> a scalar, the mean over the samples.
 Loss = Callable[[FANOutput, Batch], Tensor]
+Step = tuple[int, Tensor, Tensor]  # number, from 1; loss, a scalar; indices of its clips, int64 [B]
 CLIPS_AT_ONCE = 64  # that the attention sees in evaluation; bounds the memory
 CHECKED_STEPS = 32  # between two checks of the loss, which wait for the device
 
@@ -69,7 +70,6 @@ class State:
         forward: calls the network; a compiled version of it, or one wrapped for several processes.
         average: an average of the weights over the steps. If there is one, it is evaluated and saved.
         epoch: how many are done.
-        metrics: of the validation set after the last one.
         best: {"epoch", "accuracy"} of the best one.
         log: a line for each.
     """
@@ -81,7 +81,6 @@ class State:
     forward: Callable[..., FANOutput]
     average: AveragedModel | None = None
     epoch: int = 0
-    metrics: dict[str, Any] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
     log: list[dict[str, Any]] = field(default_factory=list)
 
@@ -98,12 +97,12 @@ class State:
         """The network that is saved."""
         return self.evaluated.fan if isinstance(self.evaluated, FeatureFAN) else self.evaluated
 
-    def finish_epoch(self, line: dict[str, Any], metrics: dict[str, Any], *, best: bool = False) -> None:
+    def finish_epoch(self, line: dict[str, Any], *, best: bool = False) -> None:
         """Notes an epoch that is done. Of equally accurate ones, the earlier is the best, unless `best` says so."""
-        self.epoch, self.metrics = line["epoch"], metrics
+        self.epoch = line["epoch"]
         self.log.append(line)
-        if best or not self.best or metrics["accuracy"] > self.best["accuracy"]:
-            self.best = {"epoch": self.epoch, "accuracy": metrics["accuracy"]}
+        if best or not self.best or line["val_war"] > self.best["accuracy"]:
+            self.best = {"epoch": self.epoch, "accuracy": line["val_war"]}
 
 
 def train_one_epoch(
@@ -133,7 +132,7 @@ def train_one_epoch(
     """
     device, start = state.compute.device, time.perf_counter()
     generator = seed_everything(batches.seed, epoch)
-    losses = LossCheck(epoch, batches.table.names)
+    unchecked: list[Step] = []
     sums = torch.zeros(2, device=device)  # loss times samples, correct samples
     samples = frames_seen = 0
     lr = math.nan
@@ -157,13 +156,15 @@ def train_one_epoch(
             sums += torch.stack([loss.detach() * len(labels), correct])
             samples += len(labels)
             frames_seen += frames.shape[0] * frames.shape[1]
-            losses.add(step, loss, batch["clips"])
+            unchecked.append((step, loss.detach(), batch["clips"]))
+            if len(unchecked) > CHECKED_STEPS or step == len(batches):
+                check_finite(epoch, unchecked, batches.table.names, state.network)
+                unchecked.clear()
             progress()
             if print_freq and step % print_freq == 0:
                 mean = float(sums[0]) / samples
                 progress.say(f"  epoch {epoch}, step {step}/{len(batches)}: loss {mean:.4f}", sys.stdout)
             stop_if_asked()
-    losses.check(state.network)
     loss_sum, correct_sum = ddp.total(sums).tolist()
     samples, frames_seen = ddp.total(torch.tensor([samples, frames_seen], device=device)).tolist()
     seconds = time.perf_counter() - start
@@ -186,42 +187,24 @@ def seed_everything(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(state)
 
 
-class LossCheck:
-    """Finds a loss that is not finite without waiting for the device in every step.
+def check_finite(epoch: int, steps: Sequence[Step], names: Sequence[str], model: nn.Module) -> None:
+    """Checks the losses of steps, and the weights after the last one. This waits for the device.
 
     Args:
-        epoch: counted from 1.
         names: of the clips of the training set.
+
+    Raises:
+        TrainingDivergedError: names the first step that is not finite and the clips of its whole batch.
     """
-
-    def __init__(self, epoch: int, names: Sequence[str]) -> None:
-        self.epoch, self.names = epoch, names
-        self.recent: list[tuple[int, Tensor, Tensor]] = []
-
-    def add(self, step: int, loss: Tensor, clips: Tensor) -> None:
-        """Adds a step: its number, from 1; its loss, a scalar; the indices of its clips, int64 [B]."""
-        self.recent.append((step, loss.detach(), clips))
-        if len(self.recent) > CHECKED_STEPS:
-            self.check()
-
-    def check(self, model: nn.Module | None = None) -> None:
-        """Checks all losses since the last call, and the weights of a model.
-
-        Raises:
-            TrainingDivergedError: names the step and the clips of its whole batch.
-        """
-        if model is not None:  # the last step may have spoiled the weights although its loss was finite
-            step, loss, clips = self.recent[-1]
-            self.recent[-1] = step, sum((weight.detach().sum() for weight in model.parameters()), loss), clips
-        finite = torch.stack([loss for _, loss, _ in self.recent]).isfinite().tolist()
-        if not all(finite):
-            step, _, clips = self.recent[finite.index(False)]
-            names = ", ".join(dict.fromkeys(self.names[clip] for clip in clips.tolist()))
-            raise TrainingDivergedError(
-                f"epoch {self.epoch}: the loss is not finite in step {step} or after it, with the clips {names}; start "
-                "again with a smaller --lr, or with --precision fp32"
-            )
-        self.recent = self.recent[-1:]
+    weights = torch.stack([weight.detach().sum() for weight in model.parameters()]).sum()
+    finite = torch.stack([*(loss for _, loss, _ in steps), weights]).isfinite().tolist()
+    if not all(finite):
+        step, _, clips = steps[min(finite.index(False), len(steps) - 1)]
+        of_batch = ", ".join(dict.fromkeys(names[clip] for clip in clips.tolist()))
+        raise TrainingDivergedError(
+            f"epoch {epoch}: the loss is not finite in step {step} or after it, with the clips {of_batch}; start again "
+            "with a smaller --lr, or with --precision fp32"
+        )
 
 
 @dataclass
@@ -230,13 +213,13 @@ class Evaluation:
 
     Attributes:
         logits: float32 [clips, C].
-        alpha, weights: per clip, float32 [T]; beta: the same, or None for heads without it.
+        alpha, beta, weights: per clip, float32 [T]; beta is empty for heads without it.
         frames, seconds: how many frames were evaluated and how long it took.
     """
 
     logits: Tensor
     alpha: list[np.ndarray] = field(default_factory=list)
-    beta: list[np.ndarray | None] = field(default_factory=list)
+    beta: list[np.ndarray] = field(default_factory=list)
     weights: list[np.ndarray] = field(default_factory=list)
     frames: int = 0
     seconds: float = 0.0
@@ -249,9 +232,6 @@ def evaluate(model: Network, batches: EvaluationBatches, compute: Compute, trans
     The backbone gets full batches of frames, packed across clip borders; the attention then gets each clip whole.
     Only features wait for the end of a clip, not pixels. Several processes share the batches of the backbone; all of
     them return the whole result.
-
-    Args:
-        model: a FAN, or a FeatureFAN whose batches hold features.
     """
     start, lengths = time.perf_counter(), torch.from_numpy(batches.table.lengths)
     groups = list(lengths.split(CLIPS_AT_ONCE))
@@ -264,26 +244,20 @@ def evaluate(model: Network, batches: EvaluationBatches, compute: Compute, trans
             clips = waiting[:needed].split(group.tolist())
             outputs.append(model.attend(pad_sequence(list(clips), batch_first=True), group))  # [B, T, D], [B]
             waiting = waiting[needed:]
-    rows: dict[str, list[Any]] = {"alpha": [], "beta": [], "weights": []}
+    result = Evaluation(torch.cat([out.logits for out in outputs]).float().cpu())
     for out, group in zip(outputs, groups, strict=True):
-        for name, of_clips in rows.items():
-            values = getattr(out, name)
-            padded = [None] * len(group) if values is None else values.float().cpu().numpy()
-            of_clips += [row if row is None else row[:count] for row, count in zip(padded, group.tolist(), strict=True)]
-    logits = torch.cat([out.logits for out in outputs]).float().cpu()
-    return Evaluation(logits, **rows, frames=batches.table.num_frames, seconds=time.perf_counter() - start)
+        for padded, rows in ((out.alpha, result.alpha), (out.beta, result.beta), (out.weights, result.weights)):
+            if padded is not None:  # [B, T]
+                rows += [row[:count] for row, count in zip(padded.float().cpu().numpy(), group, strict=True)]
+    result.frames, result.seconds = batches.table.num_frames, time.perf_counter() - start
+    return result
 
 
 @torch.inference_mode()
 def encode(
     model: Network, batches: EvaluationBatches, compute: Compute, transform: Transform, label: str = "features"
 ) -> Iterator[Tensor]:
-    """Yields the features of all frames in their order, float32 [N, D], one batch of every process at a time.
-
-    Args:
-        model: set to evaluation mode.
-        label: of the progress bar.
-    """
+    """Yields the features of all frames in their order, float32 [N, D], one batch of every process at a time."""
     model.eval()
     generator = torch.Generator().manual_seed(0)
     with Progress(label, len(batches), unit="batches", show=ddp.world().is_main) as progress:
@@ -304,8 +278,6 @@ class EvaluationSplit:
     """A set of clips to evaluate on.
 
     Attributes:
-        batches: their frames, or features of them.
-        transform: uint8 frames -> float frames, or stored features -> features.
         clips: for the names of frames in attention.csv; None: that file is not written.
         intensities: true importance of every frame, by clip name, if the dataset knows it.
     """

@@ -35,6 +35,7 @@ from .records import VERSION, read_arguments
 from .stopping import command_line
 
 LAST, BEST = "last.pth", "best.pth"
+STATEFUL = ("optimizer", "scheduler", "scaler")  # attributes of `State` whose state is saved
 P = ParamSpec("P")
 
 
@@ -104,15 +105,13 @@ class Run:
         Args:
             facts: see `checkpoint_payload`.
         """
-        checkpoint = checkpoint_payload(state.fan, **facts, epoch=state.epoch, metrics=state.metrics)
+        checkpoint = checkpoint_payload(state.fan, **facts, epoch=state.epoch)
         if state.best["epoch"] == state.epoch:
             save_atomically({**checkpoint, "training": None}, self.folder / BEST)
         training = {
             "model": None if state.average is None else state.network.state_dict(),
             "average": None if state.average is None else int(state.average.n_averaged),
-            "optimizer": state.optimizer.state_dict(),
-            "scheduler": state.scheduler.state_dict(),
-            "scaler": state.scaler.state_dict(),
+            **{name: getattr(state, name).state_dict() for name in STATEFUL},
             "best": state.best,
             "log": state.log,
         }
@@ -140,11 +139,9 @@ class Run:
             if state.average is not None:
                 state.network.load_state_dict(training["model"])
                 state.average.n_averaged.fill_(training["average"])
-            state.optimizer.load_state_dict(training["optimizer"])
-            state.scheduler.load_state_dict(training["scheduler"])
-            state.scaler.load_state_dict(training["scaler"])
-            state.epoch, state.metrics = int(checkpoint["epoch"]), dict(checkpoint["metrics"])
-            state.best, state.log = dict(training["best"]), list(training["log"])
+            for name in STATEFUL:
+                getattr(state, name).load_state_dict(training[name])
+            state.epoch, state.best, state.log = int(checkpoint["epoch"]), dict(training["best"]), list(training["log"])
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise CheckpointError(f"{path}: does not fit this training ({error!r:.200}); start a new run") from None
         if state.scheduler.last_epoch != state.epoch * steps:
@@ -202,10 +199,11 @@ class Run:
 
     def _write_attention(self, split: EvaluationSplit, evaluation: Evaluation) -> None:
         rows = []
-        outputs = zip(split.clips or (), evaluation.alpha, evaluation.beta, evaluation.weights, strict=True)
-        for clip, alpha, beta, weight in outputs:
+        beta = evaluation.beta
+        for number, clip in enumerate(split.clips or ()):
+            alpha, weight = evaluation.alpha[number], evaluation.weights[number]
             for index, frame in enumerate(clip.frames):
-                relation = "" if beta is None else f"{beta[index]:.6f}"
+                relation = f"{beta[number][index]:.6f}" if beta else ""
                 row = [clip.name, frame, f"{alpha[index]:.6f}", relation, f"{weight[index]:.6f}"]
                 if split.intensities is not None:
                     row.append(f"{split.intensities[clip.name][index]:.4f}")

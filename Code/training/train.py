@@ -111,8 +111,8 @@ def train(settings: Settings, clips: Clips, run: Run) -> dict[str, dict[str, Any
             ddp.share_buffers(model)
             metrics, evaluation = evaluate_split(state.network, chosen_on, compute)
             line = log_line(epoch, trained, metrics, evaluation)
-            state.finish_epoch(line, metrics, best=settings.select_on == "last")
-            run.save_epoch(state, facts)
+            state.finish_epoch(line, best=settings.select_on == "last")
+            run.save_epoch(state, {**facts, "metrics": metrics})
             print(epoch_line(line, settings.epochs, "features" if frozen else "frames"), flush=True)
             stop_if_asked()
         about: dict[str, Any] = {"selected_on": SELECTED[settings.select_on]}
