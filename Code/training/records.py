@@ -44,12 +44,7 @@ class Metrics:
 
 @dataclass
 class Results:
-    """results.json. An evaluation (`-e`) has `best` alone.
-
-    Attributes:
-        selected_on: how the best epoch was chosen, in words.
-        pooled: the clips of several folds together.
-    """
+    """results.json. An evaluation (`-e`) has `best` alone. `selected_on`: how that epoch was chosen, in words."""
 
     labels: list[str]
     last: Metrics | None = None
@@ -57,23 +52,17 @@ class Results:
     selected_on: str | None = None
     fold: int | None = None
     num_folds: int | None = None
-    pooled: bool | None = None
+    pooled: bool | None = None  # the clips of several folds together
 
 
 @dataclass
 class Arguments:
-    """args.json: the command, its arguments, and the machine.
+    """args.json: the command, its arguments, and the machine."""
 
-    Attributes:
-        args: every flag as it was resolved.
-        given: the flags as they were given, which `--resume` restores.
-        started: in UTC, ISO 8601.
-    """
-
-    args: dict[str, Any]
-    given: dict[str, Any] = field(default_factory=dict)
+    args: dict[str, Any]  # every flag as it was resolved
+    given: dict[str, Any] = field(default_factory=dict)  # as it was given, which `--resume` restores
     command: str | None = None
-    started: str = ""
+    started: str = ""  # in UTC, ISO 8601
     versions: dict[str, Any] = field(default_factory=dict)
     git_commit: str | None = None
     device: str | None = None

@@ -16,19 +16,14 @@ class Settings(Protocol):
     """One run: the dataset's protocol, changed by flags, and all other flags.
 
     Attributes:
-        dataset: its name; `data` says which of its clips are read.
-        sources: the folders and lists of the clips, for the record.
+        data: which clips of the dataset are read; `sources`: from which folders and lists, for the record.
         num_folds: of the data, once they are read; None without folds.
-        at_type: the attention head.
-        seed: of weights, samples, augmentation and dropout.
         select_on: the clips that choose the best epoch: "val", the evaluated ones, "heldout", a tenth of the training
             clips, or "last": none, the last epoch counts as the best.
         pretrained: the file of the starting weights, "none", or None for the usual one.
         backbone: a network of torchvision; None for that of the starting weights.
         keep_classifier: leave the classifier of the starting weights unchanged.
         label_map: class of the data -> class of the starting weights, where they differ.
-        augmentation, loss: their names.
-        device, precision, workers, cache, compile, deterministic, print_freq: of the machine, see the flags.
         output: parent of the folders of runs.
         flags: as they were given, which `--resume` restores.
     """

@@ -50,15 +50,13 @@ class Clips:
     """What a training reads.
 
     Attributes:
-        train: to train on.
         val: of which the results are.
-        held_out: choose the best epoch; None: `val` does.
         intensities: the true importance of the frames of a clip set, if it is known.
     """
 
     train: ClipSet
     val: ClipSet
-    held_out: ClipSet | None = None
+    held_out: ClipSet | None = None  # choose the best epoch; None: `val` does
     intensities: Callable[[ClipSet], Intensities | None] = lambda clips: None
 
 
@@ -74,18 +72,18 @@ def train(settings: Settings, clips: Clips, run: Run) -> dict[str, dict[str, Any
     """
     if settings.deterministic:
         make_deterministic()
-    labels, last = clips.train.labels, run.folder / LAST
-    resumed, frozen = last.is_file(), settings.freeze_backbone
+    labels, last, frozen = clips.train.labels, run.folder / LAST, settings.freeze_backbone
+    resumed = last.is_file()
     model, facts = stored_network(last) if resumed else new_network(settings, labels)
     model.backbone.requires_grad_(not frozen)
     model.classifier.requires_grad_(not settings.keep_classifier)
     # A run keeps its precision on another machine.
     compute = choose_compute(settings.device, settings.precision, trained_with=facts.get("precision"))
-    settings = replace(settings, image_size=facts["image_size"])
-    model.backbone.check_image_size(settings.image_size)
+    size = facts["image_size"]
+    settings = replace(settings, image_size=size)
+    model.backbone.check_image_size(size)
     model.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
-    size = f"{settings.image_size} x {settings.image_size}"
-    print(f"{model.head.title} on {compute.device}, {compute.precision}, frames of {size}")
+    print(f"{model.head.title} on {compute.device}, {compute.precision}, frames of {size} x {size}")
 
     batches, val, chosen_on = open_batches(settings, clips, model, compute)
     transform = view_named(settings.augmentation) if frozen else augmentation_named(settings.augmentation)
