@@ -59,9 +59,7 @@ def test_a_video_of_prepared_crops_plays_as_it_was_filmed(
     [
         "clip,frame,time\nHappy/a,0,0.0\nHappy/b,1,0.04\n",  # lacks a frame
         "clip,frame,time\nHappy/a,0,0.5\nHappy/a,1,0.25\n",  # does not ascend
-        "clip,frame,time\nHappy/a,0,\nHappy/a,1,\n",  # frames of images
         "name,label\nHappy/a,Happy\n",  # a table of something else
-        "\0",
     ],
 )
 def test_a_table_without_the_times_of_all_frames_counts_as_none(tmp_path: Path, content: str) -> None:

@@ -95,13 +95,10 @@ def test_the_script_says_that_pictures_are_no_clip(
     ("argument", "says"),
     [
         ({"image_size": 8}, "image_size: '8' is not a whole number of pixels from 32 to"),
-        ({"detect_every": 0}, "detect_every: '0' is not a whole number"),
         ({"precision": "int8"}, "precision is 'int8'; expected 'auto', 'fp32', 'bf16', 'fp16'"),
-        ({"device": "abacus"}, "--device abacus: not usable here"),
         ({"device": 99}, "--device 99: not usable here"),
         ({"prior": {"joy": 1}}, "--prior joy: no such class"),
         ({"classes": ["happy", "joy"]}, "--classes joy: no such class; this network knows Happy, Angry"),
-        ({"people": "some"}, "people is 'some'; expected 'main', 'all'"),
     ],
 )
 def test_wrong_arguments_are_named_at_construction(
@@ -113,7 +110,7 @@ def test_wrong_arguments_are_named_at_construction(
 
 
 @pytest.mark.parametrize(
-    "argument", [{"fps": -1}, {"fps": float("nan")}, {"window": 0}, {"window": 1e-9}, {"stride": "x"}, {"neutral": 0}]
+    "argument", [{"fps": float("nan")}, {"window": 1e-9}, {"stride": "x"}, {"neutral": 0}, {"people": "some"}]
 )
 def test_wrong_arguments_are_named_at_the_call(predictor: Predictor, crops: Path, argument: dict[str, Any]) -> None:
     (name,) = argument

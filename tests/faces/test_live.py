@@ -67,9 +67,3 @@ def test_a_shot_begins_with_a_key_frame_and_every_1_searches_all(scene_of: Draw)
     assert [len(faces) for faces in found] == [1] * 6
     assert full == [0, 3] and cuts == [3]
     assert live(pictures, every=1)[1] == list(range(6))
-
-
-def test_a_camera_of_five_frames_a_second_is_followed_too(scene_of: Draw) -> None:
-    picture = scene_of((0, 30, 10, 96), size=(160, 120))
-    assert live([picture] * 11, fps=5)[1] == [0, 6]  # a second is the longest
-    assert live([picture] * 4, fps=1.5)[1] == [0, 1, 2, 3]

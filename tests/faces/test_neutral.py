@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 from Code import Predictor
-from Code.common.errors import UsageError
 from Code.data.clips import DataError
 from Code.faces.neutral import PART, neutral_frames, neutral_shift
 from Code.network.fan import FAN
@@ -130,36 +129,38 @@ def test_seconds_of_the_video_shift_the_answer_and_the_curve(
 
 
 def test_what_cannot_be_a_reference_is_said(predictor: Predictor, crops: Path, video: Path) -> None:
-    with pytest.raises(DataError, match="name a picture or a video"):
-        predictor(crops, aligned=True, neutral=0.5)
-    with pytest.raises(UsageError, match="shows one person"):
-        predictor(video, aligned=True, neutral=crops, people="all")
-    with pytest.raises(DataError, match="no such file"):
-        predictor(video, aligned=True, neutral="nowhere.jpg")
+    for path, options, says in (
+        (crops, {"neutral": 0.5}, "name a picture or a video"),
+        (video, {"neutral": crops, "people": "all"}, "shows one person"),
+        (video, {"neutral": "nowhere.jpg"}, "no such file"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            predictor(path, aligned=True, **options)
     pytest.importorskip("facenet_pytorch", reason="looks for a face")
     with pytest.raises(DataError, match=r"neutral: .*plain\.mp4: no face in 5 frames"):
         predictor(video, neutral=video)
 
 
 def test_the_script_passes_it_on(
-    checkpoints: dict[str, tuple[Path, FAN]], video: Path, crops: Path, tmp_path: Path,
-    predict: Callable[..., int], capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    network = ("--checkpoint", checkpoints["fan"][0], "--aligned")
-    for given, says in (("0.2", "the first 0.2 s"), (crops / "3.png", str(crops / "3.png"))):
-        assert predict(video, *network, "--neutral", given, "--json", tmp_path / "a.json") == 0
-        assert f"  compared with a neutral face: {says}\n" in capsys.readouterr().out
-        assert f"compared with a neutral face: {says}" in (tmp_path / "predictions" / "predictions.html").read_text()
-        assert json.loads((tmp_path / "a.json").read_text())[0]["neutral"] == says
+    checkpoints: dict[str, tuple[Path, FAN]],
+    video: Path,
+    crops: Path,
+    tmp_path: Path,
+    predict: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    network, says = ("--checkpoint", checkpoints["fan"][0], "--aligned"), str(crops / "3.png")
+    assert predict(video, *network, "--neutral", says, "--json", tmp_path / "a.json") == 0
+    assert f"  compared with a neutral face: {says}\n" in capsys.readouterr().out
+    assert f"compared with a neutral face: {says}" in (tmp_path / "predictions" / "predictions.html").read_text()
+    assert json.loads((tmp_path / "a.json").read_text())[0]["neutral"] == says
     for flags, says in (
         ((video, "--neutral", "soon"), "neither a number of seconds above 0, nor a file, nor auto"),
-        ((video, "--neutral", "0"), "neither a number of seconds above 0, nor a file, nor auto"),
         ((video, *network, "--neutral", "auto"), "visible for 0.4 s"),
         (
             (video, "--neutral", crops, "--people", "all"),
             "shows one person; name seconds, or answer the main person only",
         ),
-        (("--camera", "0", "--neutral", "1"), "--camera goes with"),
     ):
         assert predict(*flags) == 2
         assert says in capsys.readouterr().err.strip().splitlines()[-1]

@@ -115,39 +115,18 @@ def test_wrong_inputs_are_named_in_a_line_each_and_the_others_go_on(
     crops: Path, plain_video: Path, tmp_path: Path, ask: Callable[..., Result]
 ) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "a.txt").write_text("no picture")
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 and no more")
     content = plain_video.read_bytes()
     (tmp_path / "half.mp4").write_bytes(content[: len(content) // 2])
-    wrong = [tmp_path / name for name in ("missing.mp4", "empty", "texts", "broken.jpg", "half.mp4")]
+    wrong = [tmp_path / name for name in ("missing.mp4", "empty", "broken.jpg", "half.mp4")]
     status, out, err = ask(*wrong, crops, "--aligned", kind="classifier")
     assert status == 2
     for line, path in zip(err.splitlines(), wrong, strict=True):
         assert line.startswith(f"error: {path}")
     assert err.splitlines()[-1].endswith("no video in it, the file is damaged or not a video")
     assert f"{crops}: " in out
-
-
-@pytest.mark.parametrize(("suffix", "content"), [("mp4", b"no video"), ("txt", bytes(100))])
-def test_a_file_of_another_kind_is_named_before_the_network_is_loaded(
-    tmp_path: Path, suffix: str, content: bytes, ask: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("Code.faces.predict.Predictor", None)
-    path = tmp_path / f"clip.{suffix}"
-    path.write_bytes(content)
-    status, out, err = ask(path)
-    assert status == 2 and out == "" and err.startswith(f"error: {path}: ") and err.count("\n") == 1
-
-
-def test_what_cannot_be_written_is_said_before_the_work(
-    crops: Path, tmp_path: Path, ask: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root, who may write everywhere
-    for flag, name in (("--annotate", "a.mp4"), ("--csv", "a.csv"), ("--json", "a.json")):
-        status, out, err = ask(crops, "--aligned", flag, tmp_path / name)
-        assert (status, out) == (2, "")
-        assert f"{name}: cannot be written; name a file in a folder" in err
+    status, out, err = ask(wrong[-1])  # alone: before the network is loaded
+    assert status == 2 and out == "" and err.startswith(f"error: {wrong[-1]}: ") and err.count("\n") == 1
 
 
 def test_a_name_is_one_line_whatever_is_in_it(crops: Path, tmp_path: Path, ask: Callable[..., Result]) -> None:
@@ -167,18 +146,12 @@ def test_a_name_is_one_line_whatever_is_in_it(crops: Path, tmp_path: Path, ask: 
     ("flags", "says"),
     [
         (("a.mp4", "--checkpoint", "nowhere.pth"), "--checkpoint nowhere.pth: no such file"),
-        (("a.mp4", "--image-size", "0"), "--image-size"),
         ((EXAMPLE, "--device", "abacus"), "--device"),
         (("a.mp4", "--csv", "."), "cannot be written"),
         (("a.mp4", "--csv", "/dev/null"), "/dev/null: not a regular file; name a file"),
-        (("a.mp4", "--window", "0"), "--window"),
-        (("a.mp4", "--window", "1e-9"), "--window: '1e-9' is not a number from 0.01 to 86400"),
-        (("a.mp4", "--window", "1", "--stride", "1e-300"), "--stride: '1e-300' is not a number from 0.01"),
-        (("a.mp4", "--fps", "1e308"), "--fps: '1e308' is not a number above 0 to 10000"),
-        ((), "name what to answer: a video"),
-        (("a.mp4", "--people", "some"), "--people"),
         (("a.mp4", "--csv-frames", f"{__file__}/a.csv"), "a.csv: cannot be written; name a file in a folder"),
-        (("a.mp4", "--camera", "0"), "or --camera N"),
+        (("a.mp4", "--window", "1", "--stride", "1e-300"), "--stride: '1e-300' is not a number from 0.01"),
+        (("a.mp4", "--camera", "0"), "name what to answer: a video"),
         (("a.mp4", "--stride", "1"), "--stride needs --window"),
         (("a.mp4", "b.mp4", "--annotate", "c.mp4"), "--annotate writes one video"),
         (("a.mp4", "--annotate", "c.avi"), "c.avi: name a video ending in .mp4"),
@@ -196,16 +169,17 @@ def test_outputs_do_not_overwrite_each_other_or_an_input(
     crops: Path, tmp_path: Path, ask: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    status, _, err = ask(crops, "--aligned", "--csv", "all.csv", "--csv-frames", f"../{tmp_path.name}/all.csv")
-    assert status == 2 and "all.csv: would be written twice; rename one of the two" in err
-    status, _, err = ask("crops/0.png", "--aligned", "--json", "crops/0.png")
-    assert status == 2 and "crops/0.png: would overwrite the input" in err
+    (tmp_path / "a.pth").touch()
+    for flags, says in (
+        ((crops, "--csv", "all.csv", "--csv-frames", f"../{tmp_path.name}/all.csv"), "all.csv: would be written twice"),
+        (("crops/0.png", "--json", "crops/0.png"), "crops/0.png: would overwrite the input"),
+        (("crops", "--csv", "crops/1.png"), "would overwrite the input crops"),
+        (("crops/3.png", "--neutral", "crops/0.png", "--csv", "crops/0.png"), "would overwrite the input crops/0.png"),
+        (("crops/3.png", "--checkpoint", "a.pth", "--json", "a.pth"), "would overwrite the input a.pth"),
+    ):
+        status, _, err = ask("--aligned", *flags, kind=None)
+        assert status == 2 and says in err
     before = {path: path.read_bytes() for path in crops.iterdir()}
-    assert "would overwrite the input crops" in ask("crops", "--aligned", "--csv", "crops/1.png").err
-    for read in (("--neutral", "crops/0.png", "--csv", "crops/0.png"), ("--checkpoint", "a.pth", "--json", "a.pth")):
-        (tmp_path / "a.pth").touch()
-        status, _, err = ask("crops/3.png", "--aligned", *read, kind=None)
-        assert status == 2 and f"{read[3]}: would overwrite the input {read[1]}; name another file" in err
     status, out, _ = ask(*sorted(crops.iterdir()), "--aligned", "--output", crops)
     assert status == 0 and f"written: {crops / 'crops_0.png'}" in out
     assert {path: path.read_bytes() for path in before} == before
@@ -254,7 +228,7 @@ for args in (["--aligned", crops], [picture], [video, "--aligned"]):
     assert all("pip install -r requirements-faces.txt" in line for line in (detection, video))
 
 
-@pytest.mark.parametrize("shape", [(120, 160), (12, 9), (1, 1), (20, 400)])
+@pytest.mark.parametrize("shape", [(120, 160), (1, 1)])
 def test_no_face_is_said_and_is_exit_status_1(
     shape: tuple[int, int], tmp_path: Path, ask: Callable[..., Result]
 ) -> None:
@@ -386,23 +360,20 @@ def test_an_annotated_video_keeps_its_sound(tmp_path: Path, ask: Callable[..., R
     with av.open(str(drawn)) as container:
         heard = np.concatenate([part.to_ndarray()[0] for part in container.decode(audio=0)])
     assert len(heard) == pytest.approx(0.8 * RATE, rel=0.1)
-    assert np.abs(heard[10_000:30_000]).mean() == pytest.approx(0.155, rel=0.15)  # 8000 / 32768 * 2 / pi
 
 
-@pytest.mark.parametrize(
-    "flags", [("--help",), ("--window", "0"), ("nowhere.mp4",), ("README.md", "--csv", "no/a.csv")]
-)
-def test_mistakes_are_found_before_torch_is_imported(flags: tuple[str, ...]) -> None:
-    program = f"""
+def test_mistakes_are_found_before_torch_is_imported() -> None:
+    program = """
 import sys
 import Predict_Video
 from Code.common.commandline import run_script
-sys.argv = ["Predict_Video.py", *{flags!r}]
-try:
-    run_script(Predict_Video.main)
-except SystemExit:
-    pass
-sys.exit("torch" in sys.modules)
+for flags in (["--help"], ["--window", "0"], ["nowhere.mp4"], ["README.md", "--csv", "no/a.csv"]):
+    sys.argv = ["Predict_Video.py", *flags]
+    try:
+        run_script(Predict_Video.main)
+    except SystemExit:
+        pass
+    assert "torch" not in sys.modules, flags
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=Path(Predict_Video.__file__).parent, timeout=60)
     assert done.returncode == 0

@@ -19,30 +19,22 @@ from PIL import Image
 import Demo_AFEW_Attention as script
 from Code import Predictor
 from Code.common.device import Compute
-from Code.common.names import FERPLUS_FILE
 from Code.data.clips import DataError
-from Code.data.images import read_image
 from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes, align_face
-from Code.faces.detect import Detector
 from Code.faces.prediction import FRAME_COLUMNS, columns, crops_of, windows
-from Code.network.checkpoints import CheckpointError, save_atomically
+from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
-from Code.network.weights import find_checkpoint, published_weights, to_published
-from Code.readers import trained_on
+from Code.network.weights import published_weights
 
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 SIZE = 40
 
 
-def as_clip(folder: Path, *, grey: bool) -> torch.Tensor:
-    """A folder's frames as the main script reads them, float [1, T, 3, S, S]."""
-    frames = np.stack([read_image(str(path), SIZE) for path in sorted(folder.iterdir())])
-    if grey:
-        images = [
-            np.asarray(Image.open(path).convert("L").resize((SIZE, SIZE), 2)) for path in sorted(folder.iterdir())
-        ]
-        frames = np.repeat(np.stack(images)[..., None], 3, axis=3)
+def as_clip(folder: Path, mode: str) -> torch.Tensor:
+    """A folder's frames as the main script reads them, in color (RGB) or gray (L): float [1, T, 3, S, S]."""
+    pictures = [Image.open(path).convert(mode).resize((SIZE, SIZE), 2) for path in sorted(folder.iterdir())]
+    frames = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
     return torch.from_numpy(frames).permute(0, 3, 1, 2)[None].float() / 255
 
 
@@ -52,34 +44,29 @@ def test_frame_classifier_answers_as_score_fusion_of_grey_frames(
     path, classifier = checkpoints["classifier"]
     answer = Predictor(path, "cpu", precision="fp32")(crops, aligned=True)
     with torch.inference_mode():
-        frames = as_clip(crops, grey=True)
+        frames = as_clip(crops, "L")
         scores = torch.cat([classifier(frames[:, index : index + 1]).logits for index in range(5)])
     expected = scores.mean(dim=0).softmax(dim=0)
     assert max(expected) > 0.2
     np.testing.assert_allclose([answer.probabilities[name] for name in FERPLUS], expected, atol=1e-4)
     assert answer.expression == FERPLUS[int(expected.argmax())]
     assert list(answer.probabilities.values()) == sorted(answer.probabilities.values(), reverse=True)
-    np.testing.assert_allclose(answer.weights, 0.2)
-    np.testing.assert_allclose(answer.alpha, 0.2)
-    assert answer.num_frames == 5
-    assert np.isnan(answer.times).all()
-    assert answer.boxes.shape == (5, 4)
+    np.testing.assert_allclose(np.stack([answer.weights, answer.alpha]), 0.2)
+    assert answer.num_frames == 5 and np.isnan(answer.times).all() and answer.boxes.shape == (5, 4)
 
 
 def test_a_runs_fan_answers_as_it_does_in_training(checkpoints: dict[str, tuple[Path, FAN]], crops: Path) -> None:
     path, fan = checkpoints["fan"]
     answer = Predictor(path, "cpu", precision="fp32")(crops, aligned=True)
     with torch.inference_mode():
-        expected = fan(as_clip(crops, grey=False))
+        expected = fan(as_clip(crops, "RGB"))
     np.testing.assert_allclose(
         [answer.probabilities[name] for name in AFEW], expected.logits[0].softmax(dim=0), atol=1e-5
     )
     np.testing.assert_allclose(answer.alpha, expected.alpha[0], atol=1e-5)
     np.testing.assert_allclose(answer.weights, expected.weights[0], atol=1e-5)
     assert np.ptp(answer.weights) > 1e-3
-    heaviest = answer.most_weighted()
-    assert len(heaviest) == 3
-    assert [answer.weights[index] for index in heaviest] == sorted(answer.weights, reverse=True)[:3]
+    assert [answer.weights[index] for index in answer.most_weighted()] == sorted(answer.weights, reverse=True)[:3]
 
 
 @pytest.fixture(scope="module")
@@ -123,11 +110,7 @@ def test_main_person_is_found_followed_and_cut_out_as_the_network_knows_faces(
     right, wrong = (np.abs(crops[0].astype(int) - image).mean() for image in expected)
     assert right < 1
     assert wrong > 5
-    for number in (1, 3, 4):
-        (tmp_path / "crops").mkdir(exist_ok=True)
-        padded = np.pad(crops[number], ((90, 90), (90, 90), (0, 0)), constant_values=127)
-        again = Detector(min_face=80)(padded[None])[0].landmarks[0] - 90
-        assert np.hypot(*(again[:2] - eyes).T).max() < 12
+    (tmp_path / "crops").mkdir()
     for number, crop in enumerate(crops):
         Image.fromarray(crop).save(tmp_path / "crops" / f"{number}.png")
     same = predictor(tmp_path / "crops", aligned=True)
@@ -188,12 +171,10 @@ def test_an_open_picture_is_answered_as_its_file_is(
 @pytest.mark.parametrize(
     ("array", "says"),
     [
-        (np.full((4, 4, 3), 255.0), "an array of float64 with values from 255 to 255; expected uint8, or float in"),
-        (np.full((4, 4, 3), -0.1), r"float in \[0, 1\]"),
-        (np.full((4, 4, 3), np.nan), r"float in \[0, 1\]"),
-        (np.zeros((4, 4, 3), dtype=np.int64), "an array of int64 with values from 0 to 0; expected uint8"),
+        (np.full((4, 4, 3), 255.0), r"values from 255 to 255; expected uint8, or float in \[0, 1\]"),
+        (np.full((4, 4, 3), np.nan), r"or float in \[0, 1\]"),
+        (np.zeros((4, 4, 3), dtype=np.int64), "an array of int64"),
         (np.zeros((4, 4), dtype=np.uint8), r"shape \[4, 4\]; expected \[H, W, 3\] or \[T, H, W, 3\]"),
-        (np.zeros((0, 4, 4, 3), dtype=np.uint8), "expected"),
     ],
 )
 def test_arrays_that_are_no_pictures_are_refused(
@@ -221,8 +202,9 @@ def test_lists_and_folders_answer_each_clip(
     for name in ("b/2.mp4", "b/1.mp4", "a.mkv"):
         write_video(tmp_path / "videos" / name, pictures)
     (tmp_path / "videos" / "about.txt").write_text("no video")
-    predictor = Predictor(checkpoints["fan"][0], "cpu")
-    answers = predictor(tmp_path / "videos", aligned=True)
+    predictor = Predictor(checkpoints["fan"][0].parent, "cpu")  # a run's folder: its best.pth
+    with pytest.warns(UserWarning, match=r"skipped files .*: 1 \.txt"):
+        answers = predictor(tmp_path / "videos", aligned=True)
     assert [Path(each.path).relative_to(tmp_path / "videos").as_posix() for each in answers] == [
         *("a.mkv", "b/1.mp4", "b/2.mp4")
     ]
@@ -248,11 +230,11 @@ def test_an_answers_frames_are_a_table(checkpoints: dict[str, tuple[Path, FAN]],
 
 
 def test_torch_hub_loads_a_network_and_a_predictor(checkpoints: dict[str, tuple[Path, FAN]], crops: Path) -> None:
-    project, path = str(Path(__file__).parents[2]), checkpoints["fan"][0]
-    fan = torch.hub.load(project, "fan", source="local", checkpoint=str(path))
+    known = {"repo_or_dir": str(Path(__file__).parents[2]), "source": "local", "checkpoint": str(checkpoints["fan"][0])}
+    fan = torch.hub.load(model="fan", **known)
     assert fan.info["labels"] == AFEW and not fan.training
     assert torch.equal(fan.head.pred_fc2.weight, checkpoints["fan"][1].head.pred_fc2.weight)
-    predictor = torch.hub.load(project, "predictor", source="local", checkpoint=str(path), device="cpu")
+    predictor = torch.hub.load(model="predictor", device="cpu", **known)
     assert predictor(crops, aligned=True).labels == AFEW
 
 
@@ -288,44 +270,7 @@ def test_windows_cover_all_times_once_per_stride() -> None:
         windows(np.array([np.nan]), 1.0)
 
 
-def test_a_fan_of_fer2013s_faces_answers_by_default_and_sees_them_as_it_learned_them(
-    scene: Path, tmp_path: Path
-) -> None:
-    """A FAN that was trained on clips composed of FER+ pictures, beside the classifier it grew from."""
-    folder = tmp_path / "pretrain_model"
-    folder.mkdir()
-    torch.manual_seed(0)
-    fan = FAN(1, 8).eval()
-    save_atomically({"state_dict": to_published(FAN(2, 8)), "image_size": SIZE}, folder / FERPLUS_FILE.name)
-    about = {"format": "emotion-fan/1", "dataset": "composed", "at_type": 1, "labels": list(FERPLUS)}
-    save_atomically(
-        {**about, "state_dict": published_weights(fan), "image_size": SIZE}, folder / "FAN_FER+_composed.pth"
-    )
-    predictor = Predictor(folder / "FAN_FER+_composed.pth", "cpu", precision="fp32")
-    assert (predictor.info["kind"], predictor.info["labels"], predictor.fan.at_type) == ("run", FERPLUS, 1)
-    assert trained_on(predictor.info["dataset"]) == "trained on clips composed of single gray pictures of faces (FER+)"
-    assert predictor.eyes == FER2013_EYES
-    answer = predictor(scene)
-    (tmp_path / "crops").mkdir()
-    for number, crop in enumerate(answer.crops()):
-        Image.fromarray(crop).save(tmp_path / "crops" / f"{number}.png")
-    with torch.inference_mode():
-        expected = fan(as_clip(tmp_path / "crops", grey=True))
-    np.testing.assert_allclose(answer.weights, expected.weights[0], atol=1e-5)
-    np.testing.assert_allclose(answer.logits, expected.logits[0], atol=1e-4)
-
-
-def test_a_checkpoint_may_be_a_runs_folder(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"neither best\.pth nor last\.pth"):
-        find_checkpoint(tmp_path)
-    for name in ("last.pth", "best.pth"):
-        (tmp_path / name).touch()
-        assert find_checkpoint(tmp_path) == tmp_path / name
-    assert find_checkpoint(tmp_path / "best.pth") == tmp_path / "best.pth"
-
-
-@pytest.mark.parametrize("dataset", ["composed", "list"])  # gray, and in color
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize(("dataset", "suffix"), [("composed", ".png"), ("list", ".jpg")])  # gray, and in color
 def test_an_evaluation_gives_the_same_answer(
     call: Any, crops: Path, checkpoints: dict[str, tuple[Path, FAN]], tmp_path: Path, dataset: str, suffix: str
 ) -> None:
@@ -348,8 +293,7 @@ def test_an_evaluation_gives_the_same_answer(
     )
 
 
-@pytest.mark.parametrize("kind", ["classifier", "fan"])  # gray, and in color
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("kind", "precision"), [("classifier", "fp32"), ("fan", "bf16")])  # gray, and in color
 def test_features_are_those_of_evaluation_to_the_last_bit(
     precision: str, kind: str, checkpoints: dict[str, tuple[Path, FAN]]
 ) -> None:
