@@ -18,22 +18,9 @@ from ..common.device import keep_freed_memory
 from ..common.files import atomic_text, shown_path, writing
 from ..common.names import counted, one_line
 from ..data.clips import DataError
-from ..network.attention import HEADS
 from ..readers import crop_of, trained_on
 from ..results.page import Card, Pictures
-from .figures import (
-    MOST_PEOPLE,
-    attention_picture,
-    card_of,
-    card_without_answer,
-    curve_picture,
-    figure_names,
-    people_picture,
-    save_picture,
-    shown_frames,
-    title_of,
-    write_gallery,
-)
+from . import figures
 from .live import answer_camera
 from .predict import NoFaceError, Predictor
 from .prediction import FRAME_COLUMNS, Curve, Prediction, answer_text, columns, crops_of
@@ -43,6 +30,11 @@ from .video import Source
 # The running expression on a video covers this window, if --window is not given; seconds.
 RUNNING_WINDOW, RUNNING_STRIDE = 2.0, 0.2
 SHOWN_FRAMES, SHOWN_FILES = 3, 4  # of one input, in what is printed
+RECORD = (
+    *("expression", "uncertain", "probabilities", "prior", "neutral", "person", "track", "seconds", "box"),
+    *("num_frames", "num_faces", "num_people", "frames", "times", "alpha", "beta", "weights"),
+    *("frame_probabilities", "boxes", "landmarks", "filled", "problems"),
+)  # what --json says of a person
 
 
 class Unanswered(NamedTuple):
@@ -80,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     pictures = Pictures(len(args.inputs)) if args.figures else None
     options = {name: getattr(args, name) for name in ("aligned", "fps", "neutral", "window", "stride")}
     with writing(args.output):
-        for path, name in figure_names(args.inputs, args.output, args.neutral).items():
+        for path, name in figures.figure_names(args.inputs, args.output, args.neutral).items():
             predictions: list[Prediction] = []
             reason = args.inputs[path]
             try:
@@ -89,8 +81,7 @@ def run(args: argparse.Namespace) -> int:
                 if args.annotate and not args.window and Source(path).is_video:
                     options |= {"window": RUNNING_WINDOW, "stride": RUNNING_STRIDE}
                 predictions = predictor.answer(path, progress=True, **options)
-                at_type = predictor.fan.at_type
-                print(report_everybody(predictions) if everybody else report_main(predictions[0], at_type), flush=True)
+                print(report_everybody(predictions) if everybody else report_main(predictions[0]), flush=True)
                 for problem in predictions[0].problems:
                     _note(one_line(problem))
                 written = write_pictures(
@@ -106,9 +97,9 @@ def run(args: argparse.Namespace) -> int:
                 print(f"error: {error}" if isinstance(error, DataError) else error, file=sys.stderr)
                 reason, status = str(error).removeprefix(f"{one_line(path)}: "), max(status, error.status)
             answers += predictions or [Unanswered(path, reason)]
-            cards += [] if predictions or not pictures else [card_without_answer(path, reason)]
+            cards += [] if predictions or not pictures else [figures.card_without_answer(path, reason)]
         if pictures:
-            print(f"page: {write_gallery(args.output, cards, pictures)}", flush=True)
+            print(f"page: {figures.write_gallery(args.output, cards, pictures)}", flush=True)
         if args.csv:
             write_csv(args.csv, answers, predictor.labels, everybody=everybody)
         if args.csv_frames:
@@ -137,24 +128,24 @@ def write_pictures(
     Returns:
         The files.
     """
-    drawn, written = predictions[:MOST_PEOPLE], []
-    shown = [shown_frames(prediction) for prediction in drawn]
+    drawn, written = predictions[: figures.MOST_PEOPLE], []
+    shown = [figures.shown_frames(prediction) for prediction in drawn]
     crops = crops_of(drawn, shown) if pictures else []
     if pictures and everybody:
-        written.append(save_picture(people_picture(predictions), base))
+        written.append(figures.save_picture(figures.people_picture(predictions), base))
     for index, prediction in enumerate(drawn):
         own = base.with_name(f"{base.name}_person{prediction.person}") if everybody else base
         links = written[:everybody]
         if pictures:
-            links.append(save_picture(attention_picture(prediction, shown[index], crops[index]), own))
+            links.append(figures.save_picture(figures.attention_picture(prediction, shown[index], crops[index]), own))
         if curves and prediction.curve is not None:
             links.append(own.with_name(f"{own.name}_curve.csv"))
             write_curve(links[-1], prediction.curve)
             if pictures:
-                figure = curve_picture(prediction.curve, title_of(prediction))
-                links.append(save_picture(figure, own.with_name(f"{own.name}_curve")))
+                figure = figures.curve_picture(prediction.curve, figures.title_of(prediction))
+                links.append(figures.save_picture(figure, own.with_name(f"{own.name}_curve")))
         if pictures:
-            cards.append(card_of(prediction, shown[index], crops[index], links, pictures))
+            cards.append(figures.card_of(prediction, shown[index], crops[index], links, pictures))
         written += links[everybody and pictures is not None :]
     return written
 
@@ -178,9 +169,9 @@ def describe(predictor: Predictor) -> str:
     return "\n".join(lines)
 
 
-def report_main(prediction: Prediction, at_type: int) -> str:
-    """The answer of a network with this attention for the main person of an input, in words."""
-    searched = "" if np.isnan(prediction.boxes).all() else f", {len(prediction.frames)} with a face"
+def report_main(prediction: Prediction) -> str:
+    """The answer for the main person of an input, in words."""
+    searched = "" if np.isnan(prediction.boxes).all() else f", {prediction.num_faces} with a face"
     if prediction.num_people > 1:
         others = counted(prediction.num_people - 1, "other person", "other people")
         searched += f", main person; {others}: --people all"
@@ -189,16 +180,11 @@ def report_main(prediction: Prediction, at_type: int) -> str:
     lines += [f"  {label:<12} {share:.3f}" for label, share in prediction.probabilities.items()]
     if prediction.neutral is not None:
         lines.append(f"  compared with a neutral face: {prediction.neutral}")
-    if HEADS[at_type].weighs_frames:
-        heaviest = prediction.most_weighted(SHOWN_FRAMES)
-        names = [f"{prediction.times[index]:.2f} s" for index in heaviest]
-        if not prediction.has_times:
-            names = [one_line(prediction.frames[index]) for index in heaviest]
-        shown = (f"{name} ({prediction.weights[index]:.4f})" for name, index in zip(names, heaviest, strict=True))
-        lines.append(f"  highest weights: {', '.join(shown)}")
-    else:
-        lines.append(f"  every frame has the same weight (score fusion): {1 / len(prediction.frames):.4f}")
-    return "\n".join(lines)
+    heaviest = []
+    for index in prediction.most_weighted(SHOWN_FRAMES):
+        name = f"{prediction.times[index]:.2f} s" if prediction.has_times else one_line(prediction.frames[index])
+        heaviest.append(f"{name} ({prediction.weights[index]:.4f})")
+    return "\n".join([*lines, f"  highest weights: {', '.join(heaviest)}"])
 
 
 def report_everybody(predictions: Sequence[Prediction]) -> str:
@@ -209,7 +195,7 @@ def report_everybody(predictions: Sequence[Prediction]) -> str:
     for prediction in predictions:
         ranked = list(prediction.probabilities.items())[:3]
         shares = answer_text(", ".join(f"{label} {share:.3f}" for label, share in ranked), prediction.uncertain)
-        seen = counted(len(prediction.frames), "frame")
+        seen = counted(prediction.num_faces, "frame")
         if prediction.has_times:
             seen = f"{prediction.seconds[0]:.2f} to {prediction.seconds[1]:.2f} s, {seen}"
         box = "" if np.isnan(prediction.box).any() else f", box {' '.join(f'{side:.0f}' for side in prediction.box)}"
@@ -231,23 +217,14 @@ def as_record(prediction: Prediction | Unanswered) -> dict[str, Any]:
     if isinstance(prediction, Unanswered):
         return {"input": prediction.path, "expression": "", "problems": [prediction.reason]}
 
-    def fields(owner: object, *names: str) -> dict[str, Any]:
-        return {name: _plain(getattr(owner, name)) for name in names}
-
-    shares, curve = zip(prediction.labels, prediction.frame_probabilities.T, strict=True), prediction.curve
-    record = {
-        "input": prediction.path,
-        "checkpoint": prediction.network,
-        **fields(prediction, "expression", "uncertain", "probabilities", "prior", "neutral", "person", "track"),
-        **fields(prediction, "seconds", "box", "num_frames"),
-        "num_faces": len(prediction.frames),
-        **fields(prediction, "num_people", "frames", "times", "alpha", "beta", "weights"),
-        "frame_probabilities": {label: _plain(values) for label, values in shares},
-        **fields(prediction, "boxes", "landmarks", "filled", "problems"),
-    }
+    record = {name: _plain(getattr(prediction, name)) for name in RECORD}
+    shares = zip(prediction.labels, prediction.frame_probabilities.T, strict=True)
+    record["frame_probabilities"] = {label: _plain(values) for label, values in shares}
+    record = {"input": prediction.path, "checkpoint": prediction.network, **record}
+    curve = prediction.curve
     if curve is not None:
         names = ("labels", "expressions", "starts", "ends", "num_faces", "uncertain", "probabilities")
-        record["curve"] = fields(curve, *names)
+        record["curve"] = {name: _plain(getattr(curve, name)) for name in names}
     return record
 
 
@@ -276,7 +253,7 @@ def write_csv(
             continue
         person = [p.person, p.track, *_cells(p.seconds, 3), *_cells(p.box, 1)] if everybody else []
         shares = _cells((p.probabilities[label] for label in labels), 6)
-        counts = [int(p.uncertain), p.num_frames, len(p.frames)]
+        counts = [int(p.uncertain), p.num_frames, p.num_faces]
         rows.append([p.path, *person, p.expression, *counts, "; ".join(p.problems), *shares])
     _write_table(path, header, rows)
 

@@ -159,21 +159,19 @@ class Predictor:
 
         Args:
             inputs: a path (a video, an image, or a folder with the frames of one clip); a folder of videos; an array,
-                uint8 [H, W, 3] or [T, H, W, 3] in RGB, or float in [0, 1]; a picture of Pillow, which is read like its
-                file (upright by its EXIF orientation); or a list of these. A list of arrays is several pictures, also
-                if they have one size; `np.stack` makes a clip of them.
+                uint8 [H, W, 3] or [T, H, W, 3] in RGB, or float in [0, 1]; a picture of Pillow; or a list of these. A
+                list of arrays is several pictures; `np.stack` makes a clip of them.
             people: "main" or "all"; None: as the predictor was built.
-            pictures: what the images in a folder are: True: pictures, each answered by itself; False: the frames of one
-                clip; None: a clip if they follow each other, else pictures, with a Python warning.
-            errors: "raise": an input without a face, or one that cannot be read, is an error. "warn": it is a Python
-                warning, and has no answer; for lists and folders.
+            pictures: whether the images in a folder are pictures, each answered by itself, or the frames of one clip;
+                None: a clip if they follow each other, else pictures, with a Python warning.
+            errors: "warn": an input without a face, or one that cannot be read, is a Python warning, and has no answer;
+                for lists and folders.
             aligned (False): every frame is a face crop: detect nothing.
             window (None): also answer each window of this many seconds (`Prediction.curve`).
             stride (None): seconds from one window to the next; None: half a window.
             fps (None): read at most this many frames of a second of video.
             neutral (None): where the person is known to be neutral, see `Code.faces.neutral`: their first seconds in
-                the input (a number); the same person as a path, an array or a picture (for the main person only); or
-                "auto": the second of a long video in which they look most neutral.
+                the input; the same person as a path, an array or a picture (for the main person only); or "auto".
             progress (False): show the progress on stderr.
 
         Returns:
@@ -181,8 +179,7 @@ class Predictor:
             inputs, and each input's main person first. A folder of videos or pictures is several inputs.
 
         Raises:
-            DataError: an input is missing, broken or empty; windows of images; a float array out of [0, 1]; `neutral`
-                shows no face, or names seconds of images.
+            DataError: an input, or `neutral`, is missing, broken or empty, or has no times for what is asked for.
             NoFaceError: no frame shows a face.
             MissingExtraError: PyAV (videos) or facenet-pytorch (detection) is needed and not installed.
             ValueError: names the argument that is wrong.

@@ -92,11 +92,8 @@ def windows(times: np.ndarray, window: float, stride: float | None = None) -> np
     stride = window / 2 if stride is None else stride
     if np.isnan(times).any():
         raise DataError("windows need times, and images have none; give a video")
-    length = float(times[-1])
-    count = 1 + max(0, math.ceil((length - window) / stride + 1e-9))
+    count = 1 + max(0, math.ceil((times[-1] - window) / stride + 1e-9))
     starts = np.arange(count) * stride
-    # A stride longer than the window may step beyond the last frame.
-    starts = starts[starts <= length]
     spans = np.stack([starts, starts + window])
     first, last = np.searchsorted(times, spans)
     return spans[:, first < last]
@@ -153,6 +150,11 @@ class Prediction:
         return answer_text(label, uncertain, float(self.curve.probabilities[at].max())) if label else "no face"
 
     @property
+    def num_faces(self) -> int:
+        """T, in how many frames the person's face is visible."""
+        return len(self.frames)
+
+    @property
     def has_times(self) -> bool:
         """Whether the frames have times: those of a video do, images do not."""
         return not bool(np.isnan(self.times).any())
@@ -165,8 +167,7 @@ class Prediction:
     @property
     def box(self) -> np.ndarray:
         """float64 [4], the face in the frame that counts most."""
-        box: np.ndarray = self.boxes[self.most_weighted(1)[0]]
-        return box
+        return np.asarray(self.boxes[self.weights.argmax()])
 
     def most_weighted(self, count: int = 3) -> list[int]:
         """Indices of the frames that count most, the heaviest first; the earlier one of two equal ones first."""
@@ -185,37 +186,28 @@ class Prediction:
         Raises:
             MissingExtraError: pandas is not installed.
         """
-        frame_type = require("pandas", "pandas", "Prediction.to_frame", "pandas").DataFrame
-        frame: pandas.DataFrame = frame_type(self.columns())
-        return frame
+        table: pandas.DataFrame = require("pandas", "pandas", "to_frame", "pandas").DataFrame(self.columns())
+        return table
 
     def crops(self, indices: Sequence[int] | None = None) -> np.ndarray:
-        """The faces as they were cut out. They are read again, since those of a long video would not fit into memory.
+        """The faces as they were cut out, uint8 [len(indices), 224, 224, 3], of some of the T frames; None: of all.
 
-        Args:
-            indices: which of the T frames; None: all.
-
-        Returns:
-            uint8 [len(indices), 224, 224, 3].
+        They are read again, since those of a long video would not fit into memory.
         """
         return crops_of([self], [range(len(self.frames)) if indices is None else indices])[0]
 
 
 def crops_of(predictions: Sequence[Prediction], indices: Sequence[Sequence[int]]) -> list[np.ndarray]:
-    """The faces of several people of one input, in one reading: uint8 [len(indices), 224, 224, 3] for each of them.
-
-    Args:
-        indices: for each person which of their frames.
-    """
-    paths, rows, crops = {}, {}, {}
-    for each, chosen in zip(predictions, indices, strict=True):
-        frames, rows[each.track] = np.unique(np.asarray(chosen, dtype=np.int64), return_inverse=True)
-        paths[each.track] = each.faces.paths[each.track].only(frames)
-        crops[each.track] = np.empty((len(frames), FACE_SIZE, FACE_SIZE, 3), dtype=np.uint8)
-    for track, row, image in predictions[0].faces.images(paths):
+    """The faces of several people of one input, in one reading, as `Prediction.crops`; `indices` for each of them."""
+    paths = {
+        each.track: each.faces.paths[each.track].only(np.asarray(chosen, dtype=np.int64))
+        for each, chosen in zip(predictions, indices, strict=True)
+    }
+    crops = {track: np.empty((len(path), FACE_SIZE, FACE_SIZE, 3), dtype=np.uint8) for track, path in paths.items()}
+    for track, place, image in predictions[0].faces.images(paths):
         picture = Image.fromarray(image)  # aligned frames may have any size; 224 to 224 is a copy
-        crops[track][row] = np.asarray(picture.resize((FACE_SIZE, FACE_SIZE), Image.Resampling.BILINEAR))
-    return [crops[track][rows[track]] for track in paths]
+        crops[track][place] = np.asarray(picture.resize((FACE_SIZE, FACE_SIZE), Image.Resampling.BILINEAR))
+    return list(crops.values())
 
 
 @dataclass(frozen=True)

@@ -61,12 +61,8 @@ def test_script_prints_and_writes_every_answer(
     single = crops / "3.png"
     table, records = tmp_path / "answers.csv", tmp_path / "answers.json"
     status, out, err = ask(crops, single, "--aligned", "--csv", table, "--json", records)
-    assert status == 0
-    assert str(checkpoints["fan"][0]) in out
-    assert "(AFEW)" in out
-    assert all(label in out for label in AFEW)
-    assert err == ""
-
+    assert status == 0 and err == ""
+    assert str(checkpoints["fan"][0]) in out and "(AFEW)" in out and all(label in out for label in AFEW)
     rows = list(csv.DictReader(table.open(encoding="utf-8")))
     written = json.loads(records.read_text(encoding="utf-8"))
     assert [row["input"] for row in rows] == [record["input"] for record in written] == [str(crops), str(single)]
@@ -84,17 +80,14 @@ def test_script_prints_and_writes_every_answer(
 def test_what_a_file_leaves_open_and_a_table_could_confuse_is_said(
     checkpoints: dict[str, tuple[Path, FAN]], crops: Path, plain_video: Path, tmp_path: Path, ask: Callable[..., Result]
 ) -> None:
-    assumed = "contempt (assumed: its file has no labels)"  # CK+ has other classes than AFEW, but as many
-    _, out, _ = ask(crops, "--aligned", kind="classifier")
-    assert assumed in out
+    # CK+ has other classes than AFEW, but as many
+    assert "contempt (assumed: its file has no labels)" in ask(crops, "--aligned", kind="classifier").out
     labels = ("uncertain", "num_faces", *AFEW[2:])
     saved = {"format": "emotion-fan/1", "state_dict": published_weights(checkpoints["fan"][1]), "at_type": 1}
     save_atomically({**saved, "labels": list(labels), "image_size": 40, "dataset": "list"}, tmp_path / "fan.pth")
     table = tmp_path / "answers.csv"
     flags = ("--checkpoint", tmp_path / "fan.pth", "--aligned", "--csv", table, "--window", 0.3, "--no-figure")
-    _, out, _ = ask(plain_video, *flags, kind=None)
-    assert "assumed" not in out
-    assert next(line for line in out.splitlines() if "highest weights" in line).count(" s (") == 3
+    assert "assumed" not in ask(plain_video, *flags, kind=None).out
     (row,) = csv.DictReader(table.open(encoding="utf-8"))
     assert row["uncertain"] in ("0", "1") and 0 < float(row["p(uncertain)"]) < 1 and 0 < float(row["p(num_faces)"]) < 1
     curve = next(csv.DictReader((tmp_path / "predictions" / "plain_curve.csv").open(encoding="utf-8")))
@@ -130,12 +123,13 @@ def test_wrong_inputs_are_named_in_a_line_each_and_the_others_go_on(
 
 
 def test_a_name_is_one_line_whatever_is_in_it(crops: Path, tmp_path: Path, ask: Callable[..., Result]) -> None:
-    odd = tmp_path / "two\nlines \x1b[31m.png"
+    odd = tmp_path / "two\nlines \x1b[31m<b>.png"
     odd.write_bytes((crops / "0.png").read_bytes())
     (tmp_path / "no\npicture.png").write_bytes(b"no picture")
     status, out, err = ask(odd, tmp_path / "no\npicture.png", "--aligned", "--csv", tmp_path / "a.csv")
     assert status == 2
-    assert r"two\nlines \x1b[31m.png: " in out and "\x1b" not in out
+    assert r"two\nlines \x1b[31m<b>.png: " in out and "\x1b" not in out
+    assert "&lt;b&gt;.png" in (tmp_path / "predictions" / "predictions.html").read_text()
     (line,) = err.splitlines()
     assert line.startswith("error: ") and r"no\npicture.png: not an image" in line
     rows = list(csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8", newline="")))
@@ -264,10 +258,9 @@ def test_a_video_becomes_an_answer_a_figure_a_curve_and_a_video(
     shown = ", ".join(f"{record['times'][index]:.2f} s ({record['weights'][index]:.4f})" for index in heaviest)
     assert f"highest weights: {shown}" in out
 
-    with Image.open(tmp_path / "predictions" / "clip.png") as figure:
-        assert figure.width > 900
-    with Image.open(tmp_path / "predictions" / "clip_curve.png") as curve:
-        assert curve.width > 900
+    for name in ("clip.png", "clip_curve.png"):
+        with Image.open(tmp_path / "predictions" / name) as figure:
+            assert figure.width > 900
     rows = list(csv.DictReader((tmp_path / "predictions" / "clip_curve.csv").open(encoding="utf-8")))
     assert [(row["start"], row["end"]) for row in rows] == [("0.000", "1.000"), ("0.500", "1.500"), ("1.000", "2.000")]
     assert [int(row["num_faces"]) for row in rows] == [10, 10, 5]
@@ -277,16 +270,10 @@ def test_a_video_becomes_an_answer_a_figure_a_curve_and_a_video(
 
     with av.open(str(drawn)) as container:
         pictures = [frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)]
-    assert len(pictures) == 20
-    assert not list(tmp_path.glob(".*.tmp*"))
-
-    def orange(picture: np.ndarray) -> int:
-        """Pixels in the colour of the box and the bar."""
-        return int(((picture[..., 0] > 180) & (picture[..., 2] < 90) & (picture[..., 1] > 80)).sum())
-
-    box, nobody = orange(pictures[5]), orange(pictures[18])
-    assert box > 200
-    assert nobody < box / 5
+    assert len(pictures) == 20 and not list(tmp_path.glob(".*.tmp*"))
+    box, nobody = ((picture[..., 0] > 180) & (picture[..., 2] < 90) & (picture[..., 1] > 80) for picture in
+                   (pictures[5], pictures[18]))  # orange  # fmt: skip
+    assert box.sum() > 200 and nobody.sum() < box.sum() / 5
     assert pictures[5][:8, :8].mean() < 60  # the running expression's dark field
 
 
