@@ -27,9 +27,8 @@ def method_figure() -> Figure:
     axes.set(xlim=(0, wide), ylim=(foot, high))
     axes.axis("off")
     # A white card, so that the picture reads the same on a light and on a dark page.
-    card = "round,pad=0,rounding_size=0.14"
-    sides = wide - 0.06, high - foot - 0.06
-    axes.add_patch(FancyBboxPatch((0.03, foot + 0.03), *sides, boxstyle=card, fc="white", ec=FAINT))
+    card: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.14", "fc": "white", "ec": FAINT}
+    axes.add_patch(FancyBboxPatch((0.03, foot + 0.03), wide - 0.06, high - foot - 0.06, **card))
 
     def write(x: float, y: float, text: str, size: float = 10.5, color: str = INK, **more: Any) -> None:
         more = {"ha": "center", "va": "center", "math_fontfamily": "stix"} | more
@@ -138,10 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Draws the method; returns the exit status."""
     parser = script_parser(__doc__, prog="python -m tools.method")
     parser.add_argument("path", type=Path, metavar="FILE.svg", help="the file to write; a .png is written beside it")
-    path = parser.parse_args(argv).path
-    if path.suffix != ".svg":
-        parser.error(f"{path}: the name must end in .svg")
-    figure = method_figure()
+    path, figure = parser.parse_args(argv).path, method_figure()
     for kind, dpi in (("svg", 100), ("png", 200)):
         target = path.with_suffix(f".{kind}")
         with writing(target), atomic_file(target) as file:

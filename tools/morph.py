@@ -26,12 +26,9 @@ INVERSION = 12  # steps of the fixed point iteration; s u is a contraction, sinc
 
 
 class Morph:
-    """Two photographs of one person, and everything between them.
+    """Two photographs of one person, float [3, S, S] in [0, 1], and everything between them.
 
-    Args:
-        first, second: float [3, S, S] in [0, 1], squares with the face at the same place and in the same size.
-        points: float [2, P, 2], corresponding points in pixels of `first` and `second`, such as eyes, nose and corners
-            of the mouth. (0, 0) is the center of the top left pixel.
+    `points`, float [2, P, 2], are corresponding points in their pixels, such as eyes, nose and corners of the mouth.
     """
 
     def __init__(self, first: Tensor, second: Tensor, points: np.ndarray) -> None:
@@ -39,15 +36,9 @@ class Morph:
         self.field = _register(self.first, self.second, (points + 0.5) * (2 / first.shape[-1]) - 1)
 
     def frame(self, share: float, view: np.ndarray, side: int) -> np.ndarray:
-        """The frame that shows a share of the change.
+        """The frame that shows a share of the change, uint8 [side, side, 3]: 0 is the first photograph, 1 the second.
 
-        Args:
-            share: 0: the first photograph, 1: the second one.
-            view: float [2, 3], affine map from the frame to the square. Both reach from -1 to 1.
-            side: of the frame, in pixels.
-
-        Returns:
-            uint8 [side, side, 3].
+        `view`, float [2, 3], is the affine map from the frame to the square. Both reach from -1 to 1.
         """
         there = _grid(side) @ torch.from_numpy(view[:, :2].T).float() + torch.from_numpy(view[:, 2]).float()
         at = there
@@ -90,9 +81,7 @@ def _register(first: Tensor, second: Tensor, points: np.ndarray) -> Tensor:
     field = _spline(points, STAGES[0][1])
     for side, cells, steps in STAGES:
         field = F.interpolate(field, (cells, cells), mode="bicubic", align_corners=True).requires_grad_(True)
-        one, other = (
-            F.interpolate(picture, (side, side), mode="area").mean(1, keepdim=True) for picture in (first, second)
-        )
+        one, other = (F.interpolate(each, (side, side), mode="area").mean(1, keepdim=True) for each in (first, second))
         grid = _grid(side)
         adam = torch.optim.Adam([field], lr=RATE)
         for _ in range(steps):

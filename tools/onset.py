@@ -10,10 +10,9 @@ FER2013, in `Data/Onsets/Train/<label>/<person>/<frame>.png`, with `Data/Onsets/
 
 from __future__ import annotations
 
-import csv
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from PIL import Image
 
 from Code.common.commandline import check_outputs, run_script, script_parser, seed
 from Code.common.errors import UsageError
-from Code.common.files import atomic_file, atomic_text, writing
+from Code.common.files import atomic_file, save_text, writing
 from Code.common.progress import Progress
 from Code.data.clips import DataError
 from Code.data.images import read_image
@@ -48,13 +47,10 @@ SWAY, PERIODS = (math.radians(1.5), 0.012, 0.02, 0.012), (1.7, 4.1)
 def intensities(course: Sequence[float], fps: float) -> np.ndarray:
     """The intensity of every frame, float64 [T] in [0, 1]: it rises and falls as half a wave of a cosine.
 
-    Args:
-        course: seconds of neutral, onset, apex, offset and neutral.
-        fps: frames per second.
+    `course` has the seconds of neutral, onset, apex, offset and neutral.
     """
     times = np.arange(max(1, round(sum(course) * fps))) / fps
-    ends = np.cumsum(course)
-    linear = np.interp(times, ends[:4], (0, 1, 1, 0))
+    linear = np.interp(times, np.cumsum(course)[:4], (0, 1, 1, 0))
     return (1 - np.cos(np.pi * linear)) / 2
 
 
@@ -67,17 +63,15 @@ def sway(count: int, fps: float, rng: np.random.Generator) -> np.ndarray:
     return sum(waves) * np.array(SWAY)
 
 
-def view_of(shown: np.ndarray, place: np.ndarray) -> np.ndarray:
+def view_of(still: np.ndarray, moved: np.ndarray) -> np.ndarray:
     """The map from a frame to the square, float64 [2, 3], both from -1 to 1.
 
-    Args:
-        shown: float [2, 3], the same map while the head does not move.
-        place: float [4], a row of `sway`.
+    `still` is this map while the head does not move, `moved` a row of `sway`.
     """
-    turn, size, right, down = place
+    turn, size, right, down = moved
     c, s = math.cos(turn) * (1 + size), math.sin(turn) * (1 + size)
-    moved: np.ndarray = np.array([[c, -s, right], [s, c, down]]) @ np.vstack([shown, [0, 0, 1]])
-    return moved
+    view: np.ndarray = np.array([[c, -s, right], [s, c, down]]) @ np.vstack([still, [0, 0, 1]])
+    return view
 
 
 def crop_view() -> np.ndarray:
@@ -115,70 +109,57 @@ def _square(path: Path, detector: Detector) -> tuple[torch.Tensor, np.ndarray]:
     return square[0].clamp(0, 1), landmarks
 
 
-def write_clip(morph: Morph, path: Path, number: int) -> int:
-    """Writes a video, and a table of its frames beside it: frame, time and intensity; returns how many frames it has.
+def frames_of(
+    morph: Morph, course: Sequence[float], fps: float, still: np.ndarray, side: int, rng: np.random.Generator
+) -> Iterator[tuple[float, Image.Image]]:
+    """The intensity and the picture of every frame of a clip."""
+    shares = intensities(course, fps)
+    for share, moved in zip(shares.tolist(), sway(len(shares), fps, rng), strict=True):
+        yield share, Image.fromarray(morph.frame(share, view_of(still, moved), side))
 
-    Args:
-        number: the seed of the head's motion.
-    """
-    shares = intensities(COURSE, FPS)
-    places = sway(len(shares), FPS, np.random.default_rng(number))
-    shown = np.array([[SHOWN, 0, 0], [0, SHOWN, 0]])
+
+def write_clip(morph: Morph, path: Path, rng: np.random.Generator) -> int:
+    """Writes a video, and beside it a table of its frames: frame, time and intensity; returns how many there are."""
+    still, lines = np.array([[SHOWN, 0, 0], [0, SHOWN, 0]]), []
     with VideoWriter(path, (VIDEO_SIDE, VIDEO_SIDE)) as writer:
-        for index, (share, place) in enumerate(zip(shares, places, strict=True)):
-            frame = morph.frame(float(share), view_of(shown, place), VIDEO_SIDE)
-            writer.add(Image.fromarray(frame), index / FPS)
-    with atomic_text(path.with_suffix(".csv"), newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(("frame", "time", "intensity"))
-        rows.writerows((f"{index:07d}", f"{index / FPS:.2f}", f"{share:.4f}") for index, share in enumerate(shares))
-    return len(shares)
+        for index, (share, frame) in enumerate(frames_of(morph, COURSE, FPS, still, VIDEO_SIDE, rng)):
+            writer.add(frame, index / FPS)
+            lines.append(f"{index:07d},{index / FPS:.2f},{share:.4f}\n")
+    save_text("frame,time,intensity\n" + "".join(lines), path.with_suffix(".csv"))
+    return len(lines)
 
 
-def pairs(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
-    """(person, photograph, photograph) for everyone with a photograph in both folders; DataError if nobody has."""
-    of_person = [
+def write_crops(first: Path, second: Path, root: Path, label: str, number: int, detector: Detector) -> int:
+    """Writes a clip of face crops for everyone with a photograph in both folders; returns how many.
+
+    `label` is the class, `number` the seed of motion and courses, whose seconds are random.
+    """
+    photographs = [
         {Path(name).stem.split("_")[0]: folder / name for name in list_folder(str(folder), [])[1]}
         for folder in (first, second)
     ]
-    both = [(person, path, of_person[1][person]) for person, path in of_person[0].items() if person in of_person[1]]
-    if not both:
+    people = [person for person in photographs[0] if person in photographs[1]]
+    if not people:
         raise DataError(f"{first} and {second}: no two photographs have the same name up to the first _")
-    return both
-
-
-def write_crops(
-    people: Sequence[tuple[str, Path, Path]], root: Path, label: str, number: int, detector: Detector
-) -> int:
-    """Writes a clip of face crops for each person; the seconds of their courses are random.
-
-    Args:
-        label: the class.
-        number: the seed of courses and motion.
-
-    Returns:
-        The number of clips.
-    """
     lines: list[Row] = []
     clips = 0
     with Progress("onsets", len(people), unit="clips") as bar:
-        for at, (person, first, second) in enumerate(people):
+        for at, person in enumerate(people):
             rng = np.random.default_rng([number, at])
             bar()
             try:
-                morph = morph_between(first, second, detector)
+                morph = morph_between(photographs[0][person], photographs[1][person], detector)
             except DataError as error:
                 bar.say(f"skipped: {error}")
                 continue
             course = np.array(COURSE) * rng.uniform(0.3, 1.7, len(COURSE))
-            fps = FRAMES / course.sum()
-            shares, places = intensities(course.tolist(), fps), sway(FRAMES, fps, rng)
-            for index, (share, place) in enumerate(zip(shares, places, strict=True)):
-                face = Image.fromarray(morph.frame(float(share), view_of(crop_view(), place), FACE_SIZE)).convert("L")
+            frames = frames_of(morph, course.tolist(), FRAMES / course.sum(), crop_view(), FACE_SIZE, rng)
+            for index, (share, frame) in enumerate(frames):
                 target = root / "Train" / label / person / f"{index:03d}.png"
+                face = frame.convert("L").resize((FACE_SIZE // 2, FACE_SIZE // 2), Image.Resampling.BILINEAR)
                 with atomic_file(target) as file:
-                    face.resize((FACE_SIZE // 2, FACE_SIZE // 2), Image.Resampling.BILINEAR).save(file, "PNG")
-                lines.append(("Train", f"{label}/{person}", target.name, float(share), ""))
+                    face.save(file, "PNG")
+                lines.append(("Train", f"{label}/{person}", target.name, share, ""))
             clips += 1
     write_intensity(root, lines)
     return clips
@@ -193,23 +174,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--label", default="happiness", help="the class of clips of folders")
     parser.add_argument("--seed", type=seed, default=0, help="of the head's motion")
     args = parser.parse_args(argv)
-    for path in (args.neutral, args.expression):
-        if not path.exists():
-            raise UsageError(f"{path}: no such file or folder")
-    if args.neutral.is_dir() != args.expression.is_dir():
-        raise UsageError(f"{args.neutral} and {args.expression}: give two photographs or two folders")
-    if not args.neutral.is_dir():
-        check_outputs([args.output, args.output.with_suffix(".csv")], [args.neutral, args.expression])
+    pair = args.neutral, args.expression
     detector = Detector("cpu")
     with writing(args.output):
-        if args.neutral.is_dir():
-            people = pairs(args.neutral, args.expression)
-            count = write_crops(people, args.output, args.label, args.seed, detector)
+        if all(path.is_dir() for path in pair):
+            count = write_crops(*pair, args.output, args.label, args.seed, detector)
             print(f"wrote {args.output}: {count} clips of {FRAMES} frames, and intensity.csv")
-        else:
-            morph = morph_between(args.neutral, args.expression, detector)
-            count = write_clip(morph, args.output, args.seed)
+        elif all(path.is_file() for path in pair):
+            check_outputs([args.output, args.output.with_suffix(".csv")], pair)
+            count = write_clip(morph_between(*pair, detector), args.output, np.random.default_rng(args.seed))
             print(f"wrote {args.output}: {count} frames, and {args.output.with_suffix('.csv')}")
+        else:
+            raise UsageError(f"{args.neutral} and {args.expression}: give two photographs or two folders")
     return 0
 
 

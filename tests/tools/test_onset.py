@@ -58,28 +58,16 @@ def morph() -> Morph:
     return Morph(tensor(face(NEUTRAL)), tensor(face(SMILE)), np.stack([NEUTRAL, SMILE]))
 
 
-def test_the_ends_are_the_photographs(morph):
+def test_a_morph_goes_from_one_photograph_to_the_other(morph):
     assert np.abs(morph.frame(0, WHOLE, SIDE).astype(int) - face(NEUTRAL)).max() <= 1
     error = np.abs(morph.frame(1, WHOLE, SIDE).astype(int) - face(SMILE))
     assert error.mean() < 1 and np.quantile(error, 0.999) < 12
-
-
-@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
-def test_in_between_the_corners_of_the_mouth_are_on_their_way_and_the_eyes_stay(morph, share):
-    frame = morph.frame(share, WHOLE, SIDE)
-    for index, place in enumerate(NEUTRAL + share * (SMILE - NEUTRAL)):
-        assert np.hypot(*(darkest(frame, place) - place)) < 2, index
-
-
-def test_a_view_moves_the_frame(morph):
+    for share in (0.25, 0.5, 0.75):  # the corners of the mouth are on their way, and the eyes stay
+        frame = morph.frame(share, WHOLE, SIDE)
+        for index, place in enumerate(NEUTRAL + share * (SMILE - NEUTRAL)):
+            assert np.hypot(*(darkest(frame, place) - place)) < 2, (share, index)
     right = np.array([[1.0, 0, 20 / SIDE * 2], [0, 1.0, 0]])  # shows what is 20 pixels further to the right
     assert np.hypot(*(darkest(morph.frame(0, right, SIDE), NEUTRAL[1] - [20, 0]) - (NEUTRAL[1] - [20, 0]))) < 1.5
-
-
-def test_without_points_that_move_nothing_folds():
-    still = Morph(tensor(face(NEUTRAL)), tensor(face(NEUTRAL)), np.stack([NEUTRAL, NEUTRAL]))
-    assert still.field.abs().max() < 0.02
-    assert np.abs(still.frame(0.5, WHOLE, SIDE).astype(int) - face(NEUTRAL)).mean() < 1
 
 
 def test_intensities_follow_the_course():
@@ -91,17 +79,13 @@ def test_intensities_follow_the_course():
 
 
 def test_a_head_sways_a_little_and_never_shows_an_edge():
-    places = onset.sway(500, 25, np.random.default_rng(3))
-    assert places.shape == (500, 4) and places.std(axis=0).min() > 0.2 * min(onset.SWAY)
-    assert (np.abs(places) <= np.array(onset.SWAY)).all()
-    assert np.abs(np.diff(places, axis=0)).max() < 0.01  # from one frame to the next
-    shown = np.array([[onset.SHOWN, 0, 0], [0, onset.SHOWN, 0]])
+    moves = onset.sway(500, 25, np.random.default_rng(3))
+    assert moves.shape == (500, 4) and (np.abs(moves) <= np.array(onset.SWAY)).all()
+    assert np.abs(np.diff(moves, axis=0)).max() < 0.01  # from one frame to the next
+    still = np.array([[onset.SHOWN, 0, 0], [0, onset.SHOWN, 0]])
     corners = np.array([[-1, 1, -1, 1], [-1, -1, 1, 1], [1, 1, 1, 1]])
     for turn in (-1, 1):
-        assert np.abs(onset.view_of(shown, turn * np.array(onset.SWAY)) @ corners).max() <= 1
-
-
-def test_eyes_are_where_those_of_the_crop_are():
+        assert np.abs(onset.view_of(still, turn * np.array(onset.SWAY)) @ corners).max() <= 1
     eyes = (np.array(FER2013_EYES) + 0.5) / FACE_SIZE * 2 - 1
     found = onset.crop_view() @ np.concatenate([eyes.T, np.ones((1, 2))])
     np.testing.assert_allclose((found.T + 1) / 2, onset.EYES)
@@ -179,7 +163,6 @@ def test_two_folders_give_clips_that_the_readers_know(photographs, capsys, monke
     ("first", "second", "message"),
     [
         ("neutral", "smiling/001_08.png", "give two photographs or two folders"),
-        ("neutral/009.png", "smiling", "no such file or folder"),
         ("neutral/003_03.png", "smiling/001_08.png", "no face"),
         ("neutral", "empty", "no two photographs have the same name"),
     ],
