@@ -20,8 +20,7 @@ FER2013_EYES: Eyes = ((70.0, 87.0), (153.0, 87.0))
 
 # Sides of the paper's crop of frontal faces, in heights of MTCNN's box: the usual one and the smallest one. When a head
 # turns away, its eyes come together in the picture, and a crop by their distance would be too small.
-SIDE = 0.97
-SMALLEST_SIDE = 0.85
+SIDE, SMALLEST_SIDE = 0.97, 0.85
 # x, y, 1 of every pixel of the crop, float32 [224 * 224, 3].
 _DOWN, _ACROSS = torch.meshgrid(*[torch.arange(FACE_SIZE, dtype=torch.float32)] * 2, indexing="ij")
 _CROP_PIXELS = torch.stack([_ACROSS, _DOWN, torch.ones_like(_DOWN)], dim=2).view(-1, 3)
@@ -31,10 +30,8 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The rotation, scale and shift (no shear, no reflection) that bring points closest to others, float64 [2, 3].
 
     With points [P, 2] as complex numbers z and w, w = a z + b; least squares give
-    a = sum conj(z - mean z) (w - mean w) / sum |z - mean z|^2. Two points are mapped exactly.
-
-    Raises:
-        ValueError: all points of the source coincide.
+    a = sum conj(z - mean z) (w - mean w) / sum |z - mean z|^2. Two points are mapped exactly. ValueError: all points of
+    the source coincide.
     """
     z, w = source[:, 0] + 1j * source[:, 1], target[:, 0] + 1j * target[:, 1]
     centered = z - z.mean()
@@ -50,14 +47,8 @@ def face_similarity(landmarks: np.ndarray, box: np.ndarray | None = None, eyes: 
     """The similarity, float64 [2, 3], from a picture to the crop that brings both eyes to `eyes`.
 
     For a face in profile, whose eyes would give a crop smaller than SMALLEST_SIDE of the box's height, the crop is
-    SIDE of the box's height, centered on the box, and upright along the line from eyes to mouth.
-
-    Args:
-        landmarks: float [5, 2], in pixels of the picture (`Faces.landmarks`).
-        box: float [4], the detector's box; None: treat the face as frontal.
-
-    Raises:
-        ValueError: the eyes coincide, and there is no box.
+    SIDE of the box's height, centered on the box, and upright along the line from eyes to mouth. Landmarks [5, 2] and
+    box [4] are the detector's; without a box, every face is frontal. ValueError: the eyes coincide, and there is no box.
     """
     target, paper = np.array(eyes), np.array(PAPER_EYES)
     paper_apart = paper[1, 0] - paper[0, 0]

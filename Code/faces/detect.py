@@ -24,21 +24,18 @@ from .mtcnn import (
 )
 from .settings import MIN_FACE
 
-# Smaller faces than this share of the picture are of no interest, and skipping them saves most of the search.
-MIN_FACE_SHARE = 1 / 24
+MIN_FACE_SHARE = 1 / 24  # of the picture; smaller faces are of no interest, and cost most of the search
 # Of two refined faces that overlap by more than TWIN_IOU, the less certain one goes: both are the same face. One that
 # overlaps the box that it was refined from by less than LEAST_REFINED_IOU is another face, or none.
 TWIN_IOU, LEAST_REFINED_IOU = 0.5, 0.5
-# How far the surroundings of a face reach from its center, in longer sides of its box.
-AROUND = 1.5
+AROUND = 1.5  # how far the surroundings of a face reach from its center, in longer sides of its box
 # The square that O-Net sees of a face, in heights of the face's box: its side, and how much lower than the box's its
 # center lies. Means over the squares that lead to a face in full passes over real videos.
 SQUARE_SIDE, SQUARE_DROP = 0.93, 0.03
 # R-Net sees that square twice, moved to the left and to the right by this many heights. The mean of its two answers
 # is steadier than one answer, and a crop for R-Net costs a fifth of one for O-Net.
 SHIFTS = np.array([-0.05, 0.05])
-# How far crops may reach beyond the previous box, in its longer side.
-MARGIN = 0.35
+MARGIN = 0.35  # how far crops may reach beyond the previous box, in its longer side
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +50,10 @@ class Faces:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    @classmethod
-    def none(cls) -> Faces:
+    @staticmethod
+    def none() -> Faces:
         """F is 0."""
-        return cls(np.zeros((0, 4)), np.zeros((0, 5, 2)), np.zeros(0))
+        return Faces(np.zeros((0, 4)), np.zeros((0, 5, 2)), np.zeros(0))
 
     def only(self, chosen: np.ndarray | Sequence[int]) -> Faces:
         """Some of the faces, by index or by mask."""
@@ -69,7 +66,7 @@ class Faces:
 
 
 class Detector:
-    """MTCNN as facenet-pytorch ships it, weights included.
+    """MTCNN as facenet-pytorch ships it, weights included; MissingExtraError: that is not installed.
 
     It uses one thread, however many torch has: its convolutions are so small that two threads gain little on idle
     cores, and wait for each other most of the time on busy ones.
@@ -77,9 +74,6 @@ class Detector:
     Args:
         device: where full passes run. Refinement runs on the CPU, where its few crops cost less than a GPU's launches.
         min_face: smallest face in pixels, at least 20; None: 1/24 of a picture's shorter side, at least 20.
-
-    Raises:
-        MissingExtraError: if facenet-pytorch is not installed.
     """
 
     def __init__(self, device: torch.device | str = "cpu", min_face: int | None = None) -> None:
@@ -104,8 +98,7 @@ class Detector:
     def search_around(self, image: np.ndarray, box: np.ndarray) -> Faces:
         """A full pass over the surroundings of a face whose box [4] in a neighboring frame is known.
 
-        Returns:
-            Faces of at least half its size, in pixels of the whole picture, uint8 [H, W, 3], RGB.
+        Finds faces of at least half its size, in pixels of the whole picture, uint8 [H, W, 3], RGB.
         """
         side = float((box[2:] - box[:2]).max())
         center = (box[:2] + box[2:]) / 2
@@ -119,10 +112,8 @@ class Detector:
         """Finds K faces near boxes, float [N, K, 4], in N pictures, uint8 [H, W, 3], many times as fast as full passes.
 
         Full passes spend nearly all of their time on candidates; in the next frame, the previous box is as good a one.
-
-        Returns:
-            For each picture K faces in the same order. The score is 0 where no face is found, where it is too far from
-            its box to be the same face, and where a surer face is found in the same place.
+        For each picture K faces in the same order; their score is 0 where no face is found, where it is too far from
+        its box to be the same face, and where a surer face is found in the same place.
         """
         if not boxes.shape[1]:
             return [Faces.none() for _ in images]
@@ -141,10 +132,13 @@ class Detector:
         """R-Net and O-Net on a few crops around each box. The score is 0 where one of them finds no face."""
         shape = boxes.shape[:2]
         patches = [_Patch(image, box) for image, row in zip(images, boxes, strict=True) for box in row]
-        squares = _usual_squares(boxes.reshape(-1, 4))  # [N K, S, 4]
-        crops = [
-            patch.crop(square, self._rnet.side) for patch, pair in zip(patches, squares, strict=True) for square in pair
-        ]
+        flat = boxes.reshape(-1, 4)
+        heights = (flat[:, 3] - flat[:, 1])[:, None]
+        centers = (flat[:, :2] + flat[:, 2:]) / 2 + heights * (0, SQUARE_DROP)
+        usual = np.concatenate([centers - heights * SQUARE_SIDE / 2, centers + heights * SQUARE_SIDE / 2], axis=1)
+        squares = usual[:, None] + heights[:, None] * SHIFTS[:, None] * (1, 0, 1, 0)  # [N K, 2, 4]
+        pairs = zip(patches, squares, strict=True)
+        crops = [patch.crop(square, self._rnet.side) for patch, pair in pairs for square in pair]
         outputs = self._rnet(stacked(crops, self._rnet.side)).double().numpy().reshape(*squares.shape[:2], -1)
         sure = face_probability(outputs).mean(axis=1) > self._rnet.threshold
         squares = enclosing_squares(shifted(squares, outputs[..., 2:6])).mean(axis=1)  # [N K, 4]
@@ -156,14 +150,6 @@ class Detector:
         moved = shifted(squares, outputs[:, 2:6]).reshape(*shape, 4)
         landmarks = landmarks_in_pixels(outputs[:, 6:], squares).reshape(*shape, 5, 2)
         return [Faces(*parts) for parts in zip(moved, landmarks, scores.reshape(shape), strict=True)]
-
-
-def _usual_squares(boxes: np.ndarray) -> np.ndarray:
-    """The squares [K, S, 4] that O-Net usually sees of faces with these boxes [K, 4], moved by each of the S SHIFTS."""
-    heights = (boxes[:, 3] - boxes[:, 1])[:, None]
-    centers = (boxes[:, :2] + boxes[:, 2:]) / 2 + heights * (0, SQUARE_DROP)
-    squares = np.concatenate([centers - heights * SQUARE_SIDE / 2, centers + heights * SQUARE_SIDE / 2], axis=1)
-    return squares[:, None] + heights[:, None] * SHIFTS[:, None] * (1, 0, 1, 0)
 
 
 class _Patch:

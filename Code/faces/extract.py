@@ -83,12 +83,12 @@ def analyse(
 
     Args:
         fps: at most this many frames a second.
-        detect_every: at least one frame in `detect_every` is searched in full, see `find_faces`.
+        detect_every: see `find_faces`.
         overlap: decode and detect in threads of their own; for a process that has the machine to itself.
         progress: called with how many more frames of the source are done.
 
     Raises:
-        DataError: if nothing of the source can be read.
+        DataError: nothing of the source can be read.
     """
 
     def search(
@@ -134,8 +134,7 @@ def analyse(
 def evenly_lit(image: np.ndarray) -> np.ndarray:
     """A picture, uint8 [H, W, 3], divided by the mean brightness around each pixel.
 
-    So faces are found that are dim, lit from the side or behind hair. In London's 102 faces, darkened or half hidden,
-    the detector then finds nearly all of those that it misses otherwise, and none in pictures without a face.
+    So nearly all faces are found that are dim, lit from the side or behind hair, and none in pictures without a face.
     """
     gray = Image.fromarray(image).convert("L")
     around = np.asarray(gray.filter(ImageFilter.BoxBlur(min(image.shape[:2]) / 10)), dtype=np.float32)
@@ -162,8 +161,7 @@ def _analysis(
 def find_turn(source: Source, detector: Detector, analysis: Analysis) -> int:
     """By how many times 90 degrees, counterclockwise, an input has to be rotated to show upright faces.
 
-    It is found out from a few frames, and from what was found without a rotation. 0: it is upright, or shows no face in
-    any rotation.
+    0: it is upright, or a few of its frames, if possible those of the main person, show no face in any rotation.
     """
     main = analysis.main()
     numbers = analysis.numbers
@@ -194,8 +192,7 @@ def all_frames(source: Source, fps: float | None) -> Analysis:
 def crop_times(folder: Path, names: Sequence[str]) -> np.ndarray | None:
     """When the face crops in a clip's folder were filmed: Prepare_Faces.py writes the times of all frames to a table.
 
-    Returns:
-        float64 [T], seconds, ascending, of the T files with these names; None if no table has all of them.
+    Seconds, float64 [T], ascending, of the T files with these names; None if no table has all of them.
     """
     folder = folder.absolute()
     root = next((root for root in folder.parents[:TABLE_ABOVE] if (root / FACES_TABLE).is_file()), None)

@@ -17,20 +17,16 @@ from .video import Frame, batches
 # If much has changed since a key frame, somebody may have come: the next one then follows after half as many frames.
 # Changed: CHANGED_CELLS cells of a 32 x 32 thumbnail, faces left out, differ by more than CHANGED_LEVELS gray levels.
 CHANGED_CELLS, CHANGED_LEVELS = 40, 25
-# Key frames are at most this far apart.
-STRETCH_SECONDS = 1.0
+STRETCH_SECONDS = 1.0  # key frames are at most this far apart
 # A frame further than this from the one before is a key frame, as in a video thinned by --fps: a face may be anywhere.
 STEP_SECONDS = 0.15
 # The frames after a key frame stay in memory until the next one, whose new faces are followed back through them.
 STRETCH_BYTES = 96 * 2**20
-# The last frame of a shot is a key frame, too, if the one before is further back than this.
-LEAST_LAST_STRETCH = 4
-# Frames that are refined from the same boxes at once, which takes less time than one by one.
-REFINED_TOGETHER = 5
+LEAST_LAST_STRETCH = 4  # the last frame of a shot is a key frame, too, if the one before is further back than this
+REFINED_TOGETHER = 5  # frames that are refined from the same boxes at once, which takes less time than one by one
 # Unless a face is found where it was expected, with at least this overlap, it is refined again from where it was found.
 STEADY_IOU = 0.75
-# A face that moves by less than this share of its height from frame to frame is expected to stay.
-LEAST_MOTION = 0.05
+LEAST_MOTION = 0.05  # a face that moves by less of its height from frame to frame is expected to stay
 
 
 class SearchedFrame(NamedTuple):
@@ -45,11 +41,9 @@ class SearchedFrame(NamedTuple):
 def find_faces(
     frames: Iterable[Frame], detector: Detector, every: int = DETECT_EVERY, *, prefetch: bool = False
 ) -> Iterator[SearchedFrame]:
-    """Finds the faces in the frames of a clip.
+    """Finds the faces in the frames of a clip; at least one frame in `every` is a key frame.
 
-    Args:
-        every: at least one frame in `every` is a key frame; 1: all of them.
-        prefetch: decode in one thread and search key frames in another while this thread refines.
+    `prefetch`: decode in one thread and search key frames in another while this thread refines.
     """
     frames = iter(frames)
     if every == 1:
@@ -110,10 +104,9 @@ class _Stretch:
         return 2 * count < every or not much_changed(thumbnail, self._thumbnail, key.image.shape, self.faces[0])
 
     def search(self, detector: Detector, before: Faces, following: Faces | None) -> Iterator[SearchedFrame]:
-        """Searches and yields all of its frames.
+        """Searches and yields all of its frames, knowing the faces `before` the key frame and in the `following` one.
 
-        `before` are the faces of the frame before the key frame, `following` those of the next key frame; None if that
-        belongs to another shot, or there is none.
+        None: the next key frame belongs to another shot, or there is none.
         """
         end, together = len(self.frames), REFINED_TOGETHER
         if following is None and end > LEAST_LAST_STRETCH:
@@ -153,11 +146,10 @@ def much_changed(thumbnail: np.ndarray, before: np.ndarray, shape: tuple[int, ..
 
 
 def follow(detector: Detector, images: Sequence[np.ndarray], before: Faces, latest: Faces) -> tuple[list[Faces], bool]:
-    """Finds the latest faces, and those before, again in the next frames, as long as all are where they are expected.
+    """Finds the latest faces, whose motion `before` shows, in the next frames, as long as all are where expected.
 
-    Returns:
-        The faces in the first frames, at least in one of them, where those that are lost are missing; and whether all
-        were where they were expected in all of the frames.
+    Returns the faces in the first frames, at least in one, where those that are lost are missing; and whether all were
+    where they were expected in all of the frames.
     """
     steps = np.arange(1, len(images) + 1)[:, None, None]
     expected = latest.boxes + steps * np.tile(_motion(before, latest), 2)  # [N, K, 4]
@@ -173,10 +165,8 @@ def follow(detector: Detector, images: Sequence[np.ndarray], before: Faces, late
 def _follow_unsteady(
     detector: Detector, image: np.ndarray, expected: np.ndarray, faces: Faces, steady: np.ndarray
 ) -> Faces:
-    """The `steady` ones, bool [K], of the faces that were refined from `expected` boxes [K, 4], and others found again.
-
-    Those that are not where they were expected are refined a second time; around those that are lost (score 0), the
-    picture is searched.
+    """The `steady` ones, bool [K], of the faces that were refined from `expected` boxes [K, 4], and others found again:
+    refined a second time, or searched around if they are lost (score 0).
     """
     result = faces.only(steady)
     start = np.where(faces.scores[:, None] > 0, faces.boxes, expected)[~steady]

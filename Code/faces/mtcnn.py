@@ -29,22 +29,15 @@ POOLS = {"p": (2, 0, 0), "r": (3, 3, 0), "o": (3, 3, 2, 0)}
 HEADS = {"p": ("conv4_1", "conv4_2"), "r": ("dense5_1", "dense5_2"), "o": ("dense6_1", "dense6_2", "dense6_3")}
 # Crops that a network takes at once. More leave a CPU's caches, and torch compiles a kernel for each new number.
 AT_ONCE = {"r": 16, "o": 8}
-# How much smaller each level of the image pyramid is. P-Net looks at every second pixel of a level.
-PYRAMID_FACTOR, STRIDE = 0.709, 2
+PYRAMID_FACTOR, STRIDE = 0.709, 2  # from level to level of the image pyramid; P-Net sees every second pixel of one
 # What is shrunk by this or more is made from a copy of half the size. P-Net's levels need less detail than crops.
 LEVEL_RATIO, CROP_RATIO = 3.0, 4.0
-# Candidates that overlap a face by more than this vote on where it is.
-SAME_FACE_IOU = 0.5
-# Candidates that are compared with each other at once. Most are dropped before their turn comes.
-COMPARED_AT_ONCE = 128
+SAME_FACE_IOU = 0.5  # candidates that overlap a face by more vote on where it is
+COMPARED_AT_ONCE = 128  # candidates; most are dropped before their turn comes
 
 
 def weights_folder() -> Path:
-    """Where facenet-pytorch keeps the weights.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
+    """Where facenet-pytorch keeps the weights; MissingExtraError: it is not installed."""
     spec = importlib.util.find_spec("facenet_pytorch")
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError(f"face detection needs facenet-pytorch: {how_to_install('faces')}")
@@ -91,8 +84,7 @@ class MTCNNStage:
     def __call__(self, pixels: Tensor) -> Tensor:
         """The outputs of all heads for uint8 [N, H, W, 3]: "face or not" as two logits, four offsets, ten landmarks.
 
-        Returns:
-            float32 [N, outputs]; of P-Net, which has no landmarks, [N, h, w, outputs], for every second pixel.
+        They are float32 [N, outputs]; of P-Net, which has no landmarks, [N, h, w, outputs], for every second pixel.
         """
         if not self._dense:
             return self._outputs(pixels)
@@ -131,8 +123,7 @@ class Cascade:
     def __call__(self, images: np.ndarray, min_face: float) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Finds the faces in N pictures, uint8 [N, H, W, 3], RGB, whose sides are at least `min_face` >= 12 pixels.
 
-        Returns:
-            For each picture boxes [F, 4], landmarks [F, 5, 2] and scores [F], float64, the largest face first.
+        For each picture boxes [F, 4], landmarks [F, 5, 2] and scores [F], float64, the largest face first.
         """
         pictures = Pyramids(images)
         squares, where = self._propose(pictures, min_face)
@@ -246,10 +237,8 @@ def resized(picture: Image.Image, box: tuple[float, float, float, float], size: 
 
 
 def stacked(crops: Sequence[Image.Image | None], side: int) -> Tensor:
-    """Pictures of one size as uint8 [N, side, side, 3]; None is black.
-
-    They are copied within Pillow: handing each of them over by itself takes longer than making it.
-    """
+    """Pictures of one size as uint8 [N, side, side, 3]; None is black."""
+    # They are copied within Pillow: handing each of them over by itself takes longer than making it.
     column = Image.new("RGB", (side, side * len(crops)))
     for index, crop in enumerate(crops):
         if crop is not None:
@@ -286,13 +275,8 @@ def suppress(
 ) -> np.ndarray:
     """Non-maximum suppression: drops boxes that overlap one with a higher score in their picture by more than a limit.
 
-    Args:
-        boxes, scores, where: float [K, 4], float [K], and int64 [K], the pictures that they are in.
-        limit: of the overlap.
-        of_smaller: the overlap is the share of the smaller of two boxes, with pixels as areas; otherwise IoU.
-
-    Returns:
-        int64, indices of those that stay, the highest score first.
+    Boxes are float [K, 4]; `where` are the pictures that they are in, int64 [K]. The overlap is IoU, or `of_smaller`:
+    the share of the smaller of two boxes, with pixels as areas. Returns indices, int64, the highest score first.
     """
     order = np.argsort(-scores, kind="stable")
     stays = np.zeros(len(boxes), dtype=bool)

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -16,13 +15,10 @@ from PIL import Image
 from .detect import Faces
 from .mtcnn import overlaps
 
-# A face that overlaps one of the frame before by more than this is the same person's.
-SAME_PERSON_IOU = 0.3
-# Images have no times. They are treated as frames of a video with this rate.
-ASSUMED_FPS = 25.0
-# A face that was away for longer belongs to somebody new. In a gap shorter than GAP it was only missed.
-LOST_SECONDS = 2.0
-GAP_SECONDS, GAP_FRAMES = 0.4, 10
+SAME_PERSON_IOU = 0.3  # a face that overlaps one of the frame before by more is the same person's
+ASSUMED_FPS = 25.0  # images have no times, and are treated as frames of a video with this rate
+LOST_SECONDS = 2.0  # a face that was away for longer belongs to somebody new
+GAP_SECONDS, GAP_FRAMES = 0.4, 10  # in a shorter gap a face was only missed
 # A face that is hidden goes on as it moved for so long, so that people who pass each other stay apart. Its motion is a
 # mean over frames, in which the latest one counts for this share.
 HIDDEN_SECONDS, LATEST_SHARE = 0.5, 0.3
@@ -71,16 +67,33 @@ class Track:
     # 15 numbers per position: box, landmarks, score. A flat array, since there may be millions.
     rows: array[float] = field(default_factory=lambda: array("d"))
     full_scores: array[float] = field(default_factory=lambda: array("d"))  # of the faces that full passes found
+    seen: float = 0.0  # seconds, when it was seen last
+    motion: np.ndarray = field(default_factory=lambda: np.zeros(2))  # x and y per second
 
     def __len__(self) -> int:
         return len(self.positions)
 
-    def add(self, position: int, faces: Faces, index: int, *, full: bool) -> None:
+    def add(self, position: int, time: float, faces: Faces, index: int, *, full: bool) -> None:
         """Appends one of the faces; `full`: a full pass found it."""
+        if self.positions:
+            box, before = faces.boxes[index], self.box
+            step = (box[:2] + box[2:] - before[:2] - before[2:]) / 2
+            self.motion = self.motion + LATEST_SHARE * (step / max(time - self.seen, 1e-3) - self.motion)
         if full:
             self.full_scores.append(faces.scores[index])
         self.positions.append(position)
         self.rows.extend((*faces.boxes[index], *faces.landmarks[index].ravel(), faces.scores[index]))
+        self.seen = time
+
+    @property
+    def box(self) -> np.ndarray:
+        """Its latest box, float64 [4]."""
+        return np.array(self.rows[-15:-11])
+
+    def expected(self, time: float) -> np.ndarray:
+        """Its box, float64 [4], at a time in seconds."""
+        box: np.ndarray = self.box + np.tile(self.motion * min(time - self.seen, HIDDEN_SECONDS), 2)
+        return box
 
     @property
     def table(self) -> np.ndarray:
@@ -103,32 +116,12 @@ class Track:
         return float((table[:, 2:4] - table[:, :2]).clip(min=0).prod(axis=1).sum())
 
 
-class _Alive(NamedTuple):
-    """A track that may go on: its latest box, when that was seen in seconds, and its motion, x and y per second."""
-
-    track: int
-    box: np.ndarray
-    seen: float
-    motion: np.ndarray
-
-    def expected(self, time: float) -> np.ndarray:
-        """Its box, float [4], at a time."""
-        box: np.ndarray = self.box + np.tile(self.motion * min(time - self.seen, HIDDEN_SECONDS), 2)
-        return box
-
-    def seen_again(self, box: np.ndarray, time: float) -> _Alive:
-        """The same track, with its next box."""
-        step = (box[:2] + box[2:] - self.box[:2] - self.box[2:]) / 2
-        latest = step / max(time - self.seen, 1e-3)
-        return _Alive(self.track, box, time, self.motion + LATEST_SHARE * (latest - self.motion))
-
-
 class Tracker:
     """Joins faces to tracks, frame by frame."""
 
     def __init__(self) -> None:
         self.tracks: list[Track] = []  # in the order in which they begin
-        self._alive: list[_Alive] = []
+        self._alive: list[int] = []  # indices of those that may go on
 
     def update(self, position: int, time: float, faces: Faces, cut: bool, *, full: bool = True) -> list[int]:
         """Adds the frame at a position among those processed; returns for each of its faces the index of its track.
@@ -139,9 +132,10 @@ class Tracker:
             full: whether a full pass found the faces.
         """
         time = position / ASSUMED_FPS if math.isnan(time) else time
-        alive = [] if cut else [each for each in self._alive if time - each.seen <= LOST_SECONDS]
-        there = overlaps(np.array([each.box for each in alive]).reshape(-1, 4), faces.boxes)
-        expected = overlaps(np.array([each.expected(time) for each in alive]).reshape(-1, 4), faces.boxes)
+        alive = [] if cut else [index for index in self._alive if time - self.tracks[index].seen <= LOST_SECONDS]
+        known = [self.tracks[index] for index in alive]
+        there = overlaps(np.array([track.box for track in known]).reshape(-1, 4), faces.boxes)
+        expected = overlaps(np.array([track.expected(time) for track in known]).reshape(-1, 4), faces.boxes)
         near = np.nonzero(np.maximum(there, expected) > SAME_PERSON_IOU)
         row_of: dict[int, int] = {}  # face -> row of `alive`
         # Greedy: the face nearest to where it was expected first.
@@ -149,15 +143,13 @@ class Tracker:
             if face not in row_of and row not in row_of.values():
                 row_of[int(face)] = int(row)
         now = []
-        for face, box in enumerate(faces.boxes):
-            if face in row_of:
-                now.append(alive[row_of[face]].seen_again(box, time))
-            else:
-                now.append(_Alive(len(self.tracks), box, time, np.zeros(2)))
+        for face in range(len(faces)):
+            now.append(alive[row_of[face]] if face in row_of else len(self.tracks))
+            if face not in row_of:
                 self.tracks.append(Track())
-            self.tracks[now[-1].track].add(position, faces, face, full=full)
-        self._alive = [each for row, each in enumerate(alive) if row not in row_of.values()] + now
-        return [each.track for each in now]
+            self.tracks[now[-1]].add(position, time, faces, face, full=full)
+        self._alive = [index for index in alive if index not in now] + now
+        return now
 
 
 @dataclass(frozen=True)
