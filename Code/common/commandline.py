@@ -60,11 +60,8 @@ def add_device(group: argparse._ActionsContainer) -> None:
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
 
 
-def print_everything() -> None:
-    """Makes stdout and stderr print escapes (`\\u5f00`) for characters that they cannot encode, instead of an error.
-
-    On Windows, output into a file is encoded in cp1252; and on Linux, the name of a file may be any bytes.
-    """
+def _print_everything() -> None:
+    """Makes stdout and stderr print escapes (`\\u5f00`) for what they cannot encode: any name, also in cp1252."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed: pythonw, a daemon, `2>&-`
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
@@ -74,13 +71,12 @@ def print_everything() -> None:
 
 
 def run_script(main: Callable[[], int], resume_command: Callable[[], str] | None = None) -> int:
-    """Runs a script's `main`. What the user can mend or has caused becomes one message on stderr and the exit status.
+    """Runs a script's `main`, which returns the exit status; returns it.
 
-    Args:
-        main: returns the exit status. A note that it adds to an error says how to resume what was stopped.
-        resume_command: in place of such a note: the command that resumes.
+    What the user can mend or has caused becomes one message on stderr. A note of the error says how to resume what was
+    stopped; `resume_command` gives the command of another script, which is named instead.
     """
-    print_everything()
+    _print_everything()
     rank = int(os.environ.get("RANK", 0))  # set by torchrun
     try:
         return main()

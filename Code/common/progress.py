@@ -23,7 +23,6 @@ class Progress(tqdm):
     """A count of what is done. Use it as a context manager and call it with how many more are done.
 
     Args:
-        label: what is being done.
         total: how many there are to do; None: unknown.
         unit: what is counted, in the plural.
         done: how many were done before, in an earlier process.

@@ -15,7 +15,7 @@ from .backbone import DEFAULT_BACKBONE
 from .checkpoints import CheckpointError, CheckpointFacts, read_checkpoint, read_part
 from .fan import FAN
 from .prior import log_prior
-from .weights import load_fan, load_plain, plain_weights, published_weights, stored_backbone, stored_labels
+from .weights import load_fan, load_published, plain_weights, published_weights, stored_backbone, stored_labels
 
 
 def starting_file(pretrained: str | None) -> Path | None:
@@ -84,7 +84,7 @@ def start_from(
             note = _fit_classifier(fan, weights, checkpoint, labels, mapping or {})
         else:
             weights = {name: value for name, value in weights.items() if name not in all_parameter_names()}
-        report = load_plain(fan, weights)
+        report = load_published(fan, {**checkpoint, "state_dict": weights})
     except CheckpointError as error:
         hint = "" if stored else "; if they are of another network, name it with --backbone"
         raise CheckpointError(f"{path}: {error}{hint}") from None
@@ -114,7 +114,7 @@ def _fit_classifier(
     own = published_weights(fan)
     names = [f"{fan.head.classifier}.{kind}" for kind in ("weight", "bias")]
     if any(getattr(weights.get(name), "shape", (0,))[1:] != own[name].shape[1:] for name in names):
-        return ""  # no classifier of this head; or a damaged one, which `load_plain` reports
+        return ""  # no classifier of this head; or a damaged one, which `load_published` reports
     rows = len(weights[names[0]])
     old = stored_labels(checkpoint, rows) or (AFEW_LABELS if rows == len(AFEW_LABELS) else ())
     wanted = tuple(mapping.get(label, label) for label in labels)

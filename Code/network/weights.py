@@ -150,11 +150,7 @@ def load_published(fan: FAN, state_dict: Mapping[str, Any]) -> LoadReport:
             `num_batches_tracked` may be), unexpected, of another shape (with both shapes) or not finite; at most
             `MOST_NAMES` of each. `fan` is then unchanged.
     """
-    return load_plain(fan, plain_weights(state_dict))
-
-
-def load_plain(fan: FAN, given: Mapping[str, Any]) -> LoadReport:
-    """`load_published` of plain names."""
+    given = plain_weights(state_dict)
     own, heads = published_weights(fan), all_parameter_names()
     layers = {_layer(name) for name in given}
     droppable = heads | classifier_names(fan.backbone)
