@@ -15,14 +15,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from ..common.files import regular
-from ..common.names import AFEW_LABELS, name_key, natural_key, printable, quoted
+from ..common.names import name_key, natural_key, printable, quoted
 from .clips import NO_FOLDER, NO_FRAMES, Clip, ClipSet, DataError
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
-GUIDE = (
-    "Data/README.md says how to get a dataset and where to put it.",
-    "No data at hand? --dataset sample draws its own and needs none.",
-)
 # Folders that systems make: archives of macOS, file systems, network storage (thumbnails and trash), Windows.
 _SYSTEM_FOLDERS = {"__macosx", "lost+found", "@eadir", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin"}
 _SYSTEM_FOLDERS |= {"recycler", "system volume information", "thumbs.db"}
@@ -87,23 +83,22 @@ class Listing:
             except ValueError as error:
                 self.problems.append(f"{self.list_file}, line {number}: {error}")
 
-    def contents(self, path: str) -> tuple[list[str], list[str]]:
-        """`list_folder`. A folder that cannot be read becomes a problem."""
+    def contents(self, path: str, listed_in: str = "") -> tuple[list[str], list[str]]:
+        """`list_folder`. A folder that cannot be read becomes a problem, `listed_in` a line of the list."""
         try:
             return list_folder(path, self.problems)
         except OSError as error:
-            self.add_unreadable(path, error)
+            is_missing = isinstance(error, FileNotFoundError)
+            what = NO_FOLDER if is_missing else f"the folder cannot be read ({error.strerror})"
+            self.problems.append(f"{listed_in}{printable(path)}: {what}")
             return [], []
 
     def require_root(self) -> None:
         """Raises if there is no root, instead of one problem per clip."""
-        try:
-            os.scandir(self.root).close()
-        except OSError as error:
-            self.add_unreadable(self.root, error)
-            if isinstance(error, FileNotFoundError):
-                self.advise_layout()
-            raise self.error() from None
+        if not os.path.isdir(self.root):
+            self.contents(self.root)
+            self.advise_layout()
+            raise self.error()
 
     def find_frames(self, *, skip_empty: bool = False) -> ClipSet:
         """Looks up the frames of each clip. Clips without frames are a problem, or skipped if `skip_empty`.
@@ -112,17 +107,13 @@ class Listing:
             DataError: there are problems.
         """
         clips: list[Clip] = []
-        missing = 0
         if not self.clips or not all(item.folder for item in self.clips):
             self.require_root()
         for item in self.clips:
             folder = item.folder or folder_of(self.root, item.name)
-            listed_in = f"{self.list_file}, line {item.line}: " if item.line else ""
-            try:
-                deeper, images = list_folder(folder, self.problems)
-            except OSError as error:
-                missing += isinstance(error, FileNotFoundError)
-                self.add_unreadable(folder, error, listed_in)
+            listed_in, known = f"{self.list_file}, line {item.line}: " if item.line else "", len(self.problems)
+            deeper, images = self.contents(folder, listed_in)
+            if len(self.problems) > known:
                 continue
             clips.append(Clip(item.name, folder, tuple(images), item.label, item.person, item.fold))
             if not images and not skip_empty:
@@ -132,7 +123,7 @@ class Listing:
         if clip_set.skipped and not skip_empty:
             self.advice.append(f"Frames are files ending in {' '.join(FRAME_SUFFIXES)}.")
             self.advice.append("--skip-empty skips clips without frames, and counts them.")
-        if missing == len(self.clips) > 1:
+        if sum(line.endswith(NO_FOLDER) for line in self.problems) == len(self.clips) > 1:
             self.advice.append(f"None of the listed clips is in {printable(self.root)}: is it the right folder?")
         if not clip_set.clips and not self.problems:
             what = f"no clip of {len(clips)} has frames" if clips else "no clips"
@@ -142,16 +133,13 @@ class Listing:
             raise self.error(clip_set)
         return clip_set
 
-    def add_unreadable(self, path: str, error: OSError, listed_in: str = "") -> None:
-        """Adds a folder that cannot be listed to the problems."""
-        what = NO_FOLDER if isinstance(error, FileNotFoundError) else f"the folder cannot be read ({error.strerror})"
-        self.problems.append(f"{listed_in}{printable(path)}: {what}")
-
     def advise_layout(self) -> None:
         """Adds where frames belong, for users who have not put their data in place."""
-        example = f"{(self.labels or AFEW_LABELS)[0]}/000149120/001.jpg"  # without the root: said once for two splits
-        usual = f"Frames belong in <root>/<Class>/<clip>/<frame>.jpg, for example <root>/{example}."
-        self.advice += [self.layout or usual, *GUIDE]
+        self.advice += [
+            self.layout or "Frames belong in <root>/<Class>/<clip>/<frame>.jpg, for example <root>/Happy/0001/001.jpg.",
+            "Data/README.md says how to get a dataset and where to put it.",
+            "No data at hand? --dataset sample draws its own and needs none.",
+        ]
 
     def error(self, readable: ClipSet | None = None) -> DataError:
         """The error to raise. `readable` are the clips that can be read in spite of it."""
@@ -208,13 +196,9 @@ def class_line(line: str, number: int, labels: Sequence[str], form: str = "<Clas
 
 
 def relative_name(path: str) -> str:
-    """Turns a clip's path in a list into its name: forward slashes, nothing superfluous.
+    """Turns a clip's path in a list into its name. Raises ValueError if it is not one of a folder inside the root.
 
-    Only the text is checked: a symbolic link inside the root may point to another disk, but a list must not choose
-    files outside of the root.
-
-    Raises:
-        ValueError: the path is absolute, leaves the root, or has a NUL character.
+    Only the text is checked: a symbolic link inside the root may point to another disk.
     """
     name = slashed(path)
     if "\0" in name or is_absolute(name) or name.split("/")[0] == "..":
@@ -244,12 +228,8 @@ def two_spellings(names: Iterable[str]) -> list[str]:
     spellings: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
         spellings.setdefault(name_key(name), []).append(name)
-    return [
-        f"{' and '.join(map(quoted, several))} are one name in {len(several)} spellings "
-        f"({', '.join(map(ascii, several))})"
-        for several in spellings.values()
-        if len(several) > 1
-    ]
+    several = [alike for alike in spellings.values() if len(alike) > 1]
+    return [f"{' and '.join(map(quoted, alike))} are one name ({', '.join(map(ascii, alike))})" for alike in several]
 
 
 # Folders
@@ -264,7 +244,7 @@ def walk(root: str, notes: list[str], above: tuple[str, ...] = ()) -> Iterator[t
     """A folder and all folders below it, each with the names of its files, in natural order, without system ones.
 
     Args:
-        notes: receives a line about each folder that is left out: it cannot be read, or leads back.
+        notes: receives a line about each folder that cannot be read, or leads back.
         above: the folders that `root` is in, links resolved.
     """
     real = os.path.realpath(root)
@@ -285,11 +265,7 @@ def walk(root: str, notes: list[str], above: tuple[str, ...] = ()) -> Iterator[t
 def list_folder(path: str, problems: list[str]) -> tuple[list[str], list[str]]:
     """The folders and the image files in one folder, each in natural order, without system ones; links are followed.
 
-    Args:
-        problems: receives a line for every entry that cannot be used.
-
-    Raises:
-        OSError: the folder itself cannot be listed.
+    `problems` receives a line for every entry that cannot be used. Raises OSError if the folder cannot be listed.
     """
     folders: list[str] = []
     images: list[str] = []

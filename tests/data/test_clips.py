@@ -90,7 +90,7 @@ def test_folders_of_two_spellings_of_one_class_are_one_error_that_names_both(tmp
             stub_clip(root / name / "1")
         (problem,) = problems_of(read_folders, root)
         assert problem.startswith(f"{root}: ") and problem.endswith("; merge the folders")
-        assert ascii(one) in problem and ascii(other) in problem and "in 2 spellings" in problem
+        assert ascii(one) in problem and ascii(other) in problem
 
 
 def test_a_class_in_another_spelling_than_that_of_training_is_explained(tmp_path):
@@ -215,7 +215,7 @@ def test_missing_root_gets_a_newcomer_further(tmp_path):
     error = error_of(read_afew, tmp_path / "Train")
     assert error.problems == [f"{tmp_path / 'Train'}: no such folder"]
     text = str(error)
-    assert "for example <root>/Happy/000149120/001.jpg" in text and "<Class>/<clip>/<frame>.jpg" in text
+    assert "for example <root>/Happy/0001/001.jpg" in text and "<Class>/<clip>/<frame>.jpg" in text
     assert "--dataset sample" in text and "Data/README.md" in text
     assert "--dataset sample" in str(error_of(read_folders, tmp_path / "none"))
 
