@@ -59,20 +59,11 @@ def build_parser() -> argparse.ArgumentParser:
         "of folders: a folder per class, or train and val with a folder per class each",
     )
     data.add_argument(
-        "--extra",
-        nargs="+",
-        metavar="DIR",
-        help="more faces in addition to FER+: <emotion>/<image>, and unlabeled/<image> for --teachers",
+        "--extra", nargs="+", metavar="DIR", help="more faces: <emotion>/<image>, and unlabeled/<image> for --teachers"
     )
-    data.add_argument(
-        "--data-list", metavar="FILE", help="of folders: a table with the columns path, label, split[, person]"
-    )
-    data.add_argument(
-        "--val-share", type=share, metavar="S", help="of folders: share to hold out, if nothing else splits"
-    )
-    data.add_argument(
-        "--person-pattern", metavar="REGEX", help="of folders: finds the person in a name such as Happy/anna_03.jpg"
-    )
+    data.add_argument("--data-list", metavar="FILE", help="of folders: a table of path, label, split[, person]")
+    data.add_argument("--val-share", type=share, metavar="S", help="of folders: share to hold out at random")
+    data.add_argument("--person-pattern", metavar="REGEX", help="of folders: the person in a name, Happy/anna_03.jpg")
     start = parser.add_argument_group("network")
     start.add_argument(
         "--pretrained",
@@ -82,12 +73,10 @@ def build_parser() -> argparse.ArgumentParser:
     start.add_argument(
         "--backbone",
         metavar="NAME",
-        help="a classification network of torchvision, such as resnet50 (default: that of the weights, or resnet18)",
+        help="of torchvision, such as resnet50 (default: the weights', or resnet18)",
     )
     start.add_argument("--image-size", type=image_side, metavar="PIXELS", help="side of the input")
-    start.add_argument(
-        "--small-size", type=count, metavar="PIXELS", help="side of the input in the first --small-epochs; 0: none"
-    )
+    start.add_argument("--small-size", type=count, metavar="PIXELS", help="side in the first --small-epochs; 0: none")
     start.add_argument("--small-epochs", type=count, metavar="N", help="epochs at --small-size")
     training = parser.add_argument_group("training")
     training.add_argument("--epochs", type=positive, metavar="N", help="number of epochs")
@@ -97,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--learning-rate",
         type=from_zero,
         metavar="RATE",
-        help="highest learning rate, of AdamW with a one-cycle schedule",
+        help="highest rate of AdamW, in a one-cycle schedule",
     )
     training.add_argument(
         "--balance",
@@ -126,9 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--votes", type=number(0, 1), metavar="S", help="weight of the labels; the answers of --teachers have the rest"
     )
     training.add_argument(
-        "--vary",
-        action="store_true",
-        help="stronger augmentation, as in videos: JPEG, blur, low resolution, light, color, wider crops",
+        "--vary", action="store_true", help="as in videos: JPEG, blur, low resolution, light, color, wider crops"
     )
     training.add_argument("--mix", type=share, metavar="SHARE", help="share of the steps with mixup or CutMix")
     training.add_argument("--seed", type=seed, metavar="N", help="of weights, order and augmentation")
@@ -137,10 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
         "-e", "--evaluate", action="store_true", help="evaluate --checkpoint on the private test instead of training"
     )
     run.add_argument(
-        "--checkpoint",
-        type=Path,
-        metavar="PATH",
-        help=f"of -e (default: {FERPLUS_FILE}, or the file that ships with the project)",
+        "--checkpoint", type=Path, metavar="PATH", help=f"of -e (default: {FERPLUS_FILE}, or the file that ships)"
     )
     run.add_argument(
         "--export",
@@ -153,9 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--output", type=Path, metavar="DIR", help="parent of the folder of the run")
     run.add_argument("--resume", type=Path, metavar="RUN", help="resume the run in this folder after its last epoch")
     run.add_argument("--workers", type=count, metavar="N", help="of folders: processes that load pictures")
-    run.add_argument(
-        "--cache", choices=("none", "memory", "device"), help="of folders: where decoded pictures are kept"
-    )
+    run.add_argument("--cache", choices=("none", "memory", "device"), help="of folders: where pictures are kept")
     add_device(run)
     run.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="of the backbone")
     run.add_argument("--print-freq", "-p", type=count, metavar="N", help="print the loss every N steps; 0: never")

@@ -35,7 +35,7 @@ Transform = Callable[[Tensor, torch.Generator], Tensor]
 
 @dataclass
 class FaceAugmentation:
-    """Moves, lights and covers face crops. What has an extent v is drawn uniformly from [-v, v] for each image."""
+    """Varies face crops. What has an extent v is drawn uniformly from [-v, v] for each image; 0: not at all."""
 
     size: int  # side of the result, in pixels
     roll: float = 12.0  # degrees
@@ -43,30 +43,39 @@ class FaceAugmentation:
     shift: float = 0.12  # fraction of half the image's side
     contrast: float = 0.4
     brightness: float = 0.2  # the range is [0, 1]
-    erase: float = 0.5  # probability of a box of random gray (occlusion)
-    stretch: float | None = None  # relative change of the height against the width; None: none is drawn
+    erase: float = 0.5  # share of images with a box of random gray (occlusion)
+    stretch: float = 0.0  # relative change of the height against the width
+    gamma: float = 0.0  # of its logarithm
+    light: float = 0.0  # relative brightness at the border, in a random direction
+    small: float = 0.0  # share of images of low resolution
+    blur: float = 0.0  # share of images out of focus
+    jpeg: float = 0.0  # share of images that are compressed
+    noise: float = 0.0  # highest standard deviation
+    tint: float = 0.0  # relative gain of each color channel, in half of the images
 
     def __call__(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """uint8 [B, T, channels, H, W] -> float32 [B, T, 3, S, S] in [0, 1]; every frame is varied by itself."""
         images = frames.flatten(0, 1).float().div_(255)  # [N, channels, H, W]
         images = self.place(images, generator)
         images = self.expose(images, generator)
-        images = self.erase_box(images, generator)
-        images = images.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        for share, change in ((self.small, self._shrink), (self.blur, self._blur), (self.jpeg, self._compress)):
+            if share:
+                chosen = torch.randperm(len(images), generator=generator)[: round(share * len(images))]
+                for group in filter(len, chosen.chunk(2)):
+                    images[group] = change(images[group], generator)
+        images = self.erase_box(images, generator).expand(-1, 3, -1, -1)
+        images = self.color(images, generator).contiguous(memory_format=torch.channels_last)
         return images.unflatten(0, frames.shape[:2])
 
     def place(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Flips, rolls, scales, stretches and shifts float images [N, channels, H, W] -> [N, channels, S, S].
-
-        One affine map per image does it all, in one resampling step.
-        """
+        """Flips, rolls, scales, stretches and shifts [N, channels, H, W] -> [N, channels, S, S] by one affine map."""
         number = len(images)
 
         def draw(extent: float) -> Tensor:
             return _drawn(extent, number, generator).flatten()
 
         angle, zoom = draw(math.radians(self.roll)), 1 + draw(self.scale)
-        tall = 1.0 if self.stretch is None else 1 + draw(self.stretch)
+        tall = 1 + draw(self.stretch) if self.stretch else 1.0
         mirror = torch.where(torch.rand(number, generator=generator) < 0.5, -1.0, 1.0)
         cos, sin = angle.cos() * zoom, angle.sin() * zoom
         across = torch.stack([mirror * cos, -sin * tall, draw(self.shift)], dim=1)
@@ -76,11 +85,42 @@ class FaceAugmentation:
         return F.grid_sample(images, grid, align_corners=False)  # black outside of the source
 
     def expose(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Changes contrast and brightness of float images [N, channels, S, S]."""
-        extents = self.contrast, self.brightness
-        contrast, brightness = (_drawn(each, len(images), generator).to(images.device) for each in extents)
+        """Changes gamma, light from one side, contrast and brightness of float images [N, channels, S, S]."""
+
+        def draw(extent: float) -> Tensor:
+            return _drawn(extent, len(images), generator).to(images.device)
+
+        if self.gamma:
+            images = (images.clamp(0, 1) + 1e-3) ** draw(self.gamma).exp()
+        if self.light:
+            axis, angle = torch.linspace(-1, 1, self.size, device=images.device), draw(math.pi)
+            slope = axis[None, None, None, :] * angle.cos() + axis[None, None, :, None] * angle.sin()
+            images = images * (1 + draw(self.light) * slope)
+        contrast, brightness = draw(self.contrast), draw(self.brightness)
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         return ((images - mean) * (1 + contrast) + mean + brightness).clamp_(0, 1)
+
+    def _shrink(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """To a third to three quarters of the side, and back."""
+        side = max(4, round(float(torch.empty(1).uniform_(0.33, 0.75, generator=generator)) * self.size))
+        small = F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
+        return F.interpolate(small, (self.size, self.size), mode="bilinear", align_corners=False)
+
+    def _blur(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """A Gaussian; sigma is 1 to 3 % of the side."""
+        sigma = float(torch.empty(1).uniform_(0.01, 0.03, generator=generator)) * self.size
+        reach = max(1, round(2 * sigma))
+        offsets = torch.arange(-reach, reach + 1, device=images.device)
+        kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+        kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, -1)
+        padded = F.pad(images, (reach, reach, reach, reach), mode="replicate")
+        blurred = F.conv2d(padded, kernel[:, :, None, :], groups=images.shape[1])
+        return F.conv2d(blurred, kernel[:, :, :, None], groups=images.shape[1])
+
+    def _compress(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """At quality 10 to 60."""
+        quality = torch.empty(len(images)).uniform_(10, 60, generator=generator)
+        return jpeg_losses(images, quality.to(images.device))
 
     def erase_box(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Covers a box in some of the float images [N, channels, S, S]."""
@@ -94,83 +134,23 @@ class FaceAugmentation:
         box = (rows[:, :, None] & columns[:, None, :] & hit).to(device)
         return torch.where(box[:, None], gray, images)
 
+    def color(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Tints float images [N, 3, S, S], and adds noise."""
+        number = len(images)
+        if self.tint:
+            gain = 1 + (torch.rand(number, 3, 1, 1, generator=generator) * 2 - 1) * self.tint
+            gain[torch.rand(number, generator=generator) < 0.5] = 1
+            images = images * gain.to(images.device)
+        if self.noise:
+            grain = torch.rand(number, 1, 1, 1, generator=generator) * self.noise
+            noise = torch.randn(number, 1, self.size, self.size, generator=generator) * grain
+            images = images + noise.to(images.device)
+        return images.clamp(0, 1)
 
-@dataclass
-class VariedFaces(FaceAugmentation):
-    """`FaceAugmentation` with larger extents, and what cameras, codecs and light do to a face."""
 
-    roll: float = 18.0
-    scale: float = 0.18
-    shift: float = 0.14
-    stretch: float | None = 0.1
-    gamma: float = 0.5  # of its logarithm
-    light: float = 0.4  # relative brightness at the border, in a random direction
-    small: float = 0.25  # share of images that are shrunk to 1/3 to 3/4 of the side and enlarged again
-    blur: float = 0.2  # share of images that are blurred: Gaussian, sigma 1 to 3 % of the side
-    jpeg: float = 0.3  # share of images that are compressed at quality 10 to 60
-    noise: float = 0.04  # highest standard deviation
-    tint: float = 0.15  # relative gain of each color channel, in half of the images
-
-    def __call__(self, frames: Tensor, generator: torch.Generator) -> Tensor:
-        """uint8 [B, T, channels, H, W] -> float32 [B, T, 3, S, S] in [0, 1]; every frame is varied by itself."""
-        images = frames.flatten(0, 1).float().div_(255)  # [N, channels, H, W]
-        images = self.place(images, generator)
-        images = self.expose(images, generator)
-        images = self._some(images, self.small, generator, self._shrink)
-        images = self._some(images, self.blur, generator, self._blur)
-        images = self._some(images, self.jpeg, generator, self._compress)
-        images = self.erase_box(images, generator).expand(-1, 3, -1, -1)
-        images = self._color(images, generator).clamp_(0, 1).contiguous(memory_format=torch.channels_last)
-        return images.unflatten(0, frames.shape[:2])
-
-    def expose(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Gamma and light from one side, then contrast and brightness, of float images [N, channels, S, S]."""
-        device = images.device
-
-        def draw(extent: float) -> Tensor:
-            return _drawn(extent, len(images), generator).to(device)
-
-        images = (images.clamp(0, 1) + 1e-3) ** draw(self.gamma).exp()
-        axis = torch.linspace(-1, 1, self.size, device=device)
-        angle = draw(math.pi)
-        slope = axis[None, None, None, :] * angle.cos() + axis[None, None, :, None] * angle.sin()
-        return super().expose(images * (1 + draw(self.light) * slope), generator)
-
-    def _some(self, images: Tensor, part: float, generator: torch.Generator, change: Transform) -> Tensor:
-        """Changes a random share of the images, in two groups."""
-        chosen = torch.randperm(len(images), generator=generator)[: round(part * len(images))]
-        images = images.clone()
-        for group in chosen.chunk(2) if len(chosen) else ():
-            at = group.to(images.device)
-            images[at] = change(images[at], generator)
-        return images
-
-    def _shrink(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        side = max(4, round(float(torch.empty(1).uniform_(0.33, 0.75, generator=generator)) * self.size))
-        small = F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
-        return F.interpolate(small, (self.size, self.size), mode="bilinear", align_corners=False)
-
-    def _blur(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        sigma = float(torch.empty(1).uniform_(0.01, 0.03, generator=generator)) * self.size
-        reach = max(1, round(2 * sigma))
-        offsets = torch.arange(-reach, reach + 1, device=images.device)
-        kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-        kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, -1)
-        padded = F.pad(images, (reach, reach, reach, reach), mode="replicate")
-        blurred = F.conv2d(padded, kernel[:, :, None, :], groups=images.shape[1])
-        return F.conv2d(blurred, kernel[:, :, :, None], groups=images.shape[1])
-
-    def _compress(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        quality = torch.empty(len(images)).uniform_(10, 60, generator=generator)
-        return jpeg_losses(images, quality.to(images.device))
-
-    def _color(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        number, device = len(images), images.device
-        gain = 1 + (torch.rand(number, 3, 1, 1, generator=generator) * 2 - 1) * self.tint
-        gain[torch.rand(number, generator=generator) < 0.5] = 1
-        grain = torch.rand(number, 1, 1, 1, generator=generator) * self.noise
-        noise = torch.randn(number, 1, self.size, self.size, generator=generator)
-        return images * gain.to(device) + (noise * grain).to(device)
+# As videos show faces: larger extents, and what cameras, codecs and light do to them.
+VARIED = {"roll": 18.0, "scale": 0.18, "shift": 0.14, "stretch": 0.1, "gamma": 0.5, "light": 0.4, "small": 0.25}
+VARIED |= {"blur": 0.2, "jpeg": 0.3, "noise": 0.04, "tint": 0.15}
 
 
 def _drawn(extent: float, number: int, generator: torch.Generator) -> Tensor:
@@ -200,8 +180,7 @@ def jpeg_losses(images: Tensor, quality: Tensor) -> Tensor:
     waves = torch.einsum("nkrycx,vy,ux->nkrvcu", blocks, basis, basis)
     waves = (waves / steps).round() * steps
     blocks = torch.einsum("nkrvcu,vy,ux->nkrycx", waves, basis, basis)
-    pixels = blocks.flatten(-2).flatten(-3, -2)
-    return ((pixels + 128) / 255)[..., :height, :width].clamp(0, 1)
+    return ((blocks.flatten(-2).flatten(-3, -2) + 128) / 255)[..., :height, :width].clamp(0, 1)
 
 
 class Mixing:

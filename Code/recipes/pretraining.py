@@ -45,7 +45,7 @@ from ..training.run import LAST, open_run
 from ..training.stopping import plain_flags, resumable, stop_if_asked
 from ..training.train import conclude, log_line
 from . import FERPLUS, Recipe
-from .augmentation import FaceAugmentation, Mixing, VariedFaces
+from .augmentation import VARIED, FaceAugmentation, Mixing
 from .ferplus_accuracy import ferplus_split, report_test
 from .pictures import ferplus_faces, read_pictures, with_extra
 from .teachers import taught
@@ -128,7 +128,7 @@ def train_backbone(recipe: Recipe, compute: Compute) -> int:
             loss = balanced_loss(shares, balance)
             for epoch in range(state.epoch + 1, recipe.epochs + 1):
                 size = recipe.size(epoch)
-                augment = VariedFaces(size) if recipe.vary else FaceAugmentation(size)
+                augment = FaceAugmentation(size, **VARIED if recipe.vary else {})
                 mixing = Mixing(recipe.mix, augment, loss)
                 transform, loss_function = (mixing.transform, mixing.loss) if recipe.mix else (augment, loss)
                 trained = train_one_epoch(state, batches, epoch, transform, loss_function, recipe.print_freq)
