@@ -303,7 +303,7 @@ def evaluate(flags: Mapping[str, Any]) -> Path:
     gray = readers.crop_of(info) == "fer2013" != reader.crop and clips.in_files
     if gray:
         print(f"note:  {path} was trained on FER2013's crop, in gray; frames are read in gray: see docs/expect.md")
-    (store,), loading, _ = open_stores(
+    (store,), loading = open_stores(
         [clips],
         size,
         compute.device,

@@ -38,19 +38,15 @@ class FrameTable:
     """The frames of all clips in one row: clip c has the numbers offsets[c] to offsets[c + 1] - 1.
 
     Attributes:
-        lengths: int64 [clips], number of frames of each clip.
         targets: int64 [clips] class indices, or float32 [clips, C] class probabilities.
-        names: of the clips.
-        labels: the class names.
-        skipped: how many more clips the dataset has, without frames.
         renewed: every training epoch has new frames; their numbers are number + epoch * num_frames.
     """
 
-    lengths: np.ndarray
+    lengths: np.ndarray  # int64 [clips], in frames
     targets: Tensor
-    names: Sequence[str]
-    labels: tuple[str, ...]
-    skipped: int = 0
+    names: Sequence[str]  # of the clips
+    labels: tuple[str, ...]  # the class names
+    skipped: int = 0  # number of clips without frames, beside these
     renewed: bool = False
 
     def __post_init__(self) -> None:
@@ -82,10 +78,7 @@ class Store(Protocol):
 
 
 class FileStore:
-    """Decodes image files when they are read, and resizes them to one square size.
-
-    A frame that is not square is squeezed, as in the published pipeline. For `gray` see `read_image`.
-    """
+    """Decodes image files when they are read, and squeezes them to a square, as the published pipeline does."""
 
     def __init__(self, clips: ClipSet, image_size: int, *, gray: bool = False) -> None:
         self.clips, self.image_size, self.gray = clips.clips, image_size, gray
@@ -141,7 +134,7 @@ LOCAL = Loading()  # this process alone reads everything
 class _Frames(Dataset):
     """The frames of a store by arrays of their numbers, int64 [...].
 
-    An error is returned, not raised: an exception of a worker process arrives wrapped in the worker's traceback.
+    An error is returned, since an exception of a worker process would arrive wrapped in the worker's traceback.
     """
 
     def __init__(self, store: Store) -> None:
@@ -154,7 +147,7 @@ class _Frames(Dataset):
             return error
         if get_worker_info() is None:
             return frames
-        try:  # the worker's queue would do it in a thread whose errors get lost, and this process would wait
+        try:  # else the worker's queue does it in a thread whose errors get lost, and the training waits for ever
             return frames.share_memory_()
         except RuntimeError as error:
             return WorkerError(f"/dev/shm is full ({error}); use --workers 0, or enlarge it (docker run --shm-size 8g)")
@@ -229,14 +222,12 @@ def draw_segments(
 class TrainingBatches:
     """Batches of training samples, drawn again in every epoch.
 
+    A smaller last batch is dropped, since batch norm needs several samples, unless it is the only batch of the epoch.
+
     Args:
         num_frames, samples_per_clip: see `draw_segments`.
-        batch_size: samples per batch, of all processes together. A smaller last batch is dropped, since batch norm
-            needs several samples, unless it is the only batch of the epoch.
+        batch_size: samples per batch, of all processes together. Raises UsageError if they cannot share it equally.
         seed: combined with the epoch's number, so that epoch 7 does not depend on what ran before it.
-
-    Raises:
-        UsageError: the batches cannot be divided equally among the processes.
     """
 
     def __init__(
@@ -267,11 +258,7 @@ class TrainingBatches:
         return torch.from_numpy(self.table.lengths) if self.samples_per_clip is None else None
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of an epoch, counted from 1.
-
-        Yields:
-            {frames uint8 [B, K, channels, H, W], labels, clips int64 [B]}; B is the part of this process.
-        """
+        """Yields this process's part of each batch: frames uint8 [B, K, channels, H, W], labels, clips int64 [B]."""
         rng = np.random.default_rng([self.seed, number])
         clips, frames = draw_segments(self.table.lengths, self.num_frames, rng, self.samples_per_clip)
         ids = self.table.offsets[clips][:, None] + frames  # [samples, K]
@@ -290,10 +277,7 @@ class EvaluationBatches:
     """All frames of all clips, in order, packed into batches of `batch_frames` across clip borders.
 
     Several processes take turns: their number does not change the batches. The r-th batches of all processes are
-    round r.
-
-    Attributes:
-        rounds: per round, the number of frames in the batch of each process, 0 if it has no batch left.
+    round r; `rounds` has the number of frames in each of them, 0 if a process has no batch left.
     """
 
     def __init__(self, table: FrameTable, store: Store, *, batch_frames: int, loading: Loading = LOCAL) -> None:
@@ -322,27 +306,25 @@ def open_stores(
     workers: int | None = None,
     gray: bool = False,
     world: World = LOCAL.world,
-) -> tuple[list[Store], Loading, str]:
+) -> tuple[list[Store], Loading]:
     """A store per split: of files, or of frames that are decoded now and kept as one uint8 tensor.
 
     Args:
         image_size: side of the frames, pixels.
         cache: "none", "memory" or "device"; None: memory if the frames fit well.
         workers: that read files; None: what suits the machine. On a CPU, most cores are busy with computing.
-        gray: see `read_image`.
-        world: the processes that share the machine's memory and cores.
 
     Returns:
-        The stores, how batches are loaded from them, and the cache that was chosen.
+        The stores, and how batches are loaded from them.
 
     Raises:
         UsageError: the frames do not fit.
         DataError: names a frame that cannot be decoded.
     """
-    on_gpu, on_device = device.type == "cuda", cache == "device"
+    on_gpu = device.type == "cuda"
     cores = max(1, available_cores() // world.local_size)
     size = sum(len(clip) for clips in splits if clips.in_files for clip in clips.clips) * image_size**2 * 3
-    free = torch.cuda.mem_get_info(device)[0] if on_device and on_gpu else free_memory() // world.local_size
+    free = torch.cuda.mem_get_info(device)[0] if on_gpu and cache == "device" else free_memory() // world.local_size
     if cache is None:
         cache = "memory" if size <= MEMORY_SHARE * free else "none"
         print(f"cache: {cache} ({in_words(size)} of frames, {in_words(free)} of memory free)")
@@ -357,13 +339,13 @@ def open_stores(
     if cache == "none":
         if workers is None:
             workers = min(16, cores) if on_gpu else min(4, cores // 4)
-        return stores, Loading(workers, on_gpu, world), cache
-    target = device if on_device else torch.device("cpu")
+        return stores, Loading(workers, on_gpu, world)
+    target = torch.device("cpu") if cache == "memory" else device
     stores = [
         _decoded(FrameTable.of(clips), store, image_size, target, cores) if clips.in_files else store
         for clips, store in zip(splits, stores, strict=True)
     ]
-    return stores, Loading(0, on_gpu and not on_device, world), cache
+    return stores, Loading(0, on_gpu and cache == "memory", world)
 
 
 def _decoded(table: FrameTable, store: Store, image_size: int, device: torch.device, workers: int) -> ArrayStore:

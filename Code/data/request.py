@@ -46,14 +46,10 @@ class Request:
 
     Attributes:
         train_list, val_list: `{fold}` in a name stands for the fold's number, "none" for no list.
-        labels: the class names in the order of their indices, for datasets without fixed ones.
         root_map: `OLD=NEW`, for lists that were written on another machine.
         folds: k of the cross-validation.
-        fold_file: has the fold of every clip.
-        eval_split: which split of a list with both is evaluated.
         clip_frames, telling, distractors, train_clips, val_clips: of composed clips.
         fold: the fold to evaluate, from 1; "all": every fold in turn; None: a fixed split.
-        seed: of all random draws.
     """
 
     train_root: str | None = None

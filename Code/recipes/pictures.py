@@ -72,7 +72,7 @@ def with_extra(table: FrameTable, images: Tensor, recipe: Recipe) -> tuple[Frame
     if not recipe.teachers:
         clips = [clip for clip in clips if labels[clip.label] != UNLABELED]
     extra = ClipSet(clips, labels, ", ".join(recipe.extra))
-    (store,), _, _ = open_stores([extra], side, torch.device("cpu"), cache="memory", gray=True)
+    (store,), _ = open_stores([extra], side, torch.device("cpu"), cache="memory", gray=True)
     targets = F.one_hot(torch.tensor([clip.label for clip in clips], dtype=torch.int64), len(labels))[:, :-1].float()
     labeled = int(targets.sum())
     print(f"extra: {labeled} labeled and {len(clips) - labeled} unlabeled faces from {extra.root}")

@@ -91,7 +91,7 @@ def folder_data(recipe: Recipe, compute: Compute) -> Data:
         f"{recipe.data_root}: {len(train.clips)} training and {len(val.clips)} validation pictures of "
         f"{len(train.labels)} classes ({how})"
     )
-    stores, loading, _ = open_stores(
+    stores, loading = open_stores(
         [train, val], recipe.image_size, compute.device, cache=recipe.cache, workers=recipe.workers
     )
     evaluated = EvaluationSplit.of(val, stores[1], loading, compute)

@@ -178,7 +178,7 @@ def open_batches(
     With a frozen backbone, they hold features, which are computed now.
     """
     frozen, splits = settings.freeze_backbone, [clips.train, clips.val] + ([clips.held_out] if clips.held_out else [])
-    stores, loading, _ = open_stores(
+    stores, loading = open_stores(
         splits,
         settings.image_size,
         compute.device,
