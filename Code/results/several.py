@@ -1,9 +1,8 @@
 """Pages of several runs: the overview of folds or seeds, and the comparison of runs on the same clips.
 
-The overview, summary.html and summary.md, shows the numbers of summary.json, with the curves of the folds or seeds in
-their folders (`fold-01/`, `seed-0/`), and links to their reports. In a comparison, runs that differ only in their seed
-or fold are one method, repeated. Methods have short names, A, B, ..., and a key says in which arguments they differ.
-With a single method, each run gets a letter.
+The overview, summary.html and summary.md, has the results of folds or seeds with their curves, and links to their
+reports. In a comparison, runs that differ only in seed or fold are one method, repeated. Methods have short names,
+A, B, ..., and a key says in which arguments they differ. With a single method, each run gets a letter.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from ..common.files import save_text, writing
 from ..common.names import counted, natural_key, percent
 from ..common.progress import Progress
 from ..training.intervals import Difference, difference_text, interval_text, paired_difference
-from ..training.records import FoldSummary, Metrics, ReportError, Spread, read_arguments, read_summary
-from ..training.series import spread
+from ..training.records import Metrics, ReportError, Spread, read_arguments, read_results
+from ..training.series import of_epoch, spread, spreads
 from .figures import choose_frames, line_styles
 from .page import Box, Card, Pictures, curve_pictures, make_course, make_tiles, write_page
 from .runs import HEAD_TITLES, ClipRow, RunFiles, head_of, method_of, read_run, setting_text, shown_settings
@@ -39,6 +38,7 @@ CURVES = {
     "train_loss": "training loss",
 }
 MEASURES = {"accuracy": "WAR %", "uar": "UAR %"}
+CORRELATION = "rank correlation of weights with true intensity"
 SHOWN_FRAMES = 8  # of a clip in a comparison
 
 
@@ -66,7 +66,7 @@ def result_box(title: str, metrics: Metrics) -> Box:
     uar = f"{percent(metrics.uar)} %, {interval_text(metrics.uar_interval, clips)}"
     rows = [("UAR", uar), ("clips", counts)]
     if metrics.attention_correlation is not None:
-        text = f"{metrics.attention_correlation:.3f} rank correlation of weights with true intensity"
+        text = f"{metrics.attention_correlation:.3f} {CORRELATION}"
         if metrics.attention_auc is not None:
             text += f"; {metrics.attention_auc:.3f} AUC of weights for the frames that show the expression"
         rows.append(("attention", text))
@@ -78,7 +78,7 @@ def result_box(title: str, metrics: Metrics) -> Box:
 
 
 def write_overview(folder: Path) -> Path:
-    """Writes `summary.html` and `summary.md` from a folder's summary.json, and also for its seeds if they have folds.
+    """Writes `summary.html` and `summary.md` into a folder of folds or seeds, and into its seeds if they have folds.
 
     Raises:
         StateError, ReportError: a file of the folder is missing or cannot be read.
@@ -86,55 +86,50 @@ def write_overview(folder: Path) -> Path:
     """
     for path in sorted(folder.glob("seed-*/summary.json")):
         write_overview(path.parent)
-    summary = read_summary(folder / "summary.json")
+    kind = "seed" if any(folder.glob("seed-*")) else "fold"
+    paths = sorted(folder.glob(f"{kind}-*"), key=lambda path: natural_key(path.name))
+    runs = {f"{kind} {int(path.name.removeprefix(f'{kind}-'))}": read_run(path) for path in paths}
+    first = next(iter(runs.values()))
+    arguments = read_arguments(folder) if (folder / "args.json").is_file() else first.arguments
+    selected_on, num_folds = first.results.selected_on or "", first.results.num_folds
     # If no epoch was chosen, best is last.
-    whiches = ("last",) if summary.selected_on.startswith("last") else ("last", "best")
-    note = f"Best epoch means {summary.selected_on}." if len(whiches) > 1 else ""
-    parts = {which: getattr(summary, which) for which in whiches}
-    spreads: dict[str, dict[str, Spread]]
-    if isinstance(summary, FoldSummary):
-        kind, clips, title = "fold", [row.num_clips for row in summary.last.folds], counted(summary.num_folds, "fold")
-        folders = dict(enumerate(sorted(folder.glob("fold-*"))[: summary.num_folds], start=1))
-        spreads = {which: part.mean_over_folds for which, part in parts.items()}
-        boxes = [result_box(f"{which} epoch", part.pooled) for which, part in parts.items()]
-        total, pooled = sum(clips), [percent(getattr(of.pooled, name)) for of in parts.values() for name in MEASURES]
-    else:
-        kind, clips, title = "seed", [summary.num_clips] * len(summary.seeds), counted(len(summary.seeds), "seed")
-        folders = {seed: folder / f"seed-{seed}" for seed in summary.seeds}
-        spreads = parts
-        boxes = [_box_of_seeds(which, of, f"{title} on {counted(clips[0], 'clip')}") for which, of in parts.items()]
-        total, pooled = clips[0], []
-        if summary.num_folds:
-            of_folds = f"fold {summary.fold} of {summary.num_folds}" if summary.fold else f"{summary.num_folds} folds"
-            title = f"{of_folds}, {title}"
-    runs = {f"{kind} {number}": read_run(path) for number, path in folders.items()}
-    arguments = read_arguments(folder) if (folder / "args.json").is_file() else next(iter(runs.values())).arguments
-    name = f"{method_of(arguments.args if arguments else {})}: {title}"
-    confusions = {
-        which: np.sum([of.confusion for run in runs.values() if (of := run.metrics(which))], axis=0).tolist()
-        for which in whiches
-    }
-
-    columns = [spreads[which][measure] for which in whiches for measure in MEASURES]
-    rows = [[str(of), str(clips[at]), *(percent(each.values[at]) for each in columns)] for at, of in enumerate(folders)]
+    whiches = ("last",) if selected_on.startswith("last") else ("last", "best")
+    note = f"Best epoch means {selected_on}." if len(whiches) > 1 else ""
+    metrics = {which: of_epoch([run.results for run in runs.values()], which) for which in whiches}
+    clips = [of.num_clips for of in metrics["last"]]
+    columns = [spreads(of)[measure] for of in metrics.values() for measure in MEASURES]
+    rows = [[name, str(clips[at]), *(percent(of.values[at]) for of in columns)] for at, name in enumerate(runs)]
     rows.append([f"mean over {kind}s", "", *(percent(of.mean) for of in columns)])
     rows.append(["standard deviation", "", *(percent(of.std) for of in columns)])
     rows.append(["range", "", *(of.range_text for of in columns)])
-    rows += [["pooled", "", *pooled]] if pooled else []
+    title, total = counted(len(runs), kind), clips[0]
+    if kind == "fold":
+        results, total = read_results(folder / "results.json"), sum(clips)
+        pooled = {which: of for which in whiches if (of := getattr(results, which))}
+        rows.append(["pooled", "", *(percent(getattr(of, measure)) for of in pooled.values() for measure in MEASURES)])
+        boxes = [result_box(f"{which} epoch", of) for which, of in pooled.items()]
+    else:
+        boxes = [_box_of_seeds(f"{which} epoch", of) for which, of in metrics.items()]
+        if num_folds:
+            title = (
+                f"fold {first.results.fold} of {num_folds}, {title}"
+                if first.results.fold
+                else f"{num_folds} folds, {title}"
+            )
+    name = f"{method_of(arguments.args if arguments else {})}: {title}"
     header = [kind, "clips", *(f"{measure}, {which}" for which in whiches for measure in MEASURES.values())]
+    confusions = {which: np.sum([of.confusion for of in each], axis=0).tolist() for which, each in metrics.items()}
+
     lines = [f"# {name}, {counted(total, 'clip')}", "", note, "", *_table(header, rows), ""]
     lines += [f"{of.title}: {of.value} % {of.text}; {'; '.join(map(' '.join, of.rows))}." for of in boxes]
     for which, confusion in confusions.items():
         lines += ["", f"Confusion of all {kind}s, {which} epoch (rows true, columns predicted):", ""]
-        cells = [[label, *map(str, row)] for label, row in zip(summary.labels, confusion, strict=True)]
-        lines += _table(["", *summary.labels], cells)
+        cells = [[label, *map(str, row)] for label, row in zip(first.results.labels, confusion, strict=True)]
+        lines += _table(["", *first.results.labels], cells)
     with writing(folder / "summary.md"):
         save_text("\n".join(lines) + "\n", folder / "summary.md")
 
-    pages = {
-        number: path / ("summary" if (path / "summary.json").is_file() else "report")
-        for number, path in folders.items()
-    }
+    pages = [path / ("summary.html" if (path / "summary.json").is_file() else "report.html") for path in paths]
     return write_page(
         folder / "summary.html",
         "series.html.j2",
@@ -144,10 +139,10 @@ def write_overview(folder: Path) -> Path:
         kind=kind,
         boxes=boxes,
         note=note,
-        labels=summary.labels,
+        labels=first.results.labels,
         header=header,
         rows=rows,
-        links={str(number): f"{page.relative_to(folder)}.html" for number, page in pages.items()},
+        links={name: page.relative_to(folder) for name, page in zip(runs, pages, strict=True)},
         confusions=confusions,
         **curves_of_runs(runs, {name: name for name in runs}),
     )
@@ -159,12 +154,13 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {lines[0]} |", "|---" * len(header) + "|", *(f"| {line} |" for line in lines[1:])]
 
 
-def _box_of_seeds(which: str, spreads: dict[str, Spread], of_what: str) -> Box:
-    rows = [("UAR", f"{percent(spreads['uar'].mean)} %")]
-    if "attention_correlation" in spreads:
-        mean = spreads["attention_correlation"].mean
-        rows.append(("attention", f"{mean:.3f} rank correlation of weights with true intensity"))
-    return Box(f"{which} epoch", percent(spreads["accuracy"].mean), f"accuracy (WAR), mean of {of_what}", rows)
+def _box_of_seeds(title: str, metrics: Sequence[Metrics]) -> Box:
+    of = spreads(metrics)
+    rows = [("UAR", f"{percent(of['uar'].mean)} %")]
+    if "attention_correlation" in of:
+        rows.append(("attention", f"{of['attention_correlation'].mean:.3f} {CORRELATION}"))
+    text = f"accuracy (WAR), mean of {counted(len(metrics), 'seed')} on {counted(metrics[0].num_clips, 'clip')}"
+    return Box(title, percent(of["accuracy"].mean), text, rows)
 
 
 # The comparison of runs

@@ -164,13 +164,6 @@ def read_results(path: Path) -> Results:
     return read_json(path, Results, remedy=AGAIN)
 
 
-def read_summary(path: Path) -> FoldSummary | SeedSummary:
-    """summary.json."""
-    of_seeds = "seeds" in read_json(path, dict[str, Any], remedy=AGAIN)
-    kind: type[FoldSummary | SeedSummary] = SeedSummary if of_seeds else FoldSummary
-    return read_json(path, kind, remedy=AGAIN)
-
-
 def read_arguments(folder: Path) -> Arguments:
     """args.json of a run's folder."""
     return read_json(folder / "args.json", Arguments, remedy="restore the file, or name another run")

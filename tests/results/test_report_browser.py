@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +14,7 @@ from PIL import Image
 
 from Code.results.report import write_report
 from Code.results.several import compare_runs
-from Code.training.records import as_dict, read_results
-from Code.training.series import fold_summary
+from Code.training.series import write_fold_summary
 from tests.runs import make_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (requirements-dev.txt)")
@@ -59,8 +57,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folds = [make_big_run(folder / f"folds/fold-0{at}", 1, at) for at in (1, 2)]
     other = {name: f"another_{value}" for name, value in SETTINGS.items()}
     runs = [*folds, make_big_run(folder / "self", 0, 3), make_big_run(folder / "other", 2, 4, **other)]
-    summary = fold_summary([read_results(fold / "results.json") for fold in folds])
-    (folder / "folds/summary.json").write_text(json.dumps(as_dict(summary)))
+    write_fold_summary(folder / "folds", folds)
     comparison, _ = compare_runs(runs, folder / "comparison.html")
     overview = write_report(folder / "folds")
     return {

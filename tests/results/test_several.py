@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from Code.common.commandline import run_script
 from Code.results import report
 from Code.results.several import clips_that_differ, group_runs, pairs_of, read_runs, write_overview
-from Code.training.records import Results, as_dict, read_results
-from Code.training.series import fold_summary, seed_summary, spread
+from Code.training.series import write_fold_summary, write_seed_summary
 from tests.runs import make_run
 
 LABELS = ["Happy", "Sad"]
@@ -102,23 +100,24 @@ def test_runs_that_cannot_be_compared_are_named(runs: list[Path], change, messag
     assert message in error and error.count("\n") == 1
 
 
-@pytest.fixture
-def folds(tmp_path: Path) -> Path:
-    """A run of two folds; 12 clips together, of which 9 are right."""
-    folder = tmp_path / "20260102-030405_ckplus_relation-attention_folds"
-    args = {"at_type": 1, "dataset": "ckplus", "fold": "all"}
-    for number, right in ((1, "1111110"), (2, "11100")):
-        clips = [
-            (f"{number}{at}", LABELS[at % 2], LABELS[(at + (mark == "0")) % 2], 0.7) for at, mark in enumerate(right)
-        ]
-        make_run(folder / f"fold-0{number}", LABELS, clips, args=args, fold=number, num_folds=2)
-    results = [read_results(folder / f"fold-0{number}/results.json") for number in (1, 2)]
-    (folder / "summary.json").write_text(json.dumps(as_dict(fold_summary(results))))
-    (folder / "args.json").write_text(json.dumps({"args": args}))
+def write_folds(folder: Path, *rights: str) -> Path:
+    """The folder of a run of folds, each as `method_run`."""
+    folds = []
+    for number, right in enumerate(rights, start=1):
+        args = {"dataset": "ckplus", "fold": number, "num_folds": len(rights)}
+        folds.append(method_run(folder / f"fold-{number:02d}", 1, 0, right, **args))
+        change_results(folds[-1], fold=number, num_folds=len(rights))
+    write_fold_summary(folder, folds)
     return folder
 
 
-def test_folds_are_pooled_with_intervals_and_averaged_with_a_range(folds: Path) -> None:
+def change_results(run: Path, **changes: object) -> None:
+    results = json.loads((run / "results.json").read_text()) | changes
+    (run / "results.json").write_text(json.dumps(results))
+
+
+def test_folds_are_pooled_with_intervals_and_averaged_with_a_range(tmp_path: Path) -> None:
+    folds = write_folds(tmp_path / "folds", "1111110", "11100")  # 9 of 12 are right
     assert report.write_report(folds) == folds / "summary.html"
     page = (folds / "summary.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
     assert "<h1>Relation-attention on CK+: 2 folds</h1>" in page and "75.00 %" in page
@@ -126,41 +125,26 @@ def test_folds_are_pooled_with_intervals_and_averaged_with_a_range(folds: Path) 
     assert "72.86" in page and "18.18" in page and "60.00 to 85.71" in page
     assert '<a href="fold-01/report.html">fold 1</a>' in page and page.count("data:image/svg+xml") == 2
     assert "Confusion, last epoch" in page and "Confusion, best epoch" in page
+    (folds / "fold-02/results.json").write_text("{")
+    assert run_script(lambda: report.main([str(folds)])) == 2
 
 
-def test_seeds_have_a_mean_a_range_and_their_own_overviews(folds: Path, tmp_path: Path) -> None:
-    whole = tmp_path / "seeds"
-    whole.mkdir()
-    folds.rename(whole / "seed-3")
-    clips = [(f"c{at}", LABELS[at % 2], LABELS[at % 2 if at < 6 else 0], 0.7) for at in range(12)]
-    make_run(whole / "seed-1", LABELS, clips, num_folds=2)
-    pooled = json.loads((whole / "seed-3/summary.json").read_text())
-    results = {"labels": LABELS, "num_folds": 2, **{which: pooled[which]["pooled"] for which in ("last", "best")}}
-    (whole / "seed-3/results.json").write_text(json.dumps(results))
-    summary = seed_summary([3, 1], [read_results(whole / f"seed-{seed}/results.json") for seed in (3, 1)])
-    summary.selected_on = "best on the evaluated split"
-    (whole / "summary.json").write_text(json.dumps(as_dict(summary)))
-    page = write_overview(whole).read_text().replace("\N{NO-BREAK SPACE}", " ")
+def test_seeds_have_a_mean_a_range_and_their_own_overviews(tmp_path: Path) -> None:
+    write_folds(tmp_path / "seed-3", "1111110", "11100")
+    write_folds(tmp_path / "seed-1", "1111111", "11111")
+    for seed in (1, 3):
+        change_results(tmp_path / f"seed-{seed}", num_folds=2)
+    write_seed_summary(tmp_path, [3, 1])
+    page = write_overview(tmp_path).read_text().replace("\N{NO-BREAK SPACE}", " ")
     assert "2 folds, 2 seeds</h1>" in page and '<a href="seed-3/summary.html">seed 3</a>' in page
-    assert '<a href="seed-1/report.html">seed 1</a>' in page and "mean of 2 seeds on 12 clips" in page
-    assert "75.00 to 75.00" in page and "2 folds</h1>" in (whole / "seed-3/summary.html").read_text()
-    table = (whole / "summary.md").read_text()
-    assert "| range |  | 75.00 to 75.00 |" in table and "| Happy | 11 | 2 |" in table
+    assert "mean of 2 seeds on 12 clips" in page and "75.00 to 100.00" in page
+    assert "2 folds</h1>" in (tmp_path / "seed-3/summary.html").read_text()
+    table = (tmp_path / "summary.md").read_text()
+    assert "| mean over seeds |  | 87.50 |" in table and "| Happy | 12 | 2 |" in table
 
 
-def test_a_single_fold_has_no_deviation_and_too_few_clips_no_interval(folds: Path) -> None:
-    tiny = make_run(folds / "tiny", LABELS, [("a", "Happy", "Happy", 0.7)], fold=1, num_folds=1)
-    summary = fold_summary([msgspec.convert(json.loads((tiny / "results.json").read_text()), Results)])
-    (folds / "summary.json").write_text(json.dumps(as_dict(summary)))
-    write_overview(folds)
-    table = (folds / "summary.md").read_text()
-    assert ": 1 fold, 1 clip" in table and "100.00 % accuracy (WAR), too few clips for an interval" in table
-    assert spread([0.5]).std is None
-
-
-def test_a_broken_summary_is_one_line(folds: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for content in ("{", '{"labels": []}'):
-        (folds / "summary.json").write_text(content)
-        assert run_script(lambda: report.main([str(folds)])) == 2
-        error = capsys.readouterr().err
-        assert "summary.json" in error and error.count("\n") == 1
+def test_a_single_fold_has_no_deviation_and_too_few_clips_no_interval(tmp_path: Path) -> None:
+    write_overview(write_folds(tmp_path / "folds", "11"))
+    table = (tmp_path / "folds/summary.md").read_text()
+    assert ": 1 fold, 2 clips" in table and "100.00 % accuracy (WAR), too few clips for an interval" in table
+    assert "| standard deviation |  | - |" in table

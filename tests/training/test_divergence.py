@@ -31,9 +31,7 @@ def steps(*losses: float) -> list[Step]:
 
 def test_the_first_step_that_is_not_finite_is_named():
     check_finite(7, steps(1.0, 1e30), NAMES, nn.Linear(2, 2))
-    with pytest.raises(
-        TrainingDivergedError, match=r"epoch 7: .* in step 2 or .* the clips c2, c3; .*--lr"
-    ):
+    with pytest.raises(TrainingDivergedError, match=r"epoch 7: .* in step 2 or .* the clips c2, c3; .*--lr"):
         check_finite(7, steps(1.0, torch.nan, torch.inf), NAMES, nn.Linear(2, 2))
 
 
