@@ -48,7 +48,7 @@ def face_similarity(landmarks: np.ndarray, box: np.ndarray | None = None, eyes: 
 
     For a face in profile, whose eyes would give a crop smaller than SMALLEST_SIDE of the box's height, the crop is
     SIDE of the box's height, centered on the box, and upright along the line from eyes to mouth. Landmarks [5, 2] and
-    box [4] are the detector's; without a box, every face is frontal. ValueError: the eyes coincide, and there is no box.
+    box [4] are the detector's; without a box, all are frontal. ValueError: the eyes coincide, and there is no box.
     """
     target, paper = np.array(eyes), np.array(PAPER_EYES)
     paper_apart = paper[1, 0] - paper[0, 0]

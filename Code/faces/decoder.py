@@ -55,9 +55,7 @@ def open_file(path: str | Path) -> Any:
 def open_video(path: Path, threads: int = 0) -> Iterator[tuple[Any, Any]]:
     """Opens a video file: PyAV's container, and the stream to decode; `threads` 0 lets ffmpeg choose.
 
-    Raises:
-        DataError: the file is not a video, or cannot be decoded.
-        MissingExtraError: PyAV is not installed.
+    DataError: the file is not a video, or cannot be decoded. MissingExtraError: PyAV is not installed.
     """
     try:
         container = open_file(path)
@@ -79,9 +77,7 @@ def choose_stream(container: Any, path: str | Path) -> Any:
     """Chooses the stream that is the video, and not a cover picture, a preview or a tile of a photo.
 
     If there are several, one with more than one frame is preferred, then the default stream, then the largest frames.
-
-    Raises:
-        DataError: there is no such stream, or ffmpeg has no decoder for it.
+    DataError: there is no such stream, or ffmpeg has no decoder for it.
     """
     if not container.streams.video:
         what = "only audio" if container.streams.audio else "the file is damaged or not a video"
@@ -171,16 +167,11 @@ class Clock:
     the times continue one frame interval after the previous frame. A timestamp that is out of order by a few frames is
     moved just behind the previous frame; the frames after it keep their times.
 
-    Args:
-        fps: the frame rate that the file states; None: unknown.
-        longest_gap: a gap of more seconds is a leap.
-
-    Attributes:
-        begin: the timestamp of the first frame, as the file states it; None: it has none.
+    `fps` is the frame rate that the file states; a gap of more seconds than `longest_gap` is a leap.
     """
 
     def __init__(self, fps: float | None, longest_gap: float = LONGEST_GAP) -> None:
-        self.begin: float | None = None
+        self.begin: float | None = None  # the timestamp of the first frame, as the file states it; None: it has none
         self._repairs: list[str] = []
         self._longest_gap = longest_gap
         self._steps: deque[float] = deque(maxlen=15)
@@ -258,10 +249,7 @@ def _filtered(graph: Any, frame: Any) -> Iterator[Any]:
 
 
 class Upright:
-    """Converts a stream's frames to upright RGB images. Use one instance for all frames: setting it up takes time.
-
-    `problem`: an absurd width of pixels that the stream states, in words; empty: there is none.
-    """
+    """Converts a stream's frames to upright RGB images. Use one instance for all frames: setting it up takes time."""
 
     def __init__(self, stream: Any) -> None:
         self._scaler = pyav("av.video.reformatter").VideoReformatter()
@@ -270,14 +258,13 @@ class Upright:
         same = stream.sample_aspect_ratio == self._codec.sample_aspect_ratio
         self._container_aspect = None if same else stream.sample_aspect_ratio
         self._hidden = hidden_edges(stream)
-        self.problem = ""
+        self.problem = ""  # an absurd width of pixels that the stream states, in words
         _accept_all_side_data()
 
     def __call__(self, decoded: Any) -> np.ndarray:
         """Converts the latest frame to uint8 [H, W, 3], RGB: square pixels, rotated and mirrored as the file states.
 
-        Raises:
-            DataError: ffmpeg cannot convert its pixel format.
+        DataError: ffmpeg cannot convert its pixel format.
         """
         aspect = float(self._container_aspect or self._codec.sample_aspect_ratio or 1)  # by the latest header
         if not 1 / MOST_ASPECT <= aspect <= MOST_ASPECT:
@@ -293,10 +280,9 @@ class Upright:
         left, right, top, bottom = self._hidden
         image = image[top : height - bottom, round(left * aspect) : width - round(right * aspect)]
         if decoded.color_trc in (PQ, HLG):
-            standard = Image.fromarray(np.ascontiguousarray(image)).filter(_standard_range(int(decoded.color_trc)))
-            image = np.asarray(standard)
-        matrix = decoded.side_data.get("DISPLAYMATRIX")
-        if matrix is not None:
+            hdr = Image.fromarray(np.ascontiguousarray(image))
+            image = np.asarray(hdr.filter(_standard_range(int(decoded.color_trc))))
+        if (matrix := decoded.side_data.get("DISPLAYMATRIX")) is not None:
             a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))
             image = turned(image, (a, b, c, d))
         return np.ascontiguousarray(image)
@@ -347,10 +333,9 @@ def turned(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def _standard_range(transfer: int) -> ImageFilter.Color3DLUT:
-    """Lookup table from HDR video (PQ or HLG, BT.2020) to SDR (BT.709).
+    """Lookup table from HDR video (PQ or HLG, BT.2020), which is pale and dark as it is, to SDR (BT.709).
 
-    Reference white, 203 cd/m2 (ITU-R BT.2408), is mapped close to white; highlights above it are compressed. Without
-    this, HDR video is pale and dark.
+    Reference white, 203 cd/m2 (ITU-R BT.2408), is mapped close to white; highlights above it are compressed.
     """
     size, white, knee = 33, 203.0, 0.7
     grid = np.linspace(0, 1, size)

@@ -60,11 +60,9 @@ def kind_of(path: str | Path) -> Kind:
     if os.path.isdir(path):
         return Kind.FOLDER
     suffix = os.path.splitext(path)[1].lower()
-    try:
-        with open(path, "rb", opener=regular) as file:
-            start = file.read(16)
-    except OSError:
-        start = b""
+    start = b""
+    with suppress(OSError), open(path, "rb", opener=regular) as file:
+        start = file.read(16)
     box, brand = start[4:8], start[8:12]
     if box == b"ftyp":  # MP4 and its relatives
         return Kind.PHOTO if brand in PHOTO_BRANDS else Kind.VIDEO
@@ -113,10 +111,8 @@ def find_jobs(root: Path) -> tuple[list[Job], list[str]]:
     """The clips of an input, in natural order, and notes on what was skipped, one line each.
 
     In a folder with videos, each of them is a clip; a folder with images only is one clip itself. Videos whose names
-    differ only in the suffix keep it: `one.avi` and `one.mp4` become `one_avi` and `one_mp4`.
-
-    Raises:
-        DataError: there are no clips, or two of them would have one name.
+    differ only in the suffix keep it: `one.avi` and `one.mp4` become `one_avi` and `one_mp4`. DataError: there are no
+    clips, or two of them would have one name.
     """
     if not root.exists():
         raise DataError(f"{root}: no such file or folder")
@@ -193,11 +189,7 @@ def inputs_in(
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files of a folder in natural order, frame 2 before frame 10; hidden files are skipped.
-
-    Raises:
-        DataError: there are none, or a file cannot be used.
-    """
+    """The image files of a folder in natural order, without hidden ones; DataError: none, or one cannot be used."""
     problems: list[str] = []
     try:
         folders, images = list_folder(str(folder), problems)
@@ -218,8 +210,9 @@ def frame_numbers(files: list[Path]) -> list[int] | None:
 
 
 def why_apart(files: list[Path]) -> str:
-    """Why images are not the frames of one clip; "" if their names end in ascending numbers, they have one size, and
-    most look like the next one. At most `COMPARED` neighbors are compared.
+    """Why images are not the frames of one clip.
+
+    Empty if their names end in ascending numbers, they have one size, and most look like the next one.
     """
     if len(files) < 2:
         return ""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ class Record:
 
     clip: str  # its name: the path relative to the input, without suffix, with forward slashes
     source: list[int]  # size and modification time (ns) of the input; if they change, the clip is prepared again
+    rows: str  # its lines of faces.csv; only in the file, since those of all clips may be many
     folders: dict[str, int] = field(default_factory=dict)  # faces written, by folder relative to the output
     frames: int = 0  # that were searched
     faces: int = 0  # frames with a face that is written
@@ -94,11 +95,10 @@ def prepare_clip(
     The record appears before the folders do, so a record without all of its faces means that the clip is not finished.
     A clip that cannot be read has no record, and keeps the faces that it had: a disk may be away.
 
-    Args:
-        alone: no other process needs the cores: decode, detect, warp and write in threads of their own.
-        progress: called with how many more frames are searched.
+    If no other process needs the cores (`alone`), it decodes, detects, warps and writes in threads of their own.
+    `progress` is called with how many more frames are searched.
     """
-    record = Record(job.name, job.fingerprint())
+    record = Record(job.name, job.fingerprint(), "")
     try:
         source = Source(job.path, threads=0 if alone else 1, keep=True)
         detector, every = _detector(device, settings.min_face), settings.detect_every
@@ -124,12 +124,11 @@ def prepare_clip(
                 number = analysis.numbers[paths[track].positions[position]]
                 Image.fromarray(image).save(folders[track] / f"{number:07d}.jpg", quality=QUALITY)
             rows = rows_of({names[track]: (track, path) for track, path in paths.items()}, job.name, analysis)
-            save_text(rows, _rows_file(output, job.name))
-            save_text(json.dumps(asdict(record)), _record_file(output, job.name))
+            save_text(json.dumps(asdict(replace(record, rows=rows))), _record_file(output, job.name))
             for name in earlier - record.folders.keys():
                 shutil.rmtree(output / name, ignore_errors=True)
     except DataError as error:
-        return Record(job.name, record.source, error="; ".join(error.problems))
+        return Record(job.name, record.source, "", error="; ".join(error.problems))
     return record
 
 
@@ -141,11 +140,7 @@ def _detector(device: str, min_face: int | None) -> Detector:
 def prepare_all(
     jobs: Sequence[Job], output: Path, settings: Settings, device: str, workers: int
 ) -> Iterator[tuple[Record, Progress]]:
-    """Prepares clips, in this process or in several; yields each record when it is finished, and the progress shown.
-
-    Raises:
-        WorkerError: a worker was killed.
-    """
+    """Prepares clips, in this process or in several; yields each record when it is finished, and the progress shown."""
     if len(jobs) == 1:
         total = None
         with suppress(DataError):  # reported when its turn comes
@@ -193,10 +188,6 @@ def prepare_tree(source: Path, output: Path, settings: Settings, *, device: str,
 
     Returns:
         Whether every clip shows a face.
-
-    Raises:
-        DataError: there are no clips, or see `open_output`.
-        UsageError: the device, the installation, or another process that writes there.
     """
     keep_freed_memory()
     where = choose_compute(device, "fp32").device
@@ -209,8 +200,10 @@ def prepare_tree(source: Path, output: Path, settings: Settings, *, device: str,
         records: dict[str, Record] = {}
         for job in jobs:
             record = load_record(output, job.name)
-            if record is not None and is_done(output, record, job.fingerprint()):
-                records[job.name] = record
+            if record is not None and record.source == job.fingerprint():  # and are its faces there?
+                faces = {name: len(list((output / name).glob("*.jpg"))) for name in record.folders}
+                if all(faces[name] >= count for name, count in record.folders.items()):
+                    records[job.name] = replace(record, rows="")
         left = [job for job in jobs if job.name not in records]
         if records:
             print(f"{len(records)} of {len(jobs)} clips are prepared already", flush=True)
@@ -242,11 +235,10 @@ def prepare_tree(source: Path, output: Path, settings: Settings, *, device: str,
 
 
 def open_output(output: Path, settings: Settings) -> None:
-    """Makes sure that a folder is new or prepared in the same way. Clips of different ways must not be mixed.
+    """Makes sure that a folder is new or prepared in the same way: clips of different ways must not be mixed.
 
     Raises:
-        StateError: the settings of an earlier call cannot be read.
-        DataError: the folder was prepared in another way, or has files that were not made by this program.
+        DataError: it was prepared in another way, or has files that were not made by this program.
     """
     path = output / STATE / "settings.json"
     now = asdict(settings) | {"made_by": FACES_VERSION}
@@ -264,6 +256,10 @@ def open_output(output: Path, settings: Settings) -> None:
         raise DataError(f"{output}: {what}; use the same, or name another output folder")
 
 
+def _record_file(output: Path, clip: str) -> Path:
+    return output / STATE / "records" / f"{clip}.json"
+
+
 def load_record(output: Path, clip: str) -> Record | None:
     """A clip's record; None if there is none, or it is damaged: then the clip is prepared again."""
     try:
@@ -272,29 +268,10 @@ def load_record(output: Path, clip: str) -> Record | None:
         return None
 
 
-def is_done(output: Path, record: Record, source: list[int]) -> bool:
-    """Whether a clip is finished: its input has not changed, and all of its faces are there."""
-    return (
-        record.source == source
-        and _rows_file(output, record.clip).is_file()
-        and all(len(list((output / name).glob("*.jpg"))) >= count for name, count in record.folders.items())
-    )
-
-
-def _record_file(output: Path, clip: str) -> Path:
-    return output / STATE / "records" / f"{clip}.json"
-
-
-def _rows_file(output: Path, clip: str) -> Path:
-    return output / STATE / "records" / f"{clip}.json.csv"
-
-
 def rows_of(written: dict[str, tuple[int, FaceTrack]], clip: str, analysis: Analysis) -> str:
-    """A clip's lines of faces.csv, without the header: one for each frame and person.
+    """A clip's lines of faces.csv, without the header: one for each frame and person, without a box where that is away.
 
-    Args:
-        written: track and path of each person that is written, by folder name; if nobody is, rows have the clip's name.
-        analysis: all frames; a frame without the person gets a row without a box.
+    `written`: track and path of each person that is written, by folder name; if nobody is, rows have the clip's name.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -342,9 +319,8 @@ def write_report(output: Path, records: Sequence[Record]) -> dict[str, Any]:
     """Writes faces.csv, the list files and, when they are there, summary.json, whose content it returns."""
     with atomic_text(output / FACES_TABLE, newline="") as file:
         file.write(",".join(COLUMNS) + "\n")
-        for record in records:
-            if not record.error:
-                file.write(_rows_file(output, record.clip).read_text(encoding="utf-8"))
+        for clip in (record.clip for record in records if not record.error):
+            file.write(read_json(_record_file(output, clip), Record, remedy="run the same command again").rows)
     for name, text in lists([folder for record in records for folder in record.folders]).items():
         save_text(text, output / name)
     values = summary(records)

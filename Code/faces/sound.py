@@ -15,19 +15,14 @@ LEAST_RESTART = 0.3
 
 
 class Sound:
-    """Sound for a file that is being written, delivered in step with its pictures.
+    """The sound of the video `path`, delivered in step with its pictures to PyAV's output container.
 
-    Args:
-        path: the video that it comes from.
-        container: PyAV's output container; it gets a stream, so nothing may have been written to it yet.
-        begin: timestamp of the first picture that can be decoded; None: the first one in the file.
-
-    Attributes:
-        problem: why the new file has no sound, or only a part of it; empty if all is well, or there is none.
+    That gets a stream, so nothing may have been written to it yet. `begin` is the timestamp of the first picture that
+    can be decoded; None: the first one in the file.
     """
 
     def __init__(self, path: Path, container: Any, begin: float | None = None) -> None:
-        self.problem = ""
+        self.problem = ""  # why the new file has no sound, or only a part of it
         self._source: Any = None
         self._packets: Iterator[Any] = iter(())
         self._next: Any = None  # encoded, and to be written later

@@ -52,7 +52,6 @@ class Source:
 
     Raises:
         DataError: the input is missing, is not readable as a video, or is a folder without images.
-        MissingExtraError: the input is a video, and PyAV is not installed.
     """
 
     kind = Kind.FOLDER
@@ -73,10 +72,8 @@ class Source:
         if not self.path.exists():
             raise DataError(f"{path}: no such file or folder")
         self.kind = kind_of(self.path)
-        if self.kind is not Kind.FOLDER and not self.path.is_file():
-            raise DataError(f"{path}: not a regular file; give a file or a folder")
-        if self.kind is not Kind.FOLDER and not self.path.stat().st_size:
-            raise DataError(f"{path}: an empty file")
+        if self.kind is not Kind.FOLDER and not (self.path.is_file() and self.path.stat().st_size):
+            raise DataError(f"{path}: {'an empty' if self.path.is_file() else 'not a regular'} file")
         if self.kind is Kind.VIDEO:
             with open_video(self.path, threads) as (container, stream):
                 self.fps = frame_rate(container, stream)
@@ -106,7 +103,7 @@ class Source:
             wanted: numbers of the frames to yield; the others are not converted.
 
         Raises:
-            DataError: not a single frame can be decoded. Problems with some of the frames are in `problems` afterwards.
+            DataError: not a single frame can be decoded; if some cannot, `problems` says so.
         """
         frames: Iterator[Frame]
         if self._kept is not None and wanted is not None and self._kept.keys() >= set(wanted):
@@ -214,11 +211,7 @@ class Source:
 class ArraySource(Source):
     """The frames of one clip, or a single picture, in memory; they have no times.
 
-    Args:
-        array: uint8 [H, W, 3] or [T, H, W, 3], RGB; or float likewise, in [0, 1].
-
-    Raises:
-        DataError: another type, shape or range.
+    The array is uint8 [H, W, 3] or [T, H, W, 3], RGB; or float likewise, in [0, 1]. DataError: it is something else.
     """
 
     def __init__(self, array: np.ndarray) -> None:

@@ -229,7 +229,7 @@ def output(whole: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "out"))
 
 
-@pytest.mark.parametrize("spoiled", ["face", "folder", "rows", "record", "cut record", "record of another shape"])
+@pytest.mark.parametrize("spoiled", ["face", "folder", "record", "cut record", "record of another shape"])
 def test_a_clip_of_which_something_is_lost_is_prepared_again_and_no_other(
     output: Path, videos: Path, whole: Path, prepare: Call, spoiled: str
 ) -> None:
@@ -239,8 +239,6 @@ def test_a_clip_of_which_something_is_lost_is_prepared_again_and_no_other(
             (folder / "0000001.jpg").unlink()
         case "folder":
             shutil.rmtree(folder)
-        case "rows":
-            record.with_name("one.json.csv").unlink()
         case "cut record":
             record.write_bytes(record.read_bytes()[:-1])
         case "record of another shape":
