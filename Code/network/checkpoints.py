@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -147,12 +147,6 @@ def _why_unreadable(error: Exception) -> str:
             return f"refused, it would run code on loading ({name}); only tensors and plain values are read"
     reason = text.partition("\n")[0][:150]
     return f"not a checkpoint, or damaged ({type(error).__name__}: {reason}); copy or download it again"
-
-
-def with_weights(checkpoint: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint with other weights, without the accuracy and the training state of its own ones."""
-    of_its_weights = ("training", "metrics", "best_prec1")
-    return {name: value for name, value in checkpoint.items() if name not in of_its_weights} | {"state_dict": weights}
 
 
 def save_atomically(payload: object, path: str | Path) -> None:

@@ -6,7 +6,7 @@ The pictures are clips of one frame. The result is a file in the published forma
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..common.device import Compute
 from ..common.errors import UsageError
 from ..common.names import FERPLUS_FILE, FOLDERS_FILE, MS1M_FILE, OTHER_FILE
 from ..data.augment import PlainFrames
-from ..data.batches import ArrayStore, Batch, FrameTable, Loading, Store, TrainingBatches, open_stores
+from ..data.batches import ArrayStore, Batch, FrameTable, TrainingBatches, open_stores
 from ..network.attention import FANOutput, ScoreFusion
 from ..network.backbone import DEFAULT_BACKBONE
 from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically
@@ -57,20 +57,10 @@ PICTURES = "pictures"  # the dataset of `--dataset folders` in runs and files; "
 TEACHERS = "teachers.npz"  # in the folder of a run
 
 
-@dataclass
-class Data:
-    """What to train on, and what to evaluate on: `val` after every epoch, `test` at the end."""
-
-    name: str
-    table: FrameTable  # targets are class indices, or class probabilities
-    store: Store
-    loading: Loading
-    val: EvaluationSplit
-    test: EvaluationSplit
-
-
-def ferplus_data(recipe: Recipe, splits: Mapping[str, FERPlusSplit]) -> Data:
-    """FER+, and the faces of `--extra`. Faces without a label need teachers."""
+def ferplus_batches(
+    recipe: Recipe, splits: Mapping[str, FERPlusSplit]
+) -> tuple[TrainingBatches, EvaluationSplit, EvaluationSplit]:
+    """FER+, and the faces of `--extra`: to train on, to evaluate after every epoch, and at the end."""
     training = splits["Training"]
     copies = training.copies_of(splits["PublicTest"], splits["PrivateTest"])
     table, images = ferplus_faces(training.only(~copies), "votes")
@@ -80,12 +70,13 @@ def ferplus_data(recipe: Recipe, splits: Mapping[str, FERPlusSplit]) -> Data:
     )
     if recipe.extra:
         table, images = with_extra(table, images, recipe)
+    batches = TrainingBatches(table, ArrayStore(images), num_frames=1, batch_size=recipe.batch_size, seed=recipe.seed)
     val, test = (ferplus_split(splits[usage], "majority") for usage in ("PublicTest", "PrivateTest"))
-    return Data(FERPLUS, table, ArrayStore(images), Loading(), val, test)
+    return batches, val, test
 
 
-def folder_data(recipe: Recipe, compute: Compute) -> Data:
-    """Any labeled pictures, a folder per class."""
+def folder_batches(recipe: Recipe, compute: Compute) -> tuple[TrainingBatches, EvaluationSplit]:
+    """Any labeled pictures, a folder per class: to train on, and to evaluate."""
     train, val, how = read_pictures(recipe)
     print(
         f"{recipe.data_root}: {len(train.clips)} training and {len(val.clips)} validation pictures of "
@@ -94,23 +85,31 @@ def folder_data(recipe: Recipe, compute: Compute) -> Data:
     stores, loading = open_stores(
         [train, val], recipe.image_size, compute.device, cache=recipe.cache, workers=recipe.workers
     )
-    evaluated = EvaluationSplit.of(val, stores[1], loading, compute)
-    return Data(PICTURES, FrameTable.of(train), stores[0], loading, evaluated, evaluated)
+    batches = TrainingBatches(
+        FrameTable.of(train),
+        stores[0],
+        num_frames=1,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        loading=loading,
+    )
+    return batches, EvaluationSplit.of(val, stores[1], loading, compute)
 
 
 def train_backbone(recipe: Recipe, compute: Compute) -> int:
     """Trains, evaluates after every epoch, and writes the run's folder and the file; returns the exit status."""
     splits = read_ferplus(recipe.data_root) if recipe.dataset == FERPLUS else {}
-    data = ferplus_data(recipe, splits) if splits else folder_data(recipe, compute)
-    table, labels = data.table, data.table.labels
-    batches = TrainingBatches(
-        table, data.store, num_frames=1, batch_size=recipe.batch_size, seed=recipe.seed, loading=data.loading
-    )
-    shares = class_shares(table.targets, len(labels))
+    if splits:
+        name, (batches, val, test) = FERPLUS, ferplus_batches(recipe, splits)
+    else:
+        name, (batches, val) = PICTURES, folder_batches(recipe, compute)
+        test = val
+    labels = batches.table.labels
+    shares = class_shares(batches.table.targets, len(labels))
     balance = Balance(recipe.balance, recipe.balance_floor)
     has_ms1m = splits and recipe.backbone in (None, DEFAULT_BACKBONE) and MS1M_FILE.exists()
     pretrained = recipe.pretrained or (str(MS1M_FILE) if has_ms1m else "none")
-    with open_run(recipe.resume, recipe.output, f"{data.name}_backbone") as run:
+    with open_run(recipe.resume, recipe.output, f"{name}_backbone") as run:
         state = start_training(recipe, labels, pretrained, balance.offset(shares), len(batches), compute)
         about: dict[str, Any] = {"class_shares": shares.tolist(), "recipe": recipe.as_published(pretrained)}
         if (run.folder / LAST).is_file():
@@ -120,11 +119,10 @@ def train_backbone(recipe: Recipe, compute: Compute) -> int:
             resolved = {"pretrained": pretrained, "backbone": state.fan.backbone.name}
             run.write_arguments(plain_flags(asdict(recipe)), resolved, compute)
         run.write_log(state.log)
-        about |= {"labels": list(labels), "dataset": data.name, "protocol": {}, "precision": compute.precision}
+        about |= {"labels": list(labels), "dataset": name, "protocol": {}, "precision": compute.precision}
         with resumable(run.folder):
             if recipe.teachers:
-                targets = taught(recipe, table, data.store, shares, run.folder / TEACHERS, compute)
-                batches.table = replace(table, targets=targets)
+                batches.table = taught(recipe, batches, shares, run.folder / TEACHERS, compute)
             loss = balanced_loss(shares, balance)
             for epoch in range(state.epoch + 1, recipe.epochs + 1):
                 size = recipe.size(epoch)
@@ -132,22 +130,22 @@ def train_backbone(recipe: Recipe, compute: Compute) -> int:
                 mixing = Mixing(recipe.mix, augment, loss)
                 transform, loss_function = (mixing.transform, mixing.loss) if recipe.mix else (augment, loss)
                 trained = train_one_epoch(state, batches, epoch, transform, loss_function, recipe.print_freq)
-                data.val.transform = PlainFrames(size)
-                metrics, evaluation = evaluate_split(state.fan, data.val, compute)
+                val.transform = PlainFrames(size)
+                metrics, evaluation = evaluate_split(state.fan, val, compute)
                 line = log_line(epoch, trained, metrics, evaluation)
                 grown = bool(state.best) and size != recipe.size(state.best["epoch"])
                 state.finish_epoch(line, best=grown)
                 run.save_epoch(state, {**about, "image_size": size, "metrics": metrics})
                 print(epoch_line(line, recipe.epochs), flush=True)
                 stop_if_asked()
-            data.test.transform = PlainFrames(recipe.size(recipe.epochs))
+            test.transform = PlainFrames(recipe.size(recipe.epochs))
             chosen_on = "the validation images" if splits else "the evaluated pictures"
-            results = conclude(state, data.test, run, {"selected_on": f"best on {chosen_on}"})
+            results = conclude(state, test, run, {"selected_on": f"best on {chosen_on}"})
         checkpoint = read_checkpoint(run.folder / LAST)  # the last epoch: no split chose it
         load_trained(state.fan, checkpoint)
-        name = state.fan.backbone.name
-        usual = FERPLUS_FILE if name == DEFAULT_BACKBONE else Path(OTHER_FILE.format(name))
-        file = recipe.export or (usual if splits else run.folder / FOLDERS_FILE.format(name))
+        backbone = state.fan.backbone.name
+        usual = FERPLUS_FILE if backbone == DEFAULT_BACKBONE else Path(OTHER_FILE.format(backbone))
+        file = recipe.export or (usual if splits else run.folder / FOLDERS_FILE.format(backbone))
         save_atomically(published_file(state.fan, checkpoint, half=recipe.half), file)
         print(f"wrote {file}; everything else is in {run.folder}")
         if splits:
@@ -168,7 +166,7 @@ def start_training(
 
     Args:
         pretrained: a file, or "none".
-        offset: float [C], what the logits of this training lack, see `Balance`.
+        offset: float [C], see `Balance`.
         steps: in an epoch.
     """
     file = None if pretrained.lower() == "none" else Path(pretrained)
@@ -201,9 +199,7 @@ def continue_classifier(fan: FAN, path: Path, labels: Sequence[str], offset: Ten
     """Starts the classifier from a file's, if that classifies single features into the same classes; says whether.
 
     Args:
-        fan: with the backbone of the file already; its classifier is changed in place.
-        path: the file. One without a known classifier, such as ImageNet's, gives its backbone alone.
-        labels: classes of `fan`, in order.
+        fan: has the backbone of the file already; its classifier is changed in place.
         offset: float [C], what the logits of this training lack. The file's may lack another part of its class shares.
     """
     try:
@@ -222,10 +218,7 @@ def continue_classifier(fan: FAN, path: Path, labels: Sequence[str], offset: Ten
 
 
 def balanced_loss(shares: Tensor, balance: Balance) -> Loss:
-    """Cross-entropy of logits + tau * log(class shares), see `Code.network.prior`; tau 0 gives `cross_entropy` itself.
-
-    Args:
-        shares: float [C], how often the training set shows each class.
+    """Cross-entropy of logits + tau * log(shares [C] of the classes), see `Code.network.prior`.
 
     Raises:
         UsageError: tau is above 0, and a class has no training images.

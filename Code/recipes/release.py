@@ -23,7 +23,7 @@ from ..common.commandline import check_outputs, number, prior_of, run_script, sc
 from ..common.files import writing
 from ..composed.plan import NEUTRAL, ComposedSpec, choose_stills
 from ..data.augment import to_float
-from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically, with_weights
+from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from ..network.prior import prior_shift, stated_shares
 from ..network.weights import load_fan, stored_classifier, stored_labels
 from ..readers import find, names
@@ -86,7 +86,9 @@ def with_classifier(
         about = {"recipe": recipe | {"prior": list(stated.values())}}
     weights = checkpoint["state_dict"]
     changed = {name: value.to(weights[name].dtype) for name, value in changed.items()}
-    return with_weights(checkpoint, {**weights, **changed}) | about
+    of_the_old = ("training", "metrics", "best_prec1")
+    kept = {name: value for name, value in checkpoint.items() if name not in of_the_old}
+    return kept | about | {"state_dict": {**weights, **changed}}
 
 
 def neutral_feature(path: Path, data_root: Path) -> list[float]:
@@ -149,8 +151,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_run = args.network.is_dir()
     path = args.network / f"{args.which}.pth" if is_run else args.network
     checkpoint = read_checkpoint(path)
-    if is_run and "protocol" not in checkpoint:
-        raise CheckpointError(f"{path}: is not the checkpoint of a run; name a run's folder, or the file itself")
     about = about_run(args.network, args.which, args.after) if is_run else {}
     if args.data_root:
         checkpoint["neutral_feature"] = neutral_feature(path, args.data_root)
@@ -162,7 +162,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise CheckpointError(f"{path}: {error}") from None
     with writing(args.output):
         save_atomically(content, args.output)
-    load_fan(args.output)  # can it be read?
     print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
     return 0
 

@@ -8,6 +8,7 @@ file names of pictures, and `logits` float [N, C], those of a uniform prior.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..common.device import Compute
 from ..common.files import atomic_file
 from ..common.names import counted
 from ..data.augment import PlainFrames
-from ..data.batches import EvaluationBatches, FrameTable, Store
+from ..data.batches import EvaluationBatches, FrameTable, Store, TrainingBatches
 from ..network.checkpoints import CheckpointError
 from ..network.prior import RAREST, Balance
 from ..network.weights import load_fan
@@ -30,27 +31,29 @@ TABLE = ".npz"
 SMALLEST = 1e-7  # probability whose logarithm is taken
 
 
-def taught(recipe: Recipe, table: FrameTable, store: Store, shares: Tensor, file: Path, compute: Compute) -> Tensor:
-    """Targets float [N, C]: `--votes` times the label plus the rest times the teachers' answers, or these alone.
+def taught(recipe: Recipe, batches: TrainingBatches, shares: Tensor, file: Path, compute: Compute) -> FrameTable:
+    """The table of the batches with targets of `--votes` times the label plus the rest times the teachers' answers.
+
+    Faces without a label have the answers alone.
 
     Args:
-        table: its targets are class probabilities, zeros without a label.
         shares: float [C], the class shares of the training set.
         file: keeps the answers, so that a resumed run does not need the teachers.
 
     Raises:
         CheckpointError: a teacher does not fit, or `file` is damaged or has answers for another number of faces.
     """
+    table = batches.table
     print(f"{counted(len(recipe.teachers), 'teacher')} for {len(table)} faces; answers: {file}", flush=True)
     if not file.is_file():
-        answers = teachers_answers(recipe, table, store, shares, compute)
+        answers = teachers_answers(recipe, table, batches.store, shares, compute)
         with atomic_file(file) as opened:
             np.savez(opened, answers=answers.numpy())
     answers = torch.from_numpy(_arrays(file, "answers")[0])
     if len(answers) != len(table):
         raise CheckpointError(f"{file}: has answers for {len(answers)} faces, not for {len(table)}; start a new run")
     weight = torch.where(table.targets.sum(dim=1, keepdim=True) > 0, recipe.votes, 0.0)
-    return weight * table.targets + (1 - weight) * answers
+    return replace(table, targets=weight * table.targets + (1 - weight) * answers)
 
 
 def teachers_answers(recipe: Recipe, table: FrameTable, store: Store, shares: Tensor, compute: Compute) -> Tensor:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from Code.common.device import choose_compute
 from Code.common.names import FERPLUS_LABELS
-from Code.data.batches import ArrayStore, FrameTable
+from Code.data.batches import ArrayStore, FrameTable, TrainingBatches
 from Code.data.clips import DataError
 from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
@@ -203,9 +203,10 @@ def test_answers_are_kept_in_a_file_and_count_beside_labels_or_alone(tmp_path):
     answers = teachers_answers(Recipe(teachers=[teacher]), table, store, SHARES, COMPUTE)
     Path(teacher).rename(tmp_path / "2")
 
-    def targets(votes, names=table):
+    def targets(votes, table=table):
         recipe = Recipe(teachers=[str(tmp_path / "2")], votes=votes)
-        return taught(recipe, names, store, SHARES, file, COMPUTE)
+        batches = TrainingBatches(table, store, num_frames=1, batch_size=2, seed=0)
+        return taught(recipe, batches, SHARES, file, COMPUTE).targets
 
     assert torch.allclose(targets(0.5), torch.stack([(table.targets[0] + answers[0]) / 2, answers[1]]))
     (tmp_path / "2").unlink()
