@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import re
 import struct
 from collections import deque
@@ -24,9 +23,6 @@ from ..data.clips import DataError
 PQ, HLG = 16, 18  # transfer characteristics of HDR video, ITU-T H.273
 TEXT_FORMATS = frozenset({"adf", "bin", "idf", "tty", "xbin"})  # ffmpeg draws text files as terminals would show them
 MOST_ASPECT = 5.0  # pixels that are said to be wider or higher are square: the header is wrong
-# Of several files of these formats that were joined byte by byte, players and ffmpeg read only the first. The second is
-# recognized by so many bytes of its start.
-FIRST_ONLY, JOINED_BYTES = ("asf", "flv", "mov"), 12
 ASSUMED_FPS = 25.0  # where a video does not state its frame rate
 # A longer gap between two frames is a recording error, not a pause: in seconds, and in frames, since a time lapse may
 # have one frame an hour. Broadcast formats such as MPEG-TS may restart their clock within a file, as ffmpeg assumes.
@@ -111,15 +107,6 @@ def longest_gap(container: Any) -> float:
     """The longest plausible gap between two frames in a file of this format, in seconds."""
     broadcast = container.format.flags & pyav().format.Flags.ts_discont.value
     return LONGEST_BROADCAST_GAP if broadcast else LONGEST_GAP
-
-
-def is_joined(container: Any) -> bool:
-    """Whether a file begins again further on, where ffmpeg does not read it."""
-    if not container.format.name.startswith(FIRST_ONLY):
-        return False
-    name = container.name.removeprefix("file:")
-    with open(name, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(content[:JOINED_BYTES], JOINED_BYTES) >= 0
 
 
 def decoded(container: Any, stream: Any, note: Callable[[str], object]) -> Iterator[Any]:

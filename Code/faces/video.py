@@ -17,7 +17,7 @@ from ..common.names import counted, printable
 from ..data.clips import DataError
 from ..data.images import open_image, read_image, to_rgb
 from ..data.listing import name_fault
-from .decoder import Clock, Upright, decoded, frame_rate, is_joined, longest_gap, open_video, progressive
+from .decoder import Clock, Upright, decoded, frame_rate, longest_gap, open_video, progressive
 from .inputs import Kind, frame_numbers, image_files, kind_of
 
 # Frames that are searched together: more of them leave the caches and take longer.
@@ -197,8 +197,6 @@ class Source:
                 time = clock(frame.time)
                 self.begin = clock.begin
                 yield f"{number:07d}", number, time, partial(upright, frame)
-            if complete and is_joined(container):
-                note("only the first of several joined files is read; join them with ffmpeg")
         if number < 0:
             raise DataError(f"{self.path}: no frame can be decoded; the file is damaged or not a video")
         note(upright.problem)

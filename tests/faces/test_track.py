@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
@@ -125,14 +123,6 @@ def test_no_average_reaches_over_a_cut_or_between_frames_far_apart() -> None:
     thinned = tracked(near, far, near, far, fps=2)[0]
     path = follow(thinned, np.arange(4) / 2)
     np.testing.assert_allclose(path.smooth_boxes, path.boxes)
-
-
-def test_images_without_times_count_as_25_frames_a_second() -> None:
-    tracker = Tracker()
-    for position in range(3):
-        tracker.update(position, math.nan, faces((0, 0, 50)) if position != 1 else faces(), False)
-    path = follow(tracker.tracks[0], np.full(3, np.nan))
-    np.testing.assert_array_equal(path.filled, [False, True, False])
 
 
 def test_false_alarms_are_nobody_and_single_pictures_are_somebody() -> None:
