@@ -107,18 +107,16 @@ def find_clips(root: Path) -> dict[str, str]:
     Raises:
         DataError: something is not in a class folder.
     """
-    jobs, paths, astray = find_jobs(root)[0], {}, []
-    for job in jobs:
+    paths: dict[str, str] = {}
+    for job in find_jobs(root)[0]:
         pictures = [each for each in Path(job.path).glob("*") if each.suffix.lower() in FRAME_SUFFIXES]
         if job.name.count("/") == 1:
             paths[job.name] = job.path
         elif pictures and Path(job.path).parent == root:
             paths |= {f"{job.name}/{picture.name}": str(picture) for picture in pictures}
         else:
-            astray.append(job.path)
-    if astray:
-        where = f"{root}/<Class>/<name>.mp4 or <Class>/<name>.jpg"
-        raise DataError(f"{astray[0]}: {len(astray)} of {len(jobs)} inputs are not in a class folder; put into {where}")
+            where = f"{root}/<Class>/<name>.mp4 or <Class>/<name>.jpg"
+            raise DataError(f"{job.path}: is not in a class folder; put all into {where}")
     return dict(sorted(paths.items(), key=lambda item: natural_key(item[0])))
 
 
@@ -208,7 +206,6 @@ def fit(own: OwnClips, predictor: Predictor, output: Path) -> tuple[str, np.ndar
 
     answers = {
         "before": np.where(known, own.features @ weight.T + bias, -np.inf).argmax(axis=1),
-        "before with references": np.where(known, features @ weight.T + bias, -np.inf).argmax(axis=1),
         "after": (features @ fitted[0].T + fitted[1]).argmax(axis=1),
     }
     with atomic_text(output / "answers.csv", newline="") as file:
@@ -217,8 +214,6 @@ def fit(own: OwnClips, predictor: Predictor, output: Path) -> tuple[str, np.ndar
         for at, name in enumerate(own.names):
             given = [own.classes[labels[at]] for labels in answers.values()]
             table.writerow([name, own.classes[own.targets[at]], own.persons[at], int(own.held[at]), *given])
-    if not count:
-        del answers["before with references"]
     right = {way: (given == own.targets)[own.held] for way, given in answers.items()}
     how = "the network stays as it is" if strength is None else f"fitted with strength {strength:g}"
     return (

@@ -103,12 +103,8 @@ def attention_picture(
 
 def people_picture(predictions: Sequence[Prediction]) -> Image.Image:
     """The frame of an input that shows most of its people, each with a box, their number and their answer."""
-    seen: dict[int, float] = {}  # frame -> people in it; of several such frames, the one where their weights are high
-    for prediction in predictions:
-        shares = 1 + prediction.weights / prediction.weights.max() / (2 * len(predictions))
-        for number, share in zip(prediction.numbers.tolist(), shares.tolist(), strict=True):
-            seen[number] = seen.get(number, 0.0) + share
-    best = max(seen, key=lambda number: seen[number])
+    numbers, counts = np.unique(np.concatenate([each.numbers for each in predictions]), return_counts=True)
+    best = int(numbers[counts.argmax()])
     (frame,) = predictions[0].faces.source.frames(wanted={best})
     labels = [
         Label(prediction.boxes[at], prediction.person, prediction.text_at(math.nan))
@@ -149,8 +145,7 @@ def card_of(
     """What the page says about one answer.
 
     Args:
-        shown: indices of the frames whose faces are at hand, ascending.
-        crops: these faces, uint8 [len(shown), H, W, 3].
+        shown, crops: see `attention_picture`.
         figures: its files in the folder of the page.
         pictures: how many faces the page can show, and their size.
     """
@@ -172,7 +167,7 @@ def card_of(
         probabilities={label: prediction.probabilities[label] for label in prediction.labels},
         tiles=tiles,
         course=make_course(prediction.weights),
-        seen=f"{len(prediction.frames)} of {counted(prediction.num_frames, 'frame')}{seen}",
+        seen=f"{prediction.num_faces} of {counted(prediction.num_frames, 'frame')}{seen}",
         links=[figure.name for figure in figures],
         note=shown_path(Path(prediction.path).parent),
         problems=prediction.problems,
@@ -180,11 +175,7 @@ def card_of(
 
 
 def write_gallery(folder: Path, cards: Sequence[Card], pictures: Pictures) -> Path:
-    """Writes the page with what `card_of` makes of each answer.
-
-    Raises:
-        UsageError: it cannot be written.
-    """
+    """Writes the page with what `card_of` makes of each answer; UsageError if it cannot be written."""
     ranked = sorted(cards, key=lambda card: (-round(card.certainty, 2), natural_key(card.name)))
     counts = Counter(card.prediction for card in ranked)
     expressions = sorted(counts, key=natural_key)
@@ -192,12 +183,8 @@ def write_gallery(folder: Path, cards: Sequence[Card], pictures: Pictures) -> Pa
     choices = [("said", "expression", expressions)]
     choices += [("folder", "folder", folders)] if len(folders) > 1 else []
     for card in ranked:
-        card.data = {
-            "said": expressions.index(card.prediction),
-            "folder": folders.index(card.note),
-            "right": 1,
-            "certainty": card.certainty,
-        }
+        places = {"said": expressions.index(card.prediction), "folder": folders.index(card.note)}
+        card.data = {**places, "right": 1, "certainty": card.certainty}
         card.note = f"in {card.note}" if len(folders) > 1 else ""
     return write_page(
         folder / "predictions.html",

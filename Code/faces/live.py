@@ -46,8 +46,7 @@ def camera_frames(which: str) -> Iterator[Frame]:
     """Yields upright RGB frames with times in seconds since the first; from a live camera always the latest frame.
 
     Args:
-        which: a camera's number, or anything else that ffmpeg opens: a device, a URL, a file (all of whose frames are
-            read).
+        which: a camera's number, or what else ffmpeg opens: a device, a URL, a file (all of whose frames are read).
 
     Raises:
         DataError: it cannot be opened, or its frames cannot be decoded.
@@ -178,8 +177,7 @@ def answer_camera(predictor: Predictor, which: str, window: float, annotate: Pat
     """Prints the running expression of a camera until it ends or Ctrl-C: once a second, or all the time on a terminal.
 
     Args:
-        which: see `camera_frames`.
-        window: each answer is made from the last seconds, so many.
+        which: see `camera_frames`; `window`: of the last seconds, from which each answer is made.
         annotate: a video to write, with the answers drawn on it.
 
     Returns:

@@ -21,6 +21,7 @@ from ..common.progress import Progress
 from ..data.clips import DataError
 from ..results.figures import CYCLE, font_for
 from .decoder import file_url
+from .detect import overlap
 from .inputs import WRITTEN_SUFFIXES, Kind
 from .prediction import Prediction
 from .sound import Sound
@@ -54,9 +55,8 @@ class VideoWriter:
     ) -> None:
         self._av, self.path = require("av", "PyAV", "writing a video"), path
         if path.suffix.lower() not in WRITTEN_SUFFIXES:
-            raise DataError(
-                f"{path}: cannot be written as a video; name a file ending in {', '.join(WRITTEN_SUFFIXES)}"
-            )
+            ending = ", ".join(WRITTEN_SUFFIXES)
+            raise DataError(f"{path}: cannot be written as a video; name a file ending in {ending}")
         self._size = size[0] // 2 * 2, size[1] // 2 * 2
         self._last = -1  # timestamp of the latest picture
         with self._errors_named(), ExitStack() as stack:
@@ -79,12 +79,10 @@ class VideoWriter:
     def add(self, image: Image.Image, time: float) -> None:
         """Appends a picture that is shown from a time in seconds on."""
         width, height = self._size
-        if min(image.size) < 2:
-            raise DataError(f"{self.path}: pictures of {image.width} x {image.height} are too small for a video")
-        frame = self._av.VideoFrame.from_ndarray(np.asarray(image)[:height, :width].copy(), format="rgb24")
         self._last = max(self._last + 1, round(time / float(TIME_BASE)))
-        frame.pts, frame.time_base = self._last, TIME_BASE
         with self._errors_named():
+            frame = self._av.VideoFrame.from_ndarray(np.asarray(image)[:height, :width].copy(), format="rgb24")
+            frame.pts, frame.time_base = self._last, TIME_BASE
             self._container.mux(self._stream.encode(frame))
             if self._sound is not None:
                 self._sound.write(self._container, until=time)
@@ -101,10 +99,7 @@ class VideoWriter:
 
     def __exit__(self, *error: Any) -> None:
         """Closes the file; or drops it, if the block has failed."""
-        if error[0] is None:
-            self.close()
-        else:
-            self._files.__exit__(*error)
+        self.close() if error[0] is None else self._files.__exit__(*error)
 
     @contextmanager
     def _errors_named(self) -> Iterator[None]:
@@ -117,13 +112,8 @@ class VideoWriter:
 
 
 def draw_answer(image: np.ndarray, box: np.ndarray | None, line: str, share: float | None) -> Image.Image:
-    """A frame with the face's box, a line of text at the top, and a bar for the frame's weight at the bottom.
-
-    Args:
-        image: uint8 [H, W, 3].
-        box: float [4]; None: no face.
-        line: the running expression.
-        share: the frame's weight as a share of the highest one, in [0, 1]; None: it has none.
+    """A frame, uint8 [H, W, 3], with the face's box, float [4], a line of text at the top, and at the bottom a bar for
+    the frame's weight, as a share in [0, 1] of the highest one.
     """
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
@@ -167,21 +157,17 @@ def draw_people(image: np.ndarray, labels: Sequence[Label]) -> Image.Image:
             x = min(max(0.0, left), max(0.0, width - long))
             rows = (min(max(0.0, y), height - high) for y in (top - high, bottom, top, bottom - high))
             places = ((x, y, x + long, y + high) for y in rows)
-            if place := next((each for each in places if not any(_overlap(each, other) for other in taken)), None):
+            free = (each for each in places if not overlap(np.reshape(taken, (-1, 4)), np.array(each)).any())
+            if place := next(free, None):
                 taken.append(place)
                 _draw_text(draw, place[:2], text, unit, hue_of(label.number))
                 break
     return picture
 
 
-def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
 def _draw_box(draw: ImageDraw.ImageDraw, box: np.ndarray, color: str, height: int) -> None:
-    left, top, right, bottom = map(float, box)
-    corners = (min(left, right), min(top, bottom), max(left, right), max(top, bottom))
-    draw.rectangle(corners, outline=color, width=max(2, height // 200))
+    corners = np.sort(box.reshape(2, 2), axis=0)
+    draw.rectangle(corners.ravel().tolist(), outline=color, width=max(2, height // 200))
 
 
 def _size_of(draw: ImageDraw.ImageDraw, text: str, unit: int) -> tuple[float, float]:
@@ -206,19 +192,12 @@ def _font(text: str, size: int) -> Any:
 
 
 def annotate(predictions: Sequence[Prediction], output: Path, *, everybody: bool = False) -> None:
-    """Writes the input's frames with the answers drawn on them, and its sound.
-
-    Of the main person: the face's box, the running expression (the answer of the window whose middle is nearest in
-    time) and, as a bar at the bottom, the frame's weight in the whole clip as a share of the highest. Of everybody:
-    a box with the person's number and running expression.
+    """Writes the input's frames with the answers drawn on them, see `draw_answer` and `draw_people`, and its sound.
 
     Args:
-        predictions: of one input; with curves if it is a video.
-        output: a video file to write.
+        predictions: of one input; with curves if it is a video: the running expression is that of the nearest window.
+        output: a video file to write; DataError if it cannot be written.
         everybody: draw all of `predictions`, and not only the first.
-
-    Raises:
-        DataError: the file cannot be written.
     """
     main = predictions[0]
     source, boxes = main.faces.source, main.faces.box_of(main.track)

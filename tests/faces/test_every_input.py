@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 
 from Code import Predictor
 from Code.faces import render
+from Code.faces.detect import overlap
 from Code.faces.inputs import why_apart
 from Code.faces.render import Label, draw_people
 from Code.network.fan import FAN
@@ -154,4 +155,4 @@ def test_labels_of_a_crowd_do_not_cover_each_other(monkeypatch: pytest.MonkeyPat
     assert any("happiness" in text for *_, text in drawn)
     ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     areas = [(x, y, x + width, y + height) for x, y, t in drawn for width, height in [render._size_of(ruler, t, 9)]]
-    assert not any(render._overlap(one, other) for one, other in combinations(areas, 2))
+    assert not any(overlap(np.array([one]), np.array(other))[0] for one, other in combinations(areas, 2))

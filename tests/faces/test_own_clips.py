@@ -45,7 +45,7 @@ def test_mistakes_are_one_line(call: Call, tmp_path: Path) -> None:
 
     assert "no such file or folder" in refused("nowhere")
     flat = write(tmp_path / "flat", "1.mp4", "2.mp4", "Sad/3.mp4")
-    assert f"1.mp4: 2 of 3 inputs are not in a class folder; put into {flat}/<Class>" in refused(flat)
+    assert f"1.mp4: is not in a class folder; put all into {flat}/<Class>" in refused(flat)
     assert "--pretrained missing.pth: no such file" in refused(good, "--pretrained", "missing.pth")
     (tmp_path / "file").write_text("")
     assert "error: " in call(script, good, "--output", "file", cwd=tmp_path).err
