@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,60 +30,54 @@ def ckplus_sequences() -> list[tuple[str, int]]:
 
     The rule that makes folds is not used here: subject i is given as many sequences as fold (i mod 10) needs.
     """
-    per_fold = [[subject for i, subject in enumerate(SUBJECTS) if i % 10 == fold] for fold in range(10)]
     counts = dict.fromkeys(SUBJECTS, 1)
-    for size, subjects in zip(CKPLUS_FOLD_SIZES, per_fold, strict=True):
+    for fold, size in enumerate(CKPLUS_FOLD_SIZES):
+        subjects = SUBJECTS[fold::10]
         for extra in range(size - len(subjects)):
             counts[subjects[extra % len(subjects)]] += 1
     emotions = [number for number, count in CKPLUS_CLASS_SIZES.items() for _ in range(count)]
-    emotions = [emotions[i * 200 % 327] for i in range(327)]  # 200 and 327 share no factor: every one once
     sequences = [f"{subject}/{number:03d}" for subject in SUBJECTS for number in range(1, counts[subject] + 1)]
-    return list(zip(sequences, emotions, strict=True))
+    # 200 and 327 share no factor: every emotion once
+    return [(sequence, emotions[index * 200 % 327]) for index, sequence in enumerate(sequences)]
 
 
 def stub_ckplus(root: Path, sequences: list[tuple[str, int]] | None = None, unlabeled: int = 266) -> Path:
-    """`cohn-kanade-images` and `Emotion` as distributed, some sequences without a label: half of those have an
-    empty folder in `Emotion`, the others none; a few are of subjects without any label."""
+    """`cohn-kanade-images` and `Emotion` as distributed. Sequences without a label have an empty folder or none."""
     sequences = ckplus_sequences() if sequences is None else sequences
     subjects = sorted({name.split("/")[0] for name, _ in sequences})
-
-    def frames(name: str) -> list[str]:
-        return [f"{name.replace('/', '_')}_{number:08d}.png" for number in (1, 2, 11)]
-
+    others = [f"{subjects[index % len(subjects)]}/{100 + index // len(subjects)}" for index in range(unlabeled)]
+    for name in [*(name for name, _ in sequences), *others]:
+        frames = [f"{name.replace('/', '_')}_{number:08d}.png" for number in (1, 2, 11)]
+        stub_clip(root / "cohn-kanade-images" / name, frames)
     for name, emotion in sequences:
-        stub_clip(root / "cohn-kanade-images" / name, frames(name))
-        folder = root / "Emotion" / name
-        folder.mkdir(parents=True)
-        (folder / f"{name.replace('/', '_')}_00000011_emotion.txt").write_text(f"   {emotion:.7e}\n")
-    for index in range(unlabeled):
-        subject = f"S{700 + index}" if index < 5 else subjects[index % len(subjects)]
-        name = f"{subject}/{100 + index // len(subjects)}"
-        stub_clip(root / "cohn-kanade-images" / name, frames(name))
-        if index % 2:
-            (root / "Emotion" / name).mkdir(parents=True)
-    (root / "cohn-kanade-images" / ".DS_Store").touch()
+        (root / "Emotion" / name).mkdir(parents=True)
+        file = f"{name.replace('/', '_')}_00000011_emotion.txt"
+        (root / "Emotion" / name / file).write_text(f"   {emotion:.7e}\n")
+    for name in others[1::2]:
+        (root / "Emotion" / name).mkdir(parents=True)
     (root / "cohn-kanade-images" / subjects[0] / ".DS_Store").touch()
     return root
 
 
-def stub_dfew(root: Path, clips: int = 20, *, numbers_as_written: bool = False) -> Path:
-    """20 clips, the test clips of fold k being those whose number mod 5 is k - 1; labels 1 to 7 in turn.
-
-    Args:
-        numbers_as_written: ids without leading zeros, as a spreadsheet writes them.
-    """
-    for number in range(1, clips + 1):
-        stub_clip(root / "Clip/clip_224x224" / f"{number:05d}", 2)
+def write_folds(clips: int, path: Callable[[int, str], Path], lines: Callable[[int], str], header: str = "") -> None:
+    """The lists of five folds; the test clips of fold k are those whose number mod 5 is k - 1."""
     for fold in range(1, 6):
         for split in ("train", "test"):
-            lines = ["video_name,label"]
-            for number in range(1, clips + 1):
-                if (number % 5 == fold - 1) == (split == "test"):
-                    name = str(number) if numbers_as_written else f"{number:05d}"
-                    lines.append(f"{name},{1 + (number - 1) % 7}")
-            folder = root / "EmoLabel_DataSplit" / f"{split}(single-labeled)"
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"set_{fold}.csv").write_text("\n".join(lines) + "\n")
+            members = [n for n in range(1, clips + 1) if (n % 5 == fold - 1) == (split == "test")]
+            path(fold, split).parent.mkdir(parents=True, exist_ok=True)
+            path(fold, split).write_text(header + "".join(lines(number) + "\n" for number in members))
+
+
+def stub_dfew(root: Path, clips: int = 20, *, numbers_as_written: bool = False) -> Path:
+    """20 clips in five folds, labels 1 to 7 in turn; ids without leading zeros if a spreadsheet has written them."""
+    for number in range(1, clips + 1):
+        stub_clip(root / "Clip/clip_224x224" / f"{number:05d}", 2)
+    write_folds(
+        clips,
+        lambda fold, split: root / "EmoLabel_DataSplit" / f"{split}(single-labeled)" / f"set_{fold}.csv",
+        lambda number: f"{number if numbers_as_written else f'{number:05d}'},{1 + (number - 1) % 7}",
+        "video_name,label\n",
+    )
     return root
 
 
@@ -106,16 +100,14 @@ MAFW_CLASSES = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "
 
 
 def stub_mafw(root: Path, clips: int = 22) -> Path:
-    """22 clips, the test clips of fold k being those whose number mod 5 is k - 1; the official classes in turn."""
+    """22 clips in five folds, the official classes in turn."""
     for number in range(1, clips + 1):
         stub_clip(root / "data/frames" / f"{number:05d}", 2)
-    for fold in range(1, 6):
-        folder = root / "Train & Test Set/single/no_caption" / f"set_{fold}"
-        folder.mkdir(parents=True)
-        for split in ("train", "test"):
-            members = [n for n in range(1, clips + 1) if (n % 5 == fold - 1) == (split == "test")]
-            lines = [f"{number:05d}.mp4 {MAFW_CLASSES[(number - 1) % 11]}" for number in members]
-            (folder / f"{split}.txt").write_text("\n".join(lines) + "\n")
+    write_folds(
+        clips,
+        lambda fold, split: root / "Train & Test Set/single/no_caption" / f"set_{fold}" / f"{split}.txt",
+        lambda number: f"{number:05d}.mp4 {MAFW_CLASSES[(number - 1) % 11]}",
+    )
     return root
 
 

@@ -63,6 +63,11 @@ class Reader:
             raise UsageError(f"--labels: {self.name} has its own classes; use --labels with --dataset list or folders")
         if twice := two_spellings(request.labels or ()):
             raise UsageError(f"--labels: {twice[0]}; name each class once")
+        if request.fold and not (self.makes_folds or request.train_list or self.has_list_per_fold(request)):
+            raise UsageError(
+                f"--fold: {self.name} has a fixed split, no folds; omit --fold, or name one list per fold with "
+                "{fold} in its name: --train-list set_{fold}_train.txt --val-list set_{fold}_test.txt"
+            )
 
     def located(self, request: Request) -> Request:
         """The request with the usual folders and lists where no flag names one, and the fold's number in the names."""
@@ -211,14 +216,8 @@ class Reader:
         """Divides all clips into folds: by a fold file or by their list, else by person.
 
         Raises:
-            UsageError: clips of this dataset have a fixed split.
             DataError: all problems of the data or the fold file.
         """
-        if not self.makes_folds and not request.train_list:
-            raise UsageError(
-                f"--fold: {self.name} has a fixed split, no folds; omit --fold, or name one list per fold with "
-                "{fold} in its name: --train-list set_{fold}_train.txt --val-list set_{fold}_test.txt"
-            )
         clips = self.read_all(request)
         listed = any(clip.fold for clip in clips.everything)
         if listed:  # of CK+, by the fold file
