@@ -63,6 +63,10 @@ class Reader:
             raise UsageError(f"--labels: {self.name} has its own classes; use --labels with --dataset list or folders")
         if twice := two_spellings(request.labels or ()):
             raise UsageError(f"--labels: {twice[0]}; name each class once")
+        if not (self.scan or self.parse_line or request.train_list or request.val_list):
+            raise UsageError(
+                f"--dataset {self.name}: name it with --train-list FILE (and --val-list FILE if there are two)"
+            )
         if request.fold and not (self.makes_folds or request.train_list or self.has_list_per_fold(request)):
             raise UsageError(
                 f"--fold: {self.name} has a fixed split, no folds; omit --fold, or name one list per fold with "
@@ -114,7 +118,6 @@ class Reader:
 
         Raises:
             DataError: all problems of the list and the folders.
-            UsageError: a list is needed.
         """
         request = self.located(request)
         root, path = request.train_root or "", request.train_list
@@ -132,10 +135,6 @@ class Reader:
             self._parse(listing, read_lines(path), request, split if one_list else None)
         elif self.scan:
             self.scan(listing, request)
-        else:
-            raise UsageError(
-                f"--dataset {self.name}: name it with --train-list FILE (and --val-list FILE if there are two)"
-            )
         clips = listing.find_frames(skip_empty=request.skip_empty)
         pattern = request.person_pattern or self.person_pattern
         return name_persons(clips, pattern) if pattern else clips

@@ -133,7 +133,6 @@ def test_mistakes_with_folds_and_labels(call, sample, tmp_path):
     refused(call(script, *lists, "--fold", 1, cwd=tmp_path), "--fold: afew has a fixed split")
     refused(call(script, *lists, "--folds", 3, cwd=tmp_path), "--folds", "add --fold all")
     refused(call(script, *lists, "--labels", "a", "b", cwd=tmp_path), "--labels: afew has its own classes")
-    refused(call(script, *lists, "--seeds", 1, 1, cwd=tmp_path), "--seeds 1 1: give each seed once")
     refused(call(script, "--dataset", "list", cwd=tmp_path), "--dataset list: name it with --train-list")
     refused(call(script, "--dataset", "list", "--train-list", "no.csv", cwd=tmp_path), "no.csv: no such list file")
     flags = ("--dataset", "folders", "--train-root", sample / "Train", "--fold")
