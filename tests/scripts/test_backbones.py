@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import signal
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from Code.onnx import export
 from Code.sample import draw_sample
 from Code.sample.clip import SampleSpec
 from Code.training import train
+from tests import runs
 from tests.runs import without_pictures
 
 LABELS = ("Happy", "Sad")
@@ -42,19 +42,12 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def flags_of(clips: Path, size: int, *more: object) -> tuple[object, ...]:
-    roots = ("--train-root", clips / "Train", "--val-root", clips / "Val")
-    lists = ("--train-list", clips / "list_train.txt", "--val-list", clips / "list_eval.txt")
     small = ("--frames", 2, "--samples-per-clip", 1, "--batch-size", 4, "--image-size", size, "--lr", 1e-3)
-    machine = ("--device", "cpu", "--precision", "fp32", "--workers", 0, "--cache", "none")
-    return ("--dataset", "sample", *roots, *lists, *small, *machine, *more)
+    return runs.flags_of(clips, *small, "--workers", 0, "--cache", "none", *more)
 
 
 def one_line(err: str, *wanted: str) -> bool:
     return err.startswith("error: ") and err.count("\n") == 1 and len(err) < 700 and all(word in err for word in wanted)
-
-
-def results_of(folder: Path) -> dict:
-    return json.loads((folder / "results.json").read_text())["best"]
 
 
 def try_out(name: str, size: int, parts: tuple[str, ...], call: Callable, clips: Path, cwd: Path) -> None:
@@ -75,7 +68,8 @@ def try_out(name: str, size: int, parts: tuple[str, ...], call: Callable, clips:
         evaluated = call(script, *flags_of(clips, size, "-e"), cwd=cwd)
         assert evaluated.status == 0, evaluated.err
     (again,) = (cwd / "model").glob("*_evaluation")
-    assert results_of(again)["loss"] == pytest.approx(results_of(run)["loss"], rel=1e-4)
+    first, second = (runs.read_json(folder / "results.json")["best"]["loss"] for folder in (run, again))
+    assert second == pytest.approx(first, rel=1e-4)
 
     fan, info = load_fan(run / "best.pth")
     assert info["backbone"] == fan.backbone.name == name

@@ -15,12 +15,12 @@ import torch
 
 from Code.common import commandline
 from Code.common.device import Compute, choose_compute
-from Code.common.errors import TrainingDivergedError, UsageError
+from Code.common.errors import UsageError
 from Code.common.names import AFEW_LABELS
 from Code.data.augment import FlippedClips, PlainFrames, to_float
 from Code.data.batches import ArrayStore, EvaluationBatches, FrameTable, TrainingBatches
 from Code.network import start as starting
-from Code.network.checkpoints import CheckpointError, save_atomically
+from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN, FANOutput
 from Code.network.weights import published_weights, to_published
 from Code.readers import find
@@ -151,11 +151,6 @@ def test_training_learns_what_it_is_shown():
     assert logs[-1]["train_loss"] < 0.6 * logs[0]["train_loss"] and logs[-1]["train_war"] > logs[0]["train_war"]
 
 
-def test_loss_that_is_not_finite_ends_the_training():
-    with pytest.raises(TrainingDivergedError, match=r"epoch 1: the loss is not finite.*--lr"):
-        train(lr=1e30)
-
-
 @pytest.mark.gpu
 @needs_cuda
 def test_cuda_agrees_with_the_cpu(monkeypatch):
@@ -204,12 +199,6 @@ def test_precision_follows_the_flag_then_the_checkpoint_then_the_hardware():
     assert choose_compute("cpu").precision in ("fp32", "bf16")
 
 
-def backbone_file(path: Path) -> Path:
-    payload: dict[str, object] = {"state_dict": to_published(FAN(2, 8)), "image_size": 48}
-    save_atomically(payload, path)
-    return path
-
-
 def test_starting_file_prefers_what_the_user_put_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert starting.starting_file("none") is None and starting.starting_file("a/b.pth") == Path("a/b.pth")
@@ -222,7 +211,8 @@ def test_starting_file_prefers_what_the_user_put_there(tmp_path, monkeypatch):
 
 
 def test_starting_weights_are_loaded_and_bring_their_size(tmp_path, same_weights):
-    path = backbone_file(tmp_path / "backbone.pth.tar")
+    path = tmp_path / "backbone.pth.tar"
+    save_atomically({"state_dict": to_published(FAN(2, 8)), "image_size": 48}, path)
     start = starting.start_from(path, 1, AFEW_LABELS, seed=0)
     fan = start.fan
     assert start.image_size == 48 and str(path) in start.message and "dropped: fc" in start.message
@@ -232,13 +222,6 @@ def test_starting_weights_are_loaded_and_bring_their_size(tmp_path, same_weights
     random = [starting.start_from(None, 1, AFEW_LABELS, seed=3) for _ in range(2)]
     assert random[0].image_size is None
     assert same_weights(random[0].fan.state_dict(), random[1].fan.state_dict())
-
-
-def test_starting_weights_that_do_not_fit_name_their_file(tmp_path):
-    path = tmp_path / "other.pth"
-    torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, path)
-    with pytest.raises(CheckpointError, match=r"other\.pth: these weights do not fit"):
-        starting.start_from(path, 1, AFEW_LABELS, seed=0)
 
 
 def best_of(folder: Path, started: str, at_type: int = 1, fold: int | None = None) -> Path:
