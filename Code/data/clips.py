@@ -142,25 +142,17 @@ def map_labels(clips: ClipSet, target: Sequence[str], mapping: Mapping[str, str]
 
     Args:
         target: the checkpoint's class names, in the order of their indices.
-        mapping: class of the data -> class of the checkpoint, or "none" to drop its clips. Names that are not in it
-            keep their meaning.
+        mapping: class of the data -> class of the checkpoint, or "none" to drop its clips.
         what: the checkpoint, for messages.
 
     Raises:
         DataError: the data have a class that `target` lacks, or the mapping contains an unknown class.
     """
-    for old, new in mapping.items():
-        for name, known, whose in ((old, clips.labels, "data"), (new, (*target, DROPPED), "checkpoint")):
-            if name not in known:
-                raise DataError(
-                    f"--map-labels {old}={new}: {name} is not a class of the {whose}; its classes are "
-                    f"{', '.join(map(printable, known))}"
-                )
     mapped = [mapping.get(name, name) for name in clips.labels]
-    unknown = [name for name in mapped if name not in (*target, DROPPED)]
-    if unknown:
+    unknown = [name for name, new in zip(clips.labels, mapped, strict=True) if new not in (*target, DROPPED)]
+    if unknown or not mapping.keys() <= {*clips.labels}:
         meant = {name: [other for other in target if expression(other) == expression(name)] for name in unknown}
-        hint = " ".join(f"{name}={(others or [DROPPED])[0]}" for name, others in meant.items())
+        hint = " ".join(f"{name}={(others or [DROPPED])[0]}" for name, others in meant.items()) or "DATA=CHECKPOINT"
         raise DataError(
             f"{what}: its classes are {', '.join(map(printable, target))}; those of the data are "
             f"{', '.join(map(printable, clips.labels))}; map the others, for example --map-labels {hint}"

@@ -11,17 +11,17 @@ The header says how many lines follow, in total and per class. A line is `<clip>
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from ..common.files import save_text
+from ..common.files import save_text, writing
 from ..common.names import counted, name_key, natural_key, quoted
 from .clips import Clip, ClipSet, DataError
-from .listing import ListedClip, Listing, class_line, read_lines, two_spellings
+from .listing import ListedClip, Listing, class_line, read_lines
 
 _HEADER = re.compile(r"(\d+)-fold\s+(\d+)(?:\s+\S+\s+\d+)*")
 
@@ -139,22 +139,16 @@ def read_fold_file(listing: Listing) -> None:
         listing.problems.append(f"{path}: the fold file is empty; it begins with `1-fold <clips> <Class> <clips> ...`")
 
 
-def write_fold_file(path: str | os.PathLike[str], folds: Folds) -> None:
-    """Writes folds in the published format, sorted by class name, then by clip.
-
-    Raises:
-        DataError: the file cannot be written.
-    """
+def write_fold_file(path: str | Path, folds: Folds) -> None:
+    """Writes folds in the published format, sorted by class name, then by clip."""
     lines = []
     for number, clips in enumerate(folds.members(), start=1):
         named = sorted((folds.clips.labels[clip.label], clip.name) for clip in clips)
         counts = Counter(label for label, _ in named)
         lines.append(" ".join([f"{number}-fold {len(clips)}", *(f"{name} {count}" for name, count in counts.items())]))
         lines += [f"{name} {label}" for label, name in named]
-    try:
-        save_text("\n".join(lines) + "\n", os.fspath(path))
-    except OSError as error:
-        raise DataError(f"--write-folds {os.fspath(path)}: cannot be written ({error.strerror})") from None
+    with writing(Path(path)):
+        save_text("\n".join(lines) + "\n", path)
 
 
 def name_persons(clips: ClipSet, pattern: str) -> ClipSet:
@@ -173,9 +167,7 @@ def name_persons(clips: ClipSet, pattern: str) -> ClipSet:
     persons = {name: match[min(compiled.groups, 1)] or "" if match else "" for name, match in matches.items()}
     if unknown := [name for name, person in persons.items() if not name_key(person)]:
         raise DataError([f"--person-pattern {quoted(pattern)}: does not match {quoted(name)}" for name in unknown])
-    notes = [f"{line}; taken as one person" for line in two_spellings(persons.values())]
-    named = clips.mapped(lambda clip: replace(clip, person=name_key(persons[clip.name])))
-    return replace(named, notes=[*clips.notes, *notes])
+    return clips.mapped(lambda clip: replace(clip, person=name_key(persons[clip.name])))
 
 
 def hold_out(train: ClipSet, seed: int, share: float = 0.1) -> tuple[ClipSet, ClipSet, str]:

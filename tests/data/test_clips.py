@@ -36,8 +36,9 @@ def error_of(read, *args, **kwargs) -> DataError:
     return caught.value
 
 
-def problems_of(read, *args, **kwargs) -> list[str]:
-    return error_of(read, *args, **kwargs).problems
+def problem_of(read, *args, **kwargs) -> str:
+    (problem,) = error_of(read, *args, **kwargs).problems
+    return problem
 
 
 @pytest.fixture
@@ -54,13 +55,11 @@ def root(tmp_path: Path) -> Path:
 
 def test_clips_of_a_list_are_in_its_order_and_those_of_folders_in_that_of_the_classes(root):
     clip_set = read_afew(root, make_list(root, "Happy/000149120 Happy\nFear/000633000 Fear\n"))
-    assert names(clip_set) == ["Happy/000149120", "Fear/000633000"]
-    assert [clip.label for clip in clip_set.clips] == [0, 3]
+    assert [(clip.name, clip.label) for clip in clip_set.clips] == [("Happy/000149120", 0), ("Fear/000633000", 3)]
     assert clip_set.labels == AFEW_LABELS and clip_set.skipped == []
     clip = clip_set.clips[1]
     assert len(clip) == 3 and clip.frames == ("000.jpg", "001.jpg", "002.jpg")
     assert clip.paths == [str(root / "Fear/000633000" / frame) for frame in clip.frames]
-    assert clip.path(2) == clip.paths[2]
     clip_set = read_afew(root)
     assert names(clip_set) == ["Happy/000149120", "Fear/000633000", "Fear/000633680"]
     assert describe(clip_set) == "3 clips, 9 frames, 7 classes" and clip_set.root == str(root)
@@ -74,8 +73,33 @@ def test_links_are_followed_and_loops_end(root, tmp_path):
     (root / "Fear/linked").symlink_to(stub_clip(tmp_path / "other_disk/clip", 5), target_is_directory=True)
     assert len(read_afew(root).clips) == 4
     (root / "Fear/loop").symlink_to(root, target_is_directory=True)
-    (problem,) = problems_of(read_afew, root)
+    problem = problem_of(read_afew, root)
     assert f"{root / 'Fear/loop'}: no frames, only folders: is the root one level too high?" in problem
+
+
+def test_frames_and_clips_are_in_natural_order_and_other_files_are_no_frames(tmp_path):
+    frames = ["1.jpg", "2.jpg", "03.jpg", "10.jpg", "img.png", "Img 3.png", "img (1).png"]
+    clutter = [".DS_Store", "Thumbs.db", "._001.jpg", ".hidden.png", "landmarks.txt", "jpg"]
+    folder = stub_clip(tmp_path / "Sad/c10", [*reversed(frames), *clutter])
+    (folder / "deeper.jpg").mkdir()
+    for name in ("Sad/c2", ".git/1", "__MACOSX/1", "Sad/.ipynb_checkpoints"):
+        stub_clip(tmp_path / name)
+    clip_set = read_afew(tmp_path)
+    assert names(clip_set) == ["Sad/c2", "Sad/c10"]
+    assert list(clip_set.clips[1].frames) == frames
+
+
+def test_folders_take_their_class_names_as_labels_or_those_of_training(tmp_path):
+    stub_clip(tmp_path / "smile/b")
+    stub_clip(tmp_path / "frown/a")
+    (tmp_path / "notes.txt").touch()
+    clip_set = read_folders(tmp_path)
+    assert clip_set.labels == ("frown", "smile")
+    assert [(clip.name, clip.label) for clip in clip_set.clips] == [("frown/a", 0), ("smile/b", 1)]
+    clip_set = read_folders(tmp_path, labels=("frown", "neutral", "smile"))
+    assert [clip.label for clip in clip_set.clips] == [0, 2] and len(clip_set.labels) == 3
+    problem = problem_of(read_folders, tmp_path, labels=("frown", "smiles"))
+    assert problem == f'{tmp_path / "smile"}: unknown class "smile"; known: frown, smiles'
 
 
 # One name in several spellings
@@ -83,20 +107,16 @@ def test_links_are_followed_and_loops_end(root, tmp_path):
 COMPOSED, DECOMPOSED = "Fr\u00f6hlich", "Fro\u0308hlich"
 
 
-def test_folders_of_two_spellings_of_one_class_are_one_error_that_names_both(tmp_path):
+def test_two_spellings_of_one_class_are_one_error_that_names_both(tmp_path):
     for one, other in ((COMPOSED, DECOMPOSED), ("happy", "Happy"), ("very sad", "very  sad"), ("calm", "ca\u200blm")):
         root = tmp_path / ascii(one)
         for name in (one, other, "third"):
             stub_clip(root / name / "1")
-        (problem,) = problems_of(read_folders, root)
+        problem = problem_of(read_folders, root)
         assert problem.startswith(f"{root}: ") and problem.endswith("; merge the folders")
         assert ascii(one) in problem and ascii(other) in problem
-
-
-def test_a_class_in_another_spelling_than_that_of_training_is_explained(tmp_path):
-    stub_clip(tmp_path / DECOMPOSED / "1")
-    (problem,) = problems_of(read_folders, tmp_path, labels=(COMPOSED, "sad"))
-    assert f"did you mean {COMPOSED!a}, not {DECOMPOSED!a}?" in problem
+        problem = problem_of(read_folders, root, labels=(one, "third"))
+        assert f"did you mean {one!a}, not {other!a}?" in problem
 
 
 @pytest.mark.parametrize(("listed_as", "lies_as"), [("NFC", "NFD"), ("NFD", "NFC")])
@@ -107,40 +127,13 @@ def test_a_list_may_spell_a_folder_as_other_systems_do(tmp_path, listed_as, lies
     assert clip.name == name and len(os.listdir(clip.folder)) == 3
 
 
-def test_frames_and_clips_are_in_natural_order(tmp_path):
-    frames = ["10.jpg", "2.jpg", "1.jpg", "img (1).png", "img.png", "Img 3.png", "03.jpg"]
-    stub_clip(tmp_path / "Sad/c10", frames)
-    stub_clip(tmp_path / "Sad/c2")
-    clip_set = read_afew(tmp_path)
-    assert names(clip_set) == ["Sad/c2", "Sad/c10"]
-    assert clip_set.clips[1].frames == (
-        "1.jpg", "2.jpg", "03.jpg", "10.jpg", "img.png", "Img 3.png", "img (1).png",
-    )  # fmt: skip
-
-
-def test_folders_take_their_class_names_as_labels(tmp_path):
-    stub_clip(tmp_path / "smile/b")
-    stub_clip(tmp_path / "frown/a")
-    (tmp_path / "notes.txt").touch()
-    clip_set = read_folders(tmp_path)
-    assert clip_set.labels == ("frown", "smile")
-    assert [(clip.name, clip.label) for clip in clip_set.clips] == [("frown/a", 0), ("smile/b", 1)]
-
-
-def test_folders_with_the_labels_of_training(tmp_path):
-    stub_clip(tmp_path / "smile/b")
-    clip_set = read_folders(tmp_path, labels=("frown", "neutral", "smile"))
-    assert [clip.label for clip in clip_set.clips] == [2] and len(clip_set.labels) == 3
-    (problem,) = problems_of(read_folders, tmp_path, labels=("frown", "smiles"))
-    assert str(tmp_path / "smile") in problem
-    assert 'unknown class "smile"; known: frown, smiles' in problem
+# Lists
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        b"\xef\xbb\xbfFear/000633000 Fear\nHappy/000149120 Happy\n",
-        b"Fear/000633000 Fear\r\nHappy/000149120 Happy\r\n",
+        b"\xef\xbb\xbfFear/000633000 Fear\r\nHappy/000149120 Happy\n",
         b"Fear/000633000 Fear\rHappy/000149120 Happy",
         b"Fear/000633000\tFear\nHappy/000149120 \t Happy\t\n",
         b"\n\n  Fear/000633000   Fear  \n\t\n \nHappy/000149120 Happy\n\n",
@@ -149,7 +142,7 @@ def test_folders_with_the_labels_of_training(tmp_path):
         b"Fear/000633000 Fear\n\xef\xbb\xbfHappy/000149120 Happy",
         "Fear/000633000 Fear\r\nHappy/000149120 Happy\r\n".encode("utf-16"),
     ],
-    ids=["bom", "crlf", "cr", "tabs", "blanks", "dots", "backslashes", "joined", "utf-16"],
+    ids=["bom", "cr", "tabs", "blanks", "dots", "backslashes", "joined", "utf-16"],
 )
 def test_lists_of_every_editor(root, content):
     assert names(read_afew(root, make_list(root, content))) == ["Fear/000633000", "Happy/000149120"]
@@ -162,19 +155,6 @@ def test_spaces_and_other_alphabets_in_names(tmp_path, name, separator):
     listed = make_list(tmp_path / "Train", f"{name}{separator}Fear\n")
     assert names(read_afew(tmp_path / "Train", listed)) == names(read_afew(tmp_path / "Train")) == [name]
 
-
-def test_hidden_and_system_files_are_no_frames(tmp_path):
-    clutter = [".DS_Store", "Thumbs.db", "._001.jpg", ".hidden.png", "desktop.ini", "landmarks.txt", "jpg"]
-    folder = stub_clip(tmp_path / "Sad/1", ["001.jpg", *clutter])
-    (folder / "deeper.jpg").mkdir()
-    for name in [".git", "__MACOSX", ".ipynb_checkpoints"]:
-        stub_clip(tmp_path / f"{name}/1")
-        stub_clip(tmp_path / f"Sad/{name}")
-    (clip,) = read_afew(tmp_path).clips
-    assert clip.frames == ("001.jpg",)
-
-
-# Arbitrary text
 
 LINE = st.one_of(
     st.text(max_size=30),
@@ -189,9 +169,7 @@ LINE = st.one_of(
 
 
 @settings(max_examples=200, deadline=None)
-@given(
-    st.lists(LINE, max_size=8).map(lambda lines: "".join(lines).encode()) | st.binary(max_size=60),
-)
+@given(st.lists(LINE, max_size=8).map(lambda lines: "".join(lines).encode()) | st.binary(max_size=60))
 def test_no_list_whatsoever_crashes(tmp_path_factory, content):
     root = tmp_path_factory.getbasetemp() / "fuzzed" / "Train"
     if not root.exists():
@@ -205,7 +183,7 @@ def test_no_list_whatsoever_crashes(tmp_path_factory, content):
         assert all(line.startswith(f"{listed}") for line in error.problems)
         assert len(str(error)) < 10_000
     else:
-        assert set(names(clip_set)) <= {"Fear/1", "Happy/2"} and clip_set.clips and not clip_set.skipped
+        assert clip_set.clips and set(names(clip_set)) <= {"Fear/1", "Happy/2"}
 
 
 # Errors
@@ -214,69 +192,54 @@ def test_no_list_whatsoever_crashes(tmp_path_factory, content):
 def test_missing_root_gets_a_newcomer_further(tmp_path):
     error = error_of(read_afew, tmp_path / "Train")
     assert error.problems == [f"{tmp_path / 'Train'}: no such folder"]
-    text = str(error)
-    assert "for example <root>/Happy/0001/001.jpg" in text and "<Class>/<clip>/<frame>.jpg" in text
-    assert "--dataset sample" in text and "Data/README.md" in text
+    assert all(text in str(error) for text in ("<Class>/<clip>/<frame>.jpg", "--dataset sample", "Data/README.md"))
     assert "--dataset sample" in str(error_of(read_folders, tmp_path / "none"))
 
 
 def test_missing_and_unreadable_lists(root):
-    (problem,) = problems_of(read_afew, root, root.parent / "nowhere.txt")
-    assert "nowhere.txt" in problem and "no such list file" in problem
-    (problem,) = problems_of(read_afew, root, root)
-    assert str(root) in problem and "cannot be read" in problem
+    path = root.parent / "none.txt"
+    assert problem_of(read_afew, root, path) == f"{path}: no such list file; correct the path"
+    assert problem_of(read_afew, root, "/dev/zero") == "/dev/zero: the list cannot be read (not a regular file)"
     listed = make_list(root, b"Fear/000633000 Fear\nFear/\xe9t\xe9 Fear\n")
-    (problem,) = problems_of(read_afew, root, listed)
-    assert problem.startswith(f"{listed}, line 2: ") and "UTF-8" in problem
+    assert problem_of(read_afew, root, listed).startswith(f"{listed}, line 2: not UTF-8")
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("Fear/000633001 Fear", "no such folder"),
         ("Fear/file Fear", "the folder cannot be read (Not a directory)"),
         ("Fear/000633000 FEAR", "did you mean 'Fear', not 'FEAR'?"),
         ("Fear/000633000 Xyz", "known: Happy, Angry, Disgust, Fear, Sad, Neutral, Surprise"),
         ("Fear/000633000", "malformed"),
-        ("\tFear", "malformed"),
         ("Fear/000633000 Happy", "is in folder Fear, but the line says Happy"),
         ("Fear Fear", "does not name a clip"),
         (". Fear", "does not name a clip"),
         ("/etc Fear", "absolute"),
         ("C:\\Fear\\000633000 Fear", "absolute"),
-        ("../Train/Fear/000633000 Fear", "leaves the root"),
         ("Fear/../../Train/Fear/000633000 Fear", "leaves the root"),
         ("..\\Train\\Fear\\000633000 Fear", "leaves the root"),
-        (".. Fear", "leaves the root"),
         ("Fear/000\x00633000 Fear", "leaves the root"),
-        ("Fear/000633680 Fear", "already in line 1"),
         ("./Fear/000633680/\tFear", "already in line 1"),
         ("Fear/empty Fear", "no frames"),
         ("Fear/" + "x" * 5000 + " Fear", "cannot be read (File name too long)"),
     ],
     ids=lambda text: repr(text[:30]),
 )
-def test_each_bad_line_is_named(root, line, said):
+def test_each_bad_line_is_named(root, line, message):
     (root / "Fear/empty").mkdir()
     (root / "Fear/file").touch()
     listed = make_list(root, f"Fear/000633680 Fear\n\n{line}\nHappy/000149120 Happy\n")
-    (problem,) = problems_of(read_afew, root, listed)
-    assert problem.startswith(f"{listed}, line 3: ") and said in problem
+    problem = problem_of(read_afew, root, listed)
+    assert problem.startswith(f"{listed}, line 3: ") and message in problem
     assert problem.isprintable() and len(problem) < 700
 
 
-def test_list_that_is_a_device_is_refused(root):
-    (problem,) = problems_of(read_afew, root, "/dev/zero")
-    assert problem == "/dev/zero: the list cannot be read (not a regular file)"
-
-
 def test_a_thousand_missing_clips_do_not_flood_the_terminal(root):
-    listed = make_list(root, "".join(f"Fear/x{i} Fear\n" for i in range(1000)))
-    error = error_of(read_afew, root, listed)
+    error = error_of(read_afew, root, make_list(root, "".join(f"Fear/x{i} Fear\n" for i in range(1000))))
     lines = str(error).split("\n")
-    assert len(error.problems) == 1000
-    assert lines[0].startswith("1000 problems:") and lines[21] == "  and 980 more" and len(lines) == 23
-    assert lines[1].strip() == error.problems[0] and lines[20].strip() == error.problems[19]
+    assert len(error.problems) == 1000 and len(lines) == 23
+    assert lines[0] == "1000 problems:" and lines[1].strip() == error.problems[0] and lines[21] == "  and 980 more"
     assert "is it the right folder?" in lines[22]
 
 
@@ -286,8 +249,7 @@ def test_empty_clips_are_fatal_or_skipped_and_counted(root):
     text = str(error_of(read_afew, root))
     assert str(root / "Fear/empty") in text and str(root / "Happy/videos") in text and "--skip-empty" in text
     clip_set = read_afew(root, skip_empty=True)
-    assert clip_set.skipped == ["Happy/videos", "Fear/empty"]
-    assert len(clip_set.clips) == 3
+    assert clip_set.skipped == ["Happy/videos", "Fear/empty"] and len(clip_set.clips) == 3
     listed = make_list(root, "Fear/empty Fear\nFear/000633000 Fear\n")
     clip_set = read_afew(root, listed, skip_empty=True)
     assert clip_set.skipped == ["Fear/empty"] and len(clip_set.clips) == 1
@@ -298,15 +260,14 @@ def test_nothing_to_read_is_an_error(tmp_path):
         text = str(error_of(read, tmp_path))
         assert text.startswith(f"{tmp_path}: no clips") and "Data/README.md" in text
     (tmp_path / "Fear/1").mkdir(parents=True)
-    (problem,) = problems_of(read_afew, tmp_path, skip_empty=True)
-    assert "no clip of 1 has frames" in problem
+    assert "no clip of 1 has frames" in problem_of(read_afew, tmp_path, skip_empty=True)
 
 
 def test_names_that_no_csv_file_can_hold(root):
     os.mkdir(os.fsencode(root / "Fear") + b"/caf\xe9")
     with open(os.fsencode(root / "Fear/000633000") + b"/\xff.jpg", "wb"):
         pass
-    problems = problems_of(read_afew, root, skip_empty=True)
+    problems = error_of(read_afew, root, skip_empty=True).problems
     assert len(problems) == 2 and all("not valid UTF-8" in problem for problem in problems)
     "\n".join(problems).encode()
 
@@ -329,22 +290,16 @@ def plain_user() -> Iterator[Path]:
 
 def test_unreadable_folders_are_named(plain_user):
     root = plain_user / "Train"
-    stub_clip(root / "Fear/1")
-    stub_clip(root / "Sad/2")
-    stub_clip(root / "Happy/3")
+    for name in ("Fear/1", "Sad/2", "Happy/3"):
+        stub_clip(root / name)
     listed = make_list(root, "Fear/1 Fear\nHappy/3 Happy\n")
     (root / "Fear/1").chmod(0)
     (root / "Sad").chmod(0)
     if os.geteuid() == 0:
         os.seteuid(65534)
-    scanned = problems_of(read_afew, root)
-    from_list = problems_of(read_afew, root, listed)
-    assert [line.split(":")[0] for line in scanned] == [str(root / "Sad"), str(root / "Fear/1")]
-    assert all("cannot be read (Permission denied)" in line for line in scanned + from_list)
-    assert len(from_list) == 1 and from_list[0].startswith(f"{listed}, line 1: {root / 'Fear/1'}")
-
-
-# The error itself
+    scanned = error_of(read_afew, root).problems
+    assert scanned == [f"{root / name}: the folder cannot be read (Permission denied)" for name in ("Sad", "Fear/1")]
+    assert problem_of(read_afew, root, listed) == f"{listed}, line 1: {scanned[1]}"
 
 
 def test_error_survives_a_worker_process():

@@ -57,8 +57,9 @@ def test_other_names_are_refused_until_they_are_mapped(tmp_path):
     assert len(clips.everything) == 2 and any(
         "1 clip of classes mapped to none not evaluated" in note for note in clips.notes
     )
-    with pytest.raises(DataError, match="Angri is not a class of the checkpoint"):
-        map_labels(data, AFEW_LABELS, {"Anger": "Angri"}, "--checkpoint x")
+    for mapping in ({"Anger": "Angri", "Contempt": "none"}, {"Angr": "Angry"}):
+        with pytest.raises(DataError, match="for example --map-labels Anger=Angry"):
+            map_labels(data, AFEW_LABELS, mapping, "--checkpoint x")
 
 
 def test_evaluation_maps_classes_to_the_checkpoints_order(call, sample, tmp_path):
