@@ -55,20 +55,6 @@ def test_frame_classifier_answers_as_score_fusion_of_grey_frames(
     assert answer.num_frames == 5 and np.isnan(answer.times).all() and answer.boxes.shape == (5, 4)
 
 
-def test_a_runs_fan_answers_as_it_does_in_training(checkpoints: dict[str, tuple[Path, FAN]], crops: Path) -> None:
-    path, fan = checkpoints["fan"]
-    answer = Predictor(path, "cpu", precision="fp32")(crops, aligned=True)
-    with torch.inference_mode():
-        expected = fan(as_clip(crops, "RGB"))
-    np.testing.assert_allclose(
-        [answer.probabilities[name] for name in AFEW], expected.logits[0].softmax(dim=0), atol=1e-5
-    )
-    np.testing.assert_allclose(answer.alpha, expected.alpha[0], atol=1e-5)
-    np.testing.assert_allclose(answer.weights, expected.weights[0], atol=1e-5)
-    assert np.ptp(answer.weights) > 1e-3
-    assert [answer.weights[index] for index in answer.most_weighted()] == sorted(answer.weights, reverse=True)[:3]
-
-
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory, scene_of: Callable[..., Image.Image]) -> Path:
     """Eight frames: one person, missed in the third; in the last three a larger one beside them."""
