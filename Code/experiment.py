@@ -55,7 +55,6 @@ def settings_of(flags: Mapping[str, Any], info: dict[str, Any] | None = None) ->
     """The dataset's protocol, changed by the flags, and all other flags.
 
     Args:
-        flags: of the main script, by their names.
         info: the description of the checkpoint to evaluate (`-e`); None for a training. Without `--dataset`, the data
             of the checkpoint's training are read, with the same data flags.
 
@@ -183,14 +182,11 @@ def _name_of(settings: Settings, fold: Any) -> str:
 
 
 def train(settings: Settings, folder: Path | None = None, *, check_images: bool = True) -> Path:
-    """Trains one network, and writes its report.
+    """Trains one network, and writes its report; returns the folder of the run.
 
     Args:
-        folder: of the run: it is resumed, or begun there if nothing is there; None makes a new one.
+        folder: the run is resumed there, or begun there if nothing is there; None makes a new one.
         check_images: look at every image file first.
-
-    Returns:
-        The folder of the run.
     """
     fold = settings.fold
     with open_run(folder, settings.output, _name_of(settings, fold)) as run:
@@ -214,10 +210,7 @@ def train_series(settings: Settings, seeds: Sequence[int], folder: Path | None =
 
     Args:
         seeds: those of `--seeds`; empty without.
-        folder: of the series: it is resumed, or begun there if nothing is there; None makes a new one.
-
-    Returns:
-        The folder; summary.html is in it.
+        folder: as of `train`; summary.html will be in it.
     """
     folds: list[Any] = [settings.data.fold]
     if of_folds := settings.data.fold == "all":
@@ -258,11 +251,7 @@ def train_series(settings: Settings, seeds: Sequence[int], folder: Path | None =
 
 
 def load_evaluated(flags: Mapping[str, Any]) -> tuple[FAN, dict[str, Any]]:
-    """The network that `-e` evaluates, and the description of `load_fan`.
-
-    Raises:
-        UsageError: there is none, or it has another attention than the flags.
-    """
+    """The network that `-e` evaluates, and the description of `load_fan`."""
     dataset, at_type = flags["dataset"] or "afew", flags["at_type"]
     if flags["fold"] == "all" or flags["seeds"]:
         raise UsageError("-e: evaluates one network; name a fold's or seed's with --checkpoint RUN/fold-01/best.pth")
@@ -281,11 +270,7 @@ def load_evaluated(flags: Mapping[str, Any]) -> tuple[FAN, dict[str, Any]]:
 
 
 def evaluate(flags: Mapping[str, Any]) -> Path:
-    """`-e`: evaluates a trained FAN on the validation set, and writes the results to a folder of their own.
-
-    Returns:
-        The folder of the results.
-    """
+    """`-e`: evaluates a trained FAN on the validation set, and writes the results to a folder, which it returns."""
     fan, info = load_evaluated(flags)
     settings, path = replace(settings_of(flags, info), at_type=fan.at_type), info["path"]
     fold = settings.fold
@@ -326,14 +311,10 @@ def evaluate(flags: Mapping[str, Any]) -> Path:
 
 
 def read_evaluated(reader: Reader, data: Request, info: dict[str, Any], same: bool) -> tuple[ClipSet, int | None]:
-    """Reads the clips that `-e` evaluates: the validation split, one fold, or all clips of a dataset with folds.
+    """The clips that `-e` evaluates (the validation split, one fold, or all of a dataset with folds), number of folds.
 
     Args:
-        info: the description in the checkpoint.
         same: the checkpoint was trained on this dataset.
-
-    Returns:
-        The clips, and the number of folds.
     """
     labels = tuple(info["labels"]) if same else None
     if data.fold is None:

@@ -69,9 +69,6 @@ class State:
         network: is trained: a FAN, or a FeatureFAN on stored features.
         forward: calls the network; a compiled version of it, or one wrapped for several processes.
         average: an average of the weights over the steps. If there is one, it is evaluated and saved.
-        epoch: how many are done.
-        best: {"epoch", "accuracy"} of the best one.
-        log: a line for each.
     """
 
     network: Network
@@ -80,9 +77,9 @@ class State:
     compute: Compute
     forward: Callable[..., FANOutput]
     average: AveragedModel | None = None
-    epoch: int = 0
-    best: dict[str, Any] = field(default_factory=dict)
-    log: list[dict[str, Any]] = field(default_factory=list)
+    epoch: int = 0  # how many are done
+    best: dict[str, Any] = field(default_factory=dict)  # "epoch" and "accuracy" of the best one
+    log: list[dict[str, Any]] = field(default_factory=list)  # a line for each
 
     def __post_init__(self) -> None:
         self.scaler = self.compute.scaler()
@@ -113,13 +110,12 @@ def train_one_epoch(
     loss_function: Loss = cross_entropy,
     print_freq: int = 0,
 ) -> dict[str, float]:
-    """Trains for one epoch.
+    """Trains for one epoch, counted from 1.
 
     Every random number of the epoch (samples, augmentation, dropout) derives from the seed of the batches, the epoch
     and the rank of the process, so an epoch does not depend on what ran before it in the process.
 
     Args:
-        epoch: counted from 1.
         print_freq: print the running loss every `print_freq` steps; 0: never. Each print waits for the device.
 
     Returns:

@@ -8,15 +8,14 @@ predictions.csv  attention.csv  clips.csv            of the best one, per clip a
 from __future__ import annotations
 
 import csv
-import functools
 import json
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -36,7 +35,6 @@ from .stopping import command_line
 
 LAST, BEST = "last.pth", "best.pth"
 STATEFUL = ("optimizer", "scheduler", "scaler")  # attributes of `State` whose state is saved
-P = ParamSpec("P")
 
 
 def checkpoint_payload(network: FAN, **facts: Any) -> dict[str, Any]:
@@ -54,32 +52,20 @@ def checkpoint_payload(network: FAN, **facts: Any) -> dict[str, Any]:
     }
 
 
-def main_only(method: Callable[P, None]) -> Callable[P, None]:
-    """Makes a method run in the main process only, so that no two processes write the same file."""
-
-    @functools.wraps(method)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        if ddp.world().is_main:
-            method(*args, **kwargs)
-
-    return guarded
-
-
 class Run:
-    """The folder of one run, or of several folds or seeds, which exists. All processes of a training share it."""
+    """The folder of one run, or of several folds or seeds, which exists.
+
+    All processes of a training share it, and only the main one writes.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._board: SummaryWriter | None = None  # made when something is shown for the first time
 
-    @main_only
     def write_arguments(self, flags: Mapping[str, Any], resolved: Mapping[str, Any], compute: Compute) -> None:
-        """Writes args.json: every flag, versions, commit and device.
-
-        Args:
-            flags: as they were given, which `--resume` restores.
-            resolved: the values from the protocol or a checkpoint.
-        """
+        """Writes args.json: flags as they were given and as they were resolved, versions, commit and device."""
+        if not ddp.world().is_main:
+            return
         # So that `--resume RUN --dataset afew` fits a run that was started without `--dataset`.
         chosen = {name: resolved[name] for name in ("dataset", "fold") if name in resolved}
         content: dict[str, Any] = {
@@ -96,15 +82,13 @@ class Run:
         }
         self.write_json("args.json", content)
 
-    @main_only
     def save_epoch(self, state: State, facts: Mapping[str, Any]) -> None:
         """Writes best.pth if this is the best epoch, then last.pth, then the log that last.pth has.
 
         A process may be killed between any two of them: resuming from last.pth writes the others again.
-
-        Args:
-            facts: see `checkpoint_payload`.
         """
+        if not ddp.world().is_main:
+            return
         checkpoint = checkpoint_payload(state.fan, **facts, epoch=state.epoch)
         if state.best["epoch"] == state.epoch:
             save_atomically({**checkpoint, "training": None}, self.folder / BEST)
@@ -120,11 +104,7 @@ class Run:
         self.show(state.log[-1])
 
     def resume(self, state: State, labels: Sequence[str], steps: int) -> dict[str, Any]:
-        """Sets the state of a training to that of last.pth, which it returns.
-
-        Args:
-            labels: of the data.
-            steps: in an epoch.
+        """Sets the state to that of last.pth, which it returns; `steps`: in an epoch.
 
         Raises:
             CheckpointError: last.pth is of another training or other data, or is damaged.
@@ -165,12 +145,11 @@ class Run:
         if self._board is not None:
             self._board.close()
 
-    @main_only
     def write_log(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Writes log.jsonl."""
-        save_text("".join(json.dumps(line) + "\n" for line in lines), self.folder / "log.jsonl")
+        if ddp.world().is_main:
+            save_text("".join(json.dumps(line) + "\n" for line in lines), self.folder / "log.jsonl")
 
-    @main_only
     def write_results(
         self, split: EvaluationSplit, results: Mapping[str, Any], evaluation: Evaluation, about: Mapping[str, Any]
     ) -> None:
@@ -184,6 +163,8 @@ class Run:
             results: the metrics under "last" and "best"; of an evaluation, under "best" alone.
             about: more entries: which fold, how the best epoch was chosen.
         """
+        if not ddp.world().is_main:
+            return
         labels, names, targets = split.table.labels, split.table.names, split.table.targets.tolist()
         shown = len(labels) if len(labels) <= MANY_CLASSES else 0
         rows = [
@@ -227,9 +208,7 @@ def open_run(folder: Path | None, parent: Path, name: str) -> Iterator[Run]:
     """The folder of a run, which no other training may write to in the block.
 
     Args:
-        folder: of a run to begin or to resume; None makes a new one.
-        parent: of a new folder; made if it is missing.
-        name: what a new folder is called, after the date and time.
+        folder: of a run to begin or to resume; None makes a new one in `parent`, called `name` after date and time.
 
     Raises:
         FolderInUseError: another process writes there.
