@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -71,14 +70,9 @@ def shorten(text: str, width: int) -> str:
 
 
 def choose_frames(weights: ArrayLike, max_frames: int = 12) -> list[int]:
-    """Frames that represent a clip: evenly spaced ones, and those with the highest and the lowest weight.
+    """Frames that represent a clip: evenly spaced ones, and those with the highest and the lowest of the weights [T].
 
-    Args:
-        weights: [T], any scale.
-        max_frames: how many to choose at most; 2 or more.
-
-    Returns:
-        Ascending indices, at most `max_frames`; all frames of a shorter clip.
+    Returns ascending indices, at most `max_frames` (2 or more); all frames of a shorter clip.
     """
     values = np.asarray(weights, dtype=np.float64)
     ends = {int(values.argmax()), int(values.argmin())}
@@ -204,19 +198,17 @@ def _draw_probabilities(panel: Axes, probabilities: Mapping[str, float], label: 
 def line_styles(methods: Mapping[str, str]) -> dict[str, Style]:
     """A style for each run's line: a color for each method, and a dash for each run of a method.
 
-    Args:
-        methods: for each run's name that of its method.
+    `methods` has for each run's name that of its method.
     """
-    numbers: dict[str, int] = {}
-    drawn: Counter[str] = Counter()
-    styles = {}
+    drawn: dict[str, list[str]] = {}
     for run, method in methods.items():
-        number = numbers.setdefault(method, len(numbers))
-        # The eighth method has the color of the first, but another dash.
-        dash = drawn[method] + number // len(CYCLE)
-        styles[run] = CYCLE[number % len(CYCLE)], DASHES[dash % len(DASHES)]
-        drawn[method] += 1
-    return styles
+        drawn.setdefault(method, []).append(run)
+    # The eighth method has the color of the first, but another dash.
+    return {
+        run: (CYCLE[number % len(CYCLE)], DASHES[(number // len(CYCLE) + repeat) % len(DASHES)])
+        for number, runs in enumerate(drawn.values())
+        for repeat, run in enumerate(runs)
+    }
 
 
 @plain_style

@@ -51,36 +51,23 @@ class Tile:
 
 @dataclass
 class Card:
-    """A clip and what a network says about it.
-
-    Attributes:
-        label: the true class; "" if it is unknown.
-        prediction: "" in a comparison, where each run has its own in `answers`.
-        tiles: the frames that represent the clip.
-        course: the weights of all frames, see `make_course`; drawn below the tiles if they leave frames out.
-        data: what the page's script filters and sorts by: `certainty`, `right` (0 or 1), and the number of the entry
-            for each field of the filters.
-        seen: a line below the name, such as how many frames there are.
-        links: names of files beside the page.
-        note: one more line.
-        problems: what was damaged.
-        answers: run, prediction, right, certainty and course of each run.
-    """
+    """A clip and what a network says about it."""
 
     name: str
-    label: str = ""
-    prediction: str = ""
+    label: str = ""  # the true class; "" if it is unknown
+    prediction: str = ""  # "" in a comparison, where each run has its own in `answers`
     certainty: float = 0.0
     uncertain: bool = False
     probabilities: Mapping[str, float] = field(default_factory=dict)
-    tiles: Sequence[Tile] = ()
-    course: Sequence[float] = ()
+    tiles: Sequence[Tile] = ()  # of the frames that represent the clip
+    course: Sequence[float] = ()  # see `make_course`; drawn below the tiles if they leave frames out
+    # What the script filters and sorts by: `certainty`, `right` (0 or 1), and the number of the entry for each filter.
     data: Mapping[str, float | str] = field(default_factory=dict)
-    seen: str = ""
-    links: Sequence[str] = ()
-    note: str = ""
-    problems: Sequence[str] = ()
-    answers: Sequence[Mapping[str, Any]] = ()
+    seen: str = ""  # a line below the name, such as how many frames there are
+    links: Sequence[str] = ()  # names of files beside the page
+    note: str = ""  # one more line
+    problems: Sequence[str] = ()  # what was damaged
+    answers: Sequence[Mapping[str, Any]] = ()  # `run`, `row` and `course` of each run
 
 
 class Box(NamedTuple):
@@ -126,16 +113,11 @@ def make_course(weights: ArrayLike) -> list[float]:
 
 
 class Pictures:
-    """Puts pictures into tiles. The more clips a page shows, the fewer and the smaller they are.
-
-    Attributes:
-        frames: how many frames of a clip may be shown; `side`: of a picture, in pixels.
-        unread: how many pictures could not be read so far; `first_unread`: the first error.
-    """
+    """Puts pictures into tiles: at most `frames` of a clip, of `side` pixels. The more clips, the fewer and smaller."""
 
     def __init__(self, clips: int) -> None:
         _, self.frames, self.side, self.quality = next(size for size in SIZES if clips <= size[0])
-        self.unread, self.first_unread = 0, ""
+        self.unread, self.first_unread = 0, ""  # how many could not be read so far, and the first error
 
     def read(self, tiles: Iterable[Tile], folder: Path) -> None:
         """Adds the pictures of one clip from the files of its frames. Counts those that cannot be read."""
@@ -170,11 +152,7 @@ def curve_pictures(panels: Mapping[str, Mapping[str, Line]], styles: Mapping[str
 
 
 def write_page(path: Path, template: str, **context: Any) -> Path:
-    """Renders a template into a file. Generators in the context are consumed while the page is written.
-
-    Args:
-        path: of the page; it appears when it is complete.
-        template: name of a file in `TEMPLATES`. All extend page.html.j2, which says what they have in common.
+    """Renders a template of `TEMPLATES` into a file. Generators in the context are consumed while it is written.
 
     Raises:
         UsageError: the page cannot be written.
@@ -207,9 +185,6 @@ def _breakable(text: str) -> Markup:
 
 
 def bars_path(values: Sequence[float]) -> str:
-    """Bars as one SVG path, for a viewBox of `0 0 T 100`. Values are clipped to [0, 1].
-
-    One path for each clip, not one element for each frame, keeps the page of a large dataset small.
-    """
-    heights = ((at, round(100 * min(max(value, 0.0), 1.0))) for at, value in enumerate(values))
+    """Bars of values in [0, 1] as one SVG path, for a viewBox of `0 0 T 100`; an element a bar takes more bytes."""
+    heights = ((at, round(100 * value)) for at, value in enumerate(values))
     return "".join(f"M{at} 100v-{height}h.85v{height}z" for at, height in heights if height)

