@@ -40,11 +40,8 @@ def test_a_checkpoint_has_the_shares_of_the_samples_that_were_drawn(samples_per_
     assert drawn == pytest.approx([0.25, 0.75] if samples_per_clip is None else [2 / 3, 1 / 3])
 
 
-def test_tau_zero_is_plain_cross_entropy_even_with_absent_classes():
-    assert balanced_loss(class_shares(torch.tensor([0, 1, 0, 1, 0]), 3), Balance()) is cross_entropy
-
-
 def test_an_absent_class_cannot_be_balanced():
+    assert balanced_loss(torch.tensor([0.5, 0.5, 0.0]), Balance()) is cross_entropy
     with pytest.raises(UsageError, match="1 of 3 classes have no training images"):
         balanced_loss(torch.tensor([0.5, 0.5, 0.0]), Balance(0.5))
 

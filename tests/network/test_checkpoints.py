@@ -43,17 +43,6 @@ def test_numpy_number_under_its_old_module_name(tmp_path: Path) -> None:
     assert read_checkpoint(path)["best_prec1"] == 48.82
 
 
-def test_big_endian_number(tmp_path: Path) -> None:
-    """A number whose byte order the file states, as numpy writes it for the other kind of machine."""
-    path = tmp_path / "big.pth"
-    torch.save({"x": np.float64(1.5)}, path, _use_new_zipfile_serialization=False)
-    content = path.read_bytes()
-    stated = content.replace(b"X\x01\x00\x00\x00<", b"X\x01\x00\x00\x00>")
-    assert stated != content
-    path.write_bytes(stated)
-    assert read_checkpoint(path)["x"] == np.frombuffer(np.float64(1.5).tobytes(), ">f8")[0]
-
-
 @FORMATS
 def test_tensors_from_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool) -> None:
     """Storages that the file tags as cuda:0 come to the CPU, with or without a GPU here."""
@@ -76,8 +65,7 @@ def test_missing_file_says_how_to_go_on(tmp_path: Path) -> None:
     path = tmp_path / "pretrain_model" / "Resnet18_FER+_pytorch.pth.tar"
     with pytest.raises(CheckpointError) as caught:
         read_checkpoint(path)
-    message = one_line(caught, path)
-    assert "pretrain_model/README.md" in message and "--pretrained none" in message
+    assert "pretrain_model/README.md" in one_line(caught, path)
 
 
 @pytest.mark.parametrize(

@@ -236,14 +236,6 @@ def test_attention_is_float32_under_autocast(fans: dict[int, FAN], at_type: int)
     torch.testing.assert_close(out.logits, plain.logits, rtol=0, atol=0)
 
 
-@AT_TYPES
-def test_gradients_are_those_of_finite_differences(at_type: int) -> None:
-    fan = FAN(at_type, 2, dropout=0.0).double()
-    features = (random_features(1, 3).double() * 0.1).requires_grad_()
-    lengths = torch.tensor([2])
-    assert torch.autograd.gradcheck(lambda x: fan.attend(x, lengths).logits, features, fast_mode=True, atol=1e-6)
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @AT_TYPES
