@@ -156,9 +156,7 @@ class _Frames(Dataset):
 def read_batches(store: Store, batches: list[np.ndarray], loading: Loading) -> Iterator[Tensor]:
     """Reads one array of frame numbers, int64 [...], after the other: uint8 [..., channels, H, W].
 
-    Raises:
-        DataError: names a file that cannot be read.
-        WorkerError: a worker cannot pass on its frames.
+    Raises DataError naming a file that cannot be read, or WorkerError if a worker cannot pass on its frames.
     """
     if loading.workers:
         atexit.register(_end_workers)
@@ -203,8 +201,7 @@ def draw_segments(
 
     Args:
         lengths: int64 [clips], all above zero.
-        samples_per_clip: None draws as many as the clip has frames, so that an epoch has as many samples as the
-            training set has frames (the published protocol).
+        samples_per_clip: None draws as many as the clip has frames (the published protocol).
 
     Returns:
         clips int64 [samples] and frames int64 [samples, K] (index within the clip, ascending), shuffled.
@@ -318,8 +315,7 @@ def open_stores(
         The stores, and how batches are loaded from them.
 
     Raises:
-        UsageError: the frames do not fit.
-        DataError: names a frame that cannot be decoded.
+        UsageError, DataError: the frames do not fit, or one cannot be decoded.
     """
     on_gpu = device.type == "cuda"
     cores = max(1, available_cores() // world.local_size)

@@ -22,12 +22,9 @@ class DataError(ProjectError, ValueError):
     Args:
         problems: one line or several. Each names the file (and line) or folder, and what is wrong with it.
         advice: what to do about them, printed once, below.
-
-    Attributes:
-        readable: the clips that could be read in spite of the problems. The check reports on them.
     """
 
-    readable: ClipSet | None = None
+    readable: ClipSet | None = None  # the clips that could be read in spite of the problems, for the check
 
     def __init__(self, problems: str | Sequence[str], advice: Sequence[str] = ()) -> None:
         self.problems = [one_line(each) for each in ([problems] if isinstance(problems, str) else problems)]

@@ -30,16 +30,11 @@ _HEADER = re.compile(r"(\d+)-fold\s+(\d+)(?:\s+\S+\s+\d+)*")
 class Folds:
     """Clips in k folds. Each fold is evaluated by a network that is trained on all others.
 
-    Attributes:
-        clips: of all folds; each clip has its fold, skipped ones too.
-        how: where the folds come from, in a few words.
-
-    Raises:
-        DataError: a clip has no fold, a fold has no clip, or there is one fold only.
+    Raises DataError if a clip has no fold, a fold has no clip, or there is one fold only.
     """
 
-    clips: ClipSet
-    how: str
+    clips: ClipSet  # of all folds; each clip has its fold, skipped ones too
+    how: str  # where the folds come from, in a few words
 
     def __post_init__(self) -> None:
         self.count = max((clip.fold for clip in self.clips.everything), default=0)
@@ -72,8 +67,7 @@ class Folds:
 def folds_by_person(clips: ClipSet, count: int) -> Folds:
     """Person-independent folds by CK+'s rule: persons sorted by id, fold i = persons[i - 1 :: count].
 
-    Raises:
-        DataError: persons are unknown, or there are fewer persons than folds.
+    Raises DataError if persons are unknown, or if there are fewer persons than folds.
     """
     unknown = [clip.name for clip in clips.everything if not clip.person]
     if unknown:
@@ -92,8 +86,7 @@ def folds_by_person(clips: ClipSet, count: int) -> Folds:
 def folds_from_file(clips: ClipSet, path: str) -> Folds:
     """The folds of a fold file, for clips that were read without it.
 
-    Raises:
-        DataError: the problems of the file, or every clip that is missing from it or has another class in the data.
+    Raises DataError with the problems of the file, or with every clip that it lacks or that has another class.
     """
     listing = Listing(clips.root, clips.labels, list_file=path)
     read_fold_file(listing)
@@ -154,10 +147,8 @@ def write_fold_file(path: str | Path, folds: Folds) -> None:
 def name_persons(clips: ClipSet, pattern: str) -> ClipSet:
     """Takes each clip's person from its name: the pattern's first group, or the whole match.
 
-    The pattern, a regular expression, is searched for anywhere in names such as `Happy/anna_03`.
-
-    Raises:
-        DataError: the pattern is not valid, or does not match a name.
+    The pattern, a regular expression, is searched for anywhere in names such as `Happy/anna_03`. Raises DataError if it
+    is not valid, or does not match a name.
     """
     try:
         compiled = re.compile(pattern)
@@ -185,15 +176,12 @@ def hold_out(train: ClipSet, seed: int, share: float = 0.1) -> tuple[ClipSet, Cl
     rng = np.random.default_rng([seed, 0x4E1D])  # independent of all other streams of this seed
     clips, names = train.clips, set()
     if all(clip.person for clip in clips):
-        persons = _persons(train)
-        clips_of = Counter(clip.person for clip in clips)
-        chosen: set[str] = set()
+        persons, count = _persons(train), 0
         for index in rng.permutation(len(persons)):
-            if sum(clips_of[name] for name in chosen) >= share * len(clips):
-                break
-            chosen.add(persons[index])
-        names = {clip.name for clip in clips if clip.person in chosen}
-        how = f"{len(chosen)} of {len(persons)} persons"
+            if len(names) < share * len(clips):
+                names |= {clip.name for clip in clips if clip.person == persons[index]}
+                count += 1
+        how = f"{count} of {len(persons)} persons"
     else:
         for label in range(len(train.labels)):
             of_class = [clip.name for clip in clips if clip.label == label]

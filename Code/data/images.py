@@ -33,15 +33,11 @@ def read_image(path: str, size: int | None = None, *, gray: bool = False) -> np.
     an alpha channel.
 
     Args:
-        path: a file in one of `FORMATS`, whatever its name ends in.
         size: side in pixels to resize to (bilinear, antialiased), or None to keep the size.
         gray: turn it gray before it is resized, as networks of FER2013's faces see it.
 
     Returns:
         uint8 [H, W, 3], RGB; three equal channels if `gray`.
-
-    Raises:
-        DataError: one line naming the file, if it cannot be decoded.
     """
     with open_image(path) as image:
         image.draft("RGB", (size, size) if size and not gray else None)
@@ -80,11 +76,9 @@ def is_animated(path: str) -> bool:
 
 @contextmanager
 def open_image(path: str, *, whole: bool = True) -> Iterator[Image.Image]:
-    """Opens an image file without decoding it. Any failure inside the block becomes a `DataError`.
+    """Opens an image file without decoding it. Any failure inside the block becomes a `DataError` of one line.
 
-    Args:
-        path: the file.
-        whole: read all of the file first, at once; else Pillow reads what it needs, at first only the header.
+    If `whole`, all of the file is read first, at once; else Pillow reads what it needs, at first only the header.
     """
     try:
         with (

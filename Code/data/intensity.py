@@ -33,11 +33,7 @@ def write_intensity(folder: Path, rows: Iterable[Row]) -> None:
 
 
 def read_intensity(path: str | os.PathLike[str]) -> dict[tuple[str, str, str], tuple[float, str]]:
-    """Reads a table: (split, clip, frame) -> (intensity in [0, 1], kind of distractor or "").
-
-    Raises:
-        DataError: the file is missing, or a line is malformed.
-    """
+    """Reads a table: (split, clip, frame) -> (intensity in [0, 1], kind of distractor or "")."""
     truth: dict[tuple[str, str, str], tuple[float, str]] = {}
     try:
         with open(path, newline="", encoding="utf-8", opener=regular) as file:
@@ -55,11 +51,7 @@ def read_intensity(path: str | os.PathLike[str]) -> dict[tuple[str, str, str], t
 
 
 def intensities_of(clips: ClipSet) -> Intensities | None:
-    """The true importance of every frame, from the table beside the folder of the split; None without a table.
-
-    Raises:
-        DataError: the table is malformed, or lacks frames of the clips.
-    """
+    """The true importance of every frame, from the table beside the folder of the split; None without a table."""
     path = Path(clips.clips[0].folder).parents[2] / INTENSITY_FILE  # the clip is <root>/Val/Fear/100003
     if not path.is_file():
         return None

@@ -101,11 +101,7 @@ class Listing:
             raise self.error()
 
     def find_frames(self, *, skip_empty: bool = False) -> ClipSet:
-        """Looks up the frames of each clip. Clips without frames are a problem, or skipped if `skip_empty`.
-
-        Raises:
-            DataError: there are problems.
-        """
+        """Looks up the frames of each clip; raises if there are problems. `skip_empty`: a clip without is none."""
         clips: list[Clip] = []
         if not self.clips or not all(item.folder for item in self.clips):
             self.require_root()
@@ -154,10 +150,7 @@ class Listing:
 def read_lines(path: str) -> Lines:
     """The lines of a list that are not blank, without spaces around them; tabs stay, as empty columns of a table.
 
-    Byte order marks, UTF-16 and any line ends are accepted.
-
-    Raises:
-        DataError: the file cannot be read, or is neither UTF-8 nor UTF-16 with a byte order mark.
+    Byte order marks, UTF-16 and any line ends are accepted. Raises DataError if the file cannot be read.
     """
     try:
         with open(path, "rb", opener=regular) as file:
@@ -178,10 +171,7 @@ def class_line(line: str, number: int, labels: Sequence[str], form: str = "<Clas
     """The clip of a line of AFEW's lists: `Fear/000633000 Fear`, or as `form` says.
 
     The class is what follows the last tab, or the last word of a line without tabs, so names may contain spaces. A
-    class folder in the path must agree with it.
-
-    Raises:
-        ValueError: saying what is wrong.
+    class folder in the path must agree with it. Raises ValueError with what is wrong.
     """
     path, _, class_name = line.rpartition("\t" if "\t" in line else " ")
     name, class_name = relative_name(path.strip(_AROUND + "\t")), class_name.strip(_AROUND)
