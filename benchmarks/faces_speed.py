@@ -8,11 +8,12 @@ Two tables, each of whose rows is measured in turns, `--rounds` times, on the sa
    of Python included.
 
 Every figure is given twice: frames per second of wall time, and CPU milliseconds per frame, which other work on the
-machine changes less.
+machine changes less. `--against` adds another checkout of this project, such as an older commit, to the first table.
 
 examples:
   python benchmarks/faces_speed.py clip.mp4 talk.mkv
   python benchmarks/faces_speed.py clips/*.mp4 --folder --no-finding
+  python benchmarks/faces_speed.py clips/*.mp4 --against ../earlier
 """
 
 from __future__ import annotations
@@ -49,6 +50,19 @@ from Code.faces.settings import DETECT_EVERY, MIN_FACE
 from Code.faces.video import Frame, Source, batches
 
 ROOT = Path(__file__).resolve().parents[1]
+# Finds the faces in a video's first frames; prints seconds of wall and CPU time, and a hash of the faces.
+FIND = """
+import hashlib, itertools, sys, time, torch
+from Code.faces.detect import Detector
+from Code.faces.keyframes import find_faces
+from Code.faces.video import Source
+torch.set_num_threads(1)
+frames, detector = list(itertools.islice(Source(sys.argv[1], threads=1).frames(), int(sys.argv[2]))), Detector()
+wall, cpu = time.perf_counter(), time.process_time()
+found = list(find_faces(iter(frames), detector))
+print(time.perf_counter() - wall, time.process_time() - cpu)
+print(hashlib.sha256(b"".join(each[1].landmarks.tobytes() for each in found)).hexdigest())
+"""
 SCRIPTS = {"Predict_Video.py": ("--no-figure",), "Prepare_Faces.py": ("--workers", "1")}
 
 
@@ -129,6 +143,23 @@ def finding(path: Path, count: int, rounds: int) -> dict[str, Any]:
     return row(label, len(frames), in_turns(rounds, ways))
 
 
+def compared(path: Path, count: int, rounds: int, other: Path) -> dict[str, Any]:
+    """The first table's row for one video in another checkout and in this one, each time in a process of its own."""
+    faces: dict[str, str] = {}
+
+    def find(root: Path) -> Spent:
+        command = [sys.executable, "-c", FIND, str(path.resolve()), str(count)]
+        times, faces[str(root)] = subprocess.run(
+            command, cwd=root, check=True, capture_output=True, text=True
+        ).stdout.splitlines()
+        return Spent(*map(float, times.split()))
+
+    ways = {f"in {root.name}": partial(find, root) for root in (other.resolve(), ROOT)}
+    figures = row(f"{path.name}: against {other}", min(count, Source(path).total or count), in_turns(rounds, ways))
+    print("  the same faces" if len(set(faces.values())) == 1 else "  other faces", flush=True)
+    return figures
+
+
 def script(name: str, videos: Path, flags: tuple[str, ...]) -> Spent:
     """Runs a script on a folder of videos; status 1 says that one shows no face."""
     with tempfile.TemporaryDirectory() as folder:
@@ -165,6 +196,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=200, help="of each video")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", action="store_true", help="also time the scripts on all videos as one command")
+    parser.add_argument("--against", type=Path, metavar="TREE", help="another checkout, which takes its turns")
     parser.add_argument("--no-finding", action="store_true", help="omit the first table")
     parser.add_argument("--json", type=Path, default=Path("model/faces_speed.json"))
     args = parser.parse_args()
@@ -183,6 +215,8 @@ def main() -> int:
         **about,
         "finding": [] if args.no_finding else [finding(path, args.frames, args.rounds) for path in args.videos],
     }
+    if args.against:
+        results["against"] = [compared(path, args.frames, args.rounds, args.against) for path in args.videos]
     if args.folder:
         results["folder"] = as_one_command(args.videos, args.rounds)
     save_text(json.dumps(results, indent=1) + "\n", args.json)

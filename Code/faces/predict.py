@@ -221,7 +221,7 @@ class Predictor:
             if everybody:
                 raise UsageError("--neutral: a file shows one person; name seconds, or answer the main person only")
             reference = self._features_of(neutral, aligned)
-        source = source if isinstance(source, Source) else Source(Path(source), keep=True)
+        source = source if isinstance(source, Source) else Source(Path(source))
         name = one_line(source.path.name)
         if aligned:
             analysis, ranked = all_frames(source, fps), [0]

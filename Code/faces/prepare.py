@@ -100,7 +100,7 @@ def prepare_clip(
     """
     record = Record(job.name, job.fingerprint(), "")
     try:
-        source = Source(job.path, threads=0 if alone else 1, keep=True)
+        source = Source(job.path, threads=0 if alone else 1)
         detector, every = _detector(device, settings.min_face), settings.detect_every
         analysis = analyse(source, detector, fps=settings.fps, detect_every=every, overlap=alone, progress=progress)
         main = analysis.main()

@@ -45,10 +45,11 @@ _Encoded = tuple[str, int, float, Callable[[], np.ndarray]]
 class Source:
     """An input that can be read any number of times: a video, an animation, an image, or a folder of images.
 
+    If all of its frames fit into KEPT_BYTES, it keeps them, so that a short video is decoded once.
+
     Args:
         path: see `kind_of`; the images of a folder are read in natural order.
         threads: of the video decoder; 0 lets ffmpeg choose. Worker processes use 1.
-        keep: keep the frames if all of them fit into KEPT_BYTES, so that a short video is decoded once.
 
     Raises:
         DataError: the input is missing, is not readable as a video, or is a folder without images.
@@ -56,17 +57,15 @@ class Source:
 
     kind = Kind.FOLDER
     total: int | None = None  # number of frames, estimated if the file states only a duration; None: unknown
-    fps: float | None = None  # average frame rate of a video; None: unknown
     # The image files of a folder, or a single one, by their frames' numbers; empty for videos and photos.
     files: Mapping[int, Path] = MappingProxyType({})
     problems: Sequence[str] = ()  # what went wrong when the frames were last read, one line each
     quarter_turns = 0  # by how many times 90 degrees every frame is rotated counterclockwise; see `find_turn`
     begin: float | None = None  # timestamp in the file from which the times of the latest reading count; None: unknown
-    _keep = False
     _kept: Mapping[int, Frame] | None = None
 
-    def __init__(self, path: str | Path, *, threads: int = 0, keep: bool = False) -> None:
-        self.path, self._threads, self._keep = Path(path), threads, keep
+    def __init__(self, path: str | Path, *, threads: int = 0) -> None:
+        self.path, self._threads = Path(path), threads
         if fault := name_fault(str(path)):
             raise DataError(f"{printable(str(path))}: {fault}")
         if not self.path.exists():
@@ -76,10 +75,10 @@ class Source:
             raise DataError(f"{path}: {'an empty' if self.path.is_file() else 'not a regular'} file")
         if self.kind is Kind.VIDEO:
             with open_video(self.path, threads) as (container, stream):
-                self.fps = frame_rate(container, stream)
+                rate = frame_rate(container, stream)
                 self.total = stream.frames or None
-                if self.total is None and container.duration and self.fps:
-                    self.total = max(1, round(container.duration / 1e6 * self.fps))
+                if self.total is None and container.duration and rate:
+                    self.total = max(1, round(container.duration / 1e6 * rate))
         elif self.kind is Kind.ANIMATION:
             with open_image(str(self.path)) as image:
                 self.total = getattr(image, "n_frames", 1)
@@ -105,11 +104,9 @@ class Source:
         Raises:
             DataError: not a single frame can be decoded; if some cannot, `problems` says so.
         """
-        frames: Iterator[Frame]
+        frames = self._keeping(fps) if wanted is None else self._read(fps, wanted)
         if self._kept is not None and wanted is not None and self._kept.keys() >= set(wanted):
             frames = (frame for number, frame in self._kept.items() if number in wanted)
-        else:
-            frames = self._keeping(fps) if self._keep and wanted is None else self._read(fps, wanted)
         for frame in frames:
             turned = np.rot90(frame.image, self.quarter_turns)
             yield replace(frame, image=np.ascontiguousarray(turned)) if self.quarter_turns else frame
@@ -122,9 +119,8 @@ class Source:
         kept, left = {}, KEPT_BYTES
         for frame in self._read(fps, None):
             left -= frame.image.nbytes
-            if left >= 0:
-                kept[frame.number] = frame
-            else:
+            kept[frame.number] = frame
+            if left < 0:
                 kept.clear()
             yield frame
         self._kept = kept if left >= 0 else None
@@ -192,7 +188,8 @@ class Source:
         number, time = -1, 0.0
         with open_video(self.path, self._threads) as (container, stream):
             promised = container.duration / 1e6 if container.duration else 0.0
-            clock, upright = Clock(self.fps, longest_gap(container)), Upright(stream)
+            clock = Clock(frame_rate(container, stream), longest_gap(container))
+            upright = Upright(stream)
             for number, frame in enumerate(progressive(decoded(container, stream, note))):
                 time = clock(frame.time)
                 self.begin = clock.begin
