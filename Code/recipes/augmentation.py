@@ -161,10 +161,8 @@ def _drawn(extent: float, number: int, generator: torch.Generator) -> Tensor:
 def jpeg_losses(images: Tensor, quality: Tensor) -> Tensor:
     """Images as JPEG compression leaves them: the frequencies of 8 x 8 blocks, rounded (ITU-T T.81).
 
-    Each channel is treated as luminance.
-
     Args:
-        images: float [N, channels, H, W] in [0, 1].
+        images: float [N, channels, H, W] in [0, 1]; each channel is treated as luminance.
         quality: float [N], 1 to 99, on the scale of libjpeg.
     """
     height, width = images.shape[-2:]
@@ -187,12 +185,7 @@ class Mixing:
     """The transform and the loss of a training in which a share of the steps mixes every image with another one.
 
     Half of these steps blend two images (mixup, Zhang et al., arXiv 1710.09412), the others paste a box of one into the
-    other (CutMix, Yun et al., arXiv 1905.04899). The loss weights the labels of both as the transform before it has
-    mixed the images.
-
-    Args:
-        augment: what is done to the images before they are mixed.
-        unmixed: the loss of images with one label.
+    other (CutMix, Yun et al., arXiv 1905.04899). `augment` comes before, and `unmixed` is the loss with one label.
     """
 
     def __init__(self, share: float, augment: Transform, unmixed: Loss) -> None:

@@ -37,7 +37,7 @@ def ferplus_split(split: FERPlusSplit, rule: str, size: int | None = None) -> Ev
 
 
 def evaluate_file(path: Path | None, data_root: Path, compute: Compute) -> int:
-    """`-e`: evaluates a file on the private test; None: the file that trainings start from."""
+    """`-e`: evaluates a file on the private test (None: the one that trainings start from)."""
     path = path or starting_file(None) or FERPLUS_FILE
     fan, info = load_fan(path)
     if tuple(info["labels"]) != FERPLUS_LABELS:
@@ -49,10 +49,9 @@ def evaluate_file(path: Path | None, data_root: Path, compute: Compute) -> int:
 
 
 def report_test(path: Path, splits: Mapping[str, FERPlusSplit], compute: Compute) -> None:
-    """Prints a file's accuracy on the private test, as published with a majority label, and for every image.
+    """Prints a file's accuracy on the private test, as it is, and with the priors of `--prior` if those are others.
 
-    The network answers as it is, then with a uniform prior and with that of FER+, if those are others. Published
-    figures are of networks that know the class shares of FER+, and so are probabilities on FER+.
+    Published figures are of a majority label, and of networks that know the class shares of FER+.
     """
     fan, info = load_fan(path)
     fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
@@ -76,11 +75,11 @@ def report_test(path: Path, splits: Mapping[str, FERPlusSplit], compute: Compute
             print(f"the same with --prior {prior}:")
         metrics = _metrics(logits + shift, labels)
         print(f"private test, majority label, 8 classes: {summary(metrics)}")
-        for index, (label, row) in enumerate(zip(FERPLUS_LABELS, metrics["confusion"], strict=True)):
-            right, count = row[index], sum(row)
-            low, high = binomtest(right, count).proportion_ci(method="wilson") if count else (0, 1)
-            recall = f"{100 * right / count:5.1f} % ({100 * low:.0f} to {100 * high:.0f} %)" if count else "-"
-            print(f"  recall {label:<10} {recall}")
+        for index, row in enumerate(metrics["confusion"]):
+            if sum(row):
+                low, high = binomtest(row[index], sum(row)).proportion_ci(method="wilson")
+                recall = f"{100 * row[index] / sum(row):5.1f} % ({100 * low:.0f} to {100 * high:.0f} %)"
+                print(f"  recall {FERPLUS_LABELS[index]:<10} {recall}")
         print("  confusion (rows true): " + " ".join(str(row) for row in metrics["confusion"]))
         if others.any() and not others.all():
             alone = _metrics(logits[others] + shift, labels[others])
@@ -101,22 +100,18 @@ def _metrics(logits: Tensor, labels: Tensor) -> dict[str, Any]:
 
 
 def fit_temperature(logits: Tensor, labels: Tensor, offset: Tensor) -> float:
-    """The temperature, 0.05 to 20, by which logits must be divided for the smallest cross-entropy.
+    """The temperature, 0.05 to 20, by which logits [N, C] must be divided for the smallest cross-entropy.
 
-    Guo, Pleiss, Sun, Weinberger: "On calibration of modern neural networks", ICML 2017, arXiv 1706.04599.
-
-    Args:
-        logits: float [N, C].
-        labels: int64 [N].
-        offset: float [C], the log of the class shares that the logits lack.
+    Guo, Pleiss, Sun, Weinberger: "On calibration of modern neural networks", ICML 2017, arXiv 1706.04599. `offset`,
+    float [C], is the log of the class shares that the logits lack.
     """
     exact = logits.double()
 
     def cost(log_temperature: float) -> float:
         return float(F.cross_entropy(exact / math.exp(log_temperature) + offset, labels))
 
-    found = minimize_scalar(cost, bounds=(math.log(0.05), math.log(20)), method="bounded", options={"xatol": 1e-4})
-    return math.exp(found.x)
+    best = minimize_scalar(cost, bounds=(math.log(0.05), math.log(20)), method="bounded", options={"xatol": 1e-4})
+    return math.exp(best.x)
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor) -> float:

@@ -28,16 +28,11 @@ Floats = NDArray[np.float64]
 def fit_head(
     features: ArrayLike, targets: ArrayLike, weight: ArrayLike, bias: ArrayLike, strength: float = STRENGTH
 ) -> tuple[Floats, Floats]:
-    """The fitted classifier.
+    """The weights float64 [C, D] and biases float64 [C] of the fitted classifier.
 
     Args:
-        features: float [N, D].
-        targets: int [N], from 0 to C - 1.
+        features, targets: float [N, D], and int [N] from 0 to C - 1.
         weight, bias: float [C, D] and [C], the start; zeros for a class that is new.
-        strength: how firmly it is held there, above 0.
-
-    Returns:
-        Weights float64 [C, D] and biases float64 [C].
     """
     x, y = np.asarray(features, dtype=np.float64), np.asarray(targets)
     x = np.c_[x, np.ones(len(x))]
@@ -65,18 +60,14 @@ def choose_strength(
     *,
     may_keep: bool = True,
 ) -> tuple[float | None, str]:
-    """Chooses by cross-validation, by the cross-entropy of clips that are not in the fit.
+    """Chooses how firmly to hold the fit (None: keep the start) by cross-validation, and says why.
 
-    `STRENGTH` stays unless another one is better by two standard errors; the start stays unless the fit is better by
-    `NOISE` of one. Clips of classes that the other folds lack say nothing about a fit, and are left out.
+    `STRENGTH` stays unless the cross-entropy of another one is better by two standard errors; the start stays unless
+    the fit is better by `NOISE` of one. Clips of classes that the other folds lack say nothing, and are left out.
 
     Args:
-        features, targets, weight, bias: see `fit_head`.
         persons: N names; clips of one person are never on both sides. "": unknown, a person of its own.
         may_keep: whether the start knows all classes.
-
-    Returns:
-        How firmly to hold the fit (None: keep the start), and why, in words.
     """
     x, y = np.asarray(features, dtype=np.float64), np.asarray(targets)
     start = np.asarray(weight, dtype=np.float64), np.asarray(bias, dtype=np.float64)

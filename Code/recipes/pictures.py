@@ -41,9 +41,6 @@ def ferplus_faces(split: FERPlusSplit, rule: str) -> tuple[FrameTable, Tensor]:
     Args:
         rule: "votes": class probabilities, to train on. "majority": the class that has more than half of the votes.
             "plurality": the most voted class of all images whose most voted label is an emotion.
-
-    Raises:
-        DataError: the rule keeps no image.
     """
     if rule == "plurality":
         kept = (split.votes.argmax(axis=1) < len(FERPLUS_LABELS)) & (split.votes.sum(axis=1) > 0)
@@ -61,11 +58,7 @@ def _table(targets: Tensor, names: Sequence[str]) -> FrameTable:
 
 
 def with_extra(table: FrameTable, images: Tensor, recipe: Recipe) -> tuple[FrameTable, Tensor]:
-    """FER+'s faces with those of `--extra`, all in one size. Those without a label have the targets 0.
-
-    Raises:
-        DataError: a folder has another name, a picture cannot be read, or a root has no pictures.
-    """
+    """FER+'s faces with those of `--extra`, all in one size. Those without a label have the targets 0."""
     side = min(max(recipe.image_size, SIDE), MAX_SIDE)
     labels = (*FERPLUS_LABELS, UNLABELED)
     clips = [clip for root in recipe.extra for clip in read_tree(root, labels).clips]
@@ -85,9 +78,6 @@ def with_extra(table: FrameTable, images: Tensor, recipe: Recipe) -> tuple[Frame
 
 def read_pictures(recipe: Recipe) -> tuple[ClipSet, ClipSet, str]:
     """Reads labeled pictures, split by their folders, by a list or at random.
-
-    If the names of all pictures tell the person, a random split has no person in both parts, unless the classes are the
-    persons.
 
     Returns:
         The pictures to train on, those to validate on, and how they were split, for the log.
@@ -109,14 +99,7 @@ def read_pictures(recipe: Recipe) -> tuple[ClipSet, ClipSet, str]:
 
 
 def read_tree(root: str, labels: tuple[str, ...] = ()) -> ClipSet:
-    """All of `<root>/<Class>/<image>`.
-
-    Args:
-        labels: the only classes that there may be; none: every folder is a class, and has pictures.
-
-    Raises:
-        DataError: all problems of the folders; or there are no pictures.
-    """
+    """All of `<root>/<Class>/<image>`. `labels` are the only classes that there may be; none: every folder is one."""
     listing = Listing(root, advice=[LAYOUT])
     folders, loose = listing.contents(root)
     classes = labels or tuple(folders)

@@ -3,11 +3,10 @@
     python -m Code.recipes.release model/RUN --data-root Data/FERPlus --output pretrain_model/FAN_FER+_composed.pth
     python -m Code.recipes.release FILE --prior ferplus --output pretrain_model/FER+prior.pth
 
-The file of a run says its classes, head, input and precision, and how it was made: commands, versions, device, date and
-the metrics of the run's results.json. `--data-root` adds the mean feature of FER+'s neutral training faces, which
-`Predict_Video.py --neutral` needs. `--temperature` makes a network that is too sure (or not sure enough) say what it
-knows; `Pretrain_FERPlus.py -e` prints the one that fits. `--prior` says how likely each class is before a face is seen.
-Both only change the classifier.
+The file of a run says how it was made: commands, versions, device, date and metrics. `--data-root` adds the mean
+feature of FER+'s neutral training faces, which `Predict_Video.py --neutral` needs. `--temperature` makes a network that
+is too sure say what it knows; `Pretrain_FERPlus.py -e` prints the one that fits. `--prior` says how likely each class is
+before a face is seen. Both only change the classifier.
 """
 
 from __future__ import annotations
@@ -59,13 +58,9 @@ def released(checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[st
 def with_classifier(
     checkpoint: Mapping[str, Any], temperature: float = 1.0, prior: Mapping[str, float] | str | None = None
 ) -> dict[str, Any]:
-    """A checkpoint whose logits are divided by a temperature, and then have another prior, which its recipe says.
+    """A checkpoint whose logits are divided by a temperature, and then have another prior, see `stated_shares`.
 
-    The accuracy of another prior is another one, and left out; with a temperature alone, the answers stay the same.
-
-    Args:
-        checkpoint: of a run, or a file of the published format.
-        prior: see `stated_shares`; None: as it is.
+    Its recipe says the prior. The accuracy with another prior is another one, and left out.
 
     Raises:
         CheckpointError: it has no classifier.
@@ -102,11 +97,7 @@ def neutral_feature(path: Path, data_root: Path) -> list[float]:
 
 
 def about_run(run: Path, which: str, before: Sequence[Path]) -> dict[str, Any]:
-    """How the network of a run was made. `before`: the runs that it started from, oldest first.
-
-    Raises:
-        StateError: args.json or results.json is missing or damaged.
-    """
+    """How the network of a run was made. `before`: the runs that it started from, oldest first."""
     own = read_arguments(run)
     return {
         "commands": [read_arguments(folder).command for folder in (*before, run)],
@@ -123,28 +114,16 @@ def about_run(run: Path, which: str, before: Sequence[Path]) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the file; returns the exit status."""
     parser = script_parser(__doc__, prog="python -m Code.recipes.release")
-    parser.add_argument(
-        "network", type=Path, metavar="RUN|FILE", help="a run's folder, model/<date-time>_..., or a file"
-    )
+    parser.add_argument("network", type=Path, metavar="RUN|FILE", help="a run's folder, or a file")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="of a run: which epoch")
     parser.add_argument(
-        "--after",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="RUN",
-        help="of a run: those that it started from, oldest first, to name their commands",
+        "--after", type=Path, nargs="+", default=[], metavar="RUN", help="of a run: those before it, oldest first"
     )
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="FER+, whose neutral faces the file is to know")
+    parser.add_argument("--temperature", type=number(0.05, 20), default=1.0, metavar="T", help="divides the logits")
     parser.add_argument(
-        "--temperature", type=number(0.05, 20), default=1.0, metavar="T", help="to divide the logits by"
-    )
-    parser.add_argument(
-        "--prior",
-        nargs="+",
-        metavar="uniform|ferplus|CLASS=SHARE",
-        help="the prior of its classes, as of Predict_Video.py (default: as it is)",
+        "--prior", nargs="+", metavar="uniform|ferplus|CLASS=SHARE", help="of its classes (default: as it is)"
     )
     args = parser.parse_args(argv)
     check_outputs([args.output], [args.network, *args.after])

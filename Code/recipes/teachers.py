@@ -1,9 +1,8 @@
 """Distillation: the answers of trained networks, or of a table, become the targets of one network.
 
-Hinton, Vinyals, Dean: "Distilling the knowledge in a neural network", arXiv 1503.02531. Teachers together are more
-often right than each of them, and they give labels to unlabeled faces. Before the first epoch, every network evaluates
-each training picture once, plain and mirrored. A table (`.npz`) is for a teacher of any other kind: `names` [N], the
-file names of pictures, and `logits` float [N, C], those of a uniform prior.
+Hinton, Vinyals, Dean: "Distilling the knowledge in a neural network", arXiv 1503.02531. Before the first epoch, every
+network evaluates each training picture, plain and mirrored. A table (`.npz`) is for a teacher of any other kind:
+`names` [N], the file names of pictures, and `logits` float [N, C], those of a uniform prior.
 """
 
 from __future__ import annotations
@@ -32,16 +31,14 @@ SMALLEST = 1e-7  # probability whose logarithm is taken
 
 
 def taught(recipe: Recipe, batches: TrainingBatches, shares: Tensor, file: Path, compute: Compute) -> FrameTable:
-    """The table of the batches with targets of `--votes` times the label plus the rest times the teachers' answers.
-
-    Faces without a label have the answers alone.
+    """The table of the batches with the teachers' answers in its targets; without a label, with the answers alone.
 
     Args:
         shares: float [C], the class shares of the training set.
         file: keeps the answers, so that a resumed run does not need the teachers.
 
     Raises:
-        CheckpointError: a teacher does not fit, or `file` is damaged or has answers for another number of faces.
+        CheckpointError: a teacher or `file` is damaged or does not fit.
     """
     table = batches.table
     print(f"{counted(len(recipe.teachers), 'teacher')} for {len(table)} faces; answers: {file}", flush=True)
@@ -57,15 +54,11 @@ def taught(recipe: Recipe, batches: TrainingBatches, shares: Tensor, file: Path,
 
 
 def teachers_answers(recipe: Recipe, table: FrameTable, store: Store, shares: Tensor, compute: Compute) -> Tensor:
-    """The teachers' class probabilities for single pictures, float32 [N, C], rows summing to one.
+    """The teachers' class probabilities for single pictures, float32 [N, C]: their mean, or that of weighted logits.
 
-    They are the mean of the teachers' probabilities or, with `--teacher-weights`, those of a weighted sum of logits.
-    All answers have the prior of the labels that they are averaged with, the class shares of this training set. A
+    All answers have the prior of the labels that they are averaged with, the class shares [C] of this training set. A
     network that was trained with `--balance` lacks those of its own training set; they are added, and exchanged for
     these. One that does not say its shares is taken to be trained on this training set.
-
-    Args:
-        shares: float [C], of the training set.
 
     Raises:
         CheckpointError: a file cannot be read, has other classes, or lacks a picture.

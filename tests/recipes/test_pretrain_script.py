@@ -27,7 +27,7 @@ SMALL = ("--image-size", 32, "--batch-size", 8, "--device", "cpu", "--precision"
 
 
 def private_test(out: str) -> list[str]:
-    return out[out.index("private test, majority label") :].splitlines()[:11]
+    return out[out.index("private test, majority label") :].splitlines()[:10]
 
 
 def test_a_training_writes_the_published_format_and_leaves_out_test_images(call, make_ferplus, tmp_path):
@@ -65,8 +65,8 @@ def test_a_training_writes_the_published_format_and_leaves_out_test_images(call,
 
     printed = private_test(outcome.out)
     assert f"{100 * results['last']['accuracy']:.2f} %" in printed[0]
-    assert [line.split()[1] for line in printed[1:9]] == list(FERPLUS_LABELS)
-    assert printed[10].startswith("  without the 1 that are also training images: accuracy")
+    assert [line.split()[1] for line in printed[1:8]] == [FERPLUS_LABELS[0], *FERPLUS_LABELS[2:]]  # that occur
+    assert printed[9].startswith("  without the 1 that are also training images: accuracy")
     again = call(script, "-e", "--data-root", root, *SMALL[-4:], cwd=tmp_path)
     assert again.status == 0 and private_test(again.out) == printed and "expected calibration error" in again.out
 
