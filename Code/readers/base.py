@@ -160,7 +160,7 @@ class Reader:
         """Reads the training and validation sets. Also returns the number of folds, None without folds.
 
         Raises:
-            DataError: the problems of both sets.
+            DataError: the problems of the first set that has some.
             UsageError: there is no such fold.
         """
         count = None
@@ -173,19 +173,8 @@ class Reader:
                 )
             if folds:
                 return folds.train(request.fold), folds.val(request.fold), count
-        train, problems = None, []
-        try:
-            train = self.read(request, "train")
-        except DataError as error:
-            problems.append(error)
-        try:
-            val = self.read(request, "val", train.labels if train else None)
-        except DataError as error:
-            problems.append(error)
-        if problems:
-            raise DataError.joined(problems)
-        assert train is not None
-        return train, val, count
+        train = self.read(request, "train")
+        return train, self.read(request, "val", train.labels), count
 
     # Folds
 

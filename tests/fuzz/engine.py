@@ -138,51 +138,27 @@ def damaged(whole: bytes, rng: random.Random, *, text: bool) -> bytes:
 
 
 def _bytes(whole: bytes, rng: random.Random) -> bytes:
-    """Cut, overwritten, lost, doubled and inserted pieces, and single bits."""
-    data = bytearray(whole)
-    at = rng.randrange(len(data) + 1)
+    """A piece that is lost, overwritten or doubled, a wrong bit, or the end that is lost."""
+    at = rng.randrange(len(whole) + 1)
     if rng.random() < 0.4:  # headers are short, and worth much of the attention
         at = min(at, rng.randrange(300))
-    piece = slice(at, at + rng.choice([1, 2, 4, 16, 300, 5000]))
-    match rng.randrange(7):
-        case 0:
-            del data[at:]
-        case 1:
-            del data[piece]
-        case 2:
-            data[piece] = rng.randbytes(len(data[piece]))
-        case 3:
-            data[at : at + 4] = rng.choice([b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\0\0\0\x01"])
-        case 4:
-            data[at:at] = data[piece]
-        case 5:
-            data[piece] = bytes(len(data[piece]))
-        case _ if data:
-            data[min(at, len(data) - 1)] ^= 1 << rng.randrange(8)
-    return bytes(data)
+    end = at + rng.choice([1, 2, 4, 16, 300, 5000])
+    piece = whole[at:end]
+    bit = bytes([piece[0] ^ 1 << rng.randrange(8)]) + piece[1:] if piece else b""
+    other = rng.choice([b"", rng.randbytes(len(piece)), bytes(len(piece)), b"\xff" * len(piece), 2 * piece, bit])
+    return whole[:at] + other + (whole[end:] if rng.random() < 0.85 else b"")
 
 
 def _lines(whole: bytes, rng: random.Random) -> bytes:
-    """Lines and cells lost, doubled, replaced and made huge; other separators, line ends and encodings."""
+    """A line that is lost, doubled, huge or wrong in one cell; other separators, line ends and encodings."""
     lines = whole.decode("utf-8", "surrogateescape").splitlines() or [""]
-    at, end = rng.randrange(len(lines)), "\n"
-    cells = lines[at].split(",")
-    match rng.randrange(8):
-        case 0:
-            del lines[at]
-        case 1:
-            lines.insert(at, rng.choice([*ODD, lines[at]]))
-        case 2:
-            lines[at] = lines[at].replace(rng.choice(" ,\t/."), rng.choice([" ", ",", ";", "\t", "\\", ""]))
-        case 3:
-            lines[at] *= rng.choice([50, 3000])
-        case 4:
-            return "\n".join(lines).encode(rng.choice(ENCODINGS), "replace")
-        case 5:
-            end = rng.choice(["\r\n", "\r", "\x0b", "\x85"])
-        case 6:
-            cells[rng.randrange(len(cells))] = rng.choice(ODD)
-            lines[at] = ",".join(cells)
-        case _:
-            lines[at] = ",".join(rng.sample(cells, rng.randrange(len(cells) + 1)))
-    return "".join(line + end for line in lines).encode("utf-8", "surrogateescape")
+    at = rng.randrange(len(lines))
+    line, cells = lines[at], lines[at].split(",")
+    cells[rng.randrange(len(cells))] = rng.choice(ODD)
+    other = line.replace(rng.choice(" ,\t/."), rng.choice([" ", ",", ";", "\t", "\\", ""]))
+    choices = ([], [line, line], [rng.choice(ODD), line], [line * 3000], [",".join(cells)], [other])
+    lines[at : at + 1] = rng.choice(choices)
+    text = rng.choice([*["\n"] * 8, "\r\n", "\r", "\x0b", "\x85"]).join([*lines, ""])
+    if rng.random() < 0.15:
+        return text.encode(rng.choice(ENCODINGS), "replace")
+    return text.encode("utf-8", "surrogateescape")
