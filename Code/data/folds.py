@@ -174,7 +174,7 @@ def hold_out(train: ClipSet, seed: int, share: float = 0.1) -> tuple[ClipSet, Cl
         DataError: there are too few persons or clips to have some on both sides.
     """
     rng = np.random.default_rng([seed, 0x4E1D])  # independent of all other streams of this seed
-    clips, names = train.clips, set()
+    clips, names = train.clips, set[str]()
     if all(clip.person for clip in clips):
         persons, count = _persons(train), 0
         for index in rng.permutation(len(persons)):
