@@ -22,6 +22,8 @@ from Code.network.fan import FAN
 from Code.network.weights import published_weights, to_published
 from Code.sample.clip import SampleSpec, draw_clip
 
+Networks = dict[str, tuple[Path, FAN]]  # "classifier" or "fan" -> its file and the network
+Call, Write, Draw = Callable[..., int], Callable[..., Path], Callable[..., Image.Image]  # fixtures that are called
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 SIZE = 40  # input side of the tiny networks
 
@@ -42,7 +44,7 @@ class CountingDetector(Detector):
 
 
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, FAN]]:
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Networks:
     """Random networks: a FER+ frame classifier in the published format, and a run's FAN."""
     folder = tmp_path_factory.mktemp("checkpoints")
     torch.manual_seed(0)
@@ -69,7 +71,7 @@ def crops(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def predict(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+def predict(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
     """Runs Predict_Video.py in this process, in a folder of its own; returns its exit status."""
 
     def call(*args: Any) -> int:
@@ -80,7 +82,7 @@ def predict(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., in
 
 
 @pytest.fixture
-def prepare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+def prepare(monkeypatch: pytest.MonkeyPatch) -> Call:
     """Runs Prepare_Faces.py in this process, with one worker unless told otherwise; returns its exit status."""
 
     def call(*args: Any) -> int:
@@ -100,7 +102,7 @@ def run_main(main: Callable[[], int], monkeypatch: pytest.MonkeyPatch, *argv: An
 
 
 @pytest.fixture(scope="session")
-def person() -> Callable[..., Image.Image]:
+def person() -> Draw:
     """A person of the generated sample, 224 x 224: the detector takes all of them for real, so the tests can."""
     drawn: dict[tuple[int, str], list[Image.Image]] = {}
 
@@ -114,7 +116,7 @@ def person() -> Callable[..., Image.Image]:
 
 
 @pytest.fixture(scope="session")
-def write_video() -> Callable[..., Path]:
+def write_video() -> Write:
     """Encodes pictures or PyAV's frames as a video: container by suffix, times in seconds where they are uneven."""
     av = pytest.importorskip("av", reason="videos need PyAV")
 
@@ -158,7 +160,7 @@ def write_video() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def scene_of(person: Callable[..., Image.Image]) -> Callable[..., Image.Image]:
+def scene_of(person: Draw) -> Draw:
     """A grey room with people in it: (number, left, top, side) each."""
 
     def draw(*people: tuple[int, int, int, int], size: tuple[int, int] = (192, 144), grey: int = 90) -> Image.Image:

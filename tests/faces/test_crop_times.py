@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from Code import Predictor
 from Code.faces import render
 from Code.faces.extract import crop_times
 from Code.faces.figures import attention_picture, shown_frames
 from Code.faces.prediction import Prediction
-from Code.network.fan import FAN
+from tests.faces.conftest import Call, Draw, Networks, Write
 
 
 def test_prepared_crops_have_seconds_in_figures_and_windows(
-    checkpoints: dict[str, tuple[Path, FAN]], write_video: Callable[..., Path], scene_of: Callable[..., Image.Image],
-    prepare: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    checkpoints: Networks,
+    write_video: Write,
+    scene_of: Draw,
+    prepare: Call,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     scenes = [scene_of()] * 2 + [scene_of((2, 30, 12, 120))] * 4  # no face at 0 and 0.1 s
     write_video(tmp_path / "videos" / "Sad" / "late.mp4", scenes)
@@ -38,7 +40,7 @@ def test_prepared_crops_have_seconds_in_figures_and_windows(
 
 
 def test_a_video_of_prepared_crops_plays_as_it_was_filmed(
-    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoints: Networks, crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     av = pytest.importorskip("av", reason="videos need PyAV")
     seconds = [10.0, 10.5, 11.0, 12.0, 12.5]

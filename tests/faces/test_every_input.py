@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,13 @@ from Code.faces import render
 from Code.faces.detect import overlap
 from Code.faces.inputs import why_apart
 from Code.faces.render import Label, draw_people
-from Code.network.fan import FAN
+from tests.faces.conftest import Call, Draw, Networks
 
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 
 
 @pytest.fixture
-def predictor(checkpoints: dict[str, tuple[Path, FAN]]) -> Predictor:
+def predictor(checkpoints: Networks) -> Predictor:
     return Predictor(checkpoints["fan"][0], "cpu", precision="fp32")
 
 
@@ -39,9 +38,8 @@ def photographs(folder: Path, number: int, names: str = "{:03d}.png", size: tupl
 
 
 def test_inputs_without_an_answer_have_their_row_their_record_and_their_card(
-    checkpoints: dict[str, tuple[Path, FAN]], person: Callable[..., Image.Image], predict: Callable[..., int],
-    tmp_path: Path,
-) -> None:  # fmt: skip
+    checkpoints: Networks, person: Draw, predict: Call, tmp_path: Path
+) -> None:
     pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     inputs = [tmp_path / name for name in ("grey.png", "gone\udcfc.png", "broken.jpg", "face.png")]
     Image.new("RGB", (64, 48), (90, 90, 90)).save(inputs[0])
@@ -81,7 +79,7 @@ def test_pictures_that_do_not_follow_each_other_are_answered_one_by_one(
 
 
 def test_the_script_says_that_pictures_are_no_clip(
-    checkpoints: dict[str, tuple[Path, FAN]], predict: Callable[..., int], capsys: Any, tmp_path: Path
+    checkpoints: Networks, predict: Call, capsys: Any, tmp_path: Path
 ) -> None:
     photographs(tmp_path / "set" / "photographs", 6)
     flags = (tmp_path / "set", "--aligned", "--no-figure", "--checkpoint", checkpoints["fan"][0])
@@ -102,9 +100,7 @@ def test_the_script_says_that_pictures_are_no_clip(
         ({"classes": ["happy", "joy"]}, "--classes joy: no such class; this network knows Happy, Angry"),
     ],
 )
-def test_wrong_arguments_are_named_at_construction(
-    checkpoints: dict[str, tuple[Path, FAN]], argument: dict[str, Any], says: str
-) -> None:
+def test_wrong_arguments_are_named_at_construction(checkpoints: Networks, argument: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError) as error:
         Predictor(checkpoints["fan"][0], **{"device": "cpu", **argument})
     assert str(error.value).startswith(says)
@@ -128,7 +124,7 @@ def test_a_neutral_reference_may_be_in_memory(predictor: Predictor, crops: Path)
 
 
 def test_classes_that_are_left_out_are_in_no_output(
-    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, predict: Callable[..., int], tmp_path: Path
+    checkpoints: Networks, crops: Path, predict: Call, tmp_path: Path
 ) -> None:
     path = checkpoints["fan"][0]
     kept = [name for name in AFEW if name not in ("Disgust", "Neutral")]

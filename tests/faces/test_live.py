@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,11 +9,9 @@ from PIL import Image
 from Code.faces.detect import Detector, Faces, overlap
 from Code.faces.live import LiveFinder
 from Code.faces.video import Frame
-from tests.faces.conftest import CountingDetector
+from tests.faces.conftest import CountingDetector, Draw
 
 pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
-
-Draw = Callable[..., Image.Image]
 
 
 def live(pictures: list[Image.Image], fps: float = 25.0, every: int = 10) -> tuple[list[Faces], list[int], list[int]]:

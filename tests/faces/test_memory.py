@@ -5,15 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from Code.network.fan import FAN
+from tests.faces.conftest import Draw, Networks
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 1.5 * 2**30
@@ -52,7 +50,7 @@ def peak_memory(*command: Any) -> int:
 
 @pytest.mark.timeout(900)
 def test_an_hour_of_faces_stays_below_a_gibibyte_and_a_half(
-    scene_of: Callable[..., Image.Image], checkpoints: dict[str, tuple[Path, FAN]], tmp_path: Path
+    scene_of: Draw, checkpoints: Networks, tmp_path: Path
 ) -> None:
     """A face in each frame: what 17 500 frames more take, carried on to an hour."""
     av = pytest.importorskip("av", reason="videos need PyAV")

@@ -23,9 +23,9 @@ from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import published_weights
 from Code.own_clips import OwnClips
+from tests.faces.conftest import Draw, Write
 
 Call = Callable[..., Any]
-Draw = Callable[..., Image.Image]
 
 
 def write(root: Path, *names: str) -> Path:
@@ -152,9 +152,7 @@ def test_classes_of_the_same_expression_keep_their_weights_and_unknown_ones_are_
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_whole_recipe_and_what_is_done_again(
-    tmp_path: Path, write_video: Callable[..., Path], person: Draw
-) -> None:
+def test_the_whole_recipe_and_what_is_done_again(tmp_path: Path, write_video: Write, person: Draw) -> None:
     pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     for label in ("Happy", "Surprise", "Sad"):
         for number in range(4):

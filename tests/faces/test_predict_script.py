@@ -19,8 +19,8 @@ from PIL import Image
 import Predict_Video
 from Code.faces.figures import figure_names
 from Code.network.checkpoints import save_atomically
-from Code.network.fan import FAN
 from Code.network.weights import published_weights
+from tests.faces.conftest import Call, Draw, Networks, Write
 from tests.faces.test_sound import RATE, talk
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "example.mp4"
@@ -35,10 +35,11 @@ class Result(NamedTuple):
     err: str
 
 
+Ask = Callable[..., Result]
+
+
 @pytest.fixture
-def ask(
-    predict: Callable[..., int], checkpoints: dict[str, tuple[Path, FAN]], capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Result]:
+def ask(predict: Call, checkpoints: Networks, capsys: pytest.CaptureFixture[str]) -> Ask:
     """Runs the script with a tiny network: `kind` "fan" or "classifier"; None: as the flags say."""
 
     def call(*args: Any, kind: str | None = "fan") -> Result:
@@ -50,15 +51,13 @@ def ask(
 
 
 @pytest.fixture
-def plain_video(write_video: Callable[..., Path], tmp_path: Path) -> Path:
+def plain_video(write_video: Write, tmp_path: Path) -> Path:
     """Five frames of one colour each, 64 x 48."""
     pictures = [Image.new("RGB", (64, 48), (level, 90, 90)) for level in range(0, 250, 50)]
     return write_video(tmp_path / "plain.mp4", pictures)
 
 
-def test_script_prints_and_writes_every_answer(
-    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, tmp_path: Path, ask: Callable[..., Result]
-) -> None:
+def test_script_prints_and_writes_every_answer(checkpoints: Networks, crops: Path, tmp_path: Path, ask: Ask) -> None:
     single = crops / "3.png"
     table, records = tmp_path / "answers.csv", tmp_path / "answers.json"
     status, out, err = ask(crops, single, "--aligned", "--csv", table, "--json", records)
@@ -79,7 +78,7 @@ def test_script_prints_and_writes_every_answer(
 
 
 def test_what_a_file_leaves_open_and_a_table_could_confuse_is_said(
-    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, plain_video: Path, tmp_path: Path, ask: Callable[..., Result]
+    checkpoints: Networks, crops: Path, plain_video: Path, tmp_path: Path, ask: Ask
 ) -> None:
     # CK+ has other classes than AFEW, but as many
     assert "contempt (assumed: its file has no labels)" in ask(crops, "--aligned", kind="classifier").out
@@ -96,7 +95,7 @@ def test_what_a_file_leaves_open_and_a_table_could_confuse_is_said(
 
 
 def test_a_network_of_crops_that_cannot_be_made_says_so(
-    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, tmp_path: Path, ask: Callable[..., Result]
+    checkpoints: Networks, crops: Path, tmp_path: Path, ask: Ask
 ) -> None:
     saved = {"format": "emotion-fan/1", "state_dict": published_weights(checkpoints["fan"][1]), "at_type": 1}
     save_atomically({**saved, "labels": list(AFEW), "image_size": 40, "dataset": "dfew"}, tmp_path / "fan.pth")
@@ -106,7 +105,7 @@ def test_a_network_of_crops_that_cannot_be_made_says_so(
 
 
 def test_wrong_inputs_are_named_in_a_line_each_and_the_others_go_on(
-    crops: Path, plain_video: Path, tmp_path: Path, ask: Callable[..., Result]
+    crops: Path, plain_video: Path, tmp_path: Path, ask: Ask
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 and no more")
@@ -123,7 +122,7 @@ def test_wrong_inputs_are_named_in_a_line_each_and_the_others_go_on(
     assert status == 2 and out == "" and err.startswith(f"error: {wrong[-1]}: ") and err.count("\n") == 1
 
 
-def test_a_name_is_one_line_whatever_is_in_it(crops: Path, tmp_path: Path, ask: Callable[..., Result]) -> None:
+def test_a_name_is_one_line_whatever_is_in_it(crops: Path, tmp_path: Path, ask: Ask) -> None:
     odd = tmp_path / "two\nlines \x1b[31m<b>.png"
     odd.write_bytes((crops / "0.png").read_bytes())
     (tmp_path / "no\npicture.png").write_bytes(b"no picture")
@@ -153,7 +152,7 @@ def test_a_name_is_one_line_whatever_is_in_it(crops: Path, tmp_path: Path, ask: 
         (("--camera", "0", "--csv", "c.csv"), "--camera goes with"),
     ],
 )
-def test_wrong_flags_are_named(flags: tuple[object, ...], says: str, ask: Callable[..., Result]) -> None:
+def test_wrong_flags_are_named(flags: tuple[object, ...], says: str, ask: Ask) -> None:
     status, _, err = ask(*flags, kind=None)
     assert status == 2
     assert says in err
@@ -161,7 +160,7 @@ def test_wrong_flags_are_named(flags: tuple[object, ...], says: str, ask: Callab
 
 
 def test_outputs_do_not_overwrite_each_other_or_an_input(
-    crops: Path, tmp_path: Path, ask: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    crops: Path, tmp_path: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.pth").touch()
@@ -181,7 +180,7 @@ def test_outputs_do_not_overwrite_each_other_or_an_input(
 
 
 def test_a_network_whose_weights_overflow_is_refused(
-    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, tmp_path: Path, predict: Callable[..., int], capsys: Any
+    checkpoints: Networks, crops: Path, tmp_path: Path, predict: Call, capsys: Any
 ) -> None:
     saved = torch.load(checkpoints["fan"][0], weights_only=True)
     saved["state_dict"]["alpha.0.weight"] = torch.full((1, 512), 3e38)
@@ -193,7 +192,7 @@ def test_a_network_whose_weights_overflow_is_refused(
 
 
 def test_without_the_extras_aligned_frames_still_work_and_the_rest_says_what_to_install(
-    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, tmp_path: Path
+    checkpoints: Networks, crops: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "clip.mp4").write_bytes(bytes(100))  # an empty file is told without PyAV
     script = """
@@ -224,9 +223,7 @@ for args in (["--aligned", crops], [picture], [video, "--aligned"]):
 
 
 @pytest.mark.parametrize("shape", [(120, 160), (1, 1)])
-def test_no_face_is_said_and_is_exit_status_1(
-    shape: tuple[int, int], tmp_path: Path, ask: Callable[..., Result]
-) -> None:
+def test_no_face_is_said_and_is_exit_status_1(shape: tuple[int, int], tmp_path: Path, ask: Ask) -> None:
     pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     picture = tmp_path / "grey.png"
     Image.fromarray(np.full(shape, 128, dtype=np.uint8)).save(picture)
@@ -237,15 +234,13 @@ def test_no_face_is_said_and_is_exit_status_1(
 
 
 @pytest.fixture
-def clip(write_video: Callable[..., Path], scene_of: Callable[..., Image.Image], tmp_path: Path) -> Path:
+def clip(write_video: Write, scene_of: Draw, tmp_path: Path) -> Path:
     """Twenty frames at 10 per second: one person, who walks out of the picture after frame 14."""
     pictures = [scene_of(*([(0, 20 + n, 15, 112)] if n < 15 else [])) for n in range(20)]
     return write_video(tmp_path / "clip.mp4", pictures)
 
 
-def test_a_video_becomes_an_answer_a_figure_a_curve_and_a_video(
-    clip: Path, tmp_path: Path, ask: Callable[..., Result]
-) -> None:
+def test_a_video_becomes_an_answer_a_figure_a_curve_and_a_video(clip: Path, tmp_path: Path, ask: Ask) -> None:
     av = pytest.importorskip("av")
     pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     drawn = tmp_path / "answer.mp4"
@@ -279,15 +274,13 @@ def test_a_video_becomes_an_answer_a_figure_a_curve_and_a_video(
 
 
 @pytest.fixture
-def pair(write_video: Callable[..., Path], scene_of: Callable[..., Image.Image], tmp_path: Path) -> Path:
+def pair(write_video: Write, scene_of: Draw, tmp_path: Path) -> Path:
     """Ten frames of two people, the second one in the last five only."""
     scenes = [scene_of((0, 10, 15, 112), *([(1, 150, 20, 90)] if n >= 5 else []), size=(256, 144)) for n in range(10)]
     return write_video(tmp_path / "videos" / "pair.mp4", scenes)
 
 
-def test_everybody_is_answered_drawn_and_written_with_a_number(
-    pair: Path, tmp_path: Path, ask: Callable[..., Result]
-) -> None:
+def test_everybody_is_answered_drawn_and_written_with_a_number(pair: Path, tmp_path: Path, ask: Ask) -> None:
     av = pytest.importorskip("av")
     pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     table, frames, drawn = tmp_path / "a.csv", tmp_path / "f.csv", tmp_path / "drawn.mp4"
@@ -320,9 +313,7 @@ def test_everybody_is_answered_drawn_and_written_with_a_number(
     assert of_color(pictures[2], (230, 159, 0)) < 50 < of_color(pictures[7], (230, 159, 0))
 
 
-def test_a_folder_of_videos_is_answered_on_one_page(
-    clip: Path, pair: Path, tmp_path: Path, ask: Callable[..., Result]
-) -> None:
+def test_a_folder_of_videos_is_answered_on_one_page(clip: Path, pair: Path, tmp_path: Path, ask: Ask) -> None:
     pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     (tmp_path / "videos" / "clip.mp4").write_bytes(clip.read_bytes())
     status, out, _ = ask(clip, tmp_path / "videos", "--fps", 5)
@@ -340,7 +331,7 @@ def test_a_folder_of_videos_is_answered_on_one_page(
     assert len(list((tmp_path / "predictions").glob("*.png"))) == 4
 
 
-def test_an_annotated_video_keeps_its_sound(tmp_path: Path, ask: Callable[..., Result]) -> None:
+def test_an_annotated_video_keeps_its_sound(tmp_path: Path, ask: Ask) -> None:
     av = pytest.importorskip("av")
     drawn = tmp_path / "drawn.mp4"
     status, _, err = ask(talk(tmp_path / "talk.mkv", "aac"), "--aligned", "--annotate", drawn, "--no-figure")
@@ -367,9 +358,7 @@ for flags in (["--help"], ["--window", "0"], ["nowhere.mp4"], ["README.md", "--c
     assert done.returncode == 0
 
 
-def test_a_stream_is_answered_live_and_a_missing_camera_is_named(
-    clip: Path, tmp_path: Path, ask: Callable[..., Result]
-) -> None:
+def test_a_stream_is_answered_live_and_a_missing_camera_is_named(clip: Path, tmp_path: Path, ask: Ask) -> None:
     """A file stands for the camera: the same code reads both, except that no frame of a file is dropped."""
     av = pytest.importorskip("av")
     pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
@@ -386,9 +375,7 @@ def test_a_stream_is_answered_live_and_a_missing_camera_is_named(
     assert len(err.splitlines()) == 1
 
 
-def test_settings_of_the_machine_stop_nothing(
-    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, tmp_path: Path
-) -> None:
+def test_settings_of_the_machine_stop_nothing(checkpoints: Networks, crops: Path, tmp_path: Path) -> None:
     """A notebook's backend and a style with TeX; no stdout and no stderr, as under pythonw and in daemons."""
     (tmp_path / "matplotlibrc").write_text("text.usetex: true")
     names = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}

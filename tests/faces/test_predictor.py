@@ -7,7 +7,6 @@ import csv
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ from Code.data.clips import DataError
 from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes, align_face
 from Code.faces.prediction import FRAME_COLUMNS, columns, crops_of, windows
 from Code.network.checkpoints import save_atomically
-from Code.network.fan import FAN
 from Code.network.weights import published_weights
+from tests.faces.conftest import Draw, Networks, Write
 
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
@@ -38,9 +37,7 @@ def as_clip(folder: Path, mode: str) -> torch.Tensor:
     return torch.from_numpy(frames).permute(0, 3, 1, 2)[None].float() / 255
 
 
-def test_frame_classifier_answers_as_score_fusion_of_grey_frames(
-    checkpoints: dict[str, tuple[Path, FAN]], crops: Path
-) -> None:
+def test_frame_classifier_answers_as_score_fusion_of_grey_frames(checkpoints: Networks, crops: Path) -> None:
     path, classifier = checkpoints["classifier"]
     answer = Predictor(path, "cpu", precision="fp32")(crops, aligned=True)
     with torch.inference_mode():
@@ -56,7 +53,7 @@ def test_frame_classifier_answers_as_score_fusion_of_grey_frames(
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory, scene_of: Callable[..., Image.Image]) -> Path:
+def scene(tmp_path_factory: pytest.TempPathFactory, scene_of: Draw) -> Path:
     """Eight frames: one person, missed in the third; in the last three a larger one beside them."""
     pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     folder = tmp_path_factory.mktemp("scene")
@@ -71,12 +68,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory, scene_of: Callable[..., Imag
     ("kind", "eyes", "other"), [("classifier", FER2013_EYES, PAPER_EYES), ("fan", PAPER_EYES, FER2013_EYES)]
 )
 def test_main_person_is_found_followed_and_cut_out_as_the_network_knows_faces(
-    kind: str,
-    eyes: Eyes,
-    other: Eyes,
-    checkpoints: dict[str, tuple[Path, FAN]],
-    scene: Path,
-    tmp_path: Path,
+    kind: str, eyes: Eyes, other: Eyes, checkpoints: Networks, scene: Path, tmp_path: Path
 ) -> None:
     predictor = Predictor(checkpoints[kind][0], "cpu")
     answer = predictor(scene)
@@ -103,7 +95,7 @@ def test_main_person_is_found_followed_and_cut_out_as_the_network_knows_faces(
     assert answer.probabilities == pytest.approx(same.probabilities, abs=1e-5)
 
 
-def test_everybody_gets_an_answer_of_their_own(checkpoints: dict[str, tuple[Path, FAN]], scene: Path) -> None:
+def test_everybody_gets_an_answer_of_their_own(checkpoints: Networks, scene: Path) -> None:
     predictor = Predictor(checkpoints["fan"][0], "cpu", people="all")
     first, second = predictor(scene)
     assert [(each.person, each.num_people) for each in (first, second)] == [(1, 2), (2, 2)]
@@ -122,9 +114,7 @@ def test_everybody_gets_an_answer_of_their_own(checkpoints: dict[str, tuple[Path
     np.testing.assert_array_equal(together[1], second.crops([2]))
 
 
-def test_frames_in_memory_are_answered_as_files_are(
-    checkpoints: dict[str, tuple[Path, FAN]], scene: Path, crops: Path
-) -> None:
+def test_frames_in_memory_are_answered_as_files_are(checkpoints: Networks, scene: Path, crops: Path) -> None:
     predictor = Predictor(checkpoints["fan"][0], "cpu")
     frames = np.stack([np.asarray(Image.open(scene / f"{number}.png").convert("RGB")) for number in range(8)])
     of_files = predictor(scene)
@@ -139,9 +129,7 @@ def test_frames_in_memory_are_answered_as_files_are(
     ]
 
 
-def test_an_open_picture_is_answered_as_its_file_is(
-    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, tmp_path: Path
-) -> None:
+def test_an_open_picture_is_answered_as_its_file_is(checkpoints: Networks, crops: Path, tmp_path: Path) -> None:
     picture, on_its_side = Image.open(crops / "0.png"), Image.Exif()
     on_its_side[0x0112] = 6
     picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "phone.jpg", exif=on_its_side)
@@ -163,15 +151,13 @@ def test_an_open_picture_is_answered_as_its_file_is(
         (np.zeros((4, 4), dtype=np.uint8), r"shape \[4, 4\]; expected \[H, W, 3\] or \[T, H, W, 3\]"),
     ],
 )
-def test_arrays_that_are_no_pictures_are_refused(
-    array: np.ndarray, says: str, checkpoints: dict[str, tuple[Path, FAN]]
-) -> None:
+def test_arrays_that_are_no_pictures_are_refused(array: np.ndarray, says: str, checkpoints: Networks) -> None:
     with pytest.raises(DataError, match=says):
         Predictor(checkpoints["fan"][0], "cpu")(array, aligned=True)
 
 
 def test_an_empty_path_is_not_the_current_folder(
-    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoints: Networks, crops: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(crops)
     predictor = Predictor(checkpoints["fan"][0], "cpu")
@@ -182,7 +168,7 @@ def test_an_empty_path_is_not_the_current_folder(
 
 
 def test_lists_and_folders_answer_each_clip(
-    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, write_video: Callable[..., Path], tmp_path: Path
+    checkpoints: Networks, crops: Path, write_video: Write, tmp_path: Path
 ) -> None:
     pictures = [Image.open(crops / f"{number}.png").resize((48, 48)) for number in range(3)]
     for name in ("b/2.mp4", "b/1.mp4", "a.mkv"):
@@ -202,7 +188,7 @@ def test_lists_and_folders_answer_each_clip(
     assert only.path == str(crops)
 
 
-def test_an_answers_frames_are_a_table(checkpoints: dict[str, tuple[Path, FAN]], scene: Path) -> None:
+def test_an_answers_frames_are_a_table(checkpoints: Networks, scene: Path) -> None:
     pytest.importorskip("pandas", reason="a table needs pandas")
     answer = Predictor(checkpoints["fan"][0], "cpu")(scene)
     table = answer.to_frame()
@@ -215,7 +201,7 @@ def test_an_answers_frames_are_a_table(checkpoints: dict[str, tuple[Path, FAN]],
     np.testing.assert_allclose(table.loc[4, list(AFEW)].astype(float), alone, atol=1e-5)
 
 
-def test_torch_hub_loads_a_network_and_a_predictor(checkpoints: dict[str, tuple[Path, FAN]], crops: Path) -> None:
+def test_torch_hub_loads_a_network_and_a_predictor(checkpoints: Networks, crops: Path) -> None:
     known = {"repo_or_dir": str(Path(__file__).parents[2]), "source": "local", "checkpoint": str(checkpoints["fan"][0])}
     fan = torch.hub.load(model="fan", **known)
     assert fan.info["labels"] == AFEW and not fan.training
@@ -225,7 +211,7 @@ def test_torch_hub_loads_a_network_and_a_predictor(checkpoints: dict[str, tuple[
 
 
 def test_windows_answer_as_the_network_does_on_their_frames(
-    checkpoints: dict[str, tuple[Path, FAN]], write_video: Callable[..., Path], tmp_path: Path
+    checkpoints: Networks, write_video: Write, tmp_path: Path
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (25, 4, 4, 3), dtype=np.uint8)
     clip = write_video(tmp_path / "c.mkv", [Image.fromarray(n).resize((48, 48)) for n in noise], codec="ffv1")
@@ -258,7 +244,7 @@ def test_windows_cover_all_times_once_per_stride() -> None:
 
 @pytest.mark.parametrize(("dataset", "suffix"), [("composed", ".png"), ("list", ".jpg")])  # gray, and in color
 def test_an_evaluation_gives_the_same_answer(
-    call: Any, crops: Path, checkpoints: dict[str, tuple[Path, FAN]], tmp_path: Path, dataset: str, suffix: str
+    call: Any, crops: Path, checkpoints: Networks, tmp_path: Path, dataset: str, suffix: str
 ) -> None:
     clip = tmp_path / "val" / "Sad" / "clip"
     clip.mkdir(parents=True)
@@ -280,9 +266,7 @@ def test_an_evaluation_gives_the_same_answer(
 
 
 @pytest.mark.parametrize(("kind", "precision"), [("classifier", "fp32"), ("fan", "bf16")])  # gray, and in color
-def test_features_are_those_of_evaluation_to_the_last_bit(
-    precision: str, kind: str, checkpoints: dict[str, tuple[Path, FAN]]
-) -> None:
+def test_features_are_those_of_evaluation_to_the_last_bit(precision: str, kind: str, checkpoints: Networks) -> None:
     """However the weights are kept: in bf16 they are converted once."""
     path, fan = checkpoints[kind]
     crops = np.random.default_rng(0).integers(0, 256, (3, 70, 70, 3), dtype=np.uint8)
@@ -296,9 +280,7 @@ def test_features_are_those_of_evaluation_to_the_last_bit(
     assert torch.equal(Predictor(path, "cpu", precision=precision).encode(list(crops)), expected)
 
 
-def test_a_predictor_is_pickled_and_copied_also_after_use(
-    checkpoints: dict[str, tuple[Path, FAN]], scene: Path
-) -> None:
+def test_a_predictor_is_pickled_and_copied_also_after_use(checkpoints: Networks, scene: Path) -> None:
     predictor = Predictor(checkpoints["fan"][0], "cpu", prior={"sad": 0.5})
     before = predictor(scene).probabilities
     for other in (pickle.loads(pickle.dumps(predictor)), copy.deepcopy(predictor)):
@@ -320,14 +302,14 @@ with multiprocessing.get_context("fork").Pool(1) as pool:
 """
 
 
-def test_a_forked_process_answers(checkpoints: dict[str, tuple[Path, FAN]], scene: Path) -> None:
+def test_a_forked_process_answers(checkpoints: Networks, scene: Path) -> None:
     project = Path(__file__).parents[2]
     command = [sys.executable, "-c", FORKED, str(checkpoints["fan"][0]), str(scene)]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
 
-def test_torchs_default_dtype_changes_no_answer(checkpoints: dict[str, tuple[Path, FAN]], crops: Path) -> None:
+def test_torchs_default_dtype_changes_no_answer(checkpoints: Networks, crops: Path) -> None:
     expected = Predictor(checkpoints["fan"][0], "cpu", precision="fp32", prior={"sad": 0.5})(crops, aligned=True)
     torch.set_default_dtype(torch.float64)
     try:

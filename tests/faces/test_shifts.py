@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,13 @@ from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
 from Code.network.prior import log_prior, prior_shift, stated_shares
 from Code.network.weights import load_fan, published_weights
+from tests.faces.conftest import Call, Networks, Write
 
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 
 
 @pytest.fixture
-def video(write_video: Callable[..., Path], tmp_path: Path) -> Path:
+def video(write_video: Write, tmp_path: Path) -> Path:
     pictures = [Image.new("RGB", (64, 48), (level, 90, 90)) for level in range(0, 250, 50)]
     return write_video(tmp_path / "plain.mp4", pictures)
 
@@ -79,7 +79,7 @@ def test_shares_need_not_sum_to_one_and_unnamed_classes_keep_theirs() -> None:
 
 
 def test_the_answer_the_frames_the_curve_and_the_camera_have_the_prior(
-    checkpoints: dict[str, tuple[Path, FAN]], crops: Path, video: Path
+    checkpoints: Networks, crops: Path, video: Path
 ) -> None:
     path = checkpoints["fan"][0]
     plain, stated = Predictor(path, "cpu"), Predictor(path, "cpu", prior={"sad": 3 / 7, "FEAR": 0})
@@ -139,7 +139,7 @@ def undecided(tmp_path: Path) -> Path:
 
 
 def test_every_output_says_uncertain(
-    undecided: Path, crops: Path, predict: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+    undecided: Path, crops: Path, predict: Call, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     files = {name: tmp_path / name for name in ("a.csv", "f.csv", "a.json")}
     flags = ["--csv", files["a.csv"], "--csv-frames", files["f.csv"], "--json", files["a.json"]]
@@ -232,7 +232,7 @@ def test_the_frames_are_the_first_ones_or_the_most_neutral_ones_of_the_person() 
             found(number, times)
 
 
-def test_a_file_says_its_mean_neutral_feature(checkpoints: dict[str, tuple[Path, FAN]], tmp_path: Path) -> None:
+def test_a_file_says_its_mean_neutral_feature(checkpoints: Networks, tmp_path: Path) -> None:
     path = checkpoints["fan"][0]
     assert load_fan(path)[1]["neutral_feature"] is None
     stored = torch.load(path, weights_only=True)
@@ -244,7 +244,7 @@ def test_a_file_says_its_mean_neutral_feature(checkpoints: dict[str, tuple[Path,
 
 
 @pytest.fixture
-def predictor(checkpoints: dict[str, tuple[Path, FAN]]) -> Predictor:
+def predictor(checkpoints: Networks) -> Predictor:
     return Predictor(checkpoints["fan"][0], "cpu", prior={"sad": 0.5})
 
 
@@ -302,12 +302,7 @@ def test_what_cannot_be_a_reference_is_said(predictor: Predictor, crops: Path, v
 
 
 def test_the_script_passes_it_on(
-    checkpoints: dict[str, tuple[Path, FAN]],
-    video: Path,
-    crops: Path,
-    tmp_path: Path,
-    predict: Callable[..., int],
-    capsys: pytest.CaptureFixture[str],
+    checkpoints: Networks, video: Path, crops: Path, tmp_path: Path, predict: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
     network, says = ("--checkpoint", checkpoints["fan"][0], "--aligned"), str(crops / "3.png")
     assert predict(video, *network, "--neutral", says, "--json", tmp_path / "a.json") == 0
