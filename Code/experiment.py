@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -113,26 +112,22 @@ def _as_trained(info: dict[str, Any], dataset: str | None, request: Request) -> 
     return dataset, Request.of(trained | given | {"fold": fold, "seed": request.seed})
 
 
-@contextmanager
-def opened(settings: Settings) -> Iterator[Reader]:
-    """The reader of the data. It may write files, so the first process of a machine runs the block first."""
-    with ddp.local_main_first():
-        reader = readers.find(settings.dataset)
-        reader.prepare(settings.data)
-        yield reader
+def open_reader(settings: Settings) -> Reader:
+    """The reader of the data, which are generated if that is its task. Several processes wait for the one that does."""
+    reader = readers.find(settings.dataset)
+    reader.prepare(settings.data)
+    return reader
 
 
 def check_data(settings: Settings, *, as_json: bool) -> int:
     """`--check`: prints a report about the data; returns the exit status."""
-    with opened(settings) as reader:
-        workers = settings.workers or None
-        return check_dataset(reader, settings.data, num_frames=settings.num_frames, as_json=as_json, workers=workers)
+    reader, workers = open_reader(settings), settings.workers or None
+    return check_dataset(reader, settings.data, num_frames=settings.num_frames, as_json=as_json, workers=workers)
 
 
 def write_folds(settings: Settings, path: Path) -> str:
     """`--write-folds`: writes the folds that the other flags ask for; returns a line about them."""
-    with opened(settings) as reader:
-        folds = reader.make_folds(settings.data)
+    folds = open_reader(settings).make_folds(settings.data)
     write_fold_file(path, folds)
     persons = "no known person in two"
     if split := folds.split_persons():
@@ -146,8 +141,8 @@ def read_clips(settings: Settings, *, check_images: bool = True) -> tuple[Clips,
     Args:
         check_images: look at every image file.
     """
-    with opened(settings) as reader:
-        train, val, num_folds = reader.read_pair(settings.data)
+    reader = open_reader(settings)
+    train, val, num_folds = reader.read_pair(settings.data)
     _print_clips(settings, num_folds, {"train": train, "val": val})
     for old, new in settings.label_map.items():
         if old not in train.labels or new == DROPPED:
@@ -214,8 +209,7 @@ def train_series(settings: Settings, seeds: Sequence[int], folder: Path | None =
     """
     folds: list[Any] = [settings.data.fold]
     if of_folds := settings.data.fold == "all":
-        with opened(settings) as reader:
-            folds = list(range(1, reader.count_folds(settings.data) + 1))
+        folds = list(range(1, open_reader(settings).count_folds(settings.data) + 1))
     name = _name_of(settings, settings.data.fold if of_folds else None) + "_seeds" * bool(seeds)
     with open_run(folder, settings.output, name) as series:
         folder = series.folder
@@ -275,8 +269,8 @@ def evaluate(flags: Mapping[str, Any]) -> Path:
     settings, path = replace(settings_of(flags, info), at_type=fan.at_type), info["path"]
     fold = settings.fold
     compute = choose_compute(settings.device, settings.precision, trained_with=info["precision"])
-    with opened(settings) as reader:
-        clips, num_folds = read_evaluated(reader, settings.data, info, settings.dataset == info["dataset"])
+    reader = open_reader(settings)
+    clips, num_folds = read_evaluated(reader, settings.data, info, settings.dataset == info["dataset"])
     clips = map_labels(clips, info["labels"], settings.label_map, f"--checkpoint {path}")
     print(f"evaluating {path} ({fan.head.title}) on {compute.device}, {compute.precision}")
     _print_clips(settings, num_folds, {"val": clips})

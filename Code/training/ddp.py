@@ -83,17 +83,6 @@ def barrier() -> None:
         dist.barrier()
 
 
-@contextlib.contextmanager
-def local_main_first() -> Iterator[None]:
-    """The first process of each machine runs the block before the others, which find its work done."""
-    first = world().local_rank == 0
-    if not first:
-        barrier()
-    yield
-    if first:
-        barrier()
-
-
 def from_main(value: T) -> T:
     """The value, any that can be pickled, that the main process has."""
     box: list[Any] = [value]

@@ -76,8 +76,6 @@ def test_processes_talk(tmp_path):
         norm = nn.BatchNorm1d(1)
         norm.running_mean.fill_(world.rank + 5)
         ddp.share_buffers(norm)
-        with ddp.local_main_first():
-            pass
         ddp.barrier()
         return (
             ddp.gather_rows(rows, [0, 1, 2]).tolist(),
