@@ -7,8 +7,8 @@ examples:
   five frames a second, everybody    python Prepare_Faces.py talks faces --fps 5 --faces all
 
 The output is the same tree: for each clip a folder of 224 x 224 JPEG faces, numbered by source frame. Beside them are
-faces.csv with a line per frame, summary.json, and list files for <Class>/<clip> trees. After an interruption, the same
-command resumes. Needs `pip install -r requirements-faces.txt`.
+faces.csv with a line per frame, and summary.json. After an interruption, the same command resumes. Needs `pip install
+-r requirements-faces.txt`.
 exit status: 0 a face in every clip, 1 clips without a face or unreadable, 2 a wrong input, flag or installation
 """
 

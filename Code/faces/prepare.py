@@ -1,4 +1,4 @@
-"""Videos or raw frames to folders of aligned faces, with a record of each clip, a table of all faces and list files.
+"""Videos or raw frames to folders of aligned faces, with a record of each clip and a table of all faces.
 
 Records are kept in a hidden folder of the output, so that the next call goes on with the clips that are missing.
 """
@@ -52,7 +52,6 @@ COLUMNS = (
 )
 SUMMARY = "summary.json"
 SHOWN = 10  # clips of a group that the last lines name
-_SPLITS = {"train": "list_train.txt", "val": "list_eval.txt", "validation": "list_eval.txt", "test": "list_test.txt"}
 
 
 @dataclass(frozen=True)
@@ -316,32 +315,11 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def write_report(output: Path, records: Sequence[Record]) -> dict[str, Any]:
-    """Writes faces.csv, the list files and, when they are there, summary.json, whose content it returns."""
+    """Writes faces.csv and then summary.json, whose content it returns."""
     with atomic_text(output / FACES_TABLE, newline="") as file:
         file.write(",".join(COLUMNS) + "\n")
         for clip in (record.clip for record in records if not record.error):
             file.write(read_json(_record_file(output, clip), Record, remedy="run the same command again").rows)
-    for name, text in lists([folder for record in records for folder in record.folders]).items():
-        save_text(text, output / name)
     values = summary(records)
     save_text(json.dumps(values, indent=1) + "\n", output / SUMMARY)
     return values
-
-
-def lists(folders: Sequence[str]) -> dict[str, str]:
-    """List files for the main script: `<Class>/<clip> <Class>`, relative to the folder of the classes.
-
-    `<Class>/<clip>` folders are listed in list.txt; below Train/ and Val/, in list_train.txt and list_eval.txt.
-    Other trees have no list: single clips, and CK+'s subjects, whose labels are in separate files.
-    """
-    lines: dict[str, list[str]] = {}
-    for folder in folders:
-        parts = folder.split("/")
-        if len(parts) == 2 and parts[0].lower() not in _SPLITS:
-            lines.setdefault("list.txt", []).append(f"{folder}\t{parts[0]}\n")
-        elif len(parts) == 3 and parts[0].lower() in _SPLITS:
-            name = _SPLITS[parts[0].lower()]
-            lines.setdefault(name, []).append(f"{parts[1]}/{parts[2]}\t{parts[1]}\n")
-    if all(re.match(r"S\d{3}/", line) for line in lines.get("list.txt", [])):  # subjects of CK+, such as S005
-        lines.pop("list.txt", None)
-    return {name: "".join(text) for name, text in lines.items()}

@@ -69,7 +69,6 @@ def test_the_reader_takes_the_faces_with_labels_persons_and_folds(prepared: Path
                 assert image.size == (224, 224)
     folds = folds_by_person(clips, 3)
     assert {clip.person for clip in folds.val(1).clips} == {"S005", "S022"}
-    assert not list((prepared / "faces").glob("list*.txt"))  # the labels lie in files of their own
 
 
 def test_the_main_script_checks_and_evaluates_them(

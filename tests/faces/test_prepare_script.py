@@ -83,9 +83,6 @@ def test_a_tree_of_videos_becomes_a_tree_of_faces_and_broken_ones_are_named(
         with Image.open(output / name) as image:
             assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (224, 224))
     assert not (output / "Sad" / "broken").exists()
-    assert (output / "list.txt").read_text().split() == [
-        *("Happy/one", "Happy", "Sad/late", "Sad", "Sad/two", "Sad"),
-    ]
     table = rows(output)
     assert [(row["frame"], bool(row["track"])) for row in table if row["clip"] == "Sad/late"] == [
         (str(number), number >= 2) for number in range(6)
@@ -172,7 +169,6 @@ def test_raw_frame_folders_keep_their_numbers_and_fps_thins_videos(
         scene_of((0, 20, 10, 120)).convert("L").save(frames / f"S005_001_{number:08d}.png")
     assert prepare(tmp_path / "ck", tmp_path / "raw") == 0
     assert names(tmp_path / "raw") == [f"S005/001/{number:07d}.jpg" for number in (1, 2, 11)]
-    assert not list((tmp_path / "raw").glob("list*.txt"))  # CK+'s labels lie in files of their own
     assert prepare(tree / "Happy", tmp_path / "thin", "--fps", 5) == 0
     assert names(tmp_path / "thin") == [f"one/{number:07d}.jpg" for number in (0, 2, 4)]
 
@@ -239,7 +235,7 @@ def test_files_of_users_are_neither_replaced_nor_deleted(
     assert prepare(videos, output) == 1
     assert f"{output / 'Happy' / 'one'}: has files that were not made by" in capsys.readouterr().err
     assert (output / "Happy" / "one" / "notes.txt").read_text() == "mine"
-    for name in ("Happy/one/0000001.jpg", "list.txt"):
+    for name in ("Happy/one/0000001.jpg", "faces.csv"):
         mine = tmp_path / name.replace("/", "_")
         (mine / name).parent.mkdir(parents=True)
         (mine / name).write_text("mine")
@@ -256,10 +252,10 @@ def test_faces_stay_when_the_input_cannot_be_read_any_more(
     assert prepare(moved, output) == 1
     assert "one.mp4: an empty file" in capsys.readouterr().err
     assert content(output / "Happy") == content(whole / "Happy")
-    assert (output / "list.txt").read_text() == "Sad/two\tSad\n"
+    assert "Happy" not in (output / "faces.csv").read_text()
     shutil.copy2(videos / "Happy" / "one.mp4", moved / "Happy")
     assert prepare(moved, output) == 0
-    assert (output / "list.txt").read_text() == "Happy/one\tHappy\nSad/two\tSad\n"
+    assert content(output) == content(whole)
 
 
 def test_a_second_call_at_the_same_time_is_refused(
