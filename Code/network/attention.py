@@ -31,31 +31,17 @@ from ..common.names import ATTENTION_TITLES
 
 @dataclass
 class FANOutput:
-    """The answer to B clips of up to T frames, in C classes. All values on padding are 0.
+    """The answer to B clips of up to T frames, in C classes. All values on padding are 0."""
 
-    Attributes:
-        logits: float [B, C].
-        alpha: float [B, T], sigmoid of the self-attention; 1 / length for score fusion.
-        beta: float [B, T], sigmoid of the relation-attention; None without it.
-        weights: float [B, T], the share of each frame in the clip; they sum to 1.
-        clip_features: float [B, D], the mean of the frame features under `weights`; with relation-attention float
-            [B, 2 D], followed by the global feature.
-    """
-
-    logits: Tensor
-    alpha: Tensor
-    beta: Tensor | None
-    weights: Tensor
-    clip_features: Tensor
+    logits: Tensor  # float [B, C]
+    alpha: Tensor  # float [B, T], sigmoid of the self-attention; 1 / length for score fusion
+    beta: Tensor | None  # float [B, T], sigmoid of the relation-attention; None without it
+    weights: Tensor  # float [B, T], the share of each frame in the clip; they sum to 1
+    clip_features: Tensor  # float [B, D], the mean of the features under `weights`; with beta [B, 2 D], then also f'
 
 
 class AttentionHead(nn.Module):
     """Base class of the heads. Layers have the names of published checkpoints: `alpha.0`, `beta.0`, `pred_fc1`, ...
-
-    Attributes:
-        at_type: the value of `--at_type`, stored in checkpoints.
-        classifier: the name of the linear layer that gives the logits.
-        weighs_frames: whether frames of one clip can have different weights.
 
     Args:
         feature_size: D, of the backbone.
@@ -63,9 +49,9 @@ class AttentionHead(nn.Module):
         dropout: probability for every dropout of the head; None: the published ones.
     """
 
-    at_type: ClassVar[int]
-    classifier: ClassVar[str] = "pred_fc1"
-    weighs_frames: ClassVar[bool] = True
+    at_type: ClassVar[int]  # the value of `--at_type`, stored in checkpoints
+    classifier: ClassVar[str] = "pred_fc1"  # the name of the linear layer that gives the logits
+    weighs_frames: ClassVar[bool] = True  # whether frames of one clip can have different weights
 
     def __init__(self, feature_size: int, num_classes: int, dropout: float | None = None) -> None:
         super().__init__()
@@ -77,9 +63,7 @@ class AttentionHead(nn.Module):
         return ATTENTION_TITLES[self.at_type]
 
     def forward(self, features: Tensor, mask: Tensor) -> FANOutput:
-        """Weighs the frames and classifies the clips.
-
-        It must not branch on values, so that it can be exported to ONNX.
+        """Weighs the frames and classifies the clips. It must not branch on values, so that it can be exported.
 
         Args:
             features: float [B, T, D], 0 on padding.

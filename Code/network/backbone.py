@@ -6,6 +6,7 @@ A new network is a class here, or in a module of its own, and its entry in `BACK
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -85,10 +86,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 class Backbone(nn.Module):
     """One feature vector per image: what a classification network gives to its last linear layer.
 
-    Weights start as torchvision, or the network's own class, initializes them.
-
-    Args:
-        name: one of `BACKBONES`, or of a classification network in torchvision.models: `resnet50`, `vit_b_16`, ...
+    `name` is one of `BACKBONES`, or of a classification network in torchvision.models: `resnet50`, `vit_b_16`, ...
+    Weights start as the network's class initializes them.
 
     Attributes:
         feature_size: D, the size of a feature vector; 512 for ResNet18.
@@ -104,11 +103,12 @@ class Backbone(nn.Module):
         if not is_backbone(name):
             raise UsageError(f"--backbone {name}: torchvision has no network of this name, such as resnet50, vit_b_16")
         self.name = name
-        self.network: nn.Module = BACKBONES[name]() if name in BACKBONES else _of_torchvision(name)
-        # The last layer: a linear one, or a 1 x 1 convolution in SqueezeNet.
-        self.classifier, last = [
-            (path, layer) for path, layer in self.network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)
-        ][-1]
+        self.network: nn.Module = (
+            BACKBONES[name]() if name in BACKBONES else _torchvision_models().get_model(name, **_OPTIONS.get(name, {}))
+        )
+        for path, layer in self.network.named_modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):  # the last one is a 1 x 1 convolution in SqueezeNet
+                self.classifier, last = path, layer
         self.feature_size: int = last.in_features if isinstance(last, nn.Linear) else last.in_channels
         self.network.set_submodule(self.classifier, nn.Identity())
         use_small_maps(self.network)
@@ -138,18 +138,16 @@ class Backbone(nn.Module):
             self.train(training)
 
 
-def _of_torchvision(name: str) -> nn.Module:
-    import torchvision  # takes a second, and ResNet18 does without
+def _torchvision_models() -> ModuleType:
+    from torchvision import models  # takes a second, and ResNet18 does without
 
-    network: nn.Module = torchvision.models.get_model(name, weights=None, **_OPTIONS.get(name, {}))
-    return network
+    return models
 
 
 def backbone_names() -> list[str]:
     """The classification networks of torchvision."""
-    import torchvision
-
-    names: list[str] = torchvision.models.list_models(module=torchvision.models)
+    models = _torchvision_models()
+    names: list[str] = models.list_models(module=models)
     return names
 
 

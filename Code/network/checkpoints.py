@@ -29,22 +29,15 @@ class CheckpointError(ProjectError, ValueError):
 
 @dataclass
 class CheckpointFacts:
-    """What a checkpoint says about its weights; published files say little of it.
+    """What a checkpoint says about its weights; published files say little of it."""
 
-    Attributes:
-        image_size: side in pixels.
-        class_shares: how often its training set shows each class.
-        recipe: how the weights were made, among it `balance`, see `Code.network.prior`.
-        neutral_feature: mean feature of neutral faces, D numbers, see `Code.faces.neutral`.
-    """
-
-    image_size: int | None = None
+    image_size: int | None = None  # side in pixels
     dataset: str | None = None
     precision: Literal["fp32", "bf16", "fp16"] | None = None
     protocol: dict[str, Any] | None = None
-    class_shares: tuple[float, ...] | None = None
-    recipe: dict[str, Any] | None = None
-    neutral_feature: tuple[float, ...] | None = None
+    class_shares: tuple[float, ...] | None = None  # how often its training set shows each class
+    recipe: dict[str, Any] | None = None  # how the weights were made, among it `balance`, see `Code.network.prior`
+    neutral_feature: tuple[float, ...] | None = None  # mean of neutral faces, D numbers, see `Code.faces.neutral`
 
     def __post_init__(self) -> None:
         if self.image_size is not None and not 1 <= self.image_size <= MAX_IMAGE_SIZE:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..common.names import ATTENTION_TITLES, DEFAULT_AT_TYPE
+from ..common.names import DEFAULT_AT_TYPE
 from .attention import HEADS, FANOutput, frame_mask
 from .backbone import DEFAULT_BACKBONE, Backbone
 
@@ -27,11 +27,7 @@ class FAN(nn.Module):
         num_classes: C.
         dropout: probability for every dropout of the head; None: the published ones, 0.5 before alpha, beta and
             pred_fc1, 0.6 before pred_fc2.
-        backbone: the name of a classification network, see `Backbone`.
-
-    Attributes:
-        backbone, head: the two parts.
-        feature_size: D, of the backbone; 512 for ResNet18.
+        backbone: the name of a classification network, see `Backbone`; it gives features of the size D.
     """
 
     def __init__(
@@ -42,11 +38,8 @@ class FAN(nn.Module):
         dropout: float | None = None,
         backbone: str = DEFAULT_BACKBONE,
     ) -> None:
-        if at_type not in HEADS:
-            known = ", ".join(f"{number} ({ATTENTION_TITLES[number]})" for number in sorted(HEADS))
-            raise ValueError(f"at_type must be one of {known}, not {at_type!r}")
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, not {num_classes}")
+        if at_type not in HEADS or num_classes < 1:
+            raise ValueError(f"at_type {at_type!r} is not one of {sorted(HEADS)}, or num_classes {num_classes} below 1")
         super().__init__()
         self.at_type = at_type
         self.num_classes = num_classes
@@ -70,10 +63,8 @@ class FAN(nn.Module):
         Raises:
             ValueError: frames of another shape or type, and where `attend` raises it.
         """
-        if frames.dim() != 5 or frames.shape[2] != 3:
-            raise ValueError(f"frames must be [B, T, 3, H, W], not {list(frames.shape)}")
-        if not frames.is_floating_point():
-            raise ValueError(f"frames must be float in [0, 1], not {frames.dtype}")
+        if frames.dim() != 5 or frames.shape[2] != 3 or not frames.is_floating_point():
+            raise ValueError(f"frames must be float [B, T, 3, H, W] in [0, 1], not {frames.dtype} {list(frames.shape)}")
         num_clips, num_frames = frames.shape[:2]
         if lengths is None:
             encoded = self.encode(frames.flatten(0, 1))  # [B * T, D]
@@ -98,7 +89,7 @@ class FAN(nn.Module):
             lengths: int64 [B], frames of each clip; None when all have T.
 
         Raises:
-            ValueError: a clip has no frames, or a length exceeds T; the message gives the clip's index.
+            ValueError: features of another shape, and where `frame_mask` raises it.
         """
         if features.dim() != 3 or features.shape[2] != self.feature_size:
             raise ValueError(f"features must be [B, T, {self.feature_size}], not {list(features.shape)}")
@@ -108,16 +99,13 @@ class FAN(nn.Module):
 
     def attend_masked(self, features: Tensor, mask: Tensor) -> FANOutput:
         """`attend` for a mask, bool [B, T], one frame per clip at least; it branches on no value, for exports."""
-        features = features.to(next(self.head.parameters()).dtype).masked_fill(~mask.unsqueeze(2), 0.0)
+        features = features.to(self.classifier.weight.dtype).masked_fill(~mask.unsqueeze(2), 0.0)
         output: FANOutput = self.head(features, mask)
         return output
 
 
 class FeatureFAN(nn.Module):
-    """A FAN on precomputed features, as those of a frozen backbone.
-
-    Same interface as `FAN`, with a feature vector [D] wherever that takes an image [3, H, W]; `fan` is not copied.
-    """
+    """A FAN on precomputed features, as those of a frozen backbone: it takes feature vectors [D] in place of images."""
 
     def __init__(self, fan: FAN) -> None:
         super().__init__()

@@ -40,15 +40,12 @@ def class_shares(targets: Tensor, num_classes: int, samples: Tensor | None = Non
 class Balance:
     """How much of the class shares is kept out of a network's logits.
 
-    Attributes:
-        tau: 0: nothing (plain cross-entropy); 1: everything (all classes equally likely).
-        floor: rarer classes count as this share. Otherwise unclear faces go to rare, noisy classes.
-        prior: C shares that the logits were given instead; then tau and floor do not count.
+    Rarer classes than `floor` count as that share: otherwise unclear faces would go to rare, noisy classes.
     """
 
-    tau: float = 0.0
+    tau: float = 0.0  # 0: nothing (plain cross-entropy); 1: everything (all classes equally likely)
     floor: float = 0.0
-    prior: tuple[float, ...] | None = None
+    prior: tuple[float, ...] | None = None  # C shares that the logits were given instead of all this
 
     def offset(self, shares: Tensor) -> Tensor:
         """tau * log(shares), float [C]: what the logits lack. `shares` float [C] is how often each class occurs."""
@@ -84,7 +81,6 @@ def stated_shares(prior: Mapping[str, float] | str, info: Mapping[str, Any]) -> 
     Args:
         prior: label -> share, where a class that is not named has the weight 1 / C and the weights need not sum to 1;
             "uniform": all classes are equally likely; "ferplus": as often as in FER+.
-        info: of `load_fan`.
 
     Raises:
         UsageError: a class is unknown, a share is negative or not a number, none is above 0, or the network does not

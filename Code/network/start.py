@@ -21,8 +21,8 @@ from .weights import load_fan, load_published, plain_weights, published_weights,
 def starting_file(pretrained: str | None) -> Path | None:
     """The file that `--pretrained` means: a path, or None for "none".
 
-    The default is a `Resnet18_FER+_pytorch.pth.tar` that the user put into (or made in) `pretrain_model/`, else the
-    FAN that comes with the project, of which the backbone alone is meant.
+    The default is a `Resnet18_FER+_pytorch.pth.tar` that the user put into `pretrain_model/`, else the FAN that comes
+    with the project, of which the backbone alone is meant.
     """
     if pretrained is None:
         return FERPLUS_FILE if FERPLUS_FILE.exists() or not FAN_FILE.exists() else FAN_FILE
@@ -94,22 +94,12 @@ def start_from(
 
 
 def _fit_classifier(
-    fan: FAN,
-    weights: dict[str, Any],
-    checkpoint: Mapping[str, Any],
-    labels: Sequence[str],
-    mapping: Mapping[str, str],
+    fan: FAN, weights: dict[str, Any], checkpoint: Mapping[str, Any], labels: Sequence[str], mapping: Mapping[str, str]
 ) -> str:
-    """Puts a file's classifier into a network's class order, as far as classes have equal names, and removes the rest.
+    """Puts the classifier among `weights`, of `checkpoint`, into the class order of `fan`; returns a few words on it.
 
-    Without labels in the file, seven rows are AFEW's classes, in the order of the published code; other numbers fit
-    only an equal number of classes.
-
-    Args:
-        weights: of `checkpoint`, by their plain names; changed in place.
-
-    Returns:
-        A few words on the classifier, "" if nothing had to be done.
+    Rows of classes that are not in `labels` are removed, and all of them if no class is. Without labels in the file,
+    seven rows are AFEW's classes, in the order of the published code; others fit only an equal number of classes.
     """
     own = published_weights(fan)
     names = [f"{fan.head.classifier}.{kind}" for kind in ("weight", "bias")]
@@ -139,16 +129,14 @@ def _fit_classifier(
 
 
 def keep_classifier(fan: FAN, path: str | Path, labels: Sequence[str], mapping: Mapping[str, str]) -> dict[str, Any]:
-    """Gives a network the classifier of a trained one, and freezes it, so that a training only changes attention.
+    """Gives `fan` the classifier of a trained network, and freezes it, so that a training only changes attention.
 
     If the file's classifier sees a clip feature of another size, it is fitted: relation-attention's clip feature is
     two weighted means of the frame features, and each gets half of the weights of a classifier of one mean.
 
     Args:
-        fan: changed in place.
         path: a FER+ frame classifier, a run's checkpoint or a published FAN, with at least the classes of `fan`.
-        labels: class names of `fan`, in order.
-        mapping: name in `labels` -> name in the file, where they differ.
+        labels, mapping: see `start_from`.
 
     Returns:
         The prior of the classifier, as files say it: `class_shares` and `recipe`; empty if the file does not.

@@ -88,10 +88,9 @@ def stored_backbone(checkpoint: Mapping[str, Any]) -> str | None:
 
 
 def stored_labels(checkpoint: Mapping[str, Any], expected: int | None) -> tuple[str, ...]:
-    """The class names that a file gives, checked; empty if it gives none.
+    """The class names that a file gives, checked; `expected` is how many outputs its classifier has.
 
-    Args:
-        expected: how many outputs its classifier has; None: the file must have names.
+    Empty if it gives none; but where `expected` is None, it must.
     """
     labels = checkpoint.get("labels")
     if labels is None and expected is not None:
@@ -206,11 +205,11 @@ def to_published(fan: FAN, *, half: bool = False) -> dict[str, Tensor]:
     """The frame classifier FAN(at_type=2) under the names of the published backbone files.
 
     Args:
-        fan: a FAN with score fusion; it is not changed.
-        half: store weights as float16 (half the size) instead of float32.
+        fan: a FAN with score fusion.
+        half: float16 (half the size) instead of float32.
 
     Returns:
-        Copies on the CPU. Every name starts with `module.`; `pred_fc1` is called `module.fc`. Batch counters are int64.
+        Copies on the CPU. Every name starts with `module.`; `pred_fc1` is called `module.fc`.
 
     Raises:
         ValueError: `fan` has attention, or a weight is not finite in that precision.
@@ -234,7 +233,6 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
     """Loads a run's checkpoint, a published FAN or a FER+ frame classifier.
 
     Args:
-        path: the file.
         at_type: which head to use: published FANs have all of them, and self-attention's classifier is one for score
             fusion, too. None takes the one that the file was trained with.
 
