@@ -20,7 +20,7 @@ from ..common.device import Compute
 from ..common.errors import UsageError
 from ..common.names import FERPLUS_FILE, FOLDERS_FILE, MS1M_FILE, OTHER_FILE
 from ..data.augment import PlainFrames
-from ..data.batches import ArrayStore, Batch, FrameTable, TrainingBatches, open_stores
+from ..data.batches import ArrayStore, Batch, FrameTable, Loading, Store, TrainingBatches, open_stores
 from ..network.attention import FANOutput, ScoreFusion
 from ..network.backbone import DEFAULT_BACKBONE
 from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically
@@ -55,12 +55,12 @@ WEIGHT_DECAY = 0.05  # of weights, not of biases and batch-norm parameters
 AVERAGE = 0.998  # decay of the average of the weights
 PICTURES = "pictures"  # the dataset of `--dataset folders` in runs and files; "folders" are clips there
 TEACHERS = "teachers.npz"  # in the folder of a run
+# To train on, and how it is loaded; to evaluate after every epoch, and at the end. Targets may be probabilities.
+Data = tuple[FrameTable, Store, Loading, EvaluationSplit, EvaluationSplit]
 
 
-def ferplus_batches(
-    recipe: Recipe, splits: Mapping[str, FERPlusSplit]
-) -> tuple[TrainingBatches, EvaluationSplit, EvaluationSplit]:
-    """FER+, and the faces of `--extra`: to train on, to evaluate after every epoch, and at the end."""
+def ferplus_data(recipe: Recipe, splits: Mapping[str, FERPlusSplit]) -> Data:
+    """FER+, and the faces of `--extra`."""
     training = splits["Training"]
     copies = training.copies_of(splits["PublicTest"], splits["PrivateTest"])
     table, images = ferplus_faces(training.only(~copies), "votes")
@@ -70,13 +70,12 @@ def ferplus_batches(
     )
     if recipe.extra:
         table, images = with_extra(table, images, recipe)
-    batches = TrainingBatches(table, ArrayStore(images), num_frames=1, batch_size=recipe.batch_size, seed=recipe.seed)
     val, test = (ferplus_split(splits[usage], "majority") for usage in ("PublicTest", "PrivateTest"))
-    return batches, val, test
+    return table, ArrayStore(images), Loading(), val, test
 
 
-def folder_batches(recipe: Recipe, compute: Compute) -> tuple[TrainingBatches, EvaluationSplit]:
-    """Any labeled pictures, a folder per class: to train on, and to evaluate."""
+def folder_data(recipe: Recipe, compute: Compute) -> Data:
+    """Any labeled pictures, a folder per class."""
     train, val, how = read_pictures(recipe)
     print(
         f"{recipe.data_root}: {len(train.clips)} training and {len(val.clips)} validation pictures of "
@@ -85,27 +84,20 @@ def folder_batches(recipe: Recipe, compute: Compute) -> tuple[TrainingBatches, E
     stores, loading = open_stores(
         [train, val], recipe.image_size, compute.device, cache=recipe.cache, workers=recipe.workers
     )
-    batches = TrainingBatches(
-        FrameTable.of(train),
-        stores[0],
-        num_frames=1,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-        loading=loading,
-    )
-    return batches, EvaluationSplit.of(val, stores[1], loading, compute)
+    evaluated = EvaluationSplit.of(val, stores[1], loading, compute)
+    return FrameTable.of(train), stores[0], loading, evaluated, evaluated
 
 
 def train_backbone(recipe: Recipe, compute: Compute) -> int:
     """Trains, evaluates after every epoch, and writes the run's folder and the file; returns the exit status."""
     splits = read_ferplus(recipe.data_root) if recipe.dataset == FERPLUS else {}
-    if splits:
-        name, (batches, val, test) = FERPLUS, ferplus_batches(recipe, splits)
-    else:
-        name, (batches, val) = PICTURES, folder_batches(recipe, compute)
-        test = val
-    labels = batches.table.labels
-    shares = class_shares(batches.table.targets, len(labels))
+    name = FERPLUS if splits else PICTURES
+    table, store, loading, val, test = ferplus_data(recipe, splits) if splits else folder_data(recipe, compute)
+    batches = TrainingBatches(
+        table, store, num_frames=1, batch_size=recipe.batch_size, seed=recipe.seed, loading=loading
+    )
+    labels = table.labels
+    shares = class_shares(table.targets, len(labels))
     balance = Balance(recipe.balance, recipe.balance_floor)
     has_ms1m = splits and recipe.backbone in (None, DEFAULT_BACKBONE) and MS1M_FILE.exists()
     pretrained = recipe.pretrained or (str(MS1M_FILE) if has_ms1m else "none")

@@ -4,9 +4,9 @@
     python -m Code.recipes.release FILE --prior ferplus --output pretrain_model/FER+prior.pth
 
 The file of a run says how it was made: commands, versions, device, date and metrics. `--data-root` adds the mean
-feature of FER+'s neutral training faces, which `Predict_Video.py --neutral` needs. `--temperature` makes a network that
-is too sure say what it knows; `Pretrain_FERPlus.py -e` prints the one that fits. `--prior` says how likely each class is
-before a face is seen. Both only change the classifier.
+feature of FER+'s neutral training faces, which `Predict_Video.py --neutral` needs. `--temperature` makes a network
+less sure; `Pretrain_FERPlus.py -e` prints the one that fits. `--prior` says how likely each class is before a face is
+seen. Both only change the classifier.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from Code.network.start import start_from
 from Code.network.weights import load_fan, load_published, published_weights, to_published
 from Code.readers.ferplus import read_ferplus
 from Code.recipes import pretraining
-from Code.recipes.pretraining import continue_classifier
+from Code.recipes.pretraining import adamw, averaged, continue_classifier, one_cycle
 from Code.results.runs import read_run
 from tests.runs import log_of, only_run
 
@@ -138,11 +138,14 @@ def test_files_say_what_they_started_from_and_what_they_were_evaluated_at(call, 
 # Mistakes
 
 
-def test_missing_data_are_all_named(call, tmp_path):
+def test_missing_data_are_all_named_and_processes_refused(call, ferplus, tmp_path, monkeypatch):
     outcome = call(script, cwd=tmp_path)
     assert outcome.status == 2 and "Traceback" not in outcome.err
     for name in ("fer2013new.csv", "FER2013Train", "FER2013Valid", "FER2013Test", "Data/README.md"):
         assert name in outcome.err
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    outcome = call(script, "--data-root", ferplus, *SMALL, cwd=tmp_path)
+    assert outcome.status == 2 and outcome.err.startswith("error: torchrun: each process")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -153,13 +156,6 @@ def test_votes_of_which_none_count_are_refused(call, tmp_path, make_ferplus):
     (root / "fer2013new.csv").write_text("\n".join(flat) + "\n")
     outcome = call(script, "--data-root", root, *SMALL, cwd=tmp_path)
     assert outcome.status == 2 and "keeps none of 23 images" in outcome.err
-
-
-def test_several_processes_would_train_the_same_network(call, ferplus, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    outcome = call(script, "--data-root", ferplus, *SMALL, cwd=tmp_path)
-    assert outcome.status == 2 and outcome.err.startswith("error: torchrun: each process")
-    assert not list(tmp_path.glob("model/*"))
 
 
 @pytest.mark.parametrize(
@@ -280,3 +276,44 @@ def test_a_network_of_the_same_classes_is_continued_with_its_classifier_and_prio
         assert torch.allclose(fan.head.pred_fc1.bias, trained.bias + moved * shares.log(), atol=1e-6)
     others = [*FERPLUS_LABELS[1:], FERPLUS_LABELS[0]]
     assert not continue_classifier(FAN(2, 8), tmp_path / "plain", others, torch.zeros(8))
+
+
+# Steps
+
+
+def test_weight_decay_spares_biases_and_batch_norm():
+    fan = FAN(2, 8)
+    decayed, others = adamw(fan, 1e-3).param_groups
+    assert decayed["weight_decay"] == 0.05 and others["weight_decay"] == 0
+    assert all(parameter.ndim > 1 for parameter in decayed["params"])
+    assert len(decayed["params"]) + len(others["params"]) == len(list(fan.parameters()))
+
+
+def test_one_cycle_rises_falls_and_ends_low():
+    assert [one_cycle(share) for share in (0, 0.2, 1)] == pytest.approx([0.1, 1, 0.001])
+    values = [one_cycle(step / 400) for step in range(401)]
+    assert values[:81] == sorted(values[:81]) and values[80:] == sorted(values[80:], reverse=True)
+
+
+def test_average_is_quick_at_first_and_takes_buffers_along():
+    fan = FAN(0)
+    average = averaged(fan, 0.9)
+    name, parameter, batch_norm = "pred_fc1.bias", fan.head.pred_fc1.bias, fan.backbone.network.bn1
+
+    def step(value: float) -> float:
+        with torch.no_grad():
+            parameter.fill_(value)
+            batch_norm.running_mean.fill_(value)
+            batch_norm.num_batches_tracked += 1
+        average.update_parameters(fan)
+        state = published_weights(average.module)
+        assert torch.equal(state["bn1.running_mean"][:1], state[name][:1])
+        assert torch.equal(state["bn1.num_batches_tracked"], batch_norm.num_batches_tracked)
+        return float(state[name][0])
+
+    expected = step(1.0)
+    assert expected == 1  # the first update is a copy
+    for done in range(1, 120):
+        decay = min(0.9, (1 + done) / (10 + done))
+        expected = decay * expected + (1 - decay) * done
+        assert step(float(done)) == pytest.approx(expected, rel=1e-4)
