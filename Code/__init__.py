@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Any
 from .common.names import VERSION as __version__
 
 if TYPE_CHECKING:
-    from .faces.predict import NoFaceError, Predictor
-    from .faces.prediction import Prediction
-    from .network.fan import FAN, FANOutput
-    from .network.weights import LoadReport, load_fan, load_published
+    from .faces.predict import NoFaceError as NoFaceError
+    from .faces.predict import Predictor as Predictor
+    from .faces.prediction import Prediction as Prediction
+    from .network.fan import FAN as FAN
+    from .network.fan import FANOutput as FANOutput
+    from .network.weights import LoadReport as LoadReport
+    from .network.weights import load_fan as load_fan
+    from .network.weights import load_published as load_published
 
 try:
     getpass.getuser()
@@ -35,17 +39,7 @@ _HOME = {
     "load_published": ".network.weights",
 }
 
-__all__ = [
-    "FAN",
-    "FANOutput",
-    "LoadReport",
-    "NoFaceError",
-    "Prediction",
-    "Predictor",
-    "__version__",
-    "load_fan",
-    "load_published",
-]
+__all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import re
 import shutil
@@ -17,7 +16,7 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
-from .errors import IS_CLONE, ProjectError, UsageError
+from .errors import IS_CLONE, UsageError
 
 # The folder that holds pretrain_model/ and, in a clone, the scripts.
 PROJECT = Path(__file__).resolve().parents[2 if IS_CLONE else 1]
@@ -78,15 +77,10 @@ def save_text(text: str, path: str | Path) -> None:
 
 @contextmanager
 def writing_folder(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
-    """A temporary folder to write files into. When the block ends, it is flushed and renamed to `path`.
-
-    So a folder of that name is whole, always; else as `new_file`.
-
-    Args:
-        replace: remove a folder of that name first, once the new one is whole. Without it there must be none.
+    """A temporary folder to write files into, which gets its name when the block ends; see `new_file`.
 
     Raises:
-        OSError: the disk refuses, or there is a folder with files in it.
+        OSError: the disk refuses, or there is a folder with files in it, and `replace` does not say to remove it.
     """
     path = Path(path)
     temporary = _temporary(path)
@@ -168,23 +162,17 @@ def writing(path: Path) -> Iterator[None]:
         raise UsageError(f"{error.filename or path}: cannot be written ({error.strerror})") from error
 
 
-class FolderInUseError(ProjectError, RuntimeError):
-    """Another process writes to the folder."""
-
-
 @contextmanager
 def one_writer(folder: Path, name: str = ".lock", *, doing: str = "") -> Iterator[None]:
     """Inside the block, no other process is inside such a block of the same folder, which is made if it is missing.
 
-    The lock ends with the process, however that ends. Where the file system has none, the file itself is the lock.
+    The lock, a file of the given name, ends with the process, however that ends.
 
     Args:
-        name: of the lock's file, which is removed after the block.
         doing: what the block does: "draws the sample". Other processes say so and wait; "": they fail.
 
     Raises:
-        FolderInUseError: another process writes there.
-        UsageError: the folder cannot be written to.
+        UsageError: another process writes there, or the folder cannot be written to.
     """
     lock = FileLock(folder / name)
     try:
@@ -193,7 +181,7 @@ def one_writer(folder: Path, name: str = ".lock", *, doing: str = "") -> Iterato
             lock.acquire(timeout=0)
         except Timeout:
             if not doing:
-                raise FolderInUseError(f"{folder}: another process writes there; wait for it, or stop it") from None
+                raise UsageError(f"{folder}: another process writes there; wait for it, or stop it") from None
             print(f"another process {doing}; waiting for it", flush=True)
             lock.acquire()
     except OSError as error:
@@ -204,11 +192,3 @@ def one_writer(folder: Path, name: str = ".lock", *, doing: str = "") -> Iterato
         with contextlib.suppress(OSError):  # the folder or its disk is gone; an error inside the block counts
             (folder / name).unlink(missing_ok=True)
         lock.release()
-
-
-def short_name(name: str, most: int) -> str:
-    """A name of a file in at most so many bytes. What is cut off a longer one is replaced by a hash of all of it."""
-    raw = name.encode("utf-8", "surrogateescape")
-    if len(raw) <= most:
-        return name
-    return f"{raw[: most - 9].decode('utf-8', 'ignore')}-{hashlib.sha256(raw).hexdigest()[:8]}"

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..common.files import atomic_file, short_name, shown_path
+from ..common.files import atomic_file, shown_path
 from ..common.names import counted, natural_key
 from ..results.figures import CYCLE, attention_figure, choose_frames, figure_bytes, plain_style
 from ..results.page import Card, Pictures, jpeg_uri, make_course, make_tiles, write_page
@@ -39,16 +39,22 @@ def figure_names(inputs: Iterable[str], folder: Path, reference: object = None) 
     read = [*paths.values(), *([Path(os.path.abspath(reference))] if isinstance(reference, str) else [])]
     read += here.glob("*") if here in read else ()  # a folder of frames
     taken = {_root(path.stem) for path in read if path.suffix.lower() in (".png", ".csv") and path.parent == here}
-    stems = {key: short_name(path.name if path.is_dir() else path.stem, LONGEST_NAME) for key, path in paths.items()}
+    stems = {key: _shortened(path.name if path.is_dir() else path.stem) for key, path in paths.items()}
     often = Counter(map(str.casefold, stems.values()))
     names = {}
     for key, stem in stems.items():
-        base = f"{short_name(paths[key].parent.name, LONGEST_NAME)}_{stem}"
+        base = f"{_shortened(paths[key].parent.name)}_{stem}"
         alone = [stem] if often[stem.casefold()] == 1 else []
         candidates = chain(alone, [base], (f"{base}-{number}" for number in count(2)))
         names[key] = next(name for name in candidates if _root(name) not in taken)
         taken.add(_root(names[key]))
     return names
+
+
+def _shortened(name: str) -> str:
+    """A name in at most `LONGEST_NAME` bytes: a file's may have 255, and more is derived from it."""
+    raw = name.encode("utf-8", "surrogateescape")
+    return name if len(raw) <= LONGEST_NAME else raw[:LONGEST_NAME].decode("utf-8", "ignore")
 
 
 def _root(name: str) -> str:

@@ -211,8 +211,7 @@ def open_run(folder: Path | None, parent: Path, name: str) -> Iterator[Run]:
         folder: of a run to begin or to resume; None makes a new one in `parent`, called `name` after date and time.
 
     Raises:
-        FolderInUseError: another process writes there.
-        UsageError: the folder cannot be made.
+        UsageError: another process writes there, or the folder cannot be made.
     """
     with ExitStack() as stack:
         if ddp.world().is_main:
