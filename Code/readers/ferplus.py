@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -113,23 +112,13 @@ def read_ferplus(root: Path, workers: int = 2) -> dict[str, FERPlusSplit]:
     folders = [] if pixels_file.is_file() else [root / folder for folder in SPLITS.values()]
     if absent := [path for path in (votes_file, *folders) if not path.exists()]:
         raise DataError([f"{path}: missing; see Data/README.md" for path in absent])
-    rows = _read_votes(votes_file)
-    images = _read_folders(root, rows, workers) if folders else _read_pixels(pixels_file, rows)
+    usages, names, votes = _read_votes(votes_file)
+    images = _read_folders(root, usages, names, workers) if folders else _read_pixels(pixels_file, usages)
     splits = {}
     for usage in SPLITS:
-        # A line without a file name is an image without a face, which is not used.
-        members = [index for index, row in enumerate(rows) if row.usage == usage and row.name]
-        votes = np.array([rows[index].votes for index in members], dtype=np.float32)
-        splits[usage] = FERPlusSplit(images[members], votes, [rows[index].name for index in members])
+        members = (usages == usage) & (names != "")  # a line without a file name is an image without a face
+        splits[usage] = FERPlusSplit(images[members], votes[members], names[members].tolist())
     return splits
-
-
-class _Row(NamedTuple):
-    """A line of fer2013new.csv."""
-
-    usage: str
-    name: str
-    votes: list[float]
 
 
 def _lines(path: Path, *columns: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -145,29 +134,31 @@ def _lines(path: Path, *columns: str) -> Iterator[tuple[str, dict[str, str]]]:
         raise DataError(f"{path}: not a CSV file ({error}); download it again") from None
 
 
-def _read_votes(path: Path) -> list[_Row]:
-    """All lines of fer2013new.csv."""
-    rows, problems = [], []
+def _read_votes(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of all lines of fer2013new.csv: usage and file name, str [rows], and votes, float32 [rows, 10]."""
+    usages, names, votes, problems = [], [], [], []
     for where, line in _lines(path, "Usage", "Image name", *VOTE_COLUMNS):
         values = [line[column].strip() for column in VOTE_COLUMNS]
         if line["Usage"] in SPLITS and all(re.fullmatch(r"([0-9]|10)(\.0+)?", value) for value in values):
-            rows.append(_Row(line["Usage"], line["Image name"].strip(), list(map(float, values))))
+            usages.append(line["Usage"])
+            names.append(line["Image name"].strip())
+            votes.append(list(map(float, values)))
         else:
             problems.append(f"{where}: expected one of {', '.join(SPLITS)}, and ten votes from 0 to 10")
-    empty = [usage for usage in SPLITS if not any(row.usage == usage and row.name for row in rows)]
-    if empty and not problems:
+    named = {usage for usage, name in zip(usages, names, strict=True) if name}
+    if empty := [usage for usage in SPLITS if usage not in named and not problems]:
         problems.append(f"{path}: has no image with a name for {', '.join(empty)}; download it again")
     if problems:
         raise DataError(problems)
-    return rows
+    return np.array(usages), np.array(names), np.array(votes, dtype=np.float32)
 
 
-def _read_folders(root: Path, rows: list[_Row], workers: int) -> np.ndarray:
+def _read_folders(root: Path, usages: np.ndarray, names: np.ndarray, workers: int) -> np.ndarray:
     """The images of the PNG folders, uint8 [rows, 1, 48, 48]; undefined where a row has no name."""
-    images = np.empty((len(rows), 1, SIDE, SIDE), dtype=np.uint8)
+    images = np.empty((len(names), 1, SIDE, SIDE), dtype=np.uint8)
 
     def decode(index: int) -> str | None:
-        path = root / SPLITS[rows[index].usage] / rows[index].name
+        path = root / SPLITS[usages[index]] / names[index]
         try:
             with open_image(str(path)) as image:
                 if image.size != (SIDE, SIDE):
@@ -178,26 +169,24 @@ def _read_folders(root: Path, rows: list[_Row], workers: int) -> np.ndarray:
         return None
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        named = [index for index, row in enumerate(rows) if row.name]
-        problems = [problem for problem in pool.map(decode, named) if problem]
-    if problems:
-        raise DataError(problems)
+        if problems := list(filter(None, pool.map(decode, np.flatnonzero(names != "")))):
+            raise DataError(problems)
     return images
 
 
-def _read_pixels(path: Path, rows: list[_Row]) -> np.ndarray:
+def _read_pixels(path: Path, usages: np.ndarray) -> np.ndarray:
     """The same from `fer2013.csv`, whose lines are in the order of those of `fer2013new.csv`."""
     images, problems = [], []
     for index, (where, line) in enumerate(_lines(path, "pixels", "Usage")):
-        if index < len(rows) and line["Usage"] != rows[index].usage:
-            problems.append(f"{where}: Usage {line['Usage']!r}, fer2013new.csv says {rows[index].usage!r}")
+        if index < len(usages) and line["Usage"] != usages[index]:
+            problems.append(f"{where}: Usage {line['Usage']!r}, fer2013new.csv says {str(usages[index])!r}")
             continue
         try:
             images.append(np.array(line["pixels"].split(), dtype=np.uint8).reshape(1, SIDE, SIDE))
         except (ValueError, OverflowError):
             problems.append(f"{where}: {SIDE * SIDE} pixels of 0 to 255 expected")
-    if len(images) != len(rows) and not problems:
-        problems.append(f"{path}: {len(images)} images, fer2013new.csv has {len(rows)} lines")
+    if len(images) != len(usages) and not problems:
+        problems.append(f"{path}: {len(images)} images, fer2013new.csv has {len(usages)} lines")
     if problems:
         raise DataError(problems)
     return np.stack(images)
