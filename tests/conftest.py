@@ -71,24 +71,13 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_sample(tmp_path_factory.mktemp("drawn") / "Sample", spec=spec)
 
 
-@pytest.fixture(scope="session")
-def same_weights() -> Callable[[dict[str, torch.Tensor], dict[str, torch.Tensor]], bool]:
-    """Whether two state dicts agree to the last bit."""
-
-    def compare(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-        return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-    return compare
-
-
 FERPLUS_COUNTS = {"Training": 24, "PublicTest": 8, "PrivateTest": 8}
 
 
 def write_ferplus(root: Path, *, as_csv: bool, counts: dict[str, int] = FERPLUS_COUNTS, seed: int = 0) -> Path:
-    """Random 48 x 48 images with clear votes in FER+ layout: PNG folders or fer2013.csv.
+    """Random images with clear votes in FER+ layout: PNG folders or fer2013.csv.
 
-    Image i of a split is of class i % 8 with 8 votes (and 2 of the next class), except that image 1 of
-    every split has no file name, as in FER+ where there is no face.
+    Image i of a split is of class i % 8. Image 1 has no file name, as in FER+ where there is no face.
     """
     rng = np.random.default_rng(seed)
     root.mkdir(parents=True)

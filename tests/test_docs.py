@@ -141,10 +141,6 @@ def test_flags_exist() -> None:
                 assert any((ROOT / f"{path}{end}").is_file() for end in (".py", "/__main__.py")), f"{block}: {script}"
                 flags = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
                 used.setdefault(path, set()).update((flag, f"{block.page}:{block.line}") for flag in flags)
-    for script, words in LITTLE.items():
-        flags = {(flag, "LITTLE") for flag in re.findall(r"--[a-z][\w-]*", words.partition("--extra")[0])}
-        if not words.startswith("-- "):
-            used.setdefault(script.removesuffix(".py"), set()).update(flags)
     scripts = [path for path in used if "/" not in path]
     with ThreadPoolExecutor() as pool:
         helps = dict(zip(scripts, pool.map(help_of, scripts), strict=True))

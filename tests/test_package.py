@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 
 from Code import __version__
-from Code.common.names import FAN_FILE
 
 ROOT = Path(__file__).resolve().parents[1]
-NEEDED = ("pyproject.toml", "setup.py", "README.md", "LICENSE", FAN_FILE)
 SNIPPET = """
 from emotion_fan import FAN, Predictor, load_fan
 
@@ -39,11 +37,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("package")
     source = folder / "source"  # building leaves folders beside what is built
     source.mkdir()
-    for path in (
-        *ROOT.glob("*.txt"),
-        *(ROOT / name for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE")),
-    ):
-        shutil.copy(path, source)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", *(path.name for path in ROOT.glob("*.txt"))):
+        shutil.copy(ROOT / name, source)
     for name in ("Code", "pretrain_model"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)

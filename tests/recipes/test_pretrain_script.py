@@ -21,7 +21,7 @@ from Code.readers.ferplus import read_ferplus
 from Code.recipes import pretraining
 from Code.recipes.pretraining import adamw, averaged, continue_classifier, one_cycle
 from Code.results.runs import read_run
-from tests.runs import log_of, only_run
+from tests.runs import log_of, only_run, same
 
 SMALL = ("--image-size", 32, "--batch-size", 8, "--device", "cpu", "--precision", "fp32")
 
@@ -92,7 +92,7 @@ def stopped_and_resumed(call, flags, cwd, before_resuming=lambda: None):
     return folder
 
 
-def test_a_resumed_training_ends_where_an_uninterrupted_one_does(call, ferplus, tmp_path, same_weights):
+def test_a_resumed_training_ends_where_an_uninterrupted_one_does(call, ferplus, tmp_path):
     """With extra faces, teachers (whose answers the run keeps), balance, augmentation and two sizes."""
     extra = write_faces(tmp_path / "extra", {"anger": 3, "unlabeled": 4})
     teachers = [write_network(tmp_path / f"{seed}.pth.tar", seed) for seed in (1, 2)]
@@ -111,7 +111,7 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(call, ferplus, 
     folder = stopped_and_resumed(call, flags, tmp_path / "parts", lambda: [path.unlink() for path in teachers])
     assert log_of(only_run(tmp_path / "whole")) == log_of(folder)
     again = torch.load(tmp_path / "parts" / FERPLUS_FILE, weights_only=True)
-    assert same_weights(file["state_dict"], again["state_dict"])
+    assert same(file["state_dict"], again["state_dict"])
 
 
 def test_files_say_what_they_started_from_and_what_they_were_evaluated_at(call, ferplus, tmp_path, monkeypatch):

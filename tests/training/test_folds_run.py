@@ -14,7 +14,7 @@ from Code.experiment import settings_of
 from Code.training import train
 from Code.training.records import ReportError, read_results
 from Code.training.series import fold_summary
-from tests.runs import at_call, flags_of, interrupt, only_run, read_json, rows_of
+from tests.runs import at_call, flags_of, interrupt, only_run, read_json, rows_of, same
 
 
 def tiny(sample: Path, *more: object) -> tuple[object, ...]:
@@ -106,7 +106,7 @@ def test_table_shows_each_fold_the_mean_the_pool_and_what_best_means(interrupted
     assert "fold-01/report.html" in page and "5 folds" in page and "<h2>Confusion, last epoch</h2>" in page
 
 
-def test_a_single_fold_gives_the_same_and_is_named_as_a_fold(interrupted, call, sample, tmp_path, same_weights):
+def test_a_single_fold_gives_the_same_and_is_named_as_a_fold(interrupted, call, sample, tmp_path):
     outcome = call(script, *tiny(sample, "--fold", 3), cwd=tmp_path)
     assert outcome.status == 0, outcome.err
     run = only_run(tmp_path)
@@ -114,7 +114,7 @@ def test_a_single_fold_gives_the_same_and_is_named_as_a_fold(interrupted, call, 
     other = interrupted[0] / "fold-03"
     assert read_json(run / "results.json") == read_json(other / "results.json")
     one, two = (torch.load(path / "last.pth", weights_only=True) for path in (run, other))
-    assert same_weights(one["state_dict"], two["state_dict"])
+    assert same(one["state_dict"], two["state_dict"])
 
     outcome = call(script, "-e", "--dataset", "sample", "--device", "cpu", cwd=tmp_path)
     assert outcome.status == 2 and "no trained network for dataset sample" in outcome.err  # a fold's is not the whole's

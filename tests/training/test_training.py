@@ -28,6 +28,7 @@ from Code.training import loops
 from Code.training.loops import State, evaluate, train_one_epoch
 from Code.training.run import newest_best, open_run
 from Code.training.train import decay
+from tests.runs import same
 
 CPU = Compute(torch.device("cpu"))
 LENGTHS = [1, 5, 2, 9, 1, 1, 3]
@@ -132,10 +133,10 @@ def test_epoch_says_what_it_did():
     assert log["train_loss"] == pytest.approx(math.log(4), abs=0.7)
 
 
-def test_losses_follow_the_seed(same_weights):
+def test_losses_follow_the_seed():
     (one, fan), (again, twin), (other, _) = train(seed=0), train(seed=0), train(seed=1)
     assert one[0]["train_loss"] == again[0]["train_loss"] != other[0]["train_loss"]
-    assert same_weights(fan.state_dict(), twin.state_dict())
+    assert same(fan.state_dict(), twin.state_dict())
 
 
 def test_compiled_network_trains_alike():
@@ -210,7 +211,7 @@ def test_starting_file_prefers_what_the_user_put_there(tmp_path, monkeypatch):
     assert starting.starting_file(None) == starting.FERPLUS_FILE
 
 
-def test_starting_weights_are_loaded_and_bring_their_size(tmp_path, same_weights):
+def test_starting_weights_are_loaded_and_bring_their_size(tmp_path):
     path = tmp_path / "backbone.pth.tar"
     save_atomically({"state_dict": to_published(FAN(2, 8)), "image_size": 48}, path)
     start = starting.start_from(path, 1, AFEW_LABELS, seed=0)
@@ -221,7 +222,7 @@ def test_starting_weights_are_loaded_and_bring_their_size(tmp_path, same_weights
     assert all(torch.equal(own[name], value) for name, value in stored.items() if not name.startswith("fc."))
     random = [starting.start_from(None, 1, AFEW_LABELS, seed=3) for _ in range(2)]
     assert random[0].image_size is None
-    assert same_weights(random[0].fan.state_dict(), random[1].fan.state_dict())
+    assert same(random[0].fan.state_dict(), random[1].fan.state_dict())
 
 
 def best_of(folder: Path, started: str, at_type: int = 1, fold: int | None = None) -> Path:
