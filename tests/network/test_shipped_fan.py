@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-import Predict_Video as predict
 from Code.common.names import FERPLUS_LABELS
 from Code.network.checkpoints import read_checkpoint
 from Code.network.fan import FAN
@@ -29,6 +27,7 @@ def shipped() -> tuple[FAN, dict]:
 def test_the_file_describes_itself(shipped) -> None:
     assert PATH.stat().st_size <= 23_000_000
     _, info = shipped
+    assert find_checkpoint(None) == PATH
     content = read_checkpoint(PATH)
     assert info["labels"] == FERPLUS_LABELS and info["image_size"] == 96 and info["dataset"] == "composed"
     assert content["input"].endswith("no mean/std normalization")
@@ -62,15 +61,3 @@ def test_it_is_the_start_for_other_classes(shipped) -> None:
     assert start.image_size == 96 and "1 of 3 classes loaded by name, new: tired, bored" in start.message
     assert torch.equal(new.backbone.network.conv1.weight, fan.backbone.network.conv1.weight)
     assert torch.equal(new.head.alpha[0].weight, fan.head.alpha[0].weight)
-
-
-def test_it_answers_where_no_run_is(tmp_path: Path, call) -> None:
-    assert find_checkpoint(None) == PATH
-    frames = tmp_path / "clip"
-    frames.mkdir()
-    for number in range(3):
-        pixels = np.random.default_rng(number).integers(0, 255, (80, 80), dtype=np.uint8)
-        Image.fromarray(pixels).save(frames / f"{number}.png")
-    outcome = call(predict, "--aligned", frames, "--checkpoint", PATH, "--no-figure", cwd=tmp_path)
-    assert outcome.status == 0, outcome.err
-    assert PATH.name in outcome.out and any(label in outcome.out for label in FERPLUS_LABELS)
