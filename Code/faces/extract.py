@@ -73,7 +73,7 @@ def analyse(
     fps: float | None = None,
     detect_every: int = DETECT_EVERY,
     overlap: bool = False,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], object] = lambda more: None,
 ) -> Analysis:
     """The first reading: finds faces and cuts, and joins faces to tracks.
 
@@ -91,27 +91,21 @@ def analyse(
         DataError: nothing of the source can be read.
     """
 
-    def search(
-        every: int,
-        progress: Callable[[int], object] | None = None,
-        light: Callable[[np.ndarray], np.ndarray] | None = None,
-    ) -> Analysis:
+    def search(every: int, report: Callable[[int], object] = lambda more: None, *, lit: bool = False) -> Analysis:
         read: list[tuple[str, int, float]] = []
         cuts: list[int] = []
         tracker = Tracker()
         done = 0
         frames = source.frames(fps=fps)
-        if light is not None:
-            frames = (replace(frame, image=light(frame.image)) for frame in frames)
+        if lit:
+            frames = (replace(frame, image=evenly_lit(frame.image)) for frame in frames)
         for position, (frame, faces, cut, full) in enumerate(find_faces(frames, detector, every, prefetch=overlap)):
             if cut:
                 cuts.append(position)
             tracker.update(position, frame.time, faces, cut, full=full)
             read.append((frame.name, frame.number, frame.time))
-            if progress is not None:
-                reached = frame.number + 1 if source.is_video else len(read)
-                progress(reached - done)
-                done = reached
+            before, done = done, frame.number + 1 if source.is_video else len(read)
+            report(done - before)
         return _analysis(source, read, tuple(cuts), tracker.tracks, credible(tracker.tracks, len(read)))
 
     analysis = search(detect_every, progress)
@@ -125,7 +119,7 @@ def analyse(
         else:
             source.quarter_turns = 0
     if 2 * len(analysis.with_people()) < len(analysis.names) and _in_shade(source, detector, analysis):
-        again = search(1, light=evenly_lit)
+        again = search(1, lit=True)
         if len(again.with_people()) > len(analysis.with_people()):
             return replace(again, problems=analysis.problems)
     return analysis

@@ -87,7 +87,7 @@ def prepare_clip(
     device: str,
     *,
     alone: bool = True,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], object] = lambda more: None,
 ) -> Record:
     """Prepares one clip: writes a folder for each person who is chosen, each of which appears whole.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .decoder import choose_stream, longest_gap, open_file, pyav
+from .decoder import longest_gap, open_file, pyav
 
 RATE = 48_000  # samples a second, which all containers take
 # What steps back by less is sent twice or out of order, and is left out; by more, the timestamps start again.
@@ -18,7 +18,7 @@ class Sound:
     """The sound of the video `path`, delivered in step with its pictures to PyAV's output container.
 
     That gets a stream, so nothing may have been written to it yet. `begin` is the timestamp of the first picture that
-    can be decoded; None: the first one in the file.
+    can be decoded; None: pictures have none.
     """
 
     def __init__(self, path: Path, container: Any, begin: float | None = None) -> None:
@@ -28,13 +28,10 @@ class Sound:
         self._next: Any = None  # encoded, and to be written later
         try:
             self._source = open_file(path)
-            stream, video = self._source.streams.best("audio"), choose_stream(self._source, path)
-            if stream is not None:
-                if begin is None:
-                    begin = float((video.start_time or 0) * video.time_base)
+            if (stream := self._source.streams.best("audio")) is not None:
                 target = container.add_stream("aac", rate=RATE)
                 target.layout = "mono" if stream.channels == 1 else "stereo"
-                self._packets = self._encoded(stream, target, begin)
+                self._packets = self._encoded(stream, target, begin or 0.0)
         except (pyav().error.FFmpegError, ValueError, AttributeError) as error:
             self.problem = f"its sound cannot be carried over ({getattr(error, 'strerror', None) or error})"
 

@@ -83,21 +83,6 @@ def test_a_large_face_is_shrunk_without_aliasing() -> None:
     assert np.ptp(inside) < 12
 
 
-def box_around(points: np.ndarray, height: float) -> np.ndarray:
-    """A detector's box of a given height around landmarks."""
-    x, y = points[:2].mean(axis=0)
-    return np.array([x - 0.4 * height, y - 0.41 * height, x + 0.4 * height, y + 0.59 * height])
-
-
-@pytest.mark.parametrize("degrees", [0, 30])
-def test_a_frontal_face_goes_by_its_eyes_whatever_the_box(degrees: float) -> None:
-    points = moved(FACE, 0.7, degrees, 40, 30)
-    box = box_around(points, 0.7 * FACE_SIZE / SIDE)
-    np.testing.assert_allclose(face_similarity(points, box), similarity(points[:2], np.array(PAPER_EYES)))
-    placed = points[:2] @ face_similarity(points, box)[:, :2].T + face_similarity(points, box)[:, 2]
-    np.testing.assert_allclose(placed, PAPER_EYES, atol=1e-9)
-
-
 @pytest.mark.parametrize("eyes", [PAPER_EYES, FER2013_EYES])
 def test_a_face_in_profile_goes_by_its_box(eyes: Eyes) -> None:
     """Eyes close together must not blow the face up."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +48,11 @@ def talk(path: Path, audio: str, begin: float = 0.0, frames: int = 20) -> Path:
 
 def annotated(path: Path, output: Path) -> tuple[list[float], float, str]:
     """Times of the frames of a copy with the sound of a video, the length of its sound in seconds, and the problem."""
-    writer = VideoWriter(output, (64, 48), sound=path)
     source = Source(path)
-    for frame in source.frames():
-        writer.add(plain(int(frame.image.mean())), frame.time)
-    writer.close()
+    frames = list(source.frames())
+    with VideoWriter(output, (64, 48), sound=path, begin=source.begin) as writer:
+        for frame in frames:
+            writer.add(plain(int(frame.image.mean())), frame.time)
     with av.open(str(output)) as container:
         samples = sum(frame.samples for frame in container.decode(audio=0))
     return [frame.time for frame in Source(output).frames()], samples / sound.RATE, writer.problem
@@ -95,13 +97,7 @@ def test_sound_and_picture_stay_together_where_the_first_pictures_cannot_be_deco
                 packet.stream = streams[packet.stream.index]
                 cut.mux(packet)
 
-    source = Source(tmp_path / "cut.ts")
-    writer: VideoWriter | None = None
-    for frame in source.frames():
-        writer = writer or VideoWriter(tmp_path / "drawn.mp4", (64, 48), sound=source.path, begin=source.begin)
-        writer.add(plain(int(frame.image.mean())), frame.time)
-    assert writer is not None
-    writer.close()
+    annotated(tmp_path / "cut.ts", tmp_path / "drawn.mp4")
     bright = next(frame.time for frame in Source(tmp_path / "drawn.mp4").frames() if frame.image.mean() > 100)
     with av.open(str(tmp_path / "drawn.mp4")) as container:
         heard = [(frame.time, np.abs(frame.to_ndarray()).max()) for frame in container.decode(audio=0)]
@@ -127,24 +123,13 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_without_the_rest_of_its_sound_the_video_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = talk(tmp_path / "talk.mkv", "aac")
-    writer = VideoWriter(tmp_path / "drawn.mp4", (64, 48), sound=path)
-    write = writer._container.mux
+    whole = sound.Sound._encoded
 
-    def refuse(packet: Any) -> None:
-        if not isinstance(packet, list) and packet.stream.type == "audio" and packet.pts * packet.time_base > 0.25:
-            raise av.error.ArgumentError(22, "Invalid argument")
-        write(packet)
+    def breaks_off(*args: Any) -> Iterator[Any]:
+        yield from islice(whole(*args), 5)
+        raise av.error.ArgumentError(22, "Invalid argument")
 
-    class Container:
-        """Refuses sound after 0.25 s."""
-
-        mux = staticmethod(refuse)
-        close = staticmethod(writer._container.close)
-
-    monkeypatch.setattr(writer, "_container", Container)
-    for frame in Source(path).frames():
-        writer.add(plain(9), frame.time)
-    writer.close()
-    assert len(list(Source(tmp_path / "drawn.mp4").frames())) == 20
-    assert writer.problem == "its sound breaks off (Invalid argument)"
+    monkeypatch.setattr(sound.Sound, "_encoded", breaks_off)
+    times, seconds, problem = annotated(talk(tmp_path / "talk.mkv", "aac"), tmp_path / "drawn.mp4")
+    assert len(times) == 20 and 0 < seconds < 0.3
+    assert problem == "its sound breaks off (Invalid argument)"

@@ -23,7 +23,7 @@ from Code.faces.decoder import Clock, decoded
 from Code.faces.inputs import frame_numbers
 from Code.faces.live import camera_frames
 from Code.faces.render import VideoWriter
-from Code.faces.video import BATCH_FRAMES, Frame, Source, batches
+from Code.faces.video import Source
 from tests.faces.conftest import plain
 
 av: Any = pytest.importorskip("av", reason="videos need PyAV")
@@ -48,17 +48,6 @@ def encode(path: Path, *streams: tuple[str, list[Image.Image], Any], rate: int =
                 container.mux(stream.encode(av.VideoFrame.from_image(picture)))
             container.mux(stream.encode())
     return path
-
-
-def test_batches_hold_one_size_and_stay_small() -> None:
-    def sizes(*shapes: tuple[int, int]) -> list[int]:
-        frames = (Frame(str(n), n, math.nan, np.zeros((*shape, 3), np.uint8)) for n, shape in enumerate(shapes))
-        return [len(batch) for batch in batches(frames)]
-
-    assert sizes((4, 5), (4, 5), (5, 4)) == [2, 1]
-    assert sizes(*[(2, 2)] * (2 * BATCH_FRAMES + 6)) == [BATCH_FRAMES, BATCH_FRAMES, 6]
-    assert sizes(*[(600, 500)] * 5) == [2, 2, 1]
-    assert sizes(*[(1000, 1000)] * 2) == [1, 1]
 
 
 def test_folder_is_read_in_natural_order_and_pictures_upright(tmp_path: Path) -> None:
