@@ -37,8 +37,9 @@ def error_of(read, path: Path) -> DataError:
     return caught.value
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
-@pytest.mark.parametrize("orientation", range(9))
+@pytest.mark.parametrize(
+    ("suffix", "orientation"), [*(("jpg", number) for number in range(9)), ("png", 6), ("webp", 6)]
+)
 def test_exif_orientation_is_applied_to_the_pixels(tmp_path, suffix, orientation):
     exif, path = Image.Exif(), tmp_path / f"frame.{suffix}"
     exif[0x0112] = orientation
@@ -56,7 +57,7 @@ def test_damaged_exif_spoils_no_pixels(tmp_path, exif):
     assert np.array_equal(read_image(str(tmp_path / "frame.jpg")), read_image(str(tmp_path / "plain.jpg")))
 
 
-@pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
+@pytest.mark.parametrize("suffix", ["gif", "webp"])
 def test_of_an_animation_the_first_frame_is_read(tmp_path, suffix):
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "green", "blue")]
     path = tmp_path / f"frame.{suffix}"
@@ -94,23 +95,23 @@ def png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize(("width", "height"), [(60_000, 60_000), (MAX_PIXELS + 1, 1), (9500, 9500)])
-@pytest.mark.parametrize("read", READERS)
-def test_decompression_bombs_are_refused_by_name(tmp_path, read, width, height):
+@pytest.mark.parametrize(("width", "height"), [(60_000, 60_000), (MAX_PIXELS + 1, 1)])
+def test_decompression_bombs_are_refused_by_name(tmp_path, width, height):
     path = tmp_path / "bomb.png"
     path.write_bytes(png(width, height))
-    text = str(error_of(read, path))
-    assert text.startswith(f"{path}: not an image that can be read (") and "pixels" in text
+    for read in READERS:
+        text = str(error_of(read, path))
+        assert text.startswith(f"{path}: not an image that can be read (") and "pixels" in text
 
 
-@pytest.mark.parametrize("read", READERS)
-def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path, read):
+def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "zero.jpg").symlink_to("/dev/zero")
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     for name in ("pipe", "folder", "zero", "loop"):
-        assert f"{name}.jpg: not an image that can be read (" in str(error_of(read, tmp_path / f"{name}.jpg"))
+        for read in READERS:
+            assert f"{name}.jpg: not an image that can be read (" in str(error_of(read, tmp_path / f"{name}.jpg"))
 
 
 @pytest.mark.parametrize(
