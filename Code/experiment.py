@@ -24,10 +24,10 @@ from .network.fan import FAN
 from .network.weights import find_checkpoint, load_fan
 from .readers.base import Reader
 from .results.report import write_report
+from .results.series import write_fold_summary, write_seed_summary
 from .training import ddp
 from .training.loops import EvaluationSplit, evaluate_split, summary
 from .training.run import newest_best, open_run
-from .training.series import write_fold_summary, write_seed_summary
 from .training.settings import Settings
 from .training.stopping import plain_flags
 from .training.train import SELECTED, Clips

@@ -19,11 +19,11 @@ from ..common.files import save_text, writing
 from ..common.names import counted, natural_key, percent
 from ..common.progress import Progress
 from ..training.intervals import Difference, difference_text, interval_text, paired_difference
-from ..training.records import Metrics, ReportError, Spread, read_arguments, read_results
-from ..training.series import of_epoch, spread, spreads
+from ..training.records import Metrics, ReportError, read_arguments, read_results
 from .figures import choose_frames, line_styles
 from .page import Box, Card, Pictures, curve_pictures, make_course, make_tiles, write_page
 from .runs import HEAD_TITLES, ClipRow, RunFiles, head_of, method_of, read_run, setting_text, shown_settings
+from .series import Spread, of_epoch, spread, spreads
 
 # Arguments that do not make another method: repetition, machine, and where the same data is.
 NOT_A_METHOD = {

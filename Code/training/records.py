@@ -1,4 +1,4 @@
-"""What the JSON files of a run hold: args.json, log.jsonl, results.json, and summary.json of several runs.
+"""What the JSON files of a run hold: args.json, log.jsonl, results.json.
 
 Training writes them, and pages read them. Fields that a file does not have are None; fields that are not declared here
 are ignored.
@@ -12,7 +12,6 @@ from typing import Any
 
 from ..common.errors import ProjectError
 from ..common.json_files import read_json, read_json_lines
-from ..common.names import percent
 
 VERSION = 1  # of args.json, results.json and summary.json
 AGAIN = "write it again: --resume the run, or repeat the evaluation"
@@ -86,72 +85,6 @@ class LogLine:
     frames_per_second: float | None = None
     val_frames_per_second: float | None = None
     val_attention_correlation: float | None = None
-
-
-@dataclass
-class Spread:
-    """A measure over several folds or seeds; `std` is of the sample, None for a single value."""
-
-    mean: float
-    range: tuple[float, float]
-    values: list[float]
-    std: float | None = None
-
-    @property
-    def mean_text(self) -> str:
-        """The mean and the standard deviation in %, `97.21 ± 1.04`; the mean alone for a single value."""
-        return percent(self.mean) + ("" if self.std is None else f" ± {percent(self.std)}")
-
-    @property
-    def range_text(self) -> str:
-        """`95.83 to 98.77`"""
-        return f"{percent(self.range[0])} to {percent(self.range[1])}"
-
-
-@dataclass
-class FoldRow:
-    """One fold in summary.json."""
-
-    fold: int
-    epoch: int | float | None
-    accuracy: float
-    uar: float
-    num_clips: int
-    num_skipped: int = 0
-
-
-@dataclass
-class FoldPart:
-    """All folds together, for the last or the best epoch."""
-
-    pooled: Metrics
-    mean_over_folds: dict[str, Spread]
-    folds: list[FoldRow]
-
-
-@dataclass
-class FoldSummary:
-    """summary.json of folds."""
-
-    labels: list[str]
-    selected_on: str
-    num_folds: int
-    last: FoldPart
-    best: FoldPart
-
-
-@dataclass
-class SeedSummary:
-    """summary.json of seeds: a `Spread` of each measure. With folds, those of all folds pooled."""
-
-    labels: list[str]
-    selected_on: str
-    seeds: list[int]
-    num_clips: int
-    last: dict[str, Spread]
-    best: dict[str, Spread]
-    fold: int | None = None
-    num_folds: int | None = None
 
 
 def as_dict(record: Any) -> dict[str, Any]:

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from Code.results.report import write_report
+from Code.results.series import write_fold_summary
 from Code.results.several import compare_runs
-from Code.training.series import write_fold_summary
 from tests.runs import make_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (requirements-dev.txt)")

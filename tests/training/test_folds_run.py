@@ -11,9 +11,9 @@ import torch
 
 import Demo_AFEW_Attention as script
 from Code.experiment import settings_of
+from Code.results.series import write_fold_summary
 from Code.training import train
-from Code.training.records import ReportError, read_results
-from Code.training.series import fold_summary
+from Code.training.records import ReportError
 from tests.runs import at_call, flags_of, interrupt, only_run, read_json, rows_of, same
 
 
@@ -86,11 +86,12 @@ def test_pooled_and_mean_results_follow_from_the_folds(interrupted):
     assert whole["pooled"] is True and whole["best"] == summary["best"]["pooled"]
 
 
-def test_folds_of_other_classes_are_not_pooled(interrupted):
-    results = [read_results(interrupted[0] / f"fold-0{n}" / "results.json") for n in (1, 2)]
-    results[1].labels = results[1].labels[::-1]
+def test_folds_of_other_classes_are_not_pooled(interrupted, tmp_path):
+    folds = [interrupted[0] / "fold-01", tmp_path]
+    results = read_json(interrupted[0] / "fold-02" / "results.json")
+    (tmp_path / "results.json").write_text(json.dumps({**results, "labels": results["labels"][::-1]}))
     with pytest.raises(ReportError, match=r"fold 2: its classes are .*; those of fold 1 are .* with --labels"):
-        fold_summary(results)
+        write_fold_summary(tmp_path, folds)
 
 
 def test_table_shows_each_fold_the_mean_the_pool_and_what_best_means(interrupted):
