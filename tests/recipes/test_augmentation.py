@@ -32,7 +32,7 @@ def noise(clips: int, frames: int = 1, channels: int = 1) -> Tensor:
 # Moved, lit and covered
 
 
-@pytest.mark.parametrize("size", [32, 48, 96])
+@pytest.mark.parametrize("size", [32, 96])
 def test_without_strengths_only_resize_and_flip_are_left(size):
     frames = noise(40)
     images = FaceAugmentation(size, **NOTHING)(frames, seeded(0))[:, 0, :1]
@@ -59,12 +59,6 @@ def test_shift_moves_by_no_more_than_its_strength_and_in_all_directions():
     moved = torch.stack([(images.sum(2) * axis).sum(1) / mass, (images.sum(1) * axis).sum(1) / mass])
     assert 6 < moved.abs().max() < 8.2  # a quarter of half the side is 8 pixels
     assert (moved.amax(1) > 5).all() and (moved.amin(1) < -5).all()
-
-
-def test_scale_changes_the_size_by_no_more_than_its_strength():
-    areas = FaceAugmentation(64, **NOTHING | {"scale": 0.2})(blob(100), seeded(0)).sum((1, 2, 3, 4))
-    relative = (areas / (3 * to_float(blob(1))[0, 0, 0].sum())) ** 0.5
-    assert 1 / 1.2 - 0.01 < relative.min() < 0.88 and 1.14 < relative.max() < 1 / 0.8 + 0.01
 
 
 def test_roll_turns_by_no_more_than_its_strength():
@@ -104,14 +98,10 @@ def test_erasing_puts_one_box_of_one_gray_into_an_image():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_results_are_three_channels_in_zero_to_one(channels):
-    images = FaceAugmentation(44, **VARIED)(noise(9, 2, channels), seeded(2))
-    assert images.shape == (9, 2, 3, 44, 44) and images.dtype == torch.float32
-    assert float(images.min()) >= 0 and float(images.max()) <= 1
-
-
-def test_the_seed_decides_everything():
-    one, again, other = (FaceAugmentation(40, **VARIED)(noise(6), seeded(seed)) for seed in (4, 4, 5))
+def test_results_are_three_channels_in_zero_to_one_and_the_seed_decides_everything(channels):
+    one, again, other = (FaceAugmentation(44, **VARIED)(noise(9, 2, channels), seeded(seed)) for seed in (4, 4, 5))
+    assert one.shape == (9, 2, 3, 44, 44) and one.dtype == torch.float32
+    assert float(one.min()) >= 0 and float(one.max()) <= 1
     assert torch.equal(one, again) and not torch.equal(one, other)
 
 
@@ -121,7 +111,7 @@ def test_each_variation_changes_pictures(name):
     assert not torch.allclose(varied, still, atol=1e-3)
 
 
-@pytest.mark.parametrize("quality", [10, 30, 50, 75])
+@pytest.mark.parametrize("quality", [10, 75])
 def test_jpeg_losses_are_those_of_a_jpeg_file(quality):
     rng = np.random.default_rng(0)
     smooth = np.asarray(Image.fromarray(rng.integers(0, 256, (9, 9), dtype=np.uint8)).resize((44, 40)))
@@ -156,11 +146,6 @@ def test_mixing_blends_or_cuts_and_the_loss_counts_what_is_seen():
         constant = bool((mixed.flatten(1).std(dim=1) < 1e-6).all())
         blended, cut = blended + constant, cut + (not constant)
     assert cut and blended
-
-
-def test_steps_that_are_not_mixed_are_left_alone():
-    frames = torch.rand(4, 1, 3, 8, 8, generator=seeded(0))
-    mixing = Mixing(0.0, lambda images, generator: images, loss_of)
-    assert torch.equal(mixing.transform(frames, seeded(1)), frames)
-    logits, targets = torch.randn(4, 8), torch.tensor([0, 1, 2, 3])
-    assert torch.equal(mixing.loss(logits, {"labels": targets}), F.cross_entropy(logits, targets))
+    plain = Mixing(0.0, lambda images, generator: images, loss_of)
+    assert torch.equal(plain.transform(frames, seeded(1)), frames)
+    assert torch.equal(plain.loss(logits, {"labels": targets}), F.cross_entropy(logits, targets))

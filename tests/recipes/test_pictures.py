@@ -159,17 +159,16 @@ def noise(number):
     return torch.randint(0, 256, (number, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def test_answers_are_the_mean_of_teachers_and_of_both_sides_and_know_the_shares(tmp_path):
+def test_answers_are_the_mean_of_teachers_and_of_both_sides(tmp_path):
     files = [write_teacher(tmp_path / "1", 1), write_teacher(tmp_path / "2", 2)]
 
-    def answers(paths, images=noise(5)):  # noqa: B008  # never changed
+    def answers(paths, flipped=False):
+        images = noise(5).flip(-1) if flipped else noise(5)
         return teachers_answers(Recipe(teachers=paths), table_of(list("abcde")), ArrayStore(images), SHARES, COMPUTE)
 
     one, other, both = answers(files[:1]), answers(files[1:]), answers(files)
     assert torch.allclose(both, (one + other) / 2, atol=1e-6) and torch.allclose(both.sum(dim=1), torch.ones(5))
-    assert torch.allclose(both, answers(files, noise(5).flip(-1)), atol=1e-5)
-    balanced = write_teacher(tmp_path / "3", 1, recipe={"balance": "1.0"})
-    assert float(answers([balanced])[:, 0].min()) > float(one[:, 0].max())
+    assert torch.allclose(both, answers(files, flipped=True), atol=1e-5)
 
 
 def test_a_table_of_answers_is_a_teacher_and_logits_are_added_with_weights(tmp_path):

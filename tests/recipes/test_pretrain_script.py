@@ -149,15 +149,6 @@ def test_missing_data_are_all_named_and_processes_refused(call, ferplus, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_votes_of_which_none_count_are_refused(call, tmp_path, make_ferplus):
-    root = make_ferplus(tmp_path / "fer", as_csv=False)
-    lines = (root / "fer2013new.csv").read_text().splitlines()
-    flat = [line if number == 0 else ",".join([*line.split(",")[:2], *["1"] * 10]) for number, line in enumerate(lines)]
-    (root / "fer2013new.csv").write_text("\n".join(flat) + "\n")
-    outcome = call(script, "--data-root", root, *SMALL, cwd=tmp_path)
-    assert outcome.status == 2 and "keeps none of 23 images" in outcome.err
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
