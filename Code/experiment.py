@@ -28,9 +28,8 @@ from .results.series import write_fold_summary, write_seed_summary
 from .training import ddp
 from .training.loops import EvaluationSplit, evaluate_split, summary
 from .training.run import newest_best, open_run
-from .training.settings import Settings
 from .training.stopping import plain_flags
-from .training.train import SELECTED, Clips
+from .training.train import SELECTED, Clips, Settings
 from .training.train import train as train_network
 
 SOURCES = ("train_root", "val_root", "train_list", "val_list")  # flags that say where the clips are
