@@ -19,11 +19,10 @@ from ..common.files import atomic_text, shown_path, writing
 from ..common.names import counted, one_line
 from ..data.clips import DataError
 from ..readers import crop_of, trained_on
-from ..results.page import Card, Pictures
-from . import figures
+from .figures import MOST_PEOPLE, Gallery, figure_names
 from .live import answer_camera
 from .predict import NoFaceError, Predictor
-from .prediction import FRAME_COLUMNS, Curve, Prediction, answer_text, columns, crops_of
+from .prediction import FRAME_COLUMNS, Curve, Prediction, answer_text, columns
 from .render import annotate
 from .video import Source
 
@@ -68,11 +67,10 @@ def run(args: argparse.Namespace) -> int:
 
     status, everybody = 0, args.people == "all"
     answers: list[Prediction | Unanswered] = []
-    cards: list[Card] = []
-    pictures = Pictures(len(args.inputs)) if args.figures else None
+    gallery = Gallery(args.output, len(args.inputs), everybody=everybody) if args.figures else None
     options = {name: getattr(args, name) for name in ("aligned", "fps", "neutral", "window", "stride")}
     with writing(args.output):
-        for path, name in figures.figure_names(args.inputs, args.output, args.neutral).items():
+        for path, name in figure_names(args.inputs, args.output, args.neutral).items():
             predictions: list[Prediction] = []
             reason = args.inputs[path]
             try:
@@ -84,9 +82,12 @@ def run(args: argparse.Namespace) -> int:
                 print(report_everybody(predictions) if everybody else report_main(predictions[0]), flush=True)
                 for problem in predictions[0].problems:
                     _note(one_line(problem))
-                written = write_pictures(
-                    predictions, args.output / name, pictures, cards, everybody=everybody, curves=bool(args.window)
-                )
+                written = gallery.add(predictions, name, curves=bool(args.window)) if gallery else []
+                for prediction in predictions[:MOST_PEOPLE]:
+                    if args.window and prediction.curve is not None:
+                        person = f"_person{prediction.person}" if everybody else ""
+                        written.append(args.output / f"{name}{person}_curve.csv")
+                        write_curve(written[-1], prediction.curve)
                 if args.annotate:
                     annotate(predictions, args.annotate, everybody=everybody)
                     written.append(args.annotate)
@@ -97,9 +98,10 @@ def run(args: argparse.Namespace) -> int:
                 print(f"error: {error}" if isinstance(error, DataError) else error, file=sys.stderr)
                 reason, status = str(error).removeprefix(f"{one_line(path)}: "), max(status, error.status)
             answers += predictions or [Unanswered(path, reason)]
-            cards += [] if predictions or not pictures else [figures.card_without_answer(path, reason)]
-        if pictures:
-            print(f"page: {figures.write_gallery(args.output, cards, pictures)}", flush=True)
+            if gallery and not predictions:
+                gallery.add_unanswered(path, reason)
+        if gallery:
+            print(f"page: {gallery.write()}", flush=True)
         if args.csv:
             write_csv(args.csv, answers, predictor.labels, everybody=everybody)
         if args.csv_frames:
@@ -107,47 +109,6 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             write_json(args.json, answers)
     return status
-
-
-def write_pictures(
-    predictions: Sequence[Prediction],
-    base: Path,
-    pictures: Pictures | None,
-    cards: list[Card],
-    *,
-    everybody: bool,
-    curves: bool,
-) -> list[Path]:
-    """Writes the figures and curves of one input, and adds what the page shows of each person to the cards.
-
-    Args:
-        base: the beginning of the files' names.
-        pictures: those of the page; None: no figures and no page.
-        curves: write the curves.
-
-    Returns:
-        The files.
-    """
-    drawn, written = predictions[: figures.MOST_PEOPLE], []
-    shown = [figures.shown_frames(prediction) for prediction in drawn]
-    crops = crops_of(drawn, shown) if pictures else []
-    if pictures and everybody:
-        written.append(figures.save_picture(figures.people_picture(predictions), base))
-    for index, prediction in enumerate(drawn):
-        own = base.with_name(f"{base.name}_person{prediction.person}") if everybody else base
-        links = written[:everybody]
-        if pictures:
-            links.append(figures.save_picture(figures.attention_picture(prediction, shown[index], crops[index]), own))
-        if curves and prediction.curve is not None:
-            links.append(own.with_name(f"{own.name}_curve.csv"))
-            write_curve(links[-1], prediction.curve)
-            if pictures:
-                figure = figures.curve_picture(prediction.curve, figures.title_of(prediction))
-                links.append(figures.save_picture(figure, own.with_name(f"{own.name}_curve")))
-        if pictures:
-            cards.append(figures.card_of(prediction, shown[index], crops[index], links, pictures))
-        written += links[everybody and pictures is not None :]
-    return written
 
 
 def _note(text: str) -> None:

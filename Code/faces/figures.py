@@ -18,7 +18,7 @@ from ..common.files import atomic_file, shown_path
 from ..common.names import counted, natural_key
 from ..results.figures import CYCLE, attention_figure, choose_frames, figure_bytes, plain_style
 from ..results.page import Card, Pictures, jpeg_uri, make_course, make_tiles, write_page
-from .prediction import Curve, Prediction, answer_text
+from .prediction import Curve, Prediction, answer_text, crops_of
 from .render import Label, draw_people
 
 FIGURE_FRAMES = 12  # drawn in the figure of a longer clip
@@ -60,17 +60,6 @@ def _shortened(name: str) -> str:
 def _root(name: str) -> str:
     """What the figures of an input have in common: those of `clip` and of `clip_curve` could have one name."""
     return re.sub(r"(_person[0-9]+)?(_curve)?$", "", name.casefold())
-
-
-def save_picture(picture: Figure | Image.Image, base: Path) -> Path:
-    """Writes `base`.png."""
-    path = base.with_name(f"{base.name}.png")
-    with atomic_file(path) as file:
-        if isinstance(picture, Figure):
-            file.write(figure_bytes(picture, "png"))
-        else:
-            picture.save(file, "PNG")
-    return path
 
 
 def title_of(prediction: Prediction) -> str:
@@ -140,11 +129,6 @@ def curve_picture(curve: Curve, title: str) -> Figure:
     return figure
 
 
-def card_without_answer(path: str, reason: str) -> Card:
-    """What the page says about an input without an answer."""
-    return Card(Path(path).name, seen=f"no answer: {reason}", note=shown_path(Path(path).parent))
-
-
 def card_of(
     prediction: Prediction, shown: Sequence[int], crops: np.ndarray, figures: Sequence[Path], pictures: Pictures
 ) -> Card:
@@ -180,26 +164,66 @@ def card_of(
     )
 
 
-def write_gallery(folder: Path, cards: Sequence[Card], pictures: Pictures) -> Path:
-    """Writes the page with what `card_of` makes of each answer; UsageError if it cannot be written."""
-    ranked = sorted(cards, key=lambda card: (-round(card.certainty, 2), natural_key(card.name)))
-    counts = Counter(card.prediction for card in ranked)
-    expressions = sorted(counts, key=natural_key)
-    folders = sorted({card.note for card in cards}, key=natural_key)
-    choices = [("said", "expression", expressions)]
-    choices += [("folder", "folder", folders)] if len(folders) > 1 else []
-    for card in ranked:
-        places = {"said": expressions.index(card.prediction), "folder": folders.index(card.note)}
-        card.data = {**places, "right": 1, "certainty": card.certainty}
-        card.note = f"in {card.note}" if len(folders) > 1 else ""
-    return write_page(
-        folder / "predictions.html",
-        "predictions.html.j2",
-        name="Predictions",
-        cards=ranked,
-        total=len(ranked),
-        summary=", ".join(f"{label or 'none'} {count}" for label, count in counts.most_common()),
-        choices=choices,
-        pictures=pictures,
-        longer=any(len(card.course) > len(card.tiles) for card in cards),
-    )
+class Gallery:
+    """The figures of one call in a folder, and their page.
+
+    Args:
+        inputs: how many there are.
+        everybody: each input has several people, with figures of their own.
+    """
+
+    def __init__(self, folder: Path, inputs: int, *, everybody: bool) -> None:
+        self._folder, self._everybody = folder, everybody
+        self._pictures = Pictures(inputs)
+        self._cards: list[Card] = []
+
+    def add(self, predictions: Sequence[Prediction], name: str, *, curves: bool) -> list[Path]:
+        """Writes the figures of one input under a name, those of curves only if asked for; returns the files."""
+        drawn = predictions[:MOST_PEOPLE]
+        shown = [shown_frames(prediction) for prediction in drawn]
+        files = [self._save(people_picture(predictions), name)] if self._everybody else []
+        for prediction, indices, crops in zip(drawn, shown, crops_of(drawn, shown), strict=True):
+            own = f"{name}_person{prediction.person}" if self._everybody else name
+            links = [*files[: self._everybody], self._save(attention_picture(prediction, indices, crops), own)]
+            if curves and prediction.curve is not None:
+                links.append(self._save(curve_picture(prediction.curve, title_of(prediction)), f"{own}_curve"))
+            self._cards.append(card_of(prediction, indices, crops, links, self._pictures))
+            files += links[self._everybody :]
+        return files
+
+    def add_unanswered(self, path: str, reason: str) -> None:
+        """Adds an input without an answer to the page."""
+        self._cards.append(Card(Path(path).name, seen=f"no answer: {reason}", note=shown_path(Path(path).parent)))
+
+    def _save(self, picture: Figure | Image.Image, name: str) -> Path:
+        path = self._folder / f"{name}.png"
+        with atomic_file(path) as file:
+            if isinstance(picture, Figure):
+                file.write(figure_bytes(picture, "png"))
+            else:
+                picture.save(file, "PNG")
+        return path
+
+    def write(self) -> Path:
+        """Writes the page; UsageError if it cannot be written."""
+        ranked = sorted(self._cards, key=lambda card: (-round(card.certainty, 2), natural_key(card.name)))
+        counts = Counter(card.prediction for card in ranked)
+        expressions = sorted(counts, key=natural_key)
+        folders = sorted({card.note for card in ranked}, key=natural_key)
+        choices = [("said", "expression", expressions)]
+        choices += [("folder", "folder", folders)] if len(folders) > 1 else []
+        for card in ranked:
+            places = {"said": expressions.index(card.prediction), "folder": folders.index(card.note)}
+            card.data = {**places, "right": 1, "certainty": card.certainty}
+            card.note = f"in {card.note}" if len(folders) > 1 else ""
+        return write_page(
+            self._folder / "predictions.html",
+            "predictions.html.j2",
+            name="Predictions",
+            cards=ranked,
+            total=len(ranked),
+            summary=", ".join(f"{label or 'none'} {count}" for label, count in counts.most_common()),
+            choices=choices,
+            pictures=self._pictures,
+            longer=any(len(card.course) > len(card.tiles) for card in ranked),
+        )
