@@ -11,12 +11,11 @@ from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
 
 from ..common.files import atomic_file, shown_path
 from ..common.names import counted, natural_key
-from ..results.figures import CYCLE, attention_figure, choose_frames, figure_bytes, plain_style
+from ..results.figures import CYCLE, Figure, attention_figure, choose_frames, figure_bytes, plain_style
 from ..results.page import Card, Pictures, jpeg_uri, make_course, make_tiles, write_page
 from .prediction import Curve, Prediction, answer_text, crops_of
 from .render import Label, draw_people
