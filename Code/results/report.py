@@ -30,10 +30,11 @@ from ..data.clips import DataError
 from ..data.images import read_image
 from ..data.listing import FRAME_SUFFIXES
 from ..training.records import ReportError
+from .compare import compare_runs
 from .figures import BLUE, ORANGE, attention_figure, choose_frames, figure_bytes
 from .page import Card, Pictures, curve_pictures, make_course, make_tiles, write_page
 from .runs import ClipRow, RunFiles, read_run, shown_settings
-from .several import compare_runs, result_box, write_overview
+from .series import result_box, write_overview
 
 SIDE = 160  # of a frame in pixels, about what a figure shows at 150 dpi
 KINDS = (".png", ".svg", ".pdf")

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from Code.results.compare import compare_runs
 from Code.results.report import write_report
 from Code.results.series import write_fold_summary
-from Code.results.several import compare_runs
 from tests.runs import make_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (requirements-dev.txt)")

@@ -1,13 +1,12 @@
-"""Pages of several runs: the overview of folds or seeds, and the comparison of runs on the same clips.
+"""The comparison of runs on the same clips.
 
-The overview, summary.html and summary.md, has the results of folds or seeds with their curves, and links to their
-reports. In a comparison, runs that differ only in seed or fold are one method, repeated. Methods have short names,
-A, B, ..., and a key says in which arguments they differ. With a single method, each run gets a letter.
+Runs that differ only in seed or fold are one method, repeated. Methods have short names, A, B, ..., and a key says in
+which arguments they differ. With a single method, each run gets a letter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -15,15 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..common.files import save_text, writing
-from ..common.names import counted, natural_key, percent
+from ..common.names import counted, natural_key
 from ..common.progress import Progress
 from ..training.intervals import Difference, difference_text, interval_text, paired_difference
-from ..training.records import Metrics, ReportError, read_arguments, read_results
-from .figures import choose_frames, line_styles
-from .page import Box, Card, Pictures, curve_pictures, make_course, make_tiles, write_page
-from .runs import HEAD_TITLES, ClipRow, RunFiles, head_of, method_of, read_run, setting_text, shown_settings
-from .series import Spread, of_epoch, spread, spreads
+from ..training.records import ReportError
+from .figures import choose_frames
+from .page import Card, Pictures, make_course, make_tiles, write_page
+from .runs import HEAD_TITLES, ClipRow, RunFiles, head_of, read_run, setting_text
+from .series import COLUMNS, Spread, curves_of_runs, spread
 
 # Arguments that do not make another method: repetition, machine, and where the same data is.
 NOT_A_METHOD = {
@@ -31,139 +29,7 @@ NOT_A_METHOD = {
     "checkpoint", "precision", "cache", "figures", "skip_empty", "deterministic",
     "train_root", "val_root", "train_list", "val_list", "data_flags",
 }  # fmt: skip
-CURVES = {
-    "val_war": "validation WAR (%)",
-    "val_uar": "validation UAR (%)",
-    "val_loss": "validation loss",
-    "train_loss": "training loss",
-}
-MEASURES = {"accuracy": "WAR %", "uar": "UAR %"}
-CORRELATION = "rank correlation of weights with true intensity"
 SHOWN_FRAMES = 8  # of a clip in a comparison
-
-
-def curves_of_runs(runs: Mapping[str, RunFiles], methods: Mapping[str, str]) -> dict[str, Any]:
-    """The curves of several runs as templates show them: pictures, and the styles of the lines.
-
-    Args:
-        methods: for each run the name of its method. Runs of one method have the same color.
-    """
-    logs = {name: run.log for name, run in runs.items() if len(run.log) > 1}  # one point makes no curve
-    styles = {name: style for name, style in line_styles(methods).items() if name in logs}
-    panels = {title: {name: (log, key) for name, log in logs.items()} for key, title in CURVES.items()}
-    return {"curves": curve_pictures(panels, styles), "styles": styles}
-
-
-def result_box(title: str, metrics: Metrics) -> Box:
-    """The metrics of an epoch as a page shows them."""
-    epoch, clips = metrics.epoch, metrics.num_clips
-    if epoch is not None:
-        title += f" {epoch:.0f}" if title.endswith("epoch") else f" of epoch {epoch:.0f}"
-    counts = str(clips)
-    if metrics.num_skipped:
-        counts += f" of {metrics.num_clips_listed} listed; {metrics.num_skipped} without frames skipped, "
-        counts += f"{percent(metrics.accuracy_listed)} % of those listed"
-    uar = f"{percent(metrics.uar)} %, {interval_text(metrics.uar_interval, clips)}"
-    rows = [("UAR", uar), ("clips", counts)]
-    if metrics.attention_correlation is not None:
-        text = f"{metrics.attention_correlation:.3f} {CORRELATION}"
-        if metrics.attention_auc is not None:
-            text += f"; {metrics.attention_auc:.3f} AUC of weights for the frames that show the expression"
-        rows.append(("attention", text))
-    text = f"accuracy (WAR), {interval_text(metrics.accuracy_interval, clips)}"
-    return Box(title, percent(metrics.accuracy), text, rows)
-
-
-# The overview of folds or seeds
-
-
-def write_overview(folder: Path) -> Path:
-    """Writes `summary.html` and `summary.md` into a folder of folds or seeds, and into its seeds if they have folds.
-
-    Raises:
-        StateError, ReportError: a file of the folder is missing or cannot be read.
-        UsageError: the page cannot be written.
-    """
-    for path in sorted(folder.glob("seed-*/summary.json")):
-        write_overview(path.parent)
-    kind = "seed" if any(folder.glob("seed-*")) else "fold"
-    paths = sorted(folder.glob(f"{kind}-*"), key=lambda path: natural_key(path.name))
-    runs = {f"{kind} {int(path.name.removeprefix(f'{kind}-'))}": read_run(path) for path in paths}
-    first = next(iter(runs.values()))
-    arguments = read_arguments(folder) if (folder / "args.json").is_file() else first.arguments
-    selected_on, num_folds = first.results.selected_on or "", first.results.num_folds
-    # If no epoch was chosen, best is last.
-    whiches = ("last",) if selected_on.startswith("last") else ("last", "best")
-    note = f"Best epoch means {selected_on}." if len(whiches) > 1 else ""
-    metrics = {which: of_epoch([run.results for run in runs.values()], which) for which in whiches}
-    clips = [of.num_clips for of in metrics["last"]]
-    columns = [spreads(of)[measure] for of in metrics.values() for measure in MEASURES]
-    rows = [[name, str(clips[at]), *(percent(of.values[at]) for of in columns)] for at, name in enumerate(runs)]
-    rows.append([f"mean over {kind}s", "", *(percent(of.mean) for of in columns)])
-    rows.append(["standard deviation", "", *(percent(of.std) for of in columns)])
-    rows.append(["range", "", *(of.range_text for of in columns)])
-    title, total = counted(len(runs), kind), clips[0]
-    if kind == "fold":
-        results, total = read_results(folder / "results.json"), sum(clips)
-        pooled = {which: of for which in whiches if (of := getattr(results, which))}
-        rows.append(["pooled", "", *(percent(getattr(of, measure)) for of in pooled.values() for measure in MEASURES)])
-        boxes = [result_box(f"{which} epoch", of) for which, of in pooled.items()]
-    else:
-        boxes = [_box_of_seeds(f"{which} epoch", of) for which, of in metrics.items()]
-        if num_folds:
-            title = (
-                f"fold {first.results.fold} of {num_folds}, {title}"
-                if first.results.fold
-                else f"{num_folds} folds, {title}"
-            )
-    name = f"{method_of(arguments.args if arguments else {})}: {title}"
-    header = [kind, "clips", *(f"{measure}, {which}" for which in whiches for measure in MEASURES.values())]
-    confusions = {which: np.sum([of.confusion for of in each], axis=0).tolist() for which, each in metrics.items()}
-
-    lines = [f"# {name}, {counted(total, 'clip')}", "", note, "", *_table(header, rows), ""]
-    lines += [f"{of.title}: {of.value} % {of.text}; {'; '.join(map(' '.join, of.rows))}." for of in boxes]
-    for which, confusion in confusions.items():
-        lines += ["", f"Confusion of all {kind}s, {which} epoch (rows true, columns predicted):", ""]
-        cells = [[label, *map(str, row)] for label, row in zip(first.results.labels, confusion, strict=True)]
-        lines += _table(["", *first.results.labels], cells)
-    with writing(folder / "summary.md"):
-        save_text("\n".join(lines) + "\n", folder / "summary.md")
-
-    pages = [path / ("summary.html" if (path / "summary.json").is_file() else "report.html") for path in paths]
-    return write_page(
-        folder / "summary.html",
-        "series.html.j2",
-        name=name,
-        folder=folder.resolve().name,
-        settings=shown_settings(arguments),
-        kind=kind,
-        boxes=boxes,
-        note=note,
-        labels=first.results.labels,
-        header=header,
-        rows=rows,
-        links={name: page.relative_to(folder) for name, page in zip(runs, pages, strict=True)},
-        confusions=confusions,
-        **curves_of_runs(runs, {name: name for name in runs}),
-    )
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table as lines of Markdown."""
-    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (header, *rows)]
-    return [f"| {lines[0]} |", "|---" * len(header) + "|", *(f"| {line} |" for line in lines[1:])]
-
-
-def _box_of_seeds(title: str, metrics: Sequence[Metrics]) -> Box:
-    of = spreads(metrics)
-    rows = [("UAR", f"{percent(of['uar'].mean)} %")]
-    if "attention_correlation" in of:
-        rows.append(("attention", f"{of['attention_correlation'].mean:.3f} {CORRELATION}"))
-    text = f"accuracy (WAR), mean of {counted(len(metrics), 'seed')} on {counted(metrics[0].num_clips, 'clip')}"
-    return Box(title, percent(of["accuracy"].mean), text, rows)
-
-
-# The comparison of runs
 
 
 @dataclass
@@ -221,7 +87,7 @@ def compare_runs(
     pairs, differing = pairs_of(methods), clips_that_differ(methods)
     runs = {name: run for of in methods for name, run in of.runs.items()}
     whiches = [which for which in ("best", "last") if any(run.metrics(which) for run in runs.values())]
-    measures = MEASURES | {"attention_correlation": "correlation with true intensity, %"}
+    measures = COLUMNS | {"attention_correlation": "correlation with true intensity, %"}
     pictures = Pictures(len(differing))
     page = write_page(
         output,

@@ -9,8 +9,8 @@ import pytest
 
 from Code.common.commandline import run_script
 from Code.results import report
-from Code.results.series import write_fold_summary, write_seed_summary
-from Code.results.several import clips_that_differ, group_runs, pairs_of, read_runs, write_overview
+from Code.results.compare import clips_that_differ, group_runs, pairs_of, read_runs
+from Code.results.series import write_fold_summary, write_overview, write_seed_summary
 from tests.runs import make_run
 
 LABELS = ["Happy", "Sad"]
