@@ -82,12 +82,9 @@ class Composer:
 
 
 class ComposedStore:
-    """Composes frames when they are read.
+    """Composes frames of some clips when they are read, of `image_size` pixels a side.
 
-    Args:
-        clips: some clips of the composer. The id of a frame is `epoch * num_frames + position`, where `position` is
-            that in the row of all frames of these clips.
-        image_size: side of the result in pixels.
+    The id of a frame is `epoch * num_frames + position`, where `position` is that in the row of all frames.
     """
 
     def __init__(self, composer: Composer, clips: ClipSet, image_size: int) -> None:
@@ -111,11 +108,7 @@ class ComposedStore:
 
 
 def written_clips(composer: Composer, into: Path) -> ClipSet:
-    """The clips of a composer as files, which are written below `into` if they are not there yet.
-
-    A folder there, `<split>-<digest of settings and stills>`, has `Val/<Class>/<clip>/<frame>.png` and `intensity.csv`.
-    It may be deleted.
-    """
+    """The clips of a composer as files, which are written to `into/<split>-<digest>` if they are not there yet."""
     settings = {
         "version": VERSION,
         "split": composer.split,
@@ -127,9 +120,8 @@ def written_clips(composer: Composer, into: Path) -> ClipSet:
     folder = into / f"{composer.split}-{stamp}"
     if not folder.is_dir():  # it gets its name when all clips are written
         with writing_folder(folder, replace=True) as draft:
-            (draft / "composed.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-            text = "Composed of FER+ stills; their terms apply. Safe to delete.\n"
-            (draft / "README.txt").write_text(text, encoding="utf-8")
+            (draft / "composed.json").write_text(json.dumps(settings, indent=2) + "\n")
+            (draft / "README.txt").write_text("Composed of FER+ stills; their terms apply. Safe to delete.\n")
             _write(composer, draft)
     return read_folders(folder / "Val", labels=FERPLUS_LABELS)
 

@@ -27,15 +27,7 @@ _COVER = (0.55, 0.85)  # half the sides of an occluder, relative to half the pic
 
 
 def render(images: np.ndarray, frames: Sequence[Frame], size: int) -> Tensor:
-    """Renders T frames.
-
-    Args:
-        images: uint8 [N, 48, 48], the stills that the frames name.
-        size: side of the result, in pixels.
-
-    Returns:
-        uint8 [T, 1, size, size].
-    """
+    """T frames as uint8 [T, 1, size, size], of the stills `images`, uint8 [N, 48, 48], that they name."""
     sources = images[[frame.still for frame in frames]].astype(np.float32) / 255  # [T, 48, 48]
     pose = np.stack([frame.pose for frame in frames])
     for at, frame in enumerate(frames):
@@ -80,8 +72,7 @@ def _resampled(sources: Tensor, pose: np.ndarray, size: int) -> Tensor:
     across = scale * (cos * x - sin * y) + right
     along = scale * (sin * x + cos * y) + down
     grid = torch.stack([across, along], dim=-1)  # [T, size, size, 2]
-    moved = F.grid_sample(sources[:, None], grid, padding_mode="border", align_corners=False)
-    return moved[:, 0]
+    return F.grid_sample(sources[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
 
 
 def _occluded(picture: Tensor, spoil: np.ndarray) -> Tensor:

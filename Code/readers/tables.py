@@ -48,14 +48,10 @@ def is_table(first_line: str) -> bool:
 def read_table(listing: Listing, lines: Lines, split: str | None = None) -> None:
     """Fills in the clips of a table, and the class names in natural order if they are not given.
 
-    Args:
-        listing: `list_file` is the table.
-        lines: of the table, the header first.
-        split: "train", "val" or "test" takes the rows of this split; if there are no rows of "val", it takes those of
-            "test". None takes all rows.
+    `split`, "train", "val" or "test", takes its rows alone; if there are none of "val", it takes those of "test".
     """
     path = listing.list_file
-    separator, columns = _header(lines[0][1] if lines else "")
+    separator, columns = _header(lines[0][1]) if lines else ("", [])
     if not columns:
         listing.problems.append(f"{path}: the first line should be path,label and optionally ,split,fold,person")
         return
@@ -158,10 +154,7 @@ def read_shared_list(listing: Listing, lines: Lines, meaning: Sequence[str], roo
     """Fills in the clips of a shared list, named by their path below the mapped folder or the root.
 
     Args:
-        listing: relative paths start from its root; absolute ones must be inside it, or be mapped. If it has no labels,
-            they are `meaning`.
-        lines: of the list.
-        meaning: the class names, in the order of the list's indices.
+        meaning: the class names, in the order of the list's indices; the labels, if the listing has none.
         root_map: `OLD=NEW`, a folder in the list and one on this machine; the longest one that fits a path is used.
     """
     listing.labels = listing.labels or tuple(meaning)
