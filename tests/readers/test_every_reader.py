@@ -18,19 +18,12 @@ from tests.trees import read_dataset, stub_clip
 
 @dataclass(frozen=True)
 class Format:
-    """A list format, by clips of class Happy with a number.
+    """A list format, by clips of class Happy with a number, {}."""
 
-    Attributes:
-        dataset: a dataset that has such lists.
-        folder: of a clip below the root, with {} for its number.
-        line: of such a clip, with {} for its number.
-        unknown_class, malformed: invalid lines.
-    """
-
-    dataset: str
-    folder: str
+    dataset: str  # that has such lists
+    folder: str  # of a clip below the root
     line: str
-    unknown_class: str
+    unknown_class: str  # an invalid line
     malformed: str
     header: str = ""
 
@@ -111,14 +104,7 @@ def test_every_dataset_says_its_protocol_and_its_words_without_torch() -> None:
     assert trained_on("dfew") == "trained on film clips (DFEW)"
     assert trained_on("ferplus") == "trained on single gray pictures of faces (FER+)"
     assert trained_on(None) == "the file does not say what it was trained on"
-    crops = {
-        "composed": "fer2013",
-        "ferplus": "fer2013",
-        "dfew": "own",
-        "afew": "paper",
-        "other": "paper",
-        None: "paper",
-    }
+    crops = {"composed": "fer2013", "ferplus": "fer2013", "dfew": "own", "other": "paper", None: "paper"}
     assert {name: crop_of({"dataset": name, "kind": "FAN"}) for name in crops} == crops
     assert crop_of({"dataset": None, "kind": "frame classifier"}) == "fer2013"
     code = "import sys; from Code.readers import names; names(); raise SystemExit('torch' in sys.modules)"
