@@ -189,11 +189,15 @@ def test_no_list_whatsoever_crashes(tmp_path_factory, content):
 # Errors
 
 
-def test_missing_root_gets_a_newcomer_further(tmp_path):
-    error = error_of(read_afew, tmp_path / "Train")
-    assert error.problems == [f"{tmp_path / 'Train'}: no such folder"]
-    assert all(text in str(error) for text in ("<Class>/<clip>/<frame>.jpg", "--dataset sample", "Data/README.md"))
-    assert "--dataset sample" in str(error_of(read_folders, tmp_path / "none"))
+def test_nothing_to_read_gets_a_newcomer_further(tmp_path):
+    for read in (read_afew, read_folders):
+        for root, problem in ((tmp_path / "none", "no such folder"), (tmp_path, "no clips")):
+            error = error_of(read, root)
+            assert error.problems == [f"{root}: {problem}"]
+            advice = ("<Class>/<clip>/<frame>.jpg", "--dataset sample", "Data/README.md")
+            assert all(text in str(error) for text in advice)
+    (tmp_path / "Fear/1").mkdir(parents=True)
+    assert "no clip of 1 has frames" in problem_of(read_afew, tmp_path, skip_empty=True)
 
 
 def test_missing_and_unreadable_lists(root):
@@ -211,12 +215,9 @@ def test_missing_and_unreadable_lists(root):
         ("Fear/file Fear", "the folder cannot be read (Not a directory)"),
         ("Fear/000633000 FEAR", "did you mean 'Fear', not 'FEAR'?"),
         ("Fear/000633000 Xyz", "known: Happy, Angry, Disgust, Fear, Sad, Neutral, Surprise"),
-        ("Fear/000633000", "malformed"),
         ("Fear/000633000 Happy", "is in folder Fear, but the line says Happy"),
         ("Fear Fear", "does not name a clip"),
-        (". Fear", "does not name a clip"),
         ("/etc Fear", "absolute"),
-        ("C:\\Fear\\000633000 Fear", "absolute"),
         ("Fear/../../Train/Fear/000633000 Fear", "leaves the root"),
         ("..\\Train\\Fear\\000633000 Fear", "leaves the root"),
         ("Fear/000\x00633000 Fear", "leaves the root"),
@@ -253,14 +254,6 @@ def test_empty_clips_are_fatal_or_skipped_and_counted(root):
     listed = make_list(root, "Fear/empty Fear\nFear/000633000 Fear\n")
     clip_set = read_afew(root, listed, skip_empty=True)
     assert clip_set.skipped == ["Fear/empty"] and len(clip_set.clips) == 1
-
-
-def test_nothing_to_read_is_an_error(tmp_path):
-    for read in (read_afew, read_folders):
-        text = str(error_of(read, tmp_path))
-        assert text.startswith(f"{tmp_path}: no clips") and "Data/README.md" in text
-    (tmp_path / "Fear/1").mkdir(parents=True)
-    assert "no clip of 1 has frames" in problem_of(read_afew, tmp_path, skip_empty=True)
 
 
 def test_names_that_no_csv_file_can_hold(root):
