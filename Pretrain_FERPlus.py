@@ -174,16 +174,17 @@ def main() -> int:
     check_flags(recipe)
 
     from Code.common.device import choose_compute, keep_freed_memory
-    from Code.recipes.ferplus_accuracy import evaluate_file
+    from Code.recipes.ferplus_accuracy import report_test
     from Code.recipes.pretraining import train_backbone
 
     keep_freed_memory()
-    starts = None if recipe.pretrained in (None, "none") else recipe.pretrained
-    check_outputs([recipe.export], [starts, *recipe.teachers, recipe.checkpoint])
+    check_outputs([recipe.export], [recipe.pretrained, *recipe.teachers, recipe.checkpoint])
     compute = choose_compute(recipe.device, recipe.precision)
     if recipe.evaluate:
-        return evaluate_file(recipe.checkpoint, recipe.data_root, compute)
-    return train_backbone(recipe, compute)
+        report_test(recipe.checkpoint, read_ferplus(recipe.data_root), compute)
+    else:
+        train_backbone(recipe, compute)
+    return 0
 
 
 if __name__ == "__main__":

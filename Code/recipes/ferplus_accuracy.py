@@ -22,7 +22,7 @@ from ..data.batches import ArrayStore, EvaluationBatches
 from ..network.prior import prior_shift, stated_shares
 from ..network.start import starting_file
 from ..network.weights import load_fan
-from ..readers.ferplus import FERPlusSplit, read_ferplus
+from ..readers.ferplus import FERPlusSplit
 from ..training.loops import EvaluationSplit, evaluate, summary
 from ..training.metrics import classification_metrics
 from .pictures import ferplus_faces
@@ -36,34 +36,32 @@ def ferplus_split(split: FERPlusSplit, rule: str, size: int | None = None) -> Ev
     return EvaluationSplit(EvaluationBatches(table, ArrayStore(images), batch_frames=256), PlainFrames(size))
 
 
-def evaluate_file(path: Path | None, data_root: Path, compute: Compute) -> int:
-    """`-e`: evaluates a file on the private test (None: the one that trainings start from)."""
-    path = path or starting_file(None) or FERPLUS_FILE
-    fan, info = load_fan(path)
-    if tuple(info["labels"]) != FERPLUS_LABELS:
-        raise UsageError(f"--checkpoint {info['path']}: its labels are {', '.join(info['labels'])}, not those of FER+")
-    size = info["image_size"]
-    print(f"{info['path']}: {fan.head.title}, {info['backbone']}, {size} x {size} pixels")
-    report_test(path, read_ferplus(data_root), compute)
-    return 0
-
-
-def report_test(path: Path, splits: Mapping[str, FERPlusSplit], compute: Compute) -> None:
+def report_test(path: Path | None, splits: Mapping[str, FERPlusSplit], compute: Compute) -> None:
     """Prints a file's accuracy on the private test, as it is, and with the priors of `--prior` if those are others.
 
     Published figures are of a majority label, and of networks that know the class shares of FER+.
+
+    Args:
+        path: None: the file that trainings start from.
+
+    Raises:
+        UsageError: its classes are not those of FER+.
     """
-    fan, info = load_fan(path)
+    fan, info = load_fan(path or starting_file(None) or FERPLUS_FILE)
+    size, labels = info["image_size"], info["labels"]
+    if tuple(labels) != FERPLUS_LABELS:
+        raise UsageError(f"--checkpoint {info['path']}: its labels are {', '.join(labels)}, not those of FER+")
+    print(f"{info['path']}: {fan.head.title}, {info['backbone']}, {size} x {size} pixels")
     fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
     test, copies = splits["PrivateTest"], splits["PrivateTest"].copies_of(splits["Training"])
     majority, voted, val = (
-        ferplus_split(split, rule, info["image_size"])
+        ferplus_split(split, rule, size)
         for split, rule in ((test, "majority"), (test, "plurality"), (splits["PublicTest"], "majority"))
     )
     logits, of_voted, of_val = (
         evaluate(fan, part.batches, compute, part.transform).logits for part in (majority, voted, val)
     )
-    labels = majority.table.targets
+    targets = majority.table.targets
     copied = set(test.only(copies).names)
     others = torch.tensor([name not in copied for name in majority.table.names])
     shift = torch.zeros(len(FERPLUS_LABELS))
@@ -73,7 +71,7 @@ def report_test(path: Path, splits: Mapping[str, FERPlusSplit], compute: Compute
             if torch.allclose(shift, shift[0], atol=1e-4):  # it has this prior
                 continue
             print(f"the same with --prior {prior}:")
-        metrics = _metrics(logits + shift, labels)
+        metrics = _metrics(logits + shift, targets)
         print(f"private test, majority label, 8 classes: {summary(metrics)}")
         for index, row in enumerate(metrics["confusion"]):
             if sum(row):
@@ -82,7 +80,7 @@ def report_test(path: Path, splits: Mapping[str, FERPlusSplit], compute: Compute
                 print(f"  recall {FERPLUS_LABELS[index]:<10} {recall}")
         print("  confusion (rows true): " + " ".join(str(row) for row in metrics["confusion"]))
         if others.any() and not others.all():
-            alone = _metrics(logits[others] + shift, labels[others])
+            alone = _metrics(logits[others] + shift, targets[others])
             print(f"  without the {int((~others).sum())} that are also training images: {summary(alone)}")
         every = _metrics(of_voted + shift, voted.table.targets)
         print(f"private test, most voted label, no majority needed: {summary(every)}")

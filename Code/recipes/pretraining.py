@@ -88,8 +88,8 @@ def folder_data(recipe: Recipe, compute: Compute) -> Data:
     return FrameTable.of(train), stores[0], loading, evaluated, evaluated
 
 
-def train_backbone(recipe: Recipe, compute: Compute) -> int:
-    """Trains, evaluates after every epoch, and writes the run's folder and the file; returns the exit status."""
+def train_backbone(recipe: Recipe, compute: Compute) -> None:
+    """Trains, evaluates after every epoch, and writes the run's folder and the file."""
     splits = read_ferplus(recipe.data_root) if recipe.dataset == FERPLUS else {}
     name = FERPLUS if splits else PICTURES
     table, store, loading, val, test = ferplus_data(recipe, splits) if splits else folder_data(recipe, compute)
@@ -148,7 +148,6 @@ def train_backbone(recipe: Recipe, compute: Compute) -> int:
             print(f"FAN from these weights:   python Demo_AFEW_Attention.py --pretrained {file}")
         if len(labels) <= MANY_CLASSES:  # a report has a row per class
             print(f"see {write_report(run.folder)}")
-    return 0
 
 
 def start_training(
