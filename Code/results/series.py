@@ -30,8 +30,6 @@ from .page import Box, curve_pictures, write_page
 from .runs import RunFiles, method_of, read_run, shown_settings
 
 MEASURES = ("accuracy", "uar", "attention_correlation", "attention_auc")  # the last two where they are known
-
-
 CURVES = {
     "val_war": "validation WAR (%)",
     "val_uar": "validation UAR (%)",
@@ -193,7 +191,6 @@ def write_overview(folder: Path) -> Path:
     selected_on, num_folds = first.results.selected_on or "", first.results.num_folds
     # If no epoch was chosen, best is last.
     whiches = ("last",) if selected_on.startswith("last") else ("last", "best")
-    note = f"Best epoch means {selected_on}." if len(whiches) > 1 else ""
     metrics = {which: of_epoch([run.results for run in runs.values()], which) for which in whiches}
     clips = [of.num_clips for of in metrics["last"]]
     columns = [spreads(of)[measure] for of in metrics.values() for measure in COLUMNS]
@@ -210,41 +207,45 @@ def write_overview(folder: Path) -> Path:
     else:
         boxes = [_box_of_seeds(f"{which} epoch", of) for which, of in metrics.items()]
         if num_folds:
-            title = (
-                f"fold {first.results.fold} of {num_folds}, {title}"
-                if first.results.fold
-                else f"{num_folds} folds, {title}"
-            )
-    name = f"{method_of(arguments.args if arguments else {})}: {title}"
-    header = [kind, "clips", *(f"{measure}, {which}" for which in whiches for measure in COLUMNS.values())]
-    confusions = {which: np.sum([of.confusion for of in each], axis=0).tolist() for which, each in metrics.items()}
-
-    lines = [f"# {name}, {counted(total, 'clip')}", "", note, "", *_table(header, rows), ""]
-    lines += [f"{of.title}: {of.value} % {of.text}; {'; '.join(map(' '.join, of.rows))}." for of in boxes]
-    for which, confusion in confusions.items():
-        lines += ["", f"Confusion of all {kind}s, {which} epoch (rows true, columns predicted):", ""]
-        cells = [[label, *map(str, row)] for label, row in zip(first.results.labels, confusion, strict=True)]
-        lines += _table(["", *first.results.labels], cells)
-    with writing(folder / "summary.md"):
-        save_text("\n".join(lines) + "\n", folder / "summary.md")
-
+            title = (f"fold {first.results.fold} of " if first.results.fold else "") + f"{num_folds} folds, {title}"
     pages = [path / ("summary.html" if (path / "summary.json").is_file() else "report.html") for path in paths]
+    shown: dict[str, Any] = {
+        "name": f"{method_of(arguments.args if arguments else {})}: {title}",
+        "kind": kind,
+        "boxes": boxes,
+        "note": f"Best epoch means {selected_on}." if len(whiches) > 1 else "",
+        "labels": first.results.labels,
+        "header": [kind, "clips", *(f"{measure}, {which}" for which in whiches for measure in COLUMNS.values())],
+        "rows": rows,
+        "confusions": {
+            which: np.sum([of.confusion for of in each], axis=0)
+            for which, each in metrics.items()
+            if each[0].confusion  # with very many classes it is empty
+        },
+    }
+    with writing(folder / "summary.md"):
+        save_text(_as_markdown(shown, total), folder / "summary.md")
     return write_page(
         folder / "summary.html",
         "series.html.j2",
-        name=name,
         folder=folder.resolve().name,
         settings=shown_settings(arguments),
-        kind=kind,
-        boxes=boxes,
-        note=note,
-        labels=first.results.labels,
-        header=header,
-        rows=rows,
         links={name: page.relative_to(folder) for name, page in zip(runs, pages, strict=True)},
-        confusions=confusions,
+        **shown,
         **curves_of_runs(runs, {name: name for name in runs}),
     )
+
+
+def _as_markdown(shown: dict[str, Any], clips: int) -> str:
+    """The tables and the boxes of an overview."""
+    lines = [f"# {shown['name']}, {counted(clips, 'clip')}", "", shown["note"], ""]
+    lines += [*_table(shown["header"], shown["rows"]), ""]
+    lines += [f"{of.title}: {of.value} % {of.text}; {'; '.join(map(' '.join, of.rows))}." for of in shown["boxes"]]
+    for which, confusion in shown["confusions"].items():
+        lines += ["", f"Confusion of all {shown['kind']}s, {which} epoch (rows true, columns predicted):", ""]
+        cells = [[label, *map(str, row)] for label, row in zip(shown["labels"], confusion, strict=True)]
+        lines += _table(["", *shown["labels"]], cells)
+    return "\n".join(lines) + "\n"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
