@@ -125,13 +125,13 @@ def encoded(paths: Mapping[str, str], predictor: Predictor, fps: float, kept: Pa
     network = str(predictor.info["path"])
     made_with = [network, *Job("", network).fingerprint(), fps]
     before = read_checkpoint(kept) if kept.is_file() else {}
-    known = before["clips"] if before.get("made_with") == made_with else {}
+    clips: dict[str, Any] = before["clips"] if before.get("made_with") == made_with else {}
     now = {name: Job("", path).fingerprint() for name, path in paths.items()}
-    clips: dict[str, Any] = {name: known[name] for name in paths if name in known and known[name][0] == now[name]}
-    left = [name for name in paths if name not in clips]
+    left = [name for name in paths if name not in clips or clips[name][0] != now[name]]
     try:
-        with Progress("finding faces", len(paths), unit="clips", done=len(clips), show=bool(left)) as bar:
+        with Progress("finding faces", len(paths), unit="clips", done=len(paths) - len(left), show=bool(left)) as bar:
             for name in left:
+                clips.pop(name, None)
                 try:
                     (answer,) = predictor.answer(paths[name], people="main", fps=fps or None)
                     output = predictor.attend(torch.from_numpy(answer.features).to(predictor.device))

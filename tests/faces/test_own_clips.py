@@ -57,17 +57,14 @@ def test_mistakes_are_one_line(call: Call, tmp_path: Path) -> None:
 def test_videos_frames_and_pictures_are_clips_of_their_class_folder(tmp_path: Path) -> None:
     root = write(tmp_path, "Happy/1.mp4", "Sad/anna/1.jpg", "Sad/anna/2.jpg", "Calm/a.jpg", "Calm/b.png")
     Image.new("RGB", (4, 4)).save(root / "Calm" / "b.png")
-    assert own_clips.find_clips(root) == {
-        name: str(root / path)
-        for name, path in {"Calm/a.jpg": "Calm/a.jpg", "Calm/b.png": "Calm/b.png", "Happy/1": "Happy/1.mp4",
-                           "Sad/anna": "Sad/anna"}.items()
-    }  # fmt: skip
+    names = {"Calm/a.jpg": "Calm/a.jpg", "Calm/b.png": "Calm/b.png", "Happy/1": "Happy/1.mp4", "Sad/anna": "Sad/anna"}
+    assert own_clips.find_clips(root) == {name: str(root / path) for name, path in names.items()}
 
 
-def some_clips(persons: int = 6, **changed: Any) -> OwnClips:
+def some_clips(persons: int = 6) -> OwnClips:
     """Each person neutral twice, and happy once; the last two persons are held out."""
     rows = [(f"p{person}", label) for person in range(persons) for label in (1, 1, 0)]
-    own = OwnClips(
+    return OwnClips(
         names=[f"{label}/{person}_{at}" for at, (person, label) in enumerate(rows)],
         classes=("Happy", "Calm"),
         targets=np.array([label for _, label in rows]),
@@ -75,9 +72,6 @@ def some_clips(persons: int = 6, **changed: Any) -> OwnClips:
         persons=np.array([person for person, _ in rows]),
         features=np.random.default_rng(0).normal(size=(len(rows), 512)),
     )
-    for name, value in changed.items():
-        setattr(own, name, value)
-    return own
 
 
 def test_neutral_clips_of_a_person_are_the_reference_but_not_of_themselves() -> None:

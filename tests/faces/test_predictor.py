@@ -156,17 +156,6 @@ def test_arrays_that_are_no_pictures_are_refused(array: np.ndarray, says: str, c
         Predictor(checkpoints["fan"][0], "cpu")(array, aligned=True)
 
 
-def test_an_empty_path_is_not_the_current_folder(
-    checkpoints: Networks, crops: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(crops)
-    predictor = Predictor(checkpoints["fan"][0], "cpu")
-    with pytest.raises(DataError, match="an empty path; name a file or a folder"):
-        predictor("", aligned=True)
-    with pytest.raises(TypeError, match="bytes: expected a path"):
-        predictor(b"0.png", aligned=True)
-
-
 def test_lists_and_folders_answer_each_clip(
     checkpoints: Networks, crops: Path, write_video: Write, tmp_path: Path
 ) -> None:
@@ -177,12 +166,16 @@ def test_lists_and_folders_answer_each_clip(
     predictor = Predictor(checkpoints["fan"][0].parent, "cpu")  # a run's folder: its best.pth
     with pytest.warns(UserWarning, match=r"skipped files .*: 1 \.txt"):
         answers = predictor(tmp_path / "videos", aligned=True)
-    assert [Path(each.path).relative_to(tmp_path / "videos").as_posix() for each in answers] == [
-        *("a.mkv", "b/1.mp4", "b/2.mp4")
-    ]
+    names = [Path(each.path).relative_to(tmp_path / "videos").as_posix() for each in answers]
+    assert names == ["a.mkv", "b/1.mp4", "b/2.mp4"]
     assert predictor(sorted((tmp_path / "videos" / "b").glob("*.mp4")), aligned=True)[1].path == answers[2].path
-    with pytest.raises(DataError, match="nowhere"):
-        predictor([crops, tmp_path / "nowhere"], aligned=True)
+    for given, says in (
+        ([crops, tmp_path / "nowhere"], "nowhere"),
+        ("", "an empty path"),
+        (b"0", "bytes: expected a path"),
+    ):
+        with pytest.raises((DataError, TypeError), match=says):
+            predictor(given, aligned=True)
     with pytest.warns(UserWarning, match=r"nowhere: no such file"):
         (only,) = predictor([tmp_path / "nowhere", crops], aligned=True, errors="warn")
     assert only.path == str(crops)
@@ -224,9 +217,7 @@ def test_windows_answer_as_the_network_does_on_their_frames(
         part = torch.from_numpy(answer.features[8:18])[None]
         expected = checkpoints["fan"][1].attend(part).logits[0].softmax(dim=0)
     np.testing.assert_allclose(curve.probabilities[1], expected, atol=1e-5)
-    assert curve.expressions[1] == AFEW[int(expected.argmax())]
-    assert curve.at(0.0) == 0
-    assert curve.at(9.0) == 2
+    assert curve.expressions[1] == AFEW[int(expected.argmax())] and curve.at(0.0) == 0 and curve.at(9.0) == 2
 
 
 def test_windows_cover_all_times_once_per_stride() -> None:
