@@ -17,12 +17,10 @@ import json
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..common.errors import WorkerError
 from ..common.files import one_writer, writing_folder
 from ..common.json_files import StateError, read_json
 from ..common.names import AFEW_LABELS
@@ -59,7 +57,6 @@ def draw_sample(
 
     Raises:
         DataError: `root` contains something that is not of a generated sample.
-        WorkerError: a process that draws was killed.
     """
     folder, spec = Path(root).resolve(), spec or SampleSpec()
     settings = {"version": VERSION, "seed": seed, "spec": asdict(spec)}
@@ -117,12 +114,8 @@ def _drawn(tasks: list[Task], workers: int) -> Iterator[list[Row]]:
         yield from map(_write_clip, tasks)
         return
     # spawn: a process that is forked while other threads run (torch's, for example) may hang.
-    spawn = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(workers, spawn, initializer=as_worker) as pool:
-            yield from pool.map(_write_clip, tasks, chunksize=4)
-    except BrokenProcessPool:
-        raise WorkerError("a process that draws the sample was killed: is the memory full? start it again") from None
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=as_worker) as pool:
+        yield from pool.map(_write_clip, tasks, chunksize=4)
 
 
 def _write_clip(task: Task) -> list[Row]:

@@ -18,26 +18,14 @@ from .person import Layers, Person
 
 _F = np.float32
 # Those of the Facial Action Coding System (Ekman and Friesen, 1978): the visible effects of one muscle each.
-ACTION_UNITS: dict[str, str] = {
-    "au1": "inner brow raised",
-    "au2": "outer brow raised",
-    "au4": "brows lowered and drawn together",
-    "au5": "upper lid raised",
-    "au6": "cheeks raised",
-    "au7": "lids tightened",
-    "au9": "nose wrinkled",
-    "au10": "upper lip raised",
-    "au12": "lip corners pulled up",
-    "au15": "lip corners pulled down",
-    "au16": "lower lip pulled down",
-    "au17": "chin raised",
-    "au20": "lips stretched sideways",
-    "au22": "lips funnelled, mouth round",
-    "au23": "lips tightened",
-    "au25": "lips parted",
-    "au26": "jaw dropped",
+ACTION_UNITS = {
+    "au1": "inner brow raised", "au2": "outer brow raised", "au4": "brows lowered and drawn together",
+    "au5": "upper lid raised", "au6": "cheeks raised", "au7": "lids tightened", "au9": "nose wrinkled",
+    "au10": "upper lip raised", "au12": "lip corners pulled up", "au15": "lip corners pulled down",
+    "au16": "lower lip pulled down", "au17": "chin raised", "au20": "lips stretched sideways",
+    "au22": "lips funnelled, mouth round", "au23": "lips tightened", "au25": "lips parted", "au26": "jaw dropped",
     "au43": "eyes closed",
-}
+}  # fmt: skip
 ActionUnits = dict[str, float]
 
 
