@@ -87,14 +87,12 @@ def contact_sheet(folder: Path, frames: list[int], title: str) -> Image.Image:
 def eyes_again(folder: Path, faces: list[Written], detector: Detector) -> dict[int, np.ndarray]:
     """Eyes [2, 2], in pixels of the crop, by frame; frames whose face is not found again are left out."""
     found: dict[int, np.ndarray] = {}
-    for start in range(0, len(faces), 16):
-        part = faces[start : start + 16]
-        images = np.stack([np.asarray(Image.open(folder / f"{face.number:07d}.jpg")) for face in part])
-        images = np.pad(images, ((0, 0), (BORDER, BORDER), (BORDER, BORDER), (0, 0)), constant_values=127)
-        for face, seen in zip(part, detector(images), strict=True):
-            if len(seen.boxes):
-                away = np.hypot(*(seen.landmarks.mean(axis=1) - BORDER - face.middle).T)
-                found[face.number] = seen.landmarks[away.argmin()][:2] - BORDER
+    for face in faces:
+        image = np.asarray(Image.open(folder / f"{face.number:07d}.jpg"))
+        seen = detector(np.pad(image, ((BORDER, BORDER), (BORDER, BORDER), (0, 0)), constant_values=127))
+        if len(seen.boxes):
+            away = np.hypot(*(seen.landmarks.mean(axis=1) - BORDER - face.middle).T)
+            found[face.number] = seen.landmarks[away.argmin()][:2] - BORDER
     return found
 
 

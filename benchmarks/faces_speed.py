@@ -47,7 +47,7 @@ from Code.faces.align import align_face
 from Code.faces.detect import MIN_FACE_SHARE, Detector
 from Code.faces.keyframes import find_faces
 from Code.faces.settings import DETECT_EVERY, MIN_FACE
-from Code.faces.video import Frame, Source, batches
+from Code.faces.video import Frame, Source
 
 ROOT = Path(__file__).resolve().parents[1]
 # Finds the faces in a video's first frames; prints seconds of wall and CPU time, and a hash of the faces.
@@ -121,8 +121,8 @@ def finding(path: Path, count: int, rounds: int) -> dict[str, Any]:
     mtcnn.min_face_size = max(MIN_FACE, min(height, width) * MIN_FACE_SHARE)
 
     def library() -> None:
-        for batch in batches(iter(frames)):
-            mtcnn.detect(np.stack([frame.image for frame in batch]), landmarks=True)
+        for start in range(0, len(frames), 8):
+            mtcnn.detect(np.stack([frame.image for frame in frames[start : start + 8]]), landmarks=True)
 
     def search(every: int) -> None:
         for _ in find_faces(iter(frames), detector, every):

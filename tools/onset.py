@@ -89,7 +89,7 @@ def morph_between(first: Path, second: Path, detector: Detector) -> Morph:
 def _square(path: Path, detector: Detector) -> tuple[torch.Tensor, np.ndarray]:
     """The square around the face, float [3, SIDE, SIDE] in [0, 1], and the five landmarks in it, float [5, 2]."""
     image = read_image(str(path))
-    faces = detector(image[None])[0]
+    faces = detector(image)
     chosen = main_face(faces, image.shape)
     if chosen is None:
         raise DataError(f"{path}: no face; give a photograph of a face from the front")

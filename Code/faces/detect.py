@@ -85,15 +85,15 @@ class Detector:
         """The side in pixels of the smallest face that is searched in a picture [H, W, 3]."""
         return max(MIN_FACE, self.min_face or min(image.shape[:2]) * MIN_FACE_SHARE)
 
-    def __call__(self, images: np.ndarray) -> list[Faces]:
-        """Full passes over N > 0 pictures, uint8 [N, H, W, 3], RGB; all of their pyramids are in memory at once."""
-        return self._search(images, self.smallest(images[0]))
+    def __call__(self, image: np.ndarray) -> Faces:
+        """A full pass over a picture, uint8 [H, W, 3], RGB."""
+        return self._search(image, self.smallest(image))
 
-    def _search(self, images: np.ndarray, smallest: float) -> list[Faces]:
-        if min(images.shape[1:3]) < smallest:  # the image pyramid would be empty
-            return [Faces.none() for _ in images]
+    def _search(self, image: np.ndarray, smallest: float) -> Faces:
+        if min(image.shape[:2]) < smallest:  # the image pyramid would be empty
+            return Faces.none()
         with one_thread():
-            return [Faces(*parts) for parts in self._cascade(images, smallest)]
+            return Faces(*self._cascade(image, smallest))
 
     def search_around(self, image: np.ndarray, box: np.ndarray) -> Faces:
         """A full pass over the surroundings of a face whose box [4] in a neighboring frame is known.
@@ -104,7 +104,7 @@ class Detector:
         center = (box[:2] + box[2:]) / 2
         left, top = np.maximum(center - AROUND * side, 0).astype(int)
         right, bottom = np.maximum(center + AROUND * side, 0).astype(int)
-        (found,) = self._search(image[None, top:bottom, left:right], max(self.smallest(image), side / 2))
+        found = self._search(image[top:bottom, left:right], max(self.smallest(image), side / 2))
         corner = np.array([left, top], dtype=np.float64)
         return Faces(found.boxes + np.tile(corner, 2), found.landmarks + corner, found.scores)
 

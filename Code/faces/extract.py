@@ -141,7 +141,7 @@ def _in_shade(source: Source, detector: Detector, analysis: Analysis) -> bool:
     without = np.setdiff1d(analysis.numbers, analysis.numbers[analysis.with_people()])
     chosen = {int(without[round(index)]) for index in np.linspace(0, len(without) - 1, SHADE_FRAMES)}
     frames = source.frames(wanted=chosen)
-    return any((detector(evenly_lit(frame.image)[None])[0].scores >= LEAST_CONFIDENCE).any() for frame in frames)
+    return any((detector(evenly_lit(frame.image)).scores >= LEAST_CONFIDENCE).any() for frame in frames)
 
 
 def _analysis(
@@ -165,7 +165,7 @@ def find_turn(source: Source, detector: Detector, analysis: Analysis) -> int:
     chosen = {int(numbers[round(index)]) for index in np.linspace(0, len(numbers) - 1, TURN_FRAMES)}
     scores = np.array(
         [
-            [detector(np.rot90(frame.image, turns)[None])[0].scores.max(initial=0) for turns in range(4)]
+            [detector(np.rot90(frame.image, turns)).scores.max(initial=0) for turns in range(4)]
             for frame in source.frames(wanted=chosen)
         ]
     )

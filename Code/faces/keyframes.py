@@ -12,7 +12,7 @@ from .detect import Detector, Faces, overlap
 from .mtcnn import overlaps
 from .settings import DETECT_EVERY
 from .track import SAME_PERSON_IOU, CutFinder
-from .video import Frame, batches
+from .video import Frame
 
 # If much has changed since a key frame, somebody may have come: the next one then follows after half as many frames.
 # Changed: CHANGED_CELLS cells of a 32 x 32 thumbnail, faces left out, differ by more than CHANGED_LEVELS gray levels.
@@ -45,15 +45,7 @@ def find_faces(
 
     `prefetch`: decode in one thread and search key frames in another while this thread refines.
     """
-    frames = iter(frames)
-    if every == 1:
-        read = batches(frames)
-        is_cut = CutFinder()
-        for batch in prefetched(read, size=2) if prefetch else read:
-            for frame, faces in zip(batch, detector(np.stack([frame.image for frame in batch])), strict=True):
-                yield SearchedFrame(frame, faces, is_cut(frame.image), True)
-        return
-    stretches = _stretches(prefetched(frames, size=4) if prefetch else frames, detector, every)
+    stretches = _stretches(prefetched(iter(frames), size=4) if prefetch else frames, detector, every)
     stretches = prefetched(stretches, size=1) if prefetch else stretches
     stretch, before = next(stretches, None), Faces.none()
     while stretch is not None:
@@ -76,7 +68,7 @@ def _stretches(frames: Iterable[Frame], detector: Detector, every: int) -> Itera
         continues = stretch is not None and not cut and frame.image.shape == stretch.frames[0].image.shape
         if stretch is not None:
             yield stretch
-        stretch = _Stretch(frame, detector(frame.image[None])[0], is_cut.thumbnail, cut, continues)
+        stretch = _Stretch(frame, detector(frame.image), is_cut.thumbnail, cut, continues)
     if stretch is not None:
         yield stretch
 
@@ -111,7 +103,7 @@ class _Stretch:
         end, together = len(self.frames), REFINED_TOGETHER
         if following is None and end > LEAST_LAST_STRETCH:
             end -= 1
-            following = detector(self.frames[end].image[None])[0]
+            following = detector(self.frames[end].image)
         while (start := len(self.faces)) < end:
             images = [frame.image for frame in self.frames[start : min(end, start + together)]]
             followed, steady = follow(detector, images, self.faces[-2] if start > 1 else before, self.faces[-1])

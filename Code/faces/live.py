@@ -121,7 +121,7 @@ class LiveFinder:
         """The faces of the next frame, and whether a shot begins with it."""
         cut = self._is_cut(frame.image)
         if cut or self._is_key(frame):
-            (faces,) = self._detector(frame.image[None])
+            faces = self._detector(frame.image)
             self._key, self._count = frame, 1
             self._before = Faces.none() if cut else self._latest
         else:

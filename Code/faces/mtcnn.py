@@ -120,64 +120,51 @@ class Cascade:
         self._pnet, self._rnet, self._onet = (MTCNNStage(letter, device) for letter in "pro")
 
     @torch.inference_mode()
-    def __call__(self, images: np.ndarray, min_face: float) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Finds the faces in N pictures, uint8 [N, H, W, 3], RGB, whose sides are at least `min_face` >= 12 pixels.
+    def __call__(self, image: np.ndarray, min_face: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Boxes [F, 4], landmarks [F, 5, 2] and scores [F], float64, of the faces in a picture, the largest first.
 
-        For each picture boxes [F, 4], landmarks [F, 5, 2] and scores [F], float64, the largest face first.
+        The picture is uint8 [H, W, 3], RGB, with sides of at least `min_face`, the smallest face: 12 pixels or more.
         """
-        pictures = Pyramids(images)
-        squares, where = self._propose(pictures, min_face)
-        squares, where, outputs = _apply(self._rnet, pictures, squares, where)
-        kept = suppress(squares, face_probability(outputs), where, 0.7)
-        squares, where = enclosing_squares(shifted(squares[kept], outputs[kept, 2:6])), where[kept]
-        squares, where, outputs = _apply(self._onet, pictures, squares, where)
-
+        picture = Pyramid(image)
+        squares, outputs = _apply(self._rnet, picture, self._propose(picture, min_face))
+        kept = suppress(squares, face_probability(outputs), 0.7)
+        squares, outputs = _apply(self._onet, picture, enclosing_squares(shifted(squares[kept], outputs[kept, 2:6])))
         landmarks, boxes = landmarks_in_pixels(outputs[:, 6:], squares), shifted(squares, outputs[:, 2:6])
         scores = face_probability(outputs)
-        kept = suppress(boxes, scores, where, 0.7, of_smaller=True)
-        same_face = (overlaps(boxes[kept], boxes) > SAME_FACE_IOU) & (where[kept, None] == where)
-        weights = same_face * scores  # [kept, F]
+        kept = suppress(boxes, scores, 0.7, of_smaller=True)
+        weights = (overlaps(boxes[kept], boxes) > SAME_FACE_IOU) * scores  # [kept, F]
         weights /= weights.sum(axis=1, keepdims=True)
-        boxes, landmarks = weights @ boxes, np.einsum("kf,fpx->kpx", weights, landmarks)
-        scores, where = scores[kept], where[kept]
-        areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-        faces = []
-        for picture in range(len(images)):
-            here = np.flatnonzero(where == picture)
-            here = here[np.argsort(areas[here])[::-1]]
-            faces.append((boxes[here], landmarks[here], scores[here]))
-        return faces
+        boxes, landmarks, scores = weights @ boxes, np.einsum("kf,fpx->kpx", weights, landmarks), scores[kept]
+        order = np.argsort((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))[::-1]
+        return boxes[order], landmarks[order], scores[order]
 
-    def _propose(self, pictures: Pyramids, min_face: float) -> tuple[np.ndarray, np.ndarray]:
-        """P-Net's candidates of all pyramid levels: squares [K, 4], and their pictures, int64 [K]."""
-        sizes, squares, level = _squares(*pictures.size, min_face)
-        outputs = torch.cat([self._pnet(pictures.level(*size)).flatten(1, 2) for size in sizes], dim=1)  # [N, P, 6]
+    def _propose(self, picture: Pyramid, min_face: float) -> np.ndarray:
+        """P-Net's candidates of all pyramid levels: squares [K, 4]."""
+        sizes, squares, levels = _squares(*picture.size, min_face)
+        outputs = torch.cat([self._pnet(picture.level(*size)).flatten(0, 2) for size in sizes])  # [P, 6]
         limit = self._pnet.threshold
-        sure = outputs[..., 1] - outputs[..., 0] >= math.log(limit / (1 - limit))
-        where, square = (index.cpu().numpy() for index in sure.nonzero(as_tuple=True))
-        values = outputs[sure].double().cpu().numpy()
-        scores = face_probability(values)
-        kept = suppress(squares[square], scores, where * len(sizes) + level[square], 0.5)  # each level for itself
-        kept = kept[suppress(squares[square[kept]], scores[kept], where[kept], 0.7)]
-        candidates = squares[square[kept]]
-        sides = np.tile(candidates[:, 2:] - candidates[:, :2], 2)
-        return enclosing_squares(candidates + values[kept, 2:] * sides), where[kept]
+        sure = outputs[:, 1] - outputs[:, 0] >= math.log(limit / (1 - limit))
+        values, chosen = outputs[sure].double().cpu().numpy(), sure.cpu().numpy()
+        squares, levels, scores = squares[chosen], levels[chosen], face_probability(values)
+        of_level = [np.flatnonzero(levels == level) for level in range(len(sizes))]
+        kept = np.concatenate([at[suppress(squares[at], scores[at], 0.5)] for at in of_level])
+        kept = kept[suppress(squares[kept], scores[kept], 0.7)]
+        sides = np.tile(squares[kept, 2:] - squares[kept, :2], 2)
+        return enclosing_squares(squares[kept] + values[kept, 2:] * sides)
 
 
-def _apply(
-    network: MTCNNStage, pictures: Pyramids, squares: np.ndarray, where: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The candidates that overlap their picture and of which a network is sure, their pictures, and its outputs."""
-    height, width = pictures.size
+def _apply(network: MTCNNStage, picture: Pyramid, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The candidates that overlap the picture and of which a network is sure, and its outputs."""
+    height, width = picture.size
     corners = np.trunc(squares).astype(np.int64)  # from 1, ends included
     corners[:, :2] = np.maximum(corners[:, :2], 1) - 1
     corners[:, 2:] = np.minimum(corners[:, 2:], (width, height))
     inside = (corners[:, :2] < corners[:, 2:]).all(axis=1)
     if not inside.any():
-        return squares[:0], where[:0], np.zeros((0, 16))
-    outputs = network(pictures.crops(corners[inside], where[inside], network.side)).double().cpu().numpy()
+        return squares[:0], np.zeros((0, 16))
+    outputs = network(picture.crops(corners[inside], network.side)).double().cpu().numpy()
     sure = face_probability(outputs) > network.threshold
-    return squares[inside][sure], where[inside][sure], outputs[sure]
+    return squares[inside][sure], outputs[sure]
 
 
 @lru_cache(maxsize=4)
@@ -191,43 +178,39 @@ def _squares(height: int, width: int, min_face: float) -> tuple[list[tuple[int, 
         rows, columns = (-(-(length - 2) // 2) - 4 for length in sizes[-1])  # P-Net's convolutions and its pooling
         at = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=2).reshape(-1, 2) * STRIDE + 1
         squares.append(np.floor(np.concatenate([at, at + (side - 1)], axis=1) / scale))
-        levels.append(np.full(len(at), len(sizes)))
+        levels.append(np.full(len(at), len(sizes) - 1))
         scale *= PYRAMID_FACTOR
     return sizes, np.concatenate(squares), np.concatenate(levels)
 
 
-class Pyramids:
-    """N pictures, uint8 [N, H, W, 3], with copies of half their size, a quarter, ...: little is read for a crop."""
+class Pyramid:
+    """A picture, uint8 [H, W, 3], with copies of half its size, a quarter, ...: little is read for a crop."""
 
-    def __init__(self, images: np.ndarray) -> None:
-        self.size = images.shape[1:3]
-        self._copies = [[Image.fromarray(np.ascontiguousarray(image))] for image in images]
+    def __init__(self, image: np.ndarray) -> None:
+        self.size = image.shape[:2]
+        self._copies = [Image.fromarray(np.ascontiguousarray(image))]
 
     def level(self, height: int, width: int) -> Tensor:
-        """All of the pictures at a smaller size: uint8 [N, height, width, 3]."""
+        """The picture at a smaller size: uint8 [1, height, width, 3]."""
         ratio = min(self.size[0] / height, self.size[1] / width) / LEVEL_RATIO
         whole = (0.0, 0.0, float(self.size[1]), float(self.size[0]))
-        levels = [_from_copies(copies, whole, ratio, (width, height)) for copies in self._copies]
-        return torch.from_numpy(np.stack([np.asarray(level) for level in levels]))
+        return torch.from_numpy(np.array(self._resized(whole, ratio, (width, height))))[None]
 
-    def crops(self, corners: np.ndarray, where: np.ndarray, side: int) -> Tensor:
-        """Crops uint8 [K, side, side, 3] of K candidates; corners int64 [K, 4], within the pictures `where`."""
+    def crops(self, corners: np.ndarray, side: int) -> Tensor:
+        """Crops uint8 [K, side, side, 3] of K candidates; corners int64 [K, 4], within the picture."""
         crops = []
-        for (left, top, right, bottom), picture in zip(corners.tolist(), where.tolist(), strict=True):
+        for left, top, right, bottom in corners.tolist():
             ratio = min(right - left, bottom - top) / side / CROP_RATIO
-            crops.append(_from_copies(self._copies[picture], (left, top, right, bottom), ratio, (side, side)))
+            crops.append(self._resized((left, top, right, bottom), ratio, (side, side)))
         return stacked(crops, side)
 
-
-def _from_copies(
-    copies: list[Image.Image], box: tuple[float, float, float, float], ratio: float, size: tuple[int, int]
-) -> Image.Image:
-    """Part of a picture from its smallest copy that has at least 1 / (2 `ratio`) of the scale."""
-    halvings = max(0, math.floor(math.log2(ratio)) + 1)
-    while len(copies) <= halvings:
-        copies.append(copies[-1].reduce(2))
-    left, top, right, bottom = (edge * 0.5**halvings for edge in box)
-    return resized(copies[halvings], (left, top, right, bottom), size)
+    def _resized(self, box: tuple[float, float, float, float], ratio: float, size: tuple[int, int]) -> Image.Image:
+        """Part of the picture from its smallest copy that has at least 1 / (2 `ratio`) of the scale."""
+        halvings = max(0, math.floor(math.log2(ratio)) + 1)
+        while len(self._copies) <= halvings:
+            self._copies.append(self._copies[-1].reduce(2))
+        left, top, right, bottom = (edge * 0.5**halvings for edge in box)
+        return resized(self._copies[halvings], (left, top, right, bottom), size)
 
 
 def resized(picture: Image.Image, box: tuple[float, float, float, float], size: tuple[int, int]) -> Image.Image:
@@ -270,30 +253,24 @@ def landmarks_in_pixels(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return sides * points.reshape(-1, 2, 5).transpose(0, 2, 1) + corner - 1
 
 
-def suppress(
-    boxes: np.ndarray, scores: np.ndarray, where: np.ndarray, limit: float, *, of_smaller: bool = False
-) -> np.ndarray:
-    """Non-maximum suppression: drops boxes that overlap one with a higher score in their picture by more than a limit.
+def suppress(boxes: np.ndarray, scores: np.ndarray, limit: float, *, of_smaller: bool = False) -> np.ndarray:
+    """Non-maximum suppression: drops boxes [K, 4] that overlap one with a higher score [K] by more than a limit.
 
-    Boxes are float [K, 4]; `where` are the pictures that they are in, int64 [K]. The overlap is IoU, or `of_smaller`:
-    the share of the smaller of two boxes, with pixels as areas. Returns indices, int64, the highest score first.
+    The overlap is IoU, or `of_smaller`: the share of the smaller of two boxes, with pixels as areas. Returns indices of
+    those that stay, int64, the highest score first.
     """
     order = np.argsort(-scores, kind="stable")
-    stays = np.zeros(len(boxes), dtype=bool)
-    for picture in np.unique(where):
-        here = order[where[order] == picture]
-        kept = here[:0]
-        for start in range(0, len(here), COMPARED_AT_ONCE):
-            part = here[start : start + COMPARED_AT_ONCE]
-            part = part[~(overlaps(boxes[kept], boxes[part], of_smaller=of_smaller) > limit).any(axis=0)]
-            drops = np.triu(overlaps(boxes[part], boxes[part], of_smaller=of_smaller) > limit, 1)
-            free = np.ones(len(part), dtype=bool)
-            for index, row in enumerate(drops):
-                if free[index]:
-                    free &= ~row
-            kept = np.concatenate([kept, part[free]])
-        stays[kept] = True
-    return order[stays[order]]
+    kept = order[:0]
+    for start in range(0, len(order), COMPARED_AT_ONCE):
+        part = order[start : start + COMPARED_AT_ONCE]
+        part = part[~(overlaps(boxes[kept], boxes[part], of_smaller=of_smaller) > limit).any(axis=0)]
+        drops = np.triu(overlaps(boxes[part], boxes[part], of_smaller=of_smaller) > limit, 1)
+        free = np.ones(len(part), dtype=bool)
+        for index, row in enumerate(drops):
+            if free[index]:
+                free &= ~row
+        kept = np.concatenate([kept, part[free]])
+    return kept
 
 
 def overlaps(boxes: np.ndarray, others: np.ndarray, *, of_smaller: bool = False) -> np.ndarray:

@@ -20,8 +20,6 @@ from ..data.listing import name_fault
 from .decoder import Clock, Upright, decoded, frame_rate, longest_gap, open_video, progressive
 from .inputs import Kind, frame_numbers, image_files, kind_of
 
-# Frames that are searched together: more of them leave the caches and take longer.
-BATCH_FRAMES, BATCH_PIXELS = 16, 700_000
 # A file whose header promises more than this (seconds, and share of the duration) beyond its last frame is truncated.
 MISSING_SECONDS, MISSING_SHARE = 1.0, 0.1
 # Decoded frames that are kept for the second reading, in bytes: two seconds of 720 x 576 at 25 frames a second.
@@ -242,17 +240,3 @@ def read_photo(path: str) -> np.ndarray:
         raise DataError(f"{path}: a HEIC photo; pip install pillow-heif, or save it as JPEG") from None
     except Exception as error:  # a damaged file may raise anything in a decoder
         raise DataError(f"{path}: the photo cannot be decoded ({error}); save it as JPEG") from error
-
-
-def batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
-    """Groups frames of the same size in a row, at most BATCH_FRAMES and BATCH_PIXELS; a larger frame is alone."""
-    batch: list[Frame] = []
-    for frame in frames:
-        height, width, _ = frame.image.shape
-        most = min(BATCH_FRAMES, BATCH_PIXELS // (height * width))
-        if batch and (frame.image.shape != batch[0].image.shape or len(batch) >= most):
-            yield batch
-            batch = []
-        batch.append(frame)
-    if batch:
-        yield batch

@@ -93,7 +93,7 @@ def _crop(path: Path, target: Path, detector: Detector, crop: str, side: int) ->
     if target.exists():
         return "skipped"
     image = read_image(str(path))
-    (faces,) = detector(image[None])
+    faces = detector(image)
     chosen = main_face(faces, image.shape)
     if chosen is None:
         return "no face"

@@ -13,61 +13,53 @@ from torch.nn.functional import interpolate
 from Code.common.device import has_bf16
 from Code.faces import mtcnn
 from Code.faces.detect import Detector, overlap
-from Code.faces.mtcnn import Cascade, MTCNNStage, Pyramids, suppress
+from Code.faces.mtcnn import Cascade, MTCNNStage, Pyramid, suppress
 
 facenet = pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
 
 Draw = Callable[..., Image.Image]
 
 
-class AreaPyramids:
-    """`Pyramids` with the library's resampling."""
+class AreaPyramid:
+    """`Pyramid` with the library's resampling."""
 
-    def __init__(self, images: np.ndarray) -> None:
-        self.size = images.shape[1:3]
-        self._planes = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    def __init__(self, image: np.ndarray) -> None:
+        self.size = image.shape[:2]
+        self._planes = torch.from_numpy(image)[None].permute(0, 3, 1, 2).float()
 
     def level(self, height: int, width: int) -> torch.Tensor:
         return interpolate(self._planes, size=(height, width), mode="area").permute(0, 2, 3, 1)
 
-    def crops(self, corners: np.ndarray, where: np.ndarray, side: int) -> torch.Tensor:
-        parts = [
-            self._planes[picture : picture + 1, :, top:bottom, left:right]
-            for (left, top, right, bottom), picture in zip(corners, where, strict=True)
-        ]
+    def crops(self, corners: np.ndarray, side: int) -> torch.Tensor:
+        parts = [self._planes[:, :, top:bottom, left:right] for left, top, right, bottom in corners]
         return torch.cat([interpolate(p, size=(side, side), mode="area") for p in parts]).permute(0, 2, 3, 1)
 
 
 @pytest.mark.parametrize("side", [6, 17, 24])
 def test_pictures_are_resampled_by_area(side: int) -> None:
     down, across = np.mgrid[:170, :190]
-    slope = np.stack([down, across, (down + across) // 2], axis=2)
-    images = np.stack([slope, 250 - slope]).astype(np.uint8)
-    ours, by_area = Pyramids(images), AreaPyramids(images)
+    slope = np.stack([down, across, (down + across) // 2], axis=2).astype(np.uint8)
+    ours, by_area = Pyramid(slope), AreaPyramid(slope)
     assert (ours.level(side, 2 * side) - by_area.level(side, 2 * side)).abs().max() < 3
-    crops = np.array([[4, 2, 30, 28], [0, 0, 24, 25], [10, 0, 170, 170]]), np.array([0, 1, 1]), side
+    crops = np.array([[4, 2, 30, 28], [0, 0, 24, 25], [10, 0, 170, 170]]), side
     assert (ours.crops(*crops) - by_area.crops(*crops)).abs().max() < 3
 
 
-def test_candidates_are_suppressed_as_in_torchvision_each_picture_for_itself() -> None:
+def test_candidates_are_suppressed_as_in_torchvision() -> None:
     ops = pytest.importorskip("torchvision.ops")
     random = np.random.default_rng(0)
     corner, sides = random.uniform(0, 200, (2000, 2)), random.uniform(5, 40, (2000, 2))
-    boxes, scores, where = (
-        np.concatenate([corner, corner + sides], axis=1),
-        random.random(2000),
-        np.arange(2000) // 1500,
-    )
-    expected = ops.batched_nms(*map(torch.from_numpy, (boxes, scores, where)), 0.4)
-    assert suppress(boxes, scores, where, 0.4).tolist() == expected.tolist()
+    boxes, scores = np.concatenate([corner, corner + sides], axis=1), random.random(2000)
+    expected = ops.nms(*map(torch.from_numpy, (boxes, scores)), 0.4)
+    assert suppress(boxes, scores, 0.4).tolist() == expected.tolist()
     within, two = np.array([[40.0, 40, 50, 50], [42, 42, 46, 46]]), np.array([0.6, 0.5])
-    assert suppress(within, two, np.zeros(2), 0.5).tolist() == [0, 1]
-    assert suppress(within, two, np.zeros(2), 0.5, of_smaller=True).tolist() == [0]
+    assert suppress(within, two, 0.5).tolist() == [0, 1]
+    assert suppress(within, two, 0.5, of_smaller=True).tolist() == [0]
 
 
 def test_faces_are_the_librarys(scene_of: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mtcnn, "has_bf16", lambda device: False)
-    monkeypatch.setattr(mtcnn, "Pyramids", AreaPyramids)
+    monkeypatch.setattr(mtcnn, "Pyramid", AreaPyramid)
     scenes = [
         scene_of((0, 5, 40, 90), (1, 150, 20, 150), size=(320, 200)),
         scene_of(size=(320, 200)),
@@ -76,7 +68,7 @@ def test_faces_are_the_librarys(scene_of: Draw, monkeypatch: pytest.MonkeyPatch)
     ]
     images = np.stack([np.asarray(scene) for scene in scenes])
     boxes, scores, landmarks = facenet.MTCNN(keep_all=True, min_face_size=20).detect(images, landmarks=True)
-    found = Cascade()(images, 20)
+    found = [Cascade()(image, 20) for image in images]
     assert [len(ours) for ours, _, _ in found] == [0 if box is None else len(box) for box in boxes]
     assert [len(ours) for ours, _, _ in found][:3] == [2, 0, 1]
     for index in (0, 2):
@@ -107,15 +99,6 @@ def test_bf16_hardly_moves_what_the_networks_say(
         assert (usual[:, 1] - usual[:, 0] - exact[:, 1] + exact[:, 0]).abs().max() < 0.2  # logits
 
 
-def test_how_many_pictures_come_at_once_changes_nothing(scene_of: Draw) -> None:
-    images = np.stack([np.asarray(scene_of((n % 3, 20 + n, 10, 120))) for n in range(5)])
-    detector = Detector()
-    for together, image in zip(detector(images), images, strict=True):
-        (alone,) = detector(image[None])
-        np.testing.assert_allclose(together.boxes, alone.boxes, atol=1e-2)
-        np.testing.assert_allclose(together.landmarks, alone.landmarks, atol=1e-2)
-
-
 def test_candidates_vote_so_that_a_still_face_hardly_moves(scene_of: Draw) -> None:
     """The library's boxes jump when noise makes another candidate the best one."""
     rng = np.random.default_rng(0)
@@ -123,7 +106,8 @@ def test_candidates_vote_so_that_a_still_face_hardly_moves(scene_of: Draw) -> No
     images = np.stack([(scene + rng.normal(0, 6, scene.shape)).clip(0, 255).astype(np.uint8) for _ in range(8)])
     detected, _ = facenet.MTCNN(keep_all=True, min_face_size=20).detect(images)
     library = np.array([boxes[0].tolist() for boxes in detected])
-    ours = np.stack([boxes[0] for boxes, _, _ in Cascade()(images, 20)])
+    cascade = Cascade()
+    ours = np.stack([cascade(image, 20)[0][0] for image in images])
     assert ours.std(axis=0).mean() < 0.7 * library.std(axis=0).mean()
 
 
@@ -131,7 +115,7 @@ def test_candidates_vote_so_that_a_still_face_hardly_moves(scene_of: Draw) -> No
 def test_refinement_finds_moved_faces_again(scene_of: Draw, size: tuple[int, int], step: int) -> None:
     first, second = (np.asarray(scene_of((0, 20 + dx, 10, 120)).resize(size)) for dx in (0, 6))
     detector = Detector()
-    before, after = detector(np.stack([first, second]))
+    before, after = detector(first), detector(second)
     (again,) = detector.refine([second], before.boxes[None])
     assert overlap(again.boxes, after.boxes[0])[0] > 0.9
     assert np.hypot(*(again.landmarks - after.landmarks)[0].T).max() < 0.03 * size[0]
@@ -141,7 +125,7 @@ def test_refinement_finds_moved_faces_again(scene_of: Draw, size: tuple[int, int
 def test_refinement_loses_what_is_not_there_and_tells_twins_apart(scene_of: Draw) -> None:
     image, empty = (np.asarray(scene) for scene in (scene_of((0, 20, 10, 120)), scene_of()))
     detector = Detector()
-    box = detector(image[None])[0].boxes[0]
+    box = detector(image).boxes[0]
     here, nowhere = detector.refine([image, empty], np.stack([[box, box + 4], [box, box + 500]]))
     assert sorted(here.scores > 0) == [False, True]  # both boxes lead to the same face
     assert not nowhere.scores.any()
@@ -151,7 +135,7 @@ def test_refinement_loses_what_is_not_there_and_tells_twins_apart(scene_of: Draw
 def test_the_surroundings_of_a_face_are_searched_in_pixels_of_the_picture(scene_of: Draw) -> None:
     image = np.asarray(scene_of((0, 5, 40, 90), (1, 190, 20, 150), size=(360, 200)))
     detector = Detector()
-    full = detector(image[None])[0]
+    full = detector(image)
     for box in full.boxes:
         assert overlap(detector.search_around(image, box + 20).boxes, box).max() > 0.85
     assert len(detector.search_around(image, full.boxes[0] + 1000)) == 0
@@ -161,12 +145,12 @@ def test_a_picture_smaller_than_the_smallest_face_shows_none() -> None:
     for min_face, sides in ((None, (10, 19)), (24, (20, 23))):
         detector = Detector(min_face=min_face)
         for side in sides:
-            assert [len(faces) for faces in detector(np.zeros((2, side, 40, 3), np.uint8))] == [0, 0]
+            assert len(detector(np.zeros((side, 40, 3), np.uint8))) == 0
 
 
 @pytest.mark.gpu
 def test_a_gpu_finds_the_same(scene_of: Draw) -> None:
-    images = np.stack([np.asarray(scene_of((n, 20, 10, 120))) for n in range(3)])
-    for here, there in zip(Detector("cpu")(images), Detector("cuda")(images), strict=True):
-        np.testing.assert_allclose(here.boxes, there.boxes, atol=0.1)
-        np.testing.assert_allclose(here.landmarks, there.landmarks, atol=0.1)
+    image = np.asarray(scene_of((0, 20, 10, 120)))
+    here, there = Detector("cpu")(image), Detector("cuda")(image)
+    np.testing.assert_allclose(here.boxes, there.boxes, atol=0.1)
+    np.testing.assert_allclose(here.landmarks, there.landmarks, atol=0.1)

@@ -36,7 +36,7 @@ def test_somebody_who_moves_is_followed_with_a_tenth_of_the_full_passes(scene_of
     assert full == [0, 10, 20]
     detector = Detector()
     for faces, picture in zip(found, pictures, strict=True):
-        (expected,) = detector(np.asarray(picture)[None])
+        expected = detector(np.asarray(picture))
         assert len(faces) == len(expected) == 1
         assert overlap(faces.boxes, expected.boxes[0])[0] > 0.85
         eyes = faces.landmarks[0, :2] - expected.landmarks[0, :2]

@@ -101,7 +101,8 @@ def test_eyes_of_what_is_written_are_where_the_paper_has_them(tree: Path, tmp_pa
     assert prepare(tree / "Happy" / "one.mp4", output) == 0
     images = np.stack([read_image(str(path), 224) for path in sorted((output / "one").iterdir())])
     padded = np.pad(images, ((0, 0), (90, 90), (90, 90), (0, 0)), constant_values=127)
-    found = np.stack([faces.landmarks[0][:2] - 90 for faces in Detector(min_face=80)(padded)])
+    detector = Detector(min_face=80)
+    found = np.stack([detector(image).landmarks[0][:2] - 90 for image in padded])
     assert np.median(np.hypot(*np.moveaxis(found - PAPER_EYES, -1, 0))) < 6  # drawn eyes; real ones are nearer
 
 

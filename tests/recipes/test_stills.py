@@ -19,13 +19,10 @@ class TwoFaces:
     def __init__(self, device="cpu", min_face=None):
         pass
 
-    def __call__(self, images):
-        found = []
-        for image in images:
-            number = 2 if image.any() else 0
-            boxes = np.array([[0.0, 0.0, 12.0, 12.0], [12.0, 10.0, 52.0, 60.0]])[:number]
-            found.append(Faces(boxes, np.stack([POINTS / 5, POINTS])[:number], np.array([0.99, 0.98])[:number]))
-        return found
+    def __call__(self, image):
+        number = 2 if image.any() else 0
+        boxes = np.array([[0.0, 0.0, 12.0, 12.0], [12.0, 10.0, 52.0, 60.0]])[:number]
+        return Faces(boxes, np.stack([POINTS / 5, POINTS])[:number], np.array([0.99, 0.98])[:number])
 
 
 @pytest.fixture(autouse=True)
