@@ -25,7 +25,6 @@ from ..data.augment import to_float
 from ..network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from ..network.prior import prior_shift, stated_shares
 from ..network.weights import load_fan, stored_classifier, stored_labels
-from ..readers import find, names
 from ..readers.ferplus import read_ferplus
 from ..training.records import as_dict, read_arguments, read_results
 
@@ -36,19 +35,13 @@ PUBLISHED |= {"recipe", "metrics", "neutral_feature"}
 
 
 def released(checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
-    """The checkpoint of a run, to publish; `about` says how it was made.
-
-    Raises:
-        CheckpointError: a weight is not finite in half precision.
-    """
+    """The checkpoint of a run, to publish; `about` says how it was made. Weights must be finite in half precision."""
     weights = {}
     for name, value in checkpoint["state_dict"].items():
         weights[name] = value.half() if value.is_floating_point() else value
         if not torch.isfinite(weights[name]).all():
             raise CheckpointError(f"{name} is not finite in half precision")
-    protocol = dict(checkpoint["protocol"])
-    reader = find(checkpoint["dataset"]) if checkpoint["dataset"] in names() else None
-    protocol |= {path: getattr(reader, path, None) for path in PATHS}
+    protocol = {name: value for name, value in checkpoint["protocol"].items() if name not in PATHS}
     flags = protocol.get("data_flags", {})
     protocol["data_flags"] = {name: value for name, value in flags.items() if name not in PATHS}
     known = {name: value for name, value in checkpoint.items() if name in PUBLISHED}
