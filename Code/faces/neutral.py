@@ -1,8 +1,7 @@
 """How a person looks when neutral: a shift of the answers.
 
-Some faces look surprised or sad to a network when they show nothing. A picture or stretch in which the person is known
-to be neutral says how this face differs from others; a part of that is taken away from the features of the person's
-clips, before they are classified (measured in docs/predicting.md):
+A picture or stretch in which a person is known to be neutral says how this face differs from others; a part of that is
+taken away from the features of the person's clips, before they are classified (measured in docs/predicting.md):
 
     x - PART (neutral feature of the person - mean neutral feature of people)
 """
@@ -57,14 +56,11 @@ def is_in_input(reference: Reference) -> bool:
 def neutral_frames(
     fan: FAN, features: Tensor, times: np.ndarray, reference: Reference, labels: Sequence[str]
 ) -> tuple[slice, str]:
-    """Which of the frames that show a person (features [T, D], times float64 [T], ascending) are the reference.
+    """Which of the frames that show a person (features [T, D], times float64 [T], ascending) are neutral, and in words.
 
     Args:
         reference: seconds: the first ones, at least one frame; `AUTO`: the second that looks most neutral.
         labels: C class names.
-
-    Returns:
-        The frames, and the reference in words.
 
     Raises:
         ValueError: a number is not above 0.

@@ -76,8 +76,7 @@ class Predictor:
             training and evaluation.
 
     Attributes:
-        fan: the network, in evaluation mode.
-        info: what `load_fan` says about the checkpoint: kind, path, at_type, dataset, ...
+        fan, info: the network, in evaluation mode, and what `load_fan` says about it: kind, path, at_type, dataset, ...
         labels: the classes that answers choose from, in the network's order.
 
     Raises:
@@ -335,8 +334,7 @@ class Predictor:
     def attend(self, features: Tensor, shift: Tensor | float = 0.0) -> FANOutput:
         """The answer to one clip, from its features [T, D]; the logits [1, C] are shifted by the prior, and by `shift`.
 
-        Raises:
-            CheckpointError: it is not finite.
+        CheckpointError if it is not finite.
         """
         output = self.fan.attend(features[None])
         if not (output.logits.isfinite().all() and output.weights.isfinite().all()):
@@ -370,12 +368,9 @@ class Predictor:
 
 
 def sources(given: Any, pictures: bool | None = None) -> tuple[list[Source | str], bool]:
-    """The inputs that a predictor is called with, and whether they are several.
+    """The inputs that a predictor is called with, see `Predictor.__call__`, and whether they are several.
 
     Paths stay paths, so that a missing or broken one is an error only when its turn comes.
-
-    Args:
-        given, pictures: see `Predictor.__call__`.
 
     Raises:
         DataError: an array that is no picture and no clip.

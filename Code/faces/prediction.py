@@ -74,20 +74,14 @@ class Curve:
 
 
 def windows(times: np.ndarray, window: float, stride: float | None = None) -> np.ndarray:
-    """Starts and ends of windows: at 0, stride, 2 * stride, ... until one reaches the end of the video.
+    """Starts and ends, float64 [2, W > 0], of windows: at 0, stride, 2 * stride, ... until the end of the video.
 
     Windows without a single frame, in a pause of the recording, are left out.
 
     Args:
-        times: float64 [P], seconds, ascending.
+        times: float64 [P], seconds, ascending; DataError if the frames have none.
         window: length in seconds.
         stride: from one start to the next, in seconds; None: half a window.
-
-    Returns:
-        float64 [2, W], W > 0.
-
-    Raises:
-        DataError: the frames have no times.
     """
     stride = window / 2 if stride is None else stride
     if np.isnan(times).any():

@@ -42,9 +42,6 @@ class VideoWriter:
         sound: a video whose sound goes into the new file.
         begin: its timestamp that is 0 in the new file, see `Sound`.
 
-    Attributes:
-        problem: why its sound is missing or incomplete; empty if all is well.
-
     Raises:
         DataError: if the container or the file cannot be written.
         MissingExtraError: without PyAV.
@@ -74,6 +71,7 @@ class VideoWriter:
 
     @property
     def problem(self) -> str:
+        """Why its sound is missing or incomplete; empty if all is well."""
         return "" if self._sound is None else self._sound.problem
 
     def add(self, image: Image.Image, time: float) -> None:

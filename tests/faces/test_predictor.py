@@ -169,11 +169,7 @@ def test_lists_and_folders_answer_each_clip(
     names = [Path(each.path).relative_to(tmp_path / "videos").as_posix() for each in answers]
     assert names == ["a.mkv", "b/1.mp4", "b/2.mp4"]
     assert predictor(sorted((tmp_path / "videos" / "b").glob("*.mp4")), aligned=True)[1].path == answers[2].path
-    for given, says in (
-        ([crops, tmp_path / "nowhere"], "nowhere"),
-        ("", "an empty path"),
-        (b"0", "bytes: expected a path"),
-    ):
+    for given, says in (([crops, "nowhere"], "nowhere"), ("", "an empty path"), (b"0", "bytes: expected a path")):
         with pytest.raises((DataError, TypeError), match=says):
             predictor(given, aligned=True)
     with pytest.warns(UserWarning, match=r"nowhere: no such file"):
