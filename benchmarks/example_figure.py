@@ -40,15 +40,15 @@ def main() -> int:
     parser.add_argument("--figure", type=Path, required=True, help="the PNG to write")
     args = parser.parse_args()
 
-    from Code.faces.figures import attention_picture, shown_frames
+    from Code.faces.figures import attention_picture
     from Code.faces.predict import Predictor
-    from Code.results.figures import figure_bytes
+    from Code.results.figures import choose_frames, figure_bytes
     from Code.training.metrics import attention_metrics
 
     answer = Predictor(args.checkpoint, "cpu")(args.clip)
     known = true_intensity(args.clip.with_suffix(".csv"))
     truth = np.array([known[frame] for frame in answer.frames])
-    shown = shown_frames(answer)
+    shown = choose_frames(answer.weights)
     figure = attention_picture(answer, shown, answer.crops(shown), truth)
     with Image.open(io.BytesIO(figure_bytes(figure, "png", dpi=DPI))) as picture, atomic_file(args.figure) as file:
         picture.convert("RGB").quantize(COLORS).save(file, "PNG", optimize=True)

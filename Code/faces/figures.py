@@ -20,7 +20,6 @@ from ..results.page import Card, Pictures, jpeg_uri, make_course, make_tiles, wr
 from .prediction import Curve, Prediction, answer_text, crops_of
 from .render import Label, draw_people
 
-FIGURE_FRAMES = 12  # drawn in the figure of a longer clip
 MOST_PEOPLE = 20  # with a figure of their own
 LONGEST_NAME = 100  # bytes of an input's name, or its folder's, in the names of its figures
 
@@ -65,11 +64,6 @@ def title_of(prediction: Prediction) -> str:
     """The input's name, and the person's number if there are several."""
     person = f", person {prediction.person} of {prediction.num_people}" if prediction.num_people > 1 else ""
     return Path(prediction.path).name + person
-
-
-def shown_frames(prediction: Prediction, most: int = FIGURE_FRAMES) -> list[int]:
-    """Indices of the frames that stand for a clip in a picture, ascending."""
-    return choose_frames(prediction.weights, most)
 
 
 def attention_picture(
@@ -179,7 +173,7 @@ class Gallery:
     def add(self, predictions: Sequence[Prediction], name: str, *, curves: bool) -> list[Path]:
         """Writes the figures of one input under a name, those of curves only if asked for; returns the files."""
         drawn = predictions[:MOST_PEOPLE]
-        shown = [shown_frames(prediction) for prediction in drawn]
+        shown = [choose_frames(prediction.weights) for prediction in drawn]
         files = [self._save(people_picture(predictions), name)] if self._everybody else []
         for prediction, indices, crops in zip(drawn, shown, crops_of(drawn, shown), strict=True):
             own = f"{name}_person{prediction.person}" if self._everybody else name

@@ -10,8 +10,9 @@ import pytest
 from Code import Predictor
 from Code.faces import render
 from Code.faces.extract import crop_times
-from Code.faces.figures import attention_picture, shown_frames
+from Code.faces.figures import attention_picture
 from Code.faces.prediction import Prediction
+from Code.results.figures import choose_frames
 from tests.faces.conftest import Call, Draw, Networks, Write
 
 
@@ -31,7 +32,7 @@ def test_prepared_crops_have_seconds_in_figures_and_windows(
     (answer,) = predictor.answer(tmp_path / "faces" / "Sad" / "late", aligned=True, window=0.2)
     np.testing.assert_allclose(answer.times, [0.2, 0.3, 0.4, 0.5], atol=1e-4)
     assert answer.curve is not None and answer.curve.starts[0] <= 0.2
-    shown = shown_frames(answer)
+    shown = choose_frames(answer.weights)
     labels = [text.get_text() for axes in attention_picture(answer, shown, answer.crops(shown)).axes
               for text in axes.get_xticklabels()]  # fmt: skip
     assert [label.split("\n")[0] for label in labels if label][:4] == ["0.20", "0.30", "0.40", "0.50"]
