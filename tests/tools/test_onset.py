@@ -18,7 +18,6 @@ from Code.faces.align import FACE_SIZE, FER2013_EYES
 from Code.faces.detect import Faces
 from Code.readers.folders import read_folders
 from tools import onset
-from tools.morph import Morph
 
 SIDE = 160
 WHOLE = np.eye(2, 3)  # a view of the whole square
@@ -54,8 +53,8 @@ def darkest(picture: np.ndarray, near: np.ndarray, reach: int = 8) -> np.ndarray
 
 
 @pytest.fixture(scope="module")
-def morph() -> Morph:
-    return Morph(tensor(face(NEUTRAL)), tensor(face(SMILE)), np.stack([NEUTRAL, SMILE]))
+def morph() -> onset.Morph:
+    return onset.Morph(tensor(face(NEUTRAL)), tensor(face(SMILE)), np.stack([NEUTRAL, SMILE]))
 
 
 def test_a_morph_goes_from_one_photograph_to_the_other(morph):
