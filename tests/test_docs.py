@@ -29,14 +29,13 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from Code import readers
 from Code.common.names import FAN_FILE
 from Code.sample import draw_sample
 from Code.sample.clip import SampleSpec
+from tests.fuzz.inputs import encode, people
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -319,25 +318,16 @@ def template(tmp_path_factory: pytest.TempPathFactory, make_ferplus) -> Path:
 
 def write_videos(place: Path) -> None:
     """Videos of drawn people, and a picture."""
-    av = pytest.importorskip("av", reason="videos need PyAV")
+    pytest.importorskip("av", reason="videos need PyAV")
     pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
-    from Code.sample.clip import draw_clip
-
-    spec = SampleSpec(frames=(4, 4), distractors=(0.0, 0.0), noise=(0.0, 0.0), size=224)
     clips = {
-        f"videos/{label}/p{number}_{label}.mp4": (label, number) for label in ("Happy", "Sad") for number in (0, 1, 2)
+        f"videos/{label}/p{person}_{label}.mp4": (label, person) for label in ("Happy", "Sad") for person in range(3)
     }
-    for name, (label, number) in {**clips, "clip.mp4": ("Happy", 0), "talk.mp4": ("Surprise", 1)}.items():
+    for name, (label, person) in {**clips, "clip.mp4": ("Happy", 0), "talk.mp4": ("Surprise", 1)}.items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
-        with av.open(str(place / name), "w") as container:
-            stream = container.add_stream("mpeg4", rate=2)
-            stream.width, stream.height, stream.pix_fmt = 192, 144, "yuv420p"
-            for image, _ in draw_clip(label, 0, 0, number, spec):
-                scene = Image.new("RGB", (192, 144), (90, 90, 90))
-                scene.paste(image.resize((120, 120)), (30, 12))
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(scene), format="rgb24")))
-                scene.save(place / "photo.jpg")
-            container.mux(stream.encode())
+        pictures = people(label, person, size=144)
+        encode(place / name, pictures, "mpeg4")
+        pictures[0].save(place / "photo.jpg")
 
 
 @pytest.fixture

@@ -14,10 +14,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from Code.common.commandline import run_script
 from Code.common.errors import ProjectError
+from tests.conftest import call_script
 
 HANG = 60.0  # seconds for one input
 LONGEST = 6000  # characters of output that are kept
@@ -62,13 +63,11 @@ class Tally(Counter[tuple[str, str]]):
             print(f"{what}\n{again}\n{output[-LONGEST:]}", flush=True)
 
 
-def call(main: Callable[[], int], words: Sequence[object]) -> int:
-    """Calls a script's `main` as its last lines do; the exit status."""
-    sys.argv = ["script.py", *map(str, words)]
-    try:
-        return run_script(main)
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 1
+def call(script: ModuleType, words: Sequence[object]) -> int:
+    """Calls a script; prints what it printed, and returns its exit status."""
+    outcome = call_script(script, *words, cwd=Path())
+    print(outcome.out, outcome.err)
+    return outcome.status
 
 
 def attempt(work: Callable[[], Any], folder: Path, log: Path, seconds: float) -> str:

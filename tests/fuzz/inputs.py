@@ -30,10 +30,10 @@ VIDEOS |= {"g.ts": "mpeg2video", "i.flv": "flv", "j.wmv": "wmv2"}
 PICTURES = {"JPEG": "RGB L CMYK", "PNG": "RGB P LA 1 I;16", "BMP": "RGB P", "WEBP": "RGB RGBA", "GIF": "P"}
 
 
-def people(frames: int = 4, size: int = 96) -> list[Image.Image]:
-    """A person of the sample in a few frames, in which the detector finds a face."""
-    spec = SampleSpec(frames=(frames, frames), distractors=(0.0, 0.0), noise=(0.0, 0.0), size=size)
-    return [picture for picture, _ in draw_clip("Happy", 0, 0, 0, spec)]
+def people(label: str = "Happy", person: int = 0, size: int = 96) -> list[Image.Image]:
+    """Four frames of a drawn person, in which the detector finds a face."""
+    spec = SampleSpec(frames=(4, 4), distractors=(0.0, 0.0), noise=(0.0, 0.0), size=size)
+    return [picture for picture, _ in draw_clip(label, 0, 0, person, spec)]
 
 
 def encode(path: Path, pictures: list[Image.Image], codec: str) -> None:
@@ -64,7 +64,7 @@ def read_video(path: Path, rng: random.Random) -> int:
     words += rng.choice([["--aligned"], ["--aligned"], ["--people", "main"], ["--people", "all"]])
     words += rng.choice([[], ["--window", "0.4"], ["--fps", "3"]])
     words += rng.choice([["--no-figure"], ["--no-figure"], ["--annotate", "drawn.mkv"]])
-    status = call(Predict_Video.main, [path, *words])
+    status = call(Predict_Video, [path, *words])
     if status:
         return status if status not in (1, 2) else 0
     with open("answers.csv", newline="", encoding="utf-8") as file:

@@ -41,7 +41,7 @@ class Scenario:
     output: str
 
     def start(self, folder: Path, log: Path, seconds: float) -> str:
-        return attempt(lambda: call(self.script.main, self.words.split()), folder, log, seconds)
+        return attempt(lambda: call(self.script, self.words.split()), folder, log, seconds)
 
 
 def frames(folder: Path) -> None:
