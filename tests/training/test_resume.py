@@ -18,7 +18,7 @@ import torch
 import Demo_AFEW_Attention as script
 import Pretrain_FERPlus as pretraining
 from Code.network.checkpoints import read_checkpoint, save_atomically
-from Code.training import run, stopping
+from Code.training import run, stopping, train
 from Code.training.stopping import resumable, stop_if_asked
 from tests.runs import (
     at_call,
@@ -134,24 +134,22 @@ def test_one_command_begins_a_run_and_resumes_it(call, flags, whole, tmp_path):
 
 
 MOMENTS = [
-    ("run", "save_atomically", 1),  # best.pth of epoch 1
-    ("run", "save_atomically", 2),  # last.pth of epoch 1
-    ("run", "save_text", 3),  # log.jsonl after last.pth of epoch 1: args.json and the empty log are before
-    ("train", "evaluate_split", 2),
-    ("train", "conclude", 1),
-    ("run", "csv.writer", 1),
+    (run, "save_atomically", 1),  # best.pth of epoch 1
+    (run, "save_atomically", 2),  # last.pth of epoch 1
+    (run, "save_text", 3),  # log.jsonl after last.pth of epoch 1: args.json and the empty log are before
+    (train, "evaluate_split", 2),
+    (train, "conclude", 1),
+    (run.Run, "write_rows", 1),
 ]
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "number"),
+    ("place", "name", "number"),
     [moment if n == 2 else pytest.param(*moment, marks=pytest.mark.slow) for n, moment in enumerate(MOMENTS)],
 )
-def test_a_kill_loses_at_most_the_epoch_under_way(call, flags, whole, tmp_path, module, name, number):
-    from Code.training import train
-
+def test_a_kill_loses_at_most_the_epoch_under_way(call, flags, whole, tmp_path, place, name, number):
     def work() -> int:
-        with at_call(number, {"run": run, "train": train}[module], name, send(signal.SIGKILL)):
+        with at_call(number, place, name, send(signal.SIGKILL)):
             return call(script, *flags, "--resume", "model/run", cwd=tmp_path).status
 
     _, status = os.waitpid(forked(work), 0)
