@@ -27,7 +27,7 @@ from .readers.base import Reader
 
 # What is looked for, and the level of each fault. "both": of both splits together.
 LISTS, MISSING, EMPTY = "problems of lists and folders", "missing clips or folders", "empty clips"
-UNREADABLE, SKIPPED = "frames that cannot be read", "empty clips, skipped (--skip-empty)"
+UNREADABLE, SKIPPED = "frames that cannot be read", "skipped clips without frames (--skip-empty)"
 SHORT, ABSENT = "short clips, which repeat frames", "classes without train clips"
 TWICE, COPIES = "clips in both splits", "val clips with copies of train frames"
 PERSONS, ORDER, NOTES = "persons in both splits", "labels out of order", "notes on lists and folders"

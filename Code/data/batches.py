@@ -153,28 +153,36 @@ class _Frames(Dataset):
             return WorkerError(f"/dev/shm is full ({error}); use --workers 0, or enlarge it (docker run --shm-size 8g)")
 
 
-def read_batches(store: Store, batches: list[np.ndarray], loading: Loading) -> Iterator[Tensor]:
-    """Reads one array of frame numbers, int64 [...], after the other: uint8 [..., channels, H, W].
+class FrameReader:
+    """Reads frames by arrays of their numbers, with workers that live as long as it does."""
 
-    Raises DataError naming a file that cannot be read, or WorkerError if a worker cannot pass on its frames.
-    """
-    if loading.workers:
-        atexit.register(_end_workers)
-    loader = DataLoader(
-        _Frames(store),
-        sampler=batches,
-        batch_size=None,
-        num_workers=loading.workers,
-        prefetch_factor=PREFETCHED if loading.workers else None,
-        pin_memory=loading.pin_memory,
-        # Without a generator of its own, the loader draws from torch's, and dropout depends on the number of workers.
-        generator=torch.Generator(),
-        worker_init_fn=_ignore_signals,
-    )
-    for frames in loader:
-        if isinstance(frames, ProjectError):
-            raise frames
-        yield frames
+    def __init__(self, store: Store, loading: Loading) -> None:
+        if loading.workers:
+            atexit.register(_end_workers)
+        self._batches: list[np.ndarray] = []
+        self._loader = DataLoader(
+            _Frames(store),
+            sampler=self._batches,
+            batch_size=None,
+            num_workers=loading.workers,
+            persistent_workers=loading.workers > 0,
+            prefetch_factor=PREFETCHED if loading.workers else None,
+            pin_memory=loading.pin_memory,
+            # Without a generator of its own, it draws from torch's, and dropout depends on the number of workers.
+            generator=torch.Generator(),
+            worker_init_fn=_ignore_signals,
+        )
+
+    def read(self, batches: list[np.ndarray]) -> Iterator[Tensor]:
+        """Reads one array of numbers, int64 [...], after the other: uint8 [..., channels, H, W].
+
+        Raises DataError naming a file that cannot be read, or WorkerError if a worker cannot pass on its frames.
+        """
+        self._batches[:] = batches
+        for frames in self._loader:
+            if isinstance(frames, ProjectError):
+                raise frames
+            yield frames
 
 
 def _ignore_signals(worker: int) -> None:
@@ -238,8 +246,8 @@ class TrainingBatches:
         samples_per_clip: int | None = None,
         loading: Loading = LOCAL,
     ) -> None:
-        self.table, self.store, self.loading, self.seed = table, store, loading, seed
-        self.num_frames, self.samples_per_clip = num_frames, samples_per_clip
+        self.table, self.store, self.loading, self.reader = table, store, loading, FrameReader(store, loading)
+        self.num_frames, self.samples_per_clip, self.seed = num_frames, samples_per_clip, seed
         samples = table.num_frames if samples_per_clip is None else len(table) * samples_per_clip
         self.batch_size = min(batch_size, samples)
         self.steps = samples // self.batch_size
@@ -264,8 +272,7 @@ class TrainingBatches:
         world = self.loading.world
         part = self.batch_size // world.size
         rows = [slice(at, at + part) for at in range(world.rank * part, self.steps * self.batch_size, self.batch_size)]
-        batches = read_batches(self.store, [ids[each] for each in rows], self.loading)
-        for each, batch in zip(rows, batches, strict=True):
+        for each, batch in zip(rows, self.reader.read([ids[each] for each in rows]), strict=True):
             of_batch = torch.from_numpy(clips[each])
             yield {"frames": batch, "labels": self.table.targets[of_batch], "clips": of_batch}
 
@@ -278,7 +285,7 @@ class EvaluationBatches:
     """
 
     def __init__(self, table: FrameTable, store: Store, *, batch_frames: int, loading: Loading = LOCAL) -> None:
-        self.table, self.store, self.loading, world = table, store, loading, loading.world
+        self.table, self.reader, world = table, FrameReader(store, loading), loading.world
         ids = np.arange(table.num_frames)
         batches = [ids[start : start + batch_frames] for start in range(0, len(ids), batch_frames)]
         batches += [ids[:0]] * (-len(batches) % world.size)
@@ -291,7 +298,7 @@ class EvaluationBatches:
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yields uint8 [N, channels, H, W]."""
-        return read_batches(self.store, self.batches, self.loading)
+        return self.reader.read(self.batches)
 
 
 def open_stores(

@@ -109,7 +109,7 @@ def test_missing_and_empty_clips_are_errors_and_the_rest_is_examined_all_the_sam
     assert "known: happy, sad" in items["problems of lists and folders"][0]
     (root / "list.txt").write_text("\n".join(lines))
     report = read(skip_empty=True)
-    assert report["status"] == 1 and found(report) == {"empty clips, skipped (--skip-empty)": ["sad/Train1"]}
+    assert report["status"] == 1 and found(report) == {"skipped clips without frames (--skip-empty)": ["sad/Train1"]}
     shutil.rmtree(root / "Val")
     assert found(read(skip_empty=True))["missing clips or folders"] == [f"{root / 'Val'}: no such folder"]
 

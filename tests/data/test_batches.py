@@ -23,13 +23,13 @@ from Code.data.batches import (
     ArrayStore,
     EvaluationBatches,
     FileStore,
+    FrameReader,
     FrameTable,
     Loading,
     TrainingBatches,
     World,
     draw_segments,
     open_stores,
-    read_batches,
 )
 from Code.data.clips import Clip, ClipSet, DataError
 
@@ -207,7 +207,7 @@ def test_workers_suit_the_machine(clip_set, monkeypatch):
 def test_a_bad_file_is_named_without_a_traceback(clip_set, workers):
     Path(clip_set.clips[1].path(0)).write_bytes(b"")
     with pytest.raises(DataError) as caught:
-        list(read_batches(FileStore(clip_set, 4), [np.arange(5)], Loading(workers)))
+        list(FrameReader(FileStore(clip_set, 4), Loading(workers)).read([np.arange(5)]))
     (message,) = caught.value.problems
     assert message.startswith(f"{clip_set.clips[1].path(0)}: ")
     assert "Traceback" not in message and "worker" not in message
@@ -222,7 +222,7 @@ def test_a_worker_that_cannot_hand_over_its_frames_ends_the_training(monkeypatch
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)  # workers are forked and inherit it
     with pytest.raises(WorkerError, match=r"/dev/shm is full .*No space left.*--workers 0"):
-        list(read_batches(numbered_store(4), [np.arange(4)], Loading(workers=1)))
+        list(FrameReader(numbered_store(4), Loading(workers=1)).read([np.arange(4)]))
 
 
 class Dying:
@@ -234,7 +234,7 @@ class Dying:
 
 @pytest.mark.timeout(120)
 def test_a_worker_that_dies_is_named(capsys):
-    assert run_script(lambda: len(list(read_batches(Dying(), [np.arange(4)], Loading(workers=1))))) == 1
+    assert run_script(lambda: len(list(FrameReader(Dying(), Loading(workers=1)).read([np.arange(4)])))) == 1
     assert re.search(r"error: a process that loads data was killed.*fewer --workers", capsys.readouterr().err)
 
 
@@ -243,8 +243,8 @@ def test_workers_that_an_error_leaves_end_with_their_process():
     """They leave SIGTERM to their parent, and Python would wait for them; its traceback keeps them alive."""
     code = """
 import numpy as np
-from Code.data.batches import ArrayStore, Loading, read_batches
-batches = read_batches(ArrayStore(np.zeros((9, 1, 4, 4), np.uint8)), [np.arange(9)] * 50, Loading(2))
+from Code.data.batches import ArrayStore, FrameReader, Loading
+batches = FrameReader(ArrayStore(np.zeros((9, 1, 4, 4), np.uint8)), Loading(2)).read([np.arange(9)] * 50)
 next(batches)
 raise SystemExit(3)
 """
