@@ -98,12 +98,10 @@ def stated_shares(prior: Mapping[str, float] | str, info: Mapping[str, Any]) -> 
     for name, share in () if isinstance(prior, str) else prior.items():
         if name.casefold() not in names:
             raise UsageError(f"--prior {name}: no such class; this network knows {', '.join(labels)}")
-        if not 0 <= share < float("inf"):
-            raise UsageError(f"--prior {name}={share}: a share is a number from 0")
         weights[names[name.casefold()]] = share
     total = sum(weights.values())
-    if not total:
-        raise UsageError("--prior: every class has the share 0; give one of them a share above 0")
+    if min(weights.values()) < 0 or not 0 < total < float("inf"):
+        raise UsageError("--prior: shares are numbers from 0, one of them above 0")
     return {label: weight / total for label, weight in weights.items()}
 
 

@@ -92,15 +92,12 @@ def stored_labels(checkpoint: Mapping[str, Any], expected: int | None) -> tuple[
 
     Empty if it gives none; but where `expected` is None, it must.
     """
-    labels = checkpoint.get("labels")
+    labels: Any = checkpoint.get("labels")
     if labels is None and expected is not None:
         return ()
-    if not isinstance(labels, (list, tuple)) or not labels or not all(isinstance(name, str) for name in labels):
-        raise CheckpointError(f"labels {labels!r:.200} are not a list of names")
-    if len(set(labels)) < len(labels):
-        raise CheckpointError(f"labels {labels!r:.200} are not distinct")
-    if expected not in (None, len(labels)):
-        raise CheckpointError(f"{len(labels)} labels for a classifier of {expected} outputs")
+    is_list = isinstance(labels, (list, tuple)) and len(labels) > 0 and all(isinstance(name, str) for name in labels)
+    if not is_list or len(set(labels)) < len(labels) or expected not in (None, len(labels)):
+        raise CheckpointError(f"labels {labels!r:.200} are not the names of its {expected or ''} classes")
     return tuple(labels)
 
 
@@ -124,15 +121,12 @@ class LoadReport:
     unexpected: list[str]
 
     def __str__(self) -> str:
-        new = sorted({_layer(name) for name in all_parameter_names().intersection(self.missing)})
-        counters = sum(name.endswith("num_batches_tracked") for name in self.missing)
-        parts = [
-            f"{len(self.loaded)} tensors loaded",
-            f"initialized anew: {', '.join(new)}" if new else "",
-            f"not in the file: {counters} batch counters" if counters else "",
-            f"dropped: {', '.join(sorted(set(map(_layer, self.dropped))))}" if self.dropped else "",
-        ]
-        return "; ".join(filter(None, parts))
+        texts = [f"{len(self.loaded)} tensors loaded"]
+        new = all_parameter_names().intersection(self.missing)
+        for what, names in (("initialized anew", new), ("dropped", self.dropped)):
+            if names:
+                texts.append(f"{what}: {', '.join(sorted(set(map(_layer, names))))}")
+        return "; ".join(texts)
 
 
 def load_published(fan: FAN, state_dict: Mapping[str, Any]) -> LoadReport:
@@ -269,10 +263,9 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
             )
         fan = FAN(head.at_type, len(labels), backbone=stored_backbone(checkpoint) or DEFAULT_BACKBONE)
         load_trained(fan, weights)
-        if facts.class_shares is not None and len(facts.class_shares) != len(labels):
-            raise CheckpointError(f"class_shares are not {len(labels)} shares, one for each class")
-        if facts.neutral_feature is not None and len(facts.neutral_feature) != fan.feature_size:
-            raise CheckpointError(f"neutral_feature is not {fan.feature_size} numbers")
+        for name, size in (("class_shares", len(labels)), ("neutral_feature", fan.feature_size)):
+            if (numbers := getattr(facts, name)) is not None and len(numbers) != size:
+                raise CheckpointError(f"{name} are not {size} numbers")
     except (CheckpointError, UsageError) as error:  # the backbone's name is the file's, not a flag's
         raise CheckpointError(f"{path}: {str(error).removeprefix('--')}") from None
     metrics, best = checkpoint.get("metrics"), _number(checkpoint.get("best_prec1"))

@@ -70,9 +70,9 @@ def test_shares_need_not_sum_to_one_and_unnamed_classes_keep_theirs() -> None:
     assert stated_shares({"c": 0}, info) == pytest.approx({"a": 1 / 3, "B": 1 / 3, "c": 0, "d": 1 / 3})
     for prior, message in (
         ({"joy": 1}, "--prior joy: no such class; this network knows a, B, c, d"),
-        ({"a": -1}, "--prior a=-1: a share is a number from 0"),
-        ({"a": float("nan")}, "a share is a number from 0"),
-        (dict.fromkeys(labels, 0), "every class has the share 0"),
+        ({"a": -1}, "--prior: shares are numbers from 0"),
+        ({"a": float("nan")}, "shares are numbers from 0"),
+        (dict.fromkeys(labels, 0), "one of them above 0"),
     ):
         with pytest.raises(UsageError, match=message):
             stated_shares(prior, {"labels": labels})
@@ -239,7 +239,7 @@ def test_a_file_says_its_mean_neutral_feature(checkpoints: Networks, tmp_path: P
     torch.save({**stored, "neutral_feature": [0.5] * 512}, tmp_path / "fan.pth")
     assert load_fan(tmp_path / "fan.pth")[1]["neutral_feature"] == (0.5,) * 512
     torch.save({**stored, "neutral_feature": [0.5] * 3}, tmp_path / "fan.pth")
-    with pytest.raises(ValueError, match="neutral_feature is not 512 numbers"):
+    with pytest.raises(ValueError, match="neutral_feature are not 512 numbers"):
         load_fan(tmp_path / "fan.pth")
 
 
