@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import shlex
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,11 +215,8 @@ def fit(own: OwnClips, predictor: Predictor, output: Path) -> tuple[str, np.ndar
             table.writerow([name, own.classes[own.targets[at]], own.persons[at], int(own.held[at]), *given])
     right = {way: (given == own.targets)[own.held] for way, given in answers.items()}
     how = "the network stays as it is" if strength is None else f"fitted with strength {strength:g}"
-    return (
-        f"{how}: {why}\n"
-        f"{count} of {counted(len(own.names), 'clip')} with the person's neutral clips as reference\n"
-        f"{own.compared(right)}"
-    ), right["after"]
+    references = f"{count} of {counted(len(own.names), 'clip')} with the person's neutral clips as reference"
+    return f"{how}: {why}\n{references}\n{own.compared(right)}", right["after"]
 
 
 def fitted_network(
@@ -303,9 +299,8 @@ def run(
         if not features:
             raise DataError(f"{videos}: no clip shows a face")
         own = divided(features, videos, output, share=share, seed=seed, pattern=person_pattern)
-        began = time.monotonic()
         report, right = fit(own, predictor, output)
-        print(f"{report}\nnetwork: {output / 'fan.pth'}, fitted in {time.monotonic() - began:.1f} s", flush=True)
+        print(f"{report}\nnetwork: {output / 'fan.pth'}", flush=True)
         if training:
             folder, trained = train_whole(own, videos, output, predictor, *training, fps=fps, seed=seed, device=device)
             compared = own.compared({"after the fit": right, "after the training": trained})

@@ -23,6 +23,9 @@ from Code.network.weights import published_weights
 from tests.faces.conftest import Call, Draw, Networks, Write
 from tests.faces.test_sound import RATE, talk
 
+av = pytest.importorskip("av", reason="videos need PyAV")
+pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
+
 EXAMPLE = Path(__file__).parents[2] / "docs" / "example.mp4"
 AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 
@@ -154,9 +157,7 @@ def test_a_name_is_one_line_whatever_is_in_it(crops: Path, tmp_path: Path, ask: 
 )
 def test_wrong_flags_are_named(flags: tuple[object, ...], says: str, ask: Ask) -> None:
     status, _, err = ask(*flags, kind=None)
-    assert status == 2
-    assert says in err
-    assert "Traceback" not in err
+    assert status == 2 and says in err and "Traceback" not in err
 
 
 def test_outputs_do_not_overwrite_each_other_or_an_input(
@@ -205,31 +206,22 @@ for args in (["--aligned", crops], [picture], [video, "--aligned"]):
     sys.argv = ["Predict_Video.py", "--checkpoint", checkpoint, "--no-figure", *args]
     print("status", run_script(Predict_Video.main))
 """
-    done = subprocess.run(
-        [
-            *(sys.executable, "-c", script, str(checkpoints["classifier"][0])),
-            *(str(crops), str(crops / "0.png"), str(tmp_path / "clip.mp4")),
-        ],
-        cwd=Path(Predict_Video.__file__).parent,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    paths = checkpoints["classifier"][0], crops, crops / "0.png", tmp_path / "clip.mp4"
+    command = [sys.executable, "-c", script, *map(str, paths)]
+    project = Path(Predict_Video.__file__).parent
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=240)
     assert [line for line in done.stdout.splitlines() if line.startswith("status")] == ["status 0"] + ["status 2"] * 2
     detection, video = done.stderr.splitlines()
-    assert "facenet-pytorch" in detection
-    assert "PyAV" in video
+    assert "facenet-pytorch" in detection and "PyAV" in video
     assert all("pip install -r requirements-faces.txt" in line for line in (detection, video))
 
 
 @pytest.mark.parametrize("shape", [(120, 160), (1, 1)])
 def test_no_face_is_said_and_is_exit_status_1(shape: tuple[int, int], tmp_path: Path, ask: Ask) -> None:
-    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     picture = tmp_path / "grey.png"
     Image.fromarray(np.full(shape, 128, dtype=np.uint8)).save(picture)
     status, out, err = ask(picture, kind="classifier")
-    assert status == 1
-    assert err == f"{picture}: no face in 1 frame\n"
+    assert (status, err) == (1, f"{picture}: no face in 1 frame\n")
     assert "neutral" in out  # which network, and its labels, are said all the same
 
 
@@ -241,13 +233,9 @@ def clip(write_video: Write, scene_of: Draw, tmp_path: Path) -> Path:
 
 
 def test_a_video_becomes_an_answer_a_figure_a_curve_and_a_video(clip: Path, tmp_path: Path, ask: Ask) -> None:
-    av = pytest.importorskip("av")
-    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     drawn = tmp_path / "answer.mp4"
     status, out, err = ask(clip, "--window", 1, "--stride", 0.5, "--annotate", drawn, "--json", tmp_path / "a.json")
-    assert status == 0
-    assert err == ""
-    assert "(20 frames, 15 with a face)" in out
+    assert (status, err) == (0, "") and "(20 frames, 15 with a face)" in out
     record = json.loads((tmp_path / "a.json").read_text())[0]
     assert record["frames"] == [f"{number:07d}" for number in range(15)]
     heaviest = sorted(range(15), key=lambda index: -record["weights"][index])[:3]
@@ -281,8 +269,6 @@ def pair(write_video: Write, scene_of: Draw, tmp_path: Path) -> Path:
 
 
 def test_everybody_is_answered_drawn_and_written_with_a_number(pair: Path, tmp_path: Path, ask: Ask) -> None:
-    av = pytest.importorskip("av")
-    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     table, frames, drawn = tmp_path / "a.csv", tmp_path / "f.csv", tmp_path / "drawn.mp4"
     _, out, _ = ask(pair, "--no-figure")
     assert "(10 frames, 10 with a face, main person; 1 other person: --people all)" in out
@@ -314,7 +300,6 @@ def test_everybody_is_answered_drawn_and_written_with_a_number(pair: Path, tmp_p
 
 
 def test_a_folder_of_videos_is_answered_on_one_page(clip: Path, pair: Path, tmp_path: Path, ask: Ask) -> None:
-    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     (tmp_path / "videos" / "clip.mp4").write_bytes(clip.read_bytes())
     status, out, _ = ask(clip, tmp_path / "videos", "--fps", 5)
     assert status == 0 and f"{tmp_path / 'videos' / 'clip.mp4'}: " in out and f"{pair}: " in out
@@ -332,7 +317,6 @@ def test_a_folder_of_videos_is_answered_on_one_page(clip: Path, pair: Path, tmp_
 
 
 def test_an_annotated_video_keeps_its_sound(tmp_path: Path, ask: Ask) -> None:
-    av = pytest.importorskip("av")
     drawn = tmp_path / "drawn.mp4"
     status, _, err = ask(talk(tmp_path / "talk.mkv", "aac"), "--aligned", "--annotate", drawn, "--no-figure")
     assert (status, err) == (0, "")
@@ -360,8 +344,6 @@ for flags in (["--help"], ["--window", "0"], ["nowhere.mp4"], ["README.md", "--c
 
 def test_a_stream_is_answered_live_and_a_missing_camera_is_named(clip: Path, tmp_path: Path, ask: Ask) -> None:
     """A file stands for the camera: the same code reads both, except that no frame of a file is dropped."""
-    av = pytest.importorskip("av")
-    pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
     status, out, _ = ask("--camera", clip, "--annotate", tmp_path / "live.mp4", "--window", 0.4)
     assert status == 0
     lines = [line for line in out.splitlines() if "frames/s" in line]
