@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import subprocess
@@ -142,17 +141,6 @@ def test_the_lock_ends_with_an_error_and_with_the_folder(tmp_path):
         for path in (tmp_path / "run").iterdir():
             path.unlink()
         (tmp_path / "run").rmdir()
-
-
-def test_a_file_system_without_locks(tmp_path, monkeypatch):
-    def refuse(descriptor, operation):
-        raise OSError(errno.ENOSYS, "Function not implemented")
-
-    monkeypatch.setattr("fcntl.flock", refuse)
-    warns = pytest.warns(UserWarning, match="not supported")
-    with warns, one_writer(tmp_path), pytest.raises(UsageError), one_writer(tmp_path):
-        raise AssertionError("two writers")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_in_place_of_the_folder(tmp_path):

@@ -68,17 +68,6 @@ def assert_close(ours: torch.Tensor, name: str, tolerance: float) -> None:
     np.testing.assert_allclose(ours.detach().numpy(), GOLDEN[name], rtol=0, atol=tolerance)
 
 
-def test_weights_are_the_golden_ones() -> None:
-    shapes = {
-        name: tuple(value.shape)
-        for at_type in (0, 1)
-        for name, value in published_weights(FAN(at_type)).items()
-        if not name.endswith("num_batches_tracked")
-    }
-    sums = [golden_weight(name, shapes[name]).astype(np.float64).sum() for name in sorted(shapes)]
-    np.testing.assert_allclose(sums, GOLDEN["weight_sums"], rtol=1e-6, atol=1e-4)
-
-
 def test_features(frames: torch.Tensor) -> None:
     with torch.no_grad():
         features = golden_fan(0).encode(frames.flatten(0, 1))
