@@ -21,7 +21,7 @@ from ..common.names import counted
 from ..data.clips import DataError
 
 PQ, HLG = 16, 18  # transfer characteristics of HDR video, ITU-T H.273
-TEXT_FORMATS = frozenset({"adf", "bin", "idf", "tty", "xbin"})  # ffmpeg draws text files as terminals would show them
+TEXT_FORMATS = ("adf", "bin", "idf", "tty", "xbin")  # ffmpeg draws text files as terminals would show them
 MOST_ASPECT = 5.0  # pixels that are said to be wider or higher are square: the header is wrong
 ASSUMED_FPS = 25.0  # where a video does not state its frame rate
 # A longer gap between two frames is a recording error, not a pause: in seconds, and in frames, since a time lapse may
@@ -123,7 +123,9 @@ def decoded(container: Any, stream: Any, note: Callable[[str], object]) -> Itera
     while True:
         try:
             packet = next(packets, None)
-            frames = [] if packet is None else packet.decode()
+            if packet is None:
+                break
+            frames = packet.decode()
         except error.InvalidDataError:
             bad += 1
             continue
@@ -139,8 +141,6 @@ def decoded(container: Any, stream: Any, note: Callable[[str], object]) -> Itera
             if frame.pts is None or (frame.dts is not None and steps_back[0] > steps_back[1]):
                 frame.pts = frame.dts
             yield frame
-        if packet is None:
-            break
     if bad:
         note(f"{counted(bad, 'part')} of the stream cannot be decoded")
     if damaged:
@@ -283,10 +283,10 @@ def hidden_edges(stream: Any) -> tuple[int, ...]:
     logging = pyav("av.logging")
     level = logging.get_level()
     logging.set_level(logging.INFO)  # else the description is empty
-    _, *streams = stream.container.dumps_format().split("\n  Stream #0:")
+    text = stream.container.dumps_format()
     logging.set_level(level)
-    own = next(text for text in streams if re.match(rf"{stream.index}\D", text))
-    found = re.search(r"Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)", own)
+    own = rf"Stream #0:{stream.index}\D(?:(?!Stream #).)*?"  # up to the next stream
+    found = re.search(own + r"Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)", text, re.DOTALL)
     return tuple(map(int, found.groups())) if found else (0, 0, 0, 0)
 
 
@@ -307,8 +307,7 @@ def _accept_all_side_data() -> None:
 def turned(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
     """Rotates and mirrors an image [H, W, ...] by a display matrix, or by the nearest of the eight possible ones.
 
-    A phone that is held upright stores its frames rotated by 90 degrees; front cameras may mirror them. The matrix is
-    (a, b, c, d), where x' = a x + c y and y' = b x + d y.
+    The matrix is (a, b, c, d), where x' = a x + c y and y' = b x + d y.
     """
     a, b, c, d = matrix
     if abs(a) + abs(d) >= abs(b) + abs(c):

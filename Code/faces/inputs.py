@@ -92,10 +92,10 @@ def split_files(folder: str | os.PathLike[str], names: list[str]) -> tuple[list[
 
 @dataclass(frozen=True, order=True)
 class Job:
-    """One clip: its name (relative path without suffix, with forward slashes), and its file or folder."""
+    """One clip."""
 
-    name: str
-    path: str
+    name: str  # relative path without suffix, with forward slashes
+    path: str  # its file or folder
 
     def fingerprint(self) -> list[int]:
         """Size and time of the last change (ns) of its files, to notice changes; [-1] if they are gone."""

@@ -21,6 +21,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,6 @@ COLUMNS = (
     *("confidence", "track", "filled"),
 )
 SUMMARY = "summary.json"
-SHOWN = 10  # clips of a group that the last lines name
 
 
 @dataclass(frozen=True)
@@ -228,8 +228,8 @@ def prepare_tree(source: Path, output: Path, settings: Settings, *, device: str,
         f"{values['frames']} frames ({values['filled']} filled) in {output}"
     )
     for heading, names in values["attention"].items():
-        more = "" if len(names) <= SHOWN else f", and {len(names) - SHOWN} more in {output / SUMMARY}"
-        print(f"{len(names)} {heading}: {', '.join(names[:SHOWN])}{more}", flush=True)
+        listed = shorten(", ".join(names), 500, placeholder=f" ... (all in {output / SUMMARY})")
+        print(f"{len(names)} {heading}: {listed}", flush=True)
     return all(record.folders for record in records.values())
 
 
@@ -251,8 +251,7 @@ def open_output(output: Path, settings: Settings) -> None:
     if "made_by" in changed:
         flags = ["another version of this program, which cuts out faces a little differently"]
     if flags:
-        what = f"was prepared with {', '.join(flags)}"
-        raise DataError(f"{output}: {what}; use the same, or name another output folder")
+        raise DataError(f"{output}: prepared with {', '.join(flags)}; use the same, or name another output folder")
 
 
 def _record_file(output: Path, clip: str) -> Path:

@@ -279,9 +279,9 @@ def test_clips_that_are_prepared_in_two_ways_are_not_mixed(
         (line,) = capsys.readouterr().err.splitlines()
         return line
 
-    assert "was prepared with --fps unset; use the same" in refused("--fps", 5)
+    assert "prepared with --fps unset; use the same" in refused("--fps", 5)
     settings.write_text(json.dumps(json.loads(whole) | {"made_by": 1}))
-    assert "was prepared with another version of this program" in refused()
+    assert "prepared with another version of this program" in refused()
     for damaged in ("", "null", "[1]"):
         settings.write_text(damaged)
         assert "settings.json: " in (line := refused()) and line.endswith("name another output folder")
