@@ -80,11 +80,7 @@ def check_before_training(
 ) -> list[str]:
     """The quick check: names, and, if `headers`, the headers of image files. Returns one line per kind of warning.
 
-    Args:
-        num_frames, known_labels: see `check`.
-
-    Raises:
-        DataError: naming all files that are not images.
+    For `num_frames` and `known_labels` see `check`. Raises DataError naming all files that are not images.
     """
     if headers:
         refuse_broken_images(train, val)
@@ -95,11 +91,7 @@ def check_before_training(
 
 
 def refuse_broken_images(*sets: ClipSet) -> None:
-    """Reads the headers of all image files of some sets, unless there are too many.
-
-    Raises:
-        DataError: naming all files that are not images.
-    """
+    """Raises DataError naming all files of some sets that are no images by their headers, unless there are too many."""
     clips = [clip for clip_set in sets if clip_set.in_files for clip in clip_set.clips]
     scans = _scan(clips, HEADER_THREADS, whole=False) if sum(map(len, clips)) <= CHECKED_FRAMES else []
     if broken := [line for _, lines in scans for line in lines]:
@@ -213,8 +205,7 @@ def check_dataset(
 ) -> int:
     """`--check`: checks the data of a request, prints the report on stdout, and returns the exit status.
 
-    Raises:
-        DataError: there is no clip at all to report on. With `as_json`, the report says so instead.
+    Raises DataError if there is no clip at all to report on. With `as_json`, the report says so instead.
     """
     folds = _read_folds(reader, request)
     readings = [reading for splits in folds for reading in splits.values()]

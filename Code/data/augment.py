@@ -1,8 +1,8 @@
 """From uint8 frames on the device to float frames in [0, 1] that the network sees.
 
-A transform is called with `frames` uint8 [B, T, channels, H, W] and a CPU generator, and returns
-float32 [B, T, 3, S, S]. Random numbers are drawn on the CPU and moved, so that a seed means the
-same on every device. Frames are not normalized by mean and deviation: the published checkpoints expect [0, 1].
+A transform maps `frames` uint8 [B, T, channels, H, W] and a CPU generator to float32 [B, T, 3, S, S]. Random numbers
+are drawn on the CPU and moved, so that a seed means the same on every device. Frames are not normalized by mean and
+deviation: the published checkpoints expect [0, 1].
 """
 
 from __future__ import annotations

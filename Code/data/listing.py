@@ -101,7 +101,7 @@ class Listing:
             raise self.error()
 
     def find_frames(self, *, skip_empty: bool = False) -> ClipSet:
-        """Looks up the frames of each clip; raises if there are problems. `skip_empty`: a clip without is none."""
+        """Looks up the frames of each clip. Raises if there are problems: clips without, too, unless `skip_empty`."""
         clips: list[Clip] = []
         if not self.clips or not all(item.folder for item in self.clips):
             self.require_root()
