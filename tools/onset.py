@@ -56,9 +56,9 @@ class Morph:
     """Two photographs of one person, float [3, S, S] in [0, 1], and everything between them.
 
     The second one is registered to the first: a smooth field of displacements u says where each point x of the first is
-    in the second, x + u(x). A frame that shows the share s of the change lies on the way, at x + s u(x): both are warped
-    there, and blended with weights 1 - s and s. The field starts as a thin-plate spline through corresponding points,
-    float [2, P, 2] in pixels, and then maximizes the local correlation of the pictures, coarse to fine.
+    in the second, x + u(x). A frame that shows the share s of the change lies on the way, at x + s u(x): both are
+    warped there, and blended with weights 1 - s and s. The field starts as a thin-plate spline through corresponding
+    points, float [2, P, 2] in pixels, and then maximizes the local correlation of the pictures, coarse to fine.
     """
 
     def __init__(self, first: Tensor, second: Tensor, points: np.ndarray) -> None:

@@ -26,7 +26,7 @@ NEUTRAL = np.array([[60.0, 70.0], [100.0, 70.0], [80.0, 90.0], [66.0, 112.0], [9
 SMILE = NEUTRAL + np.array([[0, 0], [0, 0], [0, 0], [-10, -6], [10, -6]])
 
 
-def face(points: np.ndarray, teeth: bool = False) -> np.ndarray:
+def face(points: np.ndarray) -> np.ndarray:
     """A face of soft dots at five points, on a pattern that does not move, uint8 [SIDE, SIDE, 3]."""
     rng = np.random.default_rng(0)
     picture = 150 + 25 * gaussian_filter(rng.normal(size=(SIDE, SIDE)), 6) / 0.05
@@ -34,9 +34,6 @@ def face(points: np.ndarray, teeth: bool = False) -> np.ndarray:
     for index, (across, down) in enumerate(points):
         depth = 110 if index < 3 else 90
         picture -= depth * np.exp(-((x - across) ** 2 + (y - down) ** 2) / 30)
-    if teeth:
-        middle = points[3:].mean(axis=0)
-        picture += 60 * np.exp(-(((x - middle[0]) / 10) ** 2) - ((y - middle[1]) / 4) ** 2)
     return np.repeat(picture.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
@@ -109,13 +106,11 @@ class Told:
 @pytest.fixture
 def photographs(tmp_path, monkeypatch):
     monkeypatch.setattr(onset, "Detector", Told)
-    for folder, points in {"neutral": NEUTRAL, "smiling": SMILE}.items():
+    for folder, ending, points in (("neutral", "03", NEUTRAL), ("smiling", "08", SMILE)):
         (tmp_path / folder).mkdir()
-        ending = {"neutral": "03", "smiling": "08"}[folder]
         for person in ("001", "002"):
             Image.fromarray(face(points)).save(tmp_path / folder / f"{person}_{ending}.png")
-    Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "neutral" / "003_03.png")
-    Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "smiling" / "003_08.png")
+        Image.new("RGB", (SIDE, SIDE)).save(tmp_path / folder / f"003_{ending}.png")
     return tmp_path
 
 
