@@ -30,10 +30,7 @@ def world() -> World:
 
 @contextlib.contextmanager
 def processes(device: str) -> Iterator[World]:
-    """Joins the processes that torchrun started. In the block only the main one prints.
-
-    Args:
-        device: the value of `--device`.
+    """Joins the processes that torchrun started, on `--device`. In the block only the main one prints.
 
     Raises:
         UsageError: the device cannot be shared among them.
@@ -116,12 +113,7 @@ def total(values: Tensor) -> Tensor:
 
 
 def gather_rows(rows: Tensor, counts: list[int]) -> Tensor:
-    """The rows of all processes in the order of their ranks, [sum of counts, D].
-
-    Args:
-        rows: [counts[rank], D] of this process, of the same dtype everywhere.
-        counts: number of rows of every process.
-    """
+    """The rows of all processes in the order of their ranks, [sum of counts, D]; those of this one: [counts[rank], D]."""
     if world().size == 1:
         return rows
     padded = rows.new_zeros(max(counts), rows.shape[1])

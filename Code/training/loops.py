@@ -186,11 +186,8 @@ def seed_everything(seed: int, epoch: int) -> torch.Generator:
 def check_finite(epoch: int, steps: Sequence[Step], names: Sequence[str], model: nn.Module) -> None:
     """Checks the losses of steps, and the weights after the last one. This waits for the device.
 
-    Args:
-        names: of the clips of the training set.
-
     Raises:
-        TrainingDivergedError: names the first step that is not finite and the clips of its whole batch.
+        TrainingDivergedError: names the first step that is not finite and all clips of its batch.
     """
     weights = torch.stack([weight.detach().sum() for weight in model.parameters()]).sum()
     finite = torch.stack([*(loss for _, loss, _ in steps), weights]).isfinite().tolist()
@@ -305,11 +302,11 @@ class EvaluationSplit:
 
 
 def evaluate_split(model: Network, split: EvaluationSplit, compute: Compute) -> tuple[dict[str, Any], Evaluation]:
-    """Evaluates a set of clips and computes the metrics.
+    """Evaluates a set of clips.
 
     Returns:
-        The metrics of `classification_metrics`, `loss` (mean cross-entropy), and, if true intensities are known,
-        `attention_correlation` and `attention_auc`; and the outputs behind them.
+        The metrics of `classification_metrics`, `loss` (mean cross-entropy), and, if true intensities are known, those
+        of `attention_metrics`; and the outputs behind them.
     """
     evaluation = evaluate(model, split.batches, compute, split.transform)
     table, logits = split.table, evaluation.logits

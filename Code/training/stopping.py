@@ -68,11 +68,7 @@ def resumable(folder: Path) -> Iterator[None]:
 
 
 def stop_if_asked() -> None:
-    """Called after every step.
-
-    Raises:
-        Interrupted: a signal has arrived.
-    """
+    """Raises Interrupted if a signal has arrived; called after every step."""
     if _received is not None:
         raise Interrupted(_received)
 

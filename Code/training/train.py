@@ -111,16 +111,12 @@ class Settings(Protocol):
 
 @dataclass(frozen=True)
 class Clips:
-    """What a training reads.
-
-    Attributes:
-        val: of which the results are.
-        intensities: the true importance of the frames of a clip set, if it is known.
-    """
+    """What a training reads."""
 
     train: ClipSet
-    val: ClipSet
+    val: ClipSet  # of which the results are
     held_out: ClipSet | None = None  # choose the best epoch; None: `val` does
+    # The true importance of the frames of a clip set, if it is known.
     intensities: Callable[[ClipSet], Intensities | None] = lambda clips: None
 
 
