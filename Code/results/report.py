@@ -14,7 +14,6 @@ backbone no attention. The folder of several folds or seeds gets an overview of 
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -162,8 +161,8 @@ def _write_figure(figure: Figure, path: Path, dpi: int) -> None:
         file.write(figure_bytes(figure, path.suffix[1:], dpi=dpi))
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes a report, a comparison or figures; returns the exit status."""
     parser = script_parser(__doc__, prog="python -m Code.results.report")
     parser.add_argument("run", type=Path, nargs="?", metavar="RUN", help="a run, or several folds or seeds")
     what = parser.add_mutually_exclusive_group()
@@ -173,12 +172,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--frames", type=Path, metavar="DIR", help="has <clip>/<frame> (default: as evaluated)")
     output = "of --clip: .png, .svg or .pdf; of --compare: .html (default: comparison.html beside the first run)"
     parser.add_argument("--output", type=Path, metavar="FILE", help=output)
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Writes a report, a comparison or figures; returns the exit status."""
-    parser = build_parser()
     args = parser.parse_args(argv)
     if (args.run is None) == (args.compare is None):
         parser.error("name one RUN, or several after --compare")
