@@ -113,7 +113,7 @@ def total(values: Tensor) -> Tensor:
 
 
 def gather_rows(rows: Tensor, counts: list[int]) -> Tensor:
-    """The rows of all processes in the order of their ranks, [sum of counts, D]; those of this one: [counts[rank], D]."""
+    """The rows of all processes in the order of their ranks, [sum of counts, D]; `rows`: [counts[rank], D]."""
     if world().size == 1:
         return rows
     padded = rows.new_zeros(max(counts), rows.shape[1])

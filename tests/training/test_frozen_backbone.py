@@ -104,37 +104,25 @@ def test_a_kept_classifier_is_that_of_the_start_and_only_attention_learns(
     tmp_path: Path, call, sample: Path, named: Path, at_type: int
 ) -> None:
     given = ("--pretrained", named, "--keep-classifier", "--at_type", at_type, "--epochs", 2)
-    outcome = call(script, *flags(sample), *given, cwd=tmp_path)
+    with at_step(5, interrupt):  # in the second epoch
+        outcome = call(script, *flags(sample), *given, cwd=tmp_path)
+    assert outcome.status == 130 and "its classifier is kept, only attention is trained" in outcome.out
+    folder, start = only_run(tmp_path), read_checkpoint(named)
+    begun = read_checkpoint(folder / "last.pth")
+    outcome = call(script, "--resume", folder, cwd=tmp_path)
     assert outcome.status == 0, outcome.err
-    assert "its classifier is kept, only attention is trained" in outcome.out
-    folder = only_run(tmp_path)
-    after, start = read_checkpoint(folder / "last.pth"), read_checkpoint(named)
+    after = read_checkpoint(folder / "last.pth")
     rows = [start["labels"].index(label) for label in after["labels"]]
     assert rows != sorted(rows)
     weight, bias = (start["state_dict"][f"module.fc.{kind}"][rows] for kind in ("weight", "bias"))
-    name = f"pred_fc{at_type + 1}"
-    assert torch.equal(after["state_dict"][f"{name}.bias"], bias)
-    # The prior of its answers is that of the classifier, not of the clips.
-    assert after["class_shares"] == pytest.approx([start["class_shares"][row] for row in rows])
-    assert after["recipe"]["prior"] == pytest.approx([1 / 7] * 7)  # balanced
-    both = torch.cat([weight, weight], dim=1) / 2
-    assert torch.equal(after["state_dict"][f"{name}.weight"], both if at_type else weight)
-    losses = [json.loads(line)["train_loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
-    assert len(set(losses)) == 2
-
-
-def test_a_kept_classifier_stays_when_the_run_is_resumed(tmp_path: Path, call, sample: Path, named: Path) -> None:
-    given = ("--pretrained", named, "--keep-classifier", "--at_type", 0, "--epochs", 2)
-    with at_step(5, interrupt):  # in the second epoch
-        assert call(script, *flags(sample), *given, cwd=tmp_path).status == 130
-    folder = only_run(tmp_path)
-    begun = read_checkpoint(folder / "last.pth")["state_dict"]
-    outcome = call(script, "--resume", folder, cwd=tmp_path)
-    assert outcome.status == 0, outcome.err
-    done = read_checkpoint(folder / "last.pth")["state_dict"]
-    assert torch.equal(done["pred_fc1.weight"], begun["pred_fc1.weight"])
-    assert "prior" in read_checkpoint(folder / "last.pth")["recipe"]
-    assert not torch.equal(done["alpha.0.weight"], begun["alpha.0.weight"])
+    both, name = torch.cat([weight, weight], dim=1) / 2, f"pred_fc{at_type + 1}"
+    for checkpoint in (begun, after):
+        assert torch.equal(checkpoint["state_dict"][f"{name}.bias"], bias)
+        assert torch.equal(checkpoint["state_dict"][f"{name}.weight"], both if at_type else weight)
+        # The prior of its answers is that of the classifier, not of the clips.
+        assert checkpoint["class_shares"] == pytest.approx([start["class_shares"][row] for row in rows])
+        assert checkpoint["recipe"]["prior"] == pytest.approx([1 / 7] * 7)  # balanced
+    assert not torch.equal(after["state_dict"]["alpha.0.weight"], begun["state_dict"]["alpha.0.weight"])
 
 
 @pytest.mark.parametrize(
