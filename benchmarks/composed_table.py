@@ -34,6 +34,7 @@ from Code.common.names import FAN_FILE, FERPLUS_LABELS  # noqa: E402
 from Code.composed.plan import VERSION, ComposedSpec, choose_stills  # noqa: E402
 from Code.composed.reader import SPLITS, Composer  # noqa: E402
 from Code.data.batches import (  # noqa: E402
+    ArrayStore,
     EvaluationBatches,
     FrameTable,
     Loading,
@@ -42,7 +43,7 @@ from Code.data.batches import (  # noqa: E402
 from Code.network.fan import FAN, FeatureFAN  # noqa: E402
 from Code.network.weights import load_fan  # noqa: E402
 from Code.readers.ferplus import read_ferplus  # noqa: E402
-from Code.training.features import FeatureStore, PlainView  # noqa: E402
+from Code.training.features import PlainView, store_features  # noqa: E402
 from Code.training.intervals import paired_difference  # noqa: E402
 from Code.training.loops import EvaluationSplit, State, evaluate_split, train_one_epoch  # noqa: E402
 
@@ -57,7 +58,7 @@ MEASURES = ("accuracy", "uar", "attention_correlation", "attention_auc")
 class Clips:
     """Composed clips as features of a fixed backbone."""
 
-    def __init__(self, composer: Composer, store: FeatureStore) -> None:
+    def __init__(self, composer: Composer, store: ArrayStore) -> None:
         self.table = FrameTable.of(composer.clips(Path()))
         self.table.renewed = False  # the features belong to one composition
         self.store, self.composer = store, composer
@@ -73,15 +74,15 @@ class Clips:
 def encoded(fan: FAN, composer: Composer, size: int, compute: Compute, file: Path) -> Clips:
     """The features of a split, from `file` if it exists."""
     if file.is_file():
-        return Clips(composer, FeatureStore(torch.load(file, weights_only=True)))
+        return Clips(composer, ArrayStore(torch.load(file, weights_only=True)))
     start = time.perf_counter()
     clips = composer.clips(Path())
     table, frames = FrameTable.of(clips), clips.renderer(clips, size)
-    store = FeatureStore.of(fan, table, frames, compute, mirrored=False, loading=Loading())
+    store = store_features(fan, table, frames, compute, mirrored=False, loading=Loading())
     file.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(store.features, file.with_suffix(".partial"))
+    torch.save(store.frames, file.with_suffix(".partial"))
     file.with_suffix(".partial").rename(file)
-    print(f"# {file.stem}: {len(store.features)} frames, {time.perf_counter() - start:.0f} s", flush=True)
+    print(f"# {file.stem}: {len(store.frames)} frames, {time.perf_counter() - start:.0f} s", flush=True)
     return Clips(composer, store)
 
 

@@ -94,7 +94,7 @@ class FileStore:
 
 
 class ArrayStore:
-    """Frames in the memory of the host or of a GPU, uint8 [N, 1 or 3, H, W]; row i is frame i."""
+    """Frames in the memory of the host or of a GPU, uint8 [N, 1 or 3, H, W], or features of them; row i is frame i."""
 
     def __init__(self, frames: np.ndarray | Tensor) -> None:
         self.frames = torch.as_tensor(frames)
@@ -319,10 +319,7 @@ def open_stores(
         workers: that read files; None: what suits the machine. On a CPU, most cores are busy with computing.
 
     Returns:
-        The stores, and how batches are loaded from them.
-
-    Raises:
-        UsageError, DataError: the frames do not fit, or one cannot be decoded.
+        The stores, and how batches are loaded from them. UsageError if the frames do not fit.
     """
     on_gpu = device.type == "cuda"
     cores = max(1, available_cores() // world.local_size)

@@ -54,7 +54,6 @@ class Clip:
     Attributes:
         name: path relative to the dataset's root, with forward slashes: `Fear/000633000`.
         frames: file names in the folder, in natural order.
-        label: class index.
         person: who the clip shows, as `name_key` spells it; "" if unknown.
         fold: the fold, from 1, that a list puts the clip into; 0 if it names none.
     """
@@ -62,7 +61,7 @@ class Clip:
     name: str
     folder: str
     frames: tuple[str, ...]
-    label: int
+    label: int  # class index
     person: str = ""
     fold: int = 0
 
@@ -140,10 +139,7 @@ def map_labels(clips: ClipSet, target: Sequence[str], mapping: Mapping[str, str]
     Args:
         target: the checkpoint's class names, in the order of their indices.
         mapping: class of the data -> class of the checkpoint, or "none" to drop its clips.
-        what: the checkpoint, for messages.
-
-    Raises:
-        DataError: the data have a class that `target` lacks, or the mapping contains an unknown class.
+        what: the checkpoint, for messages: DataError if the data have other classes, or the mapping has.
     """
     mapped = [mapping.get(name, name) for name in clips.labels]
     unknown = [name for name, new in zip(clips.labels, mapped, strict=True) if new not in (*target, DROPPED)]

@@ -165,13 +165,10 @@ def hold_out(train: ClipSet, seed: int, share: float = 0.1) -> tuple[ClipSet, Cl
     """Holds out a part of the training clips, so that the epoch is not chosen on the evaluated clips.
 
     Persons are drawn at random until their clips make up `share`. If persons are unknown, `share` of each class's
-    clips is drawn.
+    clips is drawn. Raises DataError if there are too few to have some on both sides.
 
     Returns:
         The clips to train on, the clips held out, and how they were drawn, for the log.
-
-    Raises:
-        DataError: there are too few persons or clips to have some on both sides.
     """
     rng = np.random.default_rng([seed, 0x4E1D])  # independent of all other streams of this seed
     clips, names = train.clips, set[str]()

@@ -48,7 +48,6 @@ class Request:
         train_list, val_list: `{fold}` in a name stands for the fold's number, "none" for no list.
         root_map: `OLD=NEW`, for lists that were written on another machine.
         folds: k of the cross-validation.
-        clip_frames, telling, distractors, train_clips, val_clips: of composed clips.
         fold: the fold to evaluate, from 1; "all": every fold in turn; None: a fixed split.
     """
 

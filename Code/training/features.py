@@ -8,43 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..common.device import Compute
 from ..common.errors import UsageError
 from ..data.augment import to_float
-from ..data.batches import BATCH_FRAMES, EvaluationBatches, FrameTable, Loading, Store
+from ..data.batches import BATCH_FRAMES, ArrayStore, EvaluationBatches, FrameTable, Loading, Store
 from ..network.fan import FAN
 from .loops import Transform, encode
 
 
-class FeatureStore:
-    """Features in memory, float32 [N, V, D], which are read like frames: V views of frame i in row i."""
+def store_features(
+    model: FAN, table: FrameTable, store: Store, compute: Compute, *, mirrored: bool, loading: Loading
+) -> ArrayStore:
+    """Computes the features of all frames of a table, in the same batches as an evaluation.
 
-    def __init__(self, features: Tensor) -> None:
-        self.features = features
+    Args:
+        mirrored: add a second view, of the mirrored frames.
 
-    @classmethod
-    def of(
-        cls, model: FAN, table: FrameTable, store: Store, compute: Compute, *, mirrored: bool, loading: Loading
-    ) -> FeatureStore:
-        """Computes the features of all frames of a table, in the same batches as an evaluation.
-
-        Args:
-            mirrored: add a second view, of the mirrored frames.
-        """
-        views: list[Transform] = [lambda frames, generator: to_float(frames)]
-        if mirrored:
-            views.append(lambda frames, generator: to_float(frames.flip(-1)))
-        batches = EvaluationBatches(table, store, batch_frames=BATCH_FRAMES[compute.device.type], loading=loading)
-        of_views = [torch.cat([part.cpu() for part in encode(model, batches, compute, view)]) for view in views]
-        return cls(torch.stack(of_views, dim=1))
-
-    def read(self, frame_ids: np.ndarray) -> Tensor:
-        """Features as float32 [N, V, D]."""
-        return self.features[torch.from_numpy(frame_ids)]
+    Returns:
+        float32 [N, V, D], which are read like frames: V views of frame i in row i.
+    """
+    views: list[Transform] = [lambda frames, generator: to_float(frames)]
+    if mirrored:
+        views.append(lambda frames, generator: to_float(frames.flip(-1)))
+    batches = EvaluationBatches(table, store, batch_frames=BATCH_FRAMES[compute.device.type], loading=loading)
+    of_views = [torch.cat([part.cpu() for part in encode(model, batches, compute, view)]) for view in views]
+    return ArrayStore(torch.stack(of_views, dim=1))
 
 
 class RandomView:

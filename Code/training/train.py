@@ -24,7 +24,7 @@ from ..network.prior import class_shares
 from ..network.start import keep_classifier, start_from, starting_file
 from ..network.weights import load_fan, load_trained
 from . import ddp
-from .features import FeatureStore, PlainView, view_named
+from .features import PlainView, store_features, view_named
 from .loops import (
     Evaluation,
     EvaluationSplit,
@@ -250,7 +250,7 @@ def open_batches(
     if frozen:
         print("the backbone is frozen: features are computed once, then the head is trained", flush=True)
         stores = [
-            FeatureStore.of(model, FrameTable.of(split), store, compute, mirrored=split is clips.train, loading=loading)
+            store_features(model, FrameTable.of(split), store, compute, mirrored=split is clips.train, loading=loading)
             for split, store in zip(splits, stores, strict=True)
         ]
         table.renewed = False  # features are the same in every epoch

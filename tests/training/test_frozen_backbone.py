@@ -14,7 +14,7 @@ from Code.network.checkpoints import read_checkpoint, save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import to_published
 from Code.training import loops
-from Code.training.features import FeatureStore, PlainView, RandomView
+from Code.training.features import PlainView, RandomView, store_features
 from tests.runs import at_step, flags_of, interrupt, only_run
 
 HEAD = ("alpha", "beta", "pred_fc1", "pred_fc2")
@@ -78,7 +78,7 @@ def test_features_are_those_of_the_frames_and_of_the_mirrored_frames(monkeypatch
     fan = FAN(1, 2)
     compute = Compute(torch.device("cpu"))
     monkeypatch.setitem(loops.BATCH_FRAMES, "cpu", 4)
-    store = FeatureStore.of(fan, table, ArrayStore(frames), compute, mirrored=True, loading=Loading())
+    store = store_features(fan, table, ArrayStore(frames), compute, mirrored=True, loading=Loading())
     pixels = torch.from_numpy(frames).float() / 255
     with torch.no_grad():
         fan.eval()
