@@ -23,39 +23,29 @@ from Code.sample.clip import SampleSpec
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "extending.md"
 WEIGHTS = "pretrain_model/FAN_FER+_composed.pth"
-TINY = (
-    "--epochs 2 --image-size 32 --batch-size 8 --samples-per-clip 2 --lr 0.01 "
-    "--workers 0 --cache none --device cpu --precision fp32"
-)
+TINY = "--epochs 2 --image-size 32 --batch-size 8 --samples-per-clip 2 --lr 0.01 --workers 0 --cache none --device cpu"
 MOST_FILES = {"attention": 2, "dataset": 1, "backbone": 1, "loss": 1, "augmentation": 1}
 EMOTIONS = {"Neutral": 1, "Happy": 3, "Sad": 4, "Angry": 5, "Fear": 6, "Disgust": 7, "Surprise": 8}  # RAVDESS's numbers
 
 # Runs commands one after another, so that torch is imported once. A step with "stop" gets SIGTERM after its first
 # epoch, and its checkpoint is kept. RUN is the folder of the first run.
 DRIVER = """
-import contextlib, glob, io, json, os, shutil, signal, sys
-from Code.common.commandline import run_script
+import contextlib, glob, json, os, shutil, signal, sys
 from Code.training import train
+from tests.conftest import call_script
 from tests.runs import without_pictures
 import Demo_AFEW_Attention as script
 
 def call(arguments, stop=False):
-    out, err = io.StringIO(), io.StringIO()
     line = train.epoch_line
     if stop:
         train.epoch_line = lambda *given: (os.kill(os.getpid(), signal.SIGTERM), line(*given))[1]
     runs = sorted(glob.glob("model/*/"))
-    sys.argv = ["Demo_AFEW_Attention.py", *(runs[0] if word == "RUN" else word for word in arguments)]
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            status = run_script(script.main)
-        except SystemExit as end:
-            status = end.code
-        finally:
-            train.epoch_line = line
+    outcome = call_script(script, *(runs[0] if word == "RUN" else word for word in arguments), cwd=".")
+    train.epoch_line = line
     if stop:
         shutil.copy(*glob.glob("model/*/last.pth"), "stopped.pth")
-    print(json.dumps([status, out.getvalue(), err.getvalue()]), flush=True)
+    print(json.dumps([outcome.status, outcome.out, outcome.err]), flush=True)
 
 pictures, steps = json.loads(sys.argv[1])
 with contextlib.nullcontext() if pictures else without_pictures():
@@ -122,7 +112,7 @@ def apply(extension: Extension, tree: Path) -> None:
     assert done.returncode == 0, f"{PAGE.name} no longer fits the code; make its diff anew\n{done.stderr}"
 
 
-def places(name: str, clips: Path, tree: Path) -> list[str]:
+def roots_of(name: str, clips: Path, tree: Path) -> list[str]:
     if name == "dataset":
         as_ravdess(clips, tree / "Data/RAVDESS")
         return []
@@ -135,7 +125,7 @@ def try_out(name: str, clips: Path, tree: Path, *, frozen: bool, pictures: bool)
     extension = extensions()[name]
     apply(extension, tree)
     weights_from = "none" if name == "backbone" else WEIGHTS
-    own = places(name, clips, tree)
+    own = roots_of(name, clips, tree)
     checks = [command[2:] for command in extension.commands if "--check" in command]
     train, evaluate = (command[2:] for command in extension.commands if "--check" not in command)
     freeze = ["--freeze-backbone" if frozen else "--no-freeze-backbone", "--pretrained", weights_from]
