@@ -39,7 +39,7 @@ from .settings import DETECT_EVERY, checked
 from .track import follow
 from .video import ArraySource, Source
 
-BATCH_FACES = 32  # encoded together
+BATCH_FACES, FRAMES_AT_ONCE = 32, 1024  # encoded together, and classified together: memory does not grow with them
 Input = str | os.PathLike[str] | np.ndarray | Image.Image
 
 if hasattr(os, "register_at_fork"):  # torch's threads do not survive a fork, and would be waited for
@@ -281,7 +281,8 @@ class Predictor:
         output = self.attend(features, shift)
         shares = output.logits[0].softmax(dim=0).tolist()
         ranked = sorted(zip(self.labels, shares, strict=True), key=lambda pair: -pair[1])
-        each_frame = self.fan.attend(features.unsqueeze(1)).logits  # as a clip of its own
+        parts = features.unsqueeze(1).split(FRAMES_AT_ONCE)  # each frame as a clip of its own
+        each_frame = torch.cat([self.fan.attend(part).logits for part in parts])
         frame_logits = each_frame[:, self._classes] + (self._shift + shift)
         analysis, path = faces.analysis, faces.paths[track]
         return Prediction(

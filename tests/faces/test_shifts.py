@@ -108,7 +108,7 @@ def test_the_answer_the_frames_the_curve_and_the_camera_have_the_prior(
     frame = Frame("0", 0, 0.0, np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8))
     shares = []
     for predictor in (plain, stated):
-        predictor.detector = lambda images: [face]  # type: ignore[assignment,misc]
+        predictor.detector = lambda image: face  # type: ignore[assignment,misc]
         (now,) = watch(predictor, iter([frame]), 1.0)
         shares.append(now.text)
     assert shares[0] != shares[1]
