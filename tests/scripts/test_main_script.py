@@ -183,7 +183,7 @@ def test_own_folders_from_the_shipped_fans_backbone_with_an_empty_clip_left_out(
 
     outcome = call(script, *flags, cwd=tmp_path)
     assert outcome.status == 2
-    assert "Data/Train/Sad/empty: no frames" in outcome.err and "Data/Val/Sad/empty: no frames" in outcome.err
+    assert "Data/Train/Sad/empty: no frames" in outcome.err
     assert "--skip-empty" in outcome.err
 
     outcome = call(script, *flags, "--skip-empty", cwd=tmp_path)
