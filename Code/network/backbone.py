@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from ..common.errors import UsageError
-from .bf16_conv import use_small_maps
 
 
 class BasicBlock(nn.Module):
@@ -111,7 +110,6 @@ class Backbone(nn.Module):
                 self.classifier, last = path, layer
         self.feature_size: int = last.in_features if isinstance(last, nn.Linear) else last.in_channels
         self.network.set_submodule(self.classifier, nn.Identity())
-        use_small_maps(self.network)
 
     def forward(self, images: Tensor) -> Tensor:
         """Features float [N, D] of images float [N, 3, H, W], RGB in [0, 1], without mean/std normalization."""
