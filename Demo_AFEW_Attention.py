@@ -56,75 +56,94 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser = script_parser(__doc__, note)
     heads = ", ".join(f"{number} {title}" for number, title in ATTENTION_TITLES.items())
-    what = parser.add_argument_group("what to do")
-    what.add_argument(
+    add = parser.add_argument_group("what to do").add_argument
+    add(
         "--at_type",
         "--attention",
         type=int,
         choices=ATTENTION_TITLES,
         help=f"attention head: {heads} (default: {DEFAULT_AT_TYPE}; with -e, that of the checkpoint)",
     )
-    what.add_argument("-e", "--evaluate", action="store_true", help="evaluate a trained network, do not train")
-    what.add_argument(
+    add("-e", "--evaluate", action="store_true", help="evaluate a trained network, do not train")
+    add(
         "--checkpoint",
         type=Path,
         metavar="PATH",
         help="of -e: a file, or the folder of a run (default: the newest best.pth of the dataset and attention)",
     )
-    what.add_argument("--check", action="store_true", help="check lists, folders and every image; status 0, 1 or 2")
-    what.add_argument("--json", action="store_true", help="with --check: print the report as JSON")
-    text = "resume the run in this folder, as if it had not been interrupted; begin it there if nothing is there"
-    what.add_argument("--resume", type=Path, metavar="RUN", help=text)
+    add("--check", action="store_true", help="check lists, folders and every image; status 0, 1 or 2")
+    add("--json", action="store_true", help="with --check: print the report as JSON")
+    add(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="resume the run in this folder, as if it had not been interrupted; begin it there if nothing is there",
+    )
 
-    data = parser.add_argument_group("data")
-    text = "dataset, with its protocol (default: afew); with -e, that of the checkpoint"
-    data.add_argument("--dataset", choices=names(), help=text)
-    text = "folder with <Class>/<clip>/<frame> (default: Data/Train), or with a dataset's official files (Data/CKPlus)"
-    data.add_argument("--train-root", "--data-root", metavar="DIR", help=text)
-    text = "the same for validation (default: Data/Val, or the training root)"
-    data.add_argument("--val-root", metavar="DIR", help=text)
-    data.add_argument(
+    add = parser.add_argument_group("data").add_argument
+    add("--dataset", choices=names(), help="dataset and its protocol (default: afew; with -e, that of the checkpoint)")
+    add(
+        "--train-root",
+        "--data-root",
+        metavar="DIR",
+        help="folder with <Class>/<clip>/<frame> (default: Data/Train), or with a dataset's official files (Data/CKPlus)",
+    )
+    add("--val-root", metavar="DIR", help="the same for validation (default: Data/Val, or the training root)")
+    add(
         "--train-list",
         metavar="FILE",
         help="list with lines `Class/clip Class`, or another format of Data/README.md; none: read all folders "
         "(default: Data/list_train.txt if it exists)",
     )
-    text = "the same for validation (default: Data/list_eval.txt if it exists)"
-    data.add_argument("--val-list", metavar="FILE", help=text)
-    text = "for a list from another machine: replace the folder OLD by NEW; may be repeated"
-    data.add_argument("--root-map", action="append", type=pair, metavar="OLD=NEW", help=text)
-    text = "order of the classes, with --dataset folders or list"
-    data.add_argument("--labels", nargs="+", metavar="NAME", help=text)
-    text = "classes with other names in the data than in the checkpoint; CLASS=none drops a class of the data"
-    data.add_argument("--map-labels", nargs="+", type=pair, metavar="DATA=CHECKPOINT", help=text)
-    text = "split to evaluate, of a list with both or of composed clips (default: val)"
-    data.add_argument("--eval-split", choices=("val", "test"), help=text)
-    data.add_argument("--skip-empty", action="store_true", help="skip clips without frames, and count them")
+    add("--val-list", metavar="FILE", help="the same for validation (default: Data/list_eval.txt if it exists)")
+    add("--root-map", action="append", type=pair, metavar="OLD=NEW", help="in lists: replace the folder OLD by NEW")
+    add("--labels", nargs="+", metavar="NAME", help="order of the classes, with --dataset folders or list")
+    add(
+        "--map-labels",
+        nargs="+",
+        type=pair,
+        metavar="DATA=CHECKPOINT",
+        help="classes with other names in the data than in the checkpoint; CLASS=none drops a class of the data",
+    )
+    add("--eval-split", choices=("val", "test"), help="split to evaluate, where there are both (default: val)")
+    add("--skip-empty", action="store_true", help="skip clips without frames, and count them")
 
-    composed = parser.add_argument_group("clips composed of FER+ stills (--dataset composed)")
-    text = "frames per clip, or a range such as 8 24 (16)"
-    composed.add_argument("--clip-frames", type=positive, nargs="+", metavar="N", help=text)
-    text = "share of a clip's frames that show its expression, or a range; the others are distractors (0.1 1)"
-    composed.add_argument("--telling", type=from_zero, nargs="+", metavar="SHARE", help=text)
-    text = f"kinds of distractors: {' '.join(DISTRACTORS)} (all)"
-    composed.add_argument("--distractors", choices=DISTRACTORS, nargs="+", metavar="KIND", help=text)
-    composed.add_argument("--train-clips", type=positive, metavar="N", help="training clips per epoch (2000)")
-    text = "validation clips, composed once from seed 0 (800)"
-    composed.add_argument("--val-clips", type=positive, metavar="N", help=text)
+    add = parser.add_argument_group("clips composed of FER+ stills (--dataset composed)").add_argument
+    add("--clip-frames", type=positive, nargs="+", metavar="N", help="frames per clip, or a range such as 8 24 (16)")
+    add(
+        "--telling",
+        type=from_zero,
+        nargs="+",
+        metavar="SHARE",
+        help="share of frames that show the expression, or a range (0.1 1)",
+    )
+    add("--distractors", choices=DISTRACTORS, nargs="+", metavar="KIND", help="kinds of distractors (all)")
+    add("--train-clips", type=positive, metavar="N", help="training clips per epoch (2000)")
+    add("--val-clips", type=positive, metavar="N", help="validation clips, composed once from seed 0 (800)")
 
-    folds = parser.add_argument_group("folds and seeds")
-    text = "train and evaluate one fold, or all and pool them (default: all, if the dataset has folds)"
-    folds.add_argument("--fold", type=fold, metavar="N|all", help=text)
-    folds.add_argument("--folds", type=positive, metavar="K", help="number of folds (ckplus: 10, dfew: 5, others: 5)")
-    text = "read the folds from a file in the format that was published for CK+"
-    folds.add_argument("--fold-file", metavar="FILE", help=text)
-    text = "write the folds to a file in that format, and stop"
-    folds.add_argument("--write-folds", type=Path, metavar="FILE", help=text)
-    text = "finds the person in the name of a clip: the first group of the match, or all of it"
-    folds.add_argument("--person-pattern", metavar="REGEX", help=text)
-    text = "train once with each seed; reports mean, standard deviation and range"
-    folds.add_argument("--seeds", type=seed, nargs="+", metavar="N", help=text)
-    folds.add_argument(
+    add = parser.add_argument_group("folds and seeds").add_argument
+    add(
+        "--fold",
+        type=fold,
+        metavar="N|all",
+        help="train and evaluate one fold, or all and pool them (default: all, if the dataset has folds)",
+    )
+    add("--folds", type=positive, metavar="K", help="number of folds (ckplus: 10, dfew: 5, others: 5)")
+    add("--fold-file", metavar="FILE", help="read the folds from a file in the format that was published for CK+")
+    add("--write-folds", type=Path, metavar="FILE", help="write the folds to a file in that format, and stop")
+    add(
+        "--person-pattern",
+        metavar="REGEX",
+        help="finds the person in the name of a clip: the first group of the match, or all of it",
+    )
+    add(
+        "--seeds",
+        type=seed,
+        nargs="+",
+        metavar="N",
+        help="train once with each seed; reports mean, standard deviation and range",
+    )
+    add(
         "--select-on",
         choices=("val", "heldout", "last"),
         default="val",
@@ -132,64 +151,92 @@ def build_parser() -> argparse.ArgumentParser:
         "of the training set; last: no choice, the last epoch counts",
     )
 
-    recipe = parser.add_argument_group("training")
-    text = "weights to start from; none: random ones (default: see pretrain_model/README.md)"
-    recipe.add_argument("--pretrained", metavar="PATH|none", help=text)
-    recipe.add_argument(
+    add = parser.add_argument_group("training").add_argument
+    add(
+        "--pretrained",
+        metavar="PATH|none",
+        help="weights to start from; none: random ones (default: see pretrain_model/README.md)",
+    )
+    add(
         "--freeze-backbone",
         action=argparse.BooleanOptionalAction,
         help="train only the head, on features that are computed once: minutes on a CPU (default: only for sample and "
         "composed)",
     )
-    recipe.add_argument(
+    add(
         "--keep-classifier",
         action="store_true",
         help="start from the classifier of --pretrained and leave it unchanged: with a frozen backbone, only attention "
         "is trained",
     )
-    text = "a classification network of torchvision, such as resnet50 (default: that of the weights, or resnet18)"
-    recipe.add_argument("--backbone", metavar="NAME", help=text)
-    text = "of training clips: flip, none, or your own (docs/extending.md)"
-    recipe.add_argument("--augmentation", default="flip", metavar="NAME", help=text)
-    text = "cross-entropy, or your own (docs/extending.md)"
-    recipe.add_argument("--loss", default="cross-entropy", metavar="NAME", help=text)
-    recipe.add_argument("--epochs", type=positive, metavar="N", help="number of epochs (afew: 180)")
-    text = "learning rate of SGD (afew: 4e-6)"
-    recipe.add_argument("--lr", "--learning-rate", type=from_zero, metavar="RATE", help=text)
-    recipe.add_argument("--momentum", type=from_zero, metavar="M", help="momentum of SGD (0.9)")
-    recipe.add_argument("--weight-decay", "--wd", type=from_zero, metavar="W", help="weight decay of SGD (1e-4)")
-    recipe.add_argument("--batch-size", type=positive, metavar="N", help="samples per step (afew: 48)")
-    text = "frames per training sample, one from each of K segments (3)"
-    recipe.add_argument("--frames", type=positive, metavar="K", help=text)
-    text = "samples per clip and epoch (afew: as many as the clip has frames)"
-    recipe.add_argument("--samples-per-clip", type=positive, metavar="N", help=text)
-    text = "side of the input (default: what the weights were trained at)"
-    recipe.add_argument("--image-size", type=image_side, metavar="PIXELS", help=text)
-    text = "of weights, sampling, augmentation and dropout"
-    recipe.add_argument("--seed", type=seed, default=0, metavar="N", help=text)
+    add(
+        "--backbone",
+        metavar="NAME",
+        help="a classification network of torchvision, such as resnet50 (default: that of the weights, or resnet18)",
+    )
+    add(
+        "--augmentation",
+        default="flip",
+        metavar="NAME",
+        help="of training clips: flip, none, or your own (docs/extending.md)",
+    )
+    add("--loss", default="cross-entropy", metavar="NAME", help="cross-entropy, or your own (docs/extending.md)")
+    add("--epochs", type=positive, metavar="N", help="number of epochs (afew: 180)")
+    add("--lr", "--learning-rate", type=from_zero, metavar="RATE", help="learning rate of SGD (afew: 4e-6)")
+    add("--momentum", type=from_zero, metavar="M", help="momentum of SGD (0.9)")
+    add("--weight-decay", "--wd", type=from_zero, metavar="W", help="weight decay of SGD (1e-4)")
+    add("--batch-size", type=positive, metavar="N", help="samples per step (afew: 48)")
+    add("--frames", type=positive, metavar="K", help="frames per training sample, one from each of K segments (3)")
+    add(
+        "--samples-per-clip",
+        type=positive,
+        metavar="N",
+        help="samples per clip and epoch (afew: as many as the clip has frames)",
+    )
+    add(
+        "--image-size",
+        type=image_side,
+        metavar="PIXELS",
+        help="side of the input (default: what the weights were trained at)",
+    )
+    add("--seed", type=seed, default=0, metavar="N", help="of weights, sampling, augmentation and dropout")
 
     machine = parser.add_argument_group("machine and output")
     add_device(machine)
-    text = "of the backbone; auto: bf16 if the hardware has it, else fp32"
-    machine.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help=text)
-    text = "processes that load frames (default: depends on the number of cores)"
-    machine.add_argument("--workers", type=count, metavar="N", help=text)
-    machine.add_argument(
+    add = machine.add_argument
+    add(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        default="auto",
+        help="of the backbone; auto: bf16 if the hardware has it, else fp32",
+    )
+    add(
+        "--workers",
+        type=count,
+        metavar="N",
+        help="processes that load frames (default: depends on the number of cores)",
+    )
+    add(
         "--cache",
         choices=("none", "memory", "device"),
         help="frames: none, decode them when needed; memory or device (GPU), decode them once and keep them there "
         "(default: memory, where they fit well)",
     )
-    text = "train with torch.compile: a slow start, then faster steps on GPUs"
-    machine.add_argument("--compile", action="store_true", help=text)
-    text = "the same numbers every time on CUDA, too, also across --resume; slower"
-    machine.add_argument("--deterministic", action="store_true", help=text)
-    text = "parent of the folders of runs"
-    machine.add_argument("--output", type=Path, default=Path("model"), metavar="DIR", help=text)
-    text = "draw attention figures of the N most and least certain clips, right and wrong"
-    machine.add_argument("--figures", type=count, default=0, metavar="N", help=text)
-    text = "print the loss every N steps; 0: never"
-    machine.add_argument("--print-freq", "-p", type=count, default=0, metavar="N", help=text)
+    add("--compile", action="store_true", help="train with torch.compile: a slow start, then faster steps on GPUs")
+    add(
+        "--deterministic",
+        action="store_true",
+        help="the same numbers every time on CUDA, too, also across --resume; slower",
+    )
+    add("--output", type=Path, default=Path("model"), metavar="DIR", help="parent of the folders of runs")
+    add(
+        "--figures",
+        type=count,
+        default=0,
+        metavar="N",
+        help="draw attention figures of the N most and least certain clips, right and wrong",
+    )
+    add("--print-freq", "-p", type=count, default=0, metavar="N", help="print the loss every N steps; 0: never")
     return parser
 
 

@@ -44,50 +44,60 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--version", action="version", version=f"emotion-fan {VERSION}")
     add("inputs", nargs="*", metavar="INPUT", help="a video, an image, a folder of frames, or a folder of videos")
-    text = "a run (folder or file), a published FAN or a FER+ classifier (default: the FAN in pretrain_model/)"
-    add("--checkpoint", metavar="PATH", help=text)
-    text = "answer the main person of each input, or everybody in it"
-    add("--people", choices=("main", "all"), default="main", help=text)
-    text = "input side (default: what the checkpoint says)"
-    add("--image-size", type=NUMBERS["image_size"], metavar="PIXELS", help=text)
+    add("--checkpoint", metavar="PATH", help="a run, a published FAN or a FER+ classifier (default: the shipped FAN)")
+    add("--people", choices=("main", "all"), default="main", help="answer each input's main person, or everybody")
+    add("--image-size", type=NUMBERS["image_size"], metavar="PIXELS", help="input side (default: the checkpoint's)")
     add_device(parser)
-    text = "of the backbone; auto: bf16 if the hardware has it, else fp32"
-    add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help=text)
-    text = (
-        "how often classes occur where the inputs come from: uniform, all equally often; ferplus, as in FER+; or "
-        "shares, which need not sum to 1, and 1 / C for a class that is not named (default: as the file says)"
+    add(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        default="auto",
+        help="of the backbone; auto: bf16 if the hardware has it, else fp32",
     )
-    shares = "uniform|ferplus|CLASS=SHARE"
-    add("--prior", nargs="+", action="extend", metavar=shares, help=text)
-    text = (
-        "where the person is known to be neutral: their first seconds in each input, or a picture or video; auto: "
-        "the second of a long video in which they look most neutral"
+    add(
+        "--prior",
+        nargs="+",
+        action="extend",
+        metavar="uniform|ferplus|CLASS=SHARE",
+        help="how often classes occur where the inputs come from: uniform, all equally often; ferplus, as in FER+; or "
+        "shares, which need not sum to 1, and 1 / C for a class that is not named (default: as the file says)",
     )
-    add("--neutral", type=neutral_reference, metavar="SECONDS|FILE|auto", help=text)
-    text = "choose from these classes only (default: all)"
-    add("--classes", nargs="+", action="extend", metavar="NAME", help=text)
+    add(
+        "--neutral",
+        type=neutral_reference,
+        metavar="SECONDS|FILE|auto",
+        help="where the person is known to be neutral: their first seconds in each input, or a picture or video; auto: "
+        "the second of a long video in which they look most neutral",
+    )
+    add("--classes", nargs="+", action="extend", metavar="NAME", help="choose from these classes only (default: all)")
     images = parser.add_mutually_exclusive_group()
-    text = "images in a folder are answered one by one"
-    images.add_argument("--pictures", action="store_true", default=None, help=text)
-    text = "images in a folder are the frames of one clip (default: if they are numbered, have one size and follow "
-    images.add_argument("--clip", dest="pictures", action="store_false", help=f"{text}each other)")
+    images.add_argument("--pictures", action="store_true", default=None, help="answer images in a folder one by one")
+    images.add_argument(
+        "--clip",
+        dest="pictures",
+        action="store_false",
+        help="images in a folder are the frames of one clip (default: if they are numbered, have one size and follow "
+        "each other)",
+    )
     add("--aligned", action="store_true", help="frames are face crops: do not detect faces")
     add("--fps", type=NUMBERS["fps"], metavar="N", help="read at most N frames a second (default: all)")
-    text = "search at least one frame in N in full, and follow known faces in the others; 1 searches every frame"
-    add("--detect-every", type=NUMBERS["detect_every"], default=DETECT_EVERY, metavar="N", help=text)
+    add(
+        "--detect-every",
+        type=NUMBERS["detect_every"],
+        default=DETECT_EVERY,
+        metavar="N",
+        help="search at least one frame in N in full, and follow known faces in the others; 1 searches every frame",
+    )
     add("--window", type=NUMBERS["window"], metavar="SECONDS", help="also answer each window of time: a curve")
-    text = "from one window to the next (default: half a window)"
-    add("--stride", type=NUMBERS["stride"], metavar="SECONDS", help=text)
+    add("--stride", type=NUMBERS["stride"], metavar="SECONDS", help="from one window to the next (default: half of it)")
     add("--camera", metavar="N", help="answer live: a camera's number, a device, or an address")
     add = parser.add_argument_group("output").add_argument
     add("--output", type=Path, default="predictions", metavar="FOLDER", help="for figures, curves and their page")
     add("--no-figure", dest="figures", action="store_false", help="draw no figures, and write no page")
     add("--json", type=output_file, metavar="FILE", help="write every answer with its frames")
     add("--csv", type=output_file, metavar="FILE", help="write a line for each answer")
-    text = "write a line for each frame: time, box, weight, classes"
-    add("--csv-frames", type=output_file, metavar="FILE", help=text)
-    text = "write the video (one input) with face box, running expression, frame weight, and its sound"
-    add("--annotate", type=video_file, metavar="FILE", help=text)
+    add("--csv-frames", type=output_file, metavar="FILE", help="a line for each frame: time, box, weight, classes")
+    add("--annotate", type=video_file, metavar="FILE", help="write the video (one input) with the answer drawn on it")
     return parser
 
 
