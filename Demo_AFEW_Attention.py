@@ -86,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--train-root",
         "--data-root",
         metavar="DIR",
-        help="folder with <Class>/<clip>/<frame> (default: Data/Train), or with a dataset's official files (Data/CKPlus)",
+        help="folder with <Class>/<clip>/<frame> (default: Data/Train), or with official files (Data/CKPlus)",
     )
     add("--val-root", metavar="DIR", help="the same for validation (default: Data/Val, or the training root)")
     add(

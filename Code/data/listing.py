@@ -107,9 +107,10 @@ class Listing:
             self.require_root()
         for item in self.clips:
             folder = item.folder or folder_of(self.root, item.name)
-            listed_in, known = f"{self.list_file}, line {item.line}: " if item.line else "", len(self.problems)
+            listed_in = f"{self.list_file}, line {item.line}: " if item.line else ""
+            problems_before = len(self.problems)
             deeper, images = self.contents(folder, listed_in)
-            if len(self.problems) > known:
+            if len(self.problems) > problems_before:
                 continue
             clips.append(Clip(item.name, folder, tuple(images), item.label, item.person, item.fold))
             if not images and not skip_empty:
@@ -119,7 +120,8 @@ class Listing:
         if clip_set.skipped and not skip_empty:
             self.advice.append(f"Frames are files ending in {' '.join(FRAME_SUFFIXES)}.")
             self.advice.append("--skip-empty skips clips without frames, and counts them.")
-        if sum(line.endswith(NO_FOLDER) for line in self.problems) == len(self.clips) > 1:
+        missing = [problem for problem in self.problems if problem.endswith(NO_FOLDER)]
+        if len(missing) > 1 and len(missing) == len(self.clips):
             self.advice.append(f"None of the listed clips is in {printable(self.root)}: is it the right folder?")
         if not clip_set.clips and not self.problems:
             what = f"no clip of {len(clips)} has frames" if clips else "no clips"

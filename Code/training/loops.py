@@ -135,10 +135,11 @@ def train_one_epoch(
     state.network.train()
     with Progress(f"epoch {epoch}", len(batches), unit="steps", show=ddp.world().is_main) as progress:
         for step, batch in enumerate(batches.epoch(epoch), start=1):
-            labels = batch["labels"] = batch["labels"].to(device, non_blocking=True)
-            frames = transform(batch["frames"].to(device, non_blocking=True), generator)
+            labels = batch["labels"].to(device, non_blocking=True)  # [B], or class shares [B, C]
+            batch["labels"] = labels
+            frames = transform(batch["frames"].to(device, non_blocking=True), generator)  # float [B, K, 3, H, W]
             with state.compute.autocast():
-                output = state.forward(frames)
+                output = state.forward(frames)  # logits [B, C]
             loss = loss_function(output, batch)
             state.optimizer.zero_grad(set_to_none=True)
             state.scaler.scale(loss).backward()

@@ -149,10 +149,10 @@ def train(settings: Settings, clips: Clips, run: Run) -> dict[str, dict[str, Any
     transform = view_named(settings.augmentation) if frozen else augmentation_named(settings.augmentation)
     loss_function = loss_named(settings.loss)
     state = begin(settings, FeatureFAN(model) if frozen else model, len(batches), compute)
-    # How often each class was seen: what a change of the prior starts from.
-    shares = class_shares(batches.table.targets, len(labels), batches.samples).tolist()
-    facts = {"class_shares": shares, **facts, "labels": list(labels), "dataset": settings.dataset}
-    facts |= {"protocol": settings.as_protocol(), "precision": compute.precision}
+    # How often each class was seen: what a change of the prior starts from. A kept classifier has its own.
+    facts.setdefault("class_shares", class_shares(batches.table.targets, len(labels), batches.samples).tolist())
+    facts["labels"], facts["dataset"] = list(labels), settings.dataset
+    facts["protocol"], facts["precision"] = settings.as_protocol(), compute.precision
     if resumed:
         run.resume(state, labels, len(batches))
     else:
@@ -237,7 +237,10 @@ def open_batches(
 
     With a frozen backbone, they hold features, which are computed now.
     """
-    frozen, splits = settings.freeze_backbone, [clips.train, clips.val] + ([clips.held_out] if clips.held_out else [])
+    frozen = settings.freeze_backbone
+    splits = [clips.train, clips.val]
+    if clips.held_out:
+        splits.append(clips.held_out)
     stores, loading = open_stores(
         splits,
         settings.image_size,
@@ -269,7 +272,7 @@ def open_batches(
         EvaluationSplit.of(split, store, loading, compute, plain, clips.intensities(split))
         for split, store in zip(splits[1:], stores[1:], strict=True)
     ]
-    return batches, evaluated[0], evaluated[-1]
+    return batches, evaluated[0], evaluated[-1]  # held-out clips are last
 
 
 def log_line(epoch: int, trained: dict[str, float], metrics: dict[str, Any], evaluation: Evaluation) -> dict[str, Any]:
