@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # also with `python -P` and `python -I`
 
-from Code.common.commandline import above_zero, add_device, positive, run_script, script_parser, whole_number
+from Code.common.commandline import add_device, frame_rate, number, positive, run_script, script_parser
 from Code.common.files import writing
 from Code.common.names import MAX_IMAGE_SIZE
 from Code.data.clips import DataError
@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__)
     parser.add_argument("input", metavar="INPUT", type=Path, help="a video, or a folder of videos or of raw frames")
     parser.add_argument("output", metavar="OUTPUT", type=Path, help="folder for the faces; created if it is missing")
-    parser.add_argument("--fps", type=above_zero, metavar="N", help="read at most N frames a second (default: all)")
+    parser.add_argument("--fps", type=frame_rate, metavar="N", help="read at most N frames a second (default: all)")
     parser.add_argument(
         "--faces",
         choices=("main", "all"),
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--min-face",
-        type=whole_number(MIN_FACE, MAX_IMAGE_SIZE, "of pixels"),
+        type=number(MIN_FACE, MAX_IMAGE_SIZE, int),
         metavar="PIXELS",
         help=f"smallest face (default: 1/24 of the picture's shorter side, at least {MIN_FACE})",
     )

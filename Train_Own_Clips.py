@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # also with `python -P` and `python -I`
 
-from Code.common.commandline import add_device, number, run_script, script_parser, seed
+from Code.common.commandline import add_device, held_out_share, number, run_script, script_parser, seed
 from Code.common.errors import UsageError
 from Code.common.files import writing
 from Code.readers.heldout import SHARE
@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     start = "the run, FAN or FER+ classifier to start from (default: the FAN that comes with the project)"
     add("--pretrained", type=Path, metavar="PATH", help=start)
     add("--fps", type=number(0, 1000), default=10.0, metavar="N", help="read at most N frames a second; 0: all")
-    add("--share", type=number(0, 1, above=True, below=True), default=SHARE, metavar="S", help="of the clips, held out")
+    add("--share", type=held_out_share, default=SHARE, metavar="S", help="of the clips, held out")
     person = "finds the person in `<Class>/<name>`; see Code.readers.heldout"
     add("--person-pattern", metavar="REGEX", help=person)
     add("--train", action="store_true", help="then also train attention and classifier on videos, and compare")

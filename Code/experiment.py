@@ -43,10 +43,9 @@ class StoredProtocol:
     fold: int | None = None
     num_folds: int | None = None
 
-    @classmethod
-    def of(cls, info: dict[str, Any]) -> StoredProtocol:
-        """That of a description of `load_fan`. Raises CheckpointError if it has another shape."""
-        return read_part(info["protocol"] or {}, cls, f"{info['path']}: protocol")
+
+def _protocol_of(info: dict[str, Any]) -> StoredProtocol:
+    return read_part(info["protocol"] or {}, StoredProtocol, f"{info['path']}: protocol")
 
 
 def settings_of(flags: Mapping[str, Any], info: dict[str, Any] | None = None) -> Settings:
@@ -94,7 +93,7 @@ def settings_of(flags: Mapping[str, Any], info: dict[str, Any] | None = None) ->
 
 def _as_trained(info: dict[str, Any], dataset: str | None, request: Request) -> tuple[str | None, Request]:
     """The dataset and the data flags of a checkpoint's training, as far as no others are given now."""
-    stored, given = StoredProtocol.of(info), request.given()
+    stored, given = _protocol_of(info), request.given()
     trained = stored.data_flags.given()
     if dataset is None and info["dataset"] is not None:
         dataset = info["dataset"]
@@ -245,21 +244,16 @@ def train_series(settings: Settings, seeds: Sequence[int], folder: Path | None =
 
 def load_evaluated(flags: Mapping[str, Any]) -> tuple[FAN, dict[str, Any]]:
     """The network that `-e` evaluates, and the description of `load_fan`."""
-    dataset, at_type = flags["dataset"] or "afew", flags["at_type"]
     if flags["fold"] == "all" or flags["seeds"]:
         raise UsageError("-e: evaluates one network; name a fold's or seed's with --checkpoint RUN/fold-01/best.pth")
-    path = newest_best(flags["output"], dataset, at_type, flags["fold"])
+    dataset, at_type = flags["dataset"] or "afew", flags["at_type"]
     if flags["checkpoint"] is not None:
-        path = find_checkpoint(flags["checkpoint"])
-    if path is None:
+        return load_fan(find_checkpoint(flags["checkpoint"]), at_type=at_type)
+    newest = newest_best(flags["output"], dataset, at_type, flags["fold"])
+    if newest is None:
         output = flags["output"]
         raise UsageError(f"-e: no trained network for dataset {dataset} in {output}; name one with --checkpoint")
-    fan, info = load_fan(path)
-    if info["kind"] == "published" and at_type not in (None, fan.at_type):  # such a file has all heads
-        fan, info = load_fan(path, at_type=at_type)
-    if at_type not in (None, fan.at_type):
-        raise UsageError(f"--at_type {at_type}: {path} was trained with --at_type {fan.at_type}")
-    return fan, info
+    return load_fan(newest)
 
 
 def evaluate(flags: Mapping[str, Any]) -> Path:
@@ -288,7 +282,6 @@ def evaluate(flags: Mapping[str, Any]) -> Path:
         cache=settings.cache or "none",  # every frame is read once
         workers=settings.workers,
         gray=gray,
-        world=ddp.world(),
     )
     split = EvaluationSplit.of(clips, store, loading, compute, intensities=reader.intensities(clips))
     metrics, evaluation = evaluate_split(fan, split, compute)
@@ -312,7 +305,7 @@ def read_evaluated(reader: Reader, data: Request, info: dict[str, Any], same: bo
     labels = tuple(info["labels"]) if same else None
     if data.fold is None:
         return reader.read(data, "val", reader.labels or data.labels or labels), None
-    trained, warning, num_folds = StoredProtocol.of(info), "", None
+    trained, warning, num_folds = _protocol_of(info), "", None
     if data.fold == "all":
         clips = reader.read_all(data, labels)
         warning = "the checkpoint does not name its fold, so clips that it was trained on are evaluated, too"

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .common.commandline import check_outputs, run_script, script_parser, whole_number
+from .common.commandline import check_outputs, number, run_script, script_parser
 from .common.errors import ProjectError, require
 from .common.files import atomic_file, writing
 from .common.names import ATTENTION_TITLES, MAX_IMAGE_SIZE
@@ -209,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write, .onnx")
     parser.add_argument("--part", choices=("all", "features", "head"), default="all", help="what to export")
     parser.add_argument("--at_type", type=int, choices=ATTENTION_TITLES, help="which head of a published FAN")
-    side = whole_number(32, MAX_IMAGE_SIZE, "of pixels")
+    side = number(32, MAX_IMAGE_SIZE, int)
     parser.add_argument("--image-size", type=side, metavar="S", help="input side (default: that of the checkpoint)")
     args = parser.parse_args(argv)
     if args.output.suffix != ".onnx":

@@ -164,7 +164,7 @@ def test_mistakes_are_one_line(
 
     assert "no such file" in refused("--checkpoint", tmp_path / "no.pth", "--output", tmp_path / "a.onnx")
     assert "ends in .onnx" in refused("--checkpoint", run, "--output", run)
-    assert "argument --image-size: '8' is not a whole number of pixels from 32" in refused(
+    assert "argument --image-size: '8' is not a whole number from 32" in refused(
         "--checkpoint", run, "--image-size", 8, "--output", tmp_path / "a.onnx"
     )
     taken = tmp_path / "a_file" / "a.onnx"

@@ -112,66 +112,48 @@ def _outcome(error: BaseException) -> tuple[int, str]:
     raise error
 
 
-def whole_number(low: int, high: int, unit: str = "") -> Callable[[str], int]:
-    """An argparse type: a whole number from `low` to `high`."""
-    what = f"{unit} " if unit else ""
+def number(low: float, high: float = math.inf, kind: type[int] | type[float] = float) -> Callable[[str], Any]:
+    """An argparse type: a finite number, or a whole one (`kind` int), from `low` to `high`."""
+    name = "a whole number" if kind is int else "a number"
+    end = "" if high == math.inf else f" to {high}"
 
-    def parse(text: str) -> int:
-        # At most ten digits: int() of a very long text is slow, and refused by Python.
-        if not text.isdecimal() or len(text) > 10 or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {what}from {low} to {high}")
-        return int(text)
-
-    return parse
-
-
-def number(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Callable[[str], float]:
-    """An argparse type: a finite number from `low` to `high`, which `above` and `below` leave out themselves."""
-    start = f"above {low:g}" if above else f"from {low:g}"
-    end = "" if high == math.inf else f"{' and' if above else ' to'} below {high:g}" if below else f" to {high:g}"
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        is_edge = (above and value == low) or (below and value == high)
-        if is_edge or not (low <= value <= high and math.isfinite(value)):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number {start}{end}")
-        return value
+    def parse(text: str) -> int | float:
+        with contextlib.suppress(ValueError):
+            value = kind(text)
+            if low <= value <= high and value != math.inf:
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} is not {name} from {low}{end}")
 
     return parse
 
 
-positive = whole_number(1, 999_999_999)
-seed = count = whole_number(0, 2**32 - 1)  # numpy takes no larger seed
-image_side = whole_number(1, MAX_IMAGE_SIZE, "of pixels")
-above_zero = number(0, above=True)
+positive = number(1, 999_999_999, int)
+seed = count = number(0, 2**32 - 1, int)  # numpy takes no larger seed
+image_side = number(1, MAX_IMAGE_SIZE, int)
+frame_rate = number(0.001, 10_000)
 from_zero = number(0)
-share = number(0, 1, below=True)
+share = number(0, 0.999)
+held_out_share = number(0.001, 0.999)
 
 
 def check_outputs(
     outputs: Iterable[Path | None], inputs: Iterable[str | Path | None], suffixes: Sequence[str] = (".pth", ".tar")
 ) -> None:
-    """Makes sure, before a command begins, that what it writes does not replace what it reads.
+    """Makes sure, before a command begins, that what it writes does not replace what it reads. None is passed over.
 
     Args:
-        outputs: the files to write; None is passed over, as in `inputs`.
-        inputs: the files and folders that the command reads, also references, networks and lists.
         suffixes: of the files that are read where an input is a folder.
 
     Raises:
-        UsageError: a file to write is there and is read, or two outputs are one file, also where case is ignored.
+        UsageError: a file to write is there and is read, or two outputs are one file.
     """
-    written: set[str] = set()
+    written: set[Path] = set()
     for output in filter(None, outputs):
-        target = output.resolve()
-        if str(target).casefold() in written:
+        if output.resolve() in written:
             raise UsageError(f"{output}: would be written twice; rename one of the two")
-        written.add(str(target).casefold())
+        written.add(output.resolve())
         for path in (Path(given) for given in inputs if given is not None and output.exists()):
-            is_inside = path.resolve() in target.parents and output.suffix.lower() in suffixes
+            is_inside = path.resolve() in output.resolve().parents and output.suffix.lower() in suffixes
             if is_inside or (path.exists() and path.samefile(output)):
                 raise UsageError(f"{output}: would overwrite the input {path}; name another file")
 

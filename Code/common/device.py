@@ -19,6 +19,27 @@ from .files import PROJECT
 
 
 @dataclass(frozen=True)
+class World:
+    """The place of this process among those of a training, which draw the same batches and take a part of each."""
+
+    rank: int = 0
+    size: int = 1  # number of processes
+    local_rank: int = 0  # on this machine
+    local_size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that prints and writes files."""
+        return self.rank == 0
+
+
+def world() -> World:
+    """The place of this process, which torchrun says."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    return World(*(int(os.environ.get(name, default)) for name, default in zip(names, (0, 1, 0, 1), strict=True)))
+
+
+@dataclass(frozen=True)
 class Compute:
     """The device of the model and of every tensor in a step, and the precision of the backbone's arithmetic.
 

@@ -21,6 +21,8 @@ from .errors import IS_CLONE, UsageError
 # The folder that holds pretrain_model/ and, in a clone, the scripts.
 PROJECT = Path(__file__).resolve().parents[2 if IS_CLONE else 1]
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # as on NFS without a lock service
+
 
 def shown_path(path: str | Path) -> str:
     """A path for files that are shared: within the current folder, the project or the user's folder, else as it is."""
@@ -166,7 +168,8 @@ def writing(path: Path) -> Iterator[None]:
 def one_writer(folder: Path, name: str = ".lock", *, doing: str = "") -> Iterator[None]:
     """Inside the block, no other process is inside such a block of the same folder, which is made if it is missing.
 
-    The lock, a file of the given name, ends with the process, however that ends.
+    The lock, a file of the given name, ends with the process, however that ends. A file system that cannot lock does
+    without.
 
     Args:
         doing: what the block does: "draws the sample". Other processes say so and wait; "": they fail.
@@ -185,7 +188,9 @@ def one_writer(folder: Path, name: str = ".lock", *, doing: str = "") -> Iterato
             print(f"another process {doing}; waiting for it", flush=True)
             lock.acquire()
     except OSError as error:
-        raise UsageError(f"{folder}: cannot be written ({error.strerror or error})") from None
+        if error.errno not in NO_LOCKS:
+            raise UsageError(f"{folder}: cannot be written ({error.strerror or error})") from None
+        print(f"note:  {folder}: this file system has no locks; let nothing else write there", flush=True)
     try:
         yield
     finally:

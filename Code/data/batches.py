@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from ..common.device import free_memory
+from ..common.device import free_memory, world
 from ..common.errors import STOP_SIGNALS, ProjectError, UsageError, WorkerError
 from ..common.names import in_words
 from ..common.progress import Progress, available_cores
@@ -105,27 +105,11 @@ class ArrayStore:
 
 
 @dataclass(frozen=True)
-class World:
-    """The place of this process among those of a training, which draw the same batches and take a part of each."""
-
-    rank: int = 0
-    size: int = 1  # number of processes
-    local_rank: int = 0  # on this machine
-    local_size: int = 1
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this is the process that prints and writes files."""
-        return self.rank == 0
-
-
-@dataclass(frozen=True)
 class Loading:
-    """How batches reach this process: workers that read frames (0: itself), for a GPU or not, shared by a `World`."""
+    """How batches reach this process: workers that read frames (0: itself), for a GPU or not."""
 
     workers: int = 0
     pin_memory: bool = False
-    world: World = World()
 
 
 LOCAL = Loading()  # this process alone reads everything
@@ -251,8 +235,9 @@ class TrainingBatches:
         samples = table.num_frames if samples_per_clip is None else len(table) * samples_per_clip
         self.batch_size = min(batch_size, samples)
         self.steps = samples // self.batch_size
-        if self.batch_size % loading.world.size:
-            raise UsageError(f"--batch-size {self.batch_size}: is not a multiple of the {loading.world.size} processes")
+        self.world = world()
+        if self.batch_size % self.world.size:
+            raise UsageError(f"--batch-size {self.batch_size}: is not a multiple of the {self.world.size} processes")
 
     def __len__(self) -> int:
         return self.steps
@@ -269,11 +254,10 @@ class TrainingBatches:
         ids = self.table.offsets[clips][:, None] + frames  # [samples, K]
         if self.table.renewed:
             ids += number * self.table.num_frames
-        world = self.loading.world
-        part = self.batch_size // world.size
-        rows = [slice(at, at + part) for at in range(world.rank * part, self.steps * self.batch_size, self.batch_size)]
-        for each, batch in zip(rows, self.reader.read([ids[each] for each in rows]), strict=True):
-            of_batch = torch.from_numpy(clips[each])
+        part = self.batch_size // self.world.size
+        starts = range(self.world.rank * part, self.steps * self.batch_size, self.batch_size)
+        for start, batch in zip(starts, self.reader.read([ids[at : at + part] for at in starts]), strict=True):
+            of_batch = torch.from_numpy(clips[start : start + part])
             yield {"frames": batch, "labels": self.table.targets[of_batch], "clips": of_batch}
 
 
@@ -285,13 +269,12 @@ class EvaluationBatches:
     """
 
     def __init__(self, table: FrameTable, store: Store, *, batch_frames: int, loading: Loading = LOCAL) -> None:
-        self.table, self.reader, world = table, FrameReader(store, loading), loading.world
-        ids = np.arange(table.num_frames)
-        batches = [ids[start : start + batch_frames] for start in range(0, len(ids), batch_frames)]
-        batches += [ids[:0]] * (-len(batches) % world.size)
+        self.table, self.reader = table, FrameReader(store, loading)
+        processes, batches = world().size, _in_order(table.num_frames, batch_frames)
+        batches += [np.arange(0)] * (-len(batches) % processes)
         sizes = [len(batch) for batch in batches]
-        self.rounds = [sizes[at : at + world.size] for at in range(0, len(sizes), world.size)]
-        self.batches = batches[world.rank :: world.size]
+        self.rounds = [sizes[at : at + processes] for at in range(0, len(sizes), processes)]
+        self.batches = batches[world().rank :: processes]
 
     def __len__(self) -> int:
         return len(self.rounds)
@@ -299,6 +282,11 @@ class EvaluationBatches:
     def __iter__(self) -> Iterator[Tensor]:
         """Yields uint8 [N, channels, H, W]."""
         return self.reader.read(self.batches)
+
+
+def _in_order(num_frames: int, size: int) -> list[np.ndarray]:
+    """The numbers of all frames, in parts of `size`."""
+    return np.split(np.arange(num_frames), range(size, num_frames, size))
 
 
 def open_stores(
@@ -309,7 +297,6 @@ def open_stores(
     cache: str | None = None,
     workers: int | None = None,
     gray: bool = False,
-    world: World = LOCAL.world,
 ) -> tuple[list[Store], Loading]:
     """A store per split: of files, or of frames that are decoded now and kept as one uint8 tensor.
 
@@ -322,9 +309,9 @@ def open_stores(
         The stores, and how batches are loaded from them. UsageError if the frames do not fit.
     """
     on_gpu = device.type == "cuda"
-    cores = max(1, available_cores() // world.local_size)
+    cores = max(1, available_cores() // world().local_size)
     size = sum(len(clip) for clips in splits if clips.in_files for clip in clips.clips) * image_size**2 * 3
-    free = torch.cuda.mem_get_info(device)[0] if on_gpu and cache == "device" else free_memory() // world.local_size
+    free = torch.cuda.mem_get_info(device)[0] if on_gpu and cache == "device" else free_memory() // world().local_size
     if cache is None:
         cache = "memory" if size <= MEMORY_SHARE * free else "none"
         print(f"cache: {cache} ({in_words(size)} of frames, {in_words(free)} of memory free)")
@@ -339,21 +326,19 @@ def open_stores(
     if cache == "none":
         if workers is None:
             workers = min(16, cores) if on_gpu else min(4, cores // 4)
-        return stores, Loading(workers, on_gpu, world)
+        return stores, Loading(workers, on_gpu)
     target = torch.device("cpu") if cache == "memory" else device
-    stores = [
-        _decoded(FrameTable.of(clips), store, image_size, target, cores) if clips.in_files else store
-        for clips, store in zip(splits, stores, strict=True)
-    ]
-    return stores, Loading(0, on_gpu and cache == "memory", world)
+    decoded = [_decoded(store, target, cores) if isinstance(store, FileStore) else store for store in stores]
+    return decoded, Loading(0, on_gpu and cache == "memory")
 
 
-def _decoded(table: FrameTable, store: Store, image_size: int, device: torch.device, workers: int) -> ArrayStore:
+def _decoded(store: FileStore, device: torch.device, workers: int) -> ArrayStore:
     """All frames of a store in memory."""
-    loading = Loading(workers if table.num_frames > DECODED else 0)
-    frames = torch.empty((table.num_frames, image_size, image_size, 3), dtype=torch.uint8, device=device)
-    with Progress("decoding frames", table.num_frames) as progress:
-        chunks = EvaluationBatches(table, store, batch_frames=DECODED, loading=loading)
+    num_frames, size = int(store.offsets[-1]), store.image_size
+    frames = torch.empty((num_frames, size, size, 3), dtype=torch.uint8, device=device)
+    reader = FrameReader(store, Loading(workers if num_frames > DECODED else 0))
+    with Progress("decoding frames", num_frames) as progress:
+        chunks = reader.read(_in_order(num_frames, DECODED))
         for rows, chunk in zip(frames.split(DECODED), chunks, strict=True):  # uint8 [N, 3, S, S]
             rows.copy_(chunk.permute(0, 2, 3, 1))
             progress(len(chunk))

@@ -27,7 +27,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..common.commandline import above_zero, add_device, check_outputs, run_script, script_parser
+from ..common.commandline import add_device, check_outputs, number, run_script, script_parser
 from ..common.errors import IS_CLONE, UsageError
 from ..common.files import check_replaceable
 from ..common.names import VERSION
@@ -106,7 +106,7 @@ def neutral_reference(text: str) -> float | str:
     if text == "auto" or Path(text).exists():
         return text
     try:
-        return above_zero(text)
+        return number(0.001)(text)
     except argparse.ArgumentTypeError:
         what = "neither a number of seconds above 0, nor a file, nor auto"
         raise argparse.ArgumentTypeError(f"{text!r} is {what}") from None

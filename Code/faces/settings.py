@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..common.commandline import number, positive, whole_number
+from ..common.commandline import frame_rate, number, positive
 from ..common.errors import UsageError
 from ..common.names import MAX_IMAGE_SIZE
 
@@ -24,9 +24,9 @@ DETECT_EVERY = 20
 UNCERTAIN_MARGIN = 0.15
 # The numbers that are allowed, on the command line and in Python.
 NUMBERS = {
-    "image_size": whole_number(32, MAX_IMAGE_SIZE, "of pixels"),  # fewer show no expression
+    "image_size": number(32, MAX_IMAGE_SIZE, int),  # fewer show no expression
     "detect_every": positive,
-    "fps": number(0, 10_000, above=True),
+    "fps": frame_rate,
     "window": number(0.01, 86_400),  # seconds; an hour of video has 720 000 windows of 0.01 s
     "stride": number(0.01, 86_400),
 }

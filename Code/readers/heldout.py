@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..common.commandline import check_outputs, number, run_script, script_parser
+from ..common.commandline import check_outputs, held_out_share, run_script, script_parser
 from ..common.commandline import seed as any_seed
 from ..common.files import save_text, writing
 from ..common.names import counted
@@ -66,8 +66,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = script_parser(__doc__, prog="python -m Code.readers.heldout")
     parser.add_argument("root", metavar="FACES", help="contains <Class>/<clip>/<frame>")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the list to write")
-    share = number(0, 1, above=True, below=True)
-    parser.add_argument("--share", type=share, default=SHARE, metavar="S", help="of the clips that are held out")
+    parser.add_argument(
+        "--share", type=held_out_share, default=SHARE, metavar="S", help="of the clips that are held out"
+    )
     parser.add_argument("--seed", type=any_seed, default=0, metavar="N", help="of the random draw")
     parser.add_argument(
         "--person-pattern",

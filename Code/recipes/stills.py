@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..common.commandline import add_device, check_outputs, pair, run_script, script_parser, whole_number
+from ..common.commandline import add_device, check_outputs, number, pair, run_script, script_parser
 from ..common.device import choose_compute
 from ..common.errors import UsageError
 from ..common.files import atomic_file, regular, writing
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--columns", nargs=2, default=["path", "label"], metavar=("PATH", "CLASS"), help="of it")
     parser.add_argument("--classes", nargs="+", type=pair, default=[], metavar="OLD=NEW", help="classes to rename")
     parser.add_argument("--crop", choices=tuple(CROPS), default="fer2013", help="fer2013: in gray; paper: in color")
-    parser.add_argument("--size", type=whole_number(32, 224), default=112, metavar="PIXELS", help="side of a crop")
+    parser.add_argument("--size", type=number(32, 224, int), default=112, metavar="PIXELS", help="side of a crop")
     add_device(parser)
     args = parser.parse_args(argv)
     if not args.root.is_dir():

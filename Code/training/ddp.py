@@ -16,16 +16,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..common.device import World, world
 from ..common.errors import UsageError, WorkerError
-from ..data.batches import World
 
 T = TypeVar("T")
-
-
-def world() -> World:
-    """The place of this process, which torchrun says."""
-    names = {"rank": "RANK", "size": "WORLD_SIZE", "local_rank": "LOCAL_RANK", "local_size": "LOCAL_WORLD_SIZE"}
-    return World(**{field: int(os.environ[name]) for field, name in names.items() if name in os.environ})
 
 
 @contextlib.contextmanager

@@ -247,7 +247,6 @@ def open_batches(
         compute.device,
         cache=settings.cache or ("none" if frozen else None),
         workers=settings.workers,
-        world=ddp.world(),
     )
     table = FrameTable.of(clips.train)
     if frozen:
@@ -257,7 +256,7 @@ def open_batches(
             for split, store in zip(splits, stores, strict=True)
         ]
         table.renewed = False  # features are the same in every epoch
-        loading = Loading(world=loading.world)
+        loading = Loading()
     batches = TrainingBatches(
         table,
         stores[0],

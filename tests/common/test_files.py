@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -104,7 +105,7 @@ def test_an_output_never_replaces_what_the_same_command_reads(tmp_path: Path) ->
         return False
 
     assert refused(reference) and refused(tmp_path / "same.mp4") and refused(None, frames / "ann" / "1.png")
-    assert refused(tmp_path / "new.csv", frames / ".." / "New.csv")
+    assert refused(tmp_path / "new.csv", frames / ".." / "new.csv")
     # A new file may be written beside what is read, and a table of an earlier call be replaced.
     assert not refused(frames / "ann" / "2.png", frames / "answers.csv", tmp_path / "new.csv")
 
@@ -147,3 +148,14 @@ def test_a_file_in_place_of_the_folder(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(UsageError, match="cannot be written"), one_writer(tmp_path / "run"):
         pass
+
+
+def test_a_file_system_without_locks_stops_nobody(tmp_path, monkeypatch, capsys):
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with one_writer(tmp_path / "run"):
+        save_text("", tmp_path / "run" / "args.json")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["args.json"]
+    assert "has no locks" in capsys.readouterr().out

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from Code.common.commandline import run_script
+from Code.common.device import World
 from Code.common.errors import UsageError, WorkerError
 from Code.common.files import PROJECT
 from Code.data import batches
@@ -27,7 +29,6 @@ from Code.data.batches import (
     FrameTable,
     Loading,
     TrainingBatches,
-    World,
     draw_segments,
     open_stores,
 )
@@ -125,22 +126,30 @@ def test_small_last_batch_is_left_out_unless_it_is_the_only_one(lengths, sizes):
     assert [len(batch["labels"]) for batch in batches.epoch(1)] == sizes
 
 
+def in_process(rank: int, size: int):
+    """A context in which this process is one of several."""
+    return mock.patch.object(batches, "world", lambda: World(rank, size, rank, size))
+
+
 @pytest.mark.parametrize("size", [2, 4])
 def test_parts_of_all_processes_make_up_the_batches_of_one(size):
-    parts = [list(batches_of(4, Loading(world=World(rank, size)), 8).epoch(3)) for rank in range(size)]
+    parts = []
+    for rank in range(size):
+        with in_process(rank, size):
+            parts.append(list(batches_of(4, batch_size=8).epoch(3)))
     for step, whole in enumerate(batches_of(4, batch_size=8).epoch(3)):
         for name, value in whole.items():
             assert torch.equal(torch.cat([part[step][name] for part in parts]), value)
-    with pytest.raises(UsageError, match="--batch-size 8: is not a multiple of the 3 processes"):
-        batches_of(4, Loading(world=World(1, 3)), 8)
+    with in_process(1, 3), pytest.raises(UsageError, match="--batch-size 8: is not a multiple of the 3 processes"):
+        batches_of(4, batch_size=8)
 
 
 @given(clip_lengths, st.integers(1, 20), st.integers(1, 7))
 @settings(max_examples=30, deadline=None)
 def test_every_frame_is_evaluated_once_in_the_batches_of_one_process(lengths, batch_frames, size):
     def packed(rank: int, size: int) -> EvaluationBatches:
-        store, loading = numbered_store(sum(lengths)), Loading(world=World(rank, size))
-        return EvaluationBatches(make_table(lengths), store, batch_frames=batch_frames, loading=loading)
+        with in_process(rank, size):
+            return EvaluationBatches(make_table(lengths), numbered_store(sum(lengths)), batch_frames=batch_frames)
 
     alone = list(packed(0, 1))
     assert [len(frames) for frames in alone[:-1]] == [batch_frames] * (len(packed(0, 1)) - 1)
@@ -196,7 +205,9 @@ def test_workers_suit_the_machine(clip_set, monkeypatch):
     def loading(cache: str = "none", **options) -> Loading:
         return open_stores([clip_set], 4, CPU, cache=cache, **options)[1]
 
-    assert loading() == Loading(4) and loading(world=World(1, 8, 1, 8)) == Loading(1, world=World(1, 8, 1, 8))
+    assert loading() == Loading(4)
+    with in_process(1, 8):
+        assert loading() == Loading(1)
     assert loading("memory", workers=5) == Loading(0) and loading(workers=5) == Loading(5)
 
 

@@ -93,7 +93,7 @@ def test_the_script_says_that_pictures_are_no_clip(
 @pytest.mark.parametrize(
     ("argument", "says"),
     [
-        ({"image_size": 8}, "image_size: '8' is not a whole number of pixels from 32 to"),
+        ({"image_size": 8}, "image_size: '8' is not a whole number from 32 to"),
         ({"precision": "int8"}, "precision is 'int8'; expected 'auto', 'fp32', 'bf16', 'fp16'"),
         ({"device": 99}, "--device 99: not usable here"),
         ({"prior": {"joy": 1}}, "--prior joy: no such class"),

@@ -294,7 +294,7 @@ def test_wrong_places_and_flags_are_refused_in_one_line(
         ((tmp_path / "nothing", tmp_path / "x"), "no such file"),
         ((tree, tree / "faces"), "inside the input"),
         ((tree / "Happy", tree / "Sad" / "two.avi"), "cannot be written (Not a directory)"),
-        ((tree, tmp_path / "x", "--fps", "0"), "not a number above 0"),
+        ((tree, tmp_path / "x", "--fps", "0"), "not a number from 0.001"),
     ]
     for arguments, says in cases:
         assert prepare(*arguments) == 2

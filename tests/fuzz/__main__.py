@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
-from Code.common.commandline import above_zero, count, seed
+from Code.common.commandline import count, from_zero, seed
 from tests.fuzz.engine import Tally, try_one
 from tests.fuzz.inputs import KINDS
 from tests.fuzz.kills import SCENARIOS, kill
@@ -25,7 +25,7 @@ def main() -> int:
     """Tries each kind of input and each scenario in turn; all get the same time. Returns 1 if there are findings."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     known = [each.name for each in (*KINDS, *SCENARIOS)]
-    parser.add_argument("--minutes", type=above_zero, default=10.0, help="how long (default: %(default)s)")
+    parser.add_argument("--minutes", type=from_zero, default=10.0, help="how long (default: %(default)s)")
     parser.add_argument("--seed", type=seed, default=0, help="another one damages in other ways (default: %(default)s)")
     parser.add_argument("--only", nargs="+", choices=known, default=known, metavar="NAME", help=", ".join(known))
     parser.add_argument("--index", type=count, help="one input of each name, to see a finding again")

@@ -127,8 +127,12 @@ def test_checkpoint_that_cannot_be_evaluated(call, data, tmp_path):
 def test_checkpoint_of_another_attention_or_other_classes(call, data):
     about = {"image_size": 32, "dataset": "afew", "protocol": {}, "precision": "fp32", "epoch": 1, "metrics": {}}
     torch.save(checkpoint_payload(FAN(0, 2), labels=["a", "b"], **about), data / "two.pth")
+    damaged = data / "model" / "newest"  # is not looked at
+    damaged.mkdir(parents=True)
+    (damaged / "best.pth").touch()
+    (damaged / "args.json").write_text("[1, 2")
     outcome = call(script, "-e", "--checkpoint", "two.pth", "--at_type", 1, cwd=data)
-    refused(outcome, "--at_type 1", "two.pth was trained with --at_type 0")
+    refused(outcome, "two.pth: the run was trained with at_type 0; it has no head for at_type 1")
     refused(
         call(script, "-e", "--checkpoint", "two.pth", cwd=data), "its classes are a, b; those of the data are Happy"
     )
