@@ -34,7 +34,7 @@ from .network.checkpoints import read_checkpoint, save_atomically
 from .network.fan import FAN
 from .readers.heldout import as_list, split_clips
 from .readers.tables import parse_table
-from .recipes.fit import choose_strength, fit_head
+from .recipes.fit import STRENGTH, fit_head, fit_helps
 from .results.runs import read_run
 from .training.intervals import difference_text, paired_difference
 from .training.run import checkpoint_payload
@@ -198,9 +198,12 @@ def fit(own: OwnClips, predictor: Predictor, output: Path) -> tuple[str, np.ndar
     typical = None if stated is None else np.tile(stated, own.features.shape[1] // len(stated))
     features, typical, count = own.with_references(typical)
     x, y, persons = features[~own.held], own.targets[~own.held], own.persons[~own.held].tolist()
-    strength, why = choose_strength(x, y, persons, weight, bias, may_keep=bool(known.all()))
-    fitted = (weight, bias) if strength is None else fit_head(x, y, weight, bias, strength)
-    about = {"clips": len(y), "strength": strength, "clips_with_a_reference": count}
+    if known.all():
+        helps, why = fit_helps(x, y, persons, weight, bias)
+    else:
+        helps, why = True, "some classes are new to the network"
+    fitted = fit_head(x, y, weight, bias) if helps else (weight, bias)
+    about = {"clips": len(y), "strength": STRENGTH if helps else None, "clips_with_a_reference": count}
     save_atomically(fitted_network(predictor, own.classes, *fitted, about, typical), output / "fan.pth")
 
     answers = {
@@ -214,7 +217,7 @@ def fit(own: OwnClips, predictor: Predictor, output: Path) -> tuple[str, np.ndar
             given = [own.classes[labels[at]] for labels in answers.values()]
             table.writerow([name, own.classes[own.targets[at]], own.persons[at], int(own.held[at]), *given])
     right = {way: (given == own.targets)[own.held] for way, given in answers.items()}
-    how = "the network stays as it is" if strength is None else f"fitted with strength {strength:g}"
+    how = f"fitted with strength {STRENGTH:g}" if helps else "the network stays as it is"
     references = f"{count} of {counted(len(own.names), 'clip')} with the person's neutral clips as reference"
     return f"{how}: {why}\n{references}\n{own.compared(right)}", right["after"]
 

@@ -20,7 +20,7 @@ from Code.data.clips import Clip, ClipSet
 from Code.data.folds import name_persons
 from Code.faces.predict import Predictor
 from Code.own_clips import OwnClips, classes_kept, encoded, find_clips
-from Code.recipes.fit import choose_strength, fit_head
+from Code.recipes.fit import fit_head, fit_helps
 
 COUNTS = (8, 16, 24, 50, 100, 200, 400)
 DRAWS = 10
@@ -64,8 +64,8 @@ def curve(own: OwnClips, features: np.ndarray, predictor: Predictor) -> dict[int
                 continue
             some = order[:count]
             x, y = features[some], own.targets[some]
-            strength, _ = choose_strength(x, y, own.persons[some].tolist(), *start)
-            head = start if strength is None else fit_head(x, y, *start, strength)
+            helps, _ = fit_helps(x, y, own.persons[some].tolist(), *start)
+            head = fit_head(x, y, *start) if helps else start
             result[count].append((right(*start), right(*head)))
     return result
 

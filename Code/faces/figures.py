@@ -105,7 +105,7 @@ def people_picture(predictions: Sequence[Prediction]) -> Image.Image:
 @plain_style
 def curve_picture(curve: Curve, title: str) -> Figure:
     """Probabilities over time, a line for each label, with gaps where no face is visible."""
-    figure = Figure(figsize=(9.0, 3.6), facecolor="white", layout="constrained")
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     axes = figure.add_subplot()
     middles = (curve.starts + curve.ends) / 2
     marker = "o" if len(middles) < 40 else None
@@ -113,12 +113,10 @@ def curve_picture(curve: Curve, title: str) -> Figure:
         dash = "-" if index < len(CYCLE) else "--"
         color = CYCLE[index % len(CYCLE)]
         axes.plot(middles, curve.probabilities[:, index], dash, color=color, label=label, marker=marker, ms=3, lw=1.5)
-    axes.set(xlabel="time (s)", ylabel="probability", ylim=(-0.02, 1.02))
+    axes.set(title=title, xlabel="time (s)", ylabel="probability", ylim=(-0.02, 1.02))
     axes.set_xlim(float(curve.starts[0]), float(curve.ends[-1]))
-    axes.set_title(title, fontsize=10, loc="left", parse_math=False)
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
+    axes.grid()
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 

@@ -18,7 +18,6 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 STRENGTH = 60.0  # the best one on development sets of 8 to 400 clips
-STRENGTHS = (30.0, STRENGTH, 100.0, 300.0)
 FEWEST = 12  # clips below which nothing is fitted: the noise of the cross-validation is then larger than any gain
 FOLDS = 5
 NOISE = 0.5  # standard errors by which a fit must be better than the start
@@ -51,60 +50,40 @@ def fit_head(
     return fitted[:, :-1], fitted[:, -1]
 
 
-def choose_strength(
-    features: ArrayLike,
-    targets: ArrayLike,
-    persons: Sequence[str],
-    weight: ArrayLike,
-    bias: ArrayLike,
-    *,
-    may_keep: bool = True,
-) -> tuple[float | None, str]:
-    """Chooses how firmly to hold the fit (None: keep the start) by cross-validation, and says why.
+def fit_helps(
+    features: ArrayLike, targets: ArrayLike, persons: Sequence[str], weight: ArrayLike, bias: ArrayLike
+) -> tuple[bool, str]:
+    """Whether a fit beats the start by `NOISE` standard errors of the cross-validated cross-entropy, and the figures.
 
-    `STRENGTH` stays unless the cross-entropy of another one is better by two standard errors; the start stays unless
-    the fit is better by `NOISE` of one. Clips of classes that the other folds lack say nothing, and are left out.
+    Clips of classes that the other folds lack say nothing, and are left out.
 
     Args:
+        features, targets, weight, bias: see `fit_head`; the start knows all classes.
         persons: N names; clips of one person are never on both sides. "": unknown, a person of its own.
-        may_keep: whether the start knows all classes.
     """
     x, y = np.asarray(features, dtype=np.float64), np.asarray(targets)
     start = np.asarray(weight, dtype=np.float64), np.asarray(bias, dtype=np.float64)
-    unknown = None if may_keep else STRENGTH
     if len(y) < FEWEST:
-        return unknown, f"{len(y)} clips are too few to choose by ({FEWEST} are enough)"
+        return False, f"{len(y)} clips are too few to choose by ({FEWEST} are enough)"
     names = [person or f"clip {index}" for index, person in enumerate(persons)]
     # Round robin in the order of the classes, so that clips of a class are in different folds.
     in_order = dict.fromkeys(names[at] for at in np.argsort(y, kind="stable"))
     number = {name: index for index, name in enumerate(in_order)}
     group = np.array([number[name] for name in names])
-    choices = [*STRENGTHS, *([None] if may_keep else [])]
-    losses: dict[float | None, Floats] = {choice: np.full(len(y), np.nan) for choice in choices}
+    gains = np.full(len(y), np.nan)  # by how much the fit's cross-entropy is lower
     for fold in range(FOLDS):
         held = group % FOLDS == fold
         test = held & np.isin(y, y[~held])
-        if not test.any() or len(set(y[~held])) < 2:
-            continue
-        for choice in choices:
-            w, b = start if choice is None else fit_head(x[~held], y[~held], *start, choice)
-            losses[choice][test] = -log_softmax(x[test] @ w.T + b, axis=1)[np.arange(test.sum()), y[test]]
-    known = ~np.isnan(losses[STRENGTH])
+        if test.any() and len(set(y[~held])) > 1:
+            heads = start, fit_head(x[~held], y[~held], *start)
+            logs = [log_softmax(x[test] @ w.T + b, axis=1)[np.arange(test.sum()), y[test]] for w, b in heads]
+            gains[test] = logs[1] - logs[0]
+    known = ~np.isnan(gains)
     if known.sum() < FEWEST // 2:
-        return unknown, "the clips show too few people or classes to choose by"
-
-    def gain(better: float | None, than: float | None) -> tuple[float, float]:
-        """How much less the cross-entropy is, and its standard error over persons."""
-        less = (losses[than] - losses[better])[known]
-        sums = np.bincount(group[known], less - less.mean())
-        count = len(set(group[known]))
-        return float(less.mean()), float(np.sqrt(count / max(1, count - 1) * (sums**2).sum())) / len(less)
-
-    best: float = min(STRENGTHS, key=lambda choice: losses[choice][known].mean())
-    better, error = gain(best, STRENGTH)
-    best = best if better > 2 * error else STRENGTH
-    if not may_keep:
-        return best, f"held with strength {best:g}"
-    better, error = gain(best, None)
-    words = f"cross-entropy of clips that are not in the fit {better:+.3f} lower, standard error {error:.3f}"
-    return (best if better > NOISE * error else None), words
+        return False, "the clips show too few people or classes to choose by"
+    gain = float(gains[known].mean())
+    sums = np.bincount(group[known], gains[known] - gain)
+    count = len(set(group[known]))
+    error = float(np.sqrt(count / max(1, count - 1) * (sums**2).sum())) / int(known.sum())  # over persons
+    words = f"cross-entropy of clips that are not in the fit {gain:+.3f} lower, standard error {error:.3f}"
+    return gain > NOISE * error, words

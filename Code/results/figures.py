@@ -1,7 +1,6 @@
 """Figures: a clip's frames with their attention, and curves over epochs.
 
-None uses pyplot, so none needs a display, and `plain_style` makes them independent of the user's matplotlibrc. Names of
-clips, classes and runs are never parsed as mathtext: a `$` in a folder's name stays a dollar sign.
+None uses pyplot, so none needs a display. `plain_style` gives all of them one look, whatever the matplotlibrc says.
 """
 
 from __future__ import annotations
@@ -29,7 +28,28 @@ CYCLE = (BLUE, ORANGE, "#009e73", "#cc79a7", "#56b4e9", "#d55e00", INK)
 DASHES = ("-", "--", "-.", ":")
 Style = tuple[str, str]  # color and dash of a line
 Line = tuple[Sequence[Mapping[str, Any]], str]  # the log of a run, and which of its values
-plain_style = style.context("default")  # a decorator
+LOOK: dict[str, Any] = {
+    "text.parse_math": False,  # a `$` in the name of a clip, a class or a run stays a dollar sign
+    "text.color": INK,
+    "axes.edgecolor": GRAY,
+    "axes.labelcolor": SOFT,
+    "axes.labelsize": 8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "svg.hashsalt": "emotion-fan",
+    **{
+        f"{axis}tick.{key}": value
+        for axis in "xy"
+        for key, value in (("color", SOFT), ("labelsize", 8), ("major.size", 0))
+    },
+}
+plain_style = style.context(["default", LOOK])  # a decorator
 
 
 def figure_bytes(figure: Figure, kind: str = "svg", *, dpi: int = 150, transparent: bool = False) -> bytes:
@@ -40,7 +60,7 @@ def figure_bytes(figure: Figure, kind: str = "svg", *, dpi: int = 150, transpare
         assert isinstance(text, Text)
         if not text.get_text().isascii():
             text.set_fontfamily([*text.get_fontfamily(), font_for(text.get_text()).name])
-    with style.context(["default", {"svg.hashsalt": "emotion-fan"}]), warnings.catch_warnings():
+    with style.context(["default", LOOK]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")  # a letter that no font has is a box
         figure.savefig(buffer, format=kind, dpi=dpi, metadata=stamp, transparent=transparent)
     return buffer.getvalue()
@@ -50,12 +70,12 @@ def figure_bytes(figure: Figure, kind: str = "svg", *, dpi: int = 150, transpare
 def font_for(text: str) -> FontEntry:
     """An installed font that has all letters of a text, or else DejaVu Sans, which comes with matplotlib."""
 
-    def plainness(font: FontEntry) -> tuple[bool, bool, bool, str]:
-        regular = str(font.weight) in ("400", "normal", "regular")
-        return font.name != "DejaVu Sans", font.style != "normal", not regular, font.name
+    def preference(font: FontEntry) -> tuple[bool, bool, bool, str]:
+        bold = str(font.weight) not in ("400", "normal", "regular")
+        return font.name != "DejaVu Sans", font.style != "normal", bold, font.name
 
     # "Last Resort", which comes with matplotlib, has every letter, but only as a box.
-    fonts = sorted((font for font in fontManager.ttflist if not font.name.startswith("Last Resort")), key=plainness)
+    fonts = sorted((font for font in fontManager.ttflist if not font.name.startswith("Last Resort")), key=preference)
     letters = [ord(letter) for letter in text if letter.isprintable()]
     for font in fonts:
         with suppress(OSError, RuntimeError):  # removed since matplotlib listed it, or damaged
@@ -125,13 +145,11 @@ def attention_figure(
     shares, chosen = relative(weights), list(shown)
     weighed = len(shares) > 1
     # Placed in inches, so that bars are exactly above their frame whatever the clip's length.
-    slot, left, bars_high, below = (
-        (0.92, 0.6 if times is None else 0.8, 1.15, 0.52) if weighed else (2.2, 0.1, -0.3, 0.2)
-    )
+    slot, left, bars_high, below = (0.92, 0.8, 1.15, 0.52) if weighed else (2.2, 0.1, -0.3, 0.2)
     beside = 0.75 + 0.085 * max(len(shorten(name, 18)) for name in probabilities) + 1.2
     strip_high = slot * 0.94 * height / width
     size = max(left + count * slot + beside, 5.2), below + strip_high + 0.06 + bars_high + 0.85
-    figure = Figure(figsize=size, facecolor="white")
+    figure = Figure(figsize=size)
 
     def add_axes(x: float, y: float, wide: float, high: float) -> Axes:
         return figure.add_axes((x / size[0], y / size[1], wide / size[0], high / size[1]))
@@ -139,9 +157,7 @@ def attention_figure(
     strip = add_axes(left, below, count * slot, strip_high)
     for at, picture in enumerate(frames):
         strip.imshow(picture, extent=(at - 0.47, at + 0.47, 0, 1), aspect="auto")
-    strip.set(xlim=(-0.5, count - 0.5), ylim=(0, 1), xticks=[], yticks=[])
-    strip.tick_params(length=0)
-    strip.spines[:].set_visible(False)
+    strip.set(xlim=(-0.5, count - 0.5), ylim=(0, 1), xticks=[], yticks=[], frame_on=False)
     if weighed:
         centers = np.arange(count)
         bars = add_axes(left, below + strip_high + 0.06, count * slot, bars_high)
@@ -152,47 +168,32 @@ def attention_figure(
             truth = np.asarray(intensity, dtype=np.float64)[chosen]
             bars.plot(centers, truth, "o--", color=INK, mfc="white", ms=4, lw=1, label="true intensity", clip_on=False)
         bars.set(xlim=(-0.5, count - 0.5), ylim=(0, 1.04), xticks=[], yticks=[0, 0.5, 1])
-        bars.tick_params(labelsize=8, colors=INK)
-        bars.spines[["top", "right"]].set_visible(False)
-        anchor = (left - 0.1) / size[0], 1 - 0.5 / size[1]
-        spaced: dict[str, Any] = {"borderaxespad": 0, "columnspacing": 1.2, "handlelength": 1.4}
-        figure.legend(loc="upper left", bbox_to_anchor=anchor, ncols=3, fontsize=8, frameon=False, **spaced)
-        if times is None:
-            marks = [str(index + 1) for index in chosen]
-            unit = f"frame\nof {len(shares)}" if count < len(shares) else "frame\n "
-        else:
-            marks = [f"{second:.2f}" for second in np.asarray(times, dtype=np.float64)[chosen]]
-            unit = f"seconds\n{count} of {len(shares)}" if count < len(shares) else "seconds\n "
+        corner = (left / size[0], 1 - 0.5 / size[1])
+        figure.legend(loc="upper left", bbox_to_anchor=corner, ncols=3, borderaxespad=0, columnspacing=1.2)
+        marks = range(1, len(shares) + 1) if times is None else [f"{second:.2f}" for second in np.asarray(times)]
         ends = extremes(shares)
-        ticks = [f"{mark}\n{ends.get(index, ' ')}" for mark, index in zip(marks, chosen, strict=True)]
-        strip.set_xticks(centers, ticks, fontsize=8, color=INK)
-        strip.text(-0.52, -0.04, unit, ha="right", va="top", fontsize=8, color=SOFT, clip_on=False)
+        strip.set_xticks(centers, [f"{marks[index]}\n{ends.get(index, ' ')}" for index in chosen])
+        unit = "frame" if times is None else "seconds"
+        of = f"{count} of {len(shares)}" if count < len(shares) else " "
+        strip.text(-0.52, -0.04, f"{unit}\n{of}", ha="right", va="top", fontsize=8, color=SOFT)
 
     verdict = ", ".join(f"{what} {name}" for what, name in (("true", label), ("predicted", prediction)) if name)
     if label and prediction:
         verdict += f"  ({'right' if label == prediction else 'wrong'})"
     name = shorten(title, max(int((size[0] - 0.3) / 0.088) - len(verdict), 16))
-    line: dict[str, Any] = {"y": 1 - 0.14 / size[1], "va": "top", "color": INK, "parse_math": False}
-    figure.text(0.15 / size[0], s=name, size=10.5, weight="bold", **line)
-    figure.text(1 - 0.15 / size[0], s=verdict, size=10, ha="right", **line)
+    top = 1 - 0.14 / size[1]
+    figure.text(0.15 / size[0], top, name, va="top", size=10.5, weight="bold")
+    figure.text(1 - 0.15 / size[0], top, verdict, va="top", ha="right", size=10)
     panel = add_axes(size[0] - 0.6 - 1.2, below, 1.2, strip_high + 0.06 + bars_high)
-    _draw_probabilities(panel, probabilities, label)
-    return figure
-
-
-def _draw_probabilities(panel: Axes, probabilities: Mapping[str, float], label: str) -> None:
-    """Horizontal bars, with a star at the true class."""
     values = list(probabilities.values())
     panel.barh(range(len(values)), values, 0.62, color=[INK if value == max(values) else GRAY for value in values])
     names = [shorten(name, 18) + " *" * (name == label) for name in probabilities]
-    panel.set_yticks(range(len(values)), names, fontsize=8.5, color=INK, parse_math=False)
-    panel.set(xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), xticks=[])
+    panel.set_yticks(range(len(values)), names, fontsize=8.5, color=INK)
+    panel.set(xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), xticks=[], frame_on=False)
     for row, value in enumerate(values):
-        panel.text(value + 0.03, row, f"{100 * value:.0f} %", va="center", fontsize=8, color=INK)
-    panel.tick_params(length=0)
-    panel.spines[["top", "right", "bottom"]].set_visible(False)
-    title = "probability (* true)" if label in probabilities else "probability"
-    panel.set_xlabel(title, fontsize=8, color=SOFT, loc="left")
+        panel.text(value + 0.03, row, f"{100 * value:.0f} %", va="center", fontsize=8)
+    panel.set_xlabel("probability (* true)" if label in probabilities else "probability", loc="left")
+    return figure
 
 
 def line_styles(methods: Mapping[str, str]) -> dict[str, Style]:
@@ -220,20 +221,16 @@ def curve_figure(title: str, lines: Mapping[str, Line], styles: Mapping[str, Sty
         lines: by their names.
         styles: of each line (default: a color each, and a legend below the plot).
     """
-    figure = Figure(figsize=(4.8, 2.7), facecolor="white", layout="constrained")  # readable on a phone
-    axes = figure.add_subplot(facecolor="white")
-    axes.set_title(title, fontsize=10, loc="left", color=INK)
-    axes.set_xlabel("epoch", fontsize=9, color=SOFT)
-    axes.grid(color=FAINT, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GRAY)
+    figure = Figure(figsize=(4.8, 2.7), layout="constrained")  # readable on a phone
+    axes = figure.add_subplot()
+    axes.set(title=title, xlabel="epoch")
+    axes.grid()
     if title == "learning rate":
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.tick_params(which="both", labelsize=8, color=GRAY, labelcolor=SOFT)
     for name, (log, key) in lines.items():
         scale = 100 if key.endswith(("_war", "_uar")) else 1
         values = [np.nan if line.get(key) is None else scale * line[key] for line in log]
@@ -245,6 +242,5 @@ def curve_figure(title: str, lines: Mapping[str, Line], styles: Mapping[str, Sty
     if styles is None:
         columns = 2 if max(map(len, lines)) < 36 else 1
         figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(axes.lines) // columns))
-        for text in figure.legend(loc="outside lower left", ncols=columns, fontsize=8, frameon=False).get_texts():
-            text.set_parse_math(False)
+        figure.legend(loc="outside lower left", ncols=columns)
     return figure

@@ -237,21 +237,12 @@ def write_overview(folder: Path) -> Path:
 
 
 def _as_markdown(shown: dict[str, Any], clips: int) -> str:
-    """The tables and the boxes of an overview."""
+    """The table and the boxes of an overview."""
+    header, *rows = (" | ".join(row) for row in (shown["header"], *shown["rows"]))
     lines = [f"# {shown['name']}, {counted(clips, 'clip')}", "", shown["note"], ""]
-    lines += [*_table(shown["header"], shown["rows"]), ""]
+    lines += [f"| {header} |", "|---" * len(shown["header"]) + "|", *(f"| {row} |" for row in rows), ""]
     lines += [f"{of.title}: {of.value} % {of.text}; {'; '.join(map(' '.join, of.rows))}." for of in shown["boxes"]]
-    for which, confusion in shown["confusions"].items():
-        lines += ["", f"Confusion of all {shown['kind']}s, {which} epoch (rows true, columns predicted):", ""]
-        cells = [[label, *map(str, row)] for label, row in zip(shown["labels"], confusion, strict=True)]
-        lines += _table(["", *shown["labels"]], cells)
     return "\n".join(lines) + "\n"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table as lines of Markdown."""
-    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (header, *rows)]
-    return [f"| {lines[0]} |", "|---" * len(header) + "|", *(f"| {line} |" for line in lines[1:])]
 
 
 def _box_of_seeds(title: str, metrics: Sequence[Metrics]) -> Box:

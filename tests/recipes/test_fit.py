@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from Code.recipes.fit import STRENGTH, choose_strength, fit_head
+from Code.recipes.fit import fit_head, fit_helps
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(40, 6)), RNG.integers(0, 3, 40)
@@ -46,19 +46,17 @@ START = np.array([[-1.0, 0, 0, 0], [1.0, 0, 0, 0]]), np.zeros(2)
 
 
 def test_a_fit_is_chosen_where_it_helps_and_the_start_stays_where_not() -> None:
-    strength, why = choose_strength(*clips(24, 4.0), *START)
-    assert strength is not None and "lower, standard error" in why
-    assert choose_strength(*clips(24, 0.0), 100 * START[0], START[1])[0] is None
+    helps, why = fit_helps(*clips(24, 4.0), *START)
+    assert helps and "lower, standard error" in why
+    assert not fit_helps(*clips(24, 0.0), 100 * START[0], START[1])[0]
     x, y, persons = clips(24, 0.0)
     rng = np.random.default_rng(2)
-    assert choose_strength(rng.normal(size=x.shape), rng.permutation(y), persons, 0 * START[0], START[1])[0] is None
+    assert not fit_helps(rng.normal(size=x.shape), rng.permutation(y), persons, 0 * START[0], START[1])[0]
 
 
 def test_few_clips_or_people_choose_nothing() -> None:
-    assert choose_strength(*clips(10, 4.0), *START) == (None, "10 clips are too few to choose by (12 are enough)")
+    assert fit_helps(*clips(10, 4.0), *START) == (False, "10 clips are too few to choose by (12 are enough)")
     x, y, _ = clips(24, 4.0)
-    strength, why = choose_strength(x, y, ["anna"] * 24, *START)
-    assert strength is None and "too few people" in why
-    assert choose_strength(x, y, [""] * 24, *START)[0] is not None
-    new = choose_strength(x[:6], y[:6], [""] * 6, 0 * START[0], START[1], may_keep=False)
-    assert new[0] == STRENGTH  # a new class has no start to keep
+    helps, why = fit_helps(x, y, ["anna"] * 24, *START)
+    assert not helps and "too few people" in why
+    assert fit_helps(x, y, [""] * 24, *START)[0]
