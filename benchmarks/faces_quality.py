@@ -33,7 +33,7 @@ from Code.faces.detect import Detector, overlap
 from Code.faces.keyframes import SearchedFrame, find_faces
 from Code.faces.prepare import COLUMNS
 from Code.faces.settings import DETECT_EVERY
-from Code.faces.track import SAME_PERSON_IOU, Track, Tracker, credible, main_track
+from Code.faces.track import SAME_PERSON_IOU, Track, Tracker, credible, ranked
 from Code.faces.video import Source
 
 SHOWN = 24
@@ -112,8 +112,7 @@ def main_path(found: list[SearchedFrame]) -> tuple[Track | None, int]:
     for position, (frame, faces, cut, full) in enumerate(found):
         tracker.update(position, frame.time, faces, cut, full=full)
     people = credible(tracker.tracks, len(found))
-    main = main_track(tracker.tracks, people)
-    return None if main is None else tracker.tracks[main], len(people)
+    return next((tracker.tracks[index] for index in ranked(tracker.tracks, people)), None), len(people)
 
 
 def compare(path: Path, detector: Detector, every: int) -> dict[str, list[float]]:

@@ -18,8 +18,8 @@ from .detect import Detector
 from .inputs import Kind
 from .keyframes import find_faces
 from .settings import DETECT_EVERY, FACES_TABLE
-from .track import LEAST_CONFIDENCE, FaceTrack, Track, Tracker, credible, main_track
-from .video import Source
+from .track import LEAST_CONFIDENCE, FaceTrack, Track, Tracker, credible, ranked
+from .video import Frame, Source
 
 # The detector finds many faces that lie on their side or stand on their head, too, but is less sure of them: in 18
 # clips their mean scores were 0.90 to 0.986, and those of upright ones 0.986 to 1. A mean of UPRIGHT needs no check.
@@ -42,7 +42,6 @@ class Analysis:
     names: tuple[str, ...]  # see `Frame`
     numbers: np.ndarray  # int64 [P], in the source
     times: np.ndarray  # float64 [P], seconds; NaN for images
-    cuts: tuple[int, ...]  # positions at which a new shot begins
     tracks: list[Track]  # false alarms included
     people: list[int]  # indices of the tracks that are no false alarms
     problems: tuple[str, ...]  # a line for each thing that could not be read
@@ -51,19 +50,13 @@ class Analysis:
         """Positions of the frames that show people."""
         return sorted({position for index in self.people for position in self.tracks[index].positions})
 
+    def ranked(self, start: int = 0, stop: int | None = None) -> list[int]:
+        """Indices of the tracks of the people at positions [start, stop), the main person first."""
+        return ranked(self.tracks, self.people, start, stop)
+
     def main(self, start: int = 0, stop: int | None = None) -> int | None:
-        """Index of the main person's track over positions [start, stop); None if there is nobody."""
-        return main_track(self.tracks, self.people, start, stop)
-
-    def main_of_windows(self, starts: np.ndarray, ends: np.ndarray) -> list[int | None]:
-        """`main` of each window of time; starts and ends are float64 [W], seconds."""
-        first, last = np.searchsorted(self.times, starts), np.searchsorted(self.times, ends)
-        return [self.main(int(start), int(stop)) for start, stop in zip(first, last, strict=True)]
-
-    def ranked(self) -> list[int]:
-        """Indices of all people's tracks, the main person (the largest size x time) first."""
-        weights = {index: self.tracks[index].weight() for index in self.people}
-        return sorted((index for index in self.people if weights[index] > 0), key=lambda index: -weights[index])
+        """Index of the main person's track, with the largest size x time; None if there is nobody."""
+        return next(iter(self.ranked(start, stop)), None)
 
 
 def analyse(
@@ -93,20 +86,16 @@ def analyse(
 
     def search(every: int, report: Callable[[int], object] = lambda more: None, *, lit: bool = False) -> Analysis:
         read: list[tuple[str, int, float]] = []
-        cuts: list[int] = []
-        tracker = Tracker()
-        done = 0
+        tracker, done = Tracker(), 0
         frames = source.frames(fps=fps)
         if lit:
             frames = (replace(frame, image=evenly_lit(frame.image)) for frame in frames)
         for position, (frame, faces, cut, full) in enumerate(find_faces(frames, detector, every, prefetch=overlap)):
-            if cut:
-                cuts.append(position)
             tracker.update(position, frame.time, faces, cut, full=full)
             read.append((frame.name, frame.number, frame.time))
             before, done = done, frame.number + 1 if source.is_video else len(read)
             report(done - before)
-        return _analysis(source, read, tuple(cuts), tracker.tracks, credible(tracker.tracks, len(read)))
+        return _analysis(source, read, tracker.tracks, credible(tracker.tracks, len(read)))
 
     analysis = search(detect_every, progress)
     main = analysis.main()
@@ -139,17 +128,19 @@ def evenly_lit(image: np.ndarray) -> np.ndarray:
 def _in_shade(source: Source, detector: Detector, analysis: Analysis) -> bool:
     """Whether one of some frames without people shows a face when it is evenly lit."""
     without = np.setdiff1d(analysis.numbers, analysis.numbers[analysis.with_people()])
-    chosen = {int(without[round(index)]) for index in np.linspace(0, len(without) - 1, SHADE_FRAMES)}
-    frames = source.frames(wanted=chosen)
+    frames = _some_of(source, without, SHADE_FRAMES)
     return any((detector(evenly_lit(frame.image)).scores >= LEAST_CONFIDENCE).any() for frame in frames)
 
 
-def _analysis(
-    source: Source, read: list[tuple[str, int, float]], cuts: tuple[int, ...], tracks: list[Track], people: list[int]
-) -> Analysis:
+def _some_of(source: Source, numbers: np.ndarray, count: int) -> Iterator[Frame]:
+    """Up to `count` frames, evenly spread over those with these numbers."""
+    return source.frames(wanted={int(numbers[round(at)]) for at in np.linspace(0, len(numbers) - 1, count)})
+
+
+def _analysis(source: Source, read: list[tuple[str, int, float]], tracks: list[Track], people: list[int]) -> Analysis:
     names, numbers, times = zip(*read, strict=True) if read else ((), (), ())
     at = np.array(numbers, dtype=np.int64)
-    return Analysis(names, at, np.array(times, dtype=np.float64), cuts, tracks, people, tuple(source.problems))
+    return Analysis(names, at, np.array(times, dtype=np.float64), tracks, people, tuple(source.problems))
 
 
 def find_turn(source: Source, detector: Detector, analysis: Analysis) -> int:
@@ -157,18 +148,16 @@ def find_turn(source: Source, detector: Detector, analysis: Analysis) -> int:
 
     0: it is upright, or a few of its frames, if possible those of the main person, show no face in any rotation.
     """
+
+    def best_score(image: np.ndarray) -> float:
+        return float(detector(image).scores.max(initial=0))
+
     main = analysis.main()
     numbers = analysis.numbers
     if main is not None and 2 * len(analysis.tracks[main]) > len(numbers):  # else it may be a false alarm
         numbers = numbers[np.array(analysis.tracks[main].positions)]
-    numbers = numbers[:TURN_AMONG]
-    chosen = {int(numbers[round(index)]) for index in np.linspace(0, len(numbers) - 1, TURN_FRAMES)}
-    scores = np.array(
-        [
-            [detector(np.rot90(frame.image, turns)).scores.max(initial=0) for turns in range(4)]
-            for frame in source.frames(wanted=chosen)
-        ]
-    )
+    frames = _some_of(source, numbers[:TURN_AMONG], TURN_FRAMES)
+    scores = np.array([[best_score(np.rot90(frame.image, turns)) for turns in range(4)] for frame in frames])
     clipped = scores.clip(1e-3, 1 - 1e-7)
     odds = np.log(clipped / (1 - clipped)).mean(axis=0)
     best = int(odds.argmax())
@@ -178,7 +167,7 @@ def find_turn(source: Source, detector: Detector, analysis: Analysis) -> int:
 def all_frames(source: Source, fps: float | None) -> Analysis:
     """The frames of an input that are face crops, as they are: nothing is detected; one person is in all of them."""
     read = [(frame.name, frame.number, frame.time) for frame in source.frames(fps=fps)]
-    analysis = _analysis(source, read, (), [], [0])
+    analysis = _analysis(source, read, [], [0])
     times = crop_times(source.path, analysis.names) if source.kind is Kind.FOLDER else None
     return analysis if times is None else replace(analysis, times=times)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +40,6 @@ from .track import follow
 from .video import ArraySource, Source
 
 BATCH_FACES, FRAMES_AT_ONCE = 32, 1024  # encoded together, and classified together: memory does not grow with them
-Input = str | os.PathLike[str] | np.ndarray | Image.Image
 
 if hasattr(os, "register_at_fork"):  # torch's threads do not survive a fork, and would be waited for
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
@@ -137,14 +136,6 @@ class Predictor:
         """Built on first use: aligned frames need no facenet-pytorch."""
         return Detector(self.device)
 
-    @overload
-    def __call__(
-        self, inputs: Input, *, people: Literal["main"] | None = None, pictures: None = None, **options: Any
-    ) -> Prediction: ...
-
-    @overload
-    def __call__(self, inputs: Any, **options: Any) -> Any: ...
-
     def __call__(
         self,
         inputs: Any,
@@ -235,7 +226,8 @@ class Predictor:
         chosen = ranked if everybody else ranked[:1]
         spans = np.zeros((2, 0)) if window is None else windows(analysis.times, window, stride)
         # A curve of the main person is about that of each window.
-        main = [] if everybody or aligned else analysis.main_of_windows(*spans)
+        positions = np.searchsorted(analysis.times, spans).T.tolist()
+        main = [] if everybody or aligned else [analysis.main(start, stop) for start, stop in positions]
         paths = {
             track: whole_track(analysis) if aligned else follow(analysis.tracks[track], analysis.times)
             for track in sorted({*chosen, *(track for track in main if track is not None)})

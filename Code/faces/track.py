@@ -226,8 +226,7 @@ def credible(tracks: Sequence[Track], num_frames: int) -> list[int]:
     return [index for index, track in enumerate(tracks) if len(track) >= least and track.confidence >= LEAST_CONFIDENCE]
 
 
-def main_track(tracks: Sequence[Track], among: Sequence[int], start: int = 0, stop: int | None = None) -> int | None:
-    """Index of the main person's track, with the largest size x time over positions [start, stop); None: nobody."""
+def ranked(tracks: Sequence[Track], among: Sequence[int], start: int = 0, stop: int | None = None) -> list[int]:
+    """Indices of the tracks by size x time over positions [start, stop), the main person first; no absent ones."""
     weights = {index: tracks[index].weight(start, stop) for index in among}
-    best = max(weights, key=lambda index: weights[index], default=None)
-    return best if best is not None and weights[best] > 0 else None
+    return sorted((index for index in among if weights[index] > 0), key=lambda index: -weights[index])

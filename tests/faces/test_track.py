@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from Code.faces.detect import Faces
-from Code.faces.track import CutFinder, Track, Tracker, credible, follow, main_track
+from Code.faces.track import CutFinder, Track, Tracker, credible, follow, ranked
 
 
 def faces(*boxes: tuple[float, float, float], score: float = 0.99) -> Faces:
@@ -141,8 +141,6 @@ def test_false_alarms_are_nobody_and_single_pictures_are_somebody() -> None:
 def test_the_main_person_is_the_largest_for_longest_not_the_first() -> None:
     small, large = (0, 0, 40), (100, 0, 60)
     tracks = tracked(*[faces(small)] * 6, *[faces(small, large)] * 6)
-    assert main_track(tracks, [0, 1]) == 1  # 6 x 3600 against 12 x 1600
-    assert main_track(tracks, [0, 1], 0, 6) == 0
-    assert main_track(tracks, [0]) == 0
-    assert main_track(tracks, [1], 0, 6) is None
-    assert main_track([], []) is None
+    assert ranked(tracks, [0, 1]) == [1, 0]  # 6 x 3600 against 12 x 1600
+    assert ranked(tracks, [0, 1], 0, 6) == ranked(tracks, [0]) == [0]
+    assert ranked(tracks, [1], 0, 6) == ranked([], []) == []
