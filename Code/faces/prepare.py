@@ -14,10 +14,10 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -80,28 +80,22 @@ class Record:
     problems: tuple[str, ...] = ()  # a line for each part that could not be read
 
 
-def prepare_clip(
-    job: Job,
-    output: Path,
-    settings: Settings,
-    device: str,
-    *,
-    alone: bool = True,
-    progress: Callable[[int], object] = lambda more: None,
-) -> Record:
+def prepare_clip(job: Job, output: Path, settings: Settings, device: str, *, alone: bool = True) -> Record:
     """Prepares one clip: writes a folder for each person who is chosen, each of which appears whole.
 
     The record appears before the folders do, so a record without all of its faces means that the clip is not finished.
     A clip that cannot be read has no record, and keeps the faces that it had: a disk may be away.
 
-    If no other process needs the cores (`alone`), it decodes, detects, warps and writes in threads of their own.
-    `progress` is called with how many more frames are searched.
+    If no other process needs the cores (`alone`), it decodes, detects, warps and writes in threads of their own, and
+    shows the progress.
     """
     record = Record(job.name, job.fingerprint(), "")
     try:
         source = Source(job.path, threads=0 if alone else 1)
         detector, every = _detector(device, settings.min_face), settings.detect_every
-        analysis = analyse(source, detector, fps=settings.fps, detect_every=every, overlap=alone, progress=progress)
+        # A worker has no bar: that would leave a lock of tqdm behind when the worker is stopped.
+        with Progress(one_line(job.name), source.total) if alone else nullcontext(_silent) as bar:
+            analysis = analyse(source, detector, fps=settings.fps, detect_every=every, overlap=alone, progress=bar)
         main = analysis.main()
         names = {} if main is None else {main: job.name}
         if settings.faces == "all":
@@ -131,45 +125,36 @@ def prepare_clip(
     return record
 
 
+def _silent(more: int) -> None:
+    """Takes no note of how many more frames are searched."""
+
+
 @lru_cache(maxsize=1)
 def _detector(device: str, min_face: int | None) -> Detector:
     return Detector(device, min_face)
 
 
-def prepare_all(
-    jobs: Sequence[Job], output: Path, settings: Settings, device: str, workers: int
-) -> Iterator[tuple[Record, Progress]]:
-    """Prepares clips, in this process or in several; yields each record when it is finished, and the progress shown."""
-    if len(jobs) == 1:
-        total = None
-        with suppress(DataError):  # reported when its turn comes
-            total = Source(jobs[0].path).total
-        with Progress("1 clip", total) as progress:
-            yield prepare_clip(jobs[0], output, settings, device, progress=progress), progress
-        return
+def prepare_all(jobs: Sequence[Job], output: Path, settings: Settings, device: str, workers: int) -> Iterator[Record]:
+    """Prepares clips in several processes; yields each record when it is finished.
+
+    Raises:
+        WorkerError: a process was killed.
+    """
     # Spawned, not forked: a forked process could use neither torch's threads nor the GPU.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _start_worker) if workers > 1 else None
-    with Progress("preparing", len(jobs), unit="clips", show=bool(jobs)) as progress:
-        try:
-            if pool is None:
-                records = (prepare_clip(job, output, settings, device) for job in jobs)
-            else:
-                futures = [pool.submit(prepare_clip, job, output, settings, device, alone=False) for job in jobs]
-                records = (future.result() for future in as_completed(futures))
-            for record in records:
-                progress(1)
-                yield record, progress
-        except BrokenProcessPool:
-            raise WorkerError(
-                "a worker process was killed, perhaps because memory ran out; the same command resumes, "
-                "better with fewer --workers"
-            ) from None
-        finally:
-            if pool is not None:  # also if the caller stops early: running clips are stopped at once
-                for process in list((pool._processes or {}).values()):
-                    process.terminate()
-                pool.shutdown(wait=True, cancel_futures=True)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+    try:
+        futures = [pool.submit(prepare_clip, job, output, settings, device, alone=False) for job in jobs]
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool:
+        raise WorkerError(
+            "a worker process was killed, perhaps because memory ran out; the same command resumes, "
+            "better with fewer --workers"
+        ) from None
+    finally:  # also if the caller stops early: running clips are stopped at once
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _start_worker() -> None:
@@ -210,15 +195,21 @@ def prepare_tree(source: Path, output: Path, settings: Settings, *, device: str,
             (output / SUMMARY).unlink(missing_ok=True)  # it says that all clips are finished
         workers = min(workers or (1 if where.type == "cuda" else available_cores()), max(1, len(left)))
         start, frames = time.monotonic(), 0
-        for record, progress in prepare_all(left, output, settings, str(where), workers):
-            records[record.clip] = record
-            frames += record.frames
-            if record.error:
-                progress.say(f"skipped: {record.error}")
-            elif not record.folders:
-                progress.say(f"no face: {one_line(record.clip)} ({record.frames} frames)")
-            for problem in record.problems:
-                progress.say(f"note: {one_line(problem)}")
+        with Progress("preparing", len(left), unit="clips", show=bool(left)) as progress:
+            if workers > 1:
+                new = prepare_all(left, output, settings, str(where), workers)
+            else:
+                new = (prepare_clip(job, output, settings, str(where)) for job in left)
+            for record in new:
+                progress(1)
+                records[record.clip] = record
+                frames += record.frames
+                if record.error:
+                    progress.say(f"skipped: {record.error}")
+                elif not record.folders:
+                    progress.say(f"no face: {one_line(record.clip)} ({record.frames} frames)")
+                for problem in record.problems:
+                    progress.say(f"note: {one_line(problem)}")
         seconds = time.monotonic() - start
         values = write_report(output, [records[job.name] for job in jobs])
     if left:
@@ -287,8 +278,12 @@ def rows_of(written: dict[str, tuple[int, FaceTrack]], clip: str, analysis: Anal
     return text.getvalue()
 
 
-def summary(records: Sequence[Record]) -> dict[str, Any]:
-    """The content of summary.json; `attention` names the clips to check."""
+def write_report(output: Path, records: Sequence[Record]) -> dict[str, Any]:
+    """Writes faces.csv and then summary.json, whose content it returns; `attention` names the clips to check."""
+    with atomic_text(output / FACES_TABLE, newline="") as file:
+        file.write(",".join(COLUMNS) + "\n")
+        for clip in (record.clip for record in records if not record.error):
+            file.write(read_json(_record_file(output, clip), Record, remedy="run the same command again").rows)
     shown = [record for record in records if record.folders]
     attention = {
         "could not be read": [r.clip for r in records if r.error],
@@ -301,7 +296,7 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
         ],
         "damaged, of which the rest was used": [r.clip for r in records if r.problems],
     }
-    return {
+    values = {
         "clips": len(records),
         "clips_with_faces": len(shown),
         "frames": sum(record.frames for record in records),
@@ -311,14 +306,5 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
         "attention": {heading: names for heading, names in attention.items() if names},
         "problems": [line for record in records for line in (record.error, *record.problems) if line],
     }
-
-
-def write_report(output: Path, records: Sequence[Record]) -> dict[str, Any]:
-    """Writes faces.csv and then summary.json, whose content it returns."""
-    with atomic_text(output / FACES_TABLE, newline="") as file:
-        file.write(",".join(COLUMNS) + "\n")
-        for clip in (record.clip for record in records if not record.error):
-            file.write(read_json(_record_file(output, clip), Record, remedy="run the same command again").rows)
-    values = summary(records)
     save_text(json.dumps(values, indent=1) + "\n", output / SUMMARY)
     return values

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from Code.data.clips import DataError
-from Code.faces import sound
 from Code.faces.inputs import WRITTEN_SUFFIXES
-from Code.faces.render import VideoWriter
+from Code.faces.render import SOUND_RATE, Sound, VideoWriter
 from Code.faces.video import Source
 from tests.faces.conftest import plain
 
@@ -55,7 +54,7 @@ def annotated(path: Path, output: Path) -> tuple[list[float], float, str]:
             writer.add(plain(int(frame.image.mean())), frame.time)
     with av.open(str(output)) as container:
         samples = sum(frame.samples for frame in container.decode(audio=0))
-    return [frame.time for frame in Source(output).frames()], samples / sound.RATE, writer.problem
+    return [frame.time for frame in Source(output).frames()], samples / SOUND_RATE, writer.problem
 
 
 @pytest.mark.parametrize(("audio", "suffix"), [("aac", ".ts"), ("pcm_s16le", ".mkv")])
@@ -123,13 +122,13 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_without_the_rest_of_its_sound_the_video_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = sound.Sound._encoded
+    whole = Sound._encoded
 
     def breaks_off(*args: Any) -> Iterator[Any]:
         yield from islice(whole(*args), 5)
         raise av.error.ArgumentError(22, "Invalid argument")
 
-    monkeypatch.setattr(sound.Sound, "_encoded", breaks_off)
+    monkeypatch.setattr(Sound, "_encoded", breaks_off)
     times, seconds, problem = annotated(talk(tmp_path / "talk.mkv", "aac"), tmp_path / "drawn.mp4")
     assert len(times) == 20 and 0 < seconds < 0.3
     assert problem == "its sound breaks off (Invalid argument)"
