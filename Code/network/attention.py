@@ -14,7 +14,8 @@ The weights are computed in the log domain. With scores s_i = alpha_i * beta_i,
 
 which is the same function, but cannot become 0 / 0 when all sigmoids of a clip underflow.
 
-A new head is a class here, its entry in `HEADS`, and its title in `common/names.py`.
+A new head is a class here, its entry in `HEADS`, and its title in `common/names.py`. Its logits should be the layer
+`classifier` of the clip features, which start with a mean of the frames' features: `--neutral` shifts that.
 """
 
 from __future__ import annotations

@@ -75,23 +75,21 @@ class Reader:
 
     def located(self, request: Request) -> Request:
         """The request with the usual folders and lists where no flag names one, and the fold's number in the names."""
-        lists = [request.train_list, request.val_list]
-        root = request.train_root or self.train_root or os.path.dirname(lists[0] or lists[1] or "") or "."
+        train_list, val_list = request.train_list, request.val_list
+        train_root = request.train_root or self.train_root or os.path.dirname(train_list or val_list or "") or "."
+        val_root = request.val_root or self.val_root or train_root
         if self.val_root:  # two trees (AFEW): a usual list belongs to its usual folder, and may be missing
-            usual = [
-                path if path and not given and os.path.isfile(path) else None
-                for path, given in ((self.train_list, request.train_root), (self.val_list, request.val_root))
-            ]
+            if not request.train_root and self.train_list and os.path.isfile(self.train_list):
+                train_list = train_list or self.train_list
+            if not request.val_root and self.val_list and os.path.isfile(self.val_list):
+                val_list = val_list or self.val_list
         elif self.train_list and self.val_list:  # one tree with a list of each split (DFEW)
-            usual = [os.path.join(root, self.train_list), os.path.join(root, self.val_list)]
-        else:  # one list may have both splits: each takes the other's
-            usual = [request.val_list, request.train_list]
-        paths = [given or other for given, other in zip(lists, usual, strict=True)]
-        if isinstance(request.fold, int):
-            paths = [path and path.replace("{fold}", str(request.fold)) for path in paths]
-        train_list, val_list = (None if path == "none" else path for path in paths)
-        val_root = request.val_root or self.val_root or root
-        return replace(request, train_root=root, val_root=val_root, train_list=train_list, val_list=val_list)
+            train_list = train_list or os.path.join(train_root, self.train_list)
+            val_list = val_list or os.path.join(train_root, self.val_list)
+        else:  # one list may have both splits
+            train_list, val_list = train_list or val_list, val_list or train_list
+        train_list, val_list = _of_fold(train_list, request.fold), _of_fold(val_list, request.fold)
+        return replace(request, train_root=train_root, val_root=val_root, train_list=train_list, val_list=val_list)
 
     def has_list_per_fold(self, request: Request) -> bool:
         """Whether each fold has lists of its own (DFEW), instead of being a part of one set."""
@@ -216,6 +214,13 @@ class Reader:
         if request.fold_file:
             return folds_from_file(clips, request.fold_file)
         return folds_by_person(clips, request.folds or self.num_folds or DEFAULT_FOLDS)
+
+
+def _of_fold(path: str | None, fold: int | str | None) -> str | None:
+    """A list with the fold's number in its name; None for "none"."""
+    if path is None or path == "none":
+        return None
+    return path.replace("{fold}", str(fold)) if isinstance(fold, int) else path
 
 
 def _of_folds(*paths: str | None) -> bool:
