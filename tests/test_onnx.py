@@ -89,21 +89,6 @@ def test_ragged_clips_in_one_file_and_in_two(files: dict[str, Path], run: Path, 
         close(weights, expected.weights)
 
 
-def test_neither_padding_nor_order_nor_company_matters(files: dict[str, Path]) -> None:
-    whole, images = files["all"], torch.rand(1, 4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    alone = answer(whole, images=images, lengths=torch.tensor([4]))
-    order = torch.tensor([2, 0, 3, 1])
-    padded = torch.full((3, 7, 3, SIZE, SIZE), torch.nan)
-    padded[0, :4], padded[1, :4], padded[2, :2] = images[0], images[0, order], images[0, :2]
-    logits, weights = answer(whole, images=padded, lengths=torch.tensor([4, 4, 2]))
-    for row, places in ((0, torch.arange(4)), (1, order)):
-        np.testing.assert_allclose(logits[row], alone[0][0], atol=1e-5)
-        np.testing.assert_allclose(weights[row, :4], alone[1][0, places], atol=1e-6)
-    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)
-    assert not weights[:2, 4:].any() and not weights[2, 2:].any()
-    assert not np.allclose(logits[2], logits[0], atol=1e-3)
-
-
 def test_the_file_is_valid_and_says_what_it_is(files: dict[str, Path]) -> None:
     for part, path in files.items():
         model = onnx.load(path)

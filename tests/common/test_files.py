@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from Code.common.commandline import check_outputs
 from Code.common.errors import UsageError
 from Code.common.files import (
     atomic_file,
@@ -88,26 +87,6 @@ def test_what_may_block_or_never_end_is_neither_opened_nor_replaced(tmp_path: Pa
         with pytest.raises(OSError, match="not a regular file"):
             save_text("text", name)
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode) and stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
-
-
-def test_an_output_never_replaces_what_the_same_command_reads(tmp_path: Path) -> None:
-    frames, reference = tmp_path / "frames", tmp_path / "neutral.mp4"
-    (frames / "ann").mkdir(parents=True)
-    for path in (reference, frames / "ann" / "1.png", frames / "answers.csv"):
-        path.touch()
-    (tmp_path / "same.mp4").symlink_to(reference)
-
-    def refused(*outputs: Path | None) -> bool:
-        try:
-            check_outputs(outputs, [frames, None, reference], (".png",))
-        except UsageError as error:
-            return "would overwrite the input" in str(error) or "would be written twice" in str(error)
-        return False
-
-    assert refused(reference) and refused(tmp_path / "same.mp4") and refused(None, frames / "ann" / "1.png")
-    assert refused(tmp_path / "new.csv", frames / ".." / "new.csv")
-    # A new file may be written beside what is read, and a table of an earlier call be replaced.
-    assert not refused(frames / "ann" / "2.png", frames / "answers.csv", tmp_path / "new.csv")
 
 
 HOLD = """

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
-import tempfile
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from Code.common.names import AFEW_LABELS
 from Code.data.clips import ClipSet, DataError, describe
@@ -156,36 +151,6 @@ def test_spaces_and_other_alphabets_in_names(tmp_path, name, separator):
     assert names(read_afew(tmp_path / "Train", listed)) == names(read_afew(tmp_path / "Train")) == [name]
 
 
-LINE = st.one_of(
-    st.text(max_size=30),
-    st.builds(
-        "{}{}{}{}".format,
-        st.sampled_from(["Fear/1", "Happy/2", "Fear/../Happy/2", "/", "..", "C:/x", "Fear\\1", "Sad/\u00e9", "."]),
-        st.sampled_from([" ", "\t", "  ", "", "\u00a0", " \t"]),
-        st.sampled_from(["Fear", "Happy", "happy", "7", "", "\ufeff"]),
-        st.sampled_from(["\n", "\r\n", "\r", "\0", " \n"]),
-    ),
-)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(LINE, max_size=8).map(lambda lines: "".join(lines).encode()) | st.binary(max_size=60))
-def test_no_list_whatsoever_crashes(tmp_path_factory, content):
-    root = tmp_path_factory.getbasetemp() / "fuzzed" / "Train"
-    if not root.exists():
-        stub_clip(root / "Fear/1")
-        stub_clip(root / "Happy/2")
-    listed = make_list(root, content)
-    try:
-        clip_set = read_afew(root, listed)
-    except DataError as error:
-        assert error.problems and all(line.isprintable() for line in error.problems)
-        assert all(line.startswith(f"{listed}") for line in error.problems)
-        assert len(str(error)) < 10_000
-    else:
-        assert clip_set.clips and set(names(clip_set)) <= {"Fear/1", "Happy/2"}
-
-
 # Errors
 
 
@@ -263,36 +228,6 @@ def test_names_that_no_csv_file_can_hold(root):
     problems = error_of(read_afew, root, skip_empty=True).problems
     assert len(problems) == 2 and all("not valid UTF-8" in problem for problem in problems)
     "\n".join(problems).encode()
-
-
-@pytest.fixture
-def plain_user() -> Iterator[Path]:
-    """A folder, and a user without root's permissions, even if the tests run as root."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    is_root = os.geteuid() == 0
-    try:
-        yield folder
-    finally:
-        if is_root:
-            os.seteuid(0)
-        for path in [folder, *folder.rglob("*")]:
-            path.chmod(0o755)
-        shutil.rmtree(folder)
-
-
-def test_unreadable_folders_are_named(plain_user):
-    root = plain_user / "Train"
-    for name in ("Fear/1", "Sad/2", "Happy/3"):
-        stub_clip(root / name)
-    listed = make_list(root, "Fear/1 Fear\nHappy/3 Happy\n")
-    (root / "Fear/1").chmod(0)
-    (root / "Sad").chmod(0)
-    if os.geteuid() == 0:
-        os.seteuid(65534)
-    scanned = error_of(read_afew, root).problems
-    assert scanned == [f"{root / name}: the folder cannot be read (Permission denied)" for name in ("Sad", "Fear/1")]
-    assert problem_of(read_afew, root, listed) == f"{listed}, line 1: {scanned[1]}"
 
 
 def test_error_survives_a_worker_process():

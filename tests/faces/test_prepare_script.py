@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,11 @@ import Prepare_Faces
 from Code.common.files import one_writer
 from Code.data.images import read_image
 from Code.faces import prepare as prepare_module
-from Code.faces.align import PAPER_EYES, Eyes
+from Code.faces.align import PAPER_EYES
 from Code.faces.detect import Detector
-from Code.faces.extract import Analysis, Cutout, cut_out
 from Code.faces.inputs import find_jobs
-from Code.faces.track import FaceTrack
-from Code.faces.video import Source
 from tests.faces.conftest import run_main
+from tests.runs import at_call, interrupt
 
 pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
 
@@ -118,34 +116,6 @@ def test_a_clip_without_a_face_is_exit_status_1_and_named(
     assert sum(row["clip"] == "nobody" and row["left"] == "" for row in rows(tmp_path / "faces")) == 4
 
 
-def test_interrupted_in_the_middle_of_a_clip_it_goes_on_where_it_was(
-    tree: Path, tmp_path: Path, prepare: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output, whole = tmp_path / "faces", tmp_path / "whole"
-    assert prepare(tree, whole) == 0
-
-    def stop_at_the_second_clip(
-        source: Source, analysis: Analysis, paths: Mapping[int, FaceTrack], eyes: Eyes = PAPER_EYES
-    ) -> Iterator[Cutout]:
-        for count, face in enumerate(cut_out(source, analysis, paths, eyes)):
-            if count == 3 and "one" not in source.path.name:
-                raise KeyboardInterrupt
-            yield face
-
-    with monkeypatch.context() as patch:
-        patch.setattr(prepare_module, "cut_out", stop_at_the_second_clip)
-        assert prepare(tree, output) == 130
-    assert names(output / "Happy") == [f"one/{number:07d}.jpg" for number in range(6)]
-    assert not list(output.glob("Sad/*")) and not (output / "faces.csv").exists()
-    first = (output / "Happy" / "one" / "0000000.jpg").stat().st_mtime_ns
-    capsys.readouterr()
-
-    assert prepare(tree, output) == 0
-    assert "1 of 3 clips are prepared already" in capsys.readouterr().out
-    assert (output / "Happy" / "one" / "0000000.jpg").stat().st_mtime_ns == first
-    assert content(output) == content(whole)
-
-
 def test_a_clip_that_changed_is_prepared_anew(
     tree: Path, tmp_path: Path, prepare: Call, write_video: Write, scene_of: Draw
 ) -> None:
@@ -208,6 +178,22 @@ def whole(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def output(whole: Path, tmp_path: Path) -> Path:
     """A copy of the faces, to be spoiled."""
     return Path(shutil.copytree(whole, tmp_path / "out"))
+
+
+def test_interrupted_it_goes_on_where_it_was(
+    videos: Path, whole: Path, tmp_path: Path, prepare: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "faces"
+    with at_call(2, prepare_module, "cut_out", interrupt):
+        assert prepare(videos, output) == 130
+    assert names(output) == [f"Happy/one/{number:07d}.jpg" for number in range(3)]
+    assert not list(output.glob("Sad/*")) and not (output / "faces.csv").exists()
+    first = (output / "Happy" / "one" / "0000000.jpg").stat().st_mtime_ns
+    capsys.readouterr()
+    assert prepare(videos, output) == 0
+    assert "1 of 2 clips are prepared already" in capsys.readouterr().out
+    assert (output / "Happy" / "one" / "0000000.jpg").stat().st_mtime_ns == first
+    assert content(output) == content(whole)
 
 
 @pytest.mark.parametrize("spoiled", ["face", "folder", "record"])

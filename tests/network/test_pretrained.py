@@ -100,26 +100,6 @@ def test_torchvision_weights_without_counters() -> None:
     assert str(report) == ("100 tensors loaded; initialized anew: alpha.0, beta.0, pred_fc2; dropped: fc")
 
 
-@pytest.mark.parametrize(
-    ("at_type", "dropped"),
-    [(0, ("beta.0", "pred_fc2")), (1, ("pred_fc1",)), (2, ("alpha.0", "beta.0", "pred_fc2"))],
-)
-def test_published_fan(published: Weights, at_type: int, dropped: tuple[str, ...]) -> None:
-    fan = FAN(at_type)
-    report = load_published(fan, behind_module(published))
-    assert_holds(fan, published)
-    assert report.missing == []
-    assert set(report.dropped) == names(*dropped)
-
-
-def test_half_precision_and_parameters(backbone: Weights) -> None:
-    half = {name: value.half() if value.is_floating_point() else value for name, value in backbone.items()}
-    half["conv1.weight"] = torch.nn.Parameter(half["conv1.weight"])
-    load_published(fan := FAN(1), {"state_dict": behind_module(half), "epoch": 3})
-    assert {value.dtype for value in published_weights(fan).values()} == {torch.float32, torch.int64}
-    assert_holds(fan, half)
-
-
 @FORMATS
 def test_whole_file_of_2018(tmp_path: Path, published: Weights, zipped: bool) -> None:
     path = tmp_path / "Resnet18_FER+_pytorch.pth.tar"

@@ -11,7 +11,6 @@ import torch
 from Code.common.names import FERPLUS_LABELS
 from Code.network.checkpoints import read_checkpoint
 from Code.network.fan import FAN
-from Code.network.start import start_from
 from Code.network.weights import find_checkpoint, load_fan
 from Code.sample.clip import SampleSpec, draw_clip
 from Code.training.metrics import attention_metrics
@@ -52,12 +51,3 @@ def test_its_weights_follow_what_drawn_faces_show(shipped) -> None:
         weights[str(number)] = out.weights[0].numpy()
         truth[str(number)] = np.array([frame.intensity for _, frame in frames])
     assert attention_metrics(weights, truth)["attention_correlation"] > 0.2
-
-
-def test_it_is_the_start_for_other_classes(shipped) -> None:
-    fan, _ = shipped
-    start = start_from(PATH, fan.at_type, ("happiness", "tired", "bored"), seed=0)
-    new = start.fan
-    assert start.image_size == 96 and "1 of 3 classes loaded by name, new: tired, bored" in start.message
-    assert torch.equal(new.backbone.network.conv1.weight, fan.backbone.network.conv1.weight)
-    assert torch.equal(new.head.alpha[0].weight, fan.head.alpha[0].weight)

@@ -129,15 +129,6 @@ def test_another_attention_takes_what_it_has_in_common(
     assert_equal(model, fresh(wanted, len(OWN)), *new.split(", "))
 
 
-@pytest.mark.parametrize("labels", [("x", "y", "z"), ("x", "y")], ids=["as many", "fewer"])
-def test_a_backbone_is_taken_from_any_file_without_its_classifier(tmp_path: Path, labels: tuple[str, ...]) -> None:
-    """A run of pretraining gives what its exported file gives: of other classes, nothing is taken over."""
-    trained = write_fan(tmp_path / "fan.pth", OWN, at_type=2)
-    model = start_from(tmp_path / "fan.pth", 2, labels, seed=0, with_head=False).fan
-    assert_equal(model, trained, "bn1")
-    assert_equal(model, fresh(2, len(labels)), "pred_fc1")
-
-
 def test_a_kept_classifier_of_a_part_of_the_classes_keeps_its_prior(tmp_path: Path) -> None:
     torch.manual_seed(5)
     shares = [0.5, 0.25, 0.2, 0.05]
@@ -151,15 +142,3 @@ def test_a_kept_classifier_of_a_part_of_the_classes_keeps_its_prior(tmp_path: Pa
     kept = keep_classifier(FAN(0, 3), tmp_path / "plain.pth", ("a", "b", "d"), {})  # a run without --balance, too
     for shares in (kept["recipe"]["prior"], kept["class_shares"]):
         assert shares == pytest.approx([0.625, 0.3125, 0.0625])
-
-
-def test_files_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
-    write_fan(tmp_path / "few.pth", OWN, said=OWN[:2])
-    with pytest.raises(CheckpointError, match=r"few.pth: labels .* are not the names of its 3 classes"):
-        started(fresh(1, 4), tmp_path / "few.pth", tuple("abcd"))
-    state = published_weights(write_published(tmp_path / "whole.pth", 7))
-    for name, value in (("beta.0.bias", None), ("pred_fc2.bias", torch.zeros(3))):
-        broken = {key: entry for key, entry in {**state, name: value}.items() if entry is not None}
-        save_atomically({"state_dict": broken}, tmp_path / "broken.pth")
-        with pytest.raises(CheckpointError, match=rf"broken.pth: .*{name}"):
-            started(fresh(1, 7), tmp_path / "broken.pth", AFEW_LABELS)

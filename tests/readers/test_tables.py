@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from Code.check import check_before_training
 from Code.common.errors import UsageError
@@ -25,7 +22,7 @@ from Code.data.listing import Listing, read_lines
 from Code.data.request import Request
 from Code.readers import find
 from Code.readers.folders import read_folders
-from Code.readers.tables import parse_table, read_table
+from Code.readers.tables import read_table
 from tests.trees import stub_clip
 
 ROWS = [
@@ -125,20 +122,6 @@ def test_each_bad_row_is_named(root, row, said):
 def test_lists_that_are_none(root, text, split, said):
     (root.parent / "own.csv").write_text(text)
     assert said in problems_of(root, root.parent / "own.csv", split=split)[0]
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    st.binary(max_size=80)
-    | st.text(alphabet='path,label;\t\n"a1/.', max_size=80).map(lambda t: ("path,label\n" + t).encode())
-)
-def test_no_file_whatsoever_crashes(content):
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "own.csv")
-        path.write_bytes(content)
-        table = parse_table(str(path))
-    assert all(problem.isprintable() and problem.startswith(str(path)) for problem in table.problems)
-    assert bool(table.clips) or bool(table.problems)
 
 
 # Folds

@@ -13,10 +13,9 @@ from Code.common.errors import UsageError
 from Code.common.names import FERPLUS_LABELS
 from Code.composed.plan import choose_stills
 from Code.data.augment import to_float
-from Code.network.attention import HEADS
 from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from Code.network.fan import FAN
-from Code.network.weights import load_fan, load_published, published_weights, to_published
+from Code.network.weights import load_fan, published_weights, to_published
 from Code.readers.ferplus import read_ferplus
 from Code.recipes.ferplus_accuracy import calibration_error, fit_temperature
 from Code.recipes.release import main, released, with_classifier
@@ -125,17 +124,6 @@ def test_the_temperature_that_a_network_is_off_by_is_found(temperature: float) -
     bins = (certainty.double() * 15).ceil()
     parts = [abs((right - certainty)[bins == n].sum()) / len(labels) for n in bins.unique()]
     assert calibration_error(too_sure, labels) == pytest.approx(float(sum(parts)), abs=2e-4)
-
-
-@pytest.mark.parametrize("at_type", sorted(HEADS))
-def test_a_file_with_a_temperature_answers_the_same_but_less_surely(at_type: int) -> None:
-    torch.manual_seed(at_type)
-    fan, cooler = FAN(at_type, 4).eval(), FAN(at_type, 4).eval()
-    load_published(cooler, with_classifier({"state_dict": published_weights(fan), "backbone": "resnet18"}, 2.0))
-    clip = torch.rand(1, 3, 3, 32, 32)
-    with torch.inference_mode():
-        before, after = fan(clip), cooler(clip)
-    assert torch.allclose(after.logits, before.logits / 2, atol=1e-6) and torch.equal(after.weights, before.weights)
 
 
 # Priors

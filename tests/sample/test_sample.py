@@ -190,27 +190,6 @@ def _start_drawing(root: Path, *words: str) -> subprocess.Popen[str]:
     return process
 
 
-def _children(process: subprocess.Popen[str]) -> list[str]:
-    listed = ["ps", "-ww", "-o", "pid=", "-o", "args=", "--ppid", str(process.pid)]
-    lines = subprocess.run(listed, capture_output=True, text=True).stdout.splitlines()
-    return [line.split()[0] for line in lines if "spawn_main" in line]
-
-
-def test_what_a_killed_drawing_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
-    """SIGKILL in the middle: no sample is there, the workers end by themselves, and the next drawing begins anew."""
-    process = _start_drawing(tmp_path / "Sample")
-    children = _children(process)
-    process.kill()
-    process.wait()
-    deadline = time.monotonic() + 60
-    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert len(children) >= 2 and not any(Path(f"/proc/{child}").exists() for child in children)
-    assert not (tmp_path / "Sample").exists() and list(tmp_path.glob(".Sample.*.tmp"))
-    draw_sample(tmp_path / "Sample", spec=SMALL)
-    assert [path.name for path in tmp_path.iterdir()] == ["Sample"]
-
-
 def test_a_second_process_waits_for_the_first(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     few = ("--train-clips", "40", "--val-clips", "7", "--size", "32")
     process = _start_drawing(tmp_path / "Sample", *few)

@@ -96,12 +96,6 @@ def test_a_mobilenet_of_faces_is_a_start(call, ferplus: Path, sample: Path, tmp_
     assert torch.equal(after["state_dict"][name], stored["state_dict"][f"module.{name}"])
 
 
-def test_a_checkpoint_that_names_no_backbone_has_a_resnet18(tmp_path: Path) -> None:
-    run = {"format": "emotion-fan/1", "state_dict": published_weights(FAN(1, 2)), "at_type": 1, "labels": list(LABELS)}
-    save_atomically(run, tmp_path / "best.pth")
-    assert load_fan(tmp_path / "best.pth")[1]["backbone"] == "resnet18"
-
-
 def test_wrong_names_sizes_and_weights_are_one_line(call, sample: Path, tmp_path: Path) -> None:
     def said(*flags: object) -> str:
         outcome = call(script, *flags, cwd=tmp_path)

@@ -89,29 +89,24 @@ def coverage_of_differences(layout: tuple[int, ...], draws: int, seed: int) -> t
     return tuple(held / (draws * len(DISAGREEING)))
 
 
-@pytest.mark.parametrize("name", FAST)
-def test_intervals_hold_about_as_often_as_they_say(name: str) -> None:
-    for coverage in coverage_of_rates(LAYOUTS[name], 100, 0):
-        assert 0.93 <= coverage <= 0.98 + 0.005, coverage  # 600 draws: a standard error of 0.9 points
-    assert min(coverage_of_differences(LAYOUTS[name], 60, 0)) >= 0.93
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_coverage_of_all_intervals(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "draws"),
+    [*((name, 100) for name in FAST), *(pytest.param(name, 600, marks=pytest.mark.slow) for name in LAYOUTS)],
+)
+def test_intervals_hold_as_often_as_they_say(name: str, draws: int) -> None:
     """Nominal 95 %. Rates: 93 to 98 %. Differences: from 93 %, and at most 98 % once enough clips can disagree.
 
     Two networks that disagree on two or three clips leave few possible results, and no interval of finitely many
     results comes closer than these: they err on the side of saying too little.
     """
-    rates = coverage_of_rates(LAYOUTS[name], 600, 1)
-    differences = coverage_of_differences(LAYOUTS[name], 300, 1)
-    print(f"| {name} | " + " | ".join(f"{100 * value:.1f}" for value in (*rates, *differences)) + " |")
-    assert all(0.93 <= value <= 0.98 for value in rates), rates
+    rates = coverage_of_rates(LAYOUTS[name], draws, 1)
+    differences = coverage_of_differences(LAYOUTS[name], 6 * draws // 10, 1)
+    highest = 0.98 + 0.5 / draws
+    assert all(0.93 <= value <= highest for value in rates), rates
     assert min(differences) >= 0.93
     if min(LAYOUTS[name]) >= 7:
-        assert max(differences) <= 0.98
+        assert max(differences) <= highest
 
 
 @pytest.mark.parametrize("clips", [1, 5, 12, 400])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -163,28 +162,6 @@ def test_a_kill_loses_at_most_the_epoch_under_way(call, flags, whole, tmp_path, 
     assert ended_alike(folder, whole)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1500)
-def test_kills_at_random_moments_lose_nothing(call, flags, whole, tmp_path):
-    """A process of its own each time, killed from start-up to the report; then one that may end."""
-    command = [sys.executable, str(SCRIPT), *map(str, flags), "--resume", "model/run"]
-    rng, kills, finished = random.Random(0), 0, 0
-    while kills < 20 or not finished:
-        cwd = tmp_path / str(finished)
-        cwd.mkdir(exist_ok=True)
-        process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        try:
-            process.wait(timeout=rng.uniform(3, 12) if kills < 20 else 300)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            kills += 1
-            continue
-        assert process.returncode == 0, process.communicate()
-        assert ended_alike(only_run(cwd), whole)
-        finished += 1
-
-
 def test_a_folder_that_is_written_to_is_refused(call, flags, whole, tmp_path):
     command = [sys.executable, str(SCRIPT), *map(str, flags), "--resume", "model/run"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -246,20 +223,6 @@ def test_a_checkpoint_of_another_shape_is_one_line(call, whole, tmp_path, change
     outcome = call(script, "--resume", folder, "--device", "cpu", cwd=tmp_path)
     assert outcome.status == 2 and says in outcome.err and f"error: {folder}/last.pth: " in outcome.err
     assert outcome.err.count("\n") == 1
-
-
-class Evil:
-    def __reduce__(self) -> tuple:
-        return os.mkdir, ("made-by-a-checkpoint",)
-
-
-def test_a_checkpoint_that_runs_code_is_refused(call, whole, tmp_path):
-    torch.save({"training": Evil()}, whole / "evil.pth")
-    (tmp_path / "args.json").write_bytes((whole / "args.json").read_bytes())
-    (whole / "evil.pth").rename(tmp_path / "last.pth")
-    outcome = call(script, "--resume", tmp_path, "--device", "cpu", cwd=tmp_path)
-    assert outcome.status == 2 and f"error: {tmp_path}/last.pth: " in outcome.err and outcome.err.count("\n") == 1
-    assert not (tmp_path / "made-by-a-checkpoint").exists()
 
 
 @pytest.mark.parametrize("content", ["", '{"given": 1, "args": {}}', "{}"])
