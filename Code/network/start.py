@@ -64,11 +64,7 @@ def start_from(
         CheckpointError: the file is missing, or does not fit.
         UsageError: there is no such backbone.
     """
-    if path is None:
-        torch.manual_seed(seed)
-        fan = FAN(at_type, len(labels), dropout=dropout, backbone=backbone or DEFAULT_BACKBONE)
-        return StartingNetwork(fan, None, "starting from random weights")
-    checkpoint = read_checkpoint(path)
+    checkpoint = {} if path is None else read_checkpoint(path)
     stored = stored_backbone(checkpoint)
     if stored and backbone not in (None, stored):
         raise CheckpointError(
@@ -77,6 +73,8 @@ def start_from(
         )
     torch.manual_seed(seed)
     fan = FAN(at_type, len(labels), dropout=dropout, backbone=backbone or stored or DEFAULT_BACKBONE)
+    if path is None:
+        return StartingNetwork(fan, None, "starting from random weights")
     try:
         weights = plain_weights(checkpoint)
         note = ""
@@ -119,13 +117,9 @@ def _fit_classifier(
         if source:
             weights[name] = own[name].clone()
             weights[name][list(source)] = given[list(source.values())].to(own[name])
-    if not source:
-        classes = f"the file's classes are {', '.join(old)}" if old else f"the file has {rows} classes"
-        return f"attention loaded, classifier new: {classes}"
-    if len(source) == len(labels):
-        return "classifier put into the class order of this dataset"
-    new = ", ".join(label for index, label in enumerate(labels) if index not in source)
-    return f"classifier: {len(source)} of {len(labels)} classes loaded by name, new: {new}"
+    note = f"classifier: {len(source)} of {len(labels)} classes loaded by name"
+    new = [label for index, label in enumerate(labels) if index not in source]
+    return f"{note}, new: {', '.join(new)} (the file's classes: {', '.join(old) or rows})" if new else note
 
 
 def keep_classifier(fan: FAN, path: str | Path, labels: Sequence[str], mapping: Mapping[str, str]) -> dict[str, Any]:

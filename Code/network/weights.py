@@ -24,7 +24,6 @@ from .backbone import DEFAULT_BACKBONE, Backbone, is_backbone
 from .checkpoints import CheckpointError, CheckpointFacts, read_checkpoint, read_part
 from .fan import FAN
 
-MOST_NAMES = 10  # in an error; a file of another network has hundreds that do not fit
 _PREFIXES = ("backbone.network.", "head.")  # of names in memory, before the published names
 _PUBLISHED_HEADS = {"self-attention": 0, "self_relation-attention": 1}  # names that the published code writes
 _LABELS = {len(labels): labels for labels in (AFEW_LABELS, FERPLUS_LABELS, (*FERPLUS_LABELS, "unknown", "NF"))}
@@ -130,69 +129,43 @@ class LoadReport:
 
 
 def load_published(fan: FAN, state_dict: Mapping[str, Any]) -> LoadReport:
-    """Copies weights under published names into `fan`: all of them, or none.
+    """Copies weights under published names into `fan`, where they are cast to its dtype.
 
     Args:
-        fan: changed in place; its dtype and device stay.
         state_dict: names with or without `module.`, or a checkpoint that holds them as `state_dict`. The backbone's
-            own classifier (`fc`), of any size, and other heads than the one of `fan` are dropped. Half precision is
-            cast.
+            own classifier (`fc`), of any size, and other heads than the one of `fan` are dropped.
 
     Raises:
-        CheckpointError: names the keys that are missing (only whole layers of the head of `fan` and
-            `num_batches_tracked` may be), unexpected, of another shape (with both shapes) or not finite; at most
-            `MOST_NAMES` of each. `fan` is then unchanged.
+        CheckpointError: keys are missing (only whole layers of the head of `fan` and `num_batches_tracked` may be),
+            unexpected, of another shape or not finite. Some weights of `fan` may have changed by then.
     """
-    given = plain_weights(state_dict)
-    own, heads = published_weights(fan), all_parameter_names()
-    layers = {_layer(name) for name in given}
-    droppable = heads | classifier_names(fan.backbone)
+    given, own, heads = plain_weights(state_dict), published_weights(fan), all_parameter_names()
+    in_memory = dict(zip(own, fan.state_dict(), strict=True))
+    droppable = (heads | classifier_names(fan.backbone)) - own.keys()
     report = LoadReport(
         loaded=[name for name in own if name in given],
         missing=[name for name in own if name not in given],
-        dropped=[name for name in given if name not in own and name in droppable],
+        dropped=[name for name in given if name in droppable],
         unexpected=[name for name in given if name not in own and name not in droppable],
     )
-    needed = [name for name in report.missing if name not in heads or _layer(name) in layers]
-    problems = {
-        "missing": [name for name in needed if not name.endswith("num_batches_tracked")],
-        "unexpected": report.unexpected,
-        "unusable": [f"{n} ({problem})" for n in report.loaded if (problem := _misfit(given[n], own[n]))],
-    }
-    if any(problems.values()):
+    layers = {_layer(name) for name in given}
+    initial = {name: own[name] for name in report.missing if name in heads and _layer(name) not in layers}
+    known = {name: value for name, value in given.items() if name not in droppable}
+    try:
+        fan.load_state_dict({in_memory.get(name, name): value for name, value in {**initial, **known}.items()})
+        if broken := [name for name in report.loaded if not torch.isfinite(own[name]).all()]:
+            raise RuntimeError(f"not finite: {', '.join(broken)}")
+    except RuntimeError as error:
         network = f"a {fan.backbone.name} FAN (at_type {fan.at_type}, {fan.num_classes} classes)"
-        texts = [
-            f"{what}: {', '.join(names[:MOST_NAMES])}{', ...' if len(names) > MOST_NAMES else ''}"
-            for what, names in problems.items()
-            if names
-        ]
-        raise CheckpointError(f"these weights do not fit {network}; {'; '.join(texts)}")
-    with torch.no_grad():
-        for name in report.loaded:
-            own[name].copy_(given[name])
+        raise CheckpointError(f"these weights do not fit {network}; {' '.join(str(error).split()):.1000}") from None
     return report
 
 
 def load_trained(fan: FAN, state_dict: Mapping[str, Any]) -> None:
-    """`load_published`, where the head of the network must be in the file.
-
-    Raises:
-        CheckpointError: as `load_published`, and if the head is missing.
-    """
+    """`load_published`, which raises a CheckpointError also if the head of the network is not in the file."""
     untrained = sorted(all_parameter_names().intersection(load_published(fan, state_dict).missing))
     if untrained:
         raise CheckpointError(f"no trained head for at_type {fan.at_type}; missing: {', '.join(untrained)}")
-
-
-def _misfit(tensor: object, target: Tensor) -> str:
-    """Why a value of a file cannot become this parameter; "" if it can."""
-    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_meta:
-        return "no plain tensor"
-    if tensor.shape != target.shape:
-        return f"file {list(tensor.shape)}, network {list(target.shape)}"
-    if target.is_floating_point() and not tensor.is_floating_point():
-        return str(tensor.dtype)
-    return "" if torch.isfinite(tensor.to(target.dtype)).all() else "not finite"
 
 
 def to_published(fan: FAN, *, half: bool = False) -> dict[str, Tensor]:
@@ -268,9 +241,6 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
                 raise CheckpointError(f"{name} are not {size} numbers")
     except (CheckpointError, UsageError) as error:  # the backbone's name is the file's, not a flag's
         raise CheckpointError(f"{path}: {str(error).removeprefix('--')}") from None
-    metrics, best = checkpoint.get("metrics"), _number(checkpoint.get("best_prec1"))
-    if not isinstance(metrics, dict):
-        metrics = {} if best is None else {"best_prec1": best}
     return fan.eval(), {
         **asdict(facts),
         "kind": kind,
@@ -280,8 +250,7 @@ def load_fan(path: str | Path, *, at_type: int | None = None) -> tuple[FAN, dict
         "at_type": fan.at_type,
         "backbone": fan.backbone.name,
         "image_size": facts.image_size or IMAGE_SIZE,
-        "epoch": _number(checkpoint.get("epoch")),
-        "metrics": metrics,
+        "metrics": facts.metrics or {},
     }
 
 
@@ -324,12 +293,6 @@ def _frame_classifier(checkpoint: Mapping[str, Any], weights: Mapping[str, Any],
     if not own <= weights.keys():
         raise CheckpointError("a backbone without a classifier cannot predict expressions; train a FAN from it first")
     return {n.replace(backbone.classifier, ScoreFusion.classifier) if n in own else n: w for n, w in weights.items()}
-
-
-def _number(value: object) -> int | float | None:
-    if isinstance(value, Tensor):
-        return value.item() if value.numel() == 1 else None
-    return value if isinstance(value, (int, float)) else None
 
 
 def find_checkpoint(path: str | Path | None) -> Path:

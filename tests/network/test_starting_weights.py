@@ -68,7 +68,8 @@ def test_other_classes_start_with_the_attention_and_a_new_classifier(tmp_path: P
     size, message = started(model, tmp_path / "fan.pth", labels)
     assert size == 80
     assert "initialized anew: pred_fc2;" in message and "\n" not in message
-    assert f"attention loaded, classifier new: the file's classes are {', '.join(FERPLUS)};" in message
+    assert f"classifier: 0 of {len(labels)} classes loaded by name, new: {', '.join(labels)} (" in message
+    assert f"(the file's classes: {', '.join(FERPLUS)});" in message
     assert_equal(model, trained, "alpha.0", "beta.0", "bn1")
     assert_equal(model, fresh(1, len(labels)), "pred_fc2")
 
@@ -86,7 +87,7 @@ def test_a_flag_says_what_classes_mean_even_if_their_names_are_the_same(tmp_path
     trained = write_fan(tmp_path / "fan.pth", OWN)
     model = fresh(1, 3)
     _, message = started(model, tmp_path / "fan.pth", OWN, {"Bored": "Tired", "Tired": "Bored"})
-    assert "classifier put into the class order of this dataset" in message
+    assert "classifier: 3 of 3 classes loaded by name;" in message
     assert torch.equal(model.head.pred_fc2.weight, trained.head.pred_fc2.weight[[2, 1, 0]])
     with pytest.raises(CheckpointError, match=r"fan.pth: --map-labels Tired=Sleepy: the file's classes are Bored, "):
         started(model, tmp_path / "fan.pth", OWN, {"Tired": "Sleepy"})
@@ -98,11 +99,11 @@ def test_published_fan_that_names_no_classes(tmp_path: Path) -> None:
     started(model, tmp_path / "seven.pth", AFEW_LABELS)
     assert_equal(model, trained, "alpha.0", "beta.0", "pred_fc2")
     _, message = started(fresh(1, 3), tmp_path / "seven.pth", OWN)
-    assert "classifier new: the file's classes are Happy, Angry" in message
+    assert "(the file's classes: Happy, Angry" in message
 
     trained = write_published(tmp_path / "five.pth", 5)
     _, message = started(model := fresh(1, 3), tmp_path / "five.pth", OWN)
-    assert "classifier new: the file has 5 classes" in message
+    assert "(the file's classes: 5)" in message
     assert_equal(model, trained, "alpha.0", "beta.0")
     started(model := fresh(1, 5), tmp_path / "five.pth", tuple("abcde"))  # nobody can tell what they mean
     assert_equal(model, trained, "pred_fc2")
