@@ -70,8 +70,7 @@ class Morph:
 
         `view`, float [2, 3], is the affine map from the frame to the square. Both reach from -1 to 1.
         """
-        there = _grid(side) @ torch.from_numpy(view[:, :2].T).float() + torch.from_numpy(view[:, 2]).float()
-        at = there
+        at = there = _grid(side, view)
         for _ in range(INVERSION):  # the x with x + s u(x) = there
             at = there - share * _moves(self.field, at)
         pictures = [_sample(self.first, at), _sample(self.second, at + _moves(self.field, at))]
@@ -80,10 +79,9 @@ class Morph:
         return pixels
 
 
-def _grid(side: int) -> Tensor:
-    """x and y of every pixel in [-1, 1], float [1, side, side, 2]."""
-    axis = (torch.arange(side) + 0.5) * (2 / side) - 1
-    return torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1)[None]
+def _grid(side: int, view: np.ndarray) -> Tensor:
+    """Where an affine map brings each pixel of a square, float [1, side, side, 2] in [-1, 1]."""
+    return F.affine_grid(torch.from_numpy(view)[None].float(), [1, 1, side, side], align_corners=False)
 
 
 def _sample(picture: Tensor, at: Tensor) -> Tensor:
@@ -112,7 +110,7 @@ def _register(first: Tensor, second: Tensor, points: np.ndarray) -> Tensor:
     for side, cells, steps in STAGES:
         field = F.interpolate(field, (cells, cells), mode="bicubic", align_corners=True).requires_grad_(True)
         one, other = (F.interpolate(each, (side, side), mode="area").mean(1, keepdim=True) for each in (first, second))
-        grid = _grid(side)
+        grid = _grid(side, np.eye(2, 3))
         adam = torch.optim.Adam([field], lr=RATE)
         for _ in range(steps):
             u = F.interpolate(field, (side, side), mode="bicubic", align_corners=True)

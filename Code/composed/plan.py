@@ -60,10 +60,7 @@ def choose_stills(splits: Mapping[str, FERPlusSplit], usage: str, confidence: fl
     """The stills of a split with at least `confidence` of the votes on one emotion, after dropping single votes.
 
     A picture that is in several splits of FER2013 is used in the last of them only (Training, PublicTest, PrivateTest),
-    so that no test picture is trained on.
-
-    Raises:
-        DataError: a class has no such still.
+    so that no test picture is trained on. DataError: a class has no such still.
     """
     split, order = splits[usage], list(splits)
     alone = ~split.copies_of(*(splits[name] for name in order[order.index(usage) + 1 :]))

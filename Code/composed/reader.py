@@ -144,11 +144,8 @@ def _write(composer: Composer, folder: Path) -> None:
 
 def composed_spec(request: Request) -> ComposedSpec:
     """The settings of composed clips. One number stands for both ends of a range."""
-    given: dict[str, Any] = {}
-    if request.clip_frames:
-        given["frames"] = min(request.clip_frames), max(request.clip_frames)
-    if request.telling:
-        given["telling"] = min(request.telling), max(request.telling)
+    ranges = {"frames": request.clip_frames, "telling": request.telling}
+    given: dict[str, Any] = {name: (min(ends), max(ends)) for name, ends in ranges.items() if ends}
     if request.distractors:
         given["distractors"] = tuple(dict.fromkeys(request.distractors))
     return ComposedSpec(**given)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,13 +38,8 @@ def ferplus_split(split: FERPlusSplit, rule: str, size: int | None = None) -> Ev
 def report_test(path: Path | None, splits: Mapping[str, FERPlusSplit], compute: Compute) -> None:
     """Prints a file's accuracy on the private test, as it is, and with the priors of `--prior` if those are others.
 
-    Published figures are of a majority label, and of networks that know the class shares of FER+.
-
-    Args:
-        path: None: the file that trainings start from.
-
-    Raises:
-        UsageError: its classes are not those of FER+.
+    Published figures are of a majority label, and of networks that know the class shares of FER+. Without a path, the
+    file is the one that trainings start from. UsageError: its classes are not those of FER+.
     """
     fan, info = load_fan(path or starting_file(None) or FERPLUS_FILE)
     size, labels = info["image_size"], info["labels"]
@@ -53,7 +47,7 @@ def report_test(path: Path | None, splits: Mapping[str, FERPlusSplit], compute: 
         raise UsageError(f"--checkpoint {info['path']}: its labels are {', '.join(labels)}, not those of FER+")
     print(f"{info['path']}: {fan.head.title}, {info['backbone']}, {size} x {size} pixels")
     fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
-    test, copies = splits["PrivateTest"], splits["PrivateTest"].copies_of(splits["Training"])
+    test = splits["PrivateTest"]
     majority, voted, val = (
         ferplus_split(split, rule, size)
         for split, rule in ((test, "majority"), (test, "plurality"), (splits["PublicTest"], "majority"))
@@ -62,8 +56,6 @@ def report_test(path: Path | None, splits: Mapping[str, FERPlusSplit], compute: 
         evaluate(fan, part.batches, compute, part.transform).logits for part in (majority, voted, val)
     )
     targets = majority.table.targets
-    copied = set(test.only(copies).names)
-    others = torch.tensor([name not in copied for name in majority.table.names])
     shift = torch.zeros(len(FERPLUS_LABELS))
     for prior in (None, "uniform", "ferplus") if info["class_shares"] else (None,):
         if prior:
@@ -71,7 +63,7 @@ def report_test(path: Path | None, splits: Mapping[str, FERPlusSplit], compute: 
             if torch.allclose(shift, shift[0], atol=1e-4):  # it has this prior
                 continue
             print(f"the same with --prior {prior}:")
-        metrics = _metrics(logits + shift, targets)
+        metrics = classification_metrics((logits + shift).softmax(dim=1), targets)
         print(f"private test, majority label, 8 classes: {summary(metrics)}")
         for index, row in enumerate(metrics["confusion"]):
             if sum(row):
@@ -79,10 +71,7 @@ def report_test(path: Path | None, splits: Mapping[str, FERPlusSplit], compute: 
                 recall = f"{100 * row[index] / sum(row):5.1f} % ({100 * low:.0f} to {100 * high:.0f} %)"
                 print(f"  recall {FERPLUS_LABELS[index]:<10} {recall}")
         print("  confusion (rows true): " + " ".join(str(row) for row in metrics["confusion"]))
-        if others.any() and not others.all():
-            alone = _metrics(logits[others] + shift, targets[others])
-            print(f"  without the {int((~others).sum())} that are also training images: {summary(alone)}")
-        every = _metrics(of_voted + shift, voted.table.targets)
+        every = classification_metrics((of_voted + shift).softmax(dim=1), voted.table.targets)
         print(f"private test, most voted label, no majority needed: {summary(every)}")
     truth = val.table.targets
     fitted = fit_temperature(of_val, truth, shift)
@@ -91,10 +80,6 @@ def report_test(path: Path | None, splits: Mapping[str, FERPlusSplit], compute: 
         f"validation, majority label, with the prior of FER+: expected calibration error {errors[0]:.1f} %; "
         f"{errors[1]:.1f} % with --temperature {fitted:.2f} of Code.recipes.release"
     )
-
-
-def _metrics(logits: Tensor, labels: Tensor) -> dict[str, Any]:
-    return classification_metrics(logits.softmax(dim=1), labels)
 
 
 def fit_temperature(logits: Tensor, labels: Tensor, offset: Tensor) -> float:

@@ -77,10 +77,7 @@ def with_extra(table: FrameTable, images: Tensor, recipe: Recipe) -> tuple[Frame
 
 
 def read_pictures(recipe: Recipe) -> tuple[ClipSet, ClipSet, str]:
-    """Reads labeled pictures, split by their folders, by a list or at random.
-
-    Returns:
-        The pictures to train on, those to validate on, and how they were split, for the log.
+    """Reads pictures to train on and to validate on, and how they were split: by folders, by a list or at random.
 
     Raises:
         DataError: all problems of the folders or the list.

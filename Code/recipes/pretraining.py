@@ -153,12 +153,9 @@ def train_backbone(recipe: Recipe, compute: Compute) -> None:
 def start_training(
     recipe: Recipe, labels: Sequence[str], pretrained: str, offset: Tensor, steps: int, compute: Compute
 ) -> State:
-    """The network at its start, on the device, with its optimizer.
+    """The network at its start, on the device, with its optimizer, for epochs of `steps` steps.
 
-    Args:
-        pretrained: a file, or "none".
-        offset: float [C], see `Balance`.
-        steps: in an epoch.
+    `pretrained` is a file or "none"; `offset`, float [C], is that of `Balance`.
     """
     file = None if pretrained.lower() == "none" else Path(pretrained)
     start = start_from(
@@ -187,11 +184,9 @@ def start_training(
 
 
 def continue_classifier(fan: FAN, path: Path, labels: Sequence[str], offset: Tensor) -> bool:
-    """Starts the classifier from a file's, if that classifies single features into the same classes; says whether.
+    """Starts the classifier of `fan` from a file's, if that classifies features into the same classes; says whether.
 
-    Args:
-        fan: has the backbone of the file already; its classifier is changed in place.
-        offset: float [C], what the logits of this training lack. The file's may lack another part of its class shares.
+    `offset`, float [C], is what the logits of this training lack. The file's may lack another part of its class shares.
     """
     try:
         trained, info = load_fan(path)
@@ -211,8 +206,7 @@ def continue_classifier(fan: FAN, path: Path, labels: Sequence[str], offset: Ten
 def balanced_loss(shares: Tensor, balance: Balance) -> Loss:
     """Cross-entropy of logits + tau * log(shares [C] of the classes), see `Code.network.prior`.
 
-    Raises:
-        UsageError: tau is above 0, and a class has no training images.
+    UsageError: tau is above 0, and a class has no training images.
     """
     if not balance.tau:
         return cross_entropy

@@ -53,11 +53,8 @@ def with_classifier(
 ) -> dict[str, Any]:
     """A checkpoint whose logits are divided by a temperature, and then have another prior, see `stated_shares`.
 
-    Its recipe says the prior. The accuracy with another prior is another one, and left out.
-
-    Raises:
-        CheckpointError: it has no classifier.
-        UsageError: the prior does not go with its classes.
+    Its recipe says the prior. The accuracy with another prior is another one, and left out. CheckpointError: it has no
+    classifier. UsageError: the prior does not go with its classes.
     """
     stored = stored_classifier(checkpoint)
     if not stored:

@@ -33,12 +33,8 @@ SMALLEST = 1e-7  # probability whose logarithm is taken
 def taught(recipe: Recipe, batches: TrainingBatches, shares: Tensor, file: Path, compute: Compute) -> FrameTable:
     """The table of the batches with the teachers' answers in its targets; without a label, with the answers alone.
 
-    Args:
-        shares: float [C], the class shares of the training set.
-        file: keeps the answers, so that a resumed run does not need the teachers.
-
-    Raises:
-        CheckpointError: a teacher or `file` is damaged or does not fit.
+    `shares`, float [C], are the class shares of the training set. `file` keeps the answers, so that a resumed run does
+    not need the teachers. CheckpointError: a teacher or `file` is damaged or does not fit.
     """
     table = batches.table
     print(f"{counted(len(recipe.teachers), 'teacher')} for {len(table)} faces; answers: {file}", flush=True)
@@ -59,9 +55,6 @@ def teachers_answers(recipe: Recipe, table: FrameTable, store: Store, shares: Te
     All answers have the prior of the labels that they are averaged with, the class shares [C] of this training set. A
     network that was trained with `--balance` lacks those of its own training set; they are added, and exchanged for
     these. One that does not say its shares is taken to be trained on this training set.
-
-    Raises:
-        CheckpointError: a file cannot be read, has other classes, or lacks a picture.
     """
     prior = shares.clamp(min=RAREST).log()
     total = torch.zeros(len(table), len(table.labels))

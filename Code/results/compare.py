@@ -75,13 +75,10 @@ def compare_runs(
 ) -> tuple[Path, str]:
     """Writes the page `output` that compares two or more runs, and returns its path and its results as plain text.
 
-    Args:
-        frames_root: see `read_run`.
-        progress: show a progress bar.
+    `frames_root` is that of `read_run`.
 
     Raises:
-        ReportError, StateError: the runs cannot be read or compared.
-        UsageError: the page cannot be written.
+        ReportError, StateError, UsageError: the runs cannot be read or compared, or the page cannot be written.
     """
     methods = group_runs(read_runs(folders, frames_root))
     pairs, differing = pairs_of(methods), clips_that_differ(methods)

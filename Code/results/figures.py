@@ -137,7 +137,6 @@ def attention_figure(
         frames: uint8 [len(shown), H, W, 3], RGB.
         alpha, weights: [T], not negative.
         shown: indices of the frames to draw, ascending, see `choose_frames`.
-        label, prediction: class names; "" if they are unknown.
         intensity: [T] in [0, 1], the true intensity of the expression, drawn as a line.
         times: [T], seconds of a video's frames, written below them instead of their numbers.
     """
@@ -197,10 +196,7 @@ def attention_figure(
 
 
 def line_styles(methods: Mapping[str, str]) -> dict[str, Style]:
-    """A style for each run's line: a color for each method, and a dash for each run of a method.
-
-    `methods` has for each run's name that of its method.
-    """
+    """A style for each run's line: a color for each method, the value of `methods`, and a dash for each of its runs."""
     drawn: dict[str, list[str]] = {}
     for run, method in methods.items():
         drawn.setdefault(method, []).append(run)
@@ -214,12 +210,9 @@ def line_styles(methods: Mapping[str, str]) -> dict[str, Style]:
 
 @plain_style
 def curve_figure(title: str, lines: Mapping[str, Line], styles: Mapping[str, Style] | None = None) -> Figure:
-    """Values of `log.jsonl` over the epochs. A missing value, or null, leaves a gap.
+    """Values of `log.jsonl` over the epochs, a line for each name. A missing value, or null, leaves a gap.
 
-    Args:
-        title: "learning rate" has a logarithmic axis.
-        lines: by their names.
-        styles: of each line (default: a color each, and a legend below the plot).
+    The title "learning rate" has a logarithmic axis. Without styles each line has a color, named below the plot.
     """
     figure = Figure(figsize=(4.8, 2.7), layout="constrained")  # readable on a phone
     axes = figure.add_subplot()

@@ -88,13 +88,10 @@ def make_tiles(
     labels: Sequence[str] | None = None,
     intensity: Sequence[float] = (),
 ) -> list[Tile]:
-    """Tiles for the frames with the indices `shown` of a clip, without pictures.
+    """Tiles for the frames with the indices `shown` of a clip of T `frames`, without pictures.
 
-    Args:
-        frames: T names.
-        alpha, weights: [T].
-        labels: T texts below the pictures (default: numbers from 1).
-        intensity: [T], the true intensity of the expression, if it is known.
+    `alpha`, `weights` and, where it is known, the true `intensity` are [T]; `labels` are T texts below the pictures
+    (default: numbers from 1).
     """
     shares = relative(weights)
     marks = extremes(shares)

@@ -49,13 +49,10 @@ PANELS = {
 def write_report(run_dir: Path, frames_root: Path | None = None, *, progress: bool = False) -> Path:
     """Writes `report.html` into a run's folder, or `summary.html` into that of folds or seeds; returns its path.
 
-    Args:
-        frames_root: see `read_run`.
-        progress: show a progress bar.
+    `frames_root` is that of `read_run`.
 
     Raises:
-        ReportError, StateError: it is no run's folder, or a file in it cannot be read.
-        UsageError: the page cannot be written.
+        ReportError, StateError, UsageError: a file in it is missing or damaged, or the page cannot be written.
     """
     if (Path(run_dir) / "summary.json").is_file():
         return write_overview(Path(run_dir))
@@ -136,11 +133,8 @@ def clip_figure(run: RunFiles, clip: ClipRow) -> Figure:
 def write_figures(run_dir: Path, count: int, frames_root: Path | None = None) -> Path:
     """Draws up to `count` of the most and of the least certain clips of a run, right and wrong, as PNG and SVG.
 
-    Returns:
-        The folder `figures/` in that of the run, with `wrong_most_certain_1_<clip>.png` and so on.
-
-    Raises:
-        ReportError, UsageError: as `clip_figure`; a file cannot be written.
+    Returns the folder `figures/` in that of the run, with `wrong_most_certain_1_<clip>.png` and so on. Raises as
+    `clip_figure`, and UsageError: a file cannot be written.
     """
     run = read_run(run_dir, frames_root)
     folder = run.folder / "figures"

@@ -109,9 +109,7 @@ class RunFiles:
 def read_run(folder: Path, frames_root: Path | None = None) -> RunFiles:
     """Reads a run's folder, with at least one of `FILES` in it.
 
-    Args:
-        frames_root: where the clips' frames are now, `<frames_root>/<clip>/<frame>`; None: where they were when the run
-            was evaluated.
+    The clips' frames are now at `<frames_root>/<clip>/<frame>`; without it, where they were when the run was evaluated.
 
     Raises:
         ReportError, StateError: it is no run's folder, or a file in it is damaged.

@@ -87,12 +87,7 @@ def of_epoch(results: Sequence[Results], which: str) -> list[Metrics]:
 def write_fold_summary(folder: Path, folds: Sequence[Path]) -> None:
     """Writes the results of all folds together: each clip is evaluated in one fold, so the counts add up.
 
-    Args:
-        folder: of the folds.
-        folds: the folders of their runs, in order.
-
-    Raises:
-        StateError, ReportError: the results of a fold are missing, or those of two are of other classes.
+    `folds` are the folders of their runs, in order. StateError, ReportError: results are missing, or of other classes.
     """
     results = [read_results(fold / "results.json") for fold in folds]
     first = results[0]
@@ -145,8 +140,7 @@ def write_seed_summary(folder: Path, seeds: Sequence[int]) -> None:
 def curves_of_runs(runs: Mapping[str, RunFiles], methods: Mapping[str, str]) -> dict[str, Any]:
     """The curves of several runs as templates show them: pictures, and the styles of the lines.
 
-    Args:
-        methods: for each run the name of its method. Runs of one method have the same color.
+    `methods` has for each run the name of its method. Runs of one method have the same color.
     """
     logs = {name: run.log for name, run in runs.items() if len(run.log) > 1}  # one point makes no curve
     styles = {name: style for name, style in line_styles(methods).items() if name in logs}
@@ -178,8 +172,7 @@ def write_overview(folder: Path) -> Path:
     """Writes `summary.html` and `summary.md` into a folder of folds or seeds, and into its seeds if they have folds.
 
     Raises:
-        StateError, ReportError: a file of the folder is missing or cannot be read.
-        UsageError: the page cannot be written.
+        StateError, ReportError, UsageError: a file is missing or cannot be read, or the page cannot be written.
     """
     for path in sorted(folder.glob("seed-*/summary.json")):
         write_overview(path.parent)

@@ -29,8 +29,6 @@ from ..data.clips import DataError
 from ..data.intensity import INTENSITY_FILE, Row, write_intensity
 from .clip import SampleSpec, draw_clip
 
-__all__ = ["draw_sample"]
-
 VERSION = 1  # increase when any pixel changes; samples of other versions are drawn again
 SPLITS, LISTS = ("Train", "Val"), ("list_train.txt", "list_eval.txt")
 MARKER, FACTS = "README.txt", "sample.json"
@@ -42,18 +40,10 @@ Task = tuple[Path, int, int, int, SampleSpec]
 def draw_sample(
     root: str | Path, *, seed: int = 0, workers: int = 1, progress: bool = False, spec: SampleSpec | None = None
 ) -> Path:
-    """Draws the sample into the folder `root`, unless the same sample (version, seed and spec) is there already.
+    """Draws the sample into the folder `root`, and returns `root`.
 
-    A sample of another seed, spec or version is replaced.
-
-    Args:
-        seed: of all random numbers, 0 or above.
-        workers: processes that draw. The result does not depend on their number.
-        progress: show the progress.
-        spec: size and difficulty; default `SampleSpec()`.
-
-    Returns:
-        `root`, which then contains Train/, Val/, list_train.txt, list_eval.txt, intensity.csv and sample.json.
+    The same sample (version, seed and spec) is left as it is; another one is replaced. The number of processes that
+    draw, `workers`, does not change the result.
 
     Raises:
         DataError: `root` contains something that is not of a generated sample.
@@ -70,7 +60,7 @@ def draw_sample(
                 # Perhaps the user's data in the same layout.
                 raise DataError(f"{root}: not empty and not a generated sample; choose another folder, or delete it")
             with writing_folder(folder, replace=True) as draft:
-                _draw_into(draft, settings, seed, workers, progress, spec)
+                _draw_into(draft, settings, workers, progress, spec)
     return Path(root)
 
 
@@ -83,13 +73,11 @@ def _is_drawn(folder: Path, settings: dict[str, Any]) -> bool:
     return json.loads(json.dumps(settings)).items() <= facts.items()
 
 
-def _draw_into(
-    folder: Path, settings: dict[str, Any], seed: int, workers: int, progress: bool, spec: SampleSpec
-) -> None:
+def _draw_into(folder: Path, settings: dict[str, Any], workers: int, progress: bool, spec: SampleSpec) -> None:
     (folder / MARKER).write_text(README)
     totals = (spec.num_train_clips, spec.num_val_clips)
     tasks: list[Task] = [
-        (folder, seed, split, clip, spec) for split, total in enumerate(totals) for clip in range(total)
+        (folder, settings["seed"], split, clip, spec) for split, total in enumerate(totals) for clip in range(total)
     ]
     rows: list[Row] = []
     with Progress("drawing the sample", len(tasks), unit="clips", show=progress) as bar:

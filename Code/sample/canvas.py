@@ -201,13 +201,9 @@ def darken(image: Array, rng: np.random.Generator) -> Array:
 
 
 def camera(image: Array, gain: float, tilt: float, noise: float, rng: np.random.Generator) -> Image.Image:
-    """Applies exposure, uneven light and noise.
+    """Applies the exposure `gain`, light that grows by the share `tilt` from the middle to the right, and noise.
 
-    Args:
-        gain: exposure.
-        tilt: relative difference in brightness between the right edge and the middle.
-        noise: standard deviation of the noise, in gray levels. It is a sum of eight random bytes, which is nearly
-            Gaussian, half of it common to the three colors.
+    `noise` is its standard deviation in gray levels. It sums eight random bytes, half of them common to three colors.
     """
     size = image.shape[0]
     x, _ = _grid(size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -81,11 +81,6 @@ def draw_apex(expression: str, rng: np.random.Generator) -> ActionUnits:
     return {unit: strength * rng.uniform(0.85, 1.15) for unit, strength in chosen.items()}
 
 
-def at_intensity(apex: ActionUnits, intensity: float) -> ActionUnits:
-    """The action units at `intensity`, in [0, 1], of the apex."""
-    return {unit: strength * intensity for unit, strength in apex.items()}
-
-
 def plan_clip(expression: str, spec: SampleSpec, rng: np.random.Generator) -> tuple[list[float], list[str]]:
     """Draws the intensity of the expression in each frame of a clip, and each frame's distractor or "".
 
@@ -137,15 +132,16 @@ def draw_clip(
     gains, tilt = _path(count, 0.12, rng), rng.uniform(-0.15, 0.15)
     exposure, noise, softness = rng.uniform(0.82, 1.15), rng.uniform(*spec.noise), rng.uniform(0.0, 0.009)
     for frame, kind in enumerate(kinds):
-        units = {} if kind == "neutral" else at_intensity(apex, shown[frame])
-        flaw = kind
-        if kind == "other":
-            units = at_intensity(wrong, rng.uniform(0.8, 1.0))
+        at_apex, intensity = apex, shown[frame]
+        flaw, pose = kind, poses[frame]
+        if kind == "neutral":
+            intensity = 0.0
+        elif kind == "other":
+            at_apex, intensity = wrong, rng.uniform(0.8, 1.0)
             flaw = FLAWS[int(rng.integers(len(FLAWS)))]
-        pose = poses[frame]
         if flaw == "turned":
-            yaw = rng.uniform(0.9, 1.15) * (1 if rng.integers(2) else -1)
-            pose = Pose(pose.dx, pose.dy, pose.scale, pose.roll, yaw, pose.gaze)
+            pose = replace(pose, yaw=rng.uniform(0.9, 1.15) * (1 if rng.integers(2) else -1))
+        units = {unit: strength * intensity for unit, strength in at_apex.items()}
         picture = face.draw(add_action_units(units, movements[frame]), pose)
         pixels = np.asarray(picture, np.float32)
         if flaw == "occluded":
