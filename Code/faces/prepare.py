@@ -13,11 +13,12 @@ import os
 import re
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -93,8 +94,7 @@ def prepare_clip(job: Job, output: Path, settings: Settings, device: str, *, alo
     try:
         source = Source(job.path, threads=0 if alone else 1)
         detector, every = _detector(device, settings.min_face), settings.detect_every
-        # A worker has no bar: that would leave a lock of tqdm behind when the worker is stopped.
-        with Progress(one_line(job.name), source.total) if alone else nullcontext(_silent) as bar:
+        with Progress(one_line(job.name), source.total, show=alone) as bar:
             analysis = analyse(source, detector, fps=settings.fps, detect_every=every, overlap=alone, progress=bar)
         main = analysis.main()
         names = {} if main is None else {main: job.name}
@@ -123,10 +123,6 @@ def prepare_clip(job: Job, output: Path, settings: Settings, device: str, *, alo
     except DataError as error:
         return Record(job.name, record.source, "", error="; ".join(error.problems))
     return record
-
-
-def _silent(more: int) -> None:
-    """Takes no note of how many more frames are searched."""
 
 
 @lru_cache(maxsize=1)
@@ -159,6 +155,7 @@ def prepare_all(jobs: Sequence[Job], output: Path, settings: Settings, device: s
 
 def _start_worker() -> None:
     as_worker()
+    Progress.set_lock(threading.RLock())  # tqdm's own would be left behind when the worker is stopped
     torch.set_num_threads(1)
     keep_freed_memory()
 
@@ -267,7 +264,7 @@ def rows_of(written: dict[str, tuple[int, FaceTrack]], clip: str, analysis: Anal
     frames = zip(analysis.numbers.tolist(), analysis.times.tolist(), strict=True)
     starts = [[number, "" if np.isnan(time) else f"{time:.4f}"] for number, time in frames]
     for name, (track, path) in written.items():
-        cells: dict[int, list[str]] = {}
+        cells = {}
         for index, at in enumerate(path.positions.tolist()):
             values = [f"{value:.2f}" for value in (*path.boxes[index], *path.landmarks[index].ravel())]
             score = "" if np.isnan(path.scores[index]) else f"{path.scores[index]:.4f}"
