@@ -28,7 +28,7 @@ def log_of(name: str, flags: list[str], output: Path) -> list[dict]:
 
 
 def main() -> int:
-    from Code.results.figures import curve_figure
+    from Code.results.figures import curve_figure, line_styles
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--figure", type=Path, required=True, help="the PNG to write")
@@ -43,7 +43,9 @@ def main() -> int:
         "from random weights": log_of("random", [*size, "--pretrained", "none", *args.extra], output),
     }
     curves = {name: (log, "val_war") for name, log in runs.items()}
-    curve_figure("validation WAR (%)", curves).savefig(args.figure, dpi=165)
+    figure = curve_figure("validation WAR (%)", curves, line_styles({name: name for name in runs}))
+    figure.legend(loc="outside lower left", ncols=2, fontsize=8, frameon=False)
+    figure.savefig(args.figure, dpi=165)
     print(f"wrote {args.figure}")
     return 0
 

@@ -62,8 +62,8 @@ class Morph:
     """
 
     def __init__(self, first: Tensor, second: Tensor, points: np.ndarray) -> None:
-        self.first, self.second = first[None], second[None]
-        self.field = _register(self.first, self.second, (points + 0.5) * (2 / first.shape[-1]) - 1)
+        self.pictures = torch.stack([first, second])
+        self.field = _register(self.pictures, (points + 0.5) * (2 / first.shape[-1]) - 1)
 
     def frame(self, share: float, view: np.ndarray, side: int) -> np.ndarray:
         """The frame that shows a share of the change, uint8 [side, side, 3]: 0 is the first photograph, 1 the second.
@@ -73,19 +73,16 @@ class Morph:
         at = there = _grid(side, view)
         for _ in range(INVERSION):  # the x with x + s u(x) = there
             at = there - share * _moves(self.field, at)
-        pictures = [_sample(self.first, at), _sample(self.second, at + _moves(self.field, at))]
-        mixed = (1 - share) * pictures[0] + share * pictures[1]
-        pixels: np.ndarray = mixed[0].permute(1, 2, 0).mul(255).round().clamp(0, 255).to(torch.uint8).numpy()
+        both = torch.cat([at, at + _moves(self.field, at)])
+        first, second = F.grid_sample(self.pictures, both, mode="bicubic", padding_mode="border", align_corners=False)
+        mixed = (1 - share) * first + share * second
+        pixels: np.ndarray = mixed.permute(1, 2, 0).mul(255).round().clamp(0, 255).to(torch.uint8).numpy()
         return pixels
 
 
 def _grid(side: int, view: np.ndarray) -> Tensor:
     """Where an affine map brings each pixel of a square, float [1, side, side, 2] in [-1, 1]."""
     return F.affine_grid(torch.from_numpy(view)[None].float(), [1, 1, side, side], align_corners=False)
-
-
-def _sample(picture: Tensor, at: Tensor) -> Tensor:
-    return F.grid_sample(picture, at, mode="bicubic", padding_mode="border", align_corners=False)
 
 
 def _moves(field: Tensor, at: Tensor) -> Tensor:
@@ -104,12 +101,12 @@ def _spline(points: np.ndarray, cells: int) -> Tensor:
     return torch.from_numpy(values).float().view(1, cells, cells, 2).permute(0, 3, 1, 2)
 
 
-def _register(first: Tensor, second: Tensor, points: np.ndarray) -> Tensor:
+def _register(pictures: Tensor, points: np.ndarray) -> Tensor:
     """The field of displacements, [1, 2, cells, cells], in half sides of the square."""
     field = _spline(points, STAGES[0][1])
     for side, cells, steps in STAGES:
         field = F.interpolate(field, (cells, cells), mode="bicubic", align_corners=True).requires_grad_(True)
-        one, other = (F.interpolate(each, (side, side), mode="area").mean(1, keepdim=True) for each in (first, second))
+        one, other = F.interpolate(pictures, (side, side), mode="area").mean(1, keepdim=True).split(1)
         grid = _grid(side, np.eye(2, 3))
         adam = torch.optim.Adam([field], lr=RATE)
         for _ in range(steps):

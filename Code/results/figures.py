@@ -209,10 +209,10 @@ def line_styles(methods: Mapping[str, str]) -> dict[str, Style]:
 
 
 @plain_style
-def curve_figure(title: str, lines: Mapping[str, Line], styles: Mapping[str, Style] | None = None) -> Figure:
+def curve_figure(title: str, lines: Mapping[str, Line], styles: Mapping[str, Style]) -> Figure:
     """Values of `log.jsonl` over the epochs, a line for each name. A missing value, or null, leaves a gap.
 
-    The title "learning rate" has a logarithmic axis. Without styles each line has a color, named below the plot.
+    The title "learning rate" has a logarithmic axis. There is no legend: pages have one for several plots.
     """
     figure = Figure(figsize=(4.8, 2.7), layout="constrained")  # readable on a phone
     axes = figure.add_subplot()
@@ -228,12 +228,8 @@ def curve_figure(title: str, lines: Mapping[str, Line], styles: Mapping[str, Sty
         scale = 100 if key.endswith(("_war", "_uar")) else 1
         values = [np.nan if line.get(key) is None else scale * line[key] for line in log]
         if np.isfinite(values).any():
-            color, dash = (styles or line_styles({name: name for name in lines}))[name]
+            color, dash = styles[name]
             marker = "o" if len(log) < 25 else None
             epochs = [line["epoch"] for line in log]
             axes.plot(epochs, values, linestyle=dash, color=color, lw=1.7, label=name, marker=marker, ms=3)
-    if styles is None:
-        columns = 2 if max(map(len, lines)) < 36 else 1
-        figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(axes.lines) // columns))
-        figure.legend(loc="outside lower left", ncols=columns)
     return figure

@@ -172,8 +172,7 @@ def _path(count: int, reach: float, rng: np.random.Generator) -> list[float]:
 def _poses(count: int, rng: np.random.Generator) -> list[Pose]:
     """The head's small movements."""
     scale = rng.uniform(0.92, 1.1)
-    dx, dy, roll, yaw, gaze = (_path(count, reach, rng) for reach in (0.07, 0.07, 0.09, 0.35, 0.6))
-    zoom = _path(count, 0.03, rng)
+    dx, dy, roll, yaw, gaze, zoom = (_path(count, reach, rng) for reach in (0.07, 0.07, 0.09, 0.35, 0.6, 0.03))
     return [Pose(dx[i], dy[i], scale + zoom[i], roll[i], yaw[i], gaze[i]) for i in range(count)]
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font
 
-from Code.results.figures import attention_figure, choose_frames, curve_figure, figure_bytes, font_for
+from Code.results.figures import attention_figure, choose_frames, curve_figure, figure_bytes, font_for, line_styles
 
 LOG = [{"epoch": epoch, "lr": 0.1 / epoch, "train_loss": 2 / epoch, "train_war": 1 - 0.5 / epoch, "val_loss": 1.5,
         "val_war": 0.25 * epoch, "val_uar": 0.2 * epoch} for epoch in (1, 2, 3)]  # fmt: skip
@@ -80,16 +80,18 @@ def test_a_single_frame_has_no_bars_and_equal_weights_no_highest() -> None:
 def test_names_are_text_and_not_mathtext() -> None:
     odd = "$\\frac{$_^"
     drawn = draw(clip(2), [0.1, 0.2], [0.4, 0.6], title=odd, label=odd, probabilities={odd: 0.5, "b": 0.5})
-    for figure in (drawn, curve_figure("WAR (%)", {odd: (LOG, "val_war")})):
+    for figure in (drawn, curve_figure("WAR (%)", {odd: (LOG, "val_war")}, line_styles({odd: odd}))):
         assert figure_bytes(figure, "png")[:4] == b"\x89PNG"
 
 
 def test_curves_have_the_values_of_the_log_and_gaps_where_it_has_none() -> None:
     lines = [*LOG, {"epoch": 4, "train_loss": None}]
-    (axes,) = curve_figure("WAR (%)", {"training": (lines, "train_war"), "validation": (lines, "val_war")}).axes
+    styles = line_styles({name: name for name in ("training", "validation", "run")})
+    curves = {"training": (lines, "train_war"), "validation": (lines, "val_war")}
+    (axes,) = curve_figure("WAR (%)", curves, styles).axes
     values = np.asarray(axes.lines[1].get_ydata(), dtype=float)
     assert values[:3] == pytest.approx([25, 50, 75]) and np.isnan(values[3])
-    (axes,) = curve_figure("learning rate", {"run": (lines, "lr"), "none": (lines, "seconds")}).axes
+    (axes,) = curve_figure("learning rate", {"run": (lines, "lr"), "none": (lines, "seconds")}, styles).axes
     assert len(axes.lines) == 1 and axes.get_yscale() == "log"
 
 
@@ -97,12 +99,12 @@ def test_runs_are_compared_by_line_and_dash_without_pyplot() -> None:
     from matplotlib import pyplot
 
     lines = {"self": (LOG, "val_uar"), "relation": (LOG[:2], "val_uar")}
-    figure = curve_figure("validation UAR (%)", lines)
+    styles = line_styles({name: name for name in lines})
+    figure = curve_figure("validation UAR (%)", lines, styles)
     (axes,) = figure.axes
-    assert axes.get_legend() is None and len(figure.legends) == 1  # outside the plot
     assert [len(np.asarray(line.get_xdata())) for line in axes.lines] == [3, 2]
     assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 2
-    assert figure_bytes(figure) == figure_bytes(curve_figure("validation UAR (%)", lines))
+    assert figure_bytes(figure) == figure_bytes(curve_figure("validation UAR (%)", lines, styles))
     assert pyplot.get_fignums() == []
 
 
@@ -110,7 +112,8 @@ def test_figures_do_not_follow_the_settings_of_the_user(tmp_path: Path) -> None:
     """A matplotlibrc with a dark style and TeX, and a backend that does not exist, change no byte."""
     (tmp_path / "matplotlibrc").write_text("text.usetex: true\naxes.facecolor: black\nlines.linewidth: 9\n")
     code = "import sys; from Code.results.figures import curve_figure as draw, figure_bytes as file; "
-    code += "sys.stdout.buffer.write(file(draw('loss', {'a': ([{'epoch': 1, 'x': 1}, {'epoch': 2, 'x': 2}], 'x')})))"
+    code += "log = [{'epoch': 1, 'x': 1}, {'epoch': 2, 'x': 2}]; "
+    code += "sys.stdout.buffer.write(file(draw('loss', {'a': (log, 'x')}, {'a': ('red', '-')})))"
     settings = {"MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "MPLBACKEND": "nonsense"}
     command = [sys.executable, "-c", code]
     one, other = (subprocess.check_output(command, env={**os.environ, **more}) for more in ({}, settings))
