@@ -20,11 +20,13 @@ import pytest
 import torch
 from PIL import Image
 
+import Demo_AFEW_Attention
 from Code.common.commandline import run_script
 from Code.common.names import FERPLUS_LABELS
 from Code.readers.ferplus import SPLITS, VOTE_COLUMNS
 from Code.sample import draw_sample
 from Code.sample.clip import SampleSpec
+from tests.runs import flags_of, only_run
 
 torch.set_num_threads(1)
 
@@ -69,6 +71,23 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A drawn sample of two training clips and one validation clip per class."""
     spec = SampleSpec(num_train_clips=14, num_val_clips=7, frames=(4, 7), size=48)
     return draw_sample(tmp_path_factory.mktemp("drawn") / "Sample", spec=spec)
+
+
+@dataclass
+class Trained:
+    """A run of two epochs of three steps."""
+
+    folder: Path
+    out: str
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Trained:
+    cwd = tmp_path_factory.mktemp("trained")
+    flags = flags_of(sample, "--epochs", 2, "--pretrained", "none", "--workers", 0)
+    outcome = call_script(Demo_AFEW_Attention, *flags, cwd=cwd)
+    assert outcome.status == 0, outcome.err
+    return Trained(only_run(cwd), outcome.out)
 
 
 FERPLUS_COUNTS = {"Training": 24, "PublicTest": 8, "PrivateTest": 8}

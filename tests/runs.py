@@ -19,7 +19,9 @@ import torch
 from PIL import Image
 
 from Code import experiment
-from Code.network.checkpoints import read_checkpoint
+from Code.network.checkpoints import read_checkpoint, save_atomically
+from Code.network.fan import FAN
+from Code.network.weights import published_weights
 from Code.recipes import pretraining
 from Code.training import run
 from Code.training.metrics import confusion_metrics
@@ -117,6 +119,13 @@ def make_run(
     for table, rows in tables.items():
         write_rows(folder / table, rows)
     return folder
+
+
+def save_run(path: Path, fan: FAN, labels: Sequence[str], **about: Any) -> Path:
+    """The checkpoint of a run, as `load_fan` reads it."""
+    run = {"format": "emotion-fan/1", "state_dict": published_weights(fan), "at_type": fan.at_type}
+    save_atomically({**run, "labels": list(labels), **about}, path)
+    return path
 
 
 def write_rows(path: Path, rows: Sequence[Sequence[Any]]) -> None:

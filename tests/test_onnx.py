@@ -19,6 +19,7 @@ from Code.faces.predict import Predictor
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
 from Code.network.weights import load_fan, published_weights, to_published
+from tests.runs import save_run
 
 onnx = pytest.importorskip("onnx", reason="needs requirements-onnx.txt")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs requirements-onnx.txt")
@@ -43,10 +44,7 @@ def network(at_type: int, num_classes: int = len(LABELS)) -> FAN:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a run, relation-attention."""
     path = tmp_path_factory.mktemp("model") / "2026_run" / "best.pth"
-    about = {"labels": list(LABELS), "image_size": SIZE, "dataset": "folders", "epoch": 3}
-    run = {"format": "emotion-fan/1", "state_dict": published_weights(network(1)), "at_type": 1}
-    save_atomically({**run, **about}, path)
-    return path
+    return save_run(path, network(1), LABELS, image_size=SIZE, dataset="folders", epoch=3)
 
 
 @pytest.fixture(scope="module")

@@ -123,12 +123,6 @@ def test_the_lock_ends_with_an_error_and_with_the_folder(tmp_path):
         (tmp_path / "run").rmdir()
 
 
-def test_a_file_in_place_of_the_folder(tmp_path):
-    (tmp_path / "run").write_text("")
-    with pytest.raises(UsageError, match="cannot be written"), one_writer(tmp_path / "run"):
-        pass
-
-
 def test_a_file_system_without_locks_stops_nobody(tmp_path, monkeypatch, capsys):
     def flock(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

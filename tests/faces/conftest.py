@@ -19,8 +19,9 @@ from Code.common.commandline import run_script
 from Code.faces.detect import Detector, Faces
 from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
-from Code.network.weights import published_weights, to_published
+from Code.network.weights import to_published
 from Code.sample.clip import SampleSpec, draw_clip
+from tests.runs import save_run
 
 Networks = dict[str, tuple[Path, FAN]]  # "classifier" or "fan" -> its file and the network
 Call, Write, Draw = Callable[..., int], Callable[..., Path], Callable[..., Image.Image]  # fixtures that are called
@@ -53,8 +54,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Networks:
     fan.head.alpha[0].weight.data *= 20
     fan.head.pred_fc2.weight.data *= 20
     save_atomically({"state_dict": to_published(classifier), "image_size": SIZE}, folder / "ferplus.pth.tar")
-    run = {"format": "emotion-fan/1", "state_dict": published_weights(fan), "at_type": 1, "labels": list(AFEW)}
-    save_atomically({**run, "image_size": SIZE, "dataset": "afew", "epoch": 3}, folder / "best.pth")
+    save_run(folder / "best.pth", fan, AFEW, image_size=SIZE, dataset="afew", epoch=3)
     return {"classifier": (folder / "ferplus.pth.tar", classifier), "fan": (folder / "best.pth", fan)}
 
 
@@ -157,6 +157,13 @@ def write_video() -> Write:
         return path
 
     return write
+
+
+@pytest.fixture
+def video(write_video: Write, tmp_path: Path) -> Path:
+    """Five frames of one color each, 64 x 48."""
+    pictures = [Image.new("RGB", (64, 48), (level, 90, 90)) for level in range(0, 250, 50)]
+    return write_video(tmp_path / "plain.mp4", pictures)
 
 
 @pytest.fixture(scope="session")

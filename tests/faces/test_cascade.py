@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -14,10 +12,9 @@ from Code.common.device import has_bf16
 from Code.faces import mtcnn
 from Code.faces.detect import Detector, overlap
 from Code.faces.mtcnn import Cascade, MTCNNStage, Pyramid, suppress
+from tests.faces.conftest import Draw
 
 facenet = pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
-
-Draw = Callable[..., Image.Image]
 
 
 class AreaPyramid:

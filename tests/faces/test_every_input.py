@@ -17,9 +17,7 @@ from Code.faces import render
 from Code.faces.detect import overlap
 from Code.faces.inputs import why_apart
 from Code.faces.render import Label, draw_people
-from tests.faces.conftest import Call, Draw, Networks
-
-AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
+from tests.faces.conftest import AFEW, Call, Draw, Networks
 
 
 @pytest.fixture

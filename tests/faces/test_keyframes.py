@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,11 +10,9 @@ from Code.faces.detect import Detector, overlap
 from Code.faces.keyframes import SearchedFrame, find_faces
 from Code.faces.track import Tracker
 from Code.faces.video import Frame
-from tests.faces.conftest import CountingDetector
+from tests.faces.conftest import CountingDetector, Draw
 
 pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
-
-Draw = Callable[..., Image.Image]
 
 
 def frames(pictures: list[Image.Image], fps: float = 25.0) -> list[Frame]:

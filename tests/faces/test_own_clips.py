@@ -19,11 +19,10 @@ import Train_Own_Clips as script
 from Code import Predictor, load_fan, own_clips
 from Code.common.files import one_writer
 from Code.data.clips import DataError
-from Code.network.checkpoints import save_atomically
 from Code.network.fan import FAN
-from Code.network.weights import published_weights
 from Code.own_clips import OwnClips
 from tests.faces.conftest import Draw, Write
+from tests.runs import save_run
 
 Call = Callable[..., Any]
 
@@ -114,11 +113,9 @@ def test_the_list_may_be_corrected_and_other_flags_divide_anew(tmp_path: Path, c
 @pytest.mark.parametrize("at_type", [0, 1, 2])
 def test_the_fitted_file_answers_with_your_classes_as_the_report_says(tmp_path: Path, at_type: int) -> None:
     torch.manual_seed(0)
-    fan = FAN(at_type, 2)
-    saved = {"format": "emotion-fan/1", "state_dict": published_weights(fan), "at_type": at_type}
-    about = {"labels": ["neutral", "happiness"], "image_size": 40, "dataset": "composed", "class_shares": [0.9, 0.1]}
-    save_atomically({**saved, **about, "neutral_feature": [0.25] * 512}, tmp_path / "fan.pth")
-    predictor = Predictor(tmp_path / "fan.pth", "cpu")
+    about = {"image_size": 40, "dataset": "composed", "class_shares": [0.9, 0.1], "neutral_feature": [0.25] * 512}
+    path = save_run(tmp_path / "fan.pth", FAN(at_type, 2), ("neutral", "happiness"), **about)
+    predictor = Predictor(path, "cpu")
     own = some_clips(8)
     own.features = np.tile(own.features, 2 if at_type == 1 else 1)
     own.features[:, :9] += 3 * own.targets[:, None]
@@ -138,9 +135,8 @@ def test_the_fitted_file_answers_with_your_classes_as_the_report_says(tmp_path: 
 def test_classes_of_the_same_expression_keep_their_weights_and_unknown_ones_are_wrong_before(tmp_path: Path) -> None:
     kept = own_clips.classes_kept(["Happy", "JOY", "neutral", "Tired", "Bored"], ("neutral", "happiness", "Tired"))
     assert kept == {"Happy": "happiness", "JOY": "happiness", "neutral": "neutral", "Tired": "Tired"}
-    saved = {"format": "emotion-fan/1", "state_dict": published_weights(FAN(0, 2)), "at_type": 0}
-    save_atomically({**saved, "labels": ["fear", "Calm"]}, tmp_path / "fan.pth")
-    said, _ = own_clips.fit(some_clips(8), Predictor(tmp_path / "fan.pth", "cpu"), tmp_path)
+    path = save_run(tmp_path / "fan.pth", FAN(0, 2), ("fear", "Calm"))
+    said, _ = own_clips.fit(some_clips(8), Predictor(path, "cpu"), tmp_path)
     assert "Happy: 0 of 2 before" in said
 
 
@@ -158,8 +154,7 @@ def test_the_whole_recipe_and_what_is_done_again(tmp_path: Path, write_video: Wr
             write_video(tmp_path / "videos" / label / f"p{number}_{label}.mp4", frames)
     write_video(tmp_path / "videos" / "Sad" / "nobody.mp4", [Image.new("RGB", (192, 144))] * 4)
     torch.manual_seed(0)
-    saved = {"format": "emotion-fan/1", "state_dict": published_weights(FAN(1, 2)), "at_type": 1}
-    save_atomically({**saved, "labels": ["Sad", "Calm"], "image_size": 64}, tmp_path / "fan.pth")
+    save_run(tmp_path / "fan.pth", FAN(1, 2), ("Sad", "Calm"), image_size=64)
 
     def recipe(*flags: str) -> subprocess.CompletedProcess[str]:
         base = [sys.executable, script.__file__, "videos", "--output", "own", "--device", "cpu"]

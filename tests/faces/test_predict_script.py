@@ -19,15 +19,14 @@ from PIL import Image
 import Predict_Video
 from Code.faces.figures import figure_names
 from Code.network.checkpoints import save_atomically
-from Code.network.weights import published_weights
-from tests.faces.conftest import Call, Draw, Networks, Write
+from tests.faces.conftest import AFEW, Call, Draw, Networks, Write
 from tests.faces.test_sound import RATE, talk
+from tests.runs import save_run
 
 av = pytest.importorskip("av", reason="videos need PyAV")
 pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "example.mp4"
-AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 
 
 class Result(NamedTuple):
@@ -53,13 +52,6 @@ def ask(predict: Call, checkpoints: Networks, capsys: pytest.CaptureFixture[str]
     return call
 
 
-@pytest.fixture
-def plain_video(write_video: Write, tmp_path: Path) -> Path:
-    """Five frames of one colour each, 64 x 48."""
-    pictures = [Image.new("RGB", (64, 48), (level, 90, 90)) for level in range(0, 250, 50)]
-    return write_video(tmp_path / "plain.mp4", pictures)
-
-
 def test_script_prints_and_writes_every_answer(checkpoints: Networks, crops: Path, tmp_path: Path, ask: Ask) -> None:
     single = crops / "3.png"
     table, records = tmp_path / "answers.csv", tmp_path / "answers.json"
@@ -81,16 +73,15 @@ def test_script_prints_and_writes_every_answer(checkpoints: Networks, crops: Pat
 
 
 def test_what_a_file_leaves_open_and_a_table_could_confuse_is_said(
-    checkpoints: Networks, crops: Path, plain_video: Path, tmp_path: Path, ask: Ask
+    checkpoints: Networks, crops: Path, video: Path, tmp_path: Path, ask: Ask
 ) -> None:
     # CK+ has other classes than AFEW, but as many
     assert "contempt (assumed: its file has no labels)" in ask(crops, "--aligned", kind="classifier").out
     labels = ("uncertain", "num_faces", *AFEW[2:])
-    saved = {"format": "emotion-fan/1", "state_dict": published_weights(checkpoints["fan"][1]), "at_type": 1}
-    save_atomically({**saved, "labels": list(labels), "image_size": 40, "dataset": "list"}, tmp_path / "fan.pth")
+    save_run(tmp_path / "fan.pth", checkpoints["fan"][1], labels, image_size=40, dataset="list")
     table = tmp_path / "answers.csv"
     flags = ("--checkpoint", tmp_path / "fan.pth", "--aligned", "--csv", table, "--window", 0.3, "--no-figure")
-    assert "assumed" not in ask(plain_video, *flags, kind=None).out
+    assert "assumed" not in ask(video, *flags, kind=None).out
     (row,) = csv.DictReader(table.open(encoding="utf-8"))
     assert row["uncertain"] in ("0", "1") and 0 < float(row["p(uncertain)"]) < 1 and 0 < float(row["p(num_faces)"]) < 1
     curve = next(csv.DictReader((tmp_path / "predictions" / "plain_curve.csv").open(encoding="utf-8")))
@@ -100,19 +91,18 @@ def test_what_a_file_leaves_open_and_a_table_could_confuse_is_said(
 def test_a_network_of_crops_that_cannot_be_made_says_so(
     checkpoints: Networks, crops: Path, tmp_path: Path, ask: Ask
 ) -> None:
-    saved = {"format": "emotion-fan/1", "state_dict": published_weights(checkpoints["fan"][1]), "at_type": 1}
-    save_atomically({**saved, "labels": list(AFEW), "image_size": 40, "dataset": "dfew"}, tmp_path / "fan.pth")
-    network = ("--checkpoint", tmp_path / "fan.pth")
+    path = save_run(tmp_path / "fan.pth", checkpoints["fan"][1], AFEW, image_size=40, dataset="dfew")
+    network = ("--checkpoint", path)
     assert "expect less, or give such crops" in ask(crops / "0.png", *network, kind=None).err
     assert ask(crops / "0.png", *network, "--aligned", kind=None).err == ""
 
 
 def test_wrong_inputs_are_named_in_a_line_each_and_the_others_go_on(
-    crops: Path, plain_video: Path, tmp_path: Path, ask: Ask
+    crops: Path, video: Path, tmp_path: Path, ask: Ask
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 and no more")
-    content = plain_video.read_bytes()
+    content = video.read_bytes()
     (tmp_path / "half.mp4").write_bytes(content[: len(content) // 2])
     wrong = [tmp_path / name for name in ("missing.mp4", "empty", "broken.jpg", "half.mp4")]
     status, out, err = ask(*wrong, crops, "--aligned", kind="classifier")

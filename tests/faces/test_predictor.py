@@ -21,11 +21,9 @@ from Code.common.device import Compute
 from Code.data.clips import DataError
 from Code.faces.align import FER2013_EYES, PAPER_EYES, Eyes, align_face
 from Code.faces.prediction import FRAME_COLUMNS, columns, crops_of, windows
-from Code.network.checkpoints import save_atomically
-from Code.network.weights import published_weights
-from tests.faces.conftest import Draw, Networks, Write
+from tests.faces.conftest import AFEW, Draw, Networks, Write
+from tests.runs import save_run
 
-AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
 FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 SIZE = 40
 
@@ -237,8 +235,7 @@ def test_an_evaluation_gives_the_same_answer(
     clip.mkdir(parents=True)
     for path in crops.iterdir():
         Image.open(path).resize((224, 224)).save(clip / f"{path.stem}{suffix}")
-    saved = {"format": "emotion-fan/1", "state_dict": published_weights(checkpoints["fan"][1]), "at_type": 1}
-    save_atomically({**saved, "labels": list(AFEW), "image_size": SIZE, "dataset": dataset}, tmp_path / "fan.pth")
+    save_run(tmp_path / "fan.pth", checkpoints["fan"][1], AFEW, image_size=SIZE, dataset=dataset)
     flags = ("--dataset", "folders", "--val-root", tmp_path / "val", "--checkpoint", tmp_path / "fan.pth")
     outcome = call(script, "-e", *flags, "--device", "cpu", "--precision", "fp32", "--workers", 0, cwd=tmp_path)
     assert outcome.status == 0, outcome.err

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,10 @@ from Code.faces import prepare as prepare_module
 from Code.faces.align import PAPER_EYES
 from Code.faces.detect import Detector
 from Code.faces.inputs import find_jobs
-from tests.faces.conftest import run_main
+from tests.faces.conftest import Call, Draw, Write, run_main
 from tests.runs import at_call, interrupt
 
 pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
-
-Draw = Callable[..., Image.Image]
-Write = Callable[..., Path]
-Call = Callable[..., int]
 
 
 def names(folder: Path) -> list[str]:

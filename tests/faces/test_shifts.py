@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from Code import Predictor
 from Code.common.errors import UsageError
@@ -26,16 +25,9 @@ from Code.faces.video import Frame
 from Code.network.checkpoints import CheckpointError, save_atomically
 from Code.network.fan import FAN
 from Code.network.prior import log_prior, prior_shift, stated_shares
-from Code.network.weights import load_fan, published_weights
-from tests.faces.conftest import Call, Networks, Write
-
-AFEW = ("Happy", "Angry", "Disgust", "Fear", "Sad", "Neutral", "Surprise")
-
-
-@pytest.fixture
-def video(write_video: Write, tmp_path: Path) -> Path:
-    pictures = [Image.new("RGB", (64, 48), (level, 90, 90)) for level in range(0, 250, 50)]
-    return write_video(tmp_path / "plain.mp4", pictures)
+from Code.network.weights import load_fan
+from tests.faces.conftest import AFEW, Call, Networks
+from tests.runs import save_run
 
 
 def info_of(shares: tuple[float, ...] | None, recipe: dict[str, str] | None = None) -> dict[str, Any]:
@@ -132,10 +124,8 @@ def undecided(tmp_path: Path) -> Path:
     fan = FAN(0, 7).eval()
     fan.head.pred_fc1.weight.data.zero_()
     fan.head.pred_fc1.bias.data[:] = torch.tensor([2.0, 0, 0, 0, 1.9, 0, 0])
-    content = {"format": "emotion-fan/1", "state_dict": published_weights(fan), "at_type": 0, "labels": list(AFEW)}
-    path = tmp_path / "undecided.pth"
-    save_atomically({**content, "image_size": 40, "dataset": "afew", "class_shares": [0.4, *[0.1] * 6]}, path)
-    return path
+    about = {"image_size": 40, "dataset": "afew", "class_shares": [0.4, *[0.1] * 6]}
+    return save_run(tmp_path / "undecided.pth", fan, AFEW, **about)
 
 
 def test_every_output_says_uncertain(

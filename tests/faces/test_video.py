@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import wave
-from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -24,11 +23,10 @@ from Code.faces.inputs import frame_numbers
 from Code.faces.live import camera_frames
 from Code.faces.render import VideoWriter
 from Code.faces.video import Source
-from tests.faces.conftest import plain
+from tests.faces.conftest import Write, plain
 
 av: Any = pytest.importorskip("av", reason="videos need PyAV")
 
-Write = Callable[..., Path]
 
 COVER, DEFAULT, NONE = av.stream.Disposition.attached_pic, av.stream.Disposition.default, av.stream.Disposition(0)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,10 @@ from Code.faces.extract import analyse
 from Code.faces.inputs import Kind, find_jobs, kind_of
 from Code.faces.predict import sources
 from Code.faces.video import ArraySource, Source
-from tests.faces.conftest import plain
+from tests.faces.conftest import Write, plain
 
 av: Any = pytest.importorskip("av", reason="videos need PyAV")
 
-Write = Callable[..., Path]
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "example.mp4"
 

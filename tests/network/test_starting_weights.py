@@ -14,21 +14,16 @@ from Code.network.fan import FAN
 from Code.network.prior import log_prior
 from Code.network.start import keep_classifier, start_from
 from Code.network.weights import published_weights, to_published
+from tests.runs import save_run
 
 OWN = ("Bored", "Curious", "Tired")
 
 
-def write_fan(path: Path, labels: tuple[str, ...], at_type: int = 1, said: tuple[str, ...] = ()) -> FAN:
+def write_fan(path: Path, labels: tuple[str, ...], at_type: int = 1) -> FAN:
     """A run's file, in half precision as FANs are shipped."""
     torch.manual_seed(5)
     fan = FAN(at_type, len(labels)).half()
-    run = {
-        "format": "emotion-fan/1",
-        "state_dict": published_weights(fan),
-        "at_type": at_type,
-        "labels": list(said or labels),
-    }
-    save_atomically({**run, "image_size": 80}, path)
+    save_run(path, fan, labels, image_size=80)
     return fan.float()
 
 

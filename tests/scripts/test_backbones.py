@@ -20,10 +20,10 @@ from Code.network.backbone import Backbone, backbone_names
 from Code.network.checkpoints import CheckpointError, read_checkpoint, save_atomically
 from Code.network.fan import FAN
 from Code.network.start import start_from
-from Code.network.weights import load_fan, published_weights, to_published
+from Code.network.weights import load_fan, to_published
 from Code.onnx import export
 from Code.training import train
-from tests.runs import flags_of, read_json, without_pictures
+from tests.runs import flags_of, read_json, save_run, without_pictures
 
 LABELS = ("Happy", "Sad")
 MACHINE = ("--workers", 0, "--cache", "none")
@@ -120,13 +120,12 @@ def test_wrong_names_sizes_and_weights_are_one_line(call, sample: Path, tmp_path
 def test_prediction_and_export_check_the_size(tmp_path: Path) -> None:
     """squeezenet1_1 needs 17 pixels."""
     fan = FAN(2, 2, backbone="squeezenet1_1").half()
-    run = {"format": "emotion-fan/1", "state_dict": published_weights(fan), "at_type": 2, "labels": list(LABELS)}
-    save_atomically({**run, "backbone": "squeezenet1_1", "image_size": 16}, tmp_path / "best.pth")
+    save_run(tmp_path / "best.pth", fan, LABELS, backbone="squeezenet1_1", image_size=16)
     with pytest.raises(UsageError, match="squeezenet1_1 cannot take images of 16 x 16"):
         Predictor(tmp_path, "cpu")
     with pytest.raises(UsageError, match="squeezenet1_1 cannot take images of 12 x 12"):
         export(*load_fan(tmp_path / "best.pth"), tmp_path / "fan.onnx", image_size=12)
-    save_atomically({**run, "backbone": "a_network_of_tomorrow"}, tmp_path / "best.pth")
+    save_run(tmp_path / "best.pth", fan, LABELS, backbone="a_network_of_tomorrow")
     with pytest.raises(CheckpointError, match="a_network_of_tomorrow"):
         load_fan(tmp_path / "best.pth")
 

@@ -65,11 +65,6 @@ def test_missing_weights_say_where_they_belong_and_how_to_start_without(call, da
     assert not list(data.glob("model/*"))
 
 
-def test_weights_of_another_network_are_refused_by_name(call, data):
-    torch.save({"state_dict": {"conv1.weight": torch.zeros(3)}}, data / "weights.pth")
-    refused(call(script, "--pretrained", "weights.pth", cwd=data), "weights.pth", "conv1.weight")
-
-
 @pytest.mark.parametrize(
     "words",
     ["--epochs 0", "--lr -1", "--lr nan", "--seed -1", "--image-size 4097", "--at_type 3", "--dataset nosuch",

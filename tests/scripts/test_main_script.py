@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,22 +20,6 @@ from tests.runs import SMALL, TIMES, flags_of, log_of, only_run, read_json, rows
 
 def tiny(sample: Path, *more: object) -> tuple[object, ...]:
     return flags_of(sample, "--workers", 0, "--pretrained", "none", *more)
-
-
-@dataclass
-class Trained:
-    """A run of two epochs."""
-
-    folder: Path
-    out: str
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, call, sample) -> Trained:
-    cwd = tmp_path_factory.mktemp("trained")
-    outcome = call(script, *tiny(sample, "--at_type", 1, "--epochs", 2), cwd=cwd)
-    assert outcome.status == 0, outcome.err
-    return Trained(only_run(cwd), outcome.out)
 
 
 # A run

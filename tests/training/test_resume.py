@@ -48,13 +48,10 @@ def flags(sample) -> tuple[object, ...]:
     return (*flags_of(sample, "--epochs", 2, "--pretrained", "none"), "--workers", 0)
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, call, flags) -> Path:
+@pytest.fixture
+def whole(trained) -> Path:
     """The uninterrupted run."""
-    cwd = tmp_path_factory.mktemp("whole")
-    outcome = call(script, *flags, cwd=cwd)
-    assert outcome.status == 0, outcome.err
-    return only_run(cwd)
+    return trained.folder
 
 
 def send(number: int) -> Callable[[], None]:
