@@ -305,15 +305,12 @@ def read_evaluated(reader: Reader, data: Request, info: dict[str, Any], same: bo
     labels = tuple(info["labels"]) if same else None
     if data.fold is None:
         return reader.read(data, "val", reader.labels or data.labels or labels), None
-    trained, warning, num_folds = _protocol_of(info), "", None
+    trained, num_folds = _protocol_of(info), None
     if data.fold == "all":
         clips = reader.read_all(data, labels)
-        warning = "the checkpoint does not name its fold, so clips that it was trained on are evaluated, too"
     else:
         _, clips, num_folds = reader.read_pair(data)
-        if trained.fold is not None and (data.fold, num_folds) != (trained.fold, trained.num_folds):
-            warning = f"the checkpoint is of fold {trained.fold} of {trained.num_folds}, so clips that it was trained "
-            warning += "on are evaluated, too"
-    if warning and same:
-        print(f"warning: {warning}; --fold N evaluates one fold", file=sys.stderr)
+    if same and (data.fold, num_folds) != (trained.fold, trained.num_folds):
+        fold = f"is of fold {trained.fold} of {trained.num_folds}" if trained.fold else "does not name its fold"
+        print(f"warning: the checkpoint {fold}: clips that it was trained on may be evaluated, too", file=sys.stderr)
     return clips, num_folds

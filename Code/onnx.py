@@ -73,8 +73,7 @@ def export(fan: FAN, info: dict[str, Any], output: Path, part: str = "all", *, i
     """Writes a network, or a part of it, as an ONNX file, and compares it with torch.
 
     Args:
-        fan: in evaluation mode, on the CPU.
-        info: returned by `load_fan` with it.
+        fan, info: see `load_fan`.
         output: the file. An existing file is replaced only after the comparison.
         part: "all", "features" or "head", see above.
         image_size: S in pixels (default: that of the checkpoint).
@@ -180,11 +179,8 @@ def largest_difference(fan: FAN, file: bytes, part: str, size: int) -> float:
     for clips, frames in CHECKED:
         lengths = torch.randint(1, frames + 1, (clips,), generator=generator)
         lengths[0], lengths[-1] = frames, 1 if clips > 1 else frames
-        # Coarse spots of different brightness, as pictures have them, with fine noise.
-        coarse = torch.rand(clips * frames, 3, 6, 6, generator=generator)
         light = torch.rand(clips * frames, 1, 1, 1, generator=generator)
-        noise = torch.rand(clips * frames, 3, size, size, generator=generator)
-        images = nn.functional.interpolate(coarse, size=(size, size), mode="bilinear") * light + 0.2 * noise
+        images = light * torch.rand(clips * frames, 3, size, size, generator=generator)
         if part == "features":
             given, expected = {"images": images}, [fan.encode(images)]
         else:
@@ -218,8 +214,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_outputs([args.output], [path])
     fan, info = load_fan(path, at_type=args.at_type)
     size = args.image_size or info["image_size"]
-    about_it = f"{info['kind']}, {info['backbone']}, {fan.head.title}, {len(info['labels'])} classes"
-    print(f"{path}: {about_it}, {size} x {size} pixels", flush=True)
+    classes = len(info["labels"])
+    print(f"{path}: {info['kind']}, {fan.backbone.name}, {fan.head.title}, {classes} classes, {size} x {size} pixels")
     difference = export(fan, info, args.output, args.part, image_size=size)
     print(
         f"{args.output}: {args.part}, opset {OPSET}, {args.output.stat().st_size / 1e6:.1f} MB; largest "

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -157,7 +158,9 @@ def load_published(fan: FAN, state_dict: Mapping[str, Any]) -> LoadReport:
             raise RuntimeError(f"not finite: {', '.join(broken)}")
     except RuntimeError as error:
         network = f"a {fan.backbone.name} FAN (at_type {fan.at_type}, {fan.num_classes} classes)"
-        raise CheckpointError(f"these weights do not fit {network}; {' '.join(str(error).split()):.1000}") from None
+        raise CheckpointError(
+            f"these weights do not fit {network}; {shorten(str(error), 450, placeholder=' ...')}"
+        ) from None
     return report
 
 
