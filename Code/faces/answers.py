@@ -65,10 +65,11 @@ def run(args: argparse.Namespace) -> int:
     if args.camera:
         return 0 if answer_camera(predictor, args.camera, args.window or RUNNING_WINDOW, args.annotate) else 1
 
-    status, everybody = 0, args.people == "all"
-    answers: list[Prediction | Unanswered] = []
+    everybody = args.people == "all"
     gallery = Gallery(args.output, len(args.inputs), everybody=everybody) if args.figures else None
     options = {name: getattr(args, name) for name in ("aligned", "fps", "neutral", "window", "stride")}
+    answers: list[Prediction | Unanswered] = []
+    status = 0
     with writing(args.output):
         for path, name in figure_names(args.inputs, args.output, args.neutral).items():
             predictions: list[Prediction] = []
@@ -82,21 +83,17 @@ def run(args: argparse.Namespace) -> int:
                 print(report_everybody(predictions) if everybody else report_main(predictions[0]), flush=True)
                 for problem in predictions[0].problems:
                     _note(one_line(problem))
-                written = gallery.add(predictions, name, curves=bool(args.window)) if gallery else []
-                for prediction in predictions[:MOST_PEOPLE]:
-                    if args.window and prediction.curve is not None:
-                        person = f"_person{prediction.person}" if everybody else ""
-                        written.append(args.output / f"{name}{person}_curve.csv")
-                        write_curve(written[-1], prediction.curve)
+                files = gallery.add(predictions, name, curves=bool(args.window)) if gallery else []
+                if args.window:
+                    files += write_curves(args.output, name, predictions[:MOST_PEOPLE], everybody=everybody)
                 if args.annotate:
                     annotate(predictions, args.annotate, everybody=everybody)
-                    written.append(args.annotate)
-                if written:
-                    more = f" and {len(written) - SHOWN_FILES} more" if len(written) > SHOWN_FILES else ""
-                    print(one_line(f"  written: {', '.join(map(str, written[:SHOWN_FILES]))}{more}"), flush=True)
+                    files.append(args.annotate)
+                _print_files(files)
             except (DataError, NoFaceError) as error:  # also if the annotated video cannot be written
                 print(f"error: {error}" if isinstance(error, DataError) else error, file=sys.stderr)
-                reason, status = str(error).removeprefix(f"{one_line(path)}: "), max(status, error.status)
+                reason = str(error).removeprefix(f"{one_line(path)}: ")
+                status = max(status, error.status)
             answers += predictions or [Unanswered(path, reason)]
             if gallery and not predictions:
                 gallery.add_unanswered(path, reason)
@@ -109,6 +106,23 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             write_json(args.json, answers)
     return status
+
+
+def write_curves(folder: Path, name: str, predictions: Sequence[Prediction], *, everybody: bool) -> list[Path]:
+    """Writes a table of the curve of each person, if they have one; returns the files."""
+    files = []
+    for prediction in predictions:
+        if prediction.curve is not None:
+            person = f"_person{prediction.person}" if everybody else ""
+            files.append(folder / f"{name}{person}_curve.csv")
+            write_curve(files[-1], prediction.curve)
+    return files
+
+
+def _print_files(files: Sequence[Path]) -> None:
+    if files:
+        more = f" and {len(files) - SHOWN_FILES} more" if len(files) > SHOWN_FILES else ""
+        print(one_line(f"  written: {', '.join(map(str, files[:SHOWN_FILES]))}{more}"), flush=True)
 
 
 def _note(text: str) -> None:

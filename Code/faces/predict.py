@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
@@ -40,6 +40,21 @@ from .track import follow
 from .video import ArraySource, Source
 
 BATCH_FACES, FRAMES_AT_ONCE = 32, 1024  # encoded together, and classified together: memory does not grow with them
+Input = str | os.PathLike[str] | np.ndarray | Image.Image
+
+
+class Options(TypedDict, total=False):
+    """The keywords of `Predictor.__call__`, which explains them, besides `people`."""
+
+    pictures: bool | None
+    errors: str
+    aligned: bool
+    window: float | None
+    stride: float | None
+    fps: float | None
+    neutral: Reference | None
+    progress: bool
+
 
 if hasattr(os, "register_at_fork"):  # torch's threads do not survive a fork, and would be waited for
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
@@ -135,6 +150,14 @@ class Predictor:
     def detector(self) -> Detector:
         """Built on first use: aligned frames need no facenet-pytorch."""
         return Detector(self.device)
+
+    @overload
+    def __call__(
+        self, inputs: Input, *, people: Literal["main"] | None = None, **options: Unpack[Options]
+    ) -> Prediction: ...
+
+    @overload
+    def __call__(self, inputs: Any, *, people: str | None = None, **options: Unpack[Options]) -> list[Prediction]: ...
 
     def __call__(
         self,
@@ -240,20 +263,31 @@ class Predictor:
         answers = []
         shifts = {track: torch.zeros_like(self._shift) for track in paths}
         for person, track in enumerate(chosen, start=1):
-            words = None
-            if neutral is not None:
-                words, own = str(neutral) if isinstance(neutral, (str, os.PathLike)) else "array", reference
-                if own is None:
-                    times = analysis.times[paths[track].positions]
-                    part, words = neutral_frames(self.fan, features[track], times, neutral, self.info["labels"])
-                    own = features[track][part]
-                shifts[track] = neutral_shift(self.fan, own, self.info)[self._classes]
+            shifts[track], words = self._shift_of(faces, track, features[track], neutral, reference)
             curve = None
             if window is not None:
-                curve = self._curve(faces, features, shifts, main or [track] * spans.shape[1], spans)
+                whose = [track] * spans.shape[1] if everybody or aligned else main
+                curve = self._curve(faces, features, shifts, whose, spans)
             known = {"person": person, "num_people": len(ranked), "neutral": words, "curve": curve}
             answers.append(self._prediction(faces, track, features[track], shifts[track], **known))
         return answers
+
+    def _shift_of(
+        self, faces: InputFaces, track: int, features: Tensor, neutral: Reference | None, reference: Tensor | None
+    ) -> tuple[Tensor, str | None]:
+        """What `neutral` adds to the logits of a person, [C], and where they are neutral, in words.
+
+        `reference`: their features [T, D] in a file or array; None if `neutral` is a part of the input.
+        """
+        if neutral is None:
+            return torch.zeros_like(self._shift), None
+        if reference is not None:
+            words = str(neutral) if isinstance(neutral, (str, os.PathLike)) else "array"
+        else:
+            times = faces.analysis.times[faces.paths[track].positions]
+            part, words = neutral_frames(self.fan, features, times, neutral, self.info["labels"])
+            reference = features[part]
+        return neutral_shift(self.fan, reference, self.info)[self._classes], words
 
     def _features_of(self, reference: Reference, aligned: bool) -> Tensor:
         """Features [T, D] of what shows the person neutral; a file is answered once for all inputs."""

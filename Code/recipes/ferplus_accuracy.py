@@ -47,7 +47,7 @@ def report_test(path: Path | None, splits: Mapping[str, FERPlusSplit], compute: 
         raise UsageError(f"--checkpoint {info['path']}: its labels are {', '.join(labels)}, not those of FER+")
     print(f"{info['path']}: {fan.head.title}, {info['backbone']}, {size} x {size} pixels")
     fan.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
-    test = splits["PrivateTest"]
+    test, copies = splits["PrivateTest"], splits["PrivateTest"].copies_of(splits["Training"])
     majority, voted, val = (
         ferplus_split(split, rule, size)
         for split, rule in ((test, "majority"), (test, "plurality"), (splits["PublicTest"], "majority"))
@@ -56,6 +56,8 @@ def report_test(path: Path | None, splits: Mapping[str, FERPlusSplit], compute: 
         evaluate(fan, part.batches, compute, part.transform).logits for part in (majority, voted, val)
     )
     targets = majority.table.targets
+    copied = set(test.only(copies).names)
+    others = torch.tensor([name not in copied for name in majority.table.names])
     shift = torch.zeros(len(FERPLUS_LABELS))
     for prior in (None, "uniform", "ferplus") if info["class_shares"] else (None,):
         if prior:
@@ -71,6 +73,9 @@ def report_test(path: Path | None, splits: Mapping[str, FERPlusSplit], compute: 
                 recall = f"{100 * row[index] / sum(row):5.1f} % ({100 * low:.0f} to {100 * high:.0f} %)"
                 print(f"  recall {FERPLUS_LABELS[index]:<10} {recall}")
         print("  confusion (rows true): " + " ".join(str(row) for row in metrics["confusion"]))
+        if others.any() and not others.all():
+            alone = classification_metrics((logits[others] + shift).softmax(dim=1), targets[others])
+            print(f"  without the {int((~others).sum())} that are also training images: {summary(alone)}")
         every = classification_metrics((of_voted + shift).softmax(dim=1), voted.table.targets)
         print(f"private test, most voted label, no majority needed: {summary(every)}")
     truth = val.table.targets

@@ -66,6 +66,7 @@ def test_a_training_writes_the_published_format_and_leaves_out_test_images(call,
     printed = private_test(outcome.out)
     assert f"{100 * results['last']['accuracy']:.2f} %" in printed[0]
     assert [line.split()[1] for line in printed[1:8]] == [FERPLUS_LABELS[0], *FERPLUS_LABELS[2:]]  # that occur
+    assert printed[9].startswith("  without the 1 that are also training images: accuracy")
     again = call(script, "-e", "--data-root", root, *SMALL[-4:], cwd=tmp_path)
     assert again.status == 0 and private_test(again.out) == printed and "expected calibration error" in again.out
 
