@@ -51,6 +51,8 @@ def _protocol_of(info: dict[str, Any]) -> StoredProtocol:
 def settings_of(flags: Mapping[str, Any], info: dict[str, Any] | None = None) -> Settings:
     """The dataset's protocol, changed by the flags, and all other flags.
 
+    A flag reaches the field of `Settings` that has its name (`--lr` -> `lr`); `--frames` is `num_frames`.
+
     Args:
         info: the description of the checkpoint to evaluate (`-e`); None for a training. Without `--dataset`, the data
             of the checkpoint's training are read, with the same data flags.

@@ -26,7 +26,7 @@ from ..common.names import FERPLUS_LABELS
 from ..common.progress import Progress
 from ..data.clips import Clip, ClipSet
 from ..data.intensity import Row, intensities_of, write_intensity
-from ..data.request import Protocol, Request
+from ..data.request import Request, TrainingProtocol
 from ..readers.base import Reader
 from ..readers.ferplus import read_ferplus
 from ..readers.folders import read_folders
@@ -179,7 +179,7 @@ COMPOSED = Composed(
     trained_on="clips composed of single gray pictures of faces (FER+)",
     # A sample is a whole clip: K is the length of the clips. Only the head is trained: it takes minutes on two CPU
     # cores, and classifies more clips correctly than the whole network trained for the same time.
-    protocol=Protocol(
+    protocol=TrainingProtocol(
         num_frames=16,
         epochs=24,
         lr=1e-2,

@@ -10,9 +10,9 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import signal
+import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -69,7 +69,7 @@ class FrameTable:
         return cls(lengths, targets, names, clips.labels, len(clips.skipped), renewed=not clips.in_files)
 
 
-class Store(Protocol):
+class Store(typing.Protocol):
     """Reads frames by their numbers."""
 
     def read(self, frame_ids: np.ndarray) -> Tensor:
@@ -162,7 +162,7 @@ class FrameReader:
 
         Raises DataError naming a file that cannot be read, or WorkerError if a worker cannot pass on its frames.
         """
-        self._batches[:] = batches
+        self._batches[:] = batches  # the loader's sampler is this list, so its workers live from epoch to epoch
         for frames in self._loader:
             if isinstance(frames, ProjectError):
                 raise frames
@@ -230,14 +230,16 @@ class TrainingBatches:
         samples_per_clip: int | None = None,
         loading: Loading = LOCAL,
     ) -> None:
-        self.table, self.store, self.loading, self.reader = table, store, loading, FrameReader(store, loading)
+        self.table, self.store, self.loading = table, store, loading
+        self.reader = FrameReader(store, loading)
         self.num_frames, self.samples_per_clip, self.seed = num_frames, samples_per_clip, seed
         samples = table.num_frames if samples_per_clip is None else len(table) * samples_per_clip
         self.batch_size = min(batch_size, samples)
         self.steps = samples // self.batch_size
         self.world = world()
         if self.batch_size % self.world.size:
-            raise UsageError(f"--batch-size {self.batch_size}: is not a multiple of the {self.world.size} processes")
+            count = self.world.size
+            raise UsageError(f"--batch-size {self.batch_size}: choose a multiple of the {count} processes")
 
     def __len__(self) -> int:
         return self.steps

@@ -10,7 +10,7 @@ from ..common.names import IMAGE_SIZE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
+class TrainingProtocol:
     """How a dataset is usually trained on. The defaults are those of AFEW: the paper's and its first release's.
 
     Attributes:

@@ -17,7 +17,7 @@ from ..data.clips import ClipSet, DataError
 from ..data.folds import Folds, folds_by_person, folds_from_file, name_persons
 from ..data.intensity import Intensities
 from ..data.listing import Lines, ListedClip, Listing, class_line, read_lines, two_spellings
-from ..data.request import Protocol, Request
+from ..data.request import Request, TrainingProtocol
 from .tables import SHARED_LABELS, is_shared_list, is_table, read_shared_list, read_table
 
 DEFAULT_FOLDS = 5  # if neither the dataset nor a flag gives a number
@@ -37,7 +37,7 @@ class Reader:
     name: str  # the value of `--dataset`
     title: str  # in reports: "AFEW"
     trained_on: str  # what a network was trained on, in words: "film clips (AFEW)"
-    protocol: Protocol
+    protocol: TrainingProtocol
     crop: Literal["paper", "fer2013", "own"] = "paper"  # as by Prepare_Faces.py, in color; FER2013's, in gray; another
     labels: tuple[str, ...] | None = None  # in the order of their indices; None if folders or a list name them
     train_root: str = ""  # usual folders of the two splits

@@ -10,11 +10,11 @@ from ..common.names import AFEW_LABELS, counted, printable, quoted
 from ..data.clips import ClipSet
 from ..data.intensity import intensities_of
 from ..data.listing import ListedClip, Listing, two_spellings, unknown_class
-from ..data.request import Protocol, Request
+from ..data.request import Request, TrainingProtocol
 from .base import Reader
 
 # Few epochs, from a network trained on faces, with a learning rate for fine-tuning all of it.
-OWN_CLIPS = Protocol(epochs=15, lr=1e-2, decay_at=(5, 10), samples_per_clip=4)
+OWN_CLIPS = TrainingProtocol(epochs=15, lr=1e-2, decay_at=(5, 10), samples_per_clip=4)
 
 
 def scan_folders(listing: Listing, request: Request) -> None:
@@ -70,7 +70,7 @@ AFEW = Reader(
     title="AFEW",
     trained_on="film clips (AFEW)",
     # Paper and first release: learning rate 4e-6, x 0.2 after 60 and 120 of 180 epochs, batches of 48.
-    protocol=Protocol(),
+    protocol=TrainingProtocol(),
     labels=AFEW_LABELS,
     train_root="Data/Train",
     val_root="Data/Val",

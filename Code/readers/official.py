@@ -35,7 +35,7 @@ from ..common.files import regular
 from ..common.names import counted, printable, quoted
 from ..data.folds import read_fold_file
 from ..data.listing import ListedClip, Listing, class_line
-from ..data.request import Protocol, Request
+from ..data.request import Request, TrainingProtocol
 from .base import Reader
 from .tables import SHARED_LABELS
 
@@ -45,7 +45,7 @@ EMOTION_NUMBERS = {1: "Angry", 2: "Contempt", 3: "Disgust", 4: "Fear", 5: "Happy
 # Settings that the datasets' users share: Former-DFER (Zhao and Liu, ACM MM 2021; main_DFEW.py and main_FERV39K.py of
 # github.com/zengqunzhao/Former-DFER) takes 16 frames of a clip, one sample per clip and epoch, SGD at 0.01 with
 # momentum 0.9 and weight decay 1e-4, x 0.1 every 40 of 100 epochs, batches of 32.
-FORMER_DFER = Protocol(
+FORMER_DFER = TrainingProtocol(
     num_frames=16, epochs=100, lr=1e-2, batch_size=32, decay=0.1, decay_at=(40, 80), samples_per_clip=1
 )
 # DFEW's own order, of numbers from 1, is that of the shared lists; FERV39k's official files contain class names.
@@ -127,7 +127,7 @@ CKPLUS = Reader(
     title="CK+",
     trained_on="posed sequences from neutral to the apex (CK+)",
     # Paper: learning rate 0.1, x 0.2 after 30 of 60 epochs, whole sequences including the apex.
-    protocol=Protocol(epochs=60, lr=0.1, decay_at=(30,)),
+    protocol=TrainingProtocol(epochs=60, lr=0.1, decay_at=(30,)),
     labels=CKPLUS_LABELS,
     train_root="Data/CKPlus",
     num_folds=10,

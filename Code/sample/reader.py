@@ -7,7 +7,7 @@ import os
 from ..common.names import AFEW_LABELS
 from ..common.progress import available_cores
 from ..data.intensity import intensities_of
-from ..data.request import Protocol, Request
+from ..data.request import Request, TrainingProtocol
 from ..readers.base import Reader
 from ..readers.folders import scan_folders
 from . import draw_sample
@@ -27,7 +27,7 @@ SAMPLE = Reader(
     trained_on="the drawn faces of the generated sample, not real ones",
     # A minute or two on two CPU cores. Only the head is trained: fine-tuning the whole network for the same time was
     # worse (relation-attention 80 to 91 %, correlation 0.3 to 0.6).
-    protocol=Protocol(
+    protocol=TrainingProtocol(
         epochs=48,
         lr=1e-2,
         decay_at=(16, 32),

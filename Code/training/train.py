@@ -16,7 +16,7 @@ from ..data.augment import augmentation_named
 from ..data.batches import FrameTable, Loading, TrainingBatches, open_stores
 from ..data.clips import ClipSet
 from ..data.intensity import Intensities
-from ..data.request import Protocol, Request
+from ..data.request import Request, TrainingProtocol
 from ..network.attention import HEADS
 from ..network.checkpoints import read_checkpoint
 from ..network.fan import FAN, FeatureFAN
@@ -46,7 +46,7 @@ SELECTED = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Protocol):
+class Settings(TrainingProtocol):
     """One run: the dataset's protocol, changed by flags, and all other flags.
 
     Attributes:
@@ -92,7 +92,9 @@ class Settings(Protocol):
 
     def as_protocol(self) -> dict[str, Any]:
         """What checkpoints say about the training, as plain values."""
-        trained = {each.name: getattr(self, each.name) for each in fields(Protocol) if each.name != "fixed_size"}
+        trained = {
+            each.name: getattr(self, each.name) for each in fields(TrainingProtocol) if each.name != "fixed_size"
+        }
         return {
             **trained,
             "decay_at": list(self.decay_at),
@@ -225,7 +227,7 @@ def begin(settings: Settings, network: Network, steps: int, compute: Compute) ->
     return State(network, optimizer, scheduler, compute, torch.compile(forward) if settings.compile else forward)
 
 
-def decay(protocol: Protocol, steps_per_epoch: int) -> Callable[[int], float]:
+def decay(protocol: TrainingProtocol, steps_per_epoch: int) -> Callable[[int], float]:
     """The factor on the learning rate after a number of steps (AFEW: x 0.2 after 60 and 120 of 180 epochs)."""
     return lambda step: protocol.decay ** sum(step / steps_per_epoch >= epoch for epoch in protocol.decay_at)
 
