@@ -250,7 +250,13 @@ def load_evaluated(flags: Mapping[str, Any]) -> tuple[FAN, dict[str, Any]]:
         raise UsageError("-e: evaluates one network; name a fold's or seed's with --checkpoint RUN/fold-01/best.pth")
     dataset, at_type = flags["dataset"] or "afew", flags["at_type"]
     if flags["checkpoint"] is not None:
-        return load_fan(find_checkpoint(flags["checkpoint"]), at_type=at_type)
+        path = find_checkpoint(flags["checkpoint"])
+        fan, info = load_fan(path)
+        if info["kind"] == "published":  # such a file has all heads
+            return load_fan(path, at_type=at_type)
+        if at_type not in (None, fan.at_type):
+            raise UsageError(f"--at_type {at_type}: {path} was trained with --at_type {fan.at_type}")
+        return fan, info
     newest = newest_best(flags["output"], dataset, at_type, flags["fold"])
     if newest is None:
         output = flags["output"]

@@ -160,6 +160,8 @@ def check_outputs(
 
 def fold(text: str) -> int | str:
     """An argparse type: a fold's number, from 1, or "all"."""
+    if text != "all" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither the number of a fold nor all")
     return text if text == "all" else positive(text)
 
 
