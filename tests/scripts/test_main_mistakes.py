@@ -106,7 +106,7 @@ def test_checkpoint_of_another_attention_or_other_classes(call, data):
     (damaged / "best.pth").touch()
     (damaged / "args.json").write_text("[1, 2")
     outcome = call(script, "-e", "--checkpoint", "two.pth", "--at_type", 1, cwd=data)
-    refused(outcome, "two.pth: the run was trained with at_type 0; it has no head for at_type 1")
+    refused(outcome, "--at_type 1: two.pth was trained with --at_type 0")
     refused(
         call(script, "-e", "--checkpoint", "two.pth", cwd=data), "its classes are a, b; those of the data are Happy"
     )
