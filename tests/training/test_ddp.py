@@ -227,4 +227,4 @@ def test_a_signal_to_torchrun_stops_the_training_and_names_the_command(flags, wh
 def test_an_error_in_one_process_ends_all_with_its_message(sample, tmp_path):
     process = launched(tmp_path, *flags_of(sample, "--epochs", 1, "--pretrained", "none"), "--batch-size", 9)
     _, err = process.communicate(timeout=200)
-    assert process.returncode == 1 and "--batch-size 9: is not a multiple of the 2 processes" in err
+    assert process.returncode == 1 and "--batch-size 9: choose a multiple of the 2 processes" in err
