@@ -61,11 +61,8 @@ class OwnClips:
     def with_references(self, mean: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None, int]:
         """The features with each person's neutral clips as reference of their other clips, see `Code.faces.neutral`.
 
-        Args:
-            mean: neutral feature, float [D]; None: that of the persons of the fit, if there are `FEWEST_PERSONS`.
-
-        Returns:
-            Features float64 [N, D], the mean neutral feature, and how many clips have a reference.
+        `mean` is the neutral feature, float [D]; None: that of the persons of the fit, if there are `FEWEST_PERSONS`.
+        Returns features, float64 [N, D], the mean neutral feature, and how many clips have a reference.
         """
         neutral = np.array([expression(self.classes[target]) == NEUTRAL for target in self.targets])
         neutral &= self.persons != ""
@@ -82,11 +79,7 @@ class OwnClips:
         return features, mean, count
 
     def compared(self, right: Mapping[str, np.ndarray]) -> str:
-        """Right answers on the held-out clips, the last way minus the first with its interval, and each class.
-
-        Args:
-            right: way -> bool [held-out clips].
-        """
+        """Compares ways, each bool [held-out clips]: right answers, last minus first with interval, each class."""
         truth = self.targets[self.held]
 
         def counts(some: np.ndarray) -> str:
@@ -101,11 +94,7 @@ class OwnClips:
 
 
 def find_clips(root: Path) -> dict[str, str]:
-    """`<Class>/<name>` -> a video, a folder of frames, or a picture that lies in its class folder.
-
-    Raises:
-        DataError: something is not in a class folder.
-    """
+    """`<Class>/<name>` -> a video, a folder of frames or a picture; DataError: one is not in a class folder."""
     paths: dict[str, str] = {}
     for job in find_jobs(root)[0]:
         pictures = [each for each in Path(job.path).glob("*") if each.suffix.lower() in FRAME_SUFFIXES]
@@ -184,11 +173,7 @@ def classes_kept(classes: Sequence[str], labels: Sequence[str]) -> dict[str, str
 
 
 def fit(own: OwnClips, predictor: Predictor, output: Path) -> tuple[str, np.ndarray]:
-    """Fits the classifier, and writes OUTPUT/fan.pth and answers.csv.
-
-    Returns:
-        What the fit is worth, in words, and which held-out clips are right after it, bool.
-    """
+    """Writes OUTPUT/fan.pth and answers.csv; returns what the fit is worth, and which held-out clips it gets right."""
     classifier, stated = predictor.fan.classifier, predictor.info["neutral_feature"]
     kept = classes_kept(own.classes, predictor.labels)
     known = np.array([name in kept for name in own.classes])
@@ -198,10 +183,9 @@ def fit(own: OwnClips, predictor: Predictor, output: Path) -> tuple[str, np.ndar
     typical = None if stated is None else np.tile(stated, own.features.shape[1] // len(stated))
     features, typical, count = own.with_references(typical)
     x, y, persons = features[~own.held], own.targets[~own.held], own.persons[~own.held].tolist()
+    helps, why = True, "some classes are new to the network"
     if known.all():
         helps, why = fit_helps(x, y, persons, weight, bias)
-    else:
-        helps, why = True, "some classes are new to the network"
     fitted = fit_head(x, y, weight, bias) if helps else (weight, bias)
     about = {"clips": len(y), "strength": STRENGTH if helps else None, "clips_with_a_reference": count}
     save_atomically(fitted_network(predictor, own.classes, *fitted, about, typical), output / "fan.pth")
@@ -247,12 +231,9 @@ def train_whole(
     own: OwnClips, videos: Path, output: Path, predictor: Predictor, flags: Sequence[str],
     prepare: Command, train: Command, *, fps: float, seed: int, device: str,
 ) -> tuple[Path, np.ndarray]:  # fmt: skip
-    """Trains attention and classifier on the clips that are not held out.
+    """Trains attention and classifier; returns the run's folder, and which held-out clips are right, bool.
 
-    The run's folder is named by its flags and clips, so that the same command resumes it.
-
-    Returns:
-        The run's folder, and which held-out clips are right, bool.
+    The folder is named by flags and clips, so that the same command resumes it.
     """
     faces, table, start = output / "faces", output / "clips.csv", predictor.info
     rate = ["--fps", f"{fps:g}"] if fps else []
@@ -278,8 +259,7 @@ def train_whole(
 
 def _call(script: str, words: Sequence[str], main: Command, passes: int = 0) -> None:
     """Prints a command, which also works alone, and calls it; exit statuses up to `passes` are no failures."""
-    path = script if Path.cwd() == PROJECT else str(PROJECT / script)
-    print(shlex.join(["python", path, *words]), flush=True)
+    print(shlex.join(["python", str(PROJECT / script), *words]), flush=True)
     if (status := main(words)) > passes:  # it has printed why
         error = ProjectError(f"{script} failed; what was done before it is kept, and the same command resumes here")
         error.status = status

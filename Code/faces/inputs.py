@@ -153,17 +153,11 @@ def _visible(name: str) -> str:
     return name.lstrip(".") or "clip"
 
 
-def inputs_in(
-    path: str | os.PathLike[str], pictures: bool | None = None, say: Callable[[str], object] = lambda line: None
-) -> list[str] | None:
+def inputs_in(path: str | os.PathLike[str], pictures: bool | None, say: Callable[[str], object]) -> list[str] | None:
     """The inputs in a folder of videos or of pictures, or in a tree of folders; None if `path` is one input itself.
 
-    Args:
-        pictures: what the images in a folder are: True: pictures; False: the frames of one clip; None: see `why_apart`.
-        say: called with a line on what is skipped, and on folders whose images do not follow each other.
-
-    Raises:
-        DataError: there are neither videos nor images in the folder, or the path is empty.
+    The images in a folder are `pictures` (True), the frames of one clip (False), or as `why_apart` says (None). `say`
+    gets a line on what is skipped. DataError: the folder has neither videos nor images, or the path is empty.
     """
     path = os.fspath(path)
     if not path:
@@ -210,10 +204,7 @@ def frame_numbers(files: list[Path]) -> list[int] | None:
 
 
 def why_apart(files: list[Path]) -> str:
-    """Why images are not the frames of one clip.
-
-    Empty if their names end in ascending numbers, they have one size, and most look like the next one.
-    """
+    """Why images are no clip; "" if their names end in ascending numbers, sizes agree, and most look like the next."""
     if len(files) < 2:
         return ""
     if frame_numbers(files) is None:

@@ -14,7 +14,6 @@ import re
 import shutil
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -33,7 +32,7 @@ from ..common.device import choose_compute, keep_freed_memory
 from ..common.errors import WorkerError
 from ..common.files import atomic_text, one_writer, save_text, writing_folder
 from ..common.json_files import StateError, read_json
-from ..common.names import counted, one_line
+from ..common.names import one_line
 from ..common.progress import Progress, as_worker, available_cores, prefetched
 from ..data.clips import DataError
 from .detect import Detector
@@ -53,6 +52,7 @@ COLUMNS = (
     *("confidence", "track", "filled"),
 )
 SUMMARY = "summary.json"
+_detector = lru_cache(maxsize=1)(Detector)  # that of the clip before serves again
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,8 @@ def prepare_clip(job: Job, output: Path, settings: Settings, device: str, *, alo
     """Prepares one clip: writes a folder for each person who is chosen, each of which appears whole.
 
     The record appears before the folders do, so a record without all of its faces means that the clip is not finished.
-    A clip that cannot be read has no record, and keeps the faces that it had: a disk may be away.
-
-    If no other process needs the cores (`alone`), it decodes, detects, warps and writes in threads of their own, and
-    shows the progress.
+    A clip that cannot be read has no record, and keeps the faces that it had: a disk may be away. If no other process
+    needs the cores (`alone`), it decodes, detects, warps and writes in threads of their own, and shows the progress.
     """
     record = Record(job.name, job.fingerprint(), "")
     try:
@@ -125,17 +123,8 @@ def prepare_clip(job: Job, output: Path, settings: Settings, device: str, *, alo
     return record
 
 
-@lru_cache(maxsize=1)
-def _detector(device: str, min_face: int | None) -> Detector:
-    return Detector(device, min_face)
-
-
 def prepare_all(jobs: Sequence[Job], output: Path, settings: Settings, device: str, workers: int) -> Iterator[Record]:
-    """Prepares clips in several processes; yields each record when it is finished.
-
-    Raises:
-        WorkerError: a process was killed.
-    """
+    """Prepares clips in several processes; yields each record when it is finished. WorkerError: one was killed."""
     # Spawned, not forked: a forked process could use neither torch's threads nor the GPU.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
     try:
@@ -161,14 +150,9 @@ def _start_worker() -> None:
 
 
 def prepare_tree(source: Path, output: Path, settings: Settings, *, device: str, workers: int | None) -> bool:
-    """Prepares the clips of an input that are not prepared yet; writes and prints what came of all of them.
+    """Prepares what is not prepared yet; writes and prints what came of all clips; returns whether each shows a face.
 
-    Args:
-        device: see `choose_compute`.
-        workers: processes; None: one per core, but no more than clips; 1 on a GPU.
-
-    Returns:
-        Whether every clip shows a face.
+    `workers` is the number of processes; None: one per core, but no more than clips; 1 on a GPU.
     """
     keep_freed_memory()
     where = choose_compute(device, "fp32").device
@@ -191,7 +175,6 @@ def prepare_tree(source: Path, output: Path, settings: Settings, *, device: str,
         if left:
             (output / SUMMARY).unlink(missing_ok=True)  # it says that all clips are finished
         workers = min(workers or (1 if where.type == "cuda" else available_cores()), max(1, len(left)))
-        start, frames = time.monotonic(), 0
         with Progress("preparing", len(left), unit="clips", show=bool(left)) as progress:
             if workers > 1:
                 new = prepare_all(left, output, settings, str(where), workers)
@@ -200,17 +183,13 @@ def prepare_tree(source: Path, output: Path, settings: Settings, *, device: str,
             for record in new:
                 progress(1)
                 records[record.clip] = record
-                frames += record.frames
                 if record.error:
                     progress.say(f"skipped: {record.error}")
                 elif not record.folders:
                     progress.say(f"no face: {one_line(record.clip)} ({record.frames} frames)")
                 for problem in record.problems:
                     progress.say(f"note: {one_line(problem)}")
-        seconds = time.monotonic() - start
         values = write_report(output, [records[job.name] for job in jobs])
-    if left:
-        print(f"{frames} frames in {seconds:.1f} s: {frames / seconds:.1f} frames/s with {counted(workers, 'worker')}")
     print(
         f"{values['clips_with_faces']} of {values['clips']} clips with faces: {values['written']} faces from "
         f"{values['frames']} frames ({values['filled']} filled) in {output}"
@@ -222,11 +201,7 @@ def prepare_tree(source: Path, output: Path, settings: Settings, *, device: str,
 
 
 def open_output(output: Path, settings: Settings) -> None:
-    """Makes sure that a folder is new or prepared in the same way: clips of different ways must not be mixed.
-
-    Raises:
-        DataError: it was prepared in another way, or has files that were not made by this program.
-    """
+    """Notes how clips are prepared. DataError: the folder has files of others, or was prepared in another way."""
     path = output / STATE / "settings.json"
     now = asdict(settings) | {"made_by": FACES_VERSION}
     if not path.exists():

@@ -33,11 +33,7 @@ NUMBERS = {
 
 
 def checked(name: str, value: Any) -> Any:
-    """The value of an argument in Python as a number; None stays None.
-
-    Raises:
-        UsageError: a ValueError that names the argument.
-    """
+    """The value of an argument in Python as a number; None stays None. UsageError, a ValueError, names a wrong one."""
     try:
         return None if value is None else NUMBERS[name](str(value))
     except argparse.ArgumentTypeError as error:
