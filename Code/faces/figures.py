@@ -26,11 +26,7 @@ LONGEST_NAME = 100  # bytes of an input's name, or its folder's, in the names of
 
 def figure_names(inputs: Iterable[str], folder: Path, reference: object = None) -> dict[str, str]:
     """A name for the figures of each input: its own; if several inputs share it, with its folder (`Happy_01`) and, if
-    they still do, with a number. No figure takes the place of a file that is read.
-
-    Args:
-        folder: of the figures.
-        reference: another input that is read, if it is a path.
+    they still do, with a number. No figure takes the place of a file in `folder` that is read, such as `reference`.
     """
     paths = {path: Path(os.path.abspath(path)) for path in inputs}
     here = Path(os.path.abspath(folder))
@@ -69,12 +65,9 @@ def title_of(prediction: Prediction) -> str:
 def attention_picture(
     prediction: Prediction, shown: Sequence[int], crops: np.ndarray, intensity: np.ndarray | None = None
 ) -> Figure:
-    """The faces with their attention bars.
+    """The faces with their attention bars: frames `shown`, ascending, with their `crops`, uint8 [len(shown), H, W, 3].
 
-    Args:
-        shown: indices of the frames to draw, ascending.
-        crops: their faces, uint8 [len(shown), H, W, 3].
-        intensity: float [T], the true intensity of the expression, where it is known.
+    `intensity`, float [T], is the true intensity of the expression, where it is known.
     """
     return attention_figure(
         crops,
@@ -123,13 +116,7 @@ def curve_picture(curve: Curve, title: str) -> Figure:
 def card_of(
     prediction: Prediction, shown: Sequence[int], crops: np.ndarray, figures: Sequence[Path], pictures: Pictures
 ) -> Card:
-    """What the page says about one answer.
-
-    Args:
-        shown, crops: see `attention_picture`.
-        figures: its files in the folder of the page.
-        pictures: how many faces the page can show, and their size.
-    """
+    """What the page says about one answer; `shown` and `crops` as in `attention_picture`."""
     seen = f", {prediction.seconds[0]:.2f} to {prediction.seconds[1]:.2f} s" if prediction.has_times else ""
     if prediction.prior is not None:
         seen += f", with the prior {', '.join(f'{name} {share:.3f}' for name, share in prediction.prior.items())}"
@@ -156,12 +143,7 @@ def card_of(
 
 
 class Gallery:
-    """The figures of one call in a folder, and their page.
-
-    Args:
-        inputs: how many there are.
-        everybody: each input has several people, with figures of their own.
-    """
+    """The figures of one call with `inputs` inputs, and their page; with `everybody`, figures of each person."""
 
     def __init__(self, folder: Path, inputs: int, *, everybody: bool) -> None:
         self._folder, self._everybody = folder, everybody

@@ -45,12 +45,8 @@ class LiveAnswer(NamedTuple):
 def camera_frames(which: str) -> Iterator[Frame]:
     """Yields upright RGB frames with times in seconds since the first; from a live camera always the latest frame.
 
-    Args:
-        which: a camera's number, or what else ffmpeg opens: a device, a URL, a file (all of whose frames are read).
-
-    Raises:
-        DataError: it cannot be opened, or its frames cannot be decoded.
-        MissingExtraError: PyAV is not installed.
+    `which` is a camera's number, or what else ffmpeg opens: a device, a URL, a file (all of whose frames are read).
+    DataError: it cannot be opened, or its frames cannot be decoded. MissingExtraError: PyAV is not installed.
     """
     av = require("av", "PyAV", "reading a camera")
     name, kind, live = which, None, not Path(which).is_file()
@@ -113,7 +109,6 @@ class LiveFinder:
         self._detector, self._every = detector, every
         self._is_cut = CutFinder()
         self._key: Frame | None = None  # None: the next frame is one
-        self._count = 0  # frames since then
         self._last_time = 0.0
         self._before = self._latest = Faces.none()
 
@@ -122,11 +117,10 @@ class LiveFinder:
         cut = self._is_cut(frame.image)
         if cut or self._is_key(frame):
             faces = self._detector(frame.image)
-            self._key, self._count = frame, 1
+            self._key = frame
             self._before = Faces.none() if cut else self._latest
         else:
             (faces,), _ = follow(self._detector, [frame.image], self._before, self._latest)
-            self._count += 1
             self._before = self._latest
         if not len(faces) or len(faces) < len(self._latest):
             self._key = None
@@ -134,9 +128,10 @@ class LiveFinder:
         return faces, cut
 
     def _is_key(self, frame: Frame) -> bool:
-        if self._key is None or self._count >= self._every or frame.image.shape != self._key.image.shape:
+        key = self._key
+        if key is None or frame.number - key.number >= self._every or frame.image.shape != key.image.shape:
             return True
-        return frame.time - self._key.time > STRETCH_SECONDS or frame.time - self._last_time > LIVE_STEP
+        return frame.time - key.time > STRETCH_SECONDS or frame.time - self._last_time > LIVE_STEP
 
 
 def watch(predictor: Predictor, frames: Iterator[Frame], window: float) -> Iterator[LiveAnswer]:
@@ -176,12 +171,7 @@ def watch(predictor: Predictor, frames: Iterator[Frame], window: float) -> Itera
 def answer_camera(predictor: Predictor, which: str, window: float, annotate: Path | None = None) -> bool:
     """Prints the running expression of a camera until it ends or Ctrl-C: once a second, or all the time on a terminal.
 
-    Args:
-        which: see `camera_frames`; `window`: of the last seconds, from which each answer is made.
-        annotate: a video to write, with the answers drawn on it.
-
-    Returns:
-        Whether any frame showed a face.
+    `annotate` is a video to write, with the answers drawn on it. Returns whether any frame showed a face.
     """
     printed, faces, started = -1.0, 0, time.monotonic()
     start, end = ("\r", "") if sys.stdout.isatty() else ("", "\n")

@@ -36,17 +36,11 @@ LEAST_RESTART = 0.3
 class VideoWriter:
     """Writes pictures of one size as a video: H.264 where PyAV has it, else MPEG-4.
 
-    A context manager closes the file when the block ends, and leaves nothing if the block fails.
+    A context manager closes the file when the block ends, and leaves nothing if the block fails. The path's suffix, one
+    of `WRITTEN_SUFFIXES`, names the container. Pictures of odd `size` (width, height) lose a row or column. The new
+    file gets the sound of the video `sound`, whose timestamp `begin` is 0 in it, see `Sound`.
 
-    Args:
-        path: its suffix, one of `WRITTEN_SUFFIXES`, names the container.
-        size: (width, height) of the pictures; odd ones lose a row or column.
-        sound: a video whose sound goes into the new file.
-        begin: its timestamp that is 0 in the new file, see `Sound`.
-
-    Raises:
-        DataError: if the container or the file cannot be written.
-        MissingExtraError: without PyAV.
+    DataError: the file cannot be written. MissingExtraError: PyAV is not installed.
     """
 
     def __init__(
@@ -66,15 +60,13 @@ class VideoWriter:
             self._stream.width, self._stream.height = self._size
             self._stream.pix_fmt = "yuv420p"
             self._stream.codec_context.time_base = self._stream.time_base = TIME_BASE
-            self._sound = None if sound is None else Sound(sound, self._container, begin)
-            if self._sound is not None:
-                stack.callback(self._sound.close)
+            self._sound = Sound(sound, self._container, begin, stack) if sound else None
             self._files = stack.pop_all()
 
     @property
     def problem(self) -> str:
         """Why its sound is missing or incomplete; empty if all is well."""
-        return "" if self._sound is None else self._sound.problem
+        return self._sound.problem if self._sound else ""
 
     def add(self, image: Image.Image, time: float) -> None:
         """Appends a picture that is shown from a time in seconds on."""
@@ -84,15 +76,15 @@ class VideoWriter:
             frame = self._av.VideoFrame.from_ndarray(np.asarray(image)[:height, :width].copy(), format="rgb24")
             frame.pts, frame.time_base = self._last, TIME_BASE
             self._container.mux(self._stream.encode(frame))
-            if self._sound is not None:
-                self._sound.write(self._container, until=time)
+            if self._sound:
+                self._sound.write(until=time)
 
     def close(self) -> None:
         """Finishes the file and gives it its name; DataError if the rest cannot be written, and no file is left."""
         with self._errors_named(), self._files:
             self._container.mux(self._stream.encode())
-            if self._sound is not None:
-                self._sound.write(self._container)
+            if self._sound:
+                self._sound.write()
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -115,24 +107,24 @@ class Sound:
     """The sound of the video `path`, delivered in step with its pictures to PyAV's output container.
 
     That gets a stream, so nothing may have been written to it yet. `begin` is the timestamp of the first picture that
-    can be decoded; None: pictures have none.
+    can be decoded; None: pictures have none. `files` closes the video.
     """
 
-    def __init__(self, path: Path, container: Any, begin: float | None = None) -> None:
+    def __init__(self, path: Path, container: Any, begin: float | None, files: ExitStack) -> None:
         self.problem = ""  # why the new file has no sound, or only a part of it
-        self._source: Any = None
+        self._container = container
         self._packets: Iterator[Any] = iter(())
         self._next: Any = None  # encoded, and to be written later
         try:
-            self._source = open_file(path)
-            if (stream := self._source.streams.best("audio")) is not None:
+            source = files.enter_context(open_file(path))
+            if (stream := source.streams.best("audio")) is not None:
                 target = container.add_stream("aac", rate=SOUND_RATE)
                 target.layout = "mono" if stream.channels == 1 else "stereo"
                 self._packets = self._encoded(stream, target, begin or 0.0)
         except (pyav().error.FFmpegError, ValueError, AttributeError) as error:
             self.problem = f"its sound cannot be carried over ({getattr(error, 'strerror', None) or error})"
 
-    def write(self, container: Any, until: float = math.inf) -> None:
+    def write(self, until: float = math.inf) -> None:
         """Writes the packets up to a time in seconds. If one cannot be read or written, the sound ends there."""
         try:
             while (packet := self._next or next(self._packets, None)) is not None:
@@ -140,25 +132,17 @@ class Sound:
                 if packet.pts is not None and float(packet.pts * packet.time_base) > until:
                     return
                 self._next = None
-                container.mux(packet)
+                self._container.mux(packet)
         except (pyav().error.FFmpegError, ValueError) as error:
             self.problem = f"its sound breaks off ({getattr(error, 'strerror', None) or error})"
             self._packets, self._next = iter(()), None
 
-    def close(self) -> None:
-        """Closes the video that the sound comes from."""
-        if self._source is not None:
-            self._source.close()
-
     def _encoded(self, stream: Any, target: Any, begin: float) -> Iterator[Any]:
-        """Packets whose times count from the first picture, and go on where those of the video start again or leap.
-
-        `Clock` does the same for the times of pictures.
-        """
+        """Packets whose times count from the first picture, and go on where those of the video start again or leap."""
         resampler = pyav().AudioResampler(target.format, target.layout, SOUND_RATE, target.codec_context.frame_size)
         moved, last, end = -begin, -math.inf, -begin
-        longest = longest_gap(self._source)
-        for frame in self._source.decode(stream):
+        longest = longest_gap(stream.container)
+        for frame in stream.container.decode(stream):
             if frame.pts is None:
                 continue
             time = frame.time + moved
@@ -177,9 +161,7 @@ class Sound:
 
 
 def draw_answer(image: np.ndarray, box: np.ndarray | None, line: str, share: float | None) -> Image.Image:
-    """A frame, uint8 [H, W, 3], with the face's box, float [4], a line of text at the top, and at the bottom a bar for
-    the frame's weight, as a share in [0, 1] of the highest one.
-    """
+    """A frame, uint8 [H, W, 3], with a box, float [4], a line of text and a bar for its share of the highest weight."""
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
     width, height = picture.size
@@ -214,7 +196,7 @@ def draw_people(image: np.ndarray, labels: Sequence[Label]) -> Image.Image:
     taken: list[tuple[float, float, float, float]] = []
     labels = [label for label in labels if not np.isnan(label.box).any()]
     for label in reversed(labels):  # the first person on top, and the texts above all boxes
-        _draw_box(draw, label.box, hue_of(label.number), height)
+        _draw_box(draw, label.box, CYCLE[(label.number - 1) % len(CYCLE)], height)
     for label in labels:
         left, top, _, bottom = map(float, label.box)
         for text in (f"{label.number} {label.text}".rstrip(), str(label.number)):
@@ -225,7 +207,7 @@ def draw_people(image: np.ndarray, labels: Sequence[Label]) -> Image.Image:
             free = (each for each in places if not overlap(np.reshape(taken, (-1, 4)), np.array(each)).any())
             if place := next(free, None):
                 taken.append(place)
-                _draw_text(draw, place[:2], text, unit, hue_of(label.number))
+                _draw_text(draw, place[:2], text, unit, CYCLE[(label.number - 1) % len(CYCLE)])
                 break
     return picture
 
@@ -257,12 +239,9 @@ def _font(text: str, size: int) -> Any:
 
 
 def annotate(predictions: Sequence[Prediction], output: Path, *, everybody: bool = False) -> None:
-    """Writes the input's frames with the answers drawn on them, see `draw_answer` and `draw_people`, and its sound.
+    """Writes a video, `output`, of one input's frames with its first answer, or `everybody`'s, and the input's sound.
 
-    Args:
-        predictions: of one input; with curves if it is a video: the running expression is that of the nearest window.
-        output: a video file to write; DataError if it cannot be written.
-        everybody: draw all of `predictions`, and not only the first.
+    With curves, the running expression is that of the nearest window. DataError: it cannot be written.
     """
     main = predictions[0]
     source, boxes = main.faces.source, main.faces.box_of(main.track)
@@ -292,8 +271,3 @@ def annotate(predictions: Sequence[Prediction], output: Path, *, everybody: bool
             bar(1)
     if writer and writer.problem:
         print(f"{output}: {writer.problem}", file=sys.stderr)
-
-
-def hue_of(person: int) -> str:
-    """The color of a person's box, `#rrggbb`."""
-    return CYCLE[(person - 1) % len(CYCLE)]
