@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from Code.data.batches import FileStore, FrameTable, draw_segments
+from Code.data.batches import FrameTable, draw_segments
 from Code.network.fan import FAN
 from Code.readers.folders import read_folders
 
@@ -31,14 +31,14 @@ K, BATCH, BATCH_FRAMES = 3, 48, 64
 class Samples(Dataset):
     """A sample is K files; float32 [3, H, W, K] in [0, 1], flipped as a whole."""
 
-    def __init__(self, store: FileStore, ids: np.ndarray, targets: Tensor) -> None:
-        self.store, self.ids, self.targets = store, ids, targets
+    def __init__(self, paths: list[str], ids: np.ndarray, targets: Tensor) -> None:
+        self.paths, self.ids, self.targets = paths, ids, targets
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        frames = [load(self.store.path(int(frame))) for frame in self.ids[index]]
+        frames = [load(self.paths[frame]) for frame in self.ids[index]]
         stacked = torch.stack(frames, dim=-1)
         return (stacked.flip(2) if torch.rand(()) < 0.5 else stacked), self.targets[index]
 
@@ -46,14 +46,14 @@ class Samples(Dataset):
 class FrameFiles(Dataset):
     """Evaluation: one frame each, float32 [3, H, W]."""
 
-    def __init__(self, store: FileStore, number: int) -> None:
-        self.store, self.number = store, number
+    def __init__(self, paths: list[str]) -> None:
+        self.paths = paths
 
     def __len__(self) -> int:
-        return self.number
+        return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        return load(self.store.path(index))
+        return load(self.paths[index])
 
 
 def load(path: str) -> Tensor:
@@ -73,7 +73,8 @@ class Straightforward:
 
     def __init__(self, root: Path, size: int, device: torch.device, steps: int) -> None:
         clips = read_folders(root)
-        self.store, self.table = FileStore(clips, size), FrameTable.of(clips)
+        self.table = FrameTable.of(clips)
+        self.paths = [path for clip in clips.clips for path in clip.paths]
         self.device, self.steps = device, steps
         torch.manual_seed(0)
         self.model = FAN(1, len(clips.labels)).to(device)
@@ -83,7 +84,7 @@ class Straightforward:
         clip_ids, frames = draw_segments(self.table.lengths, K, rng, per_clip)
         chosen = slice(0, steps * BATCH)
         ids = (self.table.offsets[clip_ids][:, None] + frames)[chosen]
-        self.samples = Samples(self.store, ids, self.table.targets[torch.from_numpy(clip_ids[chosen])])
+        self.samples = Samples(self.paths, ids, self.table.targets[torch.from_numpy(clip_ids[chosen])])
 
     def train(self, workers: int) -> int:
         """Trains for a short epoch; returns the number of frames."""
@@ -102,7 +103,7 @@ class Straightforward:
     def evaluate(self, workers: int) -> int:
         """Evaluates all frames of all clips; returns their number."""
         self.model.eval()
-        loader = DataLoader(FrameFiles(self.store, self.table.num_frames), BATCH_FRAMES, num_workers=workers)
+        loader = DataLoader(FrameFiles(self.paths), BATCH_FRAMES, num_workers=workers)
         features = torch.cat([self.model.encode(frames.to(self.device)) for frames in loader])
         for clip in features.split(self.table.lengths.tolist()):
             self.model.attend(clip[None]).logits.cpu()
