@@ -76,8 +76,7 @@ class Morph:
         both = torch.cat([at, at + _moves(self.field, at)])
         first, second = F.grid_sample(self.pictures, both, mode="bicubic", padding_mode="border", align_corners=False)
         mixed = (1 - share) * first + share * second
-        pixels: np.ndarray = mixed.permute(1, 2, 0).mul(255).round().clamp(0, 255).to(torch.uint8).numpy()
-        return pixels
+        return np.asarray(mixed.permute(1, 2, 0).mul(255).round().clamp(0, 255).to(torch.uint8))
 
 
 def _grid(side: int, view: np.ndarray) -> Tensor:
@@ -142,11 +141,8 @@ def _penalty(u: Tensor) -> Tensor:
 
 
 def intensities(course: Sequence[float], fps: float) -> np.ndarray:
-    """The intensity of every frame, float64 [T] in [0, 1]: it rises and falls as half a wave of a cosine.
-
-    `course` has the seconds of neutral, onset, apex, offset and neutral.
-    """
-    times = np.arange(max(1, round(sum(course) * fps))) / fps
+    """The intensity of every frame, float64 [T] in [0, 1], of a `COURSE`: rises and falls as half a cosine's wave."""
+    times = np.arange(round(sum(course) * fps)) / fps
     linear = np.interp(times, np.cumsum(course)[:4], (0, 1, 1, 0))
     return (1 - np.cos(np.pi * linear)) / 2
 
@@ -154,21 +150,17 @@ def intensities(course: Sequence[float], fps: float) -> np.ndarray:
 def sway(count: int, fps: float, rng: np.random.Generator) -> np.ndarray:
     """Where a head is that is not held still, float64 [T, 4]: turn, size, right and down, see `SWAY`."""
     times = np.arange(count)[:, None] / fps
-    waves = [
-        np.sin(2 * np.pi * (times / rng.uniform(*PERIODS, 4) + rng.uniform(size=4))) * share for share in (0.65, 0.35)
-    ]
-    return sum(waves) * np.array(SWAY)
+    waves = np.zeros((count, 4))
+    for share in (0.65, 0.35):
+        waves += np.sin(2 * np.pi * (times / rng.uniform(*PERIODS, 4) + rng.uniform(size=4))) * share
+    return waves * np.array(SWAY)
 
 
 def view_of(still: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """The map from a frame to the square, float64 [2, 3], both from -1 to 1.
-
-    `still` is this map while the head does not move, `moved` a row of `sway`.
-    """
+    """The map from a frame to the square, float64 [2, 3], if it is `still` without motion; `moved`: a row of `sway`."""
     turn, size, right, down = moved
     c, s = math.cos(turn) * (1 + size), math.sin(turn) * (1 + size)
-    view: np.ndarray = np.array([[c, -s, right], [s, c, down]]) @ np.vstack([still, [0, 0, 1]])
-    return view
+    return np.asarray(np.array([[c, -s, right], [s, c, down]]) @ np.vstack([still, [0, 0, 1]]))
 
 
 def crop_view() -> np.ndarray:
@@ -180,7 +172,7 @@ def crop_view() -> np.ndarray:
 def morph_between(first: Path, second: Path, detector: Detector) -> Morph:
     """Finds the face in two photographs of a person, and registers one to the other; DataError if there is none."""
     squares, points = zip(*(_square(path, detector) for path in (first, second)), strict=True)
-    return Morph(squares[0], squares[1], np.stack(points))
+    return Morph(*squares, np.stack(points))
 
 
 def _square(path: Path, detector: Detector) -> tuple[Tensor, np.ndarray]:
@@ -196,7 +188,7 @@ def _square(path: Path, detector: Detector) -> tuple[Tensor, np.ndarray]:
     pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
     height, width = image.shape[:2]
     if scale < 1:
-        small = [max(1, round(length * scale)) for length in (height, width)]
+        small = [round(height * scale), round(width * scale)]
         pixels = F.interpolate(pixels, small, mode="bicubic", antialias=True, align_corners=False)
     axis = torch.arange(SIDE, dtype=torch.float64)
     grid = torch.stack([*torch.meshgrid(axis, axis, indexing="xy"), torch.ones(SIDE, SIDE)], dim=-1)
@@ -227,25 +219,21 @@ def write_clip(morph: Morph, path: Path, rng: np.random.Generator) -> int:
 
 
 def write_crops(first: Path, second: Path, root: Path, label: str, number: int, detector: Detector) -> int:
-    """Writes a clip of face crops for everyone with a photograph in both folders; returns how many.
-
-    `label` is the class, `number` the seed of motion and courses, whose seconds are random.
-    """
-    photographs = [
+    """Writes a clip of face crops of everyone with a photograph in both folders; returns how many. `number`: a seed."""
+    neutral, expressive = (
         {Path(name).stem.split("_")[0]: folder / name for name in list_folder(str(folder), [])[1]}
         for folder in (first, second)
-    ]
-    people = [person for person in photographs[0] if person in photographs[1]]
+    )
+    people = [person for person in neutral if person in expressive]
     if not people:
         raise DataError(f"{first} and {second}: no two photographs have the same name up to the first _")
     lines: list[Row] = []
-    clips = 0
     with Progress("onsets", len(people), unit="clips") as bar:
         for at, person in enumerate(people):
             rng = np.random.default_rng([number, at])
             bar()
             try:
-                morph = morph_between(photographs[0][person], photographs[1][person], detector)
+                morph = morph_between(neutral[person], expressive[person], detector)
             except DataError as error:
                 bar.say(f"skipped: {error}")
                 continue
@@ -257,9 +245,8 @@ def write_crops(first: Path, second: Path, root: Path, label: str, number: int, 
                 with atomic_file(target) as file:
                     face.save(file, "PNG")
                 lines.append(("Train", f"{label}/{person}", target.name, share, ""))
-            clips += 1
     write_intensity(root, lines)
-    return clips
+    return len({clip for _, clip, *_ in lines})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -271,8 +258,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--label", default="happiness", help="the class of clips of folders")
     parser.add_argument("--seed", type=seed, default=0, help="of the head's motion")
     args = parser.parse_args(argv)
-    pair = args.neutral, args.expression
-    detector = Detector("cpu")
+    pair, detector = (args.neutral, args.expression), Detector("cpu")
     with writing(args.output):
         if all(path.is_dir() for path in pair):
             count = write_crops(*pair, args.output, args.label, args.seed, detector)

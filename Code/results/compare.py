@@ -47,7 +47,7 @@ class Method:
 
     def spread(self, which: str, measure: str) -> Spread | None:
         """Of a number in results.json over the runs; None if a run does not have it."""
-        values: list[Any] = [getattr(run.metrics(which), measure, None) for run in self.runs.values()]
+        values: list[Any] = [getattr(getattr(run.results, which), measure, None) for run in self.runs.values()]
         return None if None in values else spread(values)
 
     def right(self) -> dict[str, float]:
@@ -57,6 +57,11 @@ class Method:
             for clip in run.clips:
                 answers.setdefault(clip.name, []).append(clip.right)
         return {name: float(np.mean(rights)) for name, rights in answers.items()}
+
+
+def runs_of(methods: Sequence[Method]) -> dict[str, RunFiles]:
+    """All runs by their short names."""
+    return {name: run for of in methods for name, run in of.runs.items()}
 
 
 class Pair(NamedTuple):
@@ -76,14 +81,12 @@ def compare_runs(
     """Writes the page `output` that compares two or more runs, and returns its path and its results as plain text.
 
     `frames_root` is that of `read_run`.
-
-    Raises:
-        ReportError, StateError, UsageError: the runs cannot be read or compared, or the page cannot be written.
+    ReportError, StateError, UsageError: the runs cannot be read or compared, or the page cannot be written.
     """
     methods = group_runs(read_runs(folders, frames_root))
     pairs, differing = pairs_of(methods), clips_that_differ(methods)
-    runs = {name: run for of in methods for name, run in of.runs.items()}
-    whiches = [which for which in ("best", "last") if any(run.metrics(which) for run in runs.values())]
+    runs = runs_of(methods)
+    whiches = [which for which in ("best", "last") if any(getattr(run.results, which) for run in runs.values())]
     measures = COLUMNS | {"attention_correlation": "correlation with true intensity, %"}
     pictures = Pictures(len(differing))
     page = write_page(
@@ -141,9 +144,9 @@ def group_runs(runs: Sequence[RunFiles]) -> list[Method]:
     methods = []
     for at, (values, members) in enumerate(groups.items()):
         letter = chr(ord("A") + at)
-        names = [letter] if len(members) == 1 else [f"{letter}{number}" for number in range(1, len(members) + 1)]
+        of_letter = {f"{letter}{number}": run for number, run in enumerate(members, 1)}
         settings = dict(zip(keys, values, strict=True))
-        methods.append(Method(letter, settings, dict(zip(names, members, strict=True))))
+        methods.append(Method(letter, settings, of_letter if len(members) > 1 else {letter: members[0]}))
     return methods
 
 
@@ -155,7 +158,7 @@ def _value(run: RunFiles, key: str) -> str:
 
 def pairs_of(methods: Sequence[Method]) -> list[Pair]:
     """The paired differences of all methods. The later minus the earlier one: an improvement is positive."""
-    truth = {clip.name: clip.label for of in methods for run in of.runs.values() for clip in run.clips}
+    truth = {clip.name: clip.label for run in runs_of(methods).values() for clip in run.clips}
     pairs = []
     for second, first in combinations([(of, of.right()) for of in methods], 2):
         common = sorted(first[1].keys() & second[1].keys())
@@ -173,7 +176,7 @@ def pairs_of(methods: Sequence[Method]) -> list[Pair]:
 def clips_that_differ(methods: Sequence[Method]) -> list[dict[str, ClipRow]]:
     """Clips that not all runs predict alike, each with its row of every run; the largest difference first."""
     rows: dict[str, dict[str, ClipRow]] = {}
-    for name, run in ((name, run) for of in methods for name, run in of.runs.items()):
+    for name, run in runs_of(methods).items():
         for clip in run.clips:
             rows.setdefault(clip.name, {})[name] = clip
     rights = [of.right() for of in methods]
@@ -190,16 +193,15 @@ def _cards(
     methods: Sequence[Method], differing: Sequence[dict[str, ClipRow]], pictures: Pictures, progress: bool
 ) -> Iterator[Card]:
     """The clips that differ, one by one. The script filters them by whether all or some runs of a method are right."""
-    runs = [run for of in methods for run in of.runs.values()]
+    runs = list(runs_of(methods).values())
     rights, labels = [of.right() for of in methods], runs[0].results.labels
     with Progress("comparison", len(differing), unit="clips", show=progress) as bar:
         for rows in differing:
             clip = next(iter(rows.values()))
-            card = Card(clip.name, clip.label)
-            levels = {
-                f"m{at}": {0.0: 0, 1.0: 2}.get(of[clip.name], 1) for at, of in enumerate(rights) if clip.name in of
-            }
-            card.data = {"truth": labels.index(clip.label), **levels}
+            card = Card(clip.name, clip.label, data={"truth": labels.index(clip.label)})
+            for at, of in enumerate(rights):
+                if clip.name in of:
+                    card.data[f"m{at}"] = {0.0: 0, 1.0: 2}.get(of[clip.name], 1)
             courses = {name: make_course(row.weights.weight) for name, row in rows.items() if row.weights}
             card.answers = [{"run": name, "row": row, "course": courses.get(name)} for name, row in rows.items()]
             # Not every run has the weights of this clip, or its frames.
@@ -218,13 +220,11 @@ def _as_text(methods: Sequence[Method], pairs: Sequence[Pair], whiches: Sequence
     for of in methods:
         lines.append(f"{of.name}: {of.description}; {counted(len(of.runs), 'run')}")
         for which in whiches:
-            war, uar = of.spread(which, "accuracy"), of.spread(which, "uar")
-            if war and uar:
-                lines.append(f"   {which} epoch: WAR {war.mean_text} %, UAR {uar.mean_text} %")
+            accuracy, recall = of.spread(which, "accuracy"), of.spread(which, "uar")
+            if accuracy and recall:
+                lines.append(f"   {which} epoch: WAR {accuracy.mean_text} %, UAR {recall.mean_text} %")
     for pair in pairs:
-        differences = (
-            f"{name} {100 * of.value:+.2f} points ({difference_text(of)})"
-            for name, of in (("WAR", pair.war), ("UAR", pair.uar))
-        )
-        lines.append(f"{pair.first} - {pair.second}: {', '.join(differences)}; {counted(pair.war.clips, 'clip')}")
+        war, uar = (f"{100 * of.value:+.2f} points ({difference_text(of)})" for of in (pair.war, pair.uar))
+        clips = counted(pair.war.clips, "clip")
+        lines.append(f"{pair.first} - {pair.second}: WAR {war}, UAR {uar}; {clips}")
     return "\n".join(lines)

@@ -134,9 +134,8 @@ def attention_figure(
     single picture has no bars.
 
     Args:
-        frames: uint8 [len(shown), H, W, 3], RGB.
+        frames: uint8 [len(shown), H, W, 3], RGB, of the indices `shown`, see `choose_frames`.
         alpha, weights: [T], not negative.
-        shown: indices of the frames to draw, ascending, see `choose_frames`.
         intensity: [T] in [0, 1], the true intensity of the expression, drawn as a line.
         times: [T], seconds of a video's frames, written below them instead of their numbers.
     """

@@ -62,7 +62,7 @@ class Card:
     tiles: Sequence[Tile] = ()  # of the frames that represent the clip
     course: Sequence[float] = ()  # see `make_course`; drawn below the tiles if they leave frames out
     # What the script filters and sorts by: `certainty`, `right` (0 or 1), and the number of the entry for each filter.
-    data: Mapping[str, float | str] = field(default_factory=dict)
+    data: dict[str, float | str] = field(default_factory=dict)
     seen: str = ""  # a line below the name, such as how many frames there are
     links: Sequence[str] = ()  # names of files beside the page
     note: str = ""  # one more line
@@ -117,7 +117,7 @@ class Pictures:
         self.unread, self.first_unread = 0, ""  # how many could not be read so far, and the first error
 
     def read(self, tiles: Iterable[Tile], folder: Path) -> None:
-        """Adds the pictures of one clip from the files of its frames. Counts those that cannot be read."""
+        """Adds the pictures of one clip from its folder. Counts those that cannot be read."""
         for tile in tiles:
             try:
                 image = Image.fromarray(read_image(str(folder / tile.frame), self.side))
@@ -149,11 +149,7 @@ def curve_pictures(panels: Mapping[str, Mapping[str, Line]], styles: Mapping[str
 
 
 def write_page(path: Path, template: str, **context: Any) -> Path:
-    """Renders a template of `TEMPLATES` into a file. Generators in the context are consumed while it is written.
-
-    Raises:
-        UsageError: the page cannot be written.
-    """
+    """Renders a template into a file, UsageError if it cannot be written. Generators are consumed meanwhile."""
     loader = FileSystemLoader(TEMPLATES)
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -8,8 +8,6 @@
 The report is made from the files in the run's folder, and from the frames if they are still there, so it can be
 made again at any time. Parts whose file is missing are left out: an evaluation has no curves, and the training of a
 backbone no attention. The folder of several folds or seeds gets an overview of them instead, summary.html.
-
-`--figures 3` draws the three most certain and the three least certain clips, right and wrong, into `figures/`.
 """
 
 from __future__ import annotations
@@ -50,12 +48,10 @@ def write_report(run_dir: Path, frames_root: Path | None = None, *, progress: bo
     """Writes `report.html` into a run's folder, or `summary.html` into that of folds or seeds; returns its path.
 
     `frames_root` is that of `read_run`.
-
-    Raises:
-        ReportError, StateError, UsageError: a file in it is missing or damaged, or the page cannot be written.
+    ReportError, StateError, UsageError: a file in it is missing or damaged, or the page cannot be written.
     """
-    if (Path(run_dir) / "summary.json").is_file():
-        return write_overview(Path(run_dir))
+    if (run_dir / "summary.json").is_file():
+        return write_overview(run_dir)
     run = read_run(run_dir, frames_root)
     pictures = Pictures(len(run.clips))
     panels = {title: {name: (run.log, key) for name, key in keys.items()} for title, keys in PANELS.items()}
@@ -87,17 +83,16 @@ def _cards(run: RunFiles, pictures: Pictures, progress: bool) -> Iterator[Card]:
     labels = run.results.labels
     with Progress("report", len(run.clips), unit="clips", show=progress) as bar:
         for clip in run.clips:
-            truth, said = labels.index(clip.label), labels.index(clip.prediction)
+            truth, predicted = labels.index(clip.label), labels.index(clip.prediction)
             card = Card(
                 clip.name,
                 label=clip.label,
                 prediction=clip.prediction,
                 certainty=clip.certainty,
                 probabilities=clip.probabilities,
-                data={"truth": truth, "said": said, "right": int(clip.right), "certainty": clip.certainty},
+                data={"truth": truth, "said": predicted, "right": int(clip.right), "certainty": clip.certainty},
             )
-            if clip.weights is not None:
-                of = clip.weights
+            if of := clip.weights:
                 shown = choose_frames(of.weight, pictures.frames)
                 card.tiles = make_tiles(of.frames, of.alpha, of.weight, shown, intensity=of.intensity)
                 card.course = make_course(of.weight)
@@ -133,8 +128,7 @@ def clip_figure(run: RunFiles, clip: ClipRow) -> Figure:
 def write_figures(run_dir: Path, count: int, frames_root: Path | None = None) -> Path:
     """Draws up to `count` of the most and of the least certain clips of a run, right and wrong, as PNG and SVG.
 
-    Returns the folder `figures/` in that of the run, with `wrong_most_certain_1_<clip>.png` and so on. Raises as
-    `clip_figure`, and UsageError: a file cannot be written.
+    Returns the folder `figures/` in that of the run, with `wrong_most_certain_1_<clip>.png` and so on.
     """
     run = read_run(run_dir, frames_root)
     folder = run.folder / "figures"

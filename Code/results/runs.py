@@ -79,18 +79,13 @@ class RunFiles:
         """Whether the best epoch was chosen by its accuracy on the clips that it is reported on."""
         return None not in (self.results.last, self.results.best) and "evaluated" in (self.results.selected_on or "")
 
-    def metrics(self, which: str) -> Metrics | None:
-        """Those of the "last" or the "best" epoch in results.json."""
-        return {"last": self.results.last, "best": self.results.best}[which]
-
     @property
     def epochs(self) -> list[tuple[str, Metrics]]:
         """A title and the metrics for each different epoch of results.json: best and last, one, or a checkpoint."""
         best, last = self.results.best, self.results.last
         if best and last and best.epoch == last.epoch:
-            return [
-                ("last epoch" if (self.results.selected_on or "").startswith("last") else "best and last epoch", last)
-            ]
+            unchosen = (self.results.selected_on or "").startswith("last")
+            return [("last epoch" if unchosen else "best and last epoch", last)]
         title = "checkpoint" if self.args.get("evaluate") else "best epoch"
         return [(title, of) for title, of in ((title, best), ("last epoch", last)) if of]
 
@@ -110,11 +105,8 @@ def read_run(folder: Path, frames_root: Path | None = None) -> RunFiles:
     """Reads a run's folder, with at least one of `FILES` in it.
 
     The clips' frames are now at `<frames_root>/<clip>/<frame>`; without it, where they were when the run was evaluated.
-
-    Raises:
-        ReportError, StateError: it is no run's folder, or a file in it is damaged.
+    ReportError, StateError: it is no run's folder, or a file in it is damaged.
     """
-    folder = Path(folder)
     there = [name for name in FILES if (folder / name).is_file()]
     if not there:
         raise ReportError(f"{folder}: is not a run's folder; name one, for example model/<date-time>_...")

@@ -23,7 +23,7 @@ from ..common.files import save_text, writing
 from ..common.names import counted, natural_key, percent
 from ..training.intervals import interval_text
 from ..training.metrics import confusion_metrics
-from ..training.records import AGAIN, Metrics, ReportError, Results, read_arguments, read_results
+from ..training.records import Metrics, ReportError, read_arguments, read_results
 from ..training.run import Run
 from .figures import line_styles
 from .page import Box, curve_pictures, write_page
@@ -61,10 +61,8 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean, standard deviation, range and values.
-
-    There is no interval for the mean over folds: folds share their training clips, so that none is known to be right
-    (Bengio & Grandvalet, JMLR 5, 2004). The pooled clips have one.
+    """The pooled clips have an interval, the mean over folds has none: folds share their training clips, so none is
+    known to be right (Bengio & Grandvalet, JMLR 5, 2004).
     """
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Spread(float(np.mean(values)), (min(values), max(values)), list(values), std)
@@ -74,14 +72,6 @@ def spreads(metrics: Sequence[Metrics]) -> dict[str, Spread]:
     """The spread of each measure that all of them have."""
     values = {name: [getattr(of, name) for of in metrics] for name in MEASURES}
     return {name: spread(of) for name, of in values.items() if None not in of}
-
-
-def of_epoch(results: Sequence[Results], which: str) -> list[Metrics]:
-    """The metrics of the "last" or "best" epoch of each run. Raises ReportError if a run does not have them."""
-    metrics = [getattr(result, which) for result in results]
-    if None in metrics:
-        raise ReportError(f"the results.json of run {metrics.index(None) + 1} lacks {which}; {AGAIN}")
-    return metrics
 
 
 def write_fold_summary(folder: Path, folds: Sequence[Path]) -> None:
@@ -102,7 +92,7 @@ def write_fold_summary(folder: Path, folds: Sequence[Path]) -> None:
         with open(fold / "predictions.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
             header, *of_fold = csv.reader(file)
         rows += of_fold
-    parts = {which: _pooled(of_epoch(results, which)) for which in ("last", "best")}
+    parts = {which: _pooled([getattr(of, which) for of in results]) for which in ("last", "best")}
     about = {"labels": first.labels, "selected_on": first.selected_on, "num_folds": len(folds)}
     run = Run(folder)
     run.write_rows("predictions.csv", header, rows)
@@ -130,7 +120,7 @@ def _pooled(metrics: Sequence[Metrics]) -> dict[str, Any]:
 def write_seed_summary(folder: Path, seeds: Sequence[int]) -> None:
     """Writes the results of all seeds together; with folds, each seed's are those of its folds pooled."""
     results = [read_results(folder / f"seed-{seed}" / "results.json") for seed in seeds]
-    first, metrics = results[0], {which: of_epoch(results, which) for which in ("last", "best")}
+    first, metrics = results[0], {which: [getattr(of, which) for of in results] for which in ("last", "best")}
     summary: dict[str, Any] = {"labels": first.labels, "selected_on": first.selected_on, "seeds": list(seeds)}
     summary |= {"fold": first.fold, "num_folds": first.num_folds, "num_clips": metrics["last"][0].num_clips}
     measures = {which: {name: asdict(of) for name, of in spreads(each).items()} for which, each in metrics.items()}
@@ -150,15 +140,14 @@ def curves_of_runs(runs: Mapping[str, RunFiles], methods: Mapping[str, str]) -> 
 
 def result_box(title: str, metrics: Metrics) -> Box:
     """The metrics of an epoch as a page shows them."""
-    epoch, clips = metrics.epoch, metrics.num_clips
-    if epoch is not None:
-        title += f" {epoch:.0f}" if title.endswith("epoch") else f" of epoch {epoch:.0f}"
+    clips = metrics.num_clips
+    if metrics.epoch is not None:
+        title += f" {metrics.epoch:.0f}" if title.endswith("epoch") else f" of epoch {metrics.epoch:.0f}"
     counts = str(clips)
     if metrics.num_skipped:
         counts += f" of {metrics.num_clips_listed} listed; {metrics.num_skipped} without frames skipped, "
         counts += f"{percent(metrics.accuracy_listed)} % of those listed"
-    uar = f"{percent(metrics.uar)} %, {interval_text(metrics.uar_interval, clips)}"
-    rows = [("UAR", uar), ("clips", counts)]
+    rows = [("UAR", f"{percent(metrics.uar)} %, {interval_text(metrics.uar_interval, clips)}"), ("clips", counts)]
     if metrics.attention_correlation is not None:
         text = f"{metrics.attention_correlation:.3f} {CORRELATION}"
         if metrics.attention_auc is not None:
@@ -171,8 +160,7 @@ def result_box(title: str, metrics: Metrics) -> Box:
 def write_overview(folder: Path) -> Path:
     """Writes `summary.html` and `summary.md` into a folder of folds or seeds, and into its seeds if they have folds.
 
-    Raises:
-        StateError, ReportError, UsageError: a file is missing or cannot be read, or the page cannot be written.
+    StateError, ReportError, UsageError: a file is missing or cannot be read, or the page cannot be written.
     """
     for path in sorted(folder.glob("seed-*/summary.json")):
         write_overview(path.parent)
@@ -181,52 +169,62 @@ def write_overview(folder: Path) -> Path:
     runs = {f"{kind} {int(path.name.removeprefix(f'{kind}-'))}": read_run(path) for path in paths}
     first = next(iter(runs.values()))
     arguments = read_arguments(folder) if (folder / "args.json").is_file() else first.arguments
-    selected_on, num_folds = first.results.selected_on or "", first.results.num_folds
+    selected_on = first.results.selected_on or ""
     # If no epoch was chosen, best is last.
-    whiches = ("last",) if selected_on.startswith("last") else ("last", "best")
-    metrics = {which: of_epoch([run.results for run in runs.values()], which) for which in whiches}
-    clips = [of.num_clips for of in metrics["last"]]
-    columns = [spreads(of)[measure] for of in metrics.values() for measure in COLUMNS]
-    rows = [[name, str(clips[at]), *(percent(of.values[at]) for of in columns)] for at, name in enumerate(runs)]
-    rows.append([f"mean over {kind}s", "", *(percent(of.mean) for of in columns)])
-    rows.append(["standard deviation", "", *(percent(of.std) for of in columns)])
-    rows.append(["range", "", *(of.range_text for of in columns)])
-    title, total = counted(len(runs), kind), clips[0]
+    whiches = ["last"] if selected_on.startswith("last") else ["last", "best"]
+    results = [read_results(path / "results.json") for path in paths]
+    metrics = {which: [getattr(of, which) for of in results] for which in whiches}
+    rows = _table_rows(kind, list(runs), metrics)
+    title = counted(len(runs), kind)
     if kind == "fold":
-        results, total = read_results(folder / "results.json"), sum(clips)
-        pooled = {which: of for which in whiches if (of := getattr(results, which))}
-        rows.append(["pooled", "", *(percent(getattr(of, measure)) for of in pooled.values() for measure in COLUMNS)])
-        boxes = [result_box(f"{which} epoch", of) for which, of in pooled.items()]
+        of_all = read_results(folder / "results.json")
+        pooled = [getattr(of_all, which) for which in whiches]
+        rows.append(["pooled", "", *(percent(getattr(of, measure)) for of in pooled for measure in COLUMNS)])
+        boxes = [result_box(f"{which} epoch", of) for which, of in zip(whiches, pooled, strict=True)]
+        total = sum(of.num_clips for of in metrics["last"])
     else:
         boxes = [_box_of_seeds(f"{which} epoch", of) for which, of in metrics.items()]
-        if num_folds:
-            title = (f"fold {first.results.fold} of " if first.results.fold else "") + f"{num_folds} folds, {title}"
-    pages = [path / ("summary.html" if (path / "summary.json").is_file() else "report.html") for path in paths]
+        total = metrics["last"][0].num_clips
+        if folds := first.results.num_folds:
+            title = (f"fold {first.results.fold} of " if first.results.fold else "") + f"{folds} folds, {title}"
     shown: dict[str, Any] = {
         "name": f"{method_of(arguments.args if arguments else {})}: {title}",
-        "kind": kind,
         "boxes": boxes,
-        "note": f"Best epoch means {selected_on}." if len(whiches) > 1 else "",
-        "labels": first.results.labels,
+        "note": f"Best epoch means {selected_on}." if "best" in whiches else "",
         "header": [kind, "clips", *(f"{measure}, {which}" for which in whiches for measure in COLUMNS.values())],
         "rows": rows,
-        "confusions": {
-            which: np.sum([of.confusion for of in each], axis=0)
-            for which, each in metrics.items()
-            if each[0].confusion  # with very many classes it is empty
-        },
     }
     with writing(folder / "summary.md"):
         save_text(_as_markdown(shown, total), folder / "summary.md")
+    pages = [path / ("summary.html" if (path / "summary.json").is_file() else "report.html") for path in paths]
     return write_page(
         folder / "summary.html",
         "series.html.j2",
+        kind=kind,
+        labels=first.results.labels,
+        # With very many classes a confusion matrix is empty.
+        confusions={
+            name: np.sum([of.confusion for of in each], axis=0) for name, each in metrics.items() if each[0].confusion
+        },
         folder=folder.resolve().name,
         settings=shown_settings(arguments),
         links={name: page.relative_to(folder) for name, page in zip(runs, pages, strict=True)},
         **shown,
         **curves_of_runs(runs, {name: name for name in runs}),
     )
+
+
+def _table_rows(kind: str, names: Sequence[str], metrics: Mapping[str, Sequence[Metrics]]) -> list[list[str]]:
+    """A row for each run, and below them their mean, standard deviation and range."""
+    columns = [spreads(of)[measure] for of in metrics.values() for measure in COLUMNS]
+    rows = [
+        [name, str(metrics["last"][at].num_clips), *(percent(of.values[at]) for of in columns)]
+        for at, name in enumerate(names)
+    ]
+    rows.append([f"mean over {kind}s", "", *(percent(of.mean) for of in columns)])
+    rows.append(["standard deviation", "", *(percent(of.std) for of in columns)])
+    rows.append(["range", "", *(of.range_text for of in columns)])
+    return rows
 
 
 def _as_markdown(shown: dict[str, Any], clips: int) -> str:
