@@ -47,9 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__)
     data = parser.add_argument_group("data")
     data.add_argument(
-        "--dataset",
-        choices=(FERPLUS, FOLDERS),
-        help="FER+, or folders: labeled face crops, of emotions or identities, <root>/<Class>/<image>",
+        "--dataset", choices=(FERPLUS, FOLDERS), help="FER+, or folders: labeled faces, <root>/<Class>/<image>"
     )
     data.add_argument(
         "--data-root",
@@ -70,11 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PATH|none",
         help=f"weights to start from: ImageNet, MS-Celeb-1M or FER+ (default: {MS1M_FILE} if it is there, else none)",
     )
-    start.add_argument(
-        "--backbone",
-        metavar="NAME",
-        help="of torchvision, such as resnet50 (default: the weights', or resnet18)",
-    )
+    start.add_argument("--backbone", metavar="NAME", help="such as resnet50 (default: the weights', or resnet18)")
     start.add_argument("--image-size", type=image_side, metavar="PIXELS", help="side of the input")
     start.add_argument("--small-size", type=count, metavar="PIXELS", help="side in the first --small-epochs; 0: none")
     start.add_argument("--small-epochs", type=count, metavar="N", help="epochs at --small-size")
@@ -82,11 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     training.add_argument("--epochs", type=positive, metavar="N", help="number of epochs")
     training.add_argument("--batch-size", type=positive, metavar="N", help="images per step")
     training.add_argument(
-        "--lr",
-        "--learning-rate",
-        type=from_zero,
-        metavar="RATE",
-        help="highest rate of AdamW, in a one-cycle schedule",
+        "--lr", "--learning-rate", type=from_zero, metavar="RATE", help="highest rate of AdamW, in a one-cycle schedule"
     )
     training.add_argument(
         "--balance",
@@ -94,9 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="TAU",
         help="how much of the class shares to keep out of the network: 0 nothing, 1 all (logit-adjusted loss)",
     )
-    training.add_argument(
-        "--balance-floor", type=share, metavar="S", help="rarer classes count as this share in --balance"
-    )
+    training.add_argument("--balance-floor", type=share, metavar="S", help="--balance: rarer classes count as this")
     training.add_argument(
         "--teachers",
         nargs="+",
@@ -111,21 +99,15 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="W",
         help="add the logits of --teachers with these weights (default: the mean of their probabilities)",
     )
-    training.add_argument(
-        "--votes", type=number(0, 1), metavar="S", help="weight of the labels; the answers of --teachers have the rest"
-    )
+    training.add_argument("--votes", type=number(0, 1), metavar="S", help="weight of labels; --teachers have the rest")
     training.add_argument(
         "--vary", action="store_true", help="as in videos: JPEG, blur, low resolution, light, color, wider crops"
     )
     training.add_argument("--mix", type=share, metavar="SHARE", help="share of the steps with mixup or CutMix")
     training.add_argument("--seed", type=seed, metavar="N", help="of weights, order and augmentation")
     run = parser.add_argument_group("run")
-    run.add_argument(
-        "-e", "--evaluate", action="store_true", help="evaluate --checkpoint on the private test instead of training"
-    )
-    run.add_argument(
-        "--checkpoint", type=Path, metavar="PATH", help=f"of -e (default: {FERPLUS_FILE}, or the file that ships)"
-    )
+    run.add_argument("-e", "--evaluate", action="store_true", help="evaluate --checkpoint on the private test instead")
+    run.add_argument("--checkpoint", type=Path, metavar="PATH", help=f"of -e (default: {FERPLUS_FILE}, or what ships)")
     run.add_argument(
         "--export",
         type=Path,
@@ -157,12 +139,9 @@ def check_flags(recipe: Recipe) -> None:
         read_ferplus(recipe.data_root)  # raises: how to get FER+ and where to put it
     if recipe.teacher_weights and len(recipe.teacher_weights) != len(recipe.teachers):
         raise UsageError(f"--teacher-weights: {len(recipe.teacher_weights)} for {len(recipe.teachers)} --teachers")
-    files: list[tuple[str, str | Path | None]] = [
-        ("--checkpoint", recipe.checkpoint),
-        ("--pretrained", recipe.pretrained),
-        # A run to resume may have kept their answers.
-        *(("--teachers", teacher) for teacher in ([] if recipe.resume else recipe.teachers)),
-    ]
+    files = [("--checkpoint", recipe.checkpoint), ("--pretrained", recipe.pretrained)]
+    if not recipe.resume:  # a run to resume may have kept their answers
+        files += [("--teachers", teacher) for teacher in recipe.teachers]
     for flag, path in files:
         if path and str(path).lower() != "none" and not Path(path).exists():
             raise UsageError(f"{flag} {path}: no such file; see pretrain_model/README.md")

@@ -72,7 +72,7 @@ class FaceAugmentation:
         number = len(images)
 
         def draw(extent: float) -> Tensor:
-            return _drawn(extent, number, generator).flatten()
+            return (torch.rand(number, generator=generator) * 2 - 1) * extent
 
         angle, zoom = draw(math.radians(self.roll)), 1 + draw(self.scale)
         tall = 1 + draw(self.stretch) if self.stretch else 1.0
@@ -88,7 +88,7 @@ class FaceAugmentation:
         """Changes gamma, light from one side, contrast and brightness of float images [N, channels, S, S]."""
 
         def draw(extent: float) -> Tensor:
-            return _drawn(extent, len(images), generator).to(images.device)
+            return ((torch.rand(len(images), 1, 1, 1, generator=generator) * 2 - 1) * extent).to(images.device)
 
         if self.gamma:
             images = (images.clamp(0, 1) + 1e-3) ** draw(self.gamma).exp()
@@ -118,7 +118,6 @@ class FaceAugmentation:
         return F.conv2d(blurred, kernel[:, :, :, None], groups=images.shape[1])
 
     def _compress(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """At quality 10 to 60."""
         quality = torch.empty(len(images)).uniform_(10, 60, generator=generator)
         return jpeg_losses(images, quality.to(images.device))
 
@@ -153,17 +152,10 @@ VARIED = {"roll": 18.0, "scale": 0.18, "shift": 0.14, "stretch": 0.1, "gamma": 0
 VARIED |= {"blur": 0.2, "jpeg": 0.3, "noise": 0.04, "tint": 0.15}
 
 
-def _drawn(extent: float, number: int, generator: torch.Generator) -> Tensor:
-    """Uniform in [-extent, extent], float [N, 1, 1, 1]."""
-    return (torch.rand(number, 1, 1, 1, generator=generator) * 2 - 1) * extent
-
-
 def jpeg_losses(images: Tensor, quality: Tensor) -> Tensor:
-    """Images as JPEG compression leaves them: the frequencies of 8 x 8 blocks, rounded (ITU-T T.81).
+    """Images, float [N, channels, H, W] in [0, 1], as JPEG compression leaves them (ITU-T T.81).
 
-    Args:
-        images: float [N, channels, H, W] in [0, 1]; each channel is treated as luminance.
-        quality: float [N], 1 to 99, on the scale of libjpeg.
+    Each channel is treated as luminance. `quality`: float [N], 1 to 99, on the scale of libjpeg.
     """
     height, width = images.shape[-2:]
     down, across = -height % BLOCK, -width % BLOCK

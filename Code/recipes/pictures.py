@@ -38,9 +38,8 @@ LAYOUT = "Pictures belong in <root>/<Class>/<image>.jpg, or in <root>/train/<Cla
 def ferplus_faces(split: FERPlusSplit, rule: str) -> tuple[FrameTable, Tensor]:
     """The images of a split that a rule keeps, uint8 [N, 1, 48, 48], and what it makes of their votes.
 
-    Args:
-        rule: "votes": class probabilities, to train on. "majority": the class that has more than half of the votes.
-            "plurality": the most voted class of all images whose most voted label is an emotion.
+    The rule "votes" makes class probabilities of them, "majority" the class that has more than half of the votes, and
+    "plurality" the most voted class, of all images whose most voted label is an emotion.
     """
     if rule == "plurality":
         kept = (split.votes.argmax(axis=1) < len(FERPLUS_LABELS)) & (split.votes.sum(axis=1) > 0)
@@ -77,11 +76,7 @@ def with_extra(table: FrameTable, images: Tensor, recipe: Recipe) -> tuple[Frame
 
 
 def read_pictures(recipe: Recipe) -> tuple[ClipSet, ClipSet, str]:
-    """Reads pictures to train on and to validate on, and how they were split: by folders, by a list or at random.
-
-    Raises:
-        DataError: all problems of the folders or the list.
-    """
+    """Pictures to train and validate on, and how they were split. DataError: all problems of folders or list."""
     root = str(recipe.data_root)
     if recipe.data_list is not None:
         return *_listed(root, recipe.data_list), f"the list {os.path.basename(recipe.data_list)}"

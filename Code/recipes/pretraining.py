@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from ..common.device import Compute
@@ -159,13 +160,7 @@ def start_training(
     """
     file = None if pretrained.lower() == "none" else Path(pretrained)
     start = start_from(
-        file,
-        ScoreFusion.at_type,
-        labels,
-        seed=recipe.seed,
-        backbone=recipe.backbone,
-        dropout=DROPOUT,
-        with_head=False,
+        file, ScoreFusion.at_type, labels, seed=recipe.seed, backbone=recipe.backbone, dropout=DROPOUT, with_head=False
     )
     model = start.fan
     for epoch in (1, recipe.epochs):
@@ -175,12 +170,10 @@ def start_training(
         print("the classifier starts from the file's, too: its classes are the same")
     model.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent from the stubs
     optimizer = adamw(model, recipe.lr)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: one_cycle(min(step / steps / recipe.epochs, 1.0))
-    )
+    schedule = LambdaLR(optimizer, lambda step: one_cycle(min(step / steps / recipe.epochs, 1)))
     average = averaged(model)
     optimizer.register_step_post_hook(lambda *_: average.update_parameters(model))
-    return State(model, optimizer, scheduler, compute, model, average)
+    return State(model, optimizer, schedule, compute, model, average)
 
 
 def continue_classifier(fan: FAN, path: Path, labels: Sequence[str], offset: Tensor) -> bool:
@@ -204,10 +197,7 @@ def continue_classifier(fan: FAN, path: Path, labels: Sequence[str], offset: Ten
 
 
 def balanced_loss(shares: Tensor, balance: Balance) -> Loss:
-    """Cross-entropy of logits + tau * log(shares [C] of the classes), see `Code.network.prior`.
-
-    UsageError: tau is above 0, and a class has no training images.
-    """
+    """Cross-entropy of logits + tau * log(shares [C]). UsageError: tau is above 0, and a class has no images."""
     if not balance.tau:
         return cross_entropy
     if absent := int((shares <= 0).sum()):

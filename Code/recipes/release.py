@@ -60,20 +60,19 @@ def with_classifier(
     if not stored:
         raise CheckpointError("no classifier")
     changed = {name: checkpoint["state_dict"][name].float() / temperature for name in stored}
-    metrics = {name: value for name, value in checkpoint.get("metrics", {}).items() if name != "loss"}
-    about = {"metrics": metrics} if metrics else {}
+    kept = {name: value for name, value in checkpoint.items() if name not in ("training", "metrics", "best_prec1")}
+    if prior is None and "metrics" in checkpoint:
+        kept["metrics"] = {name: value for name, value in checkpoint["metrics"].items() if name != "loss"}
     if prior is not None:
         recipe, shares = dict(checkpoint.get("recipe") or {}), checkpoint.get("class_shares")
         info = {"labels": stored_labels(checkpoint, None), "class_shares": shares, "recipe": recipe}
         stated = stated_shares(prior, info)
         for name in (name for name in stored if name.endswith(".bias")):
             changed[name] += prior_shift(stated, info)
-        about = {"recipe": recipe | {"prior": list(stated.values())}}
+        kept["recipe"] = recipe | {"prior": list(stated.values())}
     weights = checkpoint["state_dict"]
     changed = {name: value.to(weights[name].dtype) for name, value in changed.items()}
-    of_the_old = ("training", "metrics", "best_prec1")
-    kept = {name: value for name, value in checkpoint.items() if name not in of_the_old}
-    return kept | about | {"state_dict": {**weights, **changed}}
+    return kept | {"state_dict": {**weights, **changed}}
 
 
 def neutral_feature(path: Path, data_root: Path) -> list[float]:
@@ -107,14 +106,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("network", type=Path, metavar="RUN|FILE", help="a run's folder, or a file")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="of a run: which epoch")
-    parser.add_argument(
-        "--after", type=Path, nargs="+", default=[], metavar="RUN", help="of a run: those before it, oldest first"
-    )
+    parser.add_argument("--after", type=Path, nargs="+", default=[], metavar="RUN", help="runs before it, oldest first")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="FER+, whose neutral faces the file is to know")
     parser.add_argument("--temperature", type=number(0.05, 20), default=1.0, metavar="T", help="divides the logits")
-    parser.add_argument(
-        "--prior", nargs="+", metavar="uniform|ferplus|CLASS=SHARE", help="of its classes (default: as it is)"
-    )
+    parser.add_argument("--prior", nargs="+", metavar="uniform|ferplus|CLASS=SHARE", help="of its classes")
     args = parser.parse_args(argv)
     check_outputs([args.output], [args.network, *args.after])
     is_run = args.network.is_dir()

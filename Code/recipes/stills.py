@@ -81,8 +81,8 @@ def _crop_files(labels: dict[Path, str], output: Path) -> dict[Path, Path]:
     often = Counter((label, path.stem.casefold()) for path, label in labels.items())
     files = {}
     for path, label in labels.items():
-        parts = path.relative_to(root).with_suffix("").parts
-        name = "_".join(parts) if often[label, path.stem.casefold()] > 1 else path.stem
+        alone = often[label, path.stem.casefold()] == 1
+        name = path.stem if alone else "_".join(path.relative_to(root).with_suffix("").parts)
         files[path] = output / label / f"{name}.png"
     check_outputs(files.values(), [])
     return files

@@ -26,15 +26,14 @@ from ..training.loops import evaluate
 from . import Recipe
 
 BATCH = 256
-TABLE = ".npz"
 SMALLEST = 1e-7  # probability whose logarithm is taken
 
 
 def taught(recipe: Recipe, batches: TrainingBatches, shares: Tensor, file: Path, compute: Compute) -> FrameTable:
     """The table of the batches with the teachers' answers in its targets; without a label, with the answers alone.
 
-    `shares`, float [C], are the class shares of the training set. `file` keeps the answers, so that a resumed run does
-    not need the teachers. CheckpointError: a teacher or `file` is damaged or does not fit.
+    `shares`: float [C], of the classes. `file` keeps the answers for a resumed run. CheckpointError: a teacher or
+    `file` is damaged or does not fit.
     """
     table = batches.table
     print(f"{counted(len(recipe.teachers), 'teacher')} for {len(table)} faces; answers: {file}", flush=True)
@@ -59,7 +58,7 @@ def teachers_answers(recipe: Recipe, table: FrameTable, store: Store, shares: Te
     prior = shares.clamp(min=RAREST).log()
     total = torch.zeros(len(table), len(table.labels))
     for number, path in enumerate(recipe.teachers):
-        if Path(path).suffix == TABLE:
+        if Path(path).suffix == ".npz":
             views = [(_logits_of(path, table) + prior).softmax(dim=1)] * 2
         else:
             views = _answers_of(path, table, store, shares, compute)
@@ -67,8 +66,8 @@ def teachers_answers(recipe: Recipe, table: FrameTable, store: Store, shares: Te
             mean = ((views[0] + views[1]) / 2).clamp(min=SMALLEST)
             total += recipe.teacher_weights[number] * (mean.log() - prior)
         else:
-            for view in views:
-                total += view
+            total += views[0]
+            total += views[1]
     return (total + prior).softmax(dim=1) if recipe.teacher_weights else total / (2 * len(recipe.teachers))
 
 
@@ -83,11 +82,8 @@ def _answers_of(path: str | Path, table: FrameTable, store: Store, shares: Tenso
     exchanged = shares.clamp(min=RAREST).log() - own.clamp(min=RAREST).log()
     offset = Balance.of(info["recipe"]).offset(own.clamp(min=RAREST)) + exchanged
     batches, plain = EvaluationBatches(table, store, batch_frames=BATCH), PlainFrames(info["image_size"])
-    views = [
-        evaluate(fan, batches, compute, transform).logits
-        for transform in (plain, lambda frames, generator: plain(frames.flip(-1)))
-    ]
-    return [(logits + offset).softmax(dim=1) for logits in views]
+    transforms = (plain, lambda frames, generator: plain(frames.flip(-1)))
+    return [(evaluate(fan, batches, compute, view).logits + offset).softmax(dim=1) for view in transforms]
 
 
 def _logits_of(path: str | Path, table: FrameTable) -> Tensor:
