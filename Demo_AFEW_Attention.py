@@ -136,13 +136,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="REGEX",
         help="finds the person in the name of a clip: the first group of the match, or all of it",
     )
-    add(
-        "--seeds",
-        type=seed,
-        nargs="+",
-        metavar="N",
-        help="train once with each seed; reports mean, standard deviation and range",
-    )
+    add("--seeds", type=seed, nargs="+", metavar="N", help="train once with each seed; reports mean and spread")
     add(
         "--select-on",
         choices=("val", "heldout", "last"),
@@ -152,11 +146,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     add = parser.add_argument_group("training").add_argument
-    add(
-        "--pretrained",
-        metavar="PATH|none",
-        help="weights to start from; none: random ones (default: see pretrain_model/README.md)",
-    )
+    add("--pretrained", metavar="PATH|none", help="starting weights; none: random (default: from pretrain_model)")
     add(
         "--freeze-backbone",
         action=argparse.BooleanOptionalAction,
@@ -187,12 +177,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--weight-decay", "--wd", type=from_zero, metavar="W", help="weight decay of SGD (1e-4)")
     add("--batch-size", type=positive, metavar="N", help="samples per step (afew: 48)")
     add("--frames", type=positive, metavar="K", help="frames per training sample, one from each of K segments (3)")
-    add(
-        "--samples-per-clip",
-        type=positive,
-        metavar="N",
-        help="samples per clip and epoch (afew: as many as the clip has frames)",
-    )
+    add("--samples-per-clip", type=positive, metavar="N", help="samples per clip and epoch (afew: its frames)")
     add(
         "--image-size",
         type=image_side,

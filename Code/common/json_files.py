@@ -23,14 +23,9 @@ class StateError(ProjectError, ValueError):
 
 
 def read_json(path: str | Path, kind: type[T], *, remedy: str) -> T:
-    """Reads a JSON file.
+    """Reads a JSON file that holds a `kind`: a dataclass, or any other type that msgspec converts to.
 
-    Args:
-        kind: what it holds: a dataclass, or any other type that msgspec converts to.
-        remedy: what to do if the file is damaged or missing: "run ... again".
-
-    Raises:
-        StateError: the file is missing, unreadable, no JSON, or of another shape.
+    StateError if it is missing, unreadable, no JSON, or of another shape. `remedy` says what to do: "run ... again".
     """
     return _decoded(_content(path, remedy), kind, str(path), remedy)
 
@@ -38,8 +33,7 @@ def read_json(path: str | Path, kind: type[T], *, remedy: str) -> T:
 def read_json_lines(path: str | Path, kind: type[T], *, remedy: str) -> list[T]:
     """Reads a JSONL file: one `kind` in each line. A last line that is cut off was never finished, and is skipped.
 
-    Raises:
-        StateError: as `read_json`; the text has the number of the line.
+    StateError as `read_json`, with the number of the line.
     """
     *lines, last = _content(path, remedy).split(b"\n")
     if last.rstrip().endswith(b"}"):
