@@ -140,7 +140,7 @@ def test_parts_of_all_processes_make_up_the_batches_of_one(size):
     for step, whole in enumerate(batches_of(4, batch_size=8).epoch(3)):
         for name, value in whole.items():
             assert torch.equal(torch.cat([part[step][name] for part in parts]), value)
-    with in_process(1, 3), pytest.raises(UsageError, match="--batch-size 8: is not a multiple of the 3 processes"):
+    with in_process(1, 3), pytest.raises(UsageError, match="--batch-size 8: choose a multiple of the 3 processes"):
         batches_of(4, batch_size=8)
 
 

@@ -124,7 +124,7 @@ def test_mistakes_with_folds_and_labels(call, sample, tmp_path):
     refused(call(script, "--dataset", "list", "--train-list", "no.csv", cwd=tmp_path), "no.csv: no such list file")
     flags = ("--dataset", "folders", "--train-root", sample / "Train", "--fold")
     refused(call(script, *flags, "all", cwd=tmp_path), "without a person", "--person-pattern")
-    refused(call(script, *flags, "x", cwd=tmp_path), "is not a whole number from 1")
+    refused(call(script, *flags, "x", cwd=tmp_path), "is neither the number of a fold nor all")
     refused(call(script, *flags, 9, "--person-pattern", "[^/]+$", cwd=tmp_path), "--fold 9: there are 5 folds")
     stub_dfew(tmp_path / "DFEW")
     dfew = ("--dataset", "dfew", "--train-root", tmp_path / "DFEW", "--fold")
