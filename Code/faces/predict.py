@@ -40,6 +40,7 @@ from .track import follow
 from .video import ArraySource, Source
 
 BATCH_FACES, FRAMES_AT_ONCE = 32, 1024  # encoded together, and classified together: memory does not grow with them
+LONG_CLIP = 4096  # frames; above, attention makes no copies of them
 Input = str | os.PathLike[str] | np.ndarray | Image.Image
 
 
@@ -222,7 +223,7 @@ class Predictor:
         neutral: Reference | None = None,
         progress: bool = False,
     ) -> list[Prediction]:
-        """Answers one input; see `__call__`. Memory grows by 14 KB a face, not with the input's pixels.
+        """Answers one input; see `__call__`. Memory grows by some KB a face, not with the input's pixels.
 
         Returns:
             An answer for each person, the main person first; for `people="main"` only that one.
@@ -363,7 +364,8 @@ class Predictor:
 
         CheckpointError if it is not finite.
         """
-        output = self.fan.attend(features[None])
+        attend = self.fan.head.attend_long if len(features) > LONG_CLIP else self.fan.attend
+        output = attend(features[None])
         if not (output.logits.isfinite().all() and output.weights.isfinite().all()):
             raise CheckpointError(f"{self.info['path']}: its weights are too large to compute with; name another one")
         return replace(output, logits=output.logits[:, self._classes] + (self._shift + shift))

@@ -25,7 +25,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import linear, logsigmoid
 
 from ..common.names import ATTENTION_TITLES
 
@@ -71,6 +71,10 @@ class AttentionHead(nn.Module):
             mask: bool [B, T], True for frames; at least one per clip.
         """
         raise NotImplementedError
+
+    def attend_long(self, features: Tensor) -> FANOutput:
+        """`forward` in evaluation for a very long clip, float [1, T, D], with as few copies of it as possible."""
+        return self(features, torch.ones(features.shape[:2], dtype=torch.bool, device=features.device))
 
 
 class SelfAttention(AttentionHead):
@@ -124,6 +128,18 @@ class RelationAttention(AttentionHead):
             weights=weights,
             clip_features=clip_features,
         )
+
+    def attend_long(self, features: Tensor) -> FANOutput:
+        # Without pairs: w_b . [f_i : f'] is a sum, and f' is its own mean under weights that sum to 1.
+        weight, bias = self.beta.parameters()
+        of_frame, of_clip = weight.chunk(2, dim=1)  # [1, D] each
+        alpha_logits = self.alpha(features).squeeze(2)  # [1, T]
+        global_feature = torch.softmax(logsigmoid(alpha_logits), dim=1) @ features[0]  # [1, D]
+        beta_logits = linear(features, of_frame).squeeze(2) + linear(global_feature, of_clip, bias)
+        weights = torch.softmax(logsigmoid(alpha_logits) + logsigmoid(beta_logits), dim=1)  # [1, T]
+        clip_features = torch.cat([weights @ features[0], global_feature], dim=1)  # [1, 2 D]
+        logits = self.pred_fc2(clip_features)
+        return FANOutput(logits, torch.sigmoid(alpha_logits), torch.sigmoid(beta_logits), weights, clip_features)
 
 
 class ScoreFusion(AttentionHead):

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torchvision.models import resnet18
 
-from Code.network.attention import normalize
+from Code.network.attention import HEADS, normalize
 from Code.network.backbone import ResNet18
 from Code.network.fan import FAN, FANOutput
 from Code.network.weights import published_weights
@@ -283,3 +283,17 @@ def test_inputs_that_cannot_be(fans: dict[int, FAN]) -> None:
         FAN(at_type=3)
     with pytest.raises(ValueError, match="num_classes"):
         FAN(num_classes=0)
+
+
+@pytest.mark.parametrize("at_type", HEADS)
+def test_a_very_long_clip_is_weighed_as_any_other(at_type):
+    torch.manual_seed(at_type)
+    fan = FAN(at_type, 7).eval()
+    features = 30 * torch.rand(1, 23, 512)
+    with torch.inference_mode():
+        expected, output = vars(fan.attend(features)), vars(fan.head.attend_long(features))
+    for name, value in expected.items():
+        if value is None:
+            assert output[name] is None
+        else:
+            torch.testing.assert_close(output[name], value, atol=1e-4, rtol=1e-5, msg=name)
