@@ -40,7 +40,7 @@ from Code.data.batches import (  # noqa: E402
     Loading,
     TrainingBatches,
 )
-from Code.network.fan import FAN, FeatureFAN  # noqa: E402
+from Code.network.fan import FAN  # noqa: E402
 from Code.network.weights import load_fan  # noqa: E402
 from Code.readers.ferplus import read_ferplus  # noqa: E402
 from Code.training.features import PlainView, store_features  # noqa: E402
@@ -98,9 +98,9 @@ def trained_head(clips: Clips, at_type: int, seed: int, epochs: int, compute: Co
     optimizer = torch.optim.SGD(model.head.parameters(), lr=RATES[at_type], momentum=0.9, weight_decay=1e-4)
     thirds = [round(part * epochs * len(batches) / 3) for part in (1, 2)]
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, thirds, 0.2)
-    network = FeatureFAN(model.requires_grad_(False))
+    model.backbone.requires_grad_(False)
     model.head.requires_grad_(True)
-    state = State(network, optimizer, scheduler, compute, network)
+    state = State(model, optimizer, scheduler, compute, model)
     for epoch in range(1, epochs + 1):
         train_one_epoch(state, batches, epoch, PlainView())
     weights = model.head.state_dict()
@@ -113,7 +113,7 @@ def measured(model: FAN, levels: dict[int, Clips], compute: Compute) -> dict[int
     """For each level the metrics, and for each clip whether it is right."""
     found = {}
     for level, clips in levels.items():
-        metrics, evaluation = evaluate_split(FeatureFAN(model), clips.split(), compute)
+        metrics, evaluation = evaluate_split(model, clips.split(), compute)
         right = (evaluation.logits.argmax(dim=1) == clips.table.targets).int().tolist()
         found[level] = {**{name: metrics[name] for name in MEASURES}, "right": right}
     return found

@@ -13,7 +13,7 @@ from ..common.names import DEFAULT_AT_TYPE
 from .attention import HEADS, FANOutput, frame_mask
 from .backbone import DEFAULT_BACKBONE, Backbone
 
-__all__ = ["FAN", "FANOutput", "FeatureFAN"]
+__all__ = ["FAN", "FANOutput"]
 
 
 class FAN(nn.Module):
@@ -57,12 +57,15 @@ class FAN(nn.Module):
         """Classifies clips: one pass of the backbone over all their frames, then attention within each clip.
 
         Args:
-            frames: float [B, T, 3, H, W], RGB in [0, 1]. Frames beyond a clip's length are ignored.
+            frames: float [B, T, 3, H, W], RGB in [0, 1]; or float [B, T, D], what `encode` has made of them. Frames
+                beyond a clip's length are ignored.
             lengths: int64 [B], frames of each clip; None when all have T.
 
         Raises:
             ValueError: frames of another shape or type, and where `attend` raises it.
         """
+        if frames.dim() == 3:
+            return self.attend(frames, lengths)
         if frames.dim() != 5 or frames.shape[2] != 3 or not frames.is_floating_point():
             raise ValueError(f"frames must be float [B, T, 3, H, W] in [0, 1], not {frames.dtype} {list(frames.shape)}")
         num_clips, num_frames = frames.shape[:2]
@@ -76,8 +79,11 @@ class FAN(nn.Module):
         return self.attend(features, lengths)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Features of single images: float [N, 3, H, W], RGB in [0, 1], without mean/std normalization -> [N, D]."""
-        features: Tensor = self.backbone(images)
+        """Features of single images: float [N, 3, H, W], RGB in [0, 1], without mean/std normalization -> [N, D].
+
+        What are features already, [N, D], stays as it is: those of a frozen backbone are computed once, and stored.
+        """
+        features: Tensor = images if images.dim() == 2 else self.backbone(images)
         return features
 
     def attend(self, features: Tensor, lengths: Tensor | None = None) -> FANOutput:
@@ -102,22 +108,3 @@ class FAN(nn.Module):
         features = features.to(self.classifier.weight.dtype).masked_fill(~mask.unsqueeze(2), 0.0)
         output: FANOutput = self.head(features, mask)
         return output
-
-
-class FeatureFAN(nn.Module):
-    """A FAN on precomputed features, as those of a frozen backbone: it takes feature vectors [D] in place of images."""
-
-    def __init__(self, fan: FAN) -> None:
-        super().__init__()
-        self.fan = fan
-        self.feature_size = fan.feature_size
-
-    def forward(self, features: Tensor, lengths: Tensor | None = None) -> FANOutput:
-        """Features float [B, T, D], lengths as for `FAN.forward`."""
-        return self.fan.attend(features, lengths)
-
-    def encode(self, features: Tensor) -> Tensor:
-        """Features [N, D], unchanged."""
-        return features
-
-    attend = forward

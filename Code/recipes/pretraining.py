@@ -109,7 +109,7 @@ def train_backbone(recipe: Recipe, compute: Compute) -> None:
             checkpoint = run.resume(state, labels, len(batches))
             about = {name: checkpoint[name] for name in about}  # what the run started from may be another file by now
         else:
-            resolved = {"pretrained": pretrained, "backbone": state.fan.backbone.name}
+            resolved = {"pretrained": pretrained, "backbone": state.saved.backbone.name}
             run.write_arguments(plain_flags(asdict(recipe)), resolved, compute)
         run.write_log(state.log)
         about |= {"labels": list(labels), "dataset": name, "protocol": {}, "precision": compute.precision}
@@ -124,7 +124,7 @@ def train_backbone(recipe: Recipe, compute: Compute) -> None:
                 transform, loss_function = (mixing.transform, mixing.loss) if recipe.mix else (augment, loss)
                 trained = train_one_epoch(state, batches, epoch, transform, loss_function, recipe.print_freq)
                 val.transform = PlainFrames(size)
-                metrics, evaluation = evaluate_split(state.fan, val, compute)
+                metrics, evaluation = evaluate_split(state.saved, val, compute)
                 line = log_line(epoch, trained, metrics, evaluation)
                 grown = bool(state.best) and size != recipe.size(state.best["epoch"])
                 state.finish_epoch(line, best=grown)
@@ -135,11 +135,11 @@ def train_backbone(recipe: Recipe, compute: Compute) -> None:
             chosen_on = "the validation images" if splits else "the evaluated pictures"
             results = conclude(state, test, run, {"selected_on": f"best on {chosen_on}"})
         checkpoint = read_checkpoint(run.folder / LAST)  # the last epoch: no split chose it
-        load_trained(state.fan, checkpoint)
-        backbone = state.fan.backbone.name
+        load_trained(state.saved, checkpoint)
+        backbone = state.saved.backbone.name
         usual = FERPLUS_FILE if backbone == DEFAULT_BACKBONE else Path(OTHER_FILE.format(backbone))
         file = recipe.export or (usual if splits else run.folder / FOLDERS_FILE.format(backbone))
-        save_atomically(published_file(state.fan, checkpoint, half=recipe.half), file)
+        save_atomically(published_file(state.saved, checkpoint, half=recipe.half), file)
         print(f"wrote {file}; everything else is in {run.folder}")
         if splits:
             report_test(file, splits, compute)

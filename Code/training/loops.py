@@ -29,13 +29,12 @@ from ..data.batches import BATCH_FRAMES, Batch, EvaluationBatches, FrameTable, L
 from ..data.clips import Clip, ClipSet
 from ..data.intensity import Intensities
 from ..network.attention import FANOutput
-from ..network.fan import FAN, FeatureFAN
+from ..network.fan import FAN
 from . import ddp
 from .intervals import interval_text
 from .metrics import attention_metrics, classification_metrics
 from .stopping import stop_if_asked
 
-Network = FAN | FeatureFAN
 # uint8 frames on the device -> float frames [B, K, 3, H, W]; or stored features -> features [B, K, D].
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 # The output for B samples and their batch (see `TrainingBatches`; labels are on the device, int64 [B] or float32 [B, C]
@@ -66,12 +65,12 @@ class State:
     """What a training changes: all that it takes to go on after an epoch, and to end with the same bytes.
 
     Attributes:
-        network: is trained: a FAN, or a FeatureFAN on stored features.
-        forward: calls the network; a compiled version of it, or one wrapped for several processes.
-        average: an average of the weights over the steps. If there is one, it is evaluated and saved.
+        network: its weights are trained.
+        forward: the network as a step calls it: itself, compiled, or wrapped for several processes.
+        average: an average of the network's weights over the steps, if one is kept.
     """
 
-    network: Network
+    network: FAN
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
     compute: Compute
@@ -85,14 +84,9 @@ class State:
         self.scaler = self.compute.scaler()
 
     @property
-    def evaluated(self) -> Network:
-        """The network that is evaluated."""
+    def saved(self) -> FAN:
+        """The network that is evaluated and saved: the average, if one is kept."""
         return self.network if self.average is None else self.average.module  # type: ignore[return-value]
-
-    @property
-    def fan(self) -> FAN:
-        """The network that is saved."""
-        return self.evaluated.fan if isinstance(self.evaluated, FeatureFAN) else self.evaluated
 
     def finish_epoch(self, line: dict[str, Any], *, best: bool = False) -> None:
         """Notes an epoch that is done. Of equally accurate ones, the earlier is the best, unless `best` says so."""
@@ -220,7 +214,7 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def evaluate(model: Network, batches: EvaluationBatches, compute: Compute, transform: Transform) -> Evaluation:
+def evaluate(model: FAN, batches: EvaluationBatches, compute: Compute, transform: Transform) -> Evaluation:
     """Runs the network over every frame of every clip.
 
     The backbone gets full batches of frames, packed across clip borders; the attention then gets each clip whole.
@@ -249,7 +243,7 @@ def evaluate(model: Network, batches: EvaluationBatches, compute: Compute, trans
 
 @torch.inference_mode()
 def encode(
-    model: Network, batches: EvaluationBatches, compute: Compute, transform: Transform, label: str = "features"
+    model: FAN, batches: EvaluationBatches, compute: Compute, transform: Transform, label: str = "features"
 ) -> Iterator[Tensor]:
     """Yields the features of all frames in their order, float32 [N, D], one batch of every process at a time."""
     model.eval()
@@ -302,7 +296,7 @@ class EvaluationSplit:
         return self.batches.table
 
 
-def evaluate_split(model: Network, split: EvaluationSplit, compute: Compute) -> tuple[dict[str, Any], Evaluation]:
+def evaluate_split(model: FAN, split: EvaluationSplit, compute: Compute) -> tuple[dict[str, Any], Evaluation]:
     """Evaluates a set of clips.
 
     Returns:

@@ -89,7 +89,7 @@ class Run:
         """
         if not ddp.world().is_main:
             return
-        checkpoint = checkpoint_payload(state.fan, **facts, epoch=state.epoch)
+        checkpoint = checkpoint_payload(state.saved, **facts, epoch=state.epoch)
         if state.best["epoch"] == state.epoch:
             save_atomically({**checkpoint, "training": None}, self.folder / BEST)
         training = {
@@ -115,7 +115,7 @@ class Run:
             raise CheckpointError(f"{path}: its classes are {checkpoint.get('labels')}; the data's {list(labels)}")
         try:
             training = checkpoint["training"]
-            load_trained(state.fan, checkpoint)
+            load_trained(state.saved, checkpoint)
             if state.average is not None:
                 state.network.load_state_dict(training["model"])
                 state.average.n_averaged.fill_(training["average"])

@@ -19,7 +19,7 @@ from ..data.intensity import Intensities
 from ..data.request import Request, TrainingProtocol
 from ..network.attention import HEADS
 from ..network.checkpoints import read_checkpoint
-from ..network.fan import FAN, FeatureFAN
+from ..network.fan import FAN
 from ..network.prior import class_shares
 from ..network.start import keep_classifier, start_from, starting_file
 from ..network.weights import load_fan, load_trained
@@ -28,7 +28,6 @@ from .features import PlainView, store_features, view_named
 from .loops import (
     Evaluation,
     EvaluationSplit,
-    Network,
     State,
     epoch_line,
     evaluate_split,
@@ -134,7 +133,8 @@ def train(settings: Settings, clips: Clips, run: Run) -> dict[str, dict[str, Any
     """
     if settings.deterministic:
         make_deterministic()
-    labels, last, frozen = clips.train.labels, run.folder / LAST, settings.freeze_backbone
+    labels, frozen = clips.train.labels, settings.freeze_backbone
+    last = run.folder / LAST
     resumed = last.is_file()
     model, facts = stored_network(last) if resumed else new_network(settings, labels)
     model.backbone.requires_grad_(not frozen)
@@ -150,11 +150,11 @@ def train(settings: Settings, clips: Clips, run: Run) -> dict[str, dict[str, Any
     batches, val, chosen_on = open_batches(settings, clips, model, compute)
     transform = view_named(settings.augmentation) if frozen else augmentation_named(settings.augmentation)
     loss_function = loss_named(settings.loss)
-    state = begin(settings, FeatureFAN(model) if frozen else model, len(batches), compute)
+    state = begin(settings, model, len(batches), compute)
     # How often each class was seen: what a change of the prior starts from. A kept classifier has its own.
     facts.setdefault("class_shares", class_shares(batches.table.targets, len(labels), batches.samples).tolist())
-    facts["labels"], facts["dataset"] = list(labels), settings.dataset
-    facts["protocol"], facts["precision"] = settings.as_protocol(), compute.precision
+    facts |= {"labels": list(labels), "dataset": settings.dataset}
+    facts |= {"protocol": settings.as_protocol(), "precision": compute.precision}
     if resumed:
         run.resume(state, labels, len(batches))
     else:
@@ -169,7 +169,7 @@ def train(settings: Settings, clips: Clips, run: Run) -> dict[str, dict[str, Any
         for epoch in range(state.epoch + 1, settings.epochs + 1):
             trained = train_one_epoch(state, batches, epoch, transform, loss_function, settings.print_freq)
             ddp.share_buffers(model)
-            metrics, evaluation = evaluate_split(state.network, chosen_on, compute)
+            metrics, evaluation = evaluate_split(state.saved, chosen_on, compute)
             line = log_line(epoch, trained, metrics, evaluation)
             state.finish_epoch(line, best=settings.select_on == "last")
             run.save_epoch(state, {**facts, "metrics": metrics})
@@ -213,7 +213,7 @@ def stored_network(last: Path) -> tuple[FAN, dict[str, Any]]:
     return model, {name: value for name, value in facts.items() if value is not None}
 
 
-def begin(settings: Settings, network: Network, steps: int, compute: Compute) -> State:
+def begin(settings: Settings, network: FAN, steps: int, compute: Compute) -> State:
     """The state before the first epoch, in which SGD trains what is not frozen; `steps`: of an epoch."""
     optimizer = torch.optim.SGD(
         [parameter for parameter in network.parameters() if parameter.requires_grad],
@@ -301,8 +301,8 @@ def conclude(state: State, val: EvaluationSplit, run: Run, about: dict[str, Any]
     ddp.barrier()  # the main process has written both
     for which, name in (("last", LAST), ("best", BEST)):
         checkpoint = read_checkpoint(run.folder / name)
-        load_trained(state.fan, checkpoint)
-        metrics, evaluation = evaluate_split(state.evaluated, val, state.compute)
+        load_trained(state.saved, checkpoint)
+        metrics, evaluation = evaluate_split(state.saved, val, state.compute)
         results[which] = {"epoch": checkpoint["epoch"], **metrics}
     run.write_results(val, results, evaluation, about)
     return results
