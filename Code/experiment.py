@@ -21,6 +21,7 @@ from .data.folds import hold_out, write_fold_file
 from .data.request import Request
 from .network.checkpoints import read_part
 from .network.fan import FAN
+from .network.start import starting_file
 from .network.weights import find_checkpoint, load_fan
 from .readers.base import Reader
 from .results.report import write_report
@@ -51,7 +52,7 @@ def _protocol_of(info: dict[str, Any]) -> StoredProtocol:
 def settings_of(flags: Mapping[str, Any], info: dict[str, Any] | None = None) -> Settings:
     """The dataset's protocol, changed by the flags, and all other flags.
 
-    A flag reaches the field of `Settings` that has its name (`--lr` -> `lr`); `--frames` is `num_frames`.
+    A flag that was given sets the field of `Settings` that has its name (`--lr` -> `lr`); `--frames` is `num_frames`.
 
     Args:
         info: the description of the checkpoint to evaluate (`-e`); None for a training. Without `--dataset`, the data
@@ -69,28 +70,28 @@ def settings_of(flags: Mapping[str, Any], info: dict[str, Any] | None = None) ->
     if info is None and request.fold is None and (request.folds or request.fold_file):
         raise UsageError("--folds, --fold-file: only have an effect with folds; add --fold all")
     reader.check(request)
-    # Flags that were given, of those that settings have under the same name.
-    given = {each.name: flags[each.name] for each in fields(Settings) if flags.get(each.name) is not None}
-    if (flags["pretrained"] or "").lower() == "none":
-        if flags["freeze_backbone"] or flags["keep_classifier"]:
-            flag = "--freeze-backbone" if flags["freeze_backbone"] else "--keep-classifier"
-            raise UsageError(f"{flag}: needs trained weights; omit --pretrained none")
-        given["freeze_backbone"] = False
+    random_weights = starting_file(flags["pretrained"]) is None
+    if random_weights and (flags["freeze_backbone"] or flags["keep_classifier"]):
+        flag = "--freeze-backbone" if flags["freeze_backbone"] else "--keep-classifier"
+        raise UsageError(f"{flag}: needs trained weights; omit --pretrained none")
     protocol, located = reader.protocol, reader.located(request)
     if flags["epochs"]:
         protocol = protocol.trained_for(flags["epochs"])
-    settings = Settings(
+    values: dict[str, Any] = {
         **vars(protocol),
-        dataset=reader.name,
-        data=request,
-        sources={name: getattr(located, name) for name in SOURCES},
-        num_folds=reader.num_folds,
-        label_map=dict(pair.split("=", 1) for pair in flags["map_labels"] or ()),
-        flags=plain_flags(flags),
-    )
-    num_frames = flags["frames"] or reader.frames_per_sample(request) or protocol.num_frames
-    fixed_size = protocol.fixed_size or flags["image_size"] is not None
-    return replace(settings, **given, num_frames=num_frames, fixed_size=fixed_size)
+        **{each.name: flags[each.name] for each in fields(Settings) if flags.get(each.name) is not None},
+        "dataset": reader.name,
+        "data": request,
+        "sources": {name: getattr(located, name) for name in SOURCES},
+        "num_folds": reader.num_folds,
+        "num_frames": flags["frames"] or reader.frames_per_sample(request) or protocol.num_frames,
+        "fixed_size": protocol.fixed_size or flags["image_size"] is not None,
+        "label_map": dict(pair.split("=", 1) for pair in flags["map_labels"] or ()),
+        "flags": plain_flags(flags),
+    }
+    if random_weights:
+        values["freeze_backbone"] = False
+    return Settings(**values)
 
 
 def _as_trained(info: dict[str, Any], dataset: str | None, request: Request) -> tuple[str | None, Request]:
@@ -267,8 +268,8 @@ def load_evaluated(flags: Mapping[str, Any]) -> tuple[FAN, dict[str, Any]]:
 def evaluate(flags: Mapping[str, Any]) -> Path:
     """`-e`: evaluates a trained FAN on the validation set, and writes the results to a folder, which it returns."""
     fan, info = load_evaluated(flags)
-    settings, path = replace(settings_of(flags, info), at_type=fan.at_type), info["path"]
-    fold = settings.fold
+    settings = replace(settings_of(flags, info), at_type=fan.at_type)
+    fold, path = settings.fold, info["path"]
     compute = choose_compute(settings.device, settings.precision, trained_with=info["precision"])
     reader = open_reader(settings)
     clips, num_folds = read_evaluated(reader, settings.data, info, settings.dataset == info["dataset"])
