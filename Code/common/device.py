@@ -35,8 +35,13 @@ class World:
 
 def world() -> World:
     """The place of this process, which torchrun says."""
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    return World(*(int(os.environ.get(name, default)) for name, default in zip(names, (0, 1, 0, 1), strict=True)))
+    get = os.environ.get
+    return World(
+        rank=int(get("RANK", 0)),
+        size=int(get("WORLD_SIZE", 1)),
+        local_rank=int(get("LOCAL_RANK", 0)),
+        local_size=int(get("LOCAL_WORLD_SIZE", 1)),
+    )
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,10 @@ def choose_compute(device: str | int = "auto", precision: str = "auto", *, train
     """Turns `--device` and `--precision` into a `Compute`.
 
     Args:
-        device, precision: the values of the flags; 0 is "cuda:0". Of several processes with a GPU each, "cuda" is each
-            one's own.
-        trained_with: the precision of a checkpoint, which "auto" then means, so that the same numbers come out. Not
-            fp16 on a CPU, as no CPU is fast at it.
+        device: "auto", "cpu", "cuda", "cuda:1", or a GPU's number. Of several processes with a GPU each, "cuda" is
+            each one's own.
+        precision: "auto", "fp32", "bf16" or "fp16".
+        trained_with: the precision of a checkpoint, which "auto" then means, so that the same numbers come out.
 
     Raises:
         UsageError: the device is not available.
@@ -80,10 +85,10 @@ def choose_compute(device: str | int = "auto", precision: str = "auto", *, train
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         first = str(error).splitlines()[0]
         raise UsageError(f"--device {device}: not usable here ({first}); use --device auto") from None
-    if precision == "auto" and trained_with and not (trained_with == "fp16" and chosen.type == "cpu"):
-        precision = trained_with
-    elif precision == "auto":
-        precision = "bf16" if has_bf16(chosen) else "fp32"
+    if trained_with == "fp16" and chosen.type == "cpu":
+        trained_with = None  # no CPU is fast at it
+    if precision == "auto":
+        precision = trained_with or ("bf16" if has_bf16(chosen) else "fp32")
     return Compute(chosen, precision)
 
 
@@ -110,20 +115,22 @@ def keep_freed_memory() -> None:
     """From now on, freed memory stays with this process, if the C library is glibc.
 
     By default glibc returns every block above some 32 MiB to the system when it is freed, and the next one costs page
-    faults and zeroing: without that, a step of ResNet18 on 224 x 224 frames is 15 % faster
-    (benchmarks/throughput.py). It has no effect on blocks that are already in use.
+    faults and zeroing. A step of ResNet18 on 224 x 224 frames is 15 % faster without (benchmarks/throughput.py).
+    Blocks that are already in use are returned as before.
     """
     if platform.libc_ver()[0] == "glibc":
-        mmap_max, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h, see mallopt(3)
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(mmap_max, 0)
-        mallopt(trim_threshold, 2**31 - 1)
+        mallopt = ctypes.CDLL(None).mallopt  # see mallopt(3); the numbers are those of malloc.h
+        mallopt(-4, 0)  # M_MMAP_MAX
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def free_memory() -> int:
-    """Bytes of memory that are free, file cache included; all that the machine or the container has if none says."""
+    """Bytes of memory that are free, file cache included.
+
+    The least of what the machine has, what its container may use, and what Linux says is free.
+    """
     sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    with contextlib.suppress(OSError, ValueError):  # no container, or "max"
+    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit: "max"
         sizes.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
     with contextlib.suppress(OSError, IndexError):  # not Linux
         sizes.append(1024 * int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]))
@@ -147,8 +154,10 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """Commit of this checkout, with "+changes" where files differ; None outside a git checkout."""
+    if not IS_CLONE:
+        return None
     command = ["git", "-C", str(PROJECT), "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+changes"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() if IS_CLONE else None
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
