@@ -37,7 +37,7 @@ class CheckpointFacts:
     protocol: dict[str, Any] | None = None
     class_shares: tuple[float, ...] | None = None  # how often its training set shows each class
     recipe: dict[str, Any] | None = None  # how the weights were made, among it `balance`, see `Code.network.prior`
-    epoch: int | None = None
+    epoch: int | float | None = None  # a fraction in some published files
     metrics: dict[str, Any] | None = None
     neutral_feature: tuple[float, ...] | None = None  # mean of neutral faces, D numbers, see `Code.faces.neutral`
 

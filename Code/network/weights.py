@@ -138,7 +138,7 @@ def load_published(fan: FAN, state_dict: Mapping[str, Any]) -> LoadReport:
 
     Raises:
         CheckpointError: keys are missing (only whole layers of the head of `fan` and `num_batches_tracked` may be),
-            unexpected, of another shape or not finite. Some weights of `fan` may have changed by then.
+            unexpected, of another shape, not finite or whole numbers. Some weights of `fan` may have changed by then.
     """
     given, own, heads = plain_weights(state_dict), published_weights(fan), all_parameter_names()
     in_memory = dict(zip(own, fan.state_dict(), strict=True))
@@ -156,6 +156,8 @@ def load_published(fan: FAN, state_dict: Mapping[str, Any]) -> LoadReport:
         fan.load_state_dict({in_memory.get(name, name): value for name, value in {**initial, **known}.items()})
         if broken := [name for name in report.loaded if not torch.isfinite(own[name]).all()]:
             raise RuntimeError(f"not finite: {', '.join(broken)}")
+        if cast := [n for n in report.loaded if own[n].is_floating_point() and not given[n].is_floating_point()]:
+            raise RuntimeError(f"no floating-point numbers: {', '.join(cast)}")
     except RuntimeError as error:
         network = f"a {fan.backbone.name} FAN (at_type {fan.at_type}, {fan.num_classes} classes)"
         raise CheckpointError(

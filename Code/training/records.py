@@ -32,7 +32,7 @@ class Metrics:
     per_class_recall: list[float | None]
     confusion: list[list[int]]
     num_clips: int
-    epoch: int | float | None = None  # a fraction in published files
+    epoch: int | float | None = None  # a fraction in some published files
     accuracy_listed: float | None = None
     num_clips_listed: int | None = None
     num_skipped: int = 0

@@ -169,6 +169,8 @@ def test_overflow_and_foreign_values(backbone: Weights) -> None:
         assert "not finite: bn1.weight" in reject(FAN(0), {**backbone, "bn1.weight": values})
     for value in ([1.0] * 64, torch.zeros(64).to_sparse(), torch.zeros(64, device="meta")):
         assert "bn1.weight" in reject(FAN(0), {**backbone, "bn1.weight": value})
+    quantized = torch.ones(64, dtype=torch.int8)  # as weights in 8 bits, whose scale is elsewhere
+    assert "no floating-point numbers: bn1.weight" in reject(FAN(0), {**backbone, "bn1.weight": quantized})
     assert "state_dict must be a dict" in reject(FAN(0), {"state_dict": [1, 2]})
 
 
@@ -224,11 +226,11 @@ def test_run_that_contradicts_itself(tmp_path: Path, change: dict[str, Any], mes
 
 def test_published_fan_as_it_was_saved(tmp_path: Path, published: Weights) -> None:
     path = tmp_path / "fan.pth.tar"
-    about = {"epoch": 9, "best_prec1": torch.tensor(51.0), "at_type": "self_relation-attention"}
+    about = {"epoch": 9.5, "best_prec1": torch.tensor(51.0), "at_type": "self_relation-attention"}
     torch.save({"state_dict": behind_module(published), **about}, path, _use_new_zipfile_serialization=False)
     fan, info = load_fan(path)
     assert_holds(fan, published)
-    assert (info["kind"], info["at_type"], info["image_size"], info["epoch"]) == ("published", 1, 224, 9)
+    assert (info["kind"], info["at_type"], info["image_size"], info["epoch"]) == ("published", 1, 224, 9.5)
     assert info["labels"] == AFEW_LABELS
     for at_type in (0, 2):
         fan, info = load_fan(path, at_type=at_type)
