@@ -104,14 +104,17 @@ def export(fan: FAN, info: dict[str, Any], output: Path, part: str = "all", *, i
 
 def _traced(fan: FAN, part: str, size: int) -> Any:
     """The graph, as an onnx.ModelProto. The example has no dynamic size of 1, which torch takes for a constant."""
-    clips, frames, lengths = torch.export.Dim("clips"), torch.export.Dim("frames"), torch.tensor([3, 2])
+    clips, frames = torch.export.Dim("clips"), torch.export.Dim("frames")
+    lengths = torch.tensor([3, 2])
     names, outputs = ["images", "lengths"], ["logits", "weights"]
     example: tuple[Tensor, ...] = (torch.rand(2, 3, 3, size, size), lengths)
     sizes: tuple[dict[int, Any], ...] = ({0: clips, 1: frames}, {0: clips})
     if part == "head":
-        names, example = ["features", "lengths"], (torch.rand(2, 3, fan.feature_size), lengths)
+        names = ["features", "lengths"]
+        example = (torch.rand(2, 3, fan.feature_size), lengths)
     elif part == "features":
-        names, outputs, example, sizes = ["images"], ["features"], (torch.rand(2, 3, size, size),), ({0: frames},)
+        names, outputs = ["images"], ["features"]
+        example, sizes = (torch.rand(2, 3, size, size),), ({0: frames},)
     logging.disable(logging.WARNING)  # of the exporter, about its internals
     try:
         with warnings.catch_warnings():
