@@ -65,11 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status.
-
-    Args:
-        words: the command line; None: that of this process.
-    """
+    """Entry point; returns the exit status. `words`: the command line; None: that of this process."""
     args = build_parser().parse_args(words)
     inside = args.output.resolve()
     if args.input.is_dir() and args.input.resolve() in (inside, *inside.parents):  # it would be the next call's input

@@ -58,13 +58,8 @@ def neutral_frames(
 ) -> tuple[slice, str]:
     """Which of the frames that show a person (features [T, D], times float64 [T], ascending) are neutral, and in words.
 
-    Args:
-        reference: seconds: the first ones, at least one frame; `AUTO`: the second that looks most neutral.
-        labels: C class names.
-
-    Raises:
-        ValueError: a number is not above 0.
-        DataError: the frames have no times, or `AUTO` cannot tell.
+    `reference` in seconds: the first ones, at least one frame; `AUTO`: the second that looks most neutral.
+    ValueError: a number is not above 0. DataError: the frames have no times, or `AUTO` cannot tell.
     """
     if isinstance(reference, (int, float)) and not 0 < reference < float("inf"):
         raise UsageError(f"neutral is {reference}; expected seconds above 0, a file, or {AUTO}")
