@@ -34,7 +34,7 @@ from Code.faces.keyframes import SearchedFrame, find_faces
 from Code.faces.prepare import COLUMNS
 from Code.faces.settings import DETECT_EVERY
 from Code.faces.track import SAME_PERSON_IOU, Track, Tracker, credible, ranked
-from Code.faces.video import Source
+from Code.faces.video import FileSource
 
 SHOWN = 24
 BORDER = 112  # gray around a crop: the detector is bad at faces that reach the edge of the picture
@@ -117,7 +117,7 @@ def main_path(found: list[SearchedFrame]) -> tuple[Track | None, int]:
 
 def compare(path: Path, detector: Detector, every: int) -> dict[str, list[float]]:
     """Prints what following changes in one video; returns overlaps and eye distances."""
-    frames = list(Source(path, threads=1).frames())
+    frames = list(FileSource(path, threads=1).frames())
     full = list(find_faces(iter(frames), detector, 1))
     followed = list(find_faces(iter(frames), detector, every))
     values: dict[str, list[float]] = {"iou": [], "eyes": [], "main iou": [], "main eyes": [], "consecutive": []}

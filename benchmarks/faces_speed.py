@@ -47,7 +47,7 @@ from Code.faces.align import align_face
 from Code.faces.detect import MIN_FACE_SHARE, Detector
 from Code.faces.keyframes import find_faces
 from Code.faces.settings import DETECT_EVERY, MIN_FACE
-from Code.faces.video import Frame, Source
+from Code.faces.video import FileSource, Frame
 
 ROOT = Path(__file__).resolve().parents[1]
 # Finds the faces in a video's first frames; prints seconds of wall and CPU time, and a hash of the faces.
@@ -55,9 +55,9 @@ FIND = """
 import hashlib, itertools, sys, time, torch
 from Code.faces.detect import Detector
 from Code.faces.keyframes import find_faces
-from Code.faces.video import Source
+from Code.faces.video import FileSource
 torch.set_num_threads(1)
-frames, detector = list(itertools.islice(Source(sys.argv[1], threads=1).frames(), int(sys.argv[2]))), Detector()
+frames, detector = list(itertools.islice(FileSource(sys.argv[1], threads=1).frames(), int(sys.argv[2]))), Detector()
 wall, cpu = time.perf_counter(), time.process_time()
 found = list(find_faces(iter(frames), detector))
 print(time.perf_counter() - wall, time.process_time() - cpu)
@@ -114,7 +114,7 @@ def spread(values: list[float], digits: int = 1) -> str:
 def finding(path: Path, count: int, rounds: int) -> dict[str, Any]:
     """The first table's row for one video; before it, decoding and warping."""
     frames: list[Frame] = []
-    decoding = timed(lambda: frames.extend(itertools.islice(Source(path, threads=1).frames(), count)))
+    decoding = timed(lambda: frames.extend(itertools.islice(FileSource(path, threads=1).frames(), count)))
     detector = Detector()
     mtcnn = require("facenet_pytorch", "facenet-pytorch", "detection").MTCNN(keep_all=True)
     height, width, _ = frames[0].image.shape
@@ -155,7 +155,7 @@ def compared(path: Path, count: int, rounds: int, other: Path) -> dict[str, Any]
         return Spent(*map(float, times.split()))
 
     ways = {f"in {root.name}": partial(find, root) for root in (other.resolve(), ROOT)}
-    figures = row(f"{path.name}: against {other}", min(count, Source(path).total or count), in_turns(rounds, ways))
+    figures = row(f"{path.name}: against {other}", min(count, FileSource(path).total or count), in_turns(rounds, ways))
     print("  the same faces" if len(set(faces.values())) == 1 else "  other faces", flush=True)
     return figures
 
@@ -176,7 +176,7 @@ def script(name: str, videos: Path, flags: tuple[str, ...]) -> Spent:
 
 def as_one_command(videos: list[Path], rounds: int) -> list[dict[str, Any]]:
     """The second table."""
-    frames = sum(1 for video in videos for _ in Source(video).frames())
+    frames = sum(1 for video in videos for _ in FileSource(video).frames())
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for video in videos:

@@ -24,7 +24,7 @@ from .live import answer_camera
 from .predict import NoFaceError, Predictor
 from .prediction import FRAME_COLUMNS, Curve, Prediction, answer_text, columns
 from .render import annotate
-from .video import Source
+from .video import FileSource
 
 # The running expression on a video covers this window, if --window is not given; seconds.
 RUNNING_WINDOW, RUNNING_STRIDE = 2.0, 0.2
@@ -46,11 +46,7 @@ class Unanswered(NamedTuple):
 def run(args: argparse.Namespace) -> int:
     """Loads a network, answers and writes. One input that is broken or shows no face is reported; the others go on.
 
-    Args:
-        args: the flags of Predict_Video.py; `inputs`: input -> why it cannot be read, or "".
-
-    Returns:
-        The exit status.
+    `args` are the flags of Predict_Video.py; `inputs`: input -> why it cannot be read, or "". Returns the exit status.
     """
     keep_freed_memory()
     names = ("device", "precision", "image_size", "people", "detect_every", "classes")
@@ -67,36 +63,23 @@ def run(args: argparse.Namespace) -> int:
 
     everybody = args.people == "all"
     gallery = Gallery(args.output, len(args.inputs), everybody=everybody) if args.figures else None
-    options = {name: getattr(args, name) for name in ("aligned", "fps", "neutral", "window", "stride")}
     answers: list[Prediction | Unanswered] = []
     status = 0
     with writing(args.output):
         for path, name in figure_names(args.inputs, args.output, args.neutral).items():
             predictions: list[Prediction] = []
-            reason = args.inputs[path]
             try:
-                if reason:
-                    raise DataError(reason)
-                if args.annotate and not args.window and Source(path).is_video:
-                    options |= {"window": RUNNING_WINDOW, "stride": RUNNING_STRIDE}
-                predictions = predictor.answer(path, progress=True, **options)
-                print(report_everybody(predictions) if everybody else report_main(predictions[0]), flush=True)
-                for problem in predictions[0].problems:
-                    _note(one_line(problem))
-                files = gallery.add(predictions, name, curves=bool(args.window)) if gallery else []
-                if args.window:
-                    files += write_curves(args.output, name, predictions[:MOST_PEOPLE], everybody=everybody)
-                if args.annotate:
-                    annotate(predictions, args.annotate, everybody=everybody)
-                    files.append(args.annotate)
-                _print_files(files)
+                predictions = _answered(predictor, path, args)
+                _print_files(_drawn(predictions, name, args, gallery))
             except (DataError, NoFaceError) as error:  # also if the annotated video cannot be written
                 print(f"error: {error}" if isinstance(error, DataError) else error, file=sys.stderr)
-                reason = str(error).removeprefix(f"{one_line(path)}: ")
                 status = max(status, error.status)
-            answers += predictions or [Unanswered(path, reason)]
-            if gallery and not predictions:
-                gallery.add_unanswered(path, reason)
+                if not predictions:
+                    reason = str(error).removeprefix(f"{one_line(path)}: ")
+                    answers.append(Unanswered(path, reason))
+                    if gallery:
+                        gallery.add_unanswered(path, reason)
+            answers += predictions
         if gallery:
             print(f"page: {gallery.write()}", flush=True)
         if args.csv:
@@ -108,14 +91,32 @@ def run(args: argparse.Namespace) -> int:
     return status
 
 
-def write_curves(folder: Path, name: str, predictions: Sequence[Prediction], *, everybody: bool) -> list[Path]:
-    """Writes a table of the curve of each person, if they have one; returns the files."""
-    files = []
-    for prediction in predictions:
-        if prediction.curve is not None:
+def _answered(predictor: Predictor, path: str, args: argparse.Namespace) -> list[Prediction]:
+    """Answers one input, and prints the answers; DataError or NoFaceError: there is none."""
+    if args.inputs[path]:
+        raise DataError(args.inputs[path])
+    options = {name: getattr(args, name) for name in ("aligned", "fps", "neutral", "window", "stride")}
+    if args.annotate and not args.window and FileSource(path).is_video:
+        options |= {"window": RUNNING_WINDOW, "stride": RUNNING_STRIDE}
+    predictions = predictor.answer(path, progress=True, **options)
+    print(report_everybody(predictions) if args.people == "all" else report_main(predictions[0]), flush=True)
+    for problem in predictions[0].problems:
+        _note(one_line(problem))
+    return predictions
+
+
+def _drawn(predictions: list[Prediction], name: str, args: argparse.Namespace, gallery: Gallery | None) -> list[Path]:
+    """Writes the figures, the tables of curves and the video of one input, as asked for; returns the files."""
+    everybody = args.people == "all"
+    files = gallery.add(predictions, name, curves=bool(args.window)) if gallery else []
+    for prediction in predictions[:MOST_PEOPLE]:
+        if args.window and prediction.curve is not None:
             person = f"_person{prediction.person}" if everybody else ""
-            files.append(folder / f"{name}{person}_curve.csv")
+            files.append(args.output / f"{name}{person}_curve.csv")
             write_curve(files[-1], prediction.curve)
+    if args.annotate:
+        annotate(predictions, args.annotate, everybody=everybody)
+        files.append(args.annotate)
     return files
 
 
@@ -216,8 +217,7 @@ def write_csv(
     """One line for each answer: input, expression, whether it is uncertain (1) or not (0), counts, a probability for
     each label in the network's order, and problems; of an input without an answer, only the reason.
 
-    Args:
-        everybody: write the person, too: number, track, seconds seen, box.
+    `everybody`: write the person, too: number, track, seconds seen, box.
     """
     who = ["person", "track", "start", "end", "left", "top", "right", "bottom"] if everybody else []
     header = columns(["input", *who, "expression", "uncertain", "num_frames", "num_faces", "problems"], labels)

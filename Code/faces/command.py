@@ -35,7 +35,7 @@ from ..data.clips import DataError
 from ..data.listing import FRAME_SUFFIXES
 from .inputs import VIDEO_SUFFIXES, WRITTEN_SUFFIXES, inputs_in
 from .settings import DETECT_EVERY, NUMBERS
-from .video import Source
+from .video import FileSource
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -143,7 +143,7 @@ def find_inputs(given: Sequence[str], pictures: bool | None) -> dict[str, str]:
         try:
             clips = inputs_in(path, pictures, lambda line: print(f"note: {line}", file=sys.stderr))
             if clips is None:
-                Source(path)
+                FileSource(path)
             inputs |= dict.fromkeys([path] if clips is None else clips, "")
         except DataError as error:
             inputs[path] = str(error)
@@ -151,11 +151,7 @@ def find_inputs(given: Sequence[str], pictures: bool | None) -> dict[str, str]:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Checks the flags and the inputs; what takes time to import comes after that.
-
-    Args:
-        words: the command line; None: that of this process.
-    """
+    """Checks the flags and the inputs; what takes time to import comes after that. `words`: the command line."""
     args = build_parser().parse_args(words)
     if bool(args.inputs) == bool(args.camera):
         raise UsageError("name what to answer: a video, an image, a folder of frames or videos, or --camera N")

@@ -65,7 +65,7 @@ def analyse(
     *,
     fps: float | None = None,
     detect_every: int = DETECT_EVERY,
-    overlap: bool = False,
+    prefetch: bool = False,
     progress: Callable[[int], object] = lambda more: None,
 ) -> Analysis:
     """The first reading: finds faces and cuts, and joins faces to tracks.
@@ -77,11 +77,10 @@ def analyse(
     Args:
         fps: at most this many frames a second.
         detect_every: see `find_faces`.
-        overlap: decode and detect in threads of their own; for a process that has the machine to itself.
+        prefetch: decode and detect in threads of their own; for a process that has the machine to itself.
         progress: called with how many more frames of the source are done.
 
-    Raises:
-        DataError: nothing of the source can be read.
+    DataError: nothing of the source can be read.
     """
 
     def search(every: int, report: Callable[[int], object] = lambda more: None, *, lit: bool = False) -> Analysis:
@@ -90,7 +89,7 @@ def analyse(
         frames = source.frames(fps=fps)
         if lit:
             frames = (replace(frame, image=evenly_lit(frame.image)) for frame in frames)
-        for position, (frame, faces, cut, full) in enumerate(find_faces(frames, detector, every, prefetch=overlap)):
+        for position, (frame, faces, cut, full) in enumerate(find_faces(frames, detector, every, prefetch=prefetch)):
             tracker.update(position, frame.time, faces, cut, full=full)
             read.append((frame.name, frame.number, frame.time))
             before, done = done, frame.number + 1 if source.is_video else len(read)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
@@ -31,13 +31,13 @@ from ..network.weights import find_checkpoint, load_fan
 from ..readers import crop_of
 from .align import FER2013_EYES, PAPER_EYES, Eyes
 from .detect import Detector
-from .extract import all_frames, analyse, whole_track
+from .extract import Analysis, all_frames, analyse, whole_track
 from .inputs import Job, inputs_in
 from .neutral import Reference, is_in_input, neutral_frames, neutral_shift
 from .prediction import Curve, InputFaces, Prediction, windows
 from .settings import DETECT_EVERY, checked
-from .track import follow
-from .video import ArraySource, Source
+from .track import completed
+from .video import ArraySource, FileSource, Source
 
 BATCH_FACES, FRAMES_AT_ONCE = 32, 1024  # encoded together, and classified together: memory does not grow with them
 LONG_CLIP = 4096  # frames; above, attention makes no copies of them
@@ -225,8 +225,7 @@ class Predictor:
     ) -> list[Prediction]:
         """Answers one input; see `__call__`. Memory grows by some KB a face, not with the input's pixels.
 
-        Returns:
-            An answer for each person, the main person first; for `people="main"` only that one.
+        Returns an answer for each person, the main person first; for `people="main"` only that one.
         """
         everybody = _one_of("people", people or self.people, "main", "all") == "all"
         window, stride, fps = checked("window", window), checked("stride", stride), checked("fps", fps)
@@ -235,30 +234,19 @@ class Predictor:
             if everybody:
                 raise UsageError("--neutral: a file shows one person; name seconds, or answer the main person only")
             reference = self._features_of(neutral, aligned)
-        source = source if isinstance(source, Source) else Source(Path(source))
-        name = one_line(source.path.name)
-        if aligned:
-            analysis, ranked = all_frames(source, fps), [0]
-        else:
-            detector, every = self.detector, self.detect_every
-            with Progress(f"{name}: detecting faces", source.total, show=progress) as bar:
-                analysis = analyse(source, detector, fps=fps, detect_every=every, overlap=True, progress=bar)
-            ranked = analysis.ranked()
-        if not ranked:
-            raise NoFaceError(one_line(f"{source.path}: no face in {counted(len(analysis.names), 'frame')}"))
-
+        source = source if isinstance(source, Source) else FileSource(Path(source))
+        analysis, ranked = self._people(source, aligned, fps, progress)
         chosen = ranked if everybody else ranked[:1]
         spans = np.zeros((2, 0)) if window is None else windows(analysis.times, window, stride)
         # A curve of the main person is about that of each window.
         positions = np.searchsorted(analysis.times, spans).T.tolist()
         main = [] if everybody or aligned else [analysis.main(start, stop) for start, stop in positions]
         paths = {
-            track: whole_track(analysis) if aligned else follow(analysis.tracks[track], analysis.times)
+            track: whole_track(analysis) if aligned else completed(analysis.tracks[track], analysis.times)
             for track in sorted({*chosen, *(track for track in main if track is not None)})
         }
         faces = InputFaces(source, analysis, paths, aligned, self.eyes)
-        with Progress(f"{name}: reading faces", sum(map(len, paths.values())), unit="faces", show=progress) as bar:
-            features = self._encode_all(faces, bar)
+        features = self._encode_all(faces, progress)
         source.forget()  # an answer that is kept must not keep its frames in memory
 
         answers = []
@@ -272,6 +260,18 @@ class Predictor:
             known = {"person": person, "num_people": len(ranked), "neutral": words, "curve": curve}
             answers.append(self._prediction(faces, track, features[track], shifts[track], **known))
         return answers
+
+    def _people(self, source: Source, aligned: bool, fps: float | None, progress: bool) -> tuple[Analysis, list[int]]:
+        """What an input shows, and its people's tracks, the main person first. NoFaceError: it shows nobody."""
+        if aligned:
+            return all_frames(source, fps), [0]
+        detector, every = self.detector, self.detect_every
+        with Progress(f"{one_line(source.path.name)}: detecting faces", source.total, show=progress) as bar:
+            analysis = analyse(source, detector, fps=fps, detect_every=every, prefetch=True, progress=bar)
+        ranked = analysis.ranked()
+        if not ranked:
+            raise NoFaceError(one_line(f"{source.path}: no face in {counted(len(analysis.names), 'frame')}"))
+        return analysis, ranked
 
     def _shift_of(
         self, faces: InputFaces, track: int, features: Tensor, neutral: Reference | None, reference: Tensor | None
@@ -381,18 +381,20 @@ class Predictor:
             features: Tensor = self._backbone(images.permute(0, 3, 1, 2).float() / 255)  # [N, 3, S, S] -> [N, D]
         return features.float()
 
-    def _encode_all(self, faces: InputFaces, progress: Callable[[int], object]) -> dict[int, Tensor]:
+    def _encode_all(self, faces: InputFaces, progress: bool) -> dict[int, Tensor]:
         """Features [T, D] of each track, a batch of faces at a time."""
         # Filled in place: a list of an hour's features and their stack would take twice the memory.
         features = {
             track: torch.empty(len(path), self.fan.feature_size, device=self.device, dtype=torch.float32)
             for track, path in faces.paths.items()
         }
+        total, name = sum(map(len, faces.paths.values())), one_line(faces.source.path.name)
         images = prefetched(faces.images(faces.paths, self.image_size, gray=self.knows_fer2013), size=BATCH_FACES)
-        while batch := list(islice(images, BATCH_FACES)):
-            for face, feature in zip(batch, self.encode([face.image for face in batch]), strict=True):
-                features[face.track][face.place] = feature
-            progress(len(batch))
+        with Progress(f"{name}: reading faces", total, unit="faces", show=progress) as bar:
+            while batch := list(islice(images, BATCH_FACES)):
+                for face, feature in zip(batch, self.encode([face.image for face in batch]), strict=True):
+                    features[face.track][face.place] = feature
+                bar(len(batch))
         return features
 
 

@@ -177,8 +177,7 @@ class Prediction:
     def to_frame(self) -> pandas.DataFrame:
         """A pandas.DataFrame with one row for each frame that shows this person, with the columns of --csv-frames.
 
-        Raises:
-            MissingExtraError: pandas is not installed.
+        MissingExtraError: pandas is not installed.
         """
         table: pandas.DataFrame = require("pandas", "pandas", "to_frame", "pandas").DataFrame(self.columns())
         return table

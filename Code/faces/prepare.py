@@ -40,8 +40,8 @@ from .extract import Analysis, analyse, cut_out
 from .inputs import Job, find_jobs
 from .mtcnn import weights_folder
 from .settings import DETECT_EVERY, FACES_TABLE, FACES_VERSION
-from .track import FaceTrack, follow
-from .video import Source
+from .track import FaceTrack, completed
+from .video import FileSource
 
 QUALITY = 95
 STATE = ".prepared"  # hidden, so that dataset readers skip it
@@ -90,15 +90,15 @@ def prepare_clip(job: Job, output: Path, settings: Settings, device: str, *, alo
     """
     record = Record(job.name, job.fingerprint(), "")
     try:
-        source = Source(job.path, threads=0 if alone else 1)
+        source = FileSource(job.path, threads=0 if alone else 1)
         detector, every = _detector(device, settings.min_face), settings.detect_every
         with Progress(one_line(job.name), source.total, show=alone) as bar:
-            analysis = analyse(source, detector, fps=settings.fps, detect_every=every, overlap=alone, progress=bar)
+            analysis = analyse(source, detector, fps=settings.fps, detect_every=every, prefetch=alone, progress=bar)
         main = analysis.main()
         names = {} if main is None else {main: job.name}
         if settings.faces == "all":
             names = {track: f"{job.name}_{number:02d}" for number, track in enumerate(analysis.people, start=1)}
-        paths = {track: follow(analysis.tracks[track], analysis.times) for track in names}
+        paths = {track: completed(analysis.tracks[track], analysis.times) for track in names}
         record.folders = {names[track]: len(path) for track, path in paths.items()}
         record.frames, record.people, record.problems = len(analysis.names), len(analysis.people), analysis.problems
         record.faces = len({int(position) for path in paths.values() for position in path.positions})

@@ -180,7 +180,7 @@ class FaceTrack:
         return FaceTrack(**{name: values[places] for name, values in vars(self).items()})
 
 
-def follow(track: Track, times: Sequence[float] | np.ndarray) -> FaceTrack:
+def completed(track: Track, times: Sequence[float] | np.ndarray) -> FaceTrack:
     """Fills a track's short gaps and smooths its boxes and landmarks; `times` [P] are those of all frames, or NaN."""
     clock = np.asarray(times, dtype=np.float64)
     clock = np.where(np.isnan(clock), np.arange(len(clock)) / ASSUMED_FPS, clock)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -41,51 +40,20 @@ _Encoded = tuple[str, int, float, Callable[[], np.ndarray]]
 
 
 class Source:
-    """An input that can be read any number of times: a video, an animation, an image, or a folder of images.
+    """Frames that can be read any number of times, in a file, a folder (`FileSource`) or in memory (`ArraySource`).
 
-    If all of its frames fit into KEPT_BYTES, it keeps them, so that a short video is decoded once.
-
-    Args:
-        path: see `kind_of`; the images of a folder are read in natural order.
-        threads: of the video decoder; 0 lets ffmpeg choose. Worker processes use 1.
-
-    Raises:
-        DataError: the input is missing, is not readable as a video, or is a folder without images.
+    If all of them fit into KEPT_BYTES, it keeps them, so that a short video is decoded once.
     """
 
-    kind = Kind.FOLDER
-    total: int | None = None  # number of frames, estimated if the file states only a duration; None: unknown
-    # The image files of a folder, or a single one, by their frames' numbers; empty for videos and photos.
-    files: Mapping[int, Path] = MappingProxyType({})
-    problems: Sequence[str] = ()  # what went wrong when the frames were last read, one line each
-    quarter_turns = 0  # by how many times 90 degrees every frame is rotated counterclockwise; see `find_turn`
-    begin: float | None = None  # timestamp in the file from which the times of the latest reading count; None: unknown
-    _kept: Mapping[int, Frame] | None = None
-
-    def __init__(self, path: str | Path, *, threads: int = 0) -> None:
-        self.path, self._threads = Path(path), threads
-        if fault := name_fault(str(path)):
-            raise DataError(f"{printable(str(path))}: {fault}")
-        if not self.path.exists():
-            raise DataError(f"{path}: no such file or folder")
-        self.kind = kind_of(self.path)
-        if self.kind is not Kind.FOLDER and not (self.path.is_file() and self.path.stat().st_size):
-            raise DataError(f"{path}: {'an empty' if self.path.is_file() else 'not a regular'} file")
-        if self.kind is Kind.VIDEO:
-            with open_video(self.path, threads) as (container, stream):
-                rate = frame_rate(container, stream)
-                self.total = stream.frames or None
-                if self.total is None and container.duration and rate:
-                    self.total = max(1, round(container.duration / 1e6 * rate))
-        elif self.kind is Kind.ANIMATION:
-            with open_image(str(self.path)) as image:
-                self.total = getattr(image, "n_frames", 1)
-        else:
-            files = image_files(self.path) if self.kind is Kind.FOLDER else [self.path]
-            self.total = len(files)
-            if self.kind is not Kind.PHOTO:
-                numbers = frame_numbers(files) if len(files) > 1 else None
-                self.files = dict(zip(numbers or range(len(files)), files, strict=True))
+    def __init__(self, path: Path, kind: Kind) -> None:
+        self.path, self.kind = path, kind
+        self.total: int | None = None  # number of frames, estimated if the file states only a duration; None: unknown
+        # The image files of a folder, or a single one, by their frames' numbers; empty for videos and photos.
+        self.files: Mapping[int, Path] = {}
+        self.problems: Sequence[str] = ()  # what went wrong when the frames were last read, one line each
+        self.quarter_turns = 0  # by how many times 90 degrees all frames are rotated counterclockwise; see `find_turn`
+        self.begin: float | None = None  # timestamp in the file at which the latest reading's times are 0; or unknown
+        self._kept: Mapping[int, Frame] | None = None
 
     @property
     def is_video(self) -> bool:
@@ -99,12 +67,14 @@ class Source:
             fps: at most this many frames a second of a video; images have no times, so all of them are read.
             wanted: numbers of the frames to yield; the others are not converted.
 
-        Raises:
-            DataError: not a single frame can be decoded; if some cannot, `problems` says so.
+        DataError: not a single frame can be decoded; if some cannot, `problems` says so.
         """
-        frames = self._keeping(fps) if wanted is None else self._read(fps, wanted)
-        if self._kept is not None and wanted is not None and self._kept.keys() >= set(wanted):
+        if wanted is None:
+            frames = self._keeping(fps)
+        elif self._kept is not None and self._kept.keys() >= set(wanted):
             frames = (frame for number, frame in self._kept.items() if number in wanted)
+        else:
+            frames = self._read(fps, wanted)
         for frame in frames:
             turned = np.rot90(frame.image, self.quarter_turns)
             yield replace(frame, image=np.ascontiguousarray(turned)) if self.quarter_turns else frame
@@ -122,6 +92,47 @@ class Source:
                 kept.clear()
             yield frame
         self._kept = kept if left >= 0 else None
+
+    def _read(self, fps: float | None, wanted: Collection[int] | None) -> Iterator[Frame]:
+        raise NotImplementedError
+
+
+class FileSource(Source):
+    """A video, an animation, an image, or a folder of images.
+
+    Args:
+        path: see `kind_of`; the images of a folder are read in natural order.
+        threads: of the video decoder; 0 lets ffmpeg choose. Worker processes use 1.
+
+    DataError: the input is missing, is no image or video that can be opened, or is a folder without images.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int = 0) -> None:
+        if fault := name_fault(str(path)):
+            raise DataError(f"{printable(str(path))}: {fault}")
+        if not Path(path).exists():
+            raise DataError(f"{path}: no such file or folder")
+        super().__init__(Path(path), kind_of(path))
+        self.total, self._threads = 1, threads
+        if self.kind is not Kind.FOLDER and not (self.path.is_file() and self.path.stat().st_size):
+            raise DataError(f"{path}: {'an empty' if self.path.is_file() else 'not a regular'} file")
+        if self.kind is Kind.VIDEO:
+            with open_video(self.path, threads) as (container, stream):
+                rate = frame_rate(container, stream)
+                self.total = stream.frames or None
+                if self.total is None and container.duration and rate:
+                    self.total = max(1, round(container.duration / 1e6 * rate))
+        elif self.kind is Kind.FOLDER:
+            files = image_files(self.path)
+            numbers = frame_numbers(files) if len(files) > 1 else None
+            self.files = dict(zip(numbers or range(len(files)), files, strict=True))
+            self.total = len(files)
+        elif self.kind is not Kind.PHOTO:
+            with open_image(str(self.path), whole=False) as image:
+                if self.kind is Kind.ANIMATION:
+                    self.total = getattr(image, "n_frames", 1)
+                else:
+                    self.files = {0: self.path}
 
     def _read(self, fps: float | None, wanted: Collection[int] | None) -> Iterator[Frame]:
         problems: list[str] = []
@@ -216,7 +227,8 @@ class ArraySource(Source):
             if not np.issubdtype(frames.dtype, np.floating) or not (low >= 0 and high <= 1):  # NaN is refused, too
                 what = f"an array of {frames.dtype} with values from {low:g} to {high:g}"
                 raise DataError(f"{what}; expected uint8, or float in [0, 1]")
-        self.path, self.total, self._frames = Path("array"), len(frames), frames
+        super().__init__(Path("array"), Kind.FOLDER)
+        self.total, self._frames = len(frames), frames
 
     def _read(self, fps: float | None, wanted: Collection[int] | None) -> Iterator[Frame]:
         for number, image in enumerate(self._frames):

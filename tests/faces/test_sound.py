@@ -14,7 +14,7 @@ import pytest
 from Code.data.clips import DataError
 from Code.faces.inputs import WRITTEN_SUFFIXES
 from Code.faces.render import SOUND_RATE, Sound, VideoWriter
-from Code.faces.video import Source
+from Code.faces.video import FileSource
 from tests.faces.conftest import plain
 
 av: Any = pytest.importorskip("av", reason="videos need PyAV")
@@ -47,14 +47,14 @@ def talk(path: Path, audio: str, begin: float = 0.0, missing: int = 0) -> Path:
 
 def annotated(path: Path, output: Path) -> tuple[list[float], float, str]:
     """Times of the frames of a copy with the sound of a video, the length of its sound in seconds, and the problem."""
-    source = Source(path)
+    source = FileSource(path)
     frames = list(source.frames())
     with VideoWriter(output, (64, 48), sound=path, begin=source.begin) as writer:
         for frame in frames:
             writer.add(plain(int(frame.image.mean())), frame.time)
     with av.open(str(output)) as container:
         samples = sum(frame.samples for frame in container.decode(audio=0))
-    return [frame.time for frame in Source(output).frames()], samples / SOUND_RATE, writer.problem
+    return [frame.time for frame in FileSource(output).frames()], samples / SOUND_RATE, writer.problem
 
 
 @pytest.mark.parametrize(("audio", "suffix"), [("aac", ".ts"), ("pcm_s16le", ".mkv")])
@@ -84,7 +84,7 @@ def test_containers_keep_the_times_of_frames(tmp_path: Path, suffix: str) -> Non
     for index, time in enumerate(times):
         writer.add(plain(20 * index), time)
     writer.close()
-    read = [frame.time for frame in Source(tmp_path / f"drawn{suffix}").frames()]
+    read = [frame.time for frame in FileSource(tmp_path / f"drawn{suffix}").frames()]
     np.testing.assert_allclose(read, times, atol=2e-3)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from Code.faces.detect import Faces
-from Code.faces.track import CutFinder, Track, Tracker, credible, follow, ranked
+from Code.faces.track import CutFinder, Track, Tracker, completed, credible, ranked
 
 
 def faces(*boxes: tuple[float, float, float], score: float = 0.99) -> Faces:
@@ -75,7 +75,7 @@ def test_cuts_are_found_and_motion_and_noise_are_none() -> None:
 
 def test_short_gaps_are_filled_between_their_neighbours_and_marked_long_ones_are_not() -> None:
     short = tracked(faces((0, 0, 50)), faces((10, 0, 50)), faces(), faces(), faces((16, 6, 50)))[0]
-    path = follow(short, np.arange(5) / 25)
+    path = completed(short, np.arange(5) / 25)
     np.testing.assert_array_equal(path.positions, np.arange(5))
     np.testing.assert_array_equal(path.filled, [False, False, True, True, False])
     np.testing.assert_array_equal(np.isnan(path.scores), path.filled)
@@ -83,7 +83,7 @@ def test_short_gaps_are_filled_between_their_neighbours_and_marked_long_ones_are
     np.testing.assert_allclose(path.landmarks[2, 0], [12 + 15, 2 + 20])
 
     at_ten = tracked(faces((0, 0, 50)), *[faces()] * 4, faces((0, 0, 50)), fps=10)[0]  # 0.5 s
-    path = follow(at_ten, np.arange(6) / 10)
+    path = completed(at_ten, np.arange(6) / 10)
     np.testing.assert_array_equal(path.positions, [0, 5])
     assert not path.filled.any()
 
@@ -92,36 +92,36 @@ def test_landmarks_are_averaged_over_five_frames_and_do_not_lag() -> None:
     rng = np.random.default_rng(0)
     jitter = rng.uniform(-0.25, 0.25, 40)
     track = tracked(*[faces((2 * n + jitter[n], 0, 60)) for n in range(40)])[0]
-    path = follow(track, np.arange(40) / 25)
+    path = completed(track, np.arange(40) / 25)
     left_eye = path.landmarks[:, 0, 0]
     expected = [left_eye[n - 2 : n + 3].mean() for n in range(2, 38)]
     np.testing.assert_allclose(path.smooth_landmarks[2:38, 0, 0], expected)
     np.testing.assert_allclose(path.smooth_landmarks[1, 0, 0], left_eye[:3].mean())
     assert path.smooth_landmarks[0, 0, 0] == left_eye[0]
-    steady = follow(tracked(*[faces((2 * n, 0, 60)) for n in range(9)])[0], np.arange(9) / 25)
+    steady = completed(tracked(*[faces((2 * n, 0, 60)) for n in range(9)])[0], np.arange(9) / 25)
     np.testing.assert_allclose(steady.smooth_landmarks, steady.landmarks)  # even motion is kept
 
 
 def test_a_face_that_jerks_is_followed_not_averaged_away() -> None:
     """A hand-held camera: the mean of five frames would be up to four pixels off, on a face of 60."""
     places = 12 * np.sin(np.arange(40) / 1.5)
-    path = follow(tracked(*[faces((100 + x, 0, 60)) for x in places])[0], np.arange(40) / 25)
+    path = completed(tracked(*[faces((100 + x, 0, 60)) for x in places])[0], np.arange(40) / 25)
     away = np.abs(path.smooth_landmarks - path.landmarks)[2:-2].max(axis=(1, 2))
     mean = np.convolve(places, np.ones(5) / 5, "valid")
     assert np.abs(mean - places[2:-2]).max() > 4
     assert away.max() <= 0.5 + 1e-9  # STEADY_PIXELS
     assert (away > 0).any()
-    still = follow(tracked(*[faces((100 + 0.2 * (n % 2), 0, 60)) for n in range(40)])[0], np.arange(40) / 25)
+    still = completed(tracked(*[faces((100 + 0.2 * (n % 2), 0, 60)) for n in range(40)])[0], np.arange(40) / 25)
     assert np.ptp(still.smooth_boxes[2:-2, 0]) < 0.05
 
 
 def test_no_average_reaches_over_a_cut_or_between_frames_far_apart() -> None:
     near, far = faces((0, 0, 50)), faces((8, 0, 50))
     for track in tracked(near, near, near, far, far, far, cuts=(3,)):
-        path = follow(track, np.arange(6) / 25)
+        path = completed(track, np.arange(6) / 25)
         np.testing.assert_allclose(path.smooth_boxes, path.boxes)
     thinned = tracked(near, far, near, far, fps=2)[0]
-    path = follow(thinned, np.arange(4) / 2)
+    path = completed(thinned, np.arange(4) / 2)
     np.testing.assert_allclose(path.smooth_boxes, path.boxes)
 
 

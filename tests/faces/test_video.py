@@ -22,7 +22,7 @@ from Code.faces.decoder import Clock, decoded
 from Code.faces.inputs import frame_numbers
 from Code.faces.live import camera_frames
 from Code.faces.render import VideoWriter
-from Code.faces.video import Source
+from Code.faces.video import FileSource
 from tests.faces.conftest import Write, plain
 
 av: Any = pytest.importorskip("av", reason="videos need PyAV")
@@ -58,7 +58,7 @@ def test_folder_is_read_in_natural_order_and_pictures_upright(tmp_path: Path) ->
     Image.fromarray(np.dstack([upright, upright[..., 0]])).save(tmp_path / "f2.png")
     (tmp_path / ".f1.png").write_bytes(b"hidden")
     (tmp_path / "notes.txt").write_text("no picture")
-    source = Source(tmp_path)
+    source = FileSource(tmp_path)
     read = list(source.frames())
     assert (source.total, source.is_video) == (3, False)
     assert [(frame.name, frame.number) for frame in read] == [("f2.png", 2), ("f9.png", 9), ("f10.png", 10)]
@@ -78,7 +78,7 @@ def test_frames_are_numbered_by_their_names_where_these_tell_them_apart() -> Non
 )
 def test_video_frames_come_in_order_with_their_times(write_video: Write, tmp_path: Path, name: str, codec: str) -> None:
     levels = [0, 40, 80, 120, 160, 200]
-    source = Source(write_video(tmp_path / name, [plain(level) for level in levels], codec=codec))
+    source = FileSource(write_video(tmp_path / name, [plain(level) for level in levels], codec=codec))
     read = list(source.frames())
     assert (source.is_video, source.problems) == (True, [])
     assert source.total in (None, len(levels))
@@ -90,7 +90,7 @@ def test_video_frames_come_in_order_with_their_times(write_video: Write, tmp_pat
 
 def test_uneven_times_are_kept_and_thinned_by_time(write_video: Write, tmp_path: Path) -> None:
     times = [0.0, 0.04, 0.08, 0.5, 0.54, 1.2, 1.21, 1.22]
-    source = Source(write_video(tmp_path / "uneven.mkv", [plain(0)] * 8, codec="ffv1", times=times))
+    source = FileSource(write_video(tmp_path / "uneven.mkv", [plain(0)] * 8, codec="ffv1", times=times))
     np.testing.assert_allclose([frame.time for frame in source.frames()], times, atol=2e-3)
     assert [frame.number for frame in source.frames(fps=2)] == [0, 3, 5]  # keeps the numbers of the source
     assert [frame.number for frame in source.frames(wanted=[1, 6])] == [1, 6]
@@ -102,7 +102,7 @@ def test_a_short_video_is_decoded_once_a_long_one_twice(
 ) -> None:
     path = write_video(tmp_path / "clip.mkv", [plain(40 * n) for n in range(6)], codec="ffv1")
     monkeypatch.setattr(video, "KEPT_BYTES", 3 * 48 * 64 * 6 - (not kept))
-    source = Source(path)
+    source = FileSource(path)
     first = list(source.frames())
     (again,) = source.frames(wanted=[4])
     assert (again.image is first[4].image) == kept
@@ -128,7 +128,7 @@ def test_files_that_are_no_videos_are_named(tmp_path: Path, write_video: Write) 
         ("m\udcfcller.mp4", "the name is not valid UTF-8"),
     ):
         with pytest.raises(DataError, match=reason) as caught:
-            list(Source(tmp_path / name).frames())
+            list(FileSource(tmp_path / name).frames())
         (problem,) = caught.value.problems
         assert name.encode("ascii", "backslashreplace").decode() in problem
 
@@ -137,7 +137,7 @@ def test_what_can_be_read_of_a_damaged_video_is_read_and_the_damage_is_told(writ
     path = write_video(tmp_path / "whole.avi", [plain(10 * (n % 20)) for n in range(60)], codec="mjpeg")
     content = path.read_bytes()
     (tmp_path / "half.avi").write_bytes(content[: len(content) // 2])
-    source = Source(tmp_path / "half.avi")
+    source = FileSource(tmp_path / "half.avi")
     assert 15 < len(list(source.frames())) < 45
     assert source.problems and all("half.avi" in problem for problem in source.problems)
 
@@ -145,9 +145,9 @@ def test_what_can_be_read_of_a_damaged_video_is_read_and_the_damage_is_told(writ
 def test_one_broken_image_of_a_folder_is_told_and_all_broken_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"1\.png: not an image"):
-        list(Source(tmp_path).frames())
+        list(FileSource(tmp_path).frames())
     Image.new("RGB", (8, 8)).save(tmp_path / "2.png")
-    source = Source(tmp_path)
+    source = FileSource(tmp_path)
     assert [frame.number for frame in source.frames()] == [2]
     assert "1.png" in source.problems[0]
 
@@ -155,7 +155,7 @@ def test_one_broken_image_of_a_folder_is_told_and_all_broken_are_an_error(tmp_pa
 def test_a_cover_picture_is_not_the_clip(tmp_path: Path) -> None:
     cover = ("mjpeg", [plain(250, (32, 32))], COVER)
     path = encode(tmp_path / "tagged.mp4", cover, ("mpeg4", [plain(20)] * 5, DEFAULT))
-    read = list(Source(path).frames())
+    read = list(FileSource(path).frames())
     assert [frame.image.shape for frame in read] == [(48, 64, 3)] * 5
     assert all(frame.image.mean() < 40 for frame in read)
     assert len(list(camera_frames(str(path)))) == 5
@@ -171,7 +171,7 @@ def test_audio_with_a_cover_has_no_video(tmp_path: Path) -> None:
         container.mux(sound.encode(samples) + sound.encode())
         container.mux(picture.encode(av.VideoFrame.from_image(plain(200, (32, 32)))) + picture.encode())
     with pytest.raises(DataError, match=r"song\.m4a: no video in it, only a cover picture"):
-        Source(tmp_path / "song.m4a")
+        FileSource(tmp_path / "song.m4a")
 
 
 SMALL, LARGE = [plain(0)] * 4, [plain(0, (128, 96))] * 4
@@ -187,7 +187,7 @@ SMALL, LARGE = [plain(0)] * 4, [plain(0, (128, 96))] * 4
     ],
 )
 def test_the_best_of_several_videos_is_read(tmp_path: Path, name: str, streams: list[Any], width: int) -> None:
-    read = list(Source(encode(tmp_path / name, *streams, rate=25)).frames())
+    read = list(FileSource(encode(tmp_path / name, *streams, rate=25)).frames())
     assert [frame.image.shape[1] for frame in read] == [width] * 4
 
 
@@ -198,19 +198,19 @@ def test_names_are_files_and_no_addresses(tmp_path: Path, monkeypatch: pytest.Mo
         for index in range(3):
             writer.add(plain(10 * index), index / 5)
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert len(list(Source(name).frames())) == len(list(camera_frames(name))) == 3
+    assert len(list(FileSource(name).frames())) == len(list(camera_frames(name))) == 3
 
 
 def test_tags_in_another_encoding_do_not_matter(tmp_path: Path, write_video: Write) -> None:
     path = write_video(tmp_path / "tagged.avi", [plain(0)], codec="mjpeg", title="Mueller")
     path.write_bytes(path.read_bytes().replace(b"Mueller", b"M\xfc\xffller"))
-    assert len(list(Source(path).frames())) == 1
+    assert len(list(FileSource(path).frames())) == 1
 
 
 def test_times_go_on_where_a_recording_starts_again(tmp_path: Path, write_video: Write) -> None:
     parts = [write_video(tmp_path / f"{n}.ts", [plain(40 * n)] * 30, codec="mpeg2video", fps=25) for n in range(3)]
     (tmp_path / "joined.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
-    source = Source(tmp_path / "joined.ts")
+    source = FileSource(tmp_path / "joined.ts")
     read = list(source.frames())
     np.testing.assert_allclose([frame.time for frame in read], np.arange(90) / 25, atol=2e-3)
     assert [round(frame.image.mean() / 40) for frame in read] == [0] * 30 + [1] * 30 + [2] * 30
@@ -222,13 +222,13 @@ def test_times_go_on_where_a_recording_starts_again(tmp_path: Path, write_video:
 def test_bare_h264_has_the_rate_that_its_stream_states(tmp_path: Path, write_video: Write) -> None:
     if "libx264" not in av.codecs_available:
         pytest.skip("PyAV without H.264")
-    source = Source(write_video(tmp_path / "bare.h264", [plain(20 * level) for level in range(8)], codec="libx264"))
+    source = FileSource(write_video(tmp_path / "bare.h264", [plain(20 * level) for level in range(8)], codec="libx264"))
     np.testing.assert_allclose([frame.time for frame in source.frames()], np.arange(8) / 10, atol=1e-6)
 
 
 def test_times_go_on_after_a_leap(tmp_path: Path, write_video: Write) -> None:
     times = [0.0, 0.2, 0.4, 0.6, 350_000.0, 350_000.2]
-    source = Source(write_video(tmp_path / "leap.mkv", [plain(0)] * 6, codec="ffv1", fps=5, times=times))
+    source = FileSource(write_video(tmp_path / "leap.mkv", [plain(0)] * 6, codec="ffv1", fps=5, times=times))
     np.testing.assert_allclose([frame.time for frame in source.frames()], np.arange(6) / 5, atol=2e-3)
     (problem,) = source.problems  # it does not say that frames are missing
     assert "timestamps leap after 0.60 s" in problem
@@ -284,7 +284,7 @@ def test_times_always_rise_and_never_leap(stated: list[float | None], fps: float
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_pixels_that_are_not_square(write_video: Write, tmp_path: Path, suffix: str) -> None:
     path = write_video(tmp_path / f"wide{suffix}", [plain(100)] * 2, aspect=Fraction(3, 2))
-    assert [frame.image.shape for frame in Source(path).frames()] == [(48, 96, 3)] * 2
+    assert [frame.image.shape for frame in FileSource(path).frames()] == [(48, 96, 3)] * 2
     assert [frame.image.shape for frame in camera_frames(str(path))] == [(48, 96, 3)] * 2
 
 
@@ -294,13 +294,13 @@ def test_each_frame_has_the_pixels_of_its_part_of_a_recording(write_video: Write
         for n, aspect in enumerate((Fraction(1), Fraction(4, 3)))  # 4:3, then 16:9
     ]
     (tmp_path / "joined.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
-    widths = [frame.image.shape[1] for frame in Source(tmp_path / "joined.ts").frames()]
+    widths = [frame.image.shape[1] for frame in FileSource(tmp_path / "joined.ts").frames()]
     assert widths[:9] == [64] * 9  # ffmpeg shows the last one when it has read the next header
     assert widths[10:] == [85] * 10
 
 
 def test_an_absurd_pixel_aspect_is_named_and_ignored(write_video: Write, tmp_path: Path) -> None:
-    source = Source(write_video(tmp_path / "absurd.mp4", [plain(0)] * 2, aspect=Fraction(20)))
+    source = FileSource(write_video(tmp_path / "absurd.mp4", [plain(0)] * 2, aspect=Fraction(20)))
     assert [frame.image.shape for frame in source.frames()] == [(48, 64, 3)] * 2
     assert source.problems == [f"{source.path}: pixels 20 times as wide as high; taken as square"]
 
@@ -314,5 +314,5 @@ def test_edges_that_matroska_hides_are_not_seen(write_video: Write, tmp_path: Pa
     content, unit = path.read_bytes(), bytes.fromhex("54b28104")  # an element of the same length, of the display's size
     assert content.count(unit) == 1
     path.write_bytes(content.replace(unit, bytes.fromhex(edge)))
-    assert [frame.image.shape for frame in Source(path).frames()] == [shape] * 2
+    assert [frame.image.shape for frame in FileSource(path).frames()] == [shape] * 2
     assert [frame.image.shape for frame in camera_frames(str(path))] == [shape] * 2

@@ -18,7 +18,7 @@ from Code.faces.detect import Detector, overlap
 from Code.faces.extract import analyse
 from Code.faces.inputs import Kind, find_jobs, kind_of
 from Code.faces.predict import sources
-from Code.faces.video import ArraySource, Source
+from Code.faces.video import ArraySource, FileSource
 from tests.faces.conftest import Write, plain
 
 av: Any = pytest.importorskip("av", reason="videos need PyAV")
@@ -51,7 +51,7 @@ def animation(path: Path, levels: list[int], milliseconds: int | list[int] = 200
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".apng"])
 def test_animations_are_videos_with_times(tmp_path: Path, suffix: str) -> None:
-    source = Source(animation(tmp_path / f"wave{suffix}", [0, 60, 120, 180], [200, 300, 100, 200]))
+    source = FileSource(animation(tmp_path / f"wave{suffix}", [0, 60, 120, 180], [200, 300, 100, 200]))
     assert (source.kind, source.is_video, source.total) == (Kind.ANIMATION, True, 4)
     read = list(source.frames())
     np.testing.assert_allclose([frame.time for frame in read], [0, 0.2, 0.5, 0.6], atol=1e-6)
@@ -75,22 +75,22 @@ def test_a_damaged_animation_gives_what_can_be_read(tmp_path: Path) -> None:
     first.save(tmp_path / "half.gif", save_all=True, append_images=others, duration=200)
     content = (tmp_path / "half.gif").read_bytes()
     (tmp_path / "half.gif").write_bytes(content[: len(content) // 2])
-    assert 1 <= len(list(Source(tmp_path / "half.gif").frames())) < 6
+    assert 1 <= len(list(FileSource(tmp_path / "half.gif").frames())) < 6
 
 
 def test_stills_are_pictures_whatever_they_could_be(tmp_path: Path, write_video: Write) -> None:
     for suffix in (".gif", ".webp", ".png", ".bmp", ".jpg"):
         plain(9).save(tmp_path / f"still{suffix}")
-        source = Source(tmp_path / f"still{suffix}")
+        source = FileSource(tmp_path / f"still{suffix}")
         assert source.kind is Kind.PICTURE
         assert math.isnan(next(source.frames()).time)
     plain(9).save(tmp_path / "nameless", format="PNG")
     assert kind_of(tmp_path / "nameless") is Kind.PICTURE
     moving = write_video(tmp_path / "clip.mp4", [plain(0)] * 3)
-    assert len(list(Source(moving.rename(tmp_path / "downloaded.gif")).frames())) == 3  # as the web has them
+    assert len(list(FileSource(moving.rename(tmp_path / "downloaded.gif")).frames())) == 3  # as the web has them
     (tmp_path / "broken.gif").write_bytes(b"GIF89a")
     with pytest.raises(DataError, match=r"broken\.gif"):
-        list(Source(tmp_path / "broken.gif").frames())
+        list(FileSource(tmp_path / "broken.gif").frames())
 
 
 def test_one_rule_for_what_a_folder_holds(tmp_path: Path, write_video: Write) -> None:
@@ -104,7 +104,7 @@ def test_one_rule_for_what_a_folder_holds(tmp_path: Path, write_video: Write) ->
     jobs, notes = find_jobs(tmp_path)
     assert [job.name for job in jobs] == ["Fear/frames", "Happy/01", "Happy/02", "Sad/01", "Sad/02", "Sad/03"]
     assert any("Sad: contains videos, so its images are skipped (1)" in note for note in notes)
-    assert [len(list(Source(job.path).frames())) for job in jobs] == [3, 2, 2, 2, 2, 2]
+    assert [len(list(FileSource(job.path).frames())) for job in jobs] == [3, 2, 2, 2, 2, 2]
 
 
 def test_two_videos_are_never_one_clip(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_photos_of_phones_are_read_whole_or_refused_with_what_to_do(
 ) -> None:
     heif = pytest.importorskip("pillow_heif", reason="HEIC photos need pillow-heif")
     heif.from_pillow(card((320, 240))).save(tmp_path / "photo.jpg", quality=90)  # phones name them so when shared
-    source = Source(tmp_path / "photo.jpg")
+    source = FileSource(tmp_path / "photo.jpg")
     assert (source.kind, source.total) == (Kind.PHOTO, 1)
     image = next(source.frames()).image
     assert image.shape == (240, 320, 3)
@@ -132,7 +132,7 @@ def test_photos_of_phones_are_read_whole_or_refused_with_what_to_do(
         find_jobs(tmp_path / "album")
     (tmp_path / "broken.heic").write_bytes((tmp_path / "photo.jpg").read_bytes()[:200])
     with pytest.raises(DataError, match=r"broken\.heic: the photo cannot be decoded"):
-        list(Source(tmp_path / "broken.heic").frames())
+        list(FileSource(tmp_path / "broken.heic").frames())
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(DataError, match=r"photo\.jpg: a HEIC photo; pip install pillow-heif, or save it as JPEG"):
         list(source.frames())
@@ -156,7 +156,7 @@ def test_all_eight_views_of_a_display_matrix(
     a, b, c, d = matrix
     whole = (a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path = write_video(tmp_path / "held.mp4", [card()] * 2, setup=lambda stream: stream.set_display_matrix(whole))
-    image, expected = next(Source(path).frames()).image, seen(np.asarray(card()), matrix)
+    image, expected = next(FileSource(path).frames()).image, seen(np.asarray(card()), matrix)
     assert image.shape == expected.shape
     assert np.abs(image.astype(int) - expected).mean() < 6
 
@@ -177,7 +177,7 @@ def test_frames_with_exif_data_are_upright(tmp_path: Path, orientation: int) -> 
     stored = card() if view is None else card().transpose(view)
     stored.save(tmp_path / "frame.jpg", exif=exif, quality=95)
     (tmp_path / "camera.mjpeg").write_bytes((tmp_path / "frame.jpg").read_bytes() * 3)
-    read = list(Source(tmp_path / "camera.mjpeg").frames())
+    read = list(FileSource(tmp_path / "camera.mjpeg").frames())
     assert [frame.image.shape for frame in read] == [(48, 64, 3)] * 3
     assert all(np.abs(frame.image.astype(int) - np.asarray(card())).mean() < 6 for frame in read)
 
@@ -196,7 +196,7 @@ def test_interlaced_frames_lose_their_comb(tmp_path: Path, write_video: Write) -
         image[1::2] = scene(28 + 16 * index)[1::2]  # the second field is half a frame later
     pictures = [Image.fromarray(image) for image in woven]
     path = write_video(tmp_path / "dvd.mpg", pictures, codec="mpeg2video", fps=25, setup=interlaced)
-    read = list(Source(path).frames())
+    read = list(FileSource(path).frames())
     np.testing.assert_allclose([frame.time for frame in read], np.arange(12) / 25, atol=1e-3)
     for frame in read[1:-1]:
         lines = frame.image[70:170, :, 0].astype(int)
@@ -220,7 +220,7 @@ def test_hdr_video_is_brought_to_standard_range(
         frames.append(grey.reformat(format="yuv420p10le", dst_colorspace="bt2020"))
         frames[-1].color_trc, frames[-1].color_primaries = transfer, 9
     path = write_video(tmp_path / "hdr.mkv", frames, codec="ffv1", pixels="yuv420p10le", setup=hdr)
-    dark, middle, skin, white, lamp = (frame.image.mean() for frame in Source(path).frames())
+    dark, middle, skin, white, lamp = (frame.image.mean() for frame in FileSource(path).frames())
     assert 0 < dark < 40
     assert middle == pytest.approx(255 * (26 / 203) ** (1 / 2.4), abs=6)
     assert skin == pytest.approx(255 * (60 / 203) ** (1 / 2.4), abs=6)
@@ -229,14 +229,14 @@ def test_hdr_video_is_brought_to_standard_range(
 
 def test_a_standard_frame_is_not_changed(tmp_path: Path, write_video: Write) -> None:
     path = write_video(tmp_path / "clip.mkv", [card()], codec="ffv1", pixels="bgr0")
-    np.testing.assert_array_equal(next(Source(path).frames()).image, np.asarray(card()))
+    np.testing.assert_array_equal(next(FileSource(path).frames()).image, np.asarray(card()))
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2])
 def test_faces_that_lie_on_their_side_are_turned_upright(turns: int) -> None:
     """The detector finds real faces that stand on their head, too."""
     pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
-    frames = [frame.image for frame in Source(EXAMPLE).frames(wanted=range(0, 24, 4))]
+    frames = [frame.image for frame in FileSource(EXAMPLE).frames(wanted=range(0, 24, 4))]
     source = ArraySource(np.rot90(np.stack(frames), turns, axes=(1, 2)))
     analysis = analyse(source, Detector("cpu"))
     assert source.quarter_turns == -turns % 4
@@ -249,7 +249,7 @@ def test_faces_that_lie_on_their_side_are_turned_upright(turns: int) -> None:
 def test_a_face_in_shade_is_found_when_the_clip_is_evenly_lit(shade: str) -> None:
     """Nobody is found in these frames as they are."""
     pytest.importorskip("facenet_pytorch", reason="detection needs facenet-pytorch")
-    frames = [frame.image for frame in Source(EXAMPLE).frames(wanted=range(0, 24, 4))]
+    frames = [frame.image for frame in FileSource(EXAMPLE).frames(wanted=range(0, 24, 4))]
     across = np.linspace(0, 1, frames[0].shape[1])[None, :, None]
     light = {"dark": 0.05, "left": 0.02 + 0.1 * (across < 0.45)}[shade]
     dim = np.stack([(frame * light).astype(np.uint8) for frame in frames])
