@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from ..common.errors import UsageError
-from ..common.files import writing_folder
+from ..common.files import one_writer, writing_folder
 from ..common.names import FERPLUS_LABELS
 from ..common.progress import Progress
 from ..data.clips import Clip, ClipSet
@@ -119,16 +119,18 @@ def written_clips(composer: Composer, into: Path) -> ClipSet:
     stamp = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
     folder = into / f"{composer.split}-{stamp}"
     if not folder.is_dir():  # it gets its name when all clips are written
-        with writing_folder(folder, replace=True) as draft:
-            (draft / "composed.json").write_text(json.dumps(settings, indent=2) + "\n")
-            (draft / "README.txt").write_text("Composed of FER+ stills; their terms apply. Safe to delete.\n")
-            _write(composer, draft)
+        with one_writer(into, f".{folder.name}.lock", doing=f"composes {folder}"):
+            if not folder.is_dir():  # the process that this one waited for may have written it
+                with writing_folder(folder) as draft:
+                    (draft / "composed.json").write_text(json.dumps(settings, indent=2) + "\n")
+                    _write(composer, draft)
     return read_folders(folder / "Val", labels=FERPLUS_LABELS)
 
 
 def _write(composer: Composer, folder: Path) -> None:
     from .render import render  # imports torch
 
+    (folder / "README.txt").write_text("Composed of FER+ stills; their terms apply. Safe to delete.\n")
     rows: list[Row] = []
     with Progress("composing clips", len(composer.labels), unit="clips") as bar:
         for clip in range(len(composer.labels)):

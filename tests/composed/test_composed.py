@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -199,3 +200,9 @@ def test_validation_clips_are_files_with_their_importance(stills: Stills, tmp_pa
     assert (folder / "intensity.csv").stat().st_mtime_ns == written  # composed once
     written_clips(Composer(stills, dataclasses.replace(SPEC, telling=(0.5, 0.5)), "val", 16, 0), tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_of_two_trainings_one_composes_the_validation_clips_and_the_other_waits(stills: Stills, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda number: written_clips(Composer(stills, SPEC, "val", 8, 0), tmp_path), range(2))
+    assert first.clips == second.clips and len(first.clips) == 8
