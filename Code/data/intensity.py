@@ -52,14 +52,15 @@ def read_intensity(path: str | os.PathLike[str]) -> dict[tuple[str, str, str], t
 
 def intensities_of(clips: ClipSet) -> Intensities | None:
     """The true importance of every frame, from the table beside the folder of the split; None without a table."""
-    path = Path(clips.clips[0].folder).parents[2] / INTENSITY_FILE  # the clip is <root>/Val/Fear/100003
+    # The clip is <root>/Val/Fear/100003. Only text is changed: a clip may be a link, and a root may be `.`.
+    path = Path(os.path.abspath(os.path.join(clips.clips[0].folder, "../../..", INTENSITY_FILE)))
     if not path.is_file():
         return None
     table = read_intensity(path)
     in_any_split = {(clip, frame): value for (_, clip, frame), value in table.items()}
     intensities = {}
     for clip in clips.clips:
-        split = Path(clip.folder).parents[1].name  # with folds, there are two; or it was renamed
+        split = Path(clip.folder).absolute().parents[1].name  # with folds, there are two; or it was renamed
         values = [table.get((split, clip.name, frame), in_any_split.get((clip.name, frame))) for frame in clip.frames]
         if None in values:
             raise DataError(f"{path}: lacks frames of {clip.name}; make the clips again, or remove the file")

@@ -60,3 +60,19 @@ def test_folders_with_a_table_have_true_importance(tmp_path: Path) -> None:
     write_intensity(root.parent, rows[:-1])
     with pytest.raises(DataError, match=r"intensity\.csv: lacks frames of neutral/007"):
         intensities_of(clips)
+
+
+def test_a_root_may_be_the_current_folder_and_clips_right_below_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _tree(tmp_path / "Val", {"Happy/1": 1, "2": 1})
+    (tmp_path / "clips.csv").write_text("path,label\n2,Happy\n")
+    monkeypatch.chdir(tmp_path / "Val")
+    reader = find("folders")
+    listed = reader.read(Request(train_root=".", train_list="../clips.csv"), "train")
+    assert reader.intensities(listed) is None
+    (tmp_path / "Val" / "2").rename(tmp_path / "2")
+    clips = reader.read(Request(val_root="."), "val")
+    assert reader.intensities(clips) is None
+    write_intensity(tmp_path, [("Val", "Happy/1", "000.png", 0.5, "")])
+    assert reader.intensities(clips) == {"Happy/1": [0.5]}
