@@ -62,7 +62,7 @@ class Reader:
         if request.labels and self.labels:
             raise UsageError(f"--labels: {self.name} has its own classes; use --labels with --dataset list or folders")
         if twice := two_spellings(request.labels or ()):
-            raise UsageError(f"--labels: {twice[0]}; name each class once")
+            raise UsageError(f"--labels: {'; '.join(twice)}; name each class once")
         if not (self.scan or self.parse_line or request.train_list or request.val_list):
             raise UsageError(
                 f"--dataset {self.name}: name it with --train-list FILE (and --val-list FILE if there are two)"
@@ -190,7 +190,7 @@ class Reader:
         names = {clip.name for clip in train.everything}
         if twice := [clip.name for clip in val.everything if clip.name in names]:
             raise DataError(f"{val.root}: {counted(len(twice), 'clip')} also in {train.root}, e.g. {twice[0]}")
-        root = os.path.commonpath([train.root, val.root]) or "."
+        root = os.path.commonpath([os.path.abspath(train.root), os.path.abspath(val.root)])
         return ClipSet([*train.everything, *val.everything], train.labels, root, [*train.notes, *val.notes])
 
     def count_folds(self, request: Request) -> int:

@@ -11,6 +11,8 @@ import pytest
 
 from Code.common.names import AFEW_LABELS
 from Code.data.clips import ClipSet, DataError, describe
+from Code.data.request import Request
+from Code.readers import find
 from Code.readers.folders import read_folders
 from tests.trees import read_afew, stub_clip
 
@@ -228,6 +230,14 @@ def test_names_that_no_csv_file_can_hold(root):
     problems = error_of(read_afew, root, skip_empty=True).problems
     assert len(problems) == 2 and all("not valid UTF-8" in problem for problem in problems)
     "\n".join(problems).encode()
+
+
+def test_folds_of_an_absolute_and_a_relative_root(tmp_path, monkeypatch):
+    stub_clip(tmp_path / "train/Happy/1", 1)
+    stub_clip(tmp_path / "val/Happy/2", 1)
+    monkeypatch.chdir(tmp_path)
+    clips = find("folders").read_all(Request(train_root=str(tmp_path / "train"), val_root="val", fold=1))
+    assert names(clips) == ["Happy/1", "Happy/2"] and clips.root == str(tmp_path)
 
 
 def test_error_survives_a_worker_process():
