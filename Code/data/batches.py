@@ -272,7 +272,8 @@ class EvaluationBatches:
 
     def __init__(self, table: FrameTable, store: Store, *, batch_frames: int, loading: Loading = LOCAL) -> None:
         self.table, self.reader = table, FrameReader(store, loading)
-        processes, batches = world().size, _in_order(table.num_frames, batch_frames)
+        processes = world().size
+        batches = _in_order(table.num_frames, batch_frames)
         batches += [np.arange(0)] * (-len(batches) % processes)
         sizes = [len(batch) for batch in batches]
         self.rounds = [sizes[at : at + processes] for at in range(0, len(sizes), processes)]

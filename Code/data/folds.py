@@ -105,6 +105,7 @@ def read_fold_file(listing: Listing) -> None:
     """Fills in the clips of a fold file, `listing.list_file`, with their folds.
 
     Problems are folds that are not numbered 1, 2, ..., headers that announce another number of clips, and bad lines.
+    Raises DataError if the file cannot be read.
     """
     path = listing.list_file
     headers: list[tuple[int, int]] = []  # (line, number of clips) of each fold
@@ -119,10 +120,7 @@ def read_fold_file(listing: Listing) -> None:
             raise ValueError(f"{quoted(line)} comes before any header `1-fold <clips> <Class> <clips> ...`")
         return class_line(line.strip("\t"), number, listing.labels, "<clip> <Class>")._replace(fold=len(headers))
 
-    try:
-        listing.parse(read_lines(path), parse)
-    except DataError as error:
-        listing.problems += error.problems
+    listing.parse(read_lines(path), parse)
     sizes = Counter(clip.fold for clip in listing.clips)
     for fold, (line, size) in enumerate([] if listing.problems else headers, start=1):
         if size != sizes[fold]:
@@ -154,8 +152,9 @@ def name_persons(clips: ClipSet, pattern: str) -> ClipSet:
         compiled = re.compile(pattern)
     except re.error as error:
         raise DataError(f"--person-pattern {quoted(pattern)}: not a regular expression ({error})") from None
+    group = min(compiled.groups, 1)
     matches = {clip.name: compiled.search(clip.name) for clip in clips.everything}
-    persons = {name: match[min(compiled.groups, 1)] or "" if match else "" for name, match in matches.items()}
+    persons = {name: (match and match[group]) or "" for name, match in matches.items()}
     if unknown := [name for name, person in persons.items() if not name_key(person)]:
         raise DataError([f"--person-pattern {quoted(pattern)}: does not match {quoted(name)}" for name in unknown])
     return clips.mapped(lambda clip: replace(clip, person=name_key(persons[clip.name])))
@@ -171,7 +170,8 @@ def hold_out(train: ClipSet, seed: int, share: float = 0.1) -> tuple[ClipSet, Cl
         The clips to train on, the clips held out, and how they were drawn, for the log.
     """
     rng = np.random.default_rng([seed, 0x4E1D])  # independent of all other streams of this seed
-    clips, names = train.clips, set[str]()
+    clips = train.clips
+    names: set[str] = set()
     if all(clip.person for clip in clips):
         persons, count = _persons(train), 0
         for index in rng.permutation(len(persons)):

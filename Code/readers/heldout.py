@@ -34,7 +34,7 @@ def split_clips(clips: ClipSet, *, share: float = SHARE, seed: int = 0) -> tuple
         Training clips, validation clips, and how they were chosen, for the log.
 
     Raises:
-        DataError: there are fewer than two classes, or a class would have no training or no validation clip.
+        DataError: there are fewer than two classes, or a class would have no training clip.
     """
     counts = Counter(clips.labels[clip.label] for clip in clips.clips)
     few = [f"{name} has {counts[name]}" for name in clips.labels if counts[name] < 2]

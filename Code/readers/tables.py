@@ -21,7 +21,6 @@ import re
 from collections.abc import Sequence
 
 from ..common.names import counted, name_key, natural_key, quoted
-from ..data.clips import DataError
 from ..data.listing import (
     Lines,
     ListedClip,
@@ -82,12 +81,9 @@ def read_table(listing: Listing, lines: Lines, split: str | None = None) -> None
 
 
 def parse_table(path: str) -> Listing:
-    """The clips of a table, without looking for them; its problems are in the result."""
+    """The clips of a table, without looking for them, and its problems. Raises DataError if it cannot be read."""
     listing = Listing(os.path.dirname(path), list_file=path)
-    try:
-        read_table(listing, read_lines(path))
-    except DataError as error:
-        listing.problems += error.problems
+    read_table(listing, read_lines(path))
     return listing
 
 
