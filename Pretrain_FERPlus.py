@@ -46,9 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = script_parser(__doc__)
     data = parser.add_argument_group("data")
-    data.add_argument(
-        "--dataset", choices=(FERPLUS, FOLDERS), help="FER+, or folders: labeled faces, <root>/<Class>/<image>"
-    )
+    data.add_argument("--dataset", choices=(FERPLUS, FOLDERS), help="FER+, or folders of any labeled faces")
     data.add_argument(
         "--data-root",
         type=Path,
@@ -56,9 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="holds fer2013new.csv and either fer2013.csv or the folders FER2013Train, FER2013Valid, FER2013Test; "
         "of folders: a folder per class, or train and val with a folder per class each",
     )
-    data.add_argument(
-        "--extra", nargs="+", metavar="DIR", help="more faces: <emotion>/<image>, and unlabeled/<image> for --teachers"
-    )
+    data.add_argument("--extra", nargs="+", metavar="DIR", help="more faces: <emotion>/, unlabeled/ (for --teachers)")
     data.add_argument("--data-list", metavar="FILE", help="of folders: a table of path, label, split[, person]")
     data.add_argument("--val-share", type=share, metavar="S", help="of folders: share to hold out at random")
     data.add_argument("--person-pattern", metavar="REGEX", help="of folders: the person in a name, Happy/anna_03.jpg")
@@ -76,14 +72,10 @@ def build_parser() -> argparse.ArgumentParser:
     training.add_argument("--epochs", type=positive, metavar="N", help="number of epochs")
     training.add_argument("--batch-size", type=positive, metavar="N", help="images per step")
     training.add_argument(
-        "--lr", "--learning-rate", type=from_zero, metavar="RATE", help="highest rate of AdamW, in a one-cycle schedule"
+        "--lr", "--learning-rate", type=from_zero, metavar="RATE", help="highest of one cycle of AdamW"
     )
-    training.add_argument(
-        "--balance",
-        type=from_zero,
-        metavar="TAU",
-        help="how much of the class shares to keep out of the network: 0 nothing, 1 all (logit-adjusted loss)",
-    )
+    balance = "how much of the class shares to keep out of the network: 0 nothing, 1 all (logit-adjusted loss)"
+    training.add_argument("--balance", type=from_zero, metavar="TAU", help=balance)
     training.add_argument("--balance-floor", type=share, metavar="S", help="--balance: rarer classes count as this")
     training.add_argument(
         "--teachers",
@@ -100,9 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="add the logits of --teachers with these weights (default: the mean of their probabilities)",
     )
     training.add_argument("--votes", type=number(0, 1), metavar="S", help="weight of labels; --teachers have the rest")
-    training.add_argument(
-        "--vary", action="store_true", help="as in videos: JPEG, blur, low resolution, light, color, wider crops"
-    )
+    training.add_argument("--vary", action="store_true", help="as in videos: JPEG, blur, low resolution, light, color")
     training.add_argument("--mix", type=share, metavar="SHARE", help="share of the steps with mixup or CutMix")
     training.add_argument("--seed", type=seed, metavar="N", help="of weights, order and augmentation")
     run = parser.add_argument_group("run")

@@ -1,4 +1,4 @@
-"""How well a network recognizes FER+'s validation images, and stills and clips of people that it never saw.
+r"""How well a network recognizes FER+'s validation images, and stills and clips of people that it never saw.
 
     python benchmarks/faces_elsewhere.py --checkpoint model/RUN other.pth.tar --data-root Data/FERPlus \
         --stills JAFFE --clips MEAD CREMA-D

@@ -126,7 +126,7 @@ def _held_out(clips: ClipSet, recipe: Recipe) -> tuple[ClipSet, ClipSet, str]:
     try:
         train, val, how = hold_out(clips, recipe.seed, recipe.val_share)
     except DataError:  # its advice is for clips
-        raise DataError(f"{printable(clips.root)}: too few pictures or persons to hold some out; {LAYOUT}") from None
+        raise DataError(f"{printable(clips.root)}: too few pictures or persons to hold some out. {LAYOUT}") from None
     absent = set(range(len(clips.labels))) - {clip.label for clip in train.clips}
     if absent:
         what = f"all pictures of {printable(clips.labels[min(absent)])} are held out"

@@ -23,7 +23,7 @@ from ..common.files import save_text, writing
 from ..common.names import counted, natural_key, percent
 from ..training.intervals import interval_text
 from ..training.metrics import confusion_metrics
-from ..training.records import Metrics, ReportError, read_arguments, read_results
+from ..training.records import AGAIN, Metrics, ReportError, Results, read_arguments, read_results
 from ..training.run import Run
 from .figures import line_styles
 from .page import Box, curve_pictures, write_page
@@ -79,9 +79,9 @@ def write_fold_summary(folder: Path, folds: Sequence[Path]) -> None:
 
     `folds` are the folders of their runs, in order. StateError, ReportError: results are missing, or of other classes.
     """
-    results = [read_results(fold / "results.json") for fold in folds]
-    first = results[0]
-    for result in results:  # each fold may have lists of its own
+    results = {fold: read_results(fold / "results.json") for fold in folds}
+    first = results[folds[0]]
+    for result in results.values():  # each fold may have lists of its own
         if result.labels != first.labels:
             raise ReportError(
                 f"fold {result.fold}: its classes are {', '.join(result.labels)}; those of fold {first.fold} are "
@@ -92,12 +92,20 @@ def write_fold_summary(folder: Path, folds: Sequence[Path]) -> None:
         with open(fold / "predictions.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
             header, *of_fold = csv.reader(file)
         rows += of_fold
-    parts = {which: _pooled([getattr(of, which) for of in results]) for which in ("last", "best")}
+    parts = {which: _pooled(of) for which, of in _metrics_of(results).items()}
     about = {"labels": first.labels, "selected_on": first.selected_on, "num_folds": len(folds)}
     run = Run(folder)
     run.write_rows("predictions.csv", header, rows)
     run.write_json("summary.json", about | parts)
     run.write_json("results.json", about | {which: part["pooled"] for which, part in parts.items()} | {"pooled": True})
+
+
+def _metrics_of(results: Mapping[Path, Results]) -> dict[str, list[Metrics]]:
+    """The metrics of the last and of the best epoch of runs, by their folders; ReportError if one has none."""
+    for folder, of in results.items():
+        if not of.last or not of.best:
+            raise ReportError(f"{folder / 'results.json'}: lacks the last or the best epoch; {AGAIN}")
+    return {which: [getattr(of, which) for of in results.values()] for which in ("last", "best")}
 
 
 def _pooled(metrics: Sequence[Metrics]) -> dict[str, Any]:
@@ -119,8 +127,9 @@ def _pooled(metrics: Sequence[Metrics]) -> dict[str, Any]:
 
 def write_seed_summary(folder: Path, seeds: Sequence[int]) -> None:
     """Writes the results of all seeds together; with folds, each seed's are those of its folds pooled."""
-    results = [read_results(folder / f"seed-{seed}" / "results.json") for seed in seeds]
-    first, metrics = results[0], {which: [getattr(of, which) for of in results] for which in ("last", "best")}
+    folders = [folder / f"seed-{seed}" for seed in seeds]
+    results = {of_seed: read_results(of_seed / "results.json") for of_seed in folders}
+    first, metrics = results[folders[0]], _metrics_of(results)
     summary: dict[str, Any] = {"labels": first.labels, "selected_on": first.selected_on, "seeds": list(seeds)}
     summary |= {"fold": first.fold, "num_folds": first.num_folds, "num_clips": metrics["last"][0].num_clips}
     measures = {which: {name: asdict(of) for name, of in spreads(each).items()} for which, each in metrics.items()}
@@ -170,17 +179,16 @@ def write_overview(folder: Path) -> Path:
     first = next(iter(runs.values()))
     arguments = read_arguments(folder) if (folder / "args.json").is_file() else first.arguments
     selected_on = first.results.selected_on or ""
-    # If no epoch was chosen, best is last.
-    whiches = ["last"] if selected_on.startswith("last") else ["last", "best"]
-    results = [read_results(path / "results.json") for path in paths]
-    metrics = {which: [getattr(of, which) for of in results] for which in whiches}
+    metrics = _metrics_of({run.folder: run.results for run in runs.values()})
+    if selected_on.startswith("last"):  # no epoch was chosen: best is last
+        del metrics["best"]
     rows = _table_rows(kind, list(runs), metrics)
     title = counted(len(runs), kind)
     if kind == "fold":
-        of_all = read_results(folder / "results.json")
-        pooled = [getattr(of_all, which) for which in whiches]
+        of_all = _metrics_of({folder: read_results(folder / "results.json")})
+        pooled = [of_all[which][0] for which in metrics]
         rows.append(["pooled", "", *(percent(getattr(of, measure)) for of in pooled for measure in COLUMNS)])
-        boxes = [result_box(f"{which} epoch", of) for which, of in zip(whiches, pooled, strict=True)]
+        boxes = [result_box(f"{which} epoch", of) for which, of in zip(metrics, pooled, strict=True)]
         total = sum(of.num_clips for of in metrics["last"])
     else:
         boxes = [_box_of_seeds(f"{which} epoch", of) for which, of in metrics.items()]
@@ -190,8 +198,8 @@ def write_overview(folder: Path) -> Path:
     shown: dict[str, Any] = {
         "name": f"{method_of(arguments.args if arguments else {})}: {title}",
         "boxes": boxes,
-        "note": f"Best epoch means {selected_on}." if "best" in whiches else "",
-        "header": [kind, "clips", *(f"{measure}, {which}" for which in whiches for measure in COLUMNS.values())],
+        "note": f"Best epoch means {selected_on}." if "best" in metrics else "",
+        "header": [kind, "clips", *(f"{measure}, {which}" for which in metrics for measure in COLUMNS.values())],
         "rows": rows,
     }
     with writing(folder / "summary.md"):
