@@ -122,20 +122,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--val-clips", type=positive, metavar="N", help="validation clips, composed once from seed 0 (800)")
 
     add = parser.add_argument_group("folds and seeds").add_argument
-    add(
-        "--fold",
-        type=fold,
-        metavar="N|all",
-        help="train and evaluate one fold, or all and pool them (default: all, if the dataset has folds)",
-    )
+    add("--fold", type=fold, metavar="N|all", help="one fold, or all, pooled (default: all, if the dataset has folds)")
     add("--folds", type=positive, metavar="K", help="number of folds (ckplus: 10, dfew: 5, others: 5)")
     add("--fold-file", metavar="FILE", help="read the folds from a file in the format that was published for CK+")
     add("--write-folds", type=Path, metavar="FILE", help="write the folds to a file in that format, and stop")
-    add(
-        "--person-pattern",
-        metavar="REGEX",
-        help="finds the person in the name of a clip: the first group of the match, or all of it",
-    )
+    add("--person-pattern", metavar="REGEX", help="finds the person in a clip's name: the first group, or the match")
     add("--seeds", type=seed, nargs="+", metavar="N", help="train once with each seed; reports mean and spread")
     add(
         "--select-on",
@@ -178,12 +169,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--batch-size", type=positive, metavar="N", help="samples per step (afew: 48)")
     add("--frames", type=positive, metavar="K", help="frames per training sample, one from each of K segments (3)")
     add("--samples-per-clip", type=positive, metavar="N", help="samples per clip and epoch (afew: its frames)")
-    add(
-        "--image-size",
-        type=image_side,
-        metavar="PIXELS",
-        help="side of the input (default: what the weights were trained at)",
-    )
+    add("--image-size", type=image_side, metavar="PIXELS", help="side of the input (default: that of the weights)")
     add("--seed", type=seed, default=0, metavar="N", help="of weights, sampling, augmentation and dropout")
 
     machine = parser.add_argument_group("machine and output")
@@ -195,12 +181,7 @@ def build_parser() -> argparse.ArgumentParser:
         default="auto",
         help="of the backbone; auto: bf16 if the hardware has it, else fp32",
     )
-    add(
-        "--workers",
-        type=count,
-        metavar="N",
-        help="processes that load frames (default: depends on the number of cores)",
-    )
+    add("--workers", type=count, metavar="N", help="processes that load frames (default: by the number of cores)")
     add(
         "--cache",
         choices=("none", "memory", "device"),

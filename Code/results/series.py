@@ -174,7 +174,11 @@ def write_overview(folder: Path) -> Path:
     for path in sorted(folder.glob("seed-*/summary.json")):
         write_overview(path.parent)
     kind = "seed" if any(folder.glob("seed-*")) else "fold"
-    paths = sorted(folder.glob(f"{kind}-*"), key=lambda path: natural_key(path.name))
+    numbered = [path for path in folder.glob(f"{kind}-*") if path.name.removeprefix(f"{kind}-").isdecimal()]
+    paths = sorted(numbered, key=lambda path: natural_key(path.name))
+    whole = read_results(folder / "results.json") if kind == "fold" else None
+    if whole and len(paths) != whole.num_folds:
+        raise ReportError(f"{folder}: has {len(paths)} of {whole.num_folds} folds; put the others back")
     runs = {f"{kind} {int(path.name.removeprefix(f'{kind}-'))}": read_run(path) for path in paths}
     first = next(iter(runs.values()))
     arguments = read_arguments(folder) if (folder / "args.json").is_file() else first.arguments
@@ -184,8 +188,8 @@ def write_overview(folder: Path) -> Path:
         del metrics["best"]
     rows = _table_rows(kind, list(runs), metrics)
     title = counted(len(runs), kind)
-    if kind == "fold":
-        of_all = _metrics_of({folder: read_results(folder / "results.json")})
+    if whole:
+        of_all = _metrics_of({folder: whole})
         pooled = [of_all[which][0] for which in metrics]
         rows.append(["pooled", "", *(percent(getattr(of, measure)) for of in pooled for measure in COLUMNS)])
         boxes = [result_box(f"{which} epoch", of) for which, of in zip(metrics, pooled, strict=True)]

@@ -11,6 +11,7 @@ from Code.common.commandline import run_script
 from Code.results import report
 from Code.results.compare import clips_that_differ, group_runs, pairs_of, read_runs
 from Code.results.series import write_fold_summary, write_overview, write_seed_summary
+from Code.training.records import ReportError
 from tests.runs import make_run
 
 LABELS = ["Happy", "Sad"]
@@ -127,6 +128,9 @@ def test_folds_are_pooled_with_intervals_and_averaged_with_a_range(tmp_path: Pat
     assert "Confusion, last epoch" in page and "Confusion, best epoch" in page
     (folds / "fold-02/results.json").write_text("{")
     assert run_script(lambda: report.main([str(folds)])) == 2
+    (folds / "fold-02").rename(folds / "fold-02.bak")  # a mean of the others would look like that of all
+    with pytest.raises(ReportError, match="has 1 of 2 folds"):
+        write_overview(folds)
 
 
 def test_seeds_have_a_mean_a_range_and_their_own_overviews(tmp_path: Path) -> None:
